@@ -1,0 +1,174 @@
+"""Every error of Frontdesk, one root.
+
+The lowest layer: it imports nothing of ours, and everything above raises from here. Each error
+carries its facts as attributes and writes its own message from them, so that no call site words
+an error. They are sorted by whose fault it is: the caller's, the world's, ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class FrontdeskError(Exception):
+    """The root of all errors that Frontdesk raises."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by state, so that an error with keyword facts survives a process boundary."""
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def _rebuild(
+    kind: type[FrontdeskError], args: tuple[Any, ...], facts: dict[str, Any]
+) -> FrontdeskError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
+
+
+# -- the caller's ------------------------------------------------------------------------------
+
+
+class InvalidArgument(FrontdeskError, ValueError):
+    """A value that can never be right: wrong range, wrong characters, wrong state."""
+
+    def __init__(self, name: str, *, expected: str, got: str) -> None:
+        self.name, self.expected, self.got = name, expected, got
+        super().__init__(f"{name} must be {expected}, got {got}")
+
+
+class InvalidType(FrontdeskError, TypeError):
+    """A value of the wrong type."""
+
+    def __init__(self, name: str, *, expected: str, got: str) -> None:
+        self.name, self.expected, self.got = name, expected, got
+        super().__init__(f"{name} must be {expected}, got {got}")
+
+
+class UnknownAgentKind(InvalidType):
+    """No monitor knows this type of agent."""
+
+    def __init__(self, got: str) -> None:
+        super().__init__(
+            "agent",
+            expected="a task, future, started thread, started process, ProcessRef, an object with "
+            "add_exit_callback(), or a type with a monitor of yours in SessionStore(monitors=...)",
+            got=got,
+        )
+
+
+class AgentNotStarted(InvalidArgument):
+    """A thread or process that was not started yet has no life to watch."""
+
+    def __init__(self, got: str) -> None:
+        super().__init__("agent", expected="started before it is registered", got=got)
+
+
+class SessionNotFound(FrontdeskError, KeyError):
+    """No live session has this id."""
+
+    def __init__(self, session_id: object) -> None:
+        self.session_id = session_id
+        super().__init__(session_id)
+
+    def __str__(self) -> str:
+        return f"no session {self.session_id!r}"
+
+
+class SessionAlreadyExists(FrontdeskError, ValueError):
+    """A live agent holds the id. `holder` is its `Session`, untouched.
+
+    `agent` is the agent that was refused, where a factory had already made it
+    (`get_or_create`): it is alive, and the caller's to end.
+    """
+
+    def __init__(self, session_id: str, *, holder: Any, agent: Any = None) -> None:
+        self.session_id, self.holder, self.agent = session_id, holder, agent
+        super().__init__(f"session {session_id!r} already exists")
+
+
+class SessionLimitExceeded(FrontdeskError):
+    """One more session would exceed a limit. `scope` is `total`, `per_tenant` or `per_api_key`."""
+
+    def __init__(self, *, scope: str, limit: int) -> None:
+        self.scope, self.limit = scope, limit
+        super().__init__(f"the limit of {limit} live sessions ({scope}) is reached")
+
+
+class SessionBusy(FrontdeskError):
+    """Another caller is creating this session right now; try again.
+
+    Raised by `get_or_create` where waiting would block a running event loop, and where the wait
+    ran into its time-out (`waited_s` says how long it was).
+    """
+
+    def __init__(self, session_id: str, *, waited_s: float) -> None:
+        self.session_id, self.waited_s = session_id, waited_s
+        super().__init__(f"session {session_id!r} is being created; waited {waited_s:g} s")
+
+
+class RecursiveCreate(FrontdeskError, RuntimeError):
+    """The factory of `get_or_create` asked for the very session that it is making."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        super().__init__(f"the factory of session {session_id!r} asked for that same session")
+
+
+class ReentrantWrite(FrontdeskError, RuntimeError):
+    """A signal handler or finalizer interrupted a write of this store and asked for another.
+
+    `delete` and `close` are carried out right after the interrupted write; an operation that has
+    to answer (`create`, `update`, `watch`, ...) cannot be, and is refused. It is never raised in
+    callbacks, watchers or threads.
+    """
+
+    def __init__(self, operation: str) -> None:
+        self.operation = operation
+        super().__init__(f"{operation} was called from inside another write of this store")
+
+
+class StoreClosed(FrontdeskError, RuntimeError):
+    """The store was closed, or belongs to another process (it was inherited by `fork()`)."""
+
+    def __init__(self, *, forked: bool = False) -> None:
+        self.forked = forked
+        super().__init__(
+            "the session store was made in another process: make one after fork()"
+            if forked
+            else "the session store is closed"
+        )
+
+
+# -- the world's -------------------------------------------------------------------------------
+
+
+class AgentFactoryFailed(FrontdeskError):
+    """The factory that another caller of `get_or_create` ran failed; `error` is its exception."""
+
+    def __init__(self, session_id: str, *, error: BaseException) -> None:
+        self.session_id, self.error = session_id, error
+        super().__init__(f"the factory of session {session_id!r} failed: {type(error).__name__}")
+
+
+class MonitorFailed(FrontdeskError, OSError):
+    """The agent could not be watched (no free descriptor, for instance), so it was not registered.
+
+    `error` is the operating system's.
+    """
+
+    def __init__(self, got: str, *, error: OSError) -> None:
+        self.got, self.error = got, error
+        super().__init__(error.errno, f"cannot watch {got}: {error.strerror or error}")
+
+
+class MissingExtra(FrontdeskError, ImportError):
+    """An optional part of Frontdesk is used whose packages are not installed."""
+
+    def __init__(self, extra: str, *, part: str, missing: str) -> None:
+        self.extra, self.part, self.missing = extra, part, missing
+        super().__init__(
+            f"{part} needs the package {missing!r}: install it with "
+            f"pip install 'frontdesk[{extra}]'"
+        )

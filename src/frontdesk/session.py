@@ -1,0 +1,223 @@
+"""The records: Session, Metadata, ExitReason, Ended, Change, Snapshot. Frozen, slotted.
+
+Above the errors and below everything that has behaviour. A `Session` holds the live agent; every
+other record carries metadata only, so that whoever keeps one keeps no agent alive.
+"""
+
+from __future__ import annotations
+
+import signal as _signals
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, NoReturn
+
+Fence = int
+"""The revision at which a session was created. Opaque and ordered: compare it, nothing else."""
+
+TEXT_LIMIT = 500
+"""An exit reason keeps at most this many characters of an exception's text."""
+
+
+class ExitKind(StrEnum):
+    """How an agent, or its session, came to an end."""
+
+    NORMAL = "normal"
+    CANCELLED = "cancelled"
+    CRASHED = "crashed"
+    SIGNALLED = "signalled"
+    EXITED = "exited"
+    NOT_ALIVE = "not_alive"
+    LOST = "lost"
+    DELETED = "deleted"
+    SHUTDOWN = "shutdown"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    RESTARTED = "restarted"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ExitReason:
+    """Say how a session ended, with the facts of that kind and no others.
+
+    `error` and `text` (at most 500 characters) belong to `crashed`, `signal` to `signalled`,
+    `code` to `exited`.
+
+    >>> str(ExitReason.signalled(9))
+    'signalled: 9 (SIGKILL)'
+    >>> str(ExitReason.crashed(ValueError("no such model")))
+    'crashed: ValueError: no such model'
+    """
+
+    kind: ExitKind
+    error: str | None = None
+    text: str | None = None
+    signal: int | None = None
+    code: int | None = None
+
+    @classmethod
+    def of(cls, kind: ExitKind | str) -> ExitReason:
+        """Return the reason of a kind that has no further facts."""
+        return _PLAIN[ExitKind(kind)]
+
+    @classmethod
+    def crashed(cls, error: BaseException) -> ExitReason:
+        """Return `crashed` with the type and the shortened text of an exception."""
+        return cls(ExitKind.CRASHED, error=type(error).__name__, text=_text_of(error))
+
+    @classmethod
+    def signalled(cls, signal: int) -> ExitReason:
+        """Return `signalled` with the number of the signal."""
+        return cls(ExitKind.SIGNALLED, signal=signal)
+
+    @classmethod
+    def exited(cls, code: int) -> ExitReason:
+        """Return `normal` for the exit code 0, else `exited` with the code."""
+        return cls(ExitKind.EXITED, code=code) if code else _PLAIN[ExitKind.NORMAL]
+
+    @classmethod
+    def from_returncode(cls, returncode: int) -> ExitReason:
+        """Translate `Popen.returncode`: negative is a signal, else an exit code."""
+        return cls.signalled(-returncode) if returncode < 0 else cls.exited(returncode)
+
+    def __str__(self) -> str:
+        if self.kind is ExitKind.CRASHED:
+            return f"crashed: {self.error}: {self.text}" if self.text else f"crashed: {self.error}"
+        if self.kind is ExitKind.SIGNALLED:
+            return f"signalled: {self.signal} ({_signal_name(self.signal)})"
+        if self.kind is ExitKind.EXITED:
+            return f"exited: {self.code}"
+        return str(self.kind)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)[:TEXT_LIMIT]
+    except Exception:  # noqa: BLE001 - an exception whose own __str__ raises still has ended an agent
+        return ""
+
+
+def _signal_name(number: int | None) -> str:
+    try:
+        return _signals.Signals(number or 0).name
+    except ValueError:
+        return "real-time" if (number or 0) >= _signals.SIGRTMIN else "unnamed"
+
+
+_PLAIN = {kind: ExitReason(kind) for kind in ExitKind}
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What is known of a session, without its agent. The repr shows no key."""
+
+    session_id: str
+    pid: int
+    api_key: str | None = field(repr=False)
+    tenant_id: str
+    created_at: int
+    blueprint: str | None
+    model: str | None
+    fence: Fence
+
+
+class Session:
+    """One entry: an id, the agent that answers under it, and its metadata. Frozen and slotted.
+
+    `pid` is the operating-system process that the agent runs in, `created_at` the wall clock in
+    integer milliseconds, `api_key` the id of the key that created it (never a secret; the repr
+    leaves it out), `monitor` what watches the agent, `fence` the revision at which the session was
+    created: two sessions of one id differ in it.
+
+    Equality is identity of the incarnation's record; hold on to `fence` to compare incarnations.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_life",
+        "agent",
+        "api_key",
+        "blueprint",
+        "created_at",
+        "fence",
+        "model",
+        "monitor",
+        "pid",
+        "session_id",
+        "tenant_id",
+    )
+
+    session_id: str
+    agent: Any
+    pid: int
+    api_key: str | None
+    tenant_id: str
+    created_at: int
+    blueprint: str | None
+    model: str | None
+    monitor: Any
+    fence: Fence
+    _life: Any
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a Session is frozen: cannot set {name!r}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a Session is frozen: cannot delete {name!r}")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Session holds a live agent and cannot be pickled; use .metadata")
+
+    def __repr__(self) -> str:
+        return (
+            f"Session(session_id={self.session_id!r}, tenant_id={self.tenant_id!r}, "
+            f"blueprint={self.blueprint!r}, model={self.model!r}, pid={self.pid}, "
+            f"created_at={self.created_at}, fence={self.fence}, agent={type(self.agent).__name__})"
+        )
+
+    @property
+    def metadata(self) -> Metadata:
+        """Return what may outlive the session: everything but the agent and its monitor."""
+        return Metadata(
+            self.session_id,
+            self.pid,
+            self.api_key,
+            self.tenant_id,
+            self.created_at,
+            self.blueprint,
+            self.model,
+            self.fence,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the last session of an id ended: `ended_at` is the wall clock in milliseconds."""
+
+    session: Metadata
+    reason: ExitReason
+    ended_at: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of the store. `reason` is set where `kind` is `ended`, and only there."""
+
+    revision: int
+    kind: Literal["created", "updated", "ended"]
+    session: Metadata
+    reason: ExitReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All sessions that a watch is about, as of `revision`.
+
+    A watch begins with one. `resync` marks a later one: the watcher fell so far behind that the
+    changes in between are no longer held, and this snapshot stands in for them.
+    """
+
+    revision: int
+    sessions: tuple[Metadata, ...]
+    resync: bool = False
