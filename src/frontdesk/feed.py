@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class FellBehind(Exception):  # noqa: N818 - a signal between feed and reader, never seen by users
+class FellBehind(Exception):
     """The slot under the cursor is no longer held."""
 
 
@@ -73,15 +73,18 @@ class Feed(Generic[T]):
 
     def wake(self) -> None:
         """Wake whoever waits. Call it after the append, outside any lock."""
-        while self._wakers:
+        # As many as wait now: a reader that waits again meanwhile is not this wake-up's business.
+        for _ in range(len(self._wakers)):
             try:
                 _, waker = self._wakers.popitem()
             except KeyError:
                 return
             waker()
 
-    def wait(self, after: int, *, timeout_s: float | None = None, ended: Callable[[], bool]) -> bool:
-        """Block this thread until there is something after the cursor, or `ended()`; False if not."""
+    def wait(
+        self, after: int, *, timeout_s: float | None = None, ended: Callable[[], bool]
+    ) -> bool:
+        """Block this thread until something follows the cursor, or `ended()`; False if neither."""
         event = threading.Event()
         self._wakers[event] = event.set
         try:
@@ -91,7 +94,7 @@ class Feed(Generic[T]):
             self._wakers.pop(event, None)
 
     async def wait_async(self, after: int, *, ended: Callable[[], bool]) -> None:
-        """Wait on the running event loop until there is something after the cursor, or `ended()`."""
+        """Wait on the running event loop until something follows the cursor, or `ended()`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._wakers[future] = lambda: _wake_future(loop, future)

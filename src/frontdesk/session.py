@@ -121,16 +121,8 @@ class Metadata:
     fence: Fence
 
 
-class Session:
-    """One entry: an id, the agent that answers under it, and its metadata. Frozen and slotted.
-
-    `pid` is the operating-system process that the agent runs in, `created_at` the wall clock in
-    integer milliseconds, `api_key` the id of the key that created it (never a secret; the repr
-    leaves it out), `monitor` what watches the agent, `fence` the revision at which the session was
-    created: two sessions of one id differ in it.
-
-    Equality is identity of the incarnation's record; hold on to `fence` to compare incarnations.
-    """
+class _Fields:
+    """The slots of a Session, not frozen yet: see `new_session`."""
 
     __slots__ = (
         "__weakref__",
@@ -158,6 +150,20 @@ class Session:
     monitor: Any
     fence: Fence
     _life: Any
+
+
+class Session(_Fields):
+    """One entry: an id, the agent that answers under it, and its metadata. Frozen and slotted.
+
+    `pid` is the operating-system process that the agent runs in, `created_at` the wall clock in
+    integer milliseconds, `api_key` the id of the key that created it (never a secret; the repr
+    leaves it out), `monitor` what watches the agent, `fence` the revision at which the session was
+    created: two sessions of one id differ in it.
+
+    Equality is identity of the incarnation's record; hold on to `fence` to compare incarnations.
+    """
+
+    __slots__ = ()
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Session is frozen: cannot set {name!r}")
@@ -188,6 +194,59 @@ class Session:
             self.model,
             self.fence,
         )
+
+
+def new_session(
+    session_id: str,
+    agent: Any,
+    *,
+    life: Any,
+    pid: int,
+    api_key: str | None,
+    tenant_id: str,
+    created_at: int,
+    blueprint: str | None,
+    model: str | None,
+    monitor: Any,
+    fence: Fence,
+) -> Session:
+    """Make a `Session`; for stores. `life` is what `done()` is asked of at each lookup.
+
+    Writing plain slots and then freezing the object by giving it its class costs a fifth of what
+    going around a frozen class's `__setattr__` for every field does.
+    """
+    draft: Any = _Fields()
+    draft.session_id = session_id
+    draft.agent = agent
+    draft._life = life
+    draft.pid = pid
+    draft.api_key = api_key
+    draft.tenant_id = tenant_id
+    draft.created_at = created_at
+    draft.blueprint = blueprint
+    draft.model = model
+    draft.monitor = monitor
+    draft.fence = fence
+    draft.__class__ = Session
+    session: Session = draft
+    return session
+
+
+def revised(session: Session, *, blueprint: str | None, model: str | None) -> Session:
+    """Return the session with other metadata: the same incarnation, agent and fence."""
+    return new_session(
+        session.session_id,
+        session.agent,
+        life=session._life,
+        pid=session.pid,
+        api_key=session.api_key,
+        tenant_id=session.tenant_id,
+        created_at=session.created_at,
+        blueprint=blueprint,
+        model=model,
+        monitor=session.monitor,
+        fence=session.fence,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,47 @@
+# One command each: serve, test, check, bench, test-all. Every one does its own set-up.
+# PYTHON is the interpreter for the virtual environment (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: serve test test-all check format bench wheel clean
+.DEFAULT_GOAL := test
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Frontdesk needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+serve: $(READY)  ## start the gateway in development mode on 127.0.0.1:4000
+	$(BIN)/frontdesk serve --dev
+
+test: $(READY)  ## the suite, on one interpreter
+	$(BIN)/python -m pytest -m "not slow and not chaos and not browser"
+
+test-all: $(READY)  ## also slow, chaos and browser tests, and every other interpreter at hand
+	$(BIN)/python -m pytest -m "slow or chaos or browser"
+	FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest -q tests/unit tests/laws tests/property -m "not slow and not chaos"
+	$(BIN)/python tests/interpreters.py
+
+check: $(READY)  ## format, lint, types, import contracts, documents
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/docs
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## ratios against named baselines, in one run
+	$(BIN)/python -m bench
+
+wheel: $(READY)
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
+
+clean:
+	rm -rf .venv .venv-* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,85 @@
+"""What the store refuses before anything changes: wrong types and impossible values.
+
+Below `store.py`. Pure functions; each returns the value in the form that is stored.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from frontdesk.errors import InvalidArgument, InvalidType
+
+MAX_LENGTH = 512
+"""The longest session id, tenant id or key id, in characters."""
+
+_EXPECTED = f"a non-empty string of at most {MAX_LENGTH} characters without control characters"
+
+
+def identifier(name: str, value: object) -> str:
+    """Check a session id, tenant id or key id."""
+    if type(value) is not str:
+        value = _exact(name, value)
+    if 0 < len(value) <= MAX_LENGTH and (value.isprintable() or not _has_controls(value)):
+        return value
+    raise InvalidArgument(name, expected=_EXPECTED, got=_shown(value))
+
+
+def optional_identifier(name: str, value: object) -> str | None:
+    """Check a key id that may be absent."""
+    return None if value is None else identifier(name, value)
+
+
+def optional_text(name: str, value: object) -> str | None:
+    """Check a blueprint or model: absent, or any string of bounded length."""
+    if value is None or (type(value) is str and len(value) <= MAX_LENGTH):
+        return value
+    text = _exact(name, value)
+    if len(text) > MAX_LENGTH:
+        raise InvalidArgument(
+            name, expected=f"at most {MAX_LENGTH} characters", got=f"{len(text)} characters"
+        )
+    return text
+
+
+def timeout(name: str, value: object) -> float:
+    """Check a time-out in seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidType(name, expected="a number of seconds", got=type(value).__name__)
+    if not value >= 0:
+        raise InvalidArgument(name, expected="a number of seconds, 0 or more", got=repr(value))
+    return float(value)
+
+
+def limit(name: str, value: object) -> int | None:
+    """Check a limit: absent, or a number of sessions."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidType(name, expected="an int or None", got=type(value).__name__)
+    if value < 0:
+        raise InvalidArgument(name, expected="0 or more", got=str(value))
+    return value
+
+
+def capacity(name: str, value: object) -> int:
+    """Check a bound of one of the store's buffers."""
+    number = limit(name, value)
+    if not number:
+        raise InvalidArgument(name, expected="1 or more", got=repr(value))
+    return number
+
+
+def _exact(name: str, value: object) -> str:
+    """Turn a subclass of str into a plain one, whose hash and equality run no foreign code."""
+    if not isinstance(value, str):
+        raise InvalidType(name, expected="a str", got=type(value).__name__)
+    return str.__str__(value)
+
+
+def _has_controls(value: str) -> bool:
+    # Lone surrogates (Cs) go with the control characters (Cc): no protocol can carry them.
+    return any(unicodedata.category(character) in {"Cc", "Cs"} for character in value)
+
+
+def _shown(value: str) -> str:
+    return repr(value) if len(value) <= 64 else f"{value[:64]!r}... ({len(value)} characters)"

@@ -1,0 +1,132 @@
+"""The entries and their indexes, with the limits: what is where, never why.
+
+Below `store.py`, which holds the lock around every method that writes. Reads take no lock: a
+bucket is copied in one step before anybody looks through it. Dicts keep the order of insertion,
+which is the order of fences, so nothing is ever sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+
+from frontdesk.session import Fence, Session
+from frontdesk.store import checks
+
+Bucket = dict[Fence, Session]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many sessions may live at once: in all, of one tenant, of one API key.
+
+    `None` is no limit. Sessions without a key count in no `per_api_key`.
+
+    >>> Limits(total=1000, per_tenant=100)
+    Limits(total=1000, per_tenant=100, per_api_key=None)
+    """
+
+    total: int | None = None
+    per_tenant: int | None = None
+    per_api_key: int | None = None
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            checks.limit(one.name, getattr(self, one.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A limit that one more session would exceed, and the sessions that fill it."""
+
+    scope: str
+    limit: int
+    sessions: tuple[Session, ...]
+
+
+class Index:
+    """All entries, by id, by tenant and by API key."""
+
+    __slots__ = ("api_keys", "entries", "tenants")
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Session] = {}
+        self.tenants: dict[str, Bucket] = {}
+        self.api_keys: dict[str, Bucket] = {}
+
+    def insert(self, session: Session) -> None:
+        """Put a session under its id, tenant and key."""
+        # The buckets first, the id last: whoever finds the entry by its id finds it everywhere.
+        fence = session.fence
+        _bucket(self.tenants, session.tenant_id)[fence] = session
+        if session.api_key is not None:
+            _bucket(self.api_keys, session.api_key)[fence] = session
+        self.entries[session.session_id] = session
+
+    def replace(self, session: Session) -> None:
+        """Put a session in the place of its former version (same id, fence, tenant and key)."""
+        self.tenants[session.tenant_id][session.fence] = session
+        if session.api_key is not None:
+            self.api_keys[session.api_key][session.fence] = session
+        self.entries[session.session_id] = session
+
+    def remove(self, session: Session) -> bool:
+        """Take out this very incarnation; tell whether it was there."""
+        present = self.entries.get(session.session_id)
+        if present is None or present.fence != session.fence:
+            return False
+        del self.entries[session.session_id]
+        _drop(self.tenants, session.tenant_id, session.fence)
+        if session.api_key is not None:
+            _drop(self.api_keys, session.api_key, session.fence)
+        return True
+
+    def excess(self, limits: Limits, *, tenant_id: str, api_key: str | None) -> Excess | None:
+        """Return the first limit that leaves no room for one more session."""
+        entries = self.entries
+        if limits.total is not None and len(entries) >= limits.total:
+            return Excess("total", limits.total, tuple(entries.values()))
+        if limits.per_tenant is not None:
+            bucket = self.tenants.get(tenant_id, {})
+            if len(bucket) >= limits.per_tenant:
+                return Excess("per_tenant", limits.per_tenant, tuple(bucket.values()))
+        if limits.per_api_key is not None and api_key is not None:
+            bucket = self.api_keys.get(api_key, {})
+            if len(bucket) >= limits.per_api_key:
+                return Excess("per_api_key", limits.per_api_key, tuple(bucket.values()))
+        return None
+
+    def select(self, *, tenant_id: str | None, api_key: str | None) -> list[Session]:
+        """Return what a watch is about: everything, a tenant's, a key's, or what is in both."""
+        if tenant_id is None and api_key is None:
+            return list(self.entries.values())
+        if tenant_id is None:
+            return held(self.api_keys, api_key)
+        if api_key is None:
+            return held(self.tenants, tenant_id)
+        return [one for one in held(self.api_keys, api_key) if one.tenant_id == tenant_id]
+
+
+def held(buckets: dict[str, Bucket], name: str | None) -> list[Session]:
+    """Return a copy of a bucket, made in one step: no lock is held while others write."""
+    bucket = buckets.get(name) if name is not None else None
+    return list(bucket.values()) if bucket else []
+
+
+def unfinished(sessions: Iterable[Session]) -> Iterator[Session]:
+    """Pass on the sessions whose agents have not finished, callback run or not."""
+    return (session for session in sessions if not session._life.done())
+
+
+def _bucket(buckets: dict[str, Bucket], name: str) -> Bucket:
+    bucket = buckets.get(name)
+    if bucket is None:
+        bucket = buckets[name] = {}
+    return bucket
+
+
+def _drop(buckets: dict[str, Bucket], name: str, fence: Fence) -> None:
+    bucket = buckets[name]
+    del bucket[fence]
+    if not bucket:
+        del buckets[name]

@@ -1,0 +1,190 @@
+"""A watch: one snapshot of a store, then every later change, in order.
+
+Below `store.py`, above the feed. A watch is a cursor, not a queue: it holds no changes of its own
+but the few that it has read ahead, the store never waits for it, and one that falls behind goes on
+with a fresh snapshot that says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from frontdesk.errors import StoreClosed
+from frontdesk.feed import Feed, FellBehind
+from frontdesk.session import Change, Metadata, Session, Snapshot
+
+_READ_AHEAD = 256
+
+
+class WatchedStore(Protocol):
+    """What a watch needs of its store."""
+
+    _feed: Feed[Change]
+    _closed: StoreClosed | None
+
+    def _snapshot(
+        self, tenant_id: str | None, api_key: str | None
+    ) -> tuple[int, list[Session]]: ...
+
+
+class Watch:
+    """Follow the changes of a store; made by `SessionStore.watch`.
+
+    Iterate it with `for` in a thread or with `async for` in any asyncio event loop. The first item
+    is a `Snapshot` at some revision r; every later one is a `Change`, or a `Snapshot` marked
+    `resync` where the watch was too slow and changes are no longer held. Nothing is missed,
+    repeated or reordered. When the store is closed, what is left is delivered (each session ends
+    with `shutdown`) and the iteration ends. One reader at a time.
+
+    >>> import concurrent.futures, frontdesk
+    >>> store = frontdesk.SessionStore()
+    >>> with store.watch() as watch:
+    ...     first = watch.next(timeout_s=5)
+    ...     _ = store.create("s-1", concurrent.futures.Future())
+    ...     watch.next(timeout_s=5).kind
+    'created'
+    >>> store.close()
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_api_key",
+        "_cursor",
+        "_forget",
+        "_open",
+        "_ready",
+        "_store",
+        "_tenant_id",
+    )
+
+    def __init__(
+        self,
+        store: WatchedStore,
+        *,
+        tenant_id: str | None,
+        api_key: str | None,
+        forget: Callable[[], object],
+    ) -> None:
+        self._store = store
+        self._tenant_id, self._api_key = tenant_id, api_key
+        self._forget = forget
+        self._open = True
+        self._ready: deque[Snapshot | Change] = deque()
+        self._cursor = 0
+        self._take_snapshot(resync=False)
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def next(self, *, timeout_s: float | None = None) -> Snapshot | Change:
+        """Return the next item, blocking this thread for at most `timeout_s` seconds.
+
+        Raises `TimeoutError` when nothing came, `StopIteration` when the store was closed and
+        everything was delivered, `StoreClosed` after a `fork()`.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._ready:
+            if not self._read() and not self._wait(deadline):
+                raise TimeoutError(f"no change within {timeout_s} s")
+        return self._ready.popleft()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Snapshot | Change:
+        return self.next()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Snapshot | Change:
+        while not self._ready:
+            try:
+                if not self._read():
+                    await self._store._feed.wait_async(self._cursor, ended=self._over)
+            except StopIteration:
+                raise StopAsyncIteration from None
+        return self._ready.popleft()
+
+    # -- ending --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the watch, from any thread; a reader that waits stops. Idempotent."""
+        self._open = False
+        self._forget()
+        self._store._feed.wake()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        forget = getattr(self, "_forget", None)
+        if forget is not None:
+            forget()
+
+    # -- within --------------------------------------------------------------------------------
+
+    def _read(self) -> bool:
+        """Fill `_ready` from the feed; False where nothing is new, StopIteration at the end."""
+        if not self._open:
+            raise StopIteration
+        # Looked at before the feed: what is in the feed when the store is closed is all there is.
+        closed = self._store._closed
+        if closed is not None and closed.forked:
+            raise StoreClosed(forked=True)
+        try:
+            changes = self._store._feed.read(self._cursor, most=_READ_AHEAD)
+        except FellBehind:
+            self._take_snapshot(resync=True)
+            return True
+        if not changes:
+            if closed is not None:
+                raise StopIteration
+            return False
+        self._cursor = changes[-1].revision
+        self._ready.extend(change for change in changes if self._concerns(change.session))
+        return True
+
+    def _wait(self, deadline: float | None) -> bool:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        return self._store._feed.wait(self._cursor, timeout_s=left, ended=self._over)
+
+    def _over(self) -> bool:
+        return not self._open or self._store._closed is not None
+
+    def _take_snapshot(self, *, resync: bool) -> None:
+        revision, sessions = self._store._snapshot(self._tenant_id, self._api_key)
+        # Turned into records here, outside the store's lock: a million sessions hold up no writer.
+        self._cursor = revision
+        metadata = tuple(session.metadata for session in sessions)
+        self._ready.append(Snapshot(revision, metadata, resync))
+
+    def _concerns(self, session: Metadata) -> bool:
+        return self._tenant_id in (None, session.tenant_id) and self._api_key in (
+            None,
+            session.api_key,
+        )
