@@ -205,6 +205,97 @@ class KeyNotFound(FrontdeskError, LookupError):
         super().__init__(f"no key {key_id!r}")
 
 
+class SessionDead(SessionNotFound):
+    """The session existed and its agent ended recently; `reason` is its `ExitReason`."""
+
+    def __init__(self, session_id: str, *, reason: Any) -> None:
+        super().__init__(session_id)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} has ended: {self.reason.kind}"
+
+
+class PromptQueueFull(FrontdeskError):
+    """As many prompts wait in this session as may."""
+
+    def __init__(self, session_id: str, *, limit: int) -> None:
+        self.session_id, self.limit = session_id, limit
+        super().__init__(f"{limit} prompts wait already in session {session_id!r}")
+
+
+class SteeringQueueFull(FrontdeskError):
+    """As many steering texts wait in this session as may."""
+
+    def __init__(self, session_id: str, *, limit: int) -> None:
+        self.session_id, self.limit = session_id, limit
+        super().__init__(f"{limit} steering texts wait already in session {session_id!r}")
+
+
+class GuardrailRefused(FrontdeskError):
+    """A filter refused a text; `why` is the filter's own sentence."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"the text was refused: {why}")
+
+
+class UnknownReference(FrontdeskError, LookupError):
+    """No approval or question waits under this reference: it never did, or it was answered."""
+
+    def __init__(self, name: str, *, reference: str) -> None:
+        self.name, self.reference = name, reference
+        super().__init__(f"{name} {reference[:80]!r} waits for no answer")
+
+
+class CreateFailed(FrontdeskError):
+    """The agent could not be built; `problem` says why, in a sentence for the client."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+
+class ModelRefused(CreateFailed):
+    """This blueprint cannot, or may not, answer with that model."""
+
+    def __init__(self, model: str, *, problem: str) -> None:
+        super().__init__(f"model {model[:120]!r}: {problem}")
+        self.model = model
+
+
+class ToolRefused(FrontdeskError):
+    """A callback tool could not be attached."""
+
+    def __init__(self, name: str, *, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"tool {name[:80]!r} {problem}")
+
+
+class UnknownTool(FrontdeskError, LookupError):
+    """No callback tool of this name is attached to the session."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"no tool {name[:80]!r} is attached")
+
+
+class TurnOver(FrontdeskError):
+    """The turn has ended: what its agent still does is discarded."""
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        super().__init__(f"turn {request_id} has ended")
+
+
+class ReaderTooSlow(FrontdeskError):
+    """A reader fell so far behind that the next event is no longer held; it may resume."""
+
+    def __init__(self, *, next_index: int, oldest: int) -> None:
+        self.next_index, self.oldest = next_index, oldest
+        super().__init__(f"event {next_index} is no longer held, the oldest is {oldest}")
+
+
 # -- the world's -------------------------------------------------------------------------------
 
 
@@ -236,3 +327,34 @@ class MissingExtra(FrontdeskError, ImportError):
             f"{part} needs the package {missing!r}: install it with "
             f"pip install 'frontdesk[{extra}]'"
         )
+
+
+class Draining(FrontdeskError):
+    """The house is closing: it takes no new sessions and no new prompts."""
+
+    def __init__(self) -> None:
+        super().__init__("draining: no new sessions or prompts are taken")
+
+
+class QuestionExpired(FrontdeskError):
+    """Nobody answered the agent's question in time."""
+
+    def __init__(self, ref: str, *, waited_s: float) -> None:
+        self.ref, self.waited_s = ref, waited_s
+        super().__init__(f"nobody answered question {ref} within {waited_s:g} s")
+
+
+class ToolFailed(FrontdeskError):
+    """A callback tool failed; `problem` says how, in words that its agent may see."""
+
+    def __init__(self, name: str, *, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"tool {name!r} failed: {problem}")
+
+
+class AgentLost(FrontdeskError):
+    """The agent of a session is gone, or cannot be reached any more."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"the agent is lost: {problem}")

@@ -1,0 +1,75 @@
+"""Blueprints: the named recipes from which an operator lets clients choose.
+
+Above the agents' seam, below the desk. A client names a blueprint; it can never make the gateway
+import something. `@blueprint` makes one from a Python function, configuration makes them from the
+operator's file, `Blueprints` holds those that are open. It knows nothing of sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from frontdesk.agents.agent import Recipe
+from frontdesk.agents.restart import RestartLimit, RestartPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """A named recipe that builds an agent, and the rules for the sessions that run it.
+
+    `models` are shell-style patterns of the model names that clients may ask for; `tools` and
+    `plugins` the names that they may choose from. `errors_end` says what an exception of the agent
+    ends: the turn (then no restart policy sees it), or the session. Time-outs of None never run
+    out; the session's whole time is bounded by `max_age_s`.
+    """
+
+    name: str
+    kind: str
+    recipe: Recipe
+    isolation: Literal["task", "process"] = "task"
+    models: tuple[str, ...] = ("*",)
+    tools: frozenset[str] = frozenset()
+    plugins: frozenset[str] = frozenset()
+    options: frozenset[str] | None = None
+    """The options that the recipe knows (`system_prompt`, `max_turns`, ...); None knows all."""
+    errors_end: Literal["turn", "session"] = "turn"
+    restart: RestartPolicy = "never"
+    restart_limit: RestartLimit = field(default_factory=RestartLimit)
+    turn_timeout_s: float | None = None
+    """None: the desk's own (`DeskSettings.turn_timeout_s`)."""
+    idle_timeout_s: float | None = 3600.0
+    unused_timeout_s: float | None = 600.0
+    max_age_s: float | None = None
+    max_sessions_per_tenant: int | None = None
+
+    def allows(self, model: str) -> bool:
+        """Say whether clients may ask for this model."""
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+
+class Blueprints(Mapping[str, Blueprint]):
+    """The blueprints that are open, by name. `default` is what a client gets that names none."""
+
+    def __init__(self, blueprints: Iterable[Blueprint], *, default: str | None = None) -> None:
+        self._by_name = {each.name: each for each in blueprints}
+        self.default = default if default is not None else next(iter(self._by_name), None)
+
+    def __getitem__(self, name: str) -> Blueprint:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+
+def blueprint(name: str, **rules: Any) -> Callable[[Callable[..., Any]], Blueprint]:
+    """Make a `Blueprint` from an async generator function (or coroutine function) of a turn.
+
+    `rules` are fields of `Blueprint`. The function stays reachable as `blueprint.recipe.program`.
+    """
+    raise NotImplementedError

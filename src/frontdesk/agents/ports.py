@@ -1,0 +1,84 @@
+"""What the house needs from above without knowing it: a meter, guardrails, a caller of tools.
+
+At the bottom of the agents layer. The gateway implements these; whoever embeds the house without
+a gateway leaves them out. Nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from frontdesk.agents.records import CallbackTool
+
+
+class Meter(Protocol):
+    """Counts what keys and tenants use."""
+
+    def record(
+        self,
+        *,
+        tenant_id: str,
+        api_key: str | None,
+        prompts: int = 0,
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        cached_tokens: int = 0,
+        cost_usd: float = 0.0,
+    ) -> None:
+        """Add to the meters of a key and its tenant. Never waits, never raises."""
+        ...
+
+
+class Guardrails(Protocol):
+    """Filters of what goes into and comes out of agents."""
+
+    def refuse_input(self, tenant_id: str, text: str) -> str | None:
+        """Return why a prompt is refused, None where it is not."""
+        ...
+
+    def refuse_output(self, tenant_id: str, text: str) -> str | None:
+        """Return why the text of a message is refused, None where it is not.
+
+        Asked before each piece goes out, with the end of the message so far (the last 4,096
+        characters and the piece), and once more with the whole message when it is complete.
+        """
+        ...
+
+
+class ToolCaller(Protocol):
+    """Runs callback tools."""
+
+    async def call(
+        self,
+        tool: CallbackTool,
+        *,
+        call_id: str,
+        args: Any,
+        session_id: str,
+        api_key: str | None,
+    ) -> Any:
+        """Call the tool and return its result; `ToolFailed` when it fails."""
+        ...
+
+
+class NoMeter:
+    """Count nothing."""
+
+    __slots__ = ()
+
+    def record(self, **_: Any) -> None:
+        """Forget it."""
+
+
+class NoGuardrails:
+    """Refuse nothing."""
+
+    __slots__ = ()
+
+    def refuse_input(self, tenant_id: str, text: str) -> str | None:  # noqa: ARG002
+        """Return None."""
+        return None
+
+    def refuse_output(self, tenant_id: str, text: str) -> str | None:  # noqa: ARG002
+        """Return None."""
+        return None

@@ -1,0 +1,183 @@
+"""A turn: one prompt, and everything that an agent can do about it.
+
+Above the records and events, below the agents. `Turn` is the face that agents are written
+against; `TurnPort` is the seam behind it: in the gateway the conversation answers it, in an
+agent's process messages do, and an agent cannot tell the difference. It knows nothing of queues,
+of streams or of the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from frontdesk.agents.events import Event
+from frontdesk.agents.records import Approval, Message, SessionFacts, ToolSpec, TurnFacts
+
+
+class EndSession(Exception):
+    """End the session, not only the turn: the turn ends well, the session with reason `normal`."""
+
+
+class TurnListener(Protocol):
+    """Who is told what changes while a turn runs (an agent's process keeps copies of it)."""
+
+    def steered(self) -> None:
+        """A steering text came: see `TurnPort.waiting_steering`."""
+        ...
+
+    def model_switched(self, model: str) -> None:
+        """The next model call is for this model."""
+        ...
+
+    def tools_changed(self) -> None:
+        """A callback tool came or went: see `TurnPort.tools`."""
+        ...
+
+
+class TurnPort(Protocol):
+    """What stands behind a `Turn`. All of it belongs to one event loop.
+
+    Every method raises `TurnOver` once the turn has ended, whoever ended it.
+    """
+
+    @property
+    def facts(self) -> TurnFacts:
+        """Return what the turn began with."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Return the model to call next."""
+        ...
+
+    @property
+    def tools(self) -> Sequence[ToolSpec]:
+        """Return the callback tools that are attached now."""
+        ...
+
+    def emit(self, event: Event) -> None:
+        """Emit one of `AGENT_EVENTS`."""
+        ...
+
+    def usage(
+        self,
+        *,
+        prompt: int = 0,
+        completion: int = 0,
+        cached: int = 0,
+        cost_usd: float = 0.0,
+    ) -> None:
+        """Add tokens and cost to the meters of the turn, the session, the key and the tenant."""
+        ...
+
+    def steering(self, most: int | None = None) -> list[str]:
+        """Take up to `most` of the steering texts that wait, oldest first; all by default."""
+        ...
+
+    def waiting_steering(self) -> list[str]:
+        """Return the steering texts that wait, without taking them."""
+        ...
+
+    def listen(self, listener: TurnListener | None) -> None:
+        """Tell this listener, and no other, what changes from now on."""
+        ...
+
+    async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:
+        """Wait until somebody approves or rejects, or until it is too late."""
+        ...
+
+    async def ask(self, question: str) -> Any:
+        """Wait for the user's answer; `QuestionExpired` when there is none in time."""
+        ...
+
+    async def call_tool(self, name: str, args: Any = None, *, call_id: str | None = None) -> Any:
+        """Run a callback tool, with its events; `ToolFailed` when it fails."""
+        ...
+
+
+class Turn:
+    """One prompt and what an agent may do about it.
+
+    An abort cancels the turn: clean up in `finally`, like any coroutine. What you raise ends the
+    turn with `error` and `agent_abort`; raise `EndSession` to end the session.
+
+    >>> from frontdesk.agents import Turn, blueprint
+    >>> @blueprint("parrot")
+    ... async def parrot(turn: Turn):
+    ...     for word in turn.text.split():
+    ...         yield word + " "
+    """
+
+    __slots__ = ("_port",)
+
+    def __init__(self, port: TurnPort) -> None:
+        self._port = port
+
+    @property
+    def text(self) -> str:
+        """Return the prompt."""
+        return self._port.facts.text
+
+    @property
+    def request_id(self) -> str:
+        """Return the id that the prompt was accepted under; events of the turn carry it."""
+        return self._port.facts.request_id
+
+    @property
+    def session(self) -> SessionFacts:
+        """Return the session's id, tenant, options and user data."""
+        return self._port.facts.session
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        """Return the messages before this turn, oldest first. The history kept is bounded."""
+        return self._port.facts.history
+
+    @property
+    def model(self) -> str:
+        """Return the model to call next: a switch takes effect between two calls."""
+        return self._port.model
+
+    @property
+    def tools(self) -> Sequence[ToolSpec]:
+        """Return the callback tools of this session, as they are now."""
+        return self._port.tools
+
+    def emit(self, event: Event) -> None:
+        """Emit an event. Text deltas open their message by themselves.
+
+        Never waits. An agent that emits without ever awaiting blocks its loop, as any coroutine
+        would. Raises `TurnOver` when the turn has ended, `InvalidArgument` for an event that is
+        not the agent's to emit, or too large.
+        """
+        self._port.emit(event)
+
+    def usage(
+        self, *, prompt: int = 0, completion: int = 0, cached: int = 0, cost: float = 0.0
+    ) -> None:
+        """Add what a model call used: tokens, of which `cached` were read from a cache, and USD."""
+        self._port.usage(prompt=prompt, completion=completion, cached=cached, cost_usd=cost)
+
+    def steering(self) -> list[str]:
+        """Take the texts that came since the last look, oldest first."""
+        return self._port.steering()
+
+    async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:
+        """Ask whether a tool may run; true where it may.
+
+        Waits until a client approves or rejects, at most 120 s by default: then the answer is
+        false with status `expired`. The turn goes on either way.
+        """
+        return await self._port.approval(tool, args, hint=hint)
+
+    async def ask(self, question: str) -> Any:
+        """Ask the user, and return the response. `QuestionExpired` after 300 s by default."""
+        return await self._port.ask(question)
+
+    async def call_tool(self, name: str, args: Any = None) -> Any:
+        """Run a callback tool of this session and return its result; `ToolFailed` when it fails."""
+        return await self._port.call_tool(name, args)
+
+    def __repr__(self) -> str:
+        return f"<Turn {self.request_id} of session {self.session.session_id!r}>"
