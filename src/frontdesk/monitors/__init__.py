@@ -1,12 +1,25 @@
 """Monitors: each watches one agent and tells once that it ended, and how.
 
-Above the records, below the store. `base.py` holds the protocol and the dispatch on the agent's
-type, `futures.py`, `threads.py` and `processes.py` the built-in kinds, `watcher.py` the one thread
-that waits on the kernel for all threads and processes of a store. Nothing here knows of sessions.
+Above the records, below the store. `base.py` holds the protocol, `futures.py`, `threads.py`,
+`processes.py` and `foreign.py` the kinds, `kinds.py` the dispatch on the agent's type, `watcher.py`
+the one thread that waits on the kernel for all threads and processes of a store. Nothing here
+knows of sessions.
 """
 
-from frontdesk.monitors.base import ExitCallback, Monitor, MonitorFunction, monitor
+from frontdesk.monitors.base import AgentMonitor, ExitCallback, Monitor, MonitorFunction
+from frontdesk.monitors.futures import FutureMonitor, exit_reason_of
+from frontdesk.monitors.kinds import monitor
 from frontdesk.monitors.processes import ProcessRef
 from frontdesk.monitors.watcher import Watcher
 
-__all__ = ["ExitCallback", "Monitor", "MonitorFunction", "ProcessRef", "Watcher", "monitor"]
+__all__ = [
+    "AgentMonitor",
+    "ExitCallback",
+    "FutureMonitor",
+    "Monitor",
+    "MonitorFunction",
+    "ProcessRef",
+    "Watcher",
+    "exit_reason_of",
+    "monitor",
+]
