@@ -1,0 +1,58 @@
+"""What a run measures and how often: sizes, repeats, crowds.
+
+The groups (`registry`, `processes`, `imports`) read it, `__main__` makes it from the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Say how much is measured. The defaults are the sizes that the bounds speak of."""
+
+    small: int = 10_000
+    middle: int = 100_000
+    large: int = 1_000_000
+    per_tenant: int = 1_000
+    """Sessions of each tenant, at every size, so that a listing has the same length at each."""
+    repeats: int = 3
+    """Fresh interpreters (or BEAMs) a figure is the least of."""
+    large_repeats: int = 2
+    deaths: int = 300
+    """Processes that are killed one after another on an otherwise idle store."""
+    crowd: int = 5_000
+    """Processes that one store watches at the same time."""
+    crowd_deaths: int = 500
+    """How many of the crowd are killed singly; the rest die at once."""
+    interpreters: int = 41
+    """Fresh interpreters that each import once."""
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Return the three sizes, smallest first."""
+        return (self.small, self.middle, self.large)
+
+    def tenants(self, sessions: int) -> int:
+        """Return among how many tenants that many sessions are dealt out."""
+        return max(1, sessions // self.per_tenant)
+
+    def repeats_at(self, sessions: int) -> int:
+        """Return how often a figure of that size is taken."""
+        return self.large_repeats if sessions == self.large else self.repeats
+
+
+QUICK = Plan(
+    small=200,
+    middle=400,
+    large=800,
+    per_tenant=100,
+    repeats=1,
+    large_repeats=1,
+    deaths=5,
+    crowd=20,
+    crowd_deaths=5,
+    interpreters=3,
+)
+"""Everything once and tiny: shows that the benchmark runs, and says nothing about costs."""
