@@ -1,0 +1,108 @@
+"""FakeAgent: an agent whose end a test decides, in two steps if it wants to.
+
+Part of the public test kit. It follows the `add_exit_callback` protocol of `frontdesk.monitors`,
+so any store takes it as it is. It knows nothing of stores and sessions.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+from frontdesk.session import ExitReason
+
+ExitCallback = Callable[[ExitReason], None]
+
+
+class FakeAgent:
+    """Live until told to `end`. Usable from any thread, with or without an event loop.
+
+    `end` is `die` and `tell` in one. Between the two the agent is finished while nobody was called
+    yet: the moment that every asyncio task goes through, here for as long as a test likes.
+
+    >>> agent, ends = FakeAgent(), []
+    >>> _ = agent.add_exit_callback(ends.append)
+    >>> agent.end(ExitReason.exited(3))
+    >>> [str(reason) for reason in ends], agent.alive
+    (['exited: 3'], False)
+    """
+
+    __slots__ = ("__weakref__", "_callbacks", "_lock", "exit_reason", "name")
+
+    def __init__(self, name: str = "fake", *, dead: bool = False) -> None:
+        self.name = name
+        self.exit_reason: ExitReason | None = ExitReason.of("normal") if dead else None
+        self._callbacks: dict[object, ExitCallback] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<FakeAgent {self.name!r} {'alive' if self.alive else self.exit_reason}>"
+
+    @property
+    def alive(self) -> bool:
+        """Say whether `die` was not called yet."""
+        return self.exit_reason is None
+
+    @property
+    def watched_by(self) -> int:
+        """Return how many callbacks wait for the end: 0 once every monitor was released."""
+        return len(self._callbacks)
+
+    def add_exit_callback(self, callback: ExitCallback) -> Callable[[], None]:
+        """Call `callback` with the reason at the end, at once if it is dead already.
+
+        Returns what takes the callback back.
+        """
+        token = object()
+        with self._lock:
+            reason = self.exit_reason
+            if reason is None:
+                self._callbacks[token] = callback
+        if reason is not None:
+            callback(reason)
+
+        def cancel() -> None:
+            self._callbacks.pop(token, None)
+
+        return cancel
+
+    def die(self, reason: ExitReason | None = None) -> None:
+        """Finish, as `normal` unless a reason is given, and tell nobody yet."""
+        with self._lock:
+            if self.exit_reason is None:
+                self.exit_reason = reason or ExitReason.of("normal")
+
+    def tell(self) -> None:
+        """Call every callback that is still armed, each once, in this thread.
+
+        One that raises keeps no other from being called; the errors come out in the end, as one
+        `ExceptionGroup`.
+        """
+        reason = self.exit_reason
+        if reason is None:
+            raise RuntimeError(f"{self!r} has not died: there is nothing to tell")
+        errors = [error for call in self._disarmed() if (error := _error_of(call, reason))]
+        if errors:
+            raise ExceptionGroup(f"exit callbacks of {self!r} raised", errors)
+
+    def _disarmed(self) -> Iterator[ExitCallback]:
+        """Take out one callback after the other, also such as are added meanwhile."""
+        while self._callbacks:
+            with self._lock:
+                token = next(iter(self._callbacks), None)
+                callback = self._callbacks.pop(token, None)
+            if callback is not None:
+                yield callback
+
+    def end(self, reason: ExitReason | None = None) -> None:
+        """Finish and tell: `die`, then `tell`."""
+        self.die(reason)
+        self.tell()
+
+
+def _error_of(callback: ExitCallback, reason: ExitReason) -> Exception | None:
+    try:
+        callback(reason)
+    except Exception as error:  # noqa: BLE001 - whatever a callback raises is the caller's to see
+        return error
+    return None
