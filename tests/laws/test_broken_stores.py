@@ -1,0 +1,44 @@
+"""The laws can fail: every broken store is caught, by the law that is meant to catch it.
+
+And they can hold: a plain store that shares no bookkeeping with the embedded one obeys them all.
+"""
+
+import pytest
+from laws.broken_stores import CAUGHT_BY, IMPATIENT_S
+from laws.plain_store import PlainStore, factory_of
+
+from frontdesk.testing import LAWS, check_law, check_laws
+
+LAW_OF = {law.law_id: law for law in LAWS}
+
+
+@pytest.mark.parametrize("law", LAWS, ids=str)
+def test_a_plain_store_obeys_the_law(law):
+    check_law(law, factory_of(PlainStore))
+
+
+@pytest.mark.parametrize(
+    ("broken", "law_id"), CAUGHT_BY.items(), ids=[kind.__name__ for kind in CAUGHT_BY]
+)
+def test_a_broken_store_is_caught_by_the_law_that_is_meant_to(broken, law_id):
+    law = LAW_OF[law_id]
+    with pytest.raises(Exception) as caught:
+        check_law(law, factory_of(broken, patience_s=IMPATIENT_S))
+    assert any(law.sentence in note for note in caught.value.__notes__)
+
+
+def test_all_broken_laws_are_reported_together():
+    with pytest.raises(ExceptionGroup, match="laws are broken") as caught:
+        check_laws(LAWS[:4], factory_of(next(iter(CAUGHT_BY)), patience_s=IMPATIENT_S))
+    assert len(caught.value.exceptions) == 1
+
+
+def test_the_ids_of_the_laws_are_unique_and_their_sentences_are_sentences():
+    assert len(LAW_OF) == len(LAWS)
+    for law in LAWS:
+        assert law.sentence.endswith(".")
+        assert 1 <= law.hold <= 13
+
+
+def test_every_hold_that_a_store_can_show_by_its_verbs_has_a_law():
+    assert {law.hold for law in LAWS} == set(range(1, 12))
