@@ -1,0 +1,108 @@
+"""The keeper's process: `python -m frontdesk.agents.keeper`, started by `client.py`.
+
+Its one loop waits for the gateway, the templates and the deaths of children. It ends when the
+gateway's connection does, however that came, and leaves nobody behind. It takes no notice of
+SIGTERM: the signal may be meant for a whole service whose gateway still drains.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from frontdesk.agents.keeper import prctl
+from frontdesk.agents.keeper.house import House
+from frontdesk.agents.keeper.ledger import LedgerFile, NoLedger, sweep_ledgers, sweep_run
+from frontdesk.agents.keeper.orders import LARGEST_PACKET, Ready, Terms
+from frontdesk.agents.keeper.packets import Packets
+
+
+def main() -> None:
+    """Keep house until the gateway is gone."""
+    terms = msgspec.json.decode(sys.argv[1], type=Terms)
+    wake = _take_the_position()
+    os.set_inheritable(terms.channel, False)
+    gateway = Packets(socket.socket(fileno=terms.channel))
+    ended = sum(sweep_run(run) for run in terms.predecessors)
+    directory = Path(terms.ledgers) if terms.ledgers is not None else None
+    if directory is not None:
+        ended += sweep_ledgers(directory)
+    ledger = NoLedger() if directory is None else LedgerFile(directory, run=terms.run)
+    house = House(gateway, run=terms.run, ledger=ledger)
+    gateway.send(msgspec.json.encode(Ready(ended)))
+    try:
+        _keep(house, gateway, wake)
+    finally:
+        house.wards.clear()
+
+
+def _take_the_position() -> int:
+    # It knows the environment of every agent, and agents may share its account.
+    prctl.become_undumpable()
+    prctl.become_subreaper()
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Handlers, not SIG_IGN, which programs that we start would inherit.
+        signal.signal(number, lambda *_: None)
+    return reading
+
+
+def _keep(house: House, gateway: Packets, wake: int) -> None:
+    while True:
+        ready = _wait(house, gateway, wake)
+        if wake in ready:
+            _drain(wake)
+        for running in house.templates:
+            if running.packets.fileno() in ready:
+                house.hear(running)
+        if gateway.fileno() in ready and not _take_orders(house, gateway):
+            return
+        house.tidy(time.monotonic())
+
+
+def _wait(house: House, gateway: Packets, wake: int) -> set[int]:
+    waiting = select.poll()
+    waiting.register(wake, select.POLLIN)
+    for packets in (gateway, *(running.packets for running in house.templates)):
+        with suppress(OSError):
+            packets.flush()
+        waiting.register(packets.fileno(), select.POLLIN | packets.pending * select.POLLOUT)
+    return {descriptor for descriptor, _ in waiting.poll(_patience_ms(house))}
+
+
+def _patience_ms(house: House) -> float | None:
+    deadline = house.wards.next_deadline()
+    # Rounded up: woken a moment early, the loop would spin until the deadline.
+    return None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1
+
+
+def _drain(wake: int) -> None:
+    with suppress(BlockingIOError):
+        while os.read(wake, 4096):
+            pass
+
+
+def _take_orders(house: House, gateway: Packets) -> bool:
+    while True:
+        try:
+            packet = gateway.receive(largest=LARGEST_PACKET)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if packet is None:
+            return False
+        house.obey(*packet)
+
+
+if __name__ == "__main__":
+    main()
