@@ -122,7 +122,7 @@ class Metadata:
 
 
 class _Fields:
-    """The slots of a Session, not frozen yet: see `new_session`."""
+    """The slots of a Session, not frozen yet: see `draft_session`."""
 
     __slots__ = (
         "__weakref__",
@@ -196,21 +196,16 @@ class Session(_Fields):
         )
 
 
-def new_session(
+def draft_session(
     session_id: str,
     agent: Any,
-    *,
-    life: Any,
-    pid: int,
     api_key: str | None,
     tenant_id: str,
-    created_at: int,
     blueprint: str | None,
     model: str | None,
-    monitor: Any,
-    fence: Fence,
-) -> Session:
-    """Make a `Session`; for stores. `life` is what `done()` is asked of at each lookup.
+    created_at: int,
+) -> Any:
+    """Begin a `Session`; for stores, which end it with `freeze_session`.
 
     Writing plain slots and then freezing the object by giving it its class costs a fifth of what
     going around a frozen class's `__setattr__` for every field does.
@@ -218,14 +213,19 @@ def new_session(
     draft: Any = _Fields()
     draft.session_id = session_id
     draft.agent = agent
-    draft._life = life
-    draft.pid = pid
     draft.api_key = api_key
     draft.tenant_id = tenant_id
-    draft.created_at = created_at
     draft.blueprint = blueprint
     draft.model = model
+    draft.created_at = created_at
+    return draft
+
+
+def freeze_session(draft: Any, *, life: Any, monitor: Any, pid: int, fence: Fence) -> Session:
+    """Finish a drafted session; `life` is whose `done()` is asked at each lookup."""
+    draft._life = life
     draft.monitor = monitor
+    draft.pid = pid
     draft.fence = fence
     draft.__class__ = Session
     session: Session = draft
@@ -234,17 +234,20 @@ def new_session(
 
 def revised(session: Session, *, blueprint: str | None, model: str | None) -> Session:
     """Return the session with other metadata: the same incarnation, agent and fence."""
-    return new_session(
+    draft = draft_session(
         session.session_id,
         session.agent,
+        session.api_key,
+        session.tenant_id,
+        blueprint,
+        model,
+        session.created_at,
+    )
+    return freeze_session(
+        draft,
         life=session._life,
-        pid=session.pid,
-        api_key=session.api_key,
-        tenant_id=session.tenant_id,
-        created_at=session.created_at,
-        blueprint=blueprint,
-        model=model,
         monitor=session.monitor,
+        pid=session.pid,
         fence=session.fence,
     )
 

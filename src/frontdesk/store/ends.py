@@ -51,5 +51,4 @@ class Ends:
         note = self._young.get(session_id) or self._old.get(session_id)
         if note is None:
             return None
-        *metadata, reason, at_ms, revision = note
-        return Ended(Metadata(*metadata), reason, at_ms, revision)
+        return Ended(Metadata(*note[:8]), *note[8:])

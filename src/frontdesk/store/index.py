@@ -72,13 +72,20 @@ class Index:
 
     def remove(self, session: Session) -> bool:
         """Take out this very incarnation; tell whether it was there."""
+        fence = session.fence
         present = self.entries.get(session.session_id)
-        if present is None or present.fence != session.fence:
+        if present is None or present.fence != fence:
             return False
         del self.entries[session.session_id]
-        _drop(self.tenants, session.tenant_id, session.fence)
+        bucket = self.tenants[session.tenant_id]
+        del bucket[fence]
+        if not bucket:
+            del self.tenants[session.tenant_id]
         if session.api_key is not None:
-            _drop(self.api_keys, session.api_key, session.fence)
+            bucket = self.api_keys[session.api_key]
+            del bucket[fence]
+            if not bucket:
+                del self.api_keys[session.api_key]
         return True
 
     def excess(self, limits: Limits, *, tenant_id: str, api_key: str | None) -> Excess | None:
@@ -123,10 +130,3 @@ def _bucket(buckets: dict[str, Bucket], name: str) -> Bucket:
     if bucket is None:
         bucket = buckets[name] = {}
     return bucket
-
-
-def _drop(buckets: dict[str, Bucket], name: str, fence: Fence) -> None:
-    bucket = buckets[name]
-    del bucket[fence]
-    if not bucket:
-        del buckets[name]

@@ -3,8 +3,8 @@
 Below `store.py`. A write can be interrupted in its own thread: by a signal handler, or by a
 finalizer that the garbage collector happens to run there (a collected coroutine runs its `finally`
 blocks). Such code may ask the store for another write. A plain lock would deadlock on it and a
-recursive one would let it see a half-done write; this one lets writes without an answer be put off
-until the interrupted one is done, and refuses the others.
+recursive one would let it see a half-done write. So every write asks `interrupting()` first: one
+without an answer is put off until the interrupted one is done, the others are refused.
 """
 
 from __future__ import annotations
@@ -20,47 +20,35 @@ _log = logging.getLogger("frontdesk")
 
 
 class WriteLock:
-    """Serialise writers; `with lock:` around every write."""
+    """Serialise writers: `with lock.held:` around a write, `run_deferred` after it."""
 
-    __slots__ = ("_later", "_lock", "_writer")
+    __slots__ = ("deferred", "held", "interrupting")
 
     def __init__(self) -> None:
-        # Recursive, so that an interruption between acquire and the note of the writer, when
-        # nothing has been written yet, may do its own write in peace.
-        self._lock = threading.RLock()
-        self._writer: int | None = None
-        self._later: deque[Callable[[], None]] = deque()
+        self.held = threading.RLock()
+        self.deferred: deque[Callable[[], None]] = deque()
+        # Whether this very thread holds the lock: what threading.Condition asks of a lock.
+        self.interrupting: Callable[[], bool] = self.held._is_owned  # type: ignore[attr-defined]
 
-    def interrupted(self) -> bool:
-        """Tell whether this thread is in the middle of a write."""
-        return self._writer == threading.get_ident()
+    def refuse_interrupting(self, operation: str) -> None:
+        """Refuse an operation that has to answer, in the middle of a write of this thread."""
+        if self.interrupting():
+            raise ReentrantWrite(operation)
 
     def defer(self, write: Callable[[], None]) -> None:
-        """Run `write` as soon as the write that was interrupted is done."""
-        self._later.append(write)
+        """Run `write` as soon as the write under way in this thread is done."""
+        self.deferred.append(write)
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        if self._writer is not None:
-            self._lock.release()
-            raise ReentrantWrite("a write")
-        self._writer = threading.get_ident()
-
-    def __exit__(self, *_: object) -> None:
-        self._writer = None
-        self._lock.release()
-        if self._later:
-            self._run_deferred()
-
-    def _run_deferred(self) -> None:
-        while self._later:
+    def run_deferred(self) -> None:
+        """Run what was put off; called when nothing is locked any more."""
+        while self.deferred:
             try:
-                write = self._later.popleft()
+                write = self.deferred.popleft()
             except IndexError:  # another thread was faster
                 return
             try:
                 write()
             except StoreClosed:
                 pass  # closed since: there is nothing left to write to
-            except Exception:  # noqa: BLE001 - whose write it was is long gone; the log is all there is
+            except Exception:  # noqa: BLE001 - nobody waits for it; the log is where it is heard
                 _log.exception("a deferred write failed")

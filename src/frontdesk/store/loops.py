@@ -8,34 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from contextvars import Context
 
 Loop = asyncio.AbstractEventLoop
 
 
 class Loops:
-    """Remember loops and say which of them are closed."""
+    """Remember loops, each with the context that the store's callbacks on it share."""
 
     __slots__ = ("_known", "_last")
 
     def __init__(self) -> None:
-        self._known: tuple[weakref.ref[Loop], ...] = ()
-        self._last: weakref.ref[Loop] | None = None
+        self._known: tuple[tuple[weakref.ref[Loop], Context], ...] = ()
+        self._last: tuple[weakref.ref[Loop], Context] | None = None
 
-    def add(self, loop: Loop) -> bool:
-        """Remember a loop; tell whether it is new. The store holds its lock."""
-        if self._last is not None and self._last() is loop:
-            return False
-        known = tuple(one for one in self._known if one() is not None)
-        new = all(one() is not loop for one in known)
-        self._last = weakref.ref(loop)
-        # Replaced as a whole, because `closed` looks through it without a lock.
-        self._known = (*known, self._last) if new else known
-        return new
+    def add(self, loop: Loop) -> Context:
+        """Remember a loop; return its context. The store holds its lock."""
+        if self._last is None or self._last[0]() is not loop:
+            self._last = self._find(loop) or self._new(loop)
+        return self._last[1]
 
     def closed(self) -> list[Loop]:
         """Return the loops that were closed."""
         gone = []
-        for reference in self._known:
+        for reference, _ in self._known:
             loop = reference()
             if loop is not None and loop.is_closed():
                 gone.append(loop)
@@ -43,5 +39,15 @@ class Loops:
 
     def forget(self, gone: list[Loop]) -> None:
         """Look at these loops no more. The store holds its lock."""
-        self._known = tuple(one for one in self._known if one() not in (None, *gone))
+        self._known = tuple(one for one in self._known if one[0]() not in (None, *gone))
         self._last = None
+
+    def _find(self, loop: Loop) -> tuple[weakref.ref[Loop], Context] | None:
+        return next((one for one in self._known if one[0]() is loop), None)
+
+    def _new(self, loop: Loop) -> tuple[weakref.ref[Loop], Context]:
+        # One context a loop instead of a copy of the caller's for every agent: two loops may not
+        # share one. Replaced as a whole, because `closed` looks through it without a lock.
+        new = (weakref.ref(loop), Context())
+        self._known = (*(one for one in self._known if one[0]() is not None), new)
+        return new

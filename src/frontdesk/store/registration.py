@@ -1,7 +1,8 @@
 """One agent as one store knows it: its monitor, and the sessions that it answers for.
 
-Below `store.py`. A registration is what the monitor calls when the agent ends, so an agent has one
-callback per store, whatever the number of its sessions.
+Below `store.py`. A registration is what is called when the agent ends, so an agent has one
+callback per store, whatever the number of its sessions. That of a future is its own monitor:
+one object less for each of the most frequent agents.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from frontdesk.monitors import Monitor
+from frontdesk.monitors import ExitCallback, Monitor
+from frontdesk.monitors.futures import FutureMonitor, exit_reason_of
 from frontdesk.session import ExitKind, ExitReason, Session
 
 _log = logging.getLogger("frontdesk")
@@ -23,34 +26,34 @@ class EndListener(Protocol):
     def _agent_ended(self, registration: Registration, reason: ExitReason) -> None: ...
 
 
+FindStore = Callable[[], EndListener | None]
+"""A weak reference to the store: an agent that outlives a forgotten store must not keep it."""
+
+
 class Registration:
     """Join an agent's monitor to the sessions that end with the agent.
 
     `sessions` is the one session that most agents have, or a dict by id where there are several.
     """
 
-    __slots__ = ("_store", "ended", "monitor", "sessions")
+    if TYPE_CHECKING:
+        sessions: Session | dict[str, Session] | None
+        ended: ExitReason | None
+    else:
+        __slots__ = ()  # the two classes below have the slots: a base with slots can't be shared
 
-    def __init__(self, store: weakref.ref[EndListener]) -> None:
-        # Weak: an agent that outlives a forgotten store must not keep the store.
-        self._store = store
-        self.monitor: Monitor | None = None
-        self.sessions: Session | dict[str, Session] | None = None
-        self.ended: ExitReason | None = None
-
-    def __call__(self, reason: ExitReason) -> None:
-        """Take the monitor's word that the agent has ended."""
-        store = self._store()
-        if store is not None and self.ended is None:
-            store._agent_ended(self, reason)
+    @property
+    def watching(self) -> Monitor:
+        """Return the agent's monitor."""
+        raise NotImplementedError
 
     def done(self) -> bool:
         """Tell whether the agent has finished, as `Future.done` does: read, not told."""
-        return self.ended is not None or (self.monitor is not None and not self.monitor.alive)
+        return self.ended is not None or not self.watching.alive
 
     def reason(self) -> ExitReason:
         """Return how the agent, found finished, ended."""
-        tell = getattr(self.monitor, "exit_reason", None)
+        tell = getattr(self.watching, "exit_reason", None)
         return (tell() if tell is not None else None) or ExitReason.of(ExitKind.UNKNOWN)
 
     def add(self, session: Session) -> None:
@@ -79,6 +82,89 @@ class Registration:
         if sessions is None:
             return ()
         return tuple(sessions.values()) if isinstance(sessions, dict) else (sessions,)
+
+
+class FutureRegistration(Registration, FutureMonitor):
+    """The registration of a task or future, and its monitor in one."""
+
+    __slots__ = ("ended", "sessions")
+
+    def __init__(self, future: Any, find_store: FindStore, *, context: Any = None) -> None:
+        self.ended = None
+        self.sessions = None
+        # The seat of the exit callback holds the way to the store: disarming empties it.
+        super().__init__(future, cast("ExitCallback", find_store), context=context)
+
+    def rest(self, forget: Callable[[Idle], None]) -> Idle:
+        """Disarm: hold the future weakly, by a reference that leads back here."""
+        self._on_exit = None
+        idle = Idle(self._future, forget)
+        idle.key, idle.registration = id(self._future), self
+        self._future = idle
+        return idle
+
+    def take_up(self, future: Any, find_store: FindStore) -> None:
+        """Watch the same future for the store again, after `rest`."""
+        self.ended = None
+        self.rearm(future, cast("ExitCallback", find_store))
+
+    def bury(self) -> None:
+        """Let go of the reference to a future that is being collected."""
+        self._future = None
+
+    @property
+    def watching(self) -> Monitor:
+        return self
+
+    def done(self) -> bool:
+        # Never armed (the future was done, or its loop closed), told already, or just finished.
+        return self._on_exit is None or self._future.done()
+
+    def __call__(self, future: Any) -> None:
+        """Be told by the future that it is done."""
+        find_store: Any = self._on_exit
+        if find_store is None or self.ended is not None:
+            return
+        self._on_exit = None
+        store = find_store()
+        if store is not None:
+            store._agent_ended(self, exit_reason_of(future))
+
+
+class AgentRegistration(Registration):
+    """The registration of any other agent, whose monitor calls it with the reason."""
+
+    __slots__ = ("_find_store", "_monitor", "ended", "sessions")
+
+    def __init__(self, find_store: FindStore) -> None:
+        self._find_store = find_store
+        self._monitor: Monitor | None = None
+        self.sessions = None
+        self.ended = None
+
+    @property
+    def watching(self) -> Monitor:
+        assert self._monitor is not None
+        return self._monitor
+
+    @watching.setter
+    def watching(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def __call__(self, reason: ExitReason) -> None:
+        """Take the monitor's word that the agent has ended."""
+        store = self._find_store()
+        if store is not None and self.ended is None:
+            store._agent_ended(self, reason)
+
+
+class Idle(weakref.ref[Any]):
+    """A live agent without sessions, held weakly, and its registration to be taken up again."""
+
+    __slots__ = ("key", "registration")
+
+    key: int
+    registration: FutureRegistration
 
 
 def agent_of(sessions: tuple[Session, ...]) -> Any:

@@ -1,0 +1,317 @@
+"""The state of a store, and the steps that its writes are made of.
+
+Below `store.py`, which has the operations and takes the lock; above the index, the registrations
+and the monitors. Whatever is called "a step" here runs under the lock, changes everything that
+belongs together in one go, and calls nobody: watchers are woken, monitors released, crashes logged
+and references to agents dropped after it (dropping an agent may run its finalizers).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from functools import partial
+from typing import Any
+
+from frontdesk.clock import Clock, SystemClock
+from frontdesk.errors import SessionAlreadyExists, SessionLimitExceeded, StoreClosed
+from frontdesk.feed import Feed
+from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
+from frontdesk.session import Change, ExitKind, ExitReason, Session, freeze_session
+from frontdesk.store import checks
+from frontdesk.store.building import Builds
+from frontdesk.store.ends import Ends
+from frontdesk.store.forks import tell_after_fork
+from frontdesk.store.index import Index, Limits
+from frontdesk.store.lock import WriteLock
+from frontdesk.store.lookups import Lookups
+from frontdesk.store.loops import Loops
+from frontdesk.store.registration import (
+    AgentRegistration,
+    FutureRegistration,
+    Idle,
+    Registration,
+    report_crash,
+)
+
+_NOT_ALIVE = ExitReason.of(ExitKind.NOT_ALIVE)
+_SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)
+_NO_LIMITS = Limits()
+
+FUTURES = (asyncio.Future, concurrent.futures.Future)
+
+
+class Core(Lookups):
+    """What a store is made of."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        monitors: Mapping[type, MonitorFunction] | None = None,
+        feed_capacity: int = 4096,
+        ends_capacity: int = 10_000,
+        clock: Clock | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._limits = limits or _NO_LIMITS
+        self._monitors = dict(monitors or {})
+        self._now_ms = (clock or SystemClock()).wall_ms
+        self._lock = WriteLock()
+        self._closed: StoreClosed | None = None
+        self._pid = os.getpid()
+        self._index = Index()
+        self._entries = self._index.entries
+        self._agents: dict[int, Registration] = {}
+        self._idle: dict[int, Idle] = {}
+        self._forget_idle = _forgetter(self._idle)
+        self._loops = Loops()
+        self._looking = False
+        self._builds = Builds()
+        self._revision = 0
+        self._ends = Ends(checks.capacity("ends_capacity", ends_capacity))
+        self._feed: Feed[Change] = Feed(capacity=checks.capacity("feed_capacity", feed_capacity))
+        self._watches: dict[object, None] = {}
+        self._closing: Feed[None] = Feed(capacity=1)
+        self._self: weakref.ref[Core] = weakref.ref(self)
+        self._watcher = watcher or Watcher()
+        if watcher is None:
+            # A store that is forgotten without close() leaves no thread behind.
+            weakref.finalize(self, self._watcher.close).atexit = False
+        tell_after_fork(self)
+
+    # -- entering ------------------------------------------------------------------------------
+
+    def _admit(self, draft: Any) -> None:
+        """Refuse what may not enter (a step); finished agents are no reason, they are reaped."""
+        if self._closed is not None:
+            self._require_open()
+        holder = self._entries.get(draft.session_id)
+        if holder is not None:
+            if not holder._life.done():
+                raise SessionAlreadyExists(draft.session_id, holder=holder)
+            self._reap(holder)
+        if self._limits is not _NO_LIMITS:
+            self._admit_by_limits(draft)
+
+    def _admit_by_limits(self, draft: Any) -> None:
+        while True:
+            excess = self._index.excess(
+                self._limits, tenant_id=draft.tenant_id, api_key=draft.api_key
+            )
+            if excess is None:
+                return
+            finished = [session for session in excess.sessions if session._life.done()]
+            if not finished:
+                raise SessionLimitExceeded(scope=excess.scope, limit=excess.limit)
+            for session in finished:
+                self._reap(session)
+
+    def _present(self, agent: Any) -> Registration | None:
+        """Return the registration of an agent that is alive (a step); reap it where it is not."""
+        registration = self._agents.get(id(agent))
+        if registration is not None and registration.done():
+            self._end_finished(registration)
+            return None
+        return registration
+
+    def _arm_future(self, future: Any) -> Registration:
+        """Monitor a future (a step). Its callbacks can't be taken back, but taken up again."""
+        idle = self._idle.pop(id(future), None)
+        if idle is not None and idle() is future:
+            idle.registration.take_up(future, self._self)
+            return idle.registration
+        context = None
+        if not isinstance(future, concurrent.futures.Future):
+            context = self._context_on(future.get_loop())
+        return FutureRegistration(future, self._self, context=context)
+
+    def _arm(self, agent: Any) -> AgentRegistration:
+        """Monitor any other agent: not a step, since a monitor may run foreign code."""
+        registration = AgentRegistration(self._self)
+        registration.watching = monitor(
+            agent, registration, watcher=self._watcher, kinds=self._monitors
+        )
+        return registration
+
+    def _context_on(self, loop: asyncio.AbstractEventLoop) -> Context:
+        """Remember the loop of a future (a step), to find it closed one day."""
+        if not self._looking:
+            self._looking = True
+            self._watcher.every_second(_looker(self._self))
+        return self._loops.add(loop)
+
+    def _enter(self, draft: Any, registration: Registration) -> Session:
+        """Make the session (a step): an entry where the agent lives, else only a record."""
+        self._revision += 1
+        agent, watching = draft.agent, registration.watching
+        life = agent if isinstance(agent, FUTURES) else registration
+        session = freeze_session(
+            draft,
+            life=life,
+            monitor=watching,
+            pid=self._pid if life is agent else getattr(watching, "pid", self._pid),
+            fence=self._revision,
+        )
+        if self._watches:
+            self._feed.append(Change(self._revision, "created", session.metadata))
+        if registration.done():
+            self._record_end(session, _NOT_ALIVE)
+            return session
+        self._index.insert(session)
+        if registration.sessions is None:
+            self._agents[id(agent)] = registration
+        registration.add(session)
+        return session
+
+    # -- ending --------------------------------------------------------------------------------
+
+    def _agent_ended(self, registration: Registration, reason: ExitReason) -> None:
+        """Take a monitor's word for it: remove the agent's sessions, all in one go."""
+        if self._lock.interrupting():
+            self._lock.defer(partial(self._agent_ended, registration, reason))
+            return
+        with self._lock.held:
+            sessions = self._end(registration, reason)
+        if sessions:
+            if reason.kind is ExitKind.CRASHED:
+                report_crash(sessions, reason)
+            self._after_write()
+
+    def _reap(self, session: Session) -> None:
+        """End an agent that was found finished (a step), before its callback has run."""
+        registration = self._agents.get(id(session.agent))
+        if registration is not None:
+            self._end_finished(registration)
+
+    def _end_finished(self, registration: Registration) -> None:
+        reason = registration.reason()
+        sessions = self._end(registration, reason)
+        # Deferred also because it holds the agent until nothing is locked any more.
+        self._lock.defer(partial(report_crash, sessions, reason))
+
+    def _end(self, registration: Registration, reason: ExitReason) -> tuple[Session, ...]:
+        """Remove an agent's sessions (a step); return them, to be dropped after the lock."""
+        if registration.ended is not None:
+            return ()
+        registration.ended = reason
+        sessions = registration.take()
+        if sessions:
+            self._agents.pop(id(sessions[0].agent), None)
+        for session in sessions:
+            # By identity: the entry goes only if it still is this very incarnation.
+            if self._index.remove(session):
+                self._record_end(session, reason)
+        return sessions
+
+    def _forget(self, session: Session, reason: ExitReason) -> Monitor | None:
+        """Remove the session of a live agent (a step); return the monitor to release after it."""
+        registration = self._agents[id(session.agent)]
+        self._index.remove(session)
+        self._record_end(session, reason)
+        if not registration.discard(session):
+            return None
+        del self._agents[id(session.agent)]
+        if not isinstance(registration, FutureRegistration):
+            registration.ended = reason
+            return registration.watching
+        # Under the lock, so that no create can meet the callback disarmed but not remembered.
+        idle = registration.rest(self._forget_idle)
+        self._idle[idle.key] = idle
+        return None
+
+    def _record_end(self, session: Session, reason: ExitReason) -> None:
+        self._revision += 1
+        self._ends.note(session, reason, at_ms=self._now_ms(), revision=self._revision)
+        if self._watches:
+            self._feed.append(Change(self._revision, "ended", session.metadata, reason))
+
+    def _record_update(self, session: Session) -> None:
+        self._revision += 1
+        if self._watches:
+            self._feed.append(Change(self._revision, "updated", session.metadata))
+
+    def _empty(self) -> list[Registration]:
+        """End everything with the store (a step); return the registrations to release."""
+        registrations = list(self._agents.values())
+        for registration in registrations:
+            if registration.done():
+                self._end_finished(registration)
+            else:
+                sessions = self._end(registration, _SHUTDOWN)
+                self._lock.defer(partial(report_crash, sessions, _SHUTDOWN))
+        # The last change is in the feed before the store is closed, as watches rely on.
+        self._closed = StoreClosed()
+        self._clear()
+        return registrations
+
+    def _clear(self) -> None:
+        # Replaced, not cleared: a reader may be in the middle of the old ones.
+        self._index = Index()
+        self._entries = self._index.entries
+        self._agents = {}
+        self._idle.clear()
+
+    # -- after a write, and without one --------------------------------------------------------
+
+    def _after_write(self) -> None:
+        """Do what a write leaves to be done when nothing is locked any more."""
+        if self._lock.deferred:
+            self._lock.run_deferred()
+        if self._watches:
+            self._feed.wake()
+
+    def _look_at_loops(self) -> None:
+        """End the agents whose event loop was closed under them: nobody else will tell."""
+        if self._closed is not None:
+            self._require_open()
+        gone = self._loops.closed()
+        if gone and not self._lock.interrupting():
+            self._end_loops(gone)
+
+    def _end_loops(self, gone: list[asyncio.AbstractEventLoop]) -> None:
+        with self._lock.held:
+            self._loops.forget(gone)
+            for registration in list(self._agents.values()):
+                if isinstance(registration, FutureRegistration) and registration.loop in gone:
+                    self._end_finished(registration)
+                    registration.cancel()
+        self._after_write()
+
+    def _snapshot(self, tenant_id: str | None, api_key: str | None) -> tuple[int, list[Session]]:
+        self._lock.refuse_interrupting("watch")
+        with self._lock.held:
+            return self._revision, self._index.select(tenant_id=tenant_id, api_key=api_key)
+
+    def _after_fork_in_child(self) -> None:
+        """Be closed in a forked child: the agents live in the parent, the lock may be held."""
+        self._closed = StoreClosed(forked=True)
+        self._lock = WriteLock()
+        self._watches = {}
+        self._clear()
+        self._watcher.abandon_after_fork()
+
+
+def _forgetter(idle_agents: dict[int, Idle]) -> Callable[[Idle], None]:
+    """Return what takes an idle agent out when it is collected, and holds no store."""
+
+    def forget(idle: Idle) -> None:
+        idle_agents.pop(idle.key, None)
+        idle.registration.bury()
+
+    return forget
+
+
+def _looker(reference: weakref.ref[Core]) -> Callable[[], None]:
+    """Return a look at the loops that keeps no store alive."""
+
+    def look() -> None:
+        store = reference()
+        if store is not None and not store.closed:
+            store._look_at_loops()
+
+    return look
