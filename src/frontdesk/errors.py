@@ -7,6 +7,7 @@ an error. They are sorted by whose fault it is: the caller's, the world's, ours.
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 
@@ -288,6 +289,14 @@ class TurnOver(FrontdeskError):
         super().__init__(f"turn {request_id} has ended")
 
 
+class EventTooLarge(InvalidArgument):
+    """An agent emitted an event that is longer than an event may be."""
+
+    def __init__(self, event: str, *, size: int, limit: int) -> None:
+        super().__init__("event", expected=f"at most {limit} bytes long", got=f"{event} of {size}")
+        self.event, self.size, self.limit = event, size, limit
+
+
 class ReaderTooSlow(FrontdeskError):
     """A reader fell so far behind that the next event is no longer held; it may resume."""
 
@@ -316,6 +325,14 @@ class MonitorFailed(FrontdeskError, OSError):
     def __init__(self, got: str, *, error: OSError) -> None:
         self.got, self.error = got, error
         super().__init__(error.errno, f"cannot watch {got}: {error.strerror or error}")
+
+
+class ProcessNotFound(FrontdeskError, ProcessLookupError):
+    """No process has this pid, or has it any more."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        super().__init__(errno.ESRCH, f"no process has the pid {pid}")
 
 
 class MissingExtra(FrontdeskError, ImportError):

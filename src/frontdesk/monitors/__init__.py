@@ -1,12 +1,13 @@
 """Monitors: each watches one agent and tells once that it ended, and how.
 
-Above the records, below the store. `base.py` holds the protocol, `futures.py`, `threads.py`,
-`processes.py` and `foreign.py` the kinds, `kinds.py` the dispatch on the agent's type, `watcher.py`
-the one thread that waits on the kernel for all threads and processes of a store. Nothing here
-knows of sessions.
+Above the records, below the store. `base.py` holds the protocol; `futures.py`, `threads.py`,
+`processes.py` and `foreign.py` the kinds; `kinds.py` the dispatch on the agent's type. `watcher.py`
+owns the one thread that waits on the kernel for all threads and processes of a store, `lookout.py`
+is what that thread does, `kernel.py` what it asks. Nothing here knows of sessions.
 """
 
 from frontdesk.monitors.base import AgentMonitor, ExitCallback, Monitor, MonitorFunction
+from frontdesk.monitors.foreign import ExitCallbackAgent
 from frontdesk.monitors.futures import FutureMonitor, exit_reason_of
 from frontdesk.monitors.kinds import monitor
 from frontdesk.monitors.processes import ProcessRef
@@ -15,6 +16,7 @@ from frontdesk.monitors.watcher import Watcher
 __all__ = [
     "AgentMonitor",
     "ExitCallback",
+    "ExitCallbackAgent",
     "FutureMonitor",
     "Monitor",
     "MonitorFunction",

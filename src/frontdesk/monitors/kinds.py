@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from frontdesk.errors import UnknownAgentKind
 from frontdesk.monitors.base import AgentMonitor, ExitCallback, MonitorFunction
 from frontdesk.monitors.foreign import ForeignMonitor, monitor_by_callback
 from frontdesk.monitors.futures import FutureMonitor
+from frontdesk.monitors.process_kinds import kind_of
+from frontdesk.monitors.processes import ProcessMonitor
+from frontdesk.monitors.threads import ThreadMonitor
 from frontdesk.monitors.watcher import Watcher
 
 
@@ -24,13 +28,48 @@ def monitor(
     watcher: Watcher | None = None,
     kinds: Mapping[type, MonitorFunction] | None = None,
 ) -> AgentMonitor:
-    """Watch an agent: `on_exit` is called once, when it ends, with how it ended."""
+    """Watch an agent: call `on_exit` once, when it ends, with how it ended.
+
+    Agents are asyncio tasks and futures of any loop, concurrent futures, started threads, started
+    processes (`asyncio.subprocess.Process`, `subprocess.Popen`, `multiprocessing.Process`), a
+    `ProcessRef`, and objects with an `add_exit_callback()` (see `ExitCallbackAgent`). `kinds` maps
+    further types, subclasses included, to monitor functions of yours; it comes before all others.
+
+    `on_exit` is called at most once, from any thread: the future's loop, the thread that finishes a
+    concurrent future, the watcher's; never inside `monitor()`, and never after `cancel()`. An agent
+    that is dead already is not called back about: the monitor is not `alive`, and `exit_reason()`
+    says how it ended. A monitor that nobody keeps goes on watching. Callbacks should not block: see
+    `Watcher`, and one in an event loop stops that loop. One that raises is logged and harms nobody.
+
+    Threads and processes need a watcher. Without one the monitor has its own: a thread and three
+    descriptors, from here to the agent's end or `cancel()`. Give many of them one `Watcher`.
+
+    Reading how a task crashed silences asyncio's own report of an exception never retrieved: log
+    it where that matters.
+
+    Raises `UnknownAgentKind`, `AgentNotStarted` for a thread or process without a life yet,
+    `InvalidArgument` for one that cannot be told from others, and `MonitorFailed` where the
+    operating system refuses (no free descriptor, say); nothing is left behind then.
+
+    >>> import concurrent.futures
+    >>> future = concurrent.futures.Future()
+    >>> watched = monitor(future, lambda reason: print("ended:", reason))
+    >>> watched.alive
+    True
+    >>> future.set_exception(ValueError("no such model"))
+    ended: crashed: ValueError: no such model
+    """
     function = function_of(type(agent), kinds)
     if function is not None:
         return ForeignMonitor(agent, on_exit, function=function)
     if is_future(agent):
         return FutureMonitor(agent, on_exit)
-    if callable(getattr(agent, "add_exit_callback", None)):
+    if isinstance(agent, threading.Thread):
+        return ThreadMonitor(agent, on_exit, watcher=watcher)
+    process = kind_of(agent)
+    if process is not None:
+        return ProcessMonitor(agent, on_exit, watcher=watcher, kind=process)
+    if not isinstance(agent, type) and callable(getattr(agent, "add_exit_callback", None)):
         return ForeignMonitor(agent, on_exit, function=monitor_by_callback)
     raise UnknownAgentKind(type(agent).__name__)
 

@@ -1,13 +1,206 @@
-"""Monitors of operating-system processes."""
+"""Monitors of operating-system processes: of `asyncio`, `subprocess`, `multiprocessing`, anyone's.
+
+Above `watched.py`, below `process_kinds.py` (how each kind of object is asked) and `kinds.py`. A
+pid is a number that the kernel gives away again, so it is never trusted alone here: first the
+descriptor is opened, then it is made sure that it is of the process that was meant. It never reaps,
+polls or joins: that is the owner's.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from frontdesk.errors import InvalidArgument, InvalidType, ProcessNotFound
+from frontdesk.monitors import kernel
+from frontdesk.monitors.base import ExitCallback
+from frontdesk.monitors.watched import WatchedMonitor
+from frontdesk.monitors.watcher import Watcher
+from frontdesk.session import ExitKind, ExitReason
+
+_UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessRef:
-    """Name a process of anyone's: its pid and its start time in clock ticks since the boot."""
+    """Name a process of anyone's, so that no later process of the same pid is taken for it.
+
+    `start_time` is field 22 of `/proc/<pid>/stat`: clock ticks since the boot.
+
+    >>> import os
+    >>> ref = ProcessRef.of(os.getpid())
+    >>> ref.pid == os.getpid()
+    True
+    """
 
     pid: int
     start_time: int
+
+    def __post_init__(self) -> None:
+        for name, value in (("pid", self.pid), ("start_time", self.start_time)):
+            if type(value) is not int:
+                raise InvalidType(name, expected="an int", got=type(value).__name__)
+        if not 0 < self.pid < 2**31:
+            raise InvalidArgument("pid", expected="a positive pid", got=str(self.pid))
+        if self.start_time < 0:
+            raise InvalidArgument("start_time", expected="0 or more", got=str(self.start_time))
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessRef:
+        """Name the process that has this pid now, a zombie included.
+
+        Safe for a child that was not waited for: its pid cannot be given away. Raises
+        `ProcessNotFound` if there is none, `OSError` where `/proc` cannot be read.
+        """
+        ref = cls(pid, 0)
+        stat = kernel.read_stat(pid)
+        if stat is None or not kernel.is_process(pid):
+            raise ProcessNotFound(pid)
+        return cls(ref.pid, stat.start_time)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessKind:
+    """How one kind of process object is asked, without reaping, polling or joining anything.
+
+    `identity_of` returns the pid, and the start time where the object knows it; `returncode_of`
+    what its owner knows by now; `still_has` tells, of a pid (and its descriptor, where there is
+    one), whether it is still that of the object's process.
+    """
+
+    identity_of: Callable[[Any], tuple[int, int | None]]
+    returncode_of: Callable[[Any], int | None]
+    still_has: Callable[[Any, int, int | None], bool]
+
+
+class ProcessMonitor(WatchedMonitor):
+    """Watch a process through a pidfd, or by looking at `/proc` where there are none.
+
+    Dead is what has exited, waited for or not. Stopped (SIGSTOP) is alive, and so is a process
+    whose main thread has ended before its other threads. A process object whose status somebody
+    else has taken (`os.waitpid`), or that came by `fork()` from the parent, is dead as far as its
+    own class can tell, and here too: name such a process with a `ProcessRef`.
+
+    How it ended comes from the kernel where the process is a child of ours, or was reaped (Linux
+    6.15), or is a zombie that we may look into; else from the owner's `returncode`; else it is
+    `unknown`. A status that cannot be read yet is asked for again once, and the end told then, a
+    `fallback_interval_s` later; `alive` is false at once.
+    """
+
+    __slots__ = ("_kind", "_pid", "_start_time", "undecided")
+
+    def __init__(
+        self, agent: Any, on_exit: ExitCallback, *, watcher: Watcher | None, kind: ProcessKind
+    ) -> None:
+        self.undecided = False
+        self._kind = kind
+        self._pid, self._start_time = kind.identity_of(agent)
+        super().__init__(agent, on_exit, watcher=watcher)
+
+    @property
+    def pid(self) -> int:
+        """Return the pid; 0 for a `multiprocessing.Process` that was closed and forgot it."""
+        return self._pid
+
+    def _open(self) -> ExitReason | None:
+        if self._returncode() is not None or not self._pid:
+            return self._word_of_owner()
+        if self._watcher.abilities.processes:
+            self.fd = _descriptor(self._pid)
+            if self.fd is None:
+                return self._word_of_owner()
+        if not self._is_the_one_meant():
+            return self._word_of_owner()
+        return None if self._alive() else self._status() or _UNKNOWN
+
+    def _is_the_one_meant(self) -> bool:
+        """Check what was opened: a process of the same pid is another if it started later."""
+        expected, agent = self._start_time, self._agent
+        stat = self._stat(needed=expected is not None or self.fd is None)
+        if expected is not None:
+            return stat is not None and stat.start_time == expected
+        self._start_time = None if stat is None else stat.start_time
+        # The owner's word last: had it reaped before the descriptor was opened, it shows now.
+        return self._kind.still_has(agent, self._pid, self.fd) and self._returncode() is None
+
+    def look(self) -> ExitReason | None:
+        """Return how the process ended, None while it lives or where another look may tell."""
+        if self._alive():
+            return None
+        reason = self._status()
+        if reason is None and not self.undecided:
+            self.undecided = True
+            return None
+        return reason or _UNKNOWN
+
+    def _alive(self) -> bool:
+        fd = self.fd
+        if fd is not None:
+            return not kernel.readable(fd)
+        try:
+            stat = kernel.read_stat(self._pid)
+        except OSError:
+            return True  # no descriptor is free to look with, so it lives until there is
+        return stat is not None and not stat.over and stat.start_time == self._start_time
+
+    def _status(self) -> ExitReason | None:
+        """Read how it ended. It may be reaped at any moment, between two questions too, so what
+        is known only of the reaped is asked for again after what is known only of zombies.
+        """
+        reason = self._status_by_descriptor() or self._status_of_zombie()
+        reason = reason or self._status_by_descriptor()
+        if reason is not None:
+            return reason
+        returncode = self._returncode()
+        return None if returncode is None else ExitReason.from_returncode(returncode)
+
+    def _status_by_descriptor(self) -> ExitReason | None:
+        fd = self.fd
+        if fd is None:
+            return None
+        return kernel.status_of_child(self._pid, fd=fd) or kernel.status_of_reaped(fd)
+
+    def _status_of_zombie(self) -> ExitReason | None:
+        stat = self._stat(needed=False)
+        if stat is None or not stat.over or stat.start_time != self._start_time:
+            return None
+        if stat.status is not None:
+            return kernel.reason_of_status(stat.status)
+        # Its pid is its own as long as it is a zombie, so the pid may be asked by.
+        return kernel.status_of_child(self._pid, fd=None)
+
+    def _stat(self, *, needed: bool) -> kernel.Stat | None:
+        try:
+            return kernel.read_stat(self._pid)
+        except OSError:
+            if needed:
+                raise
+            return None
+
+    def _word_of_owner(self) -> ExitReason:
+        returncode = self._returncode()
+        return _UNKNOWN if returncode is None else ExitReason.from_returncode(returncode)
+
+    def _returncode(self) -> int | None:
+        agent = self._agent
+        try:
+            returncode = None if agent is None else self._kind.returncode_of(agent)
+        except Exception:  # noqa: BLE001 - a strange subclass; what the kernel knows is enough
+            return None
+        return returncode if isinstance(returncode, int) else None
+
+
+def _descriptor(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            raise InvalidArgument(
+                "agent", expected="a process", got=f"{pid}, a thread of one"
+            ) from error
+        raise

@@ -1,21 +1,125 @@
-"""The one thread that waits on the kernel for all threads and processes of a store."""
+"""`Watcher`: the owner of the one thread that waits for the threads and processes of a store.
+
+Above `lookout.py` (what that thread does), below the kinds that need it (`threads.py`,
+`processes.py`) and the store. It knows no kind of agent.
+"""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from types import TracebackType
+
+from frontdesk.errors import InvalidArgument
+from frontdesk.monitors.kernel import Abilities, probe_abilities
+from frontdesk.monitors.lookout import Lookout, Watched
 
 
 class Watcher:
-    """Wait for the ends of threads and processes, whatever their number, in one thread."""
+    """Wait for the ends of threads and processes, whatever their number, in one daemon thread.
+
+    Pass one to several `monitor()` calls, or to several stores. The thread and its two descriptors
+    come with the first thing to watch; each watched process or thread costs one descriptor more.
+    Usable with `with`; a `Watcher` that nobody refers to and that watches nothing is closed by the
+    garbage collector.
+
+    Callbacks run in that thread, one after the other: **one that blocks delays every later exit of
+    this watcher**. One that raises is logged and harms nobody. A `monitor()` without a watcher has
+    a thread of its own, so there only its own callback waits.
+
+    `use_pidfd=None` asks the kernel what it can do, once, when first needed. Without pidfds (or for
+    threads before Linux 6.9, or with `use_pidfd=False`) everything is looked at every
+    `fallback_interval_s` seconds: an end is told at most that much later, or five times what one
+    look at all of them takes, whichever is more.
+
+    >>> import subprocess, threading
+    >>> from frontdesk.monitors import monitor
+    >>> over = threading.Event()
+    >>> with Watcher() as watcher:
+    ...     process = subprocess.Popen(["true"])
+    ...     watched = monitor(process, lambda reason: over.set(), watcher=watcher)
+    ...     over.wait(10) or not watched.alive
+    True
+    >>> process.wait()
+    0
+    """
+
+    __slots__ = ("__weakref__", "_abilities", "_lookout")
 
     def __init__(self, *, use_pidfd: bool | None = None, fallback_interval_s: float = 0.05) -> None:
-        self.use_pidfd, self.fallback_interval_s = use_pidfd, fallback_interval_s
+        if not fallback_interval_s > 0:
+            raise InvalidArgument(
+                "fallback_interval_s", expected="more than 0", got=repr(fallback_interval_s)
+            )
+        self._abilities: Abilities | None = None
+        if use_pidfd is False:
+            self._abilities = Abilities(processes=False, threads=False)
+        self._lookout = Lookout(interval_s=fallback_interval_s)
+        if use_pidfd and not self.abilities.processes:
+            raise InvalidArgument("use_pidfd", expected="False or None on this kernel", got="True")
+        # Not at exit: a daemon thread needs no farewell, and callbacks then would find ruins.
+        weakref.finalize(self, self._lookout.close).atexit = False
 
-    def every_second(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once a second."""
+    @property
+    def abilities(self) -> Abilities:
+        """Return what the kernel lets this watcher open. `OSError` where it cannot be tried."""
+        if self._abilities is None:
+            self._abilities = probe_abilities()
+        return self._abilities
 
-    def close(self) -> None:
-        """End."""
+    @property
+    def closed(self) -> bool:
+        """Tell whether it was closed, or belongs to another process (it came by `fork()`)."""
+        return self._lookout.closed
+
+    def __len__(self) -> int:
+        """Return the number of things watched."""
+        return len(self._lookout)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def add(self, watched: Watched) -> None:
+        """Watch one thing. `OSError` where that cannot be; its descriptor is then still yours."""
+        self._lookout.add(watched)
+
+    def remove(self, watched: Watched) -> bool:
+        """Watch it no more. False where its end was noticed, or it was removed, before."""
+        return self._lookout.remove(watched)
+
+    def every_second(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` in the thread once a second; return a function that ends that.
+
+        A bound method is held weakly, and the calls end with its object; anything else is held. One
+        that raises is logged, once until it succeeds again, and goes on being called.
+        """
+        return self._lookout.every_second(callback)
+
+    def close(self, *, wait_s: float = 0.0) -> None:
+        """End the thread. Idempotent, from anywhere: callbacks, finalizers, signal handlers.
+
+        What is still watched is let go: nobody is told, and its descriptors are closed on return.
+        The thread ends as soon as it wakes up; `wait_s` waits that long for it at most.
+        """
+        self._lookout.close()
+        if wait_s > 0:
+            self._lookout.join(wait_s)
 
     def abandon_after_fork(self) -> None:
-        """Forget."""
+        """Forget what the parent watches: to be called in the child of a `fork()`.
+
+        The parent's watcher is unaffected. Every other method does the same by itself when it finds
+        itself in another process, so this only gives the copied descriptors back sooner.
+        """
+        self._lookout.abandon()
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(wait_s=1.0)
