@@ -20,7 +20,7 @@ import msgspec
 
 from frontdesk.agents.keeper import prctl
 from frontdesk.agents.keeper.house import House
-from frontdesk.agents.keeper.ledger import LedgerFile, NoLedger, sweep_ledgers, sweep_run
+from frontdesk.agents.keeper.ledger import LedgerFile, NoLedger, sweep_ledgers
 from frontdesk.agents.keeper.orders import LARGEST_PACKET, Ready, Terms
 from frontdesk.agents.keeper.packets import Packets
 
@@ -31,10 +31,8 @@ def main() -> None:
     wake = _take_the_position()
     os.set_inheritable(terms.channel, False)
     gateway = Packets(socket.socket(fileno=terms.channel))
-    ended = sum(sweep_run(run) for run in terms.predecessors)
     directory = Path(terms.ledgers) if terms.ledgers is not None else None
-    if directory is not None:
-        ended += sweep_ledgers(directory)
+    ended = sweep_ledgers(directory) if directory is not None else 0
     ledger = NoLedger() if directory is None else LedgerFile(directory, run=terms.run)
     house = House(gateway, run=terms.run, ledger=ledger)
     gateway.send(msgspec.json.encode(Ready(ended)))

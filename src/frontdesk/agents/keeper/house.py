@@ -80,8 +80,7 @@ class House:
 
     def _spawn(self, spawn: Spawn, descriptors: tuple[int, ...]) -> None:
         ward = self.wards.open(spawn.ward)
-        expected = 3 if isinstance(spawn.order.run, Command) else 2
-        if len(descriptors) != expected:
+        if len(descriptors) != 2:
             close_all(descriptors)
             self.wards.refuse(ward.number, "descriptors", "the keeper has no free descriptors")
             return
@@ -101,7 +100,8 @@ class House:
     def _launch(
         self, ward: Ward, command: Command, harness: Harness, descriptors: tuple[int, ...]
     ) -> None:
-        standard = dict(enumerate(descriptors))
+        channel, stderr = descriptors
+        standard = {0: channel, 1: channel, 2: stderr}
         pid = launch(Program(command.argv, command.env, harness, standard))
         close_all(descriptors)
         self.wards.forked(ward.number, pid)

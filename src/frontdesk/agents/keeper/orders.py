@@ -49,7 +49,10 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command"):
-    """Execute a program: `argv[0]` is looked up in the `PATH` of `env`, which is all it gets."""
+    """Execute a program: `argv[0]` is looked up in the `PATH` of `env`, which is all it gets.
+
+    Its standard input and output are the two directions of one socket.
+    """
 
     argv: tuple[str, ...]
     env: dict[str, str] = {}
@@ -77,20 +80,22 @@ class SpawnOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a keeper is started with: its connection's descriptor, the number of its run, where the
-    ledgers are, and the runs of keepers before it that this gateway has lost."""
+    """What a keeper is started with: its connection's descriptor, its run, where ledgers are."""
 
     channel: int
     run: int
     ledgers: str | None = None
-    predecessors: tuple[int, ...] = ()
 
 
 # -- orders: from the gateway to the keeper ----------------------------------------------------
 
 
 class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
-    """Spawn a ward. With it travel descriptors: stdin, stdout, stderr; or channel, stderr."""
+    """Spawn a ward. With it travel two descriptors: its channel and its standard error.
+
+    The channel is a stream socket: what a fork's entry is called with, a command's standard input
+    and output.
+    """
 
     ward: int
     order: SpawnOrder

@@ -1,0 +1,108 @@
+"""Standard error of agent processes, line by line into the log, within bounds.
+
+Used by the gateway's side of the keeper. An agent that floods its standard error is slowed down by
+its own full pipe; it costs the gateway a bounded number of bytes and the log a bounded number of
+lines a second. It knows of a process only the label that the lines carry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+LONGEST_LINE = 2000
+"""Characters of one line that the log gets; the rest of the line is left out."""
+
+LINES_A_SECOND = 100
+BYTES_A_SECOND = 256 * 1024
+
+_AT_ONCE = 32 * 1024
+
+_logger = logging.getLogger("frontdesk.agents.stderr")
+
+
+class StderrLog:
+    """Log what comes out of a pipe until it ends or `close` is called; owns the descriptor.
+
+    Lines go to the logger `frontdesk.agents.stderr` with the attribute `session` set to the label.
+    """
+
+    __slots__ = ("_bytes", "_fd", "_label", "_left_out", "_lines", "_loop", "_tail", "_timer")
+
+    def __init__(self, descriptor: int, *, label: str) -> None:
+        os.set_blocking(descriptor, False)
+        self._fd, self._label = descriptor, label
+        self._loop = asyncio.get_running_loop()
+        self._tail = b""
+        self._bytes = self._lines = self._left_out = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop.add_reader(descriptor, self._read)
+
+    def close(self) -> None:
+        """Log what is still in the pipe, and close it. Idempotent."""
+        while self._fd >= 0 and self._read():
+            pass
+        self._shut()
+
+    def _read(self) -> bool:
+        try:
+            chunk = os.read(self._fd, _AT_ONCE)
+        except (BlockingIOError, InterruptedError):
+            return False
+        if not chunk:
+            self._shut()
+            return False
+        self._count(len(chunk))
+        self._split(chunk)
+        return self._bytes < BYTES_A_SECOND
+
+    def _count(self, size: int) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(1.0, self._next_second)
+        self._bytes += size
+        if self._bytes >= BYTES_A_SECOND:
+            self._loop.remove_reader(self._fd)
+
+    def _next_second(self) -> None:
+        self._timer = None
+        self._report_left_out()
+        self._bytes = self._lines = 0
+        self._loop.add_reader(self._fd, self._read)
+
+    def _split(self, chunk: bytes) -> None:
+        *lines, tail = (self._tail + chunk).split(b"\n")
+        for line in lines:
+            self._log(line)
+        # Of a line without end only what the log would show is kept.
+        self._tail = tail[: LONGEST_LINE * 4]
+
+    def _log(self, line: bytes) -> None:
+        self._lines += 1
+        if self._lines > LINES_A_SECOND:
+            self._left_out += 1
+            return
+        text = line.decode(errors="replace").rstrip("\r")[:LONGEST_LINE]
+        _logger.info("%s: %s", self._label, text, extra={"session": self._label})
+
+    def _report_left_out(self) -> None:
+        if self._left_out:
+            _logger.warning(
+                "%s: %d more lines left out",
+                self._label,
+                self._left_out,
+                extra={"session": self._label},
+            )
+            self._left_out = 0
+
+    def _shut(self) -> None:
+        if self._fd < 0:
+            return
+        if self._tail:
+            self._log(self._tail)
+        self._report_left_out()
+        self._loop.remove_reader(self._fd)
+        if self._timer is not None:
+            self._timer.cancel()
+        os.close(self._fd)
+        self._fd = -1
