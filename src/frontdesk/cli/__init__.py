@@ -1,0 +1,20 @@
+"""The command line, `frontdesk`: the top of everything.
+
+`serve.py` runs the gateway, `keys.py` makes and revokes keys. Nothing else imports it.
+"""
+
+from __future__ import annotations
+
+from frontdesk.errors import MissingExtra
+
+
+def main() -> None:
+    """Run the `frontdesk` command."""
+    try:
+        from frontdesk.cli.commands import app
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("frontdesk"):
+            raise
+        missing = MissingExtra("gateway", part="the command line", missing=error.name or "typer")
+        raise SystemExit(f"frontdesk: {missing}") from None
+    app()

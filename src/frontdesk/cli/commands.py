@@ -1,0 +1,24 @@
+"""The commands of `frontdesk`, put together."""
+
+from __future__ import annotations
+
+import typer
+
+from frontdesk import __version__
+from frontdesk.cli import keys
+from frontdesk.cli.serve import serve
+
+app = typer.Typer(
+    name="frontdesk",
+    help="The session registry and gateway for AI agents.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+app.add_typer(keys.app, name="keys")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)

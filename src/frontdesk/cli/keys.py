@@ -1,0 +1,97 @@
+"""`frontdesk keys`: make, list and revoke keys. Works beside a running gateway, which follows."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly, loaded
+from frontdesk.clock import SystemClock
+from frontdesk.errors import InvalidArgument
+from frontdesk.gateway.keys import Key, KeyFile
+from frontdesk.gateway.state import StateDir
+
+app = typer.Typer(help="Keys that open the gateway.", no_args_is_help=True)
+
+UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+@app.command()
+def create(
+    tenant: Annotated[str | None, typer.Option(help="The tenant that the key belongs to.")] = None,
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "default",
+    expires: Annotated[str | None, typer.Option(help="For example 90d, 12h, 30m.")] = None,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="A key for /ops and /metrics only.")
+    ] = False,
+    config: ConfigFile = None,
+    state_dir: StateDirectory = None,
+) -> None:
+    """Make a key and print its secret, once: only a hash of it is kept."""
+    with failing_clearly():
+        if operator is (tenant is not None):
+            raise InvalidArgument(
+                "--tenant",
+                expected="given, or else --operator",
+                got="both" if operator else "neither",
+            )
+        expires_in_ms = None if expires is None else milliseconds(expires)
+        with _file(config, state_dir) as file:
+            new = file.create(tenant_id=tenant, name=name, expires_in_ms=expires_in_ms)
+    typer.echo(f"id       {new.key.key_id}")
+    typer.echo(f"secret   {new.secret}")
+    if not operator:
+        typer.echo(f"signing  {new.signing_secret}")
+    typer.echo("Neither secret is shown again.", err=True)
+
+
+@app.command("list")
+def list_keys(config: ConfigFile = None, state_dir: StateDirectory = None) -> None:
+    """List the keys, oldest first, without their secrets."""
+    with failing_clearly(), _file(config, state_dir) as file:
+        now_ms = SystemClock().wall_ms()
+        for key in file.all():
+            typer.echo(_line(key, now_ms))
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The id that `create` and `list` print.")],
+    config: ConfigFile = None,
+    state_dir: StateDirectory = None,
+) -> None:
+    """Revoke a key. Running gateways stop taking it, and end its streams, within a second."""
+    with failing_clearly(), _file(config, state_dir) as file:
+        file.revoke(key_id)
+    typer.echo(f"{key_id} is revoked")
+
+
+def milliseconds(text: str) -> int:
+    """Return a duration like `90d` in milliseconds."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhdw])", text)
+    if match is None:
+        raise InvalidArgument("--expires", expected="a number and s, m, h, d or w", got=repr(text))
+    return int(match[1]) * UNITS_MS[match[2]]
+
+
+def _file(config: ConfigFile, state_dir: StateDirectory) -> KeyFile:
+    settings = loaded(config, state_dir=state_dir)
+    return KeyFile(StateDir.make(settings.server.state_dir), clock=SystemClock())
+
+
+def _line(key: Key, now_ms: int) -> str:
+    owner = "(operator)" if key.operator else f"{key.tenant_id}"
+    return f"{key.key_id}  {owner}/{key.name}  made {_day(key.created_at)}  {_until(key, now_ms)}"
+
+
+def _until(key: Key, now_ms: int) -> str:
+    if key.expires_at is None:
+        return "does not expire"
+    return f"{'expired' if key.expired(now_ms) else 'expires'} {_day(key.expires_at)}"
+
+
+def _day(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,40 @@
+"""Options that several commands share, and how a command fails: one clear sentence, code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.config import load
+from frontdesk.gateway.settings import Config
+
+WRONG_USE = 2
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="The configuration file; frontdesk.toml if there is one."),
+]
+StateDirectory = Annotated[
+    Path | None, typer.Option("--state-dir", help="Where keys and the meter are kept.")
+]
+
+
+@contextmanager
+def failing_clearly() -> Iterator[None]:
+    """Turn our errors into their sentence on standard error and exit code 2."""
+    try:
+        yield
+    except FrontdeskError as error:
+        typer.echo(f"frontdesk: {error}", err=True)
+        raise typer.Exit(WRONG_USE) from None
+
+
+def loaded(path: Path | None, **server: Any) -> Config:
+    """Return the configuration with the command line's options over it."""
+    given = {name: value for name, value in server.items() if value is not None}
+    return load(path=path, overrides={"server": given} if given else {})

@@ -1,0 +1,45 @@
+"""One line a request: what was asked, by which key, how it was answered. Never a secret.
+
+Below the front. The path is logged without its query, which may hold a key. A line is written when
+a request is over: that of a stream when it ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from frontdesk.gateway.passage import Passage
+
+QUIET = frozenset({"/healthz", "/readyz"})
+
+
+class Writer(Protocol):
+    """What takes a line: a structlog logger does."""
+
+    def info(self, event: str, **facts: Any) -> Any: ...
+
+
+class AccessLog:
+    """Write the line of each request. Health checks leave none."""
+
+    __slots__ = ("_writer",)
+
+    def __init__(self, writer: Writer | None) -> None:
+        self._writer = writer
+
+    def line(self, passage: Passage) -> None:
+        """Write a passage's line."""
+        if self._writer is None or passage.path in QUIET:
+            return
+        key = passage.key
+        self._writer.info(
+            "request",
+            method="WS" if passage.websocket else passage.method,
+            path=passage.path,
+            status=passage.status,
+            duration_ms=passage.duration_ms,
+            client=passage.client,
+            session=passage.session_id,
+            tenant=key.tenant_id if key else None,
+            key=key.key_id if key else None,
+        )

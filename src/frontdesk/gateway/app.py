@@ -1,0 +1,96 @@
+"""The application: the routes under one roof, their errors, and the API description.
+
+Below the front, above the routes. `create_app` gives an ASGI application that any server can run;
+`server.py` runs it with the bounds and the shutdown of the contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+from frontdesk import __version__
+from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.access_log import AccessLog
+from frontdesk.gateway.described import describe
+from frontdesk.gateway.front import Front
+from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.problems import answer, no_such_route, problem_of, wrong_method
+from frontdesk.gateway.routes import (
+    answers,
+    health,
+    operations,
+    reading,
+    sessions,
+    streams,
+    tools,
+    turns,
+    usage,
+)
+
+ROUTERS = (health, sessions, turns, answers, reading, streams, tools, usage, operations)
+
+
+def create_app(gateway: Gateway, *, log: AccessLog | None = None) -> Front:
+    """Return the ASGI application of a gateway; its lifespan opens and closes the gateway."""
+    return Front(make_routes(gateway), gateway=gateway, log=log or AccessLog(None))
+
+
+def make_routes(gateway: Gateway) -> FastAPI:
+    """Return the routes without the front; nobody gets past them without one."""
+    app = FastAPI(
+        title="Frontdesk",
+        version=__version__,
+        summary="Sessions with AI agents over HTTP, server-sent events and WebSocket.",
+        lifespan=_lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            FrontdeskError: _ours,
+            RequestValidationError: _ours,
+            HTTPException: _the_frameworks,
+        },
+    )
+    app.state.gateway = gateway
+    for module in ROUTERS:
+        app.include_router(module.router)
+    describe(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with app.state.gateway:
+        yield
+
+
+async def _ours(_: Request, error: Exception) -> Response:
+    return answer(problem_of(error))
+
+
+async def _the_frameworks(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return answer(no_such_route(request.method, request.url.path))
+    if error.status_code == 405:
+        response = answer(wrong_method(request.method, request.url.path))
+        response.headers["Allow"] = _allowed(request)
+        return response
+    return answer(problem_of(error))
+
+
+def _allowed(request: Request) -> str:
+    # The router names the verbs of the first route of a path only; the path may have several.
+    methods: set[str] = set()
+    for route in request.app.router.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(methods))

@@ -1,0 +1,97 @@
+"""Who is asking: reads the key of a request and says which tenant's desk it opens.
+
+Below the front, above the key ring. This is the only place that turns a secret into a tenant, and
+what it gives to the routes is a desk that can see that tenant only: isolation is not a check that
+a route could forget.
+
+Wrong keys are counted by address. From an address with too many, only keys that have been used
+from there before still get an answer; everything else is refused unread, so that more guesses tell
+nothing, and neighbours behind the same address are not locked out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import OrderedDict
+from urllib.parse import parse_qs
+
+from frontdesk.clock import Clock
+from frontdesk.errors import RateLimited, Unauthorized
+from frontdesk.gateway.keys import Key, KeyRing
+from frontdesk.gateway.limits import RateLimit
+from frontdesk.gateway.passage import Passage
+
+STREAM = re.compile(r"/v1/sessions/[^/]+/(events|ws)")
+MOST_ACQUAINTANCES = 10_000
+
+logger = logging.getLogger("frontdesk.auth")
+
+
+def secret_of(passage: Passage) -> str | None:
+    """Return the secret that a request brings, None where it brings none.
+
+    The query is read only where a browser can set no header: on event streams and WebSockets.
+    """
+    if secret := passage.header(b"x-api-key"):
+        return secret
+    scheme, _, credentials = (passage.header(b"authorization") or "").partition(" ")
+    if scheme.lower() == "bearer" and credentials:
+        return credentials.strip()
+    if passage.method == "GET" and STREAM.fullmatch(passage.path):
+        return _secret_in_query(passage.scope.get("query_string", b""))
+    return None
+
+
+def _secret_in_query(query: bytes) -> str | None:
+    if b"api_key=" not in query:
+        return None
+    values = parse_qs(query.decode("latin-1"), max_num_fields=100).get("api_key")
+    return values[0] if values else None
+
+
+class Door:
+    """Let keys in: tenants' keys to `/v1`, operators' keys to `/ops` and `/metrics`."""
+
+    __slots__ = ("_clock", "_known", "_ring", "guesses")
+
+    def __init__(self, ring: KeyRing, *, wrong_keys_per_minute: int, clock: Clock) -> None:
+        self._ring, self._clock = ring, clock
+        self.guesses = RateLimit(per_minute=wrong_keys_per_minute, what="wrong keys", clock=clock)
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def admit(self, passage: Passage, *, operator: bool) -> Key:
+        """Return the key of a request; `Unauthorized`, or `RateLimited` after too many guesses.
+
+        A tenant's key opens nothing of the operators', and the other way round.
+        """
+        secret = secret_of(passage)
+        key = self._ring.find(secret, now_ms=self._clock.wall_ms()) if secret else None
+        self._refuse_guessers(passage.client, key)
+        if key is None or key.operator is not operator:
+            if secret:
+                self.guesses.spend(passage.client)
+            raise Unauthorized
+        self._remember(passage.client, key)
+        if operator:
+            logger.info("operator key used: %s %s %s", key.key_id, passage.method, passage.path)
+        return key
+
+    def holds(self, key: Key) -> bool:
+        """Say whether a key that was let in would be let in again."""
+        return self._ring.holds(key, now_ms=self._clock.wall_ms())
+
+    def _refuse_guessers(self, client: str, key: Key | None) -> None:
+        if key is not None and (client, key.key_id) in self._known:
+            return
+        try:
+            self.guesses.check(client)
+        except RateLimited:
+            logger.warning("too many wrong keys from %s", client)
+            raise
+
+    def _remember(self, client: str, key: Key) -> None:
+        self._known[client, key.key_id] = None
+        self._known.move_to_end((client, key.key_id))
+        if len(self._known) > MOST_ACQUAINTANCES:
+            self._known.popitem(last=False)

@@ -1,0 +1,164 @@
+"""Reading the configuration: `frontdesk.toml`, the environment over it, the command line over both.
+
+Above `settings.py`, which says what there is to set; below the command line and the reload. What it
+adds is where: every mistake in a file is listed in one go, each with its line.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+from frontdesk.errors import ConfigurationWrong
+from frontdesk.gateway.settings import Config
+
+DEFAULT_FILE = Path("frontdesk.toml")
+
+Location = tuple[str | int, ...]
+Table = dict[str, Any]
+
+
+def load(*, path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Return the configuration, or raise `ConfigurationWrong` with every mistake in it.
+
+    `path` None reads `frontdesk.toml` in the working directory where there is one. `overrides` are
+    the command line's, in the shape of the file.
+    """
+    text, source = _text_of(path)
+    sources = _Sources(dict(overrides or {}), _environment(), _parsed(text, source), text)
+    merged = _over(_over(sources.file, sources.environment), sources.command_line)
+    try:
+        return Config(**merged)
+    except ValidationError as error:
+        raise ConfigurationWrong(source, mistakes=sources.mistakes(error)) from None
+
+
+def _text_of(path: Path | None) -> tuple[str, str]:
+    if path is None and not DEFAULT_FILE.exists():
+        return "", "the configuration"
+    place = path or DEFAULT_FILE
+    try:
+        return place.read_text(encoding="utf-8"), str(place)
+    except (OSError, UnicodeDecodeError) as error:
+        problem = getattr(error, "strerror", None) or "is not UTF-8"
+        raise ConfigurationWrong(str(place), mistakes=(f"cannot be read: {problem}",)) from None
+
+
+def _parsed(text: str, source: str) -> Table:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationWrong(source, mistakes=(str(error),)) from None
+
+
+def _environment() -> Table:
+    try:
+        return EnvSettingsSource(Config)()
+    except SettingsError as error:
+        raise ConfigurationWrong("the environment", mistakes=(str(error),)) from None
+
+
+def _over(below: Table, above: Table) -> Table:
+    merged = dict(below)
+    for name, value in above.items():
+        under = merged.get(name)
+        both = isinstance(under, dict) and isinstance(value, dict)
+        merged[name] = _over(under, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+# -- where a mistake is --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Where each value came from. Later ones lie below earlier ones."""
+
+    command_line: Table
+    environment: Table
+    file: Table
+    text: str
+
+    def mistakes(self, error: ValidationError) -> tuple[str, ...]:
+        lines = dict(lines_of(self.text))
+        found = [self._placed(each, lines) for each in error.errors(include_url=False)]
+        return tuple(sentence for _, sentence in sorted(found, key=itemgetter(0)))
+
+    def _placed(self, mistake: Mapping[str, Any], lines: Mapping[Location, int]) -> tuple[int, str]:
+        location = tuple(part for part in mistake["loc"] if part != "[key]")
+        line = _line(location, lines) if self._origin(location) is self.file else 0
+        place = f"line {line}" if line else self._name_of(self._origin(location), location)
+        return line, f"{place}: {_name(location)}: {_sentence(mistake)}"
+
+    def _origin(self, location: Location) -> Table:
+        # The source that has the longest part of the location wrote what is wrong there; where
+        # several have it, the topmost one, as it is that one's value that counts.
+        sources = (self.command_line, self.environment, self.file)
+        return max(sources, key=lambda table: _depth(table, location))
+
+    def _name_of(self, origin: Table, location: Location) -> str:
+        if origin is self.environment:
+            return "FRONTDESK_" + "__".join(str(part).upper() for part in location)
+        return "the command line" if origin is self.command_line else "the file"
+
+
+def _depth(table: Any, location: Location) -> int:
+    for depth, part in enumerate(location):
+        if not isinstance(table, dict) or part not in table:
+            return depth
+        table = table[part]
+    return len(location)
+
+
+def _sentence(mistake: Mapping[str, Any]) -> str:
+    if mistake["type"] == "extra_forbidden":
+        return "there is no such setting"
+    return str(mistake["msg"]).removeprefix("Value error, ")
+
+
+def _name(location: Location) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _line(location: Location, lines: Mapping[Location, int]) -> int:
+    # The nearest that is written: a mistake inside an inline table or array is on its line.
+    prefixes = (location[:length] for length in range(len(location), 0, -1))
+    return next((lines[prefix] for prefix in prefixes if prefix in lines), 0)
+
+
+HEADER = re.compile(r"\s*\[\[?\s*(?P<name>[^\[\]]+?)\s*\]\]?\s*(#.*)?$")
+ASSIGNMENT = re.compile(r"\s*(?P<name>(\"[^\"]*\"|'[^']*'|[A-Za-z0-9_.\- ])+?)\s*=(?P<value>.*)$")
+PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([A-Za-z0-9_-]+)")
+QUOTES = ('"""', "'''")
+
+
+def lines_of(text: str) -> Iterator[tuple[Location, int]]:
+    """Yield each table and key of a TOML text with its line. The text is known to be valid."""
+    table: Location = ()
+    closing: str | None = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if closing:
+            closing = None if closing in line else closing
+            continue
+        if header := HEADER.match(line):
+            table = _parts(header["name"])
+            yield table, number
+        elif assignment := ASSIGNMENT.match(line):
+            yield (*table, *_parts(assignment["name"])), number
+            closing = _left_open(assignment["value"])
+
+
+def _parts(name: str) -> Location:
+    return tuple(next(filter(None, match.groups()), "") for match in PART.finditer(name))
+
+
+def _left_open(value: str) -> str | None:
+    return next((quotes for quotes in QUOTES if value.count(quotes) % 2), None)

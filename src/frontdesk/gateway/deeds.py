@@ -1,0 +1,82 @@
+"""What can be done to a conversation, in the words of the wire.
+
+Below the routes and the WebSocket, which do the same deeds with the same bodies; above the
+conversation. Each takes a checked body and returns the answer's fields. It knows neither statuses
+nor sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+
+from frontdesk.agents.conversation import Conversation
+from frontdesk.errors import TooLarge
+from frontdesk.gateway.schemas import AbortBody, ApprovalBody, PromptBody, RespondBody, SteerBody
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """A deed: the body that it takes, and what does it."""
+
+    body: type[BaseModel]
+    do: Callable[[Conversation, Any], Answer]
+
+
+def check_text(text: str | None, *, most: int) -> None:
+    """Raise `TooLarge` for a text of more characters than are taken."""
+    if text is not None and len(text) > most:
+        raise TooLarge("text", limit=most, unit="characters")
+
+
+def prompt(conversation: Conversation, body: PromptBody) -> Answer:
+    """Accept a prompt; it runs when those before it have."""
+    accepted = msgspec.to_builtins(conversation.prompt(body.text))
+    return {**accepted, "status": "queued" if accepted["queued"] else "accepted"}
+
+
+def approve(conversation: Conversation, body: ApprovalBody) -> Answer:
+    """Let a tool run."""
+    return {"status": conversation.approve(body.approval_id, body.reason)}
+
+
+def reject(conversation: Conversation, body: ApprovalBody) -> Answer:
+    """Tell the agent that a tool may not run."""
+    return {"status": conversation.reject(body.approval_id, body.reason)}
+
+
+def respond(conversation: Conversation, body: RespondBody) -> Answer:
+    """Answer the agent's question."""
+    return {"status": conversation.respond(body.ref, body.response)}
+
+
+def abort(conversation: Conversation, body: AbortBody) -> Answer:
+    """End the turn under way, where there is one; the session lives on."""
+    conversation.abort(body.reason, kill_tools=body.kill_tools)
+    return {"status": "aborting"}
+
+
+def steer(conversation: Conversation, body: SteerBody) -> Answer:
+    """Give the turn a text for its next step."""
+    conversation.steer(body.text)
+    return {"status": "accepted"}
+
+
+DEEDS: Mapping[str, Deed] = MappingProxyType(
+    {
+        "prompt": Deed(PromptBody, prompt),
+        "approve": Deed(ApprovalBody, approve),
+        "reject": Deed(ApprovalBody, reject),
+        "respond": Deed(RespondBody, respond),
+        "abort": Deed(AbortBody, abort),
+        "steer": Deed(SteerBody, steer),
+    }
+)
+"""The actions of a WebSocket by their names; the routes of the same names do the same."""

@@ -1,0 +1,61 @@
+"""What a route may ask for: the desk of the key that came in, its tenant's, and nothing wider.
+
+Between the routes and the front, which has let the key in. A route has no other way to a session
+than the `TenantDesk` from here; that is the whole of tenant isolation above the registry.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, Path
+from starlette.requests import Request
+from starlette.responses import Response
+
+from frontdesk.agents.conversation import Conversation
+from frontdesk.agents.desk import TenantDesk
+from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.keys import Key
+from frontdesk.gateway.passage import passage_of
+
+
+async def tenant_desk(request: Request) -> TenantDesk:
+    """Return the desk that the request's key opens."""
+    return passage_of(request.scope).tenant_desk
+
+
+async def tenant_key(request: Request) -> Key:
+    """Return the key that let the request in."""
+    return passage_of(request.scope).tenant_key
+
+
+async def live_conversation(request: Request, session_id: SessionIdInPath) -> Conversation:
+    """Return the live session that the path names."""
+    return passage_of(request.scope).tenant_desk.find(session_id)
+
+
+async def the_gateway(request: Request) -> Gateway:
+    """Return what all requests share."""
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+SessionIdInPath = Annotated[
+    str,
+    Path(
+        alias="sessionId",
+        description="`[A-Za-z0-9_~.-]{1,128}`, neither `.` nor `..`",
+        json_schema_extra={"pattern": r"^[A-Za-z0-9_~.-]{1,128}$"},
+        examples=["support-42"],
+    ),
+]
+InDesk = Annotated[TenantDesk, Depends(tenant_desk)]
+InKey = Annotated[Key, Depends(tenant_key)]
+InConversation = Annotated[Conversation, Depends(live_conversation)]
+InGateway = Annotated[Gateway, Depends(the_gateway)]
+
+
+def encoded(content: Any, *, status: int = 200) -> Response:
+    """Return an answer in JSON."""
+    return Response(msgspec.json.encode(content), status_code=status, media_type="application/json")

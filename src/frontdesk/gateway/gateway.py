@@ -1,0 +1,208 @@
+"""The gateway without its doors: everything that one running server shares, and its life.
+
+Below the front and the routes, above the desk. It opens what there is to open in order (state,
+keys, meter, callback tools, store, desk) and closes it in the other; in between it follows revoked
+keys, reloads the configuration when asked, and drains. It knows nothing of HTTP messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+
+from frontdesk.agents.blueprints import Blueprints
+from frontdesk.agents.desk import Desk, DeskSettings, TenantDesk
+from frontdesk.agents.records import CreateSession
+from frontdesk.clock import Clock, SystemClock
+from frontdesk.errors import AddressRefused, CreateFailed, Draining, Unauthorized
+from frontdesk.gateway.addresses import AddressGuard
+from frontdesk.gateway.auth import Door
+from frontdesk.gateway.callbacks import Callbacks
+from frontdesk.gateway.guardrails import Filters
+from frontdesk.gateway.idempotency import Idempotency
+from frontdesk.gateway.keys import Key, KeyFile, KeyRing
+from frontdesk.gateway.limits import RateLimit
+from frontdesk.gateway.metering import UsageMeter
+from frontdesk.gateway.proxies import TrustedProxies
+from frontdesk.gateway.settings import Config
+from frontdesk.gateway.state import StateDir
+from frontdesk.gateway.streams import OpenStreams
+from frontdesk.store import Limits, SessionStore
+
+FOLLOW_KEYS_S = 0.25
+
+logger = logging.getLogger("frontdesk.gateway")
+
+
+class Gateway:
+    """Everything that requests share. An async context manager, for one event loop.
+
+    `keys` are let in beside those of the state directory (from the environment, for instance).
+    Before it is entered and after it is left, every request is answered with 503.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        blueprints: Blueprints,
+        keys: Iterable[Key] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.proxies = TrustedProxies(config.server.trusted_proxies)
+        self.streams = OpenStreams(per_key=config.limits.streams_per_key)
+        self.rate = RateLimit(
+            per_minute=config.limits.requests_per_minute, what="requests", clock=self.clock
+        )
+        self.idempotency = Idempotency(clock=self.clock)
+        self.filters = Filters(config)
+        self.draining = False
+        self.open = False
+        self._blueprints = blueprints
+        self._keys = tuple(keys)
+        self._stack = AsyncExitStack()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Gateway:
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self.open = True
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.open = False
+        await self._stack.aclose()
+
+    async def _open(self) -> None:
+        enter = self._stack.enter_context
+        state = StateDir.make(self.config.server.state_dir)
+        keys = enter(KeyFile(state, clock=self.clock, timeout_s=0))
+        self.ring = KeyRing(file=keys, fixed=self._keys)
+        self.door = Door(
+            self.ring,
+            wrong_keys_per_minute=self.config.limits.wrong_keys_per_minute,
+            clock=self.clock,
+        )
+        self.meter = enter(UsageMeter(state))
+        self.callbacks = await self._stack.enter_async_context(self._make_callbacks(state))
+        self.store = enter(SessionStore(limits=limits_of(self.config), clock=self.clock))
+        self.desk = await self._stack.enter_async_context(self._make_desk())
+        await self._follow_keys()
+
+    def _make_callbacks(self, state: StateDir) -> Callbacks:
+        return Callbacks(
+            guard=AddressGuard(self.config.callbacks.allow_networks),
+            master_secret=state.master_secret(),
+            answer_bytes=self.config.callbacks.answer_bytes,
+            clock=self.clock,
+        )
+
+    def _make_desk(self) -> Desk:
+        return Desk(
+            self.store,
+            self._blueprints,
+            clock=self.clock,
+            settings=desk_settings_of(self.config),
+            meter=self.meter,
+            guardrails=self.filters,
+            call_tool=self.callbacks,
+        )
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuse new sessions and prompts, let turns end within the grace, end the sessions."""
+        self.draining = True
+        await self.desk.drain(grace_s)
+
+    # -- what requests ask -----------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        return self.open and not self.draining
+
+    def desk_of(self, key: Key) -> TenantDesk:
+        """Return what a tenant's key may see and do: its own tenant's sessions."""
+        if key.tenant_id is None:
+            raise Unauthorized
+        return self.desk.tenant(key.tenant_id, key.key_id)
+
+    async def check_provider_options(self, order: CreateSession) -> None:
+        """Refuse a provider's address that may not be called, with `CreateFailed`."""
+        url = order.provider_opts.get("baseUrl")
+        if url is None:
+            return
+        try:
+            await self.callbacks.guard.target(str(url), field="providerOpts.baseUrl")
+        except AddressRefused as error:
+            raise CreateFailed(str(error)) from None
+
+    def refuse_if_draining(self) -> None:
+        if self.draining:
+            raise Draining
+
+    # -- changes while it runs -------------------------------------------------------------------
+
+    def reload(self, config: Config, *, blueprints: Blueprints, keys: Iterable[Key] = ()) -> None:
+        """Follow other keys, blueprints, filters and limits; all else needs a new start.
+
+        Whatever can be wrong about them was found before this is called, or raises before
+        anything changes.
+        """
+        self.filters.change(config)
+        self.config = config
+        self.rate.change(per_minute=config.limits.requests_per_minute)
+        self.door.guesses.change(per_minute=config.limits.wrong_keys_per_minute)
+        self.streams.per_key = config.limits.streams_per_key
+        self.store.limits = limits_of(config)
+        self.desk.blueprints = blueprints
+        self.ring.replace_fixed(keys)
+        self.streams.end_where_not(self.door.holds)
+
+    async def _follow_keys(self) -> None:
+        following = asyncio.create_task(self._follow_keys_on(), name="frontdesk-keys")
+        self._stack.push_async_callback(_ended, following)
+
+    async def _follow_keys_on(self) -> None:
+        # Looked at, as other processes (`frontdesk keys revoke`) write the file and SQLite tells
+        # nobody; and keys expire by themselves. It costs one PRAGMA a look.
+        while True:
+            await asyncio.sleep(FOLLOW_KEYS_S)
+            if self.ring.refresh():
+                logger.info("the keys have changed: %d are known", len(self.ring))
+            self.streams.end_where_not(self.door.holds)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def limits_of(config: Config) -> Limits:
+    """Return the store's limits."""
+    limits = config.limits
+    return Limits(
+        total=limits.sessions_total,
+        per_tenant=limits.sessions_per_tenant,
+        per_api_key=limits.sessions_per_key,
+    )
+
+
+def desk_settings_of(config: Config) -> DeskSettings:
+    """Return the desk's settings."""
+    return DeskSettings(
+        turn_timeout_s=config.turns.deadline_s,
+        approval_timeout_s=config.turns.approval_s,
+        question_timeout_s=config.turns.question_s,
+        end_grace_s=config.turns.end_grace_s,
+        max_queued_prompts=config.limits.prompt_queue,
+        min_events=config.streams.kept_events,
+        max_log_bytes=config.streams.kept_bytes,
+        tenants_root=config.server.tenants_root,
+    )

@@ -1,0 +1,104 @@
+"""Filters on what goes into agents and what comes out, for each tenant.
+
+The house below asks them (they are its `Guardrails`); the configuration says what they refuse. A
+filter of the operator's own that raises refuses: what cannot be checked does not pass.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from frontdesk.errors import ConfigurationWrong
+from frontdesk.gateway.settings import Config, GuardrailSettings
+
+Direction = Literal["input", "output"]
+Filter = Callable[[str, str, Direction], str | None]
+"""An operator's filter: tenant, text and direction in; why it is refused, or None, out."""
+
+logger = logging.getLogger("frontdesk.guardrails")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What one tenant's texts are held to."""
+
+    most_input: int | None
+    most_output: int | None
+    denied: re.Pattern[str] | None
+    own: Filter | None
+
+    @classmethod
+    def of(cls, settings: GuardrailSettings) -> Rules:
+        """Compile what the operator set. `ConfigurationWrong` for a filter that cannot be found."""
+        return cls(
+            settings.max_input_characters,
+            settings.max_output_characters,
+            _denied(settings),
+            _imported(settings.filter) if settings.filter else None,
+        )
+
+    def refuse(self, tenant_id: str, text: str, direction: Direction) -> str | None:
+        """Return why the text is refused, None where it is not."""
+        most = self.most_input if direction == "input" else self.most_output
+        if most is not None and len(text) > most:
+            return f"it is longer than {most} characters"
+        if self.denied is not None and self.denied.search(text):
+            return "it holds something that is denied here"
+        return self._refused_by_own(tenant_id, text, direction)
+
+    def _refused_by_own(self, tenant_id: str, text: str, direction: Direction) -> str | None:
+        if self.own is None:
+            return None
+        try:
+            return self.own(tenant_id, text, direction)
+        except Exception:
+            logger.exception("the operator's filter failed; the text is refused")
+            return "it could not be checked"
+
+
+class Filters:
+    """The rules of all tenants. Replaced as a whole when the configuration is reloaded."""
+
+    __slots__ = ("_by_tenant", "_of_all")
+
+    def __init__(self, config: Config) -> None:
+        self.change(config)
+
+    def change(self, config: Config) -> None:
+        """Follow another configuration; where it is wrong, the old rules stay."""
+        of_all = Rules.of(config.guardrails)
+        by_tenant = {name: Rules.of(config.guardrails_of(name)) for name in config.tenants}
+        self._of_all, self._by_tenant = of_all, by_tenant
+
+    def refuse_input(self, tenant_id: str, text: str) -> str | None:
+        return self._rules(tenant_id).refuse(tenant_id, text, "input")
+
+    def refuse_output(self, tenant_id: str, text: str) -> str | None:
+        return self._rules(tenant_id).refuse(tenant_id, text, "output")
+
+    def _rules(self, tenant_id: str) -> Rules:
+        return self._by_tenant.get(tenant_id, self._of_all)
+
+
+def _denied(settings: GuardrailSettings) -> re.Pattern[str] | None:
+    words = [rf"\b{re.escape(word)}\b" for word in settings.denied_words]
+    patterns = [f"(?:{pattern})" for pattern in settings.denied_patterns]
+    return re.compile("|".join(words + patterns), re.IGNORECASE) if words or patterns else None
+
+
+def _imported(target: str) -> Filter:
+    module, _, name = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        mistake = f"guardrails.filter: {target!r} cannot be imported: {error}"
+        raise ConfigurationWrong("the configuration", mistakes=(mistake,)) from None
+    if not callable(found):
+        mistake = f"guardrails.filter: {target!r} is not callable"
+        raise ConfigurationWrong("the configuration", mistakes=(mistake,))
+    return found  # type: ignore[no-any-return]

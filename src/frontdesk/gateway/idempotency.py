@@ -1,0 +1,135 @@
+"""Idempotency keys: the same request again gets the first answer again.
+
+Beside the limits, used by the routes that create a session and accept a prompt. Bounded in number
+and in time. Answers that invite to try again (429, 503) are not kept: trying again must be able to
+succeed. A second request that comes while the first is under way waits for the first's answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import msgspec
+from starlette.responses import Response
+
+from frontdesk.clock import Clock
+from frontdesk.errors import FrontdeskError, IdempotencyMismatch, InvalidArgument
+from frontdesk.gateway.problems import problem_of
+
+KEPT_S = 600.0
+MOST_ANSWERS = 10_000
+LONGEST_KEY = 255
+PASSING = frozenset({429, 500, 503})
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer: its status and its body as it was sent."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def response(self) -> Response:
+        return Response(
+            self.body,
+            status_code=self.status,
+            media_type="application/json",
+            headers=dict(self.headers),
+        )
+
+
+@dataclass(slots=True)
+class _First:
+    digest: bytes
+    until: float
+    answer: asyncio.Future[Kept]
+
+
+class Idempotency:
+    """Keep the first answers for ten minutes. Belongs to one event loop.
+
+    At most `most` answers are kept; past that the oldest is forgotten, and a repetition of it is
+    carried out as a new request.
+    """
+
+    __slots__ = ("_clock", "_firsts", "_most")
+
+    def __init__(self, *, clock: Clock, most: int = MOST_ANSWERS) -> None:
+        self._clock, self._most = clock, most
+        self._firsts: OrderedDict[tuple[str, ...], _First] = OrderedDict()
+
+    async def once(
+        self,
+        scope: tuple[str, ...],
+        key: str | None,
+        *,
+        body: bytes,
+        answer: Callable[[], Awaitable[Kept]],
+    ) -> Kept:
+        """Return the first answer to this key and body within `scope`, making it if need be.
+
+        `IdempotencyMismatch` where the key came with another body before.
+        """
+        if key is None:
+            return await answer()
+        _check(key)
+        digest = hashlib.sha256(body).digest()
+        first = self._remembered((*scope, key))
+        if first is None:
+            return await self._make((*scope, key), digest, answer)
+        if first.digest != digest:
+            raise IdempotencyMismatch(key)
+        return await asyncio.shield(first.answer)
+
+    async def _make(
+        self, place: tuple[str, ...], digest: bytes, answer: Callable[[], Awaitable[Kept]]
+    ) -> Kept:
+        # Others may wait for it while the client that came first has left: it runs on regardless.
+        making = asyncio.ensure_future(answer())
+        self._firsts[place] = _First(digest, self._clock.monotonic() + KEPT_S, making)
+        if len(self._firsts) > self._most:
+            self._firsts.popitem(last=False)
+        making.add_done_callback(lambda done: self._made(place, done))
+        return await asyncio.shield(making)
+
+    def _made(self, place: tuple[str, ...], done: asyncio.Future[Kept]) -> None:
+        failed = done.cancelled() or done.exception() is not None
+        if failed or done.result().status in PASSING:
+            first = self._firsts.get(place)
+            if first is not None and first.answer is done:
+                del self._firsts[place]
+
+    def _remembered(self, place: tuple[str, ...]) -> _First | None:
+        now = self._clock.monotonic()
+        while self._firsts:
+            oldest, first = next(iter(self._firsts.items()))
+            if first.until > now:
+                break
+            del self._firsts[oldest]
+        return self._firsts.get(place)
+
+    def __len__(self) -> int:
+        return len(self._firsts)
+
+
+def _check(key: str) -> None:
+    if not 0 < len(key) <= LONGEST_KEY:
+        raise InvalidArgument(
+            "Idempotency-Key", expected=f"1 to {LONGEST_KEY} characters", got=str(len(key))
+        )
+
+
+async def kept(answer: Callable[[], Awaitable[bytes]], *, status: int) -> Kept:
+    """Return what to keep of an answer; an error of ours is an answer as well."""
+    try:
+        return Kept(status, await answer())
+    except FrontdeskError as error:
+        problem = problem_of(error)
+        return Kept(problem.status, msgspec.json.encode(problem.content), problem.headers)

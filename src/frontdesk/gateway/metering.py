@@ -1,0 +1,219 @@
+"""The meter: prompts, tokens and cost for each key and tenant, kept across restarts.
+
+Above the state directory; the desk below tells it what was used (it is the desk's `Meter`), the
+routes above ask for sums. Counting is in memory and never waits. One thread of its own writes what
+has come together to SQLite: at most half a second after the first of it, and at the end, so that
+the file is complete after a SIGTERM and at most a second behind after a SIGKILL. A full disk costs
+nothing but the wait: what could not be written stays in memory and is written later.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from frontdesk.gateway.state import StateDir, open_database
+
+BATCH_S = 0.5
+RETRY_S = 2.0
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS usage (
+    tenant_id TEXT NOT NULL,
+    api_key TEXT NOT NULL,
+    prompts INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    cost_usd REAL NOT NULL,
+    PRIMARY KEY (tenant_id, api_key)
+) STRICT, WITHOUT ROWID;
+"""
+
+ADD = """
+INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant_id, api_key) DO UPDATE SET
+    prompts = prompts + excluded.prompts,
+    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = completion_tokens + excluded.completion_tokens,
+    cached_tokens = cached_tokens + excluded.cached_tokens,
+    cost_usd = cost_usd + excluded.cost_usd
+"""
+
+logger = logging.getLogger("frontdesk.metering")
+
+
+class Owner(NamedTuple):
+    """Whose use it was."""
+
+    tenant_id: str
+    api_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What was used. Sums of it are made with `+`."""
+
+    prompts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cost_usd: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompts + other.prompts,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cost_usd + other.cost_usd,
+        )
+
+
+NOTHING = Usage()
+
+
+class UsageMeter:
+    """Count what is used; a context manager that writes everything down before it ends.
+
+    `record` and the sums may be called from any thread and cost a dict update under a lock that is
+    never held while something is written. The memory of it is one record for each key that ever
+    used anything.
+    """
+
+    def __init__(
+        self, state: StateDir, *, batch_s: float = BATCH_S, retry_s: float = RETRY_S
+    ) -> None:
+        self._batch_s, self._retry_s = batch_s, retry_s
+        self._database = open_database(state.usage, schema=SCHEMA)
+        self._lock = threading.Lock()
+        self._totals: dict[Owner, Usage] = self._read()
+        self._unwritten: dict[Owner, Usage] = {}
+        self._something = threading.Event()
+        self._ending = threading.Event()
+        self._writer = threading.Thread(target=self._write_on, name="frontdesk-meter", daemon=True)
+
+    def __enter__(self) -> UsageMeter:
+        self._writer.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is left and end the thread. Where the disk is full, what is left is logged."""
+        self._ending.set()
+        self._something.set()
+        if self._writer.is_alive():
+            self._writer.join()
+        if not self._flush():
+            logger.error("usage that could not be written is lost", extra={"usage": self._lost()})
+        self._database.close()
+
+    def record(
+        self,
+        *,
+        tenant_id: str,
+        api_key: str | None,
+        prompts: int = 0,
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        cached_tokens: int = 0,
+        cost_usd: float = 0.0,
+    ) -> None:
+        """Count. Never waits for the disk, and never fails because of it."""
+        used = Usage(prompts, prompt_tokens, completion_tokens, cached_tokens, cost_usd)
+        owner = Owner(tenant_id, api_key or "")
+        with self._lock:
+            _add(self._totals, owner, used)
+            _add(self._unwritten, owner, used)
+        self._something.set()
+
+    def of_key(self, tenant_id: str, api_key: str) -> Usage:
+        """Return what one key has used."""
+        with self._lock:
+            return self._totals.get(Owner(tenant_id, api_key), NOTHING)
+
+    def of_tenant(self, tenant_id: str) -> Usage:
+        """Return what all keys of a tenant have used. The cost grows with the number of keys."""
+        with self._lock:
+            used = [usage for owner, usage in self._totals.items() if owner.tenant_id == tenant_id]
+        return sum(used, NOTHING)
+
+    @property
+    def tracked_keys(self) -> int:
+        return len(self._totals)
+
+    # -- the writer ------------------------------------------------------------------------------
+
+    def _read(self) -> dict[Owner, Usage]:
+        rows = self._database.execute("SELECT * FROM usage")
+        return {Owner(row[0], row[1]): Usage(*row[2:]) for row in rows}
+
+    def _write_on(self) -> None:
+        wait_s = self._batch_s
+        while not self._ending.is_set():
+            self._something.wait()
+            self._ending.wait(wait_s)
+            self._something.clear()
+            wait_s = self._batch_s if self._flush() else self._retry_s
+
+    def _flush(self) -> bool:
+        with self._lock:
+            batch, self._unwritten = self._unwritten, {}
+        if not batch:
+            return True
+        try:
+            self._write(batch)
+        except sqlite3.Error as error:
+            self._take_back(batch)
+            # The disk is full, or the like: a traceback would add nothing.
+            logger.error(  # noqa: TRY400
+                "usage could not be written; it is kept in memory: %s", error
+            )
+            return False
+        return True
+
+    def _write(self, batch: dict[Owner, Usage]) -> None:
+        rows = [(*owner, *_fields(usage)) for owner, usage in batch.items()]
+        self._in_one_piece(lambda: self._database.executemany(ADD, rows))
+
+    def _in_one_piece(self, change: Callable[[], object]) -> None:
+        # Added once or not at all: a batch that is taken back must have left nothing behind.
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            change()
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    def _take_back(self, batch: dict[Owner, Usage]) -> None:
+        with self._lock:
+            for owner, usage in batch.items():
+                _add(self._unwritten, owner, usage)
+        self._something.set()
+
+    def _lost(self) -> dict[str, Usage]:
+        return {
+            f"{owner.tenant_id}/{owner.api_key}": used for owner, used in self._unwritten.items()
+        }
+
+
+def _add(sums: dict[Owner, Usage], owner: Owner, used: Usage) -> None:
+    sums[owner] = sums.get(owner, NOTHING) + used
+
+
+def _fields(usage: Usage) -> tuple[int, int, int, int, float]:
+    return (
+        usage.prompts,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        usage.cost_usd,
+    )

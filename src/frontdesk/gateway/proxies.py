@@ -1,0 +1,78 @@
+"""Whose request it is, where proxies stand in between.
+
+Below the front. A forwarding header is only believed from a peer that the operator trusts, and then
+read from its end: the last entry was added by that peer, the one before by whoever it got the
+request from, and so on for as long as those are trusted too. It knows nothing but addresses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+FORWARDED_FOR = re.compile(r'(?:^|;)\s*for="?(\[[^\]]*\]|[^";]*)', re.IGNORECASE)
+MOST_HOPS = 32
+
+
+class TrustedProxies:
+    """Find the client's address behind the proxies of these networks."""
+
+    __slots__ = ("_networks",)
+
+    def __init__(self, networks: Iterable[Network] = ()) -> None:
+        self._networks = tuple(networks)
+
+    def client_of(self, scope: Mapping[str, Any]) -> str:
+        """Return the address of the client of an ASGI scope; `-` where it is not known."""
+        peer = scope.get("client")
+        if not peer:
+            return "-"
+        if not self._networks or not self._trusts(peer[0]):
+            return str(peer[0])
+        return self._behind(str(peer[0]), scope["headers"])
+
+    def _behind(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
+        client = peer
+        for hop in reversed(_hops(headers)[-MOST_HOPS:]):
+            address = _parsed(hop)
+            if address is None:
+                return client
+            client = str(address)
+            if not self._trusts(client):
+                return client
+        return client
+
+    def _trusts(self, text: str) -> bool:
+        address = _parsed(text)
+        return address is not None and any(address in network for network in self._networks)
+
+
+def _hops(headers: Sequence[tuple[bytes, bytes]]) -> list[str]:
+    forwarded = _joined(headers, b"forwarded")
+    if forwarded:
+        matches = (FORWARDED_FOR.search(element) for element in forwarded.split(","))
+        return [match.group(1) if match else "" for match in matches]
+    plain = _joined(headers, b"x-forwarded-for")
+    return plain.split(",") if plain else []
+
+
+def _joined(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
+    return ",".join(value.decode("latin-1") for key, value in headers if key == name)
+
+
+def _parsed(text: str) -> Address | None:
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

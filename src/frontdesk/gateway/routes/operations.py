@@ -1,0 +1,50 @@
+"""What operators see: the state of the house, and its numbers for a monitoring system.
+
+Only operators' keys get here, and they get nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import PlainTextResponse, Response
+
+from frontdesk import __version__
+from frontdesk.gateway.dependencies import InGateway, encoded
+from frontdesk.gateway.described import problems
+from frontdesk.gateway.gateway import Gateway
+
+router = APIRouter(tags=["operations"])
+
+EXPOSITION = "text/plain; version=0.0.4"
+
+
+@router.get("/ops/status", responses={200: {"description": "the house"}, **problems()})
+async def status(gateway: InGateway) -> Response:
+    """Return what runs here: sessions, open streams, stuck turns, known keys."""
+    return encoded({"version": __version__, "draining": gateway.draining, **_numbers(gateway)})
+
+
+@router.get(
+    "/metrics",
+    responses={200: {"description": "the numbers", "content": {EXPOSITION: {}}}, **problems()},
+)
+async def metrics(gateway: InGateway) -> Response:
+    """Return the numbers in the text format that Prometheus reads."""
+    lines = [
+        line
+        for name, value in _numbers(gateway).items()
+        for line in (f"# TYPE frontdesk_{name} gauge", f"frontdesk_{name} {value}")
+    ]
+    return PlainTextResponse("\n".join(lines) + "\n", media_type=EXPOSITION)
+
+
+def _numbers(gateway: Gateway) -> dict[str, Any]:
+    return {
+        "sessions": gateway.store.count(),
+        "streams": len(gateway.streams),
+        "stuck": gateway.desk.stuck,
+        "keys": len(gateway.ring),
+        "metered_keys": gateway.meter.tracked_keys,
+    }

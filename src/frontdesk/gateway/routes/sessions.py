@@ -1,0 +1,139 @@
+"""Sessions: open one, list them, look at one, end one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Header, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from frontdesk.agents.conversation import Conversation
+from frontdesk.agents.desk import TenantDesk
+from frontdesk.agents.records import CreateSession
+from frontdesk.gateway.deeds import check_text
+from frontdesk.gateway.dependencies import (
+    InConversation,
+    InDesk,
+    InGateway,
+    InKey,
+    SessionIdInPath,
+    encoded,
+)
+from frontdesk.gateway.described import answers
+from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.idempotency import Kept, kept
+from frontdesk.gateway.schemas import (
+    CreateSessionBody,
+    SessionCreated,
+    SessionDeleted,
+    SessionInfo,
+    SessionList,
+)
+
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+
+CREATED = {
+    "sessionId": "support-42",
+    "model": "test",
+    "blueprint": "assistant",
+    "createdAt": 1795339800000,
+}
+INFO = {
+    "sessionId": "support-42",
+    "state": "idle",
+    "turns": 1,
+    "toolCalls": 0,
+    "totalTokens": 57,
+    "uptimeMs": 61000,
+    "model": "test",
+    "blueprint": "assistant",
+    "createdAt": 1795339800000,
+    "tenantId": "acme",
+}
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)]
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=answers(
+        201,
+        SessionCreated,
+        CREATED,
+        "already_exists",
+        "idempotency_mismatch",
+        "create_failed",
+        "registration_failed",
+        "guardrail",
+        "session_limit",
+    ),
+)
+async def create(
+    request: Request,
+    body: CreateSessionBody,
+    desk: InDesk,
+    key: InKey,
+    gateway: InGateway,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Open a session and start its agent. Without `sessionId` one is minted."""
+    gateway.refuse_if_draining()
+    first = await gateway.idempotency.once(
+        (key.key_id, "create"),
+        idempotency_key,
+        body=await request.body(),
+        answer=lambda: _created(gateway, desk, body),
+    )
+    return first.response
+
+
+async def _created(gateway: Gateway, desk: TenantDesk, body: CreateSessionBody) -> Kept:
+    check_text(body.system_prompt, most=gateway.config.limits.text_characters)
+    return await kept(lambda: _open(gateway, desk, body), status=201)
+
+
+async def _open(gateway: Gateway, desk: TenantDesk, body: CreateSessionBody) -> bytes:
+    order = msgspec.convert(body.model_dump(by_alias=True, exclude_none=True), CreateSession)
+    await gateway.check_provider_options(order)
+    return msgspec.json.encode(_shown(await desk.create(order)))
+
+
+def _shown(conversation: Conversation) -> dict[str, object]:
+    return {**conversation.info(), "fence": str(conversation.fence)}
+
+
+@router.get("", responses=answers(200, SessionList, {"sessions": [INFO], "next": None}))
+async def list_sessions(
+    desk: InDesk,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[
+        str | None, Query(max_length=512, description="the last answer's `next`")
+    ] = None,
+) -> Response:
+    """List the tenant's sessions, oldest first, a page at a time."""
+    sessions, following = desk.sessions(limit=limit, after=after)
+    return encoded({"sessions": [each.info() for each in sessions], "next": following})
+
+
+@router.get("/{sessionId}", responses=answers(200, SessionInfo, INFO, "not_found", "session_dead"))
+async def get(conversation: InConversation) -> Response:
+    """Say how a session is doing."""
+    return encoded(conversation.info())
+
+
+@router.delete(
+    "/{sessionId}",
+    responses=answers(
+        200,
+        SessionDeleted,
+        {"sessionId": "support-42", "status": "deleted"},
+        "not_found",
+        "session_dead",
+    ),
+)
+async def delete(desk: InDesk, session_id: SessionIdInPath) -> Response:
+    """End a session; answered when it is gone, after its agent's grace period at the latest."""
+    await desk.delete(session_id)
+    return encoded({"sessionId": session_id, "status": "deleted"})

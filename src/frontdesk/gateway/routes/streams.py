@@ -1,0 +1,84 @@
+"""The event stream and the WebSocket, as far as the API description is concerned.
+
+The front answers both before the application (`sse.py`, `websocket.py`), for every layer in
+between would cost each open stream memory. What gets here has the right path and the wrong form.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from frontdesk.agents.events import EVENTS
+from frontdesk.errors import MalformedRequest
+from frontdesk.gateway.dependencies import SessionIdInPath
+from frontdesk.gateway.described import problems
+
+router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["streams"])
+
+STREAM = """id: 17-1
+event: prompt_received
+data: {"requestId":"5f0c2a9e1b7d4c36","text":"Hello"}
+
+"""
+Since = Annotated[
+    str | None,
+    Query(
+        alias="since",
+        description="an event id or a bare index",
+        json_schema_extra={"pattern": "^([0-9]{1,20}-)?[0-9]{1,20}$"},
+    ),
+]
+Types = Annotated[
+    str | None,
+    Query(
+        alias="types",
+        description="event types, separated by commas: " + ", ".join(e.name for e in EVENTS),
+        json_schema_extra={"pattern": f"^({'|'.join(e.name for e in EVENTS)})$"},
+    ),
+]
+LastEventId = Annotated[
+    str | None,
+    Header(alias="Last-Event-ID", json_schema_extra={"pattern": "^([0-9]{1,20}-)?[0-9]{1,20}$"}),
+]
+
+
+@router.get(
+    "/events",
+    responses={
+        200: {
+            "description": "the events, until the session ends",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM}},
+        },
+        204: {"description": "the session has ended and this client has it all"},
+        **problems("not_found"),
+    },
+)
+async def events(
+    _session_id: SessionIdInPath,
+    _since: Since = None,
+    _types: Types = None,
+    _last_event_id: LastEventId = None,
+) -> Response:
+    """Stream the session's events.
+
+    Begins after `Last-Event-ID` or `since`; without either, at the `prompt_received` of the most
+    recently accepted prompt, even if that is still to come.
+    """
+    raise MalformedRequest("an event stream is asked for with GET")
+
+
+@router.get(
+    "/ws",
+    responses={
+        101: {"description": "actions in, answers and events out"},
+        **problems("not_found", "session_dead"),
+    },
+)
+async def websocket(
+    _session_id: SessionIdInPath, _since: Since = None, _types: Types = None
+) -> Response:
+    """Open a WebSocket: `{action, ...}` in; `{action, status, ...}` and `{event, ...}` out."""
+    raise MalformedRequest("open this as a WebSocket")

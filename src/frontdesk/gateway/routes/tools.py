@@ -1,0 +1,56 @@
+"""Callback tools of a session: attach one, detach one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from frontdesk.agents.records import CallbackTool
+from frontdesk.gateway.dependencies import InConversation, InGateway, encoded
+from frontdesk.gateway.described import answers
+from frontdesk.gateway.schemas import ToolAttached, ToolBody, ToolDetached
+
+router = APIRouter(prefix="/v1/sessions/{sessionId}/tools", tags=["tools"])
+
+ON_SESSION = ("not_found", "session_dead")
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=answers(
+        201,
+        ToolAttached,
+        {"name": "lookup_order", "status": "attached"},
+        *ON_SESSION,
+        "registration_failed",
+    ),
+)
+async def attach(body: ToolBody, conversation: InConversation, gateway: InGateway) -> Response:
+    """Attach a tool that the gateway runs by posting to its URL."""
+    await gateway.callbacks.guard.target(body.callback_url)
+    tool = CallbackTool(
+        name=body.name,
+        callback_url=body.callback_url,
+        description=body.description,
+        parameters=body.parameters,
+        timeout_ms=body.timeout_ms,
+    )
+    conversation.attach_tool(tool)
+    return encoded({"name": body.name, "status": "attached"}, status=201)
+
+
+@router.delete(
+    "/{name}",
+    responses=answers(
+        200, ToolDetached, {"name": "lookup_order", "status": "detached"}, *ON_SESSION
+    ),
+)
+async def detach(
+    conversation: InConversation, name: Annotated[str, Path(examples=["lookup_order"])]
+) -> Response:
+    """Take a tool from the session."""
+    conversation.detach_tool(name)
+    return encoded({"name": name, "status": "detached"})

@@ -1,0 +1,97 @@
+"""Turns: prompt, steer, abort, and the model that answers."""
+
+from __future__ import annotations
+
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from frontdesk.agents.conversation import Conversation
+from frontdesk.gateway import deeds
+from frontdesk.gateway.dependencies import InConversation, InGateway, InKey, encoded
+from frontdesk.gateway.described import answers
+from frontdesk.gateway.idempotency import kept
+from frontdesk.gateway.routes.sessions import IdempotencyKey
+from frontdesk.gateway.schemas import (
+    AbortBody,
+    PromptAccepted,
+    PromptBody,
+    Status,
+    SteerBody,
+    SwitchModelBody,
+)
+
+router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["turns"])
+
+ACCEPTED = {"requestId": "5f0c2a9e1b7d4c36", "sessionId": "support-42", "queued": False}
+ON_SESSION = ("not_found", "session_dead")
+
+
+@router.post(
+    "/prompt",
+    status_code=202,
+    responses=answers(
+        202,
+        PromptAccepted,
+        ACCEPTED,
+        *ON_SESSION,
+        "prompt_queue_full",
+        "guardrail",
+        "idempotency_mismatch",
+    ),
+)
+async def prompt(
+    request: Request,
+    body: PromptBody,
+    conversation: InConversation,
+    key: InKey,
+    gateway: InGateway,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Accept a prompt. Prompts run one after another; `queued` says that this one waits."""
+    gateway.refuse_if_draining()
+    deeds.check_text(body.text, most=gateway.config.limits.text_characters)
+    if idempotency_key is None:
+        return encoded(deeds.prompt(conversation, body), status=202)
+    first = await gateway.idempotency.once(
+        (key.key_id, "prompt", conversation.session_id, str(conversation.fence)),
+        idempotency_key,
+        body=await request.body(),
+        answer=lambda: kept(lambda: _prompted(conversation, body), status=202),
+    )
+    return first.response
+
+
+async def _prompted(conversation: Conversation, body: PromptBody) -> bytes:
+    return msgspec.json.encode(deeds.prompt(conversation, body))
+
+
+@router.post(
+    "/steer",
+    status_code=202,
+    responses=answers(202, Status, {"status": "accepted"}, *ON_SESSION, "queue_full", "guardrail"),
+)
+async def steer(body: SteerBody, conversation: InConversation, gateway: InGateway) -> Response:
+    """Give the turn under way a text for its next step."""
+    deeds.check_text(body.text, most=gateway.config.limits.text_characters)
+    return encoded(deeds.steer(conversation, body), status=202)
+
+
+@router.post(
+    "/abort", status_code=202, responses=answers(202, Status, {"status": "aborting"}, *ON_SESSION)
+)
+async def abort(conversation: InConversation, body: AbortBody | None = None) -> Response:
+    """End the turn under way with `agent_abort`; the session lives on."""
+    return encoded(deeds.abort(conversation, body or AbortBody()), status=202)
+
+
+@router.post(
+    "/switch_model",
+    status_code=202,
+    responses=answers(202, Status, {"status": "accepted"}, *ON_SESSION, "create_failed"),
+)
+async def switch_model(body: SwitchModelBody, conversation: InConversation) -> Response:
+    """Answer with another model, from the next model call on."""
+    conversation.switch_model(body.model)
+    return encoded({"status": "accepted"}, status=202)

@@ -1,0 +1,134 @@
+"""The server: uvicorn with the wire's bounds and the contract's shutdown.
+
+At the top, above the application; the command line runs it. uvicorn would answer SIGTERM by closing
+its listener first and then wait for open event streams, which never end by themselves. Here the
+gateway drains first (not ready, nothing new, turns get their grace, streams say goodbye), and only
+then the server ends. SIGHUP reloads; a second SIGTERM ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.settings import Config
+from frontdesk.gateway.wire import WireBounds, WireConfig
+
+LAST_CONNECTIONS_S = 2
+BACKLOG = 2048
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
+logger = logging.getLogger("frontdesk.server")
+
+
+class GatewayServer(uvicorn.Server):
+    """Serve one gateway until a signal ends it.
+
+    `on_started` is called once requests are answered, `on_reload` at a SIGHUP.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        gateway: Gateway,
+        on_started: Callable[[], None] = lambda: None,
+        on_reload: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(wire_config(app, gateway.config))
+        self._gateway = gateway
+        self._on_started, self._on_reload = on_started, on_reload
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in ENDING:
+            loop.add_signal_handler(number, self._end, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        try:
+            yield
+        finally:
+            for number in (*ENDING, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def _end(self, number: int) -> None:
+        if self._draining is not None or not self.started:
+            end_at_once(number)
+        logger.info("draining: turns under way have %g s", self._gateway.config.server.grace_s)
+        self._draining = asyncio.create_task(self._drain_and_exit())
+
+    async def _drain_and_exit(self) -> None:
+        try:
+            await self._gateway.drain(self._gateway.config.server.grace_s)
+        except Exception:
+            logger.exception("draining failed; the server ends all the same")
+        finally:
+            self.should_exit = True
+
+
+def end_at_once(number: int) -> None:
+    """End this process by the signal itself. Agent processes follow: their keeper sees to it."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def wire_config(app: Any, config: Config) -> WireConfig:
+    """Return uvicorn's configuration for ours."""
+    limits = config.limits
+    return WireConfig(
+        app,
+        bounds=WireBounds(
+            head_bytes=limits.head_bytes,
+            head_timeout_s=limits.head_timeout_s,
+            body_timeout_s=limits.body_timeout_s,
+            stalled_write_s=limits.stalled_write_s,
+        ),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=int(limits.keep_alive_s) or 1,
+        timeout_graceful_shutdown=LAST_CONNECTIONS_S,
+        ws_max_size=limits.body_bytes,
+        ws_ping_interval=config.streams.heartbeat_s,
+        ws_ping_timeout=config.streams.heartbeat_s,
+        # Compression costs every socket a window, and a message that unpacks to a gigabyte.
+        ws_per_message_deflate=False,
+        ssl_certfile=config.server.tls_certificate,
+        ssl_keyfile=config.server.tls_key,
+    )
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Bind the address that the server will listen on; `OSError` where it cannot be had.
+
+    Bound before anything is started: a taken port is found out at once, and port 0 is known.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except BaseException:
+        bound.close()
+        raise
+    bound.set_inheritable(False)
+    return bound

@@ -1,0 +1,164 @@
+"""What an operator can set: the records of the configuration, their defaults and bounds.
+
+Below `config.py`, which fills them from file, environment and command line, and everything that is
+configured. Field names are those of `frontdesk.toml`; units are in the names. The tables under
+`[blueprints]` are kept as they are written: the agents' layer knows what is in them.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
+Network = Annotated[
+    IPv4Network | IPv6Network, BeforeValidator(lambda text: ip_network(text, strict=False))
+]
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
+def _is_tenant(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]{1,64}", name):
+        raise ValueError("a tenant is 1 to 64 of a-z 0-9 _ -")
+    return name
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+Tenant = Annotated[str, AfterValidator(_is_tenant)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(_Table):
+    """Where the gateway listens, and how it ends."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 4000
+    state_dir: Path = Path(".frontdesk")
+    grace_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    tenants_root: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> ServerSettings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together")
+        return self
+
+
+class LimitSettings(_Table):
+    """How much of everything. None is no limit."""
+
+    requests_per_minute: Positive = 600
+    wrong_keys_per_minute: Positive = 120
+    streams_per_key: Positive = 200
+    sessions_total: Positive | None = 10_000
+    sessions_per_tenant: Positive | None = 1_000
+    sessions_per_key: Positive | None = 1_000
+    prompt_queue: Positive = 16
+    head_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024
+    body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
+    text_characters: Positive = 200_000
+    json_depth: Positive = 64
+    head_timeout_s: Seconds = 10.0
+    body_timeout_s: Seconds = 30.0
+    keep_alive_s: Seconds = 75.0
+    stalled_write_s: Seconds = 30.0
+
+
+class StreamSettings(_Table):
+    """Event streams and WebSockets, and how much of a conversation is kept for them."""
+
+    heartbeat_s: Seconds = 30.0
+    kept_events: Positive = 1024
+    kept_bytes: Positive = 8 * 1024 * 1024
+
+
+class TurnSettings(_Table):
+    """Deadlines of a turn and of what it waits for."""
+
+    deadline_s: Seconds = 900.0
+    approval_s: Seconds = 120.0
+    question_s: Seconds = 300.0
+    end_grace_s: Seconds = 5.0
+
+
+class CallbackSettings(_Table):
+    """Callback tools. Private addresses are called only in `allow_networks`."""
+
+    allow_networks: tuple[Network, ...] = ()
+    answer_bytes: Positive = 1024 * 1024
+
+
+class GuardrailSettings(_Table):
+    """Filters on what comes in and what goes out. `filter` is `module:callable`."""
+
+    max_input_characters: Positive | None = None
+    max_output_characters: Positive | None = None
+    denied_words: tuple[str, ...] = ()
+    denied_patterns: tuple[Pattern, ...] = ()
+    filter: str | None = None
+
+
+class TenantSettings(_Table):
+    """What one tenant has of its own, in place of what all have."""
+
+    guardrails: GuardrailSettings | None = None
+
+
+class LogSettings(_Table):
+    """`auto` is readable on a terminal and JSON elsewhere."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="FRONTDESK_", env_nested_delimiter="__"
+    )
+
+    server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
+    streams: StreamSettings = StreamSettings()
+    turns: TurnSettings = TurnSettings()
+    callbacks: CallbackSettings = CallbackSettings()
+    guardrails: GuardrailSettings = GuardrailSettings()
+    log: LogSettings = LogSettings()
+    tenants: dict[Tenant, TenantSettings] = {}
+    blueprints: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,  # noqa: ARG003
+        **named: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # `config.py` merges the sources itself: it has to say where a mistake was made.
+        return (init_settings,)
+
+    def guardrails_of(self, tenant_id: str) -> GuardrailSettings:
+        """Return the filters of a tenant: its own, else those of all."""
+        own = self.tenants.get(tenant_id)
+        return own.guardrails if own and own.guardrails else self.guardrails

@@ -1,0 +1,124 @@
+"""The WebSocket: actions come in, their answers and the session's events go out.
+
+Beside the event stream, above the conversation. One task answers actions, one sends events, and a
+lock between them keeps the order that the contract wants: the answer to an action goes out before
+any event that the action causes. Pings, the greatest message and stalled clients are the server's
+affair (`wire.py`, `server.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from frontdesk.agents.conversation import Conversation
+from frontdesk.agents.events import Frame
+from frontdesk.agents.reader import EventReader, Gap
+from frontdesk.errors import FrontdeskError, ReaderTooSlow, SessionDead
+from frontdesk.gateway.actions import act, parsed, refusal, shown_action
+from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.passage import Passage
+from frontdesk.gateway.query import since_of, types_of
+from frontdesk.gateway.wire import connection_of
+
+ENDED, REVOKED, TOO_SLOW = 1000, 1008, 1013
+
+
+class SessionSocket:
+    """One client's WebSocket to one conversation."""
+
+    __slots__ = ("_closing", "_gateway", "_passage", "_reader", "_sending", "_session_id")
+
+    def __init__(self, gateway: Gateway, passage: Passage, *, session_id: str) -> None:
+        self._gateway, self._passage, self._session_id = gateway, passage, session_id
+        self._sending = asyncio.Lock()
+        self._closing: tuple[int, str] = (ENDED, "the session has ended")
+
+    async def run(self) -> None:
+        """Answer and send until the session ends, the client leaves, or its key is revoked."""
+        await self._passage.receive_on()  # websocket.connect
+        conversation = self._live_conversation()
+        self._reader = self._subscribe(conversation)
+        try:
+            with self._gateway.streams.opened(self._passage.tenant_key, end=self._revoked):
+                await self._passage.send({"type": "websocket.accept"})
+                # An OSError is how the server says that the client has left in the middle.
+                with suppress(OSError):
+                    await self._talk(conversation)
+        finally:
+            self._reader.close()
+
+    def _live_conversation(self) -> Conversation:
+        # A socket is for talking; what a session that has ended said is read from its stream.
+        conversation = self._passage.tenant_desk.recent(self._session_id)
+        if conversation.ended is not None and since_of(self._passage) is None:
+            raise SessionDead(self._session_id, reason=conversation.ended)
+        return conversation
+
+    def _subscribe(self, conversation: Conversation) -> EventReader:
+        since = since_of(self._passage)
+        return conversation.subscribe(
+            since=since, types=types_of(self._passage), from_now=since is None
+        )
+
+    async def _talk(self, conversation: Conversation) -> None:
+        sender = asyncio.create_task(self._send_events())
+        try:
+            await self._answer_actions(conversation)
+        finally:
+            # The reader's end is the sender's: it closes the socket and returns.
+            self._reader.close()
+            with suppress(OSError):
+                await sender
+
+    async def _answer_actions(self, conversation: Conversation) -> None:
+        while (message := await self._passage.receive_on())["type"] == "websocket.receive":
+            async with self._sending:
+                # Nothing is awaited between the action and its answer, and the lock is fair:
+                # events that the action causes come after.
+                answer = self._answer(conversation, message)
+                await self._send(answer)
+        self._closing = (0, "")
+
+    def _answer(self, conversation: Conversation, message: dict[str, Any]) -> bytes:
+        content = message.get("text")
+        asked: dict[str, Any] | None = None
+        try:
+            self._gateway.rate.spend(self._passage.tenant_key.key_id)
+            asked = parsed(content if content is not None else message.get("bytes") or b"")
+            done = act(conversation, asked, most_text=self._gateway.config.limits.text_characters)
+        except FrontdeskError as error:
+            done = refusal(error)
+        return msgspec.json.encode({"action": shown_action(asked), **done})
+
+    async def _send_events(self) -> None:
+        try:
+            while (batch := await self._reader.next()) is not None:
+                async with self._sending:
+                    for text in texts(batch):
+                        await self._send(text)
+        except ReaderTooSlow:
+            self._closing = (TOO_SLOW, "too slow; connect again with ?since=")
+        await self._close()
+
+    async def _send(self, text: bytes) -> None:
+        await self._passage.send_on({"type": "websocket.send", "text": text.decode()})
+
+    async def _close(self) -> None:
+        code, reason = self._closing
+        if code:
+            await self._passage.send_on({"type": "websocket.close", "code": code, "reason": reason})
+
+    def _revoked(self) -> None:
+        self._closing = (REVOKED, "the key opens nothing any more")
+        self._reader.close()
+        if (connection := connection_of(self._passage.scope)) is not None:
+            connection.hang_up_if_stalled()
+
+
+def texts(batch: list[Frame] | Gap) -> list[bytes]:
+    """Return what the reader gave as WebSocket messages."""
+    return [batch.text] if isinstance(batch, Gap) else [frame.text for frame in batch]
