@@ -86,6 +86,15 @@ class Core(Lookups):
 
     # -- entering ------------------------------------------------------------------------------
 
+    @property
+    def limits(self) -> Limits:
+        """The limits in force. Others hold from the next create on; no session ends for them."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+
     def _admit(self, draft: Any) -> None:
         """Refuse what may not enter (a step); finished agents are no reason, they are reaped."""
         if self._closed is not None:
