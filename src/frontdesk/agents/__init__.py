@@ -15,6 +15,16 @@ except ImportError as _missing:
     raise MissingExtra("agents", part="frontdesk.agents", missing="msgspec") from _missing
 
 from frontdesk.agents.blueprints import Blueprint, Blueprints, blueprint
+from frontdesk.agents.records import Approval, CallbackTool, CreateSession
 from frontdesk.agents.turn import EndSession, Turn
 
-__all__ = ["Blueprint", "Blueprints", "EndSession", "Turn", "blueprint"]
+__all__ = [
+    "Turn",
+    "blueprint",
+    "EndSession",
+    "Blueprint",
+    "Blueprints",
+    "Approval",
+    "CallbackTool",
+    "CreateSession",
+]

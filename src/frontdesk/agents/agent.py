@@ -8,14 +8,17 @@ It knows nothing of queues, restarts or the registry.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Protocol
 
-from frontdesk.agents.events import Event
+from frontdesk.agents.events import Event, MessageDelta
 from frontdesk.agents.records import SessionFacts
 from frontdesk.agents.turn import Turn, TurnPort
+from frontdesk.errors import InvalidType
 
-AgentFunction = Callable[[Turn], AsyncIterator[str | Event] | Awaitable[str | None]]
+AgentFunction = Callable[[Turn], AsyncGenerator[str | Event, None] | Awaitable[str | None]]
 """What answers a turn: an async generator function of text and events, or a coroutine function."""
 
 
@@ -75,3 +78,120 @@ class Recipe(Protocol):
     async def start(self, facts: SessionFacts) -> RunningAgent:
         """Start an agent. Raises `CreateFailed`; leaves nothing behind when it fails."""
         ...
+
+
+PIECE_CHARACTERS = 65_536
+"""Longer texts go out in pieces of this length."""
+
+_BREATH_PIECES = 64
+_BREATH_S = 0.005
+
+
+class AgentQuit(Exception):
+    """An agent called `sys.exit()`: that ends its turn, and not the process that it lives in."""
+
+
+async def drive(function: AgentFunction, port: TurnPort) -> None:
+    """Run a program's function over one turn, and emit what it yields or returns.
+
+    Lets the event loop breathe every few pieces, so that an agent that yields without ever waiting
+    can be stopped. Raises what the function raises; a generator is closed in every case.
+    """
+    answer = function(Turn(port))
+    try:
+        if isinstance(answer, AsyncGenerator):
+            await _drive_generator(answer, port)
+        else:
+            _say(port, await answer)
+    except SystemExit as error:
+        raise AgentQuit(f"the agent called sys.exit({error.code!r})") from error
+
+
+async def _drive_generator(pieces: AsyncGenerator[str | Event, None], port: TurnPort) -> None:
+    breath = _Breath()
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            _say(port, piece)
+            if breath.due():
+                await asyncio.sleep(0)
+
+
+class _Breath:
+    """Knows when a producer has had the loop for long enough."""
+
+    __slots__ = ("_loop", "_pieces", "_since")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pieces, self._since = 0, self._loop.time()
+
+    def due(self) -> bool:
+        self._pieces += 1
+        now = self._loop.time()
+        if self._pieces < _BREATH_PIECES and now - self._since < _BREATH_S:
+            return False
+        self._pieces, self._since = 0, now
+        return True
+
+
+def _say(port: TurnPort, piece: str | Event | None) -> None:
+    if isinstance(piece, str):
+        for start in range(0, len(piece), PIECE_CHARACTERS):
+            port.emit(MessageDelta(piece[start : start + PIECE_CHARACTERS]))
+    elif isinstance(piece, Event):
+        port.emit(piece)
+    elif piece is not None:
+        raise InvalidType(
+            "what an agent yields", expected="text or an event", got=type(piece).__name__
+        )
+
+
+class TaskAgent:
+    """An agent in the gateway's own process: the task that runs its turns is the agent."""
+
+    __slots__ = ("_function",)
+
+    registered = None
+
+    def __init__(self, function: AgentFunction) -> None:
+        self._function = function
+
+    async def run_turn(self, port: TurnPort) -> None:
+        """Run the function over one turn."""
+        await drive(self._function, port)
+
+    async def end(self, grace_s: float) -> None:
+        """Do nothing: the runner's task ends, and nothing else is there."""
+
+
+class TaskRecipe:
+    """Make agents of a program that live in the gateway's process."""
+
+    __slots__ = ("program",)
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def check(self, facts: SessionFacts) -> None:
+        """Ask the program."""
+        self.program.check(facts)
+
+    async def start(self, facts: SessionFacts) -> TaskAgent:
+        """Open the program for a session."""
+        return TaskAgent(self.program.open(facts))
+
+
+class FunctionProgram:
+    """A program that is one function, the same for every session."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: AgentFunction) -> None:
+        self.function = function
+
+    def check(self, facts: SessionFacts) -> None:
+        """Refuse nothing: the function says itself what it cannot do."""
+
+    def open(self, facts: SessionFacts) -> AgentFunction:  # noqa: ARG002
+        """Return the function."""
+        return self.function

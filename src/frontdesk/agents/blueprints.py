@@ -7,13 +7,15 @@ operator's file, `Blueprints` holds those that are open. It knows nothing of ses
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from frontdesk.agents.agent import Recipe
+from frontdesk.agents.agent import AgentFunction, FunctionProgram, Recipe, TaskRecipe
 from frontdesk.agents.restart import RestartLimit, RestartPolicy
+from frontdesk.errors import InvalidType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +69,26 @@ class Blueprints(Mapping[str, Blueprint]):
         return len(self._by_name)
 
 
-def blueprint(name: str, **rules: Any) -> Callable[[Callable[..., Any]], Blueprint]:
+def blueprint(name: str, **rules: Any) -> Callable[[AgentFunction], Blueprint]:
     """Make a `Blueprint` from an async generator function (or coroutine function) of a turn.
 
-    `rules` are fields of `Blueprint`. The function stays reachable as `blueprint.recipe.program`.
+    `rules` are fields of `Blueprint`. The function stays reachable as `recipe.program.function`.
+
+    >>> @blueprint("parrot", models=("any",))
+    ... async def parrot(turn):
+    ...     yield turn.text
+    >>> parrot.name, parrot.allows("any"), parrot.allows("other")
+    ('parrot', True, False)
     """
-    raise NotImplementedError
+
+    def make(function: AgentFunction) -> Blueprint:
+        if not (inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function)):
+            raise InvalidType(
+                "a blueprint",
+                expected="an async generator function or a coroutine function",
+                got=type(function).__name__,
+            )
+        recipe = TaskRecipe(FunctionProgram(function))
+        return Blueprint(name=name, kind="python", recipe=recipe, **rules)
+
+    return make

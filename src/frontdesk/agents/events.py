@@ -7,6 +7,7 @@ fields are snake_case here and camelCase in JSON. It knows nothing of sessions o
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 import msgspec
@@ -281,9 +282,59 @@ class Frame:
 
 
 def encode(event: Event, *, request_id: str | None = None) -> bytes:
-    """Return the event's JSON object, led by the `requestId` of its turn."""
-    plain = msgspec.json.encode(event)
+    """Return the event's JSON object, led by the `requestId` of its turn.
+
+    Whatever an agent put into `args` or `result`: what JSON cannot say is shown by its type.
+    """
+    plain = _json(event)
     if request_id is None:
         return plain
-    lead = b'{"requestId":%b' % msgspec.json.encode(request_id)
+    lead = b'{"requestId":"%b"' % request_id.encode()
     return lead + b"}" if plain == b"{}" else lead + b"," + plain[1:]
+
+
+def plain(value: Any) -> Any:
+    """Return a copy of the value made of what JSON has: dicts, lists, text, numbers, None.
+
+    What JSON cannot say is shown by its type.
+    """
+    try:
+        return msgspec.json.decode(_ENCODER.encode(value))
+    except UnicodeEncodeError:
+        return json.loads(json.dumps(msgspec.to_builtins(value, enc_hook=_shown, str_keys=True)))
+    except (TypeError, ValueError, RecursionError):
+        return _shown(value)
+
+
+def sayable(text: str) -> str:
+    """Return text that UTF-8 can carry: half a surrogate pair becomes a replacement character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _json(event: Event) -> bytes:
+    try:
+        return _ENCODER.encode(event)
+    except UnicodeEncodeError:
+        # Half a surrogate pair is no UTF-8, but is sayable in JSON as an escape.
+        return json.dumps(msgspec.to_builtins(event, enc_hook=_shown, str_keys=True)).encode()
+    except (TypeError, ValueError, RecursionError):
+        return _ENCODER.encode(_with_plain_fields(event))
+
+
+def _with_plain_fields(event: Event) -> Event:
+    """Replace the fields that hold anything an agent liked by what JSON can say of them."""
+    replaced = {
+        name: plain(getattr(event, name)) for name in ("args", "result") if hasattr(event, name)
+    }
+    return msgspec.structs.replace(event, **replaced)
+
+
+def _shown(value: object) -> str:
+    return f"<{type(value).__name__}>"
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_shown)

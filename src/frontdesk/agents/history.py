@@ -1,0 +1,67 @@
+"""The history of one conversation: its messages, numbered, bounded.
+
+Beside the log, below the conversation. It knows nothing of turns or of models.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from frontdesk.agents.records import Message
+from frontdesk.errors import InvalidArgument
+
+_OVERHEAD = 64
+
+
+class History:
+    """Hold the last `max_messages` messages, and of those at most `max_characters` of text.
+
+    The newest message is kept whatever its size. Numbers count from 1 and are never reused, so a
+    cursor stays right while old messages go.
+    """
+
+    __slots__ = ("_max_characters", "_max_messages", "_messages", "_newest", "_size")
+
+    def __init__(self, *, max_messages: int, max_characters: int) -> None:
+        self._max_messages, self._max_characters = max_messages, max_characters
+        self._messages: deque[Message] = deque()
+        self._size = self._newest = 0
+
+    def add(self, message: Message) -> None:
+        """Append a message and drop the oldest that are too many."""
+        self._messages.append(message)
+        self._newest += 1
+        self._size += _size_of(message)
+        while len(self._messages) > 1 and (
+            len(self._messages) > self._max_messages or self._size > self._max_characters
+        ):
+            self._size -= _size_of(self._messages.popleft())
+
+    def all(self) -> tuple[Message, ...]:
+        """Return every message that is held, oldest first."""
+        return tuple(self._messages)
+
+    def page(self, *, limit: int, after: str | None) -> dict[str, Any]:
+        """Return `{"messages": [...], "next": cursor or None}`: `limit` messages after a cursor."""
+        oldest = self._newest - len(self._messages) + 1
+        first = max(_number(after) + 1, oldest)
+        chosen = list(self._messages)[first - oldest : first - oldest + limit]
+        last = first + len(chosen) - 1
+        following = str(last) if chosen and last < self._newest else None
+        return {"messages": msgspec.to_builtins(chosen), "next": following}
+
+
+def _size_of(message: Message) -> int:
+    called = sum(len(msgspec.json.encode(call)) for call in message.tool_calls)
+    return len(message.content) + called + _OVERHEAD
+
+
+def _number(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if cursor.isascii() and cursor.isdigit() and len(cursor) < 20:
+        return int(cursor)
+    raise InvalidArgument("after", expected="a cursor from `next`", got=repr(cursor[:40]))

@@ -1,0 +1,67 @@
+"""The prompts that wait in one conversation: a bounded queue with one taker.
+
+Beside the log and the history, below the conversation. It knows nothing of turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """An accepted prompt, under the request id that its events will carry."""
+
+    request_id: str
+    text: str
+
+
+class PromptQueue:
+    """Hold prompts until the runner takes them, one at a time. All on one event loop.
+
+    Costs an empty list while nothing waits. `hold` keeps what waits from being taken (drain).
+    """
+
+    __slots__ = ("_held", "_limit", "_taker", "_waiting")
+
+    def __init__(self, *, limit: int) -> None:
+        self._limit = limit
+        self._waiting: list[Prompt] = []
+        self._taker: asyncio.Future[None] | None = None
+        self._held = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def full(self) -> bool:
+        """Say whether one more would be too many."""
+        return len(self._waiting) >= self._limit
+
+    def put(self, prompt: Prompt) -> None:
+        """Append a prompt; the caller has looked at `full`."""
+        self._waiting.append(prompt)
+        self._wake()
+
+    async def take(self) -> Prompt:
+        """Wait for the next prompt and take it. Safe to cancel: a prompt is taken or stays."""
+        while self._held or not self._waiting:
+            self._taker = asyncio.get_running_loop().create_future()
+            try:
+                await self._taker
+            finally:
+                self._taker = None
+        return self._waiting.pop(0)
+
+    def hold(self) -> None:
+        """Give out no more prompts."""
+        self._held = True
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._waiting.clear()
+
+    def _wake(self) -> None:
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)

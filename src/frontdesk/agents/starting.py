@@ -1,0 +1,111 @@
+"""Starting an agent for a conversation and entering it in the registry, or leaving nothing.
+
+Above the runner and the registrant, below the desk, which uses it for new sessions and for
+restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+
+from frontdesk.agents.agent import RunningAgent
+from frontdesk.agents.house import House
+from frontdesk.agents.registrant import Registrant
+from frontdesk.agents.residents import Resident
+from frontdesk.agents.restart import restarts
+from frontdesk.agents.runner import Runner
+from frontdesk.errors import CreateFailed, Draining, SessionAlreadyExists
+from frontdesk.monitors import Watcher
+from frontdesk.session import ExitReason, Session
+from frontdesk.store import SessionStore
+
+_log = logging.getLogger("frontdesk.agents")
+
+
+class Starter:
+    """Start agents, and register them."""
+
+    __slots__ = ("_house", "_store", "_watcher")
+
+    def __init__(self, store: SessionStore, *, house: House, watcher: Watcher) -> None:
+        self._store, self._house, self._watcher = store, house, watcher
+
+    async def start(self, resident: Resident) -> Runner:
+        """Start an agent for the conversation, and register it.
+
+        Raises `CreateFailed`, `Draining`, `SessionAlreadyExists`, `SessionLimitExceeded`; after
+        any of them, and after a cancellation, nothing of the agent is left.
+        """
+        agent = await self._agent_of(resident)
+        try:
+            return self._enter(resident, agent)
+        except BaseException:
+            await asyncio.shield(agent.end(0.0))
+            raise
+
+    async def _agent_of(self, resident: Resident) -> RunningAgent:
+        conversation = resident.conversation
+        facts = msgspec.structs.replace(conversation.options, model=conversation.model)
+        try:
+            return await conversation.rules.recipe.start(facts)
+        except CreateFailed:
+            raise
+        except Exception as error:
+            _log.exception("an agent of blueprint %s could not be started", conversation.blueprint)
+            name = type(error).__name__
+            raise CreateFailed(f"the agent could not be started: {name}") from error
+
+    def _enter(self, resident: Resident, agent: RunningAgent) -> Runner:
+        if self._house.draining:
+            raise Draining
+        runner = Runner(resident.conversation, agent)
+        registered: Any = runner.task if agent.registered is None else agent.registered
+        registrant = None
+        if agent.registered is not None or resident.conversation.rules.restart != "never":
+            registrant = self._registrant(resident, runner, registered)
+        try:
+            session = self._register(resident, registrant or registered)
+        except BaseException:
+            runner.task.cancel()
+            raise
+        runner.fence = session.fence
+        resident.conversation.entered(session.fence)
+        resident.runner, resident.registrant = runner, registrant
+        return runner
+
+    def _register(self, resident: Resident, agent: Any) -> Session:
+        conversation = resident.conversation
+        try:
+            session = self._store.create(
+                resident.registered_id,
+                agent,
+                api_key=conversation.api_key,
+                tenant_id=conversation.tenant_id,
+                blueprint=conversation.blueprint,
+                model=conversation.model,
+            )
+        except SessionAlreadyExists as error:
+            # The registry knows the id with its tenant; the client is told the one that it chose.
+            raise SessionAlreadyExists(conversation.session_id, holder=error.holder) from None
+        if resident.registered_id not in self._store:
+            raise CreateFailed("the agent ended as soon as it was started")
+        return session
+
+    def _registrant(self, resident: Resident, runner: Runner, agent: Any) -> Registrant:
+        rules, clock = resident.conversation.rules, self._house.clock
+
+        def decide(reason: ExitReason) -> bool:
+            may = resident.may_restart and not runner.ended_session
+            return may and restarts(
+                rules.restart,
+                reason,
+                state=resident.restart_state,
+                now=clock.monotonic(),
+                limit=rules.restart_limit,
+            )
+
+        return Registrant(agent, restarts=decide, watcher=self._watcher)
