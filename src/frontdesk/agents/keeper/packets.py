@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import os
 import socket
+from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
 
 MOST_DESCRIPTORS = 4
 
 Packet = tuple[bytes, tuple[int, ...]]
+
+_Ancillary = list[tuple[int, int, bytes]]
+_Received = tuple[bytes, _Ancillary, int, object]
+
+_INT_SIZE = array("i").itemsize
+_ROOM = socket.CMSG_LEN(MOST_DESCRIPTORS * _INT_SIZE)
 
 
 class Packets:
@@ -62,13 +69,21 @@ class Packets:
         The descriptors are the caller's. A packet whose descriptors did not all arrive (the limit
         of open files is reached here) comes with none of them.
         """
-        payload, descriptors, flags, _ = socket.recv_fds(
-            self.socket, largest, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-        )
+        try:
+            payload, ancillary, flags, _ = self._receive(largest)
+        except ConnectionResetError:
+            # The peer ended with packets of ours unread. The kernel says so once, and before it
+            # hands out what the peer had sent until then.
+            payload, ancillary, flags, _ = self._receive(largest)
+        descriptors = _descriptors_in(ancillary)
         if flags & socket.MSG_CTRUNC:
             close_all(descriptors)
-            descriptors = []
-        return (payload, tuple(descriptors)) if payload else None
+            descriptors = ()
+        return (payload, descriptors) if payload else None
+
+    def _receive(self, largest: int) -> _Received:
+        # Not socket.recv_fds: it drops the flags, and so leaves what it receives inheritable.
+        return self.socket.recvmsg(largest, _ROOM, socket.MSG_CMSG_CLOEXEC)
 
     def close(self) -> None:
         """Close the socket and every descriptor that still waits to be sent."""
@@ -80,6 +95,14 @@ class Packets:
 def packet_pair() -> tuple[socket.socket, socket.socket]:
     """Return the two ends of a fresh connection for packets."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def _descriptors_in(ancillary: _Ancillary) -> tuple[int, ...]:
+    numbers = array("i")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            numbers.frombytes(content[: len(content) - len(content) % _INT_SIZE])
+    return tuple(numbers)
 
 
 def close_all(descriptors: Iterable[int]) -> None:

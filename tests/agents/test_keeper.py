@@ -1,0 +1,484 @@
+"""The keeper starts, bounds and ends agent processes: everything short of killing the keeper."""
+
+import ast
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+
+import pytest
+from kept_programs import fork, shell, template
+from lives import PATIENCE_S, Life, lives
+
+from frontdesk.agents.keeper.client import Keeper
+from frontdesk.agents.keeper.environment import allowed_environment, search_path
+from frontdesk.agents.keeper.orders import Command, Fork, ProcessLimits, SpawnOrder, Template
+from frontdesk.agents.keeper.procfs import state_of
+from frontdesk.errors import KeeperLost, SpawnFailed, TemplateFailed
+
+ACCOUNT = "nobody"
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change accounts")
+
+
+def with_keeper(scenario):
+    """Run a scenario with a keeper, within a bound."""
+
+    async def main():
+        async with asyncio.timeout(3 * PATIENCE_S), Keeper() as keeper:
+            return await scenario(keeper)
+
+    return asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def spawned(keeper, order):
+    """Spawn a process for the length of a block."""
+    process = await keeper.spawn(order)
+    try:
+        yield process
+    finally:
+        assert await process.end(0)
+
+
+def answer_of(order):
+    """Spawn, and return the first thing that the process says."""
+
+    async def scenario(keeper):
+        async with spawned(keeper, order) as process:
+            return (await process.reader.read(65536)).decode()
+
+    return with_keeper(scenario)
+
+
+def end_of(order):
+    """Spawn, and return the code or signal that the process ends with."""
+
+    async def scenario(keeper):
+        async with spawned(keeper, order) as process:
+            return await process.wait()
+
+    return with_keeper(scenario)
+
+
+def refusal_of(order):
+    """Spawn, and return the refusal, having seen that nothing is left."""
+
+    async def scenario(keeper):
+        before = set(os.listdir("/proc/self/fd"))
+        with pytest.raises(SpawnFailed) as refused:
+            await keeper.spawn(order)
+        await asyncio.sleep(0)  # transports close their sockets in the loop's next round
+        assert set(os.listdir("/proc/self/fd")) == before
+        assert len(keeper) == 0
+        return refused.value
+
+    return with_keeper(scenario)
+
+
+# -- starting ----------------------------------------------------------------------------------
+
+
+def test_a_command_is_spoken_to_through_its_standard_input_and_output():
+    async def scenario(keeper):
+        async with spawned(keeper, shell("read line; echo got $line")) as process:
+            process.writer.write(b"hello\n")
+            assert await process.reader.readline() == b"got hello\n"
+            assert await process.wait() == 0
+
+    with_keeper(scenario)
+
+
+def test_a_fork_is_spoken_to_through_its_channel():
+    async def scenario(keeper):
+        async with spawned(keeper, fork("echo")) as process:
+            process.writer.write(b"hello")
+            assert await process.reader.readexactly(5) == b"hello"
+            process.writer.write_eof()
+            assert await process.wait() == 0
+
+    with_keeper(scenario)
+
+
+def test_the_reference_names_the_process_and_no_later_one():
+    async def scenario(keeper):
+        async with spawned(keeper, fork("echo")) as process:
+            assert process.ref.start_time == state_of(process.pid).start_time
+            assert (process.pid, process.start_time) == (process.ref.pid, process.ref.start_time)
+
+    with_keeper(scenario)
+
+
+def test_an_agent_leads_a_group_and_a_session_of_its_own_below_the_keeper(tmp_path):
+    async def scenario(keeper):
+        for order in (fork("tell_where"), fork("tell_where", cwd=str(tmp_path))):
+            async with spawned(keeper, order) as process:
+                text = (await process.reader.read(4096)).decode()
+                pid, parent, group, session, cwd, _ = ast.literal_eval(text)
+                assert pid == group == session == process.pid
+                assert parent == keeper.pid
+                assert cwd == (order.cwd or os.getcwd())
+
+    with_keeper(scenario)
+
+
+def test_an_agent_inherits_its_channel_and_its_log_and_no_other_descriptor():
+    assert answer_of(fork("list_descriptors")) == "[]"
+    # The fourth is the listing's own.
+    assert answer_of(shell("ls /proc/self/fd")).split() == ["0", "1", "2", "3"]
+
+
+def test_an_agent_gets_the_variables_that_are_named_for_it_and_no_others(monkeypatch):
+    monkeypatch.setenv("FRONTDESK_SECRET", "not for agents")
+    monkeypatch.setenv("MODEL_KEY", "for agents")
+    env = allowed_environment(["MODEL_*"])
+    order = SpawnOrder(run=Command(argv=("/usr/bin/env",), env=env))
+    lines = dict(line.split("=", 1) for line in answer_of(order).splitlines())
+    assert lines == env
+    assert lines["MODEL_KEY"] == "for agents"
+    assert "FRONTDESK_SECRET" not in lines
+    assert ast.literal_eval(answer_of(fork("tell_where", env=env)))[-1] == len(env)
+
+
+def test_a_keeper_cannot_be_read_by_its_agents_for_the_gateways_secrets(monkeypatch):
+    monkeypatch.setenv("FRONTDESK_SECRET", "not for agents")
+
+    async def scenario(keeper):
+        with open(f"/proc/{keeper.pid}/environ", "rb") as environ:
+            assert b"FRONTDESK_SECRET" not in environ.read()
+
+    with_keeper(scenario)
+
+
+def test_the_signals_of_an_agent_are_those_of_a_fresh_program():
+    script = "import signal; print([s.name for s in signal.Signals if "
+    script += "signal.getsignal(s) not in (signal.SIG_DFL, None, signal.default_int_handler)])"
+    env = allowed_environment()
+    fresh = Command(argv=(sys.executable, "-c", script), env=env)
+    # What every Python ignores by itself, and nothing of the keeper's.
+    assert answer_of(SpawnOrder(run=fresh)).strip() == "['SIGPIPE', 'SIGXFSZ']"
+
+
+@pytest.mark.parametrize(
+    ("order", "stage"),
+    [
+        (SpawnOrder(run=Command(argv=("there-is-no-such-program",))), "exec"),
+        (SpawnOrder(run=Command(argv=("/etc/passwd",))), "exec"),
+        (shell("true", cwd="/there/is/no/such/directory"), "directory"),
+        (fork("echo", cwd="/there/is/no/such/directory"), "directory"),
+        (shell("true", account="there-is-no-such-account"), "account"),
+        (shell("true", env={"TOO_MUCH": "x" * 200_000}), "order"),
+        (SpawnOrder(run=Fork(template=Template(entry="no_such_module:main"))), "template"),
+        (SpawnOrder(run=Fork(template=template("there_is_no_such_entry"))), "template"),
+    ],
+)
+def test_what_cannot_start_is_refused_with_its_reason_and_leaves_nothing(order, stage):
+    refusal = refusal_of(order)
+    assert refusal.stage == stage
+    assert refusal.problem
+
+
+def test_a_spawn_that_is_cancelled_leaves_nothing(tmp_path):
+    (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(1000)")
+    slow = Template(entry="slow_to_import:main", path=(str(tmp_path), *search_path()))
+
+    async def scenario(keeper):
+        before = set(os.listdir("/proc/self/fd"))
+        spawning = asyncio.create_task(keeper.spawn(SpawnOrder(run=Fork(template=slow))))
+        async with spawned(keeper, shell("echo the keeper has both orders")) as process:
+            await process.reader.readline()
+        spawning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await spawning
+        await asyncio.sleep(0)  # transports close their sockets in the loop's next round
+        assert set(os.listdir("/proc/self/fd")) == before
+        assert len(keeper) == 0
+
+    with_keeper(scenario)
+
+
+def test_a_spawn_that_takes_too_long_is_refused(tmp_path):
+    (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(1000)")
+    slow = Template(entry="slow_to_import:main", path=(str(tmp_path), *search_path()))
+
+    async def scenario(keeper):
+        with pytest.raises(SpawnFailed, match=r"did not run after 0\.05 s"):
+            await keeper.spawn(SpawnOrder(run=Fork(template=slow)), timeout_s=0.05)
+        with pytest.raises(TemplateFailed, match=r"not done after 0\.05 s"):
+            await keeper.warm(slow, timeout_s=0.05)
+
+    with_keeper(scenario)
+
+
+def test_a_keeper_that_was_closed_starts_nothing():
+    async def scenario(keeper):
+        return keeper
+
+    keeper = with_keeper(scenario)
+    with pytest.raises(KeeperLost, match="it was closed"):
+        asyncio.run(keeper.spawn(shell("true")))
+
+
+def test_many_are_spawned_at_once_and_each_is_its_own():
+    async def scenario(keeper):
+        orders = [fork("echo") if n % 2 else shell("cat") for n in range(60)]
+        processes = await asyncio.gather(*(keeper.spawn(order) for order in orders))
+        assert len({process.pid for process in processes}) == len(keeper) == 60
+        for number, process in enumerate(processes):
+            process.writer.write(b"%d\n" % number)
+        for number, process in enumerate(processes):
+            assert await process.reader.readline() == b"%d\n" % number
+        assert all(await asyncio.gather(*(process.end(0) for process in processes)))
+        assert len(keeper) == 0
+
+    with_keeper(scenario)
+
+
+# -- templates ---------------------------------------------------------------------------------
+
+
+def test_the_imports_of_a_template_are_done_once(tmp_path):
+    (tmp_path / "counted.py").write_text(
+        f"open({str(tmp_path / 'imports')!r}, 'a').write('.')\n"
+        "def main(channel): channel.sendall(b'in')\n"
+    )
+    counted = Template(
+        entry="counted:main", preload=("counted",), path=(str(tmp_path), *search_path())
+    )
+
+    async def scenario(keeper):
+        await keeper.warm(counted)
+        await keeper.warm(counted)
+        for _ in range(3):
+            async with spawned(keeper, SpawnOrder(run=Fork(template=counted))) as process:
+                assert await process.reader.read() == b"in"
+        assert (tmp_path / "imports").read_text() == "."
+
+    with_keeper(scenario)
+
+
+def test_a_template_whose_imports_fail_says_how():
+    async def scenario(keeper):
+        with pytest.raises(TemplateFailed, match="No module named 'no_such_module'"):
+            await keeper.warm(Template(entry="no_such_module:main"))
+
+    with_keeper(scenario)
+
+
+def test_a_template_whose_imports_start_threads_is_refused(tmp_path):
+    (tmp_path / "threaded.py").write_text(
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(1000,), name='pest', daemon=True).start()\n"
+        "def main(channel): pass\n"
+    )
+    threaded = Template(entry="threaded:main", path=(str(tmp_path), *search_path()))
+
+    async def scenario(keeper):
+        with pytest.raises(TemplateFailed, match=r"started threads \(pest\)"):
+            await keeper.warm(threaded)
+
+    with_keeper(scenario)
+
+
+def test_a_template_that_was_killed_is_started_again():
+    async def scenario(keeper):
+        async with spawned(keeper, fork("echo")) as process:
+            (killed,) = templates_of(keeper) - {process.pid}
+            life = Life(killed)
+            life.kill()
+            life.await_end()
+            async with spawned(keeper, fork("echo")) as another:
+                for survivor in (process, another):
+                    survivor.writer.write(b"x")
+                    assert await survivor.reader.readexactly(1) == b"x"
+
+    with_keeper(scenario)
+
+
+def templates_of(keeper):
+    with open(f"/proc/{keeper.pid}/task/{keeper.pid}/children", encoding="ascii") as children:
+        return {int(pid) for pid in children.read().split()}
+
+
+# -- ending ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("order", "returncode"),
+    [
+        (shell("exit 0"), 0),
+        (shell("exit 7"), 7),
+        (shell("kill -9 $$"), -signal.SIGKILL),
+        (shell("kill -TERM $$"), -signal.SIGTERM),
+        (fork("exit_with_three"), 3),
+        (fork("raise_something"), 1),
+    ],
+)
+def test_an_exit_is_reported_with_its_code_or_signal(order, returncode):
+    assert end_of(order) == returncode
+
+
+def test_what_was_said_last_can_be_read_after_the_end():
+    async def scenario(keeper):
+        async with spawned(keeper, shell("echo last words")) as process:
+            await process.wait_gone()
+            assert await process.reader.read() == b"last words\n"
+
+    with_keeper(scenario)
+
+
+def test_ending_asks_first_and_lets_a_process_end_in_its_own_way():
+    async def scenario(keeper):
+        order = shell("trap 'echo tidied; exit 5' TERM; echo ready; while :; do sleep 0.01; done")
+        process = await keeper.spawn(order)
+        assert await process.reader.readline() == b"ready\n"
+        assert await process.end(PATIENCE_S)
+        assert process.returncode == 5
+        assert await process.reader.read() == b"tidied\n"
+
+    with_keeper(scenario)
+
+
+def test_a_process_that_is_deaf_to_sigterm_is_killed_after_the_grace_period():
+    async def scenario(keeper):
+        process = await keeper.spawn(
+            shell("trap '' TERM; echo ready; while :; do sleep 1000; done")
+        )
+        assert await process.reader.readline() == b"ready\n"
+        life = Life(process.pid)
+        assert await process.end(0.05)
+        assert life.over
+        assert process.returncode == -signal.SIGKILL
+
+    with_keeper(scenario)
+
+
+def test_a_stopped_process_is_killed_after_the_grace_period():
+    async def scenario(keeper):
+        process = await keeper.spawn(shell("kill -STOP $$"))
+        while state_of(process.pid).state != "T":
+            await asyncio.sleep(0.001)
+        assert await process.end(0.05)
+        assert process.returncode == -signal.SIGKILL
+
+    with_keeper(scenario)
+
+
+def test_ending_twice_or_after_the_end_is_harmless():
+    async def scenario(keeper):
+        process = await keeper.spawn(shell("exit 3"))
+        await process.wait_gone()
+        assert await process.end(0)
+        assert await process.end(0)
+        process.kill()
+        assert process.returncode == 3
+
+    with_keeper(scenario)
+
+
+def test_of_two_graces_the_earlier_counts():
+    async def scenario(keeper):
+        process = await keeper.spawn(
+            shell("trap '' TERM; echo ready; while :; do sleep 1000; done")
+        )
+        assert await process.reader.readline() == b"ready\n"
+        patient = asyncio.create_task(process.end(1000))
+        await asyncio.sleep(0)
+        assert await process.end(0)
+        assert await patient
+
+    with_keeper(scenario)
+
+
+def test_the_descriptors_of_a_process_are_closed_when_it_is_gone():
+    async def scenario(keeper):
+        before = set(os.listdir("/proc/self/fd"))
+        for order in (shell("exec sleep 1000"), fork("echo"), shell("exit 0")):
+            process = await keeper.spawn(order)
+            await process.end(0)
+            await process.writer.wait_closed()
+            await asyncio.sleep(0)  # transports close their sockets in the loop's next round
+        assert set(os.listdir("/proc/self/fd")) == before
+
+    with_keeper(scenario)
+
+
+# -- bounds ------------------------------------------------------------------------------------
+
+
+def test_memory_is_limited():
+    granted_mb = int(answer_of(fork("grow", limits=ProcessLimits(memory_mb=256))))
+    assert 64 < granted_mb < 256
+
+
+def test_processor_time_is_limited():
+    assert end_of(fork("spin", limits=ProcessLimits(cpu_s=1))) == -signal.SIGXCPU
+
+
+def test_open_files_are_limited():
+    assert int(answer_of(fork("open_many", limits=ProcessLimits(open_files=64)))) < 64
+
+
+@needs_root
+def test_the_number_of_processes_is_limited_for_an_account_of_its_own(caplog):
+    caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
+    script = "for n in $(seq 30); do sleep 1000 & echo $!; done"
+    order = shell(script, limits=ProcessLimits(processes=20), account=ACCOUNT)
+    assert end_of(order) == 2
+    assert "Cannot fork" in caplog.text
+
+
+@needs_root
+def test_an_agent_runs_under_the_account_of_its_blueprint():
+    env = allowed_environment(account=ACCOUNT)
+    order = SpawnOrder(run=Command(argv=("id", "-un"), env=env, account=ACCOUNT))
+    assert answer_of(order).strip() == ACCOUNT
+
+
+# -- standard error ----------------------------------------------------------------------------
+
+
+def test_standard_error_goes_to_the_log_with_the_label(caplog):
+    caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
+    order = shell("echo one >&2; echo two >&2; printf three >&2")
+    assert end_of(order) == 0
+    records = [r for r in caplog.records if r.name == "frontdesk.agents.stderr"]
+    assert [record.message for record in records] == ["shell: one", "shell: two", "shell: three"]
+    assert {record.session for record in records} == {"shell"}
+
+
+def test_what_a_fork_prints_and_raises_goes_to_the_log(caplog):
+    caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
+    assert end_of(fork("raise_something")) == 1
+    assert "RuntimeError: the agent's own words" in caplog.text
+
+
+def test_a_flood_of_standard_error_is_bounded_and_said_to_be(caplog):
+    caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
+    assert end_of(shell("seq 1 20000 >&2")) == 0
+    lines = [r for r in caplog.records if r.name == "frontdesk.agents.stderr"]
+    assert len(lines) <= 300
+    assert "more lines left out" in caplog.text
+
+
+def test_a_line_without_end_is_cut(caplog):
+    caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
+    assert end_of(shell("head -c 100000 /dev/zero | tr '\\0' x >&2")) == 0
+    assert all(len(record.message) < 2100 for record in caplog.records)
+
+
+# -- what is left ------------------------------------------------------------------------------
+
+
+def test_leaving_the_keeper_ends_every_process():
+    async def scenario(keeper):
+        processes = [await keeper.spawn(order) for order in (fork("leave_a_family"), shell("cat"))]
+        family = lives((await processes[0].reader.read(4096)).decode())
+        return [*family, Life(processes[1].pid)], processes
+
+    left, processes = with_keeper(scenario)
+    assert len(left) == 5
+    assert all(life.over for life in left)
+    assert all(process.exited for process in processes)
