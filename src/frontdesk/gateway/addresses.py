@@ -8,6 +8,7 @@ time is never asked a second time. It connects to nothing itself.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 NAT64 = ip_network("64:ff9b::/96")
+HOST = re.compile(rb"[A-Za-z0-9._:-]{1,253}")
 PORTS = {"http": 80, "https": 443}
 
 
@@ -74,7 +76,8 @@ def check_form(url: str, *, field: str = "callbackUrl") -> httpx2.URL:
     """Check what can be checked without resolving: scheme, host, port, no credentials."""
     try:
         parsed = httpx2.URL(url)
-        usable = parsed.scheme in PORTS and bool(parsed.raw_host) and parsed.port != 0
+        usable = parsed.scheme in PORTS and bool(HOST.fullmatch(parsed.raw_host))
+        usable = usable and 0 < _port(parsed) < 65_536
     except (httpx2.InvalidURL, ValueError, TypeError):
         raise AddressRefused(field, problem="is not a URL") from None
     if not usable:
@@ -85,7 +88,7 @@ def check_form(url: str, *, field: str = "callbackUrl") -> httpx2.URL:
 
 
 def _port(url: httpx2.URL) -> int:
-    return url.port or PORTS[url.scheme]
+    return PORTS[url.scheme] if url.port is None else url.port
 
 
 def _meant(address: Address) -> Address:

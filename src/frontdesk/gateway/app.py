@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
 from frontdesk import __version__
 from frontdesk.errors import FrontdeskError
@@ -35,7 +35,7 @@ from frontdesk.gateway.routes import (
     usage,
 )
 
-ROUTERS = (health, sessions, turns, answers, reading, streams, tools, usage, operations)
+ROUTERS = (sessions, turns, answers, reading, streams, tools, usage, health, operations)
 
 
 def create_app(gateway: Gateway, *, log: AccessLog | None = None) -> Front:
@@ -60,7 +60,8 @@ def make_routes(gateway: Gateway) -> FastAPI:
     )
     app.state.gateway = gateway
     for module in ROUTERS:
-        app.include_router(module.router)
+        # As they are, not by `include_router`: that would have every request try each router.
+        app.router.routes.extend(module.router.routes)
     describe(app)
     return app
 
@@ -87,10 +88,10 @@ async def _the_frameworks(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    # The router names the verbs of the first route of a path only; the path may have several.
+    # The framework names the verbs of the first route of a path only; a path may have several.
+    routes = [route for module in ROUTERS for route in module.router.routes]
     methods: set[str] = set()
-    for route in request.app.router.routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
+    for route in (*request.app.routes, *routes):
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
     return ", ".join(sorted(methods))

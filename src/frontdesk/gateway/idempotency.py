@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import msgspec
 from starlette.responses import Response
@@ -33,7 +32,7 @@ class Kept:
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def response(self) -> Response:
@@ -132,4 +131,6 @@ async def kept(answer: Callable[[], Awaitable[bytes]], *, status: int) -> Kept:
         return Kept(status, await answer())
     except FrontdeskError as error:
         problem = problem_of(error)
-        return Kept(problem.status, msgspec.json.encode(problem.content), problem.headers)
+        return Kept(
+            problem.status, msgspec.json.encode(problem.content), tuple(problem.headers.items())
+        )

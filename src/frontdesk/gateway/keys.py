@@ -169,7 +169,7 @@ class KeyRing:
     def __init__(self, *, file: KeyFile | None, fixed: Iterable[Key] = ()) -> None:
         self._file = file
         self._fixed = tuple(fixed)
-        self._version: int | None = None
+        self._version = file.version() if file else None
         self._by_digest: Mapping[bytes, Key] = {}
         self.reload()
 

@@ -8,7 +8,7 @@ sentence, and an error that is not in the table says nothing but that it happene
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from frontdesk import errors
-from frontdesk.session import ExitReason
+from frontdesk.agents.reasons import public_reason
 
 UNAVAILABLE_RETRY_S = 5
 SHOWN_PATH = 200
@@ -119,17 +119,12 @@ def _facts(error: BaseException, status: int) -> tuple[tuple[str, Any], ...]:
     if isinstance(error, errors.SessionLimitExceeded):
         facts = {"scope": error.scope, "limit": error.limit}
     if isinstance(error, errors.SessionDead):
-        facts = {"reason": said(error.reason)}
+        facts = {"reason": public_reason(error.reason)}
     if isinstance(error, errors.RateLimited):
         facts = {"retryAfter": error.retry_after_s}
     if status == 503:
         facts["retryAfter"] = UNAVAILABLE_RETRY_S
     return tuple(facts.items())
-
-
-def said(reason: ExitReason) -> str:
-    """Return an exit reason as clients see it: the type of an exception, not its text."""
-    return str(replace(reason, text=None))
 
 
 def _of_the_framework(error: HTTPException) -> Problem:
@@ -146,4 +141,6 @@ def _first_mistake(error: RequestValidationError) -> str:
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
     if first["type"] == "json_invalid":
         return "the body is not valid JSON"
+    if not place and isinstance(first.get("input"), bytes):
+        return "the body must be JSON, sent with Content-Type: application/json"
     return f"{'.'.join(place) or 'the body'}: {first['msg'][:200]}"

@@ -76,7 +76,6 @@ class LimitSettings(_Table):
     head_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024
     body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     text_characters: Positive = 200_000
-    json_depth: Positive = 64
     head_timeout_s: Seconds = 10.0
     body_timeout_s: Seconds = 30.0
     keep_alive_s: Seconds = 75.0

@@ -1,0 +1,86 @@
+"""The blueprints that the tests of the gateway run: each has one trait."""
+
+import asyncio
+
+from frontdesk.agents import Turn, blueprint
+from frontdesk.agents.blueprints import Blueprints
+from frontdesk.agents.events import MessageDelta
+
+
+@blueprint("parrot")
+async def parrot(turn: Turn):
+    """Say the prompt again, word by word."""
+    for word in turn.text.split():
+        yield word + " "
+    turn.usage(prompt=len(turn.text.split()), completion=len(turn.text.split()), cost=0.001)
+
+
+@blueprint("patient")
+async def patient(turn: Turn):
+    """Work until it is aborted, or until some steering says `go`."""
+    yield "working "
+    while "go" not in turn.steering():
+        await asyncio.sleep(0.01)
+    yield "done "
+
+
+@blueprint("careful")
+async def careful(turn: Turn):
+    """Ask before it uses a tool."""
+    answer = await turn.approval("refund", {"order": turn.text}, hint="costs money")
+    yield f"refund {answer.status}: {answer.reason} "
+
+
+@blueprint("curious")
+async def curious(turn: Turn):
+    """Ask the user something."""
+    answer = await turn.ask("Which one?")
+    yield f"so it is {answer} "
+
+
+@blueprint("handy")
+async def handy(turn: Turn):
+    """Use the session's callback tool `lookup` with the prompt."""
+    result = await turn.call_tool("lookup", {"text": turn.text})
+    yield f"it says {result} "
+
+
+@blueprint("clumsy")
+async def clumsy(turn: Turn):
+    """Fail in the middle, with a text that no client may see."""
+    yield "I will "
+    raise RuntimeError("the password is swordfish in /etc/secret")
+
+
+@blueprint("chatty")
+async def chatty(turn: Turn):
+    """Say as many words at once as the prompt says."""
+    for number in range(int(turn.text)):
+        turn.emit(MessageDelta(f"{number} "))
+    yield ""
+
+
+@blueprint("flooding")
+async def flooding(turn: Turn):
+    """Emit large events without end, with a breath in between."""
+    while True:
+        turn.emit(MessageDelta("x" * 10_000))
+        await asyncio.sleep(0)
+
+
+@blueprint("deaf")
+async def deaf(turn: Turn):
+    """Ignore every cancellation, for a while."""
+    yield "deaf "
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 8
+    while loop.time() < until:
+        try:
+            await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            continue
+
+
+BLUEPRINTS = Blueprints(
+    [parrot, patient, careful, curious, handy, clumsy, chatty, flooding, deaf], default="parrot"
+)
