@@ -1,0 +1,98 @@
+"""Every Python block of the documents is a program: it runs, alone, and prints what is shown.
+
+A block in the language `output` right below a Python block is what that program prints (`...`
+stands for anything). On the troubleshooting page a program shows the error that is its heading.
+"""
+
+import doctest
+import json
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from docs.pages import PAGES, blocks_in, page
+
+BOUND_S = 60
+LANGUAGES = {"python", "output", "sh", "toml", "json", "text", "http"}
+TROUBLE = "docs/how-to/troubleshooting.md"
+WORKING = [block for block in blocks_in("python") if block.page != TROUBLE]
+FAILING = [block for block in blocks_in("python") if block.page == TROUBLE]
+
+
+def run(block, folder):
+    """Run a block as a program of its own, with warnings as errors, in an empty folder."""
+    program = folder / "program.py"
+    program.write_text(block.source, encoding="utf-8")
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(program)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=False,
+    )
+
+
+def shown_below(block):
+    """Return the output that the page shows for a block; None where it shows none."""
+    blocks = page(block.page).blocks
+    following = blocks[blocks.index(block) + 1 :]
+    if not following or following[0].language != "output":
+        return None
+    return following[0].source
+
+
+@pytest.mark.parametrize("block", WORKING, ids=str)
+def test_the_program_runs_and_prints_what_the_page_shows(block, tmp_path):
+    ran = run(block, tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "Exception ignored" not in ran.stderr
+    shown = shown_below(block)
+    if shown is not None:
+        same = doctest.OutputChecker().check_output(shown, ran.stdout, doctest.ELLIPSIS)
+        assert same, f"the page shows:\n{shown}\nthe program prints:\n{ran.stdout}{ran.stderr}"
+
+
+@pytest.mark.parametrize("block", FAILING, ids=str)
+def test_the_program_shows_the_error_that_is_its_heading(block, tmp_path):
+    assert block.heading in run(block, tmp_path).stderr
+
+
+def test_every_heading_for_troubleshooting_has_its_program():
+    assert [block.heading for block in FAILING] == list(page(TROUBLE).headings[1:])
+
+
+def test_every_output_that_is_shown_belongs_to_a_program():
+    for one in PAGES:
+        languages = [block.language for block in one.blocks]
+        for index, block in enumerate(one.blocks):
+            if block.language == "output":
+                assert index, f"{block}: nothing is above it"
+                assert languages[index - 1] == "python", f"{block}: of which program?"
+
+
+def test_every_block_says_its_language():
+    for one in PAGES:
+        for block in one.blocks:
+            assert block.language in LANGUAGES, f"{block}: {block.language!r}"
+
+
+@pytest.mark.parametrize("block", blocks_in("toml"), ids=str)
+def test_the_toml_is_toml(block):
+    tomllib.loads(block.source)
+
+
+@pytest.mark.parametrize("block", blocks_in("json"), ids=str)
+def test_the_json_is_json(block):
+    json.loads(block.source)
+
+
+def test_the_readme_has_a_program_of_fifteen_lines():
+    program = next(b for b in page("README.md").blocks if b.language == "python")
+    lines = [line for line in program.source.splitlines() if line.strip()]
+    assert len(lines) <= 15
