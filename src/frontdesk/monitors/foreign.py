@@ -27,7 +27,8 @@ class ExitCallbackAgent(Protocol):
     arguments that takes the callback back, or None if that cannot be.
 
     Optional: `alive` (an attribute or property, true while the agent lives; without it the agent
-    lives until it calls) and `pid` (the process that it runs in; without it, this one).
+    lives until it calls), `exit_reason()` (how it ended, for who finds it dead before it has
+    called; None while it lives) and `pid` (the process that it runs in; without it, this one).
 
     >>> class Connection:
     ...     def __init__(self):
@@ -68,6 +69,11 @@ class _CallbackMonitor:
     @property
     def pid(self) -> int:
         return int(getattr(self._agent, "pid", None) or os.getpid())
+
+    def exit_reason(self) -> ExitReason | None:
+        ask = getattr(self._agent, "exit_reason", None)
+        reason: ExitReason | None = ask() if ask is not None else None
+        return reason
 
     def cancel(self) -> None:
         if self._take_back is not None:
