@@ -1,75 +1,130 @@
-"""Whether processes are alive, as the kernel sees it: what the tests of processes look at.
+"""Real agents whose end a test decides, and ways to wait for what the store says of them.
 
-A zombie is dead: an init that does not reap leaves `/proc/<pid>` and a pid that can be signalled.
+Beside the tests that use them. Nothing here sleeps: whoever waits, waits for a change, with a
+bound.
 """
 
+from __future__ import annotations
+
+import contextlib
 import os
-import select
 import signal
-from contextlib import contextmanager
+import subprocess
+import threading
 
-from frontdesk.agents.keeper.procfs import pids, state_of, tag_of, untag
+from frontdesk import Change
 
-PATIENCE_S = 30
-
-
-class Life:
-    """One process, told apart from any later one of its pid."""
-
-    def __init__(self, pid):
-        state = state_of(pid)
-        assert state is not None, f"there is no process {pid}"
-        self.pid, self.start_time = pid, state.start_time
-
-    @property
-    def over(self):
-        state = state_of(self.pid)
-        return state is None or state.dead or state.start_time != self.start_time
-
-    def await_end(self):
-        """Wait for the kernel to say that it is over; fail after PATIENCE_S."""
-        try:
-            descriptor = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return
-        try:
-            if not self.over:
-                waiting = select.poll()
-                waiting.register(descriptor, select.POLLIN)
-                assert waiting.poll(PATIENCE_S * 1000), f"{self} is still alive"
-        finally:
-            os.close(descriptor)
-
-    def kill(self, number=signal.SIGKILL):
-        if not self.over:
-            os.kill(self.pid, number)
-
-    def __repr__(self):
-        return f"<Life {self.pid} {state_of(self.pid)}>"
+BOUND_S = 30
+"""How long a test waits for what must come."""
 
 
-def lives(text):
-    """Return the processes whose pids are named in what an agent printed."""
-    return [Life(int(word)) for word in text.split()]
+class ParkedThread(threading.Thread):
+    """A thread that lives until it is released."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self._released = threading.Event()
+
+    def run(self):
+        self._released.wait()
+
+    def release(self):
+        """Let it end, and wait until Python says that it has."""
+        self._released.set()
+        self.join(BOUND_S)
+        assert not self.is_alive()
 
 
-def alive_of_run(run):
-    """Return the pids of all living processes that descend from a keeper's run."""
-    found = []
-    for pid in pids():
-        tag = tag_of(pid)
-        state = state_of(pid)
-        if tag is not None and untag(tag)[0] == run and state is not None and not state.dead:
-            found.append(pid)
-    return found
-
-
-@contextmanager
-def put_to_rest(*known):
-    """End these at the end of the test, whatever it proved."""
-    known = list(known)
+@contextlib.contextmanager
+def parked_thread():
+    """Give a live thread, released in the end at the latest."""
+    thread = ParkedThread()
+    thread.start()
     try:
-        yield known
+        yield thread
     finally:
-        for life in known:
-            life.kill()
+        thread.release()
+
+
+@contextlib.contextmanager
+def process(*command):
+    """Give a child process that lives until it is killed, in the end at the latest."""
+    child = subprocess.Popen(command or ["sleep", "1000"])
+    try:
+        yield child
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        child.wait(BOUND_S)
+
+
+def zombie_of(child):
+    """Kill a child and wait until it is dead, without reaping it."""
+    os.kill(child.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    return child
+
+
+def start_time(pid):
+    """Return field 22 of /proc/<pid>/stat."""
+    with open(f"/proc/{pid}/stat") as stat:
+        return int(stat.read().rpartition(")")[2].split()[19])
+
+
+def next_change(watch):
+    """Return the next change of a watch, which has to come."""
+    item = watch.next(timeout_s=BOUND_S)
+    assert isinstance(item, Change), item
+    return item
+
+
+def next_changes(watch, number):
+    """Return the next changes of a watch, which have to come."""
+    return [next_change(watch) for _ in range(number)]
+
+
+def end_of(watch, session_id):
+    """Read a watch up to the end of this session, which has to come; return that change."""
+    while True:
+        change = next_change(watch)
+        if (change.kind, change.session.session_id) == ("ended", session_id):
+            return change
+
+
+def told(watch):
+    """Return what a watch has to say right now, as (kind, id, reason's kind)."""
+    items = []
+    with contextlib.suppress(TimeoutError, StopIteration):
+        while True:
+            items.append(watch.next(timeout_s=0))
+    return [
+        (item.kind, item.session.session_id, item.reason and str(item.reason.kind))
+        for item in items
+        if isinstance(item, Change)
+    ]
+
+
+def in_threads(*functions):
+    """Run functions in a thread each, starting together; return results, raise what they raise."""
+    results, errors = [None] * len(functions), []
+    start = threading.Barrier(len(functions))
+
+    def run(number, function):
+        try:
+            start.wait(BOUND_S)
+            results[number] = function()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=run, args=(number, function), daemon=True)
+        for number, function in enumerate(functions)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND_S * 2)
+        assert not thread.is_alive(), "a thread hangs"
+    if errors:
+        raise errors[0]
+    return results

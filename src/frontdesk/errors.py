@@ -389,6 +389,14 @@ class SpawnFailed(FrontdeskError):
         super().__init__(f"cannot start the process of {label!r} ({stage}): {problem}")
 
 
+class WireBroken(FrontdeskError):
+    """A message to or from an agent's process cannot be sent, or is none."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+
 class TemplateFailed(FrontdeskError):
     """The imports of a blueprint failed in the process that its agents would be forked from."""
 

@@ -32,6 +32,12 @@ def _identity_of_ref(ref: ProcessRef) -> tuple[int, int]:
     return ref.pid, ref.start_time
 
 
+def _returncode_of_ref(ref: ProcessRef) -> int | None:
+    """Ask a reference that its owner made: one of a type of the owner's may know the status."""
+    returncode: int | None = getattr(ref, "returncode", None)
+    return returncode
+
+
 def _identity_of_owned(process: Any) -> tuple[int, None]:
     if not process.pid:
         raise AgentNotStarted(f"{type(process).__name__} without a pid")
@@ -69,7 +75,7 @@ def _multiprocessing_still_has(process: Any, pid: int, fd: int | None) -> bool:
 
 
 _REF = ProcessKind(
-    identity_of=_identity_of_ref, returncode_of=lambda _: None, still_has=lambda *_: True
+    identity_of=_identity_of_ref, returncode_of=_returncode_of_ref, still_has=lambda *_: True
 )
 _OWNED = ProcessKind(
     identity_of=_identity_of_owned, returncode_of=_returncode_of_owned, still_has=_owner_still_has

@@ -43,7 +43,6 @@ from frontdesk.agents.keeper.orders import (
 )
 from frontdesk.agents.keeper.packets import close_all
 from frontdesk.errors import KeeperLost, SpawnFailed, TemplateFailed
-from frontdesk.monitors import ProcessRef
 
 SPAWN_DEADLINE_S = 60.0
 """How long a spawn may take, the first imports of its template included."""
@@ -223,7 +222,8 @@ class Keeper:
             return  # given up meanwhile, and ended by that
         del self._starting[report.ward]
         kept = self._kept[report.ward] = KeptProcess(
-            ref=ProcessRef(report.pid, report.start_time),
+            pid=report.pid,
+            start_time=report.start_time,
             channel=starting.channel,
             end=lambda grace_s: self._order_end(report.ward, grace_s),
         )

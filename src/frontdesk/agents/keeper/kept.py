@@ -8,12 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from frontdesk.agents.keeper.channel import Channel
 from frontdesk.monitors import ProcessRef
 
 ANSWER_SLACK_S = 5.0
 """How much longer than the grace period the end of a process, once killed, is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRef(ProcessRef):
+    """Name a kept process; where the kernel does not tell how it ended, its keeper does."""
+
+    owner: KeptProcess = field(repr=False, compare=False)
+
+    @property
+    def returncode(self) -> int | None:
+        """Return what the keeper has reported, as in `Popen`; None where it has not."""
+        return self.owner.returncode
 
 
 class KeptProcess:
@@ -26,11 +39,12 @@ class KeptProcess:
     def __init__(
         self,
         *,
-        ref: ProcessRef,
+        pid: int,
+        start_time: int,
         channel: Channel,
         end: Callable[[float], None],
     ) -> None:
-        self.ref = ref
+        self.ref = KeptRef(pid, start_time, self)
         self._channel = channel
         self._order_end = end
         self._exited = asyncio.Event()
