@@ -259,7 +259,6 @@ class Ended:
     session: Metadata
     reason: ExitReason
     ended_at: int
-    revision: int
 
 
 @dataclass(frozen=True, slots=True)

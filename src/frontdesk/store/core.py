@@ -31,10 +31,12 @@ from frontdesk.store.lock import WriteLock
 from frontdesk.store.lookups import Lookups
 from frontdesk.store.loops import Loops
 from frontdesk.store.registration import (
+    PLAIN_FUTURES,
     AgentRegistration,
     FutureRegistration,
     Idle,
     Registration,
+    agent_key,
     report_crash,
 )
 
@@ -66,7 +68,7 @@ class Core(Lookups):
         self._pid = os.getpid()
         self._index = Index()
         self._entries = self._index.entries
-        self._agents: dict[int, Registration] = {}
+        self._agents: dict[Any, Registration] = {}
         self._idle: dict[int, Idle] = {}
         self._forget_idle = _forgetter(self._idle)
         self._loops = Loops()
@@ -122,7 +124,7 @@ class Core(Lookups):
 
     def _present(self, agent: Any) -> Registration | None:
         """Return the registration of an agent that is alive (a step); reap it where it is not."""
-        registration = self._agents.get(id(agent))
+        registration = self._agents.get(agent_key(agent))
         if registration is not None and registration.done():
             self._end_finished(registration)
             return None
@@ -169,11 +171,11 @@ class Core(Lookups):
         if self._watches:
             self._feed.append(Change(self._revision, "created", session.metadata))
         if registration.done():
-            self._record_end(session, _NOT_ALIVE)
+            self._record_end(session, _NOT_ALIVE, self._now_ms())
             return session
         self._index.insert(session)
         if registration.sessions is None:
-            self._agents[id(agent)] = registration
+            self._agents[agent_key(agent)] = registration
         registration.add(session)
         return session
 
@@ -193,7 +195,7 @@ class Core(Lookups):
 
     def _reap(self, session: Session) -> None:
         """End an agent that was found finished (a step), before its callback has run."""
-        registration = self._agents.get(id(session.agent))
+        registration = self._agents.get(agent_key(session.agent))
         if registration is not None:
             self._end_finished(registration)
 
@@ -209,22 +211,26 @@ class Core(Lookups):
             return ()
         registration.ended = reason
         sessions = registration.take()
-        if sessions:
-            self._agents.pop(id(sessions[0].agent), None)
+        if not sessions:
+            return ()
+        agent = sessions[0].agent
+        del self._agents[agent if type(agent) in PLAIN_FUTURES else id(agent)]
+        at_ms = self._now_ms()
         for session in sessions:
             # By identity: the entry goes only if it still is this very incarnation.
             if self._index.remove(session):
-                self._record_end(session, reason)
+                self._record_end(session, reason, at_ms)
         return sessions
 
     def _forget(self, session: Session, reason: ExitReason) -> Monitor | None:
         """Remove the session of a live agent (a step); return the monitor to release after it."""
-        registration = self._agents[id(session.agent)]
+        key = agent_key(session.agent)
+        registration = self._agents[key]
         self._index.remove(session)
-        self._record_end(session, reason)
+        self._record_end(session, reason, self._now_ms())
         if not registration.discard(session):
             return None
-        del self._agents[id(session.agent)]
+        del self._agents[key]
         if not isinstance(registration, FutureRegistration):
             registration.ended = reason
             return registration.watching
@@ -233,9 +239,9 @@ class Core(Lookups):
         self._idle[idle.key] = idle
         return None
 
-    def _record_end(self, session: Session, reason: ExitReason) -> None:
+    def _record_end(self, session: Session, reason: ExitReason, at_ms: int) -> None:
         self._revision += 1
-        self._ends.note(session, reason, at_ms=self._now_ms(), revision=self._revision)
+        self._ends.note(session, reason, at_ms)
         if self._watches:
             self._feed.append(Change(self._revision, "ended", session.metadata, reason))
 

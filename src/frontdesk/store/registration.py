@@ -20,6 +20,10 @@ from frontdesk.session import ExitKind, ExitReason, Session
 _log = logging.getLogger("frontdesk")
 
 
+PLAIN_FUTURES = frozenset({asyncio.Task, asyncio.Future})
+"""The types that are compared by identity, as nobody can override in them."""
+
+
 class EndListener(Protocol):
     """Who is told that a registered agent has ended: the store."""
 
@@ -165,6 +169,11 @@ class Idle(weakref.ref[Any]):
 
     key: int
     registration: FutureRegistration
+
+
+def agent_key(agent: Any) -> Any:
+    """Return what an agent is found by: itself, or its id where its type may define equality."""
+    return agent if type(agent) in PLAIN_FUTURES else id(agent)
 
 
 def agent_of(sessions: tuple[Session, ...]) -> Any:

@@ -22,7 +22,7 @@ from frontdesk.session import Ended, ExitKind, ExitReason, Fence, Session, draft
 from frontdesk.store import checks
 from frontdesk.store.core import FUTURES, Core
 from frontdesk.store.hosting import Hosted
-from frontdesk.store.registration import AgentRegistration
+from frontdesk.store.registration import AgentRegistration, agent_key
 from frontdesk.store.watch import Watch
 
 _DELETED = ExitReason.of(ExitKind.DELETED)
@@ -138,7 +138,7 @@ class SessionStore(Core, Hosted):
                 model=_or(model, present.model, "model"),
             )
             self._index.replace(session)
-            self._agents[id(session.agent)].add(session)
+            self._agents[agent_key(session.agent)].add(session)
             self._record_update(session)
         self._after_write()
         return session
