@@ -177,4 +177,10 @@ Ctrl-C ends it.
 
 def welcome(url: str, new: NewKey) -> str:
     """Return what a development run says when it has started."""
-    return WELCOME.format(version=__version__, url=url, tenant=new.key.tenant_id, secret=new.secret)
+    return WELCOME.format(
+        version=__version__,
+        url=url,
+        tenant=new.key.tenant_id,
+        secret=new.secret,
+        headers=f"-H 'X-API-Key: {new.secret}' -H 'Content-Type: application/json'",
+    )

@@ -1,14 +1,87 @@
 """Which blueprints are open: the operator's `[blueprints]` tables, or the ones that come built in.
 
-Between the configuration and the agents' layer, which knows what is in a table.
+Between the configuration and the agents' layer. The operator names what is imported; clients
+choose by name from what is here. What cannot be imported is found now, not at the first session.
 """
 
 from __future__ import annotations
 
-from frontdesk.agents.blueprints import Blueprints
-from frontdesk.gateway.settings import Config
+import importlib
+from typing import Any
+
+from frontdesk.agents.blueprints import Blueprint, Blueprints
+from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
+from frontdesk.agents.restart import RestartLimit
+from frontdesk.errors import ConfigurationWrong
+from frontdesk.gateway.settings import (
+    BlueprintSettings,
+    Config,
+    PydanticAISettings,
+)
+
+BUILT_IN: dict[str, BlueprintSettings] = {"assistant": PydanticAISettings(kind="pydantic-ai")}
+RULES = (
+    "models",
+    "restart",
+    "turn_timeout_s",
+    "idle_timeout_s",
+    "unused_timeout_s",
+    "max_age_s",
+    "max_sessions_per_tenant",
+)
 
 
 def blueprints_of(config: Config) -> Blueprints:
-    """Return the blueprints of a configuration; `ConfigurationWrong` with every mistake."""
-    raise NotImplementedError
+    """Return the blueprints of a configuration; `ConfigurationWrong` with every mistake.
+
+    The first table is the default, unless `default_blueprint` names another.
+    """
+    made: list[Blueprint] = []
+    mistakes: list[str] = []
+    for name, settings in (config.blueprints or BUILT_IN).items():
+        try:
+            made.append(blueprint_of(name, settings))
+        except _CannotImport as error:
+            mistakes.append(f"blueprints.{name}: {error}")
+    if mistakes:
+        raise ConfigurationWrong("the configuration", mistakes=tuple(mistakes))
+    return Blueprints(made, default=config.default_blueprint)
+
+
+def blueprint_of(name: str, settings: BlueprintSettings) -> Blueprint:
+    """Return the blueprint of one table."""
+    if isinstance(settings, PydanticAISettings):
+        return _pydantic_ai(name, settings)
+    raise NotImplementedError(type(settings))
+
+
+def _pydantic_ai(name: str, settings: PydanticAISettings) -> Blueprint:
+    program = PydanticAIProgram(
+        instructions=settings.instructions,
+        tools=[imported(target) for target in settings.tools],
+        plugins={target.partition(":")[2]: imported(target) for target in settings.plugins},
+        base_urls=settings.base_urls,
+    )
+    return pydantic_ai_blueprint(name, program=program, **_rules(settings))
+
+
+def _rules(settings: BlueprintSettings) -> dict[str, Any]:
+    rules = {rule: getattr(settings, rule) for rule in RULES}
+    limit = RestartLimit(most=settings.restart_limit, within_s=settings.restart_within_s)
+    return {**rules, "restart_limit": limit}
+
+
+class _CannotImport(Exception):
+    """A target that is not there."""
+
+
+def imported(target: str) -> Any:
+    """Return what a target names."""
+    module, _, name = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise _CannotImport(f"{target!r} cannot be imported: {error}") from None
+    return found

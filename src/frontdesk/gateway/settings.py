@@ -1,8 +1,7 @@
 """What an operator can set: the records of the configuration, their defaults and bounds.
 
 Below `config.py`, which fills them from file, environment and command line, and everything that is
-configured. Field names are those of `frontdesk.toml`; units are in the names. The tables under
-`[blueprints]` are kept as they are written: the agents' layer knows what is in them.
+configured. Field names are those of `frontdesk.toml`; units are in the names.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -30,12 +29,26 @@ def _compiles(pattern: str) -> str:
     return pattern
 
 
+def _is_target(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
+        raise ValueError("must be module:name")
+    return text
+
+
+def _is_blueprint(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        raise ValueError("a blueprint's name is 1 to 64 of A-Z a-z 0-9 _ . -")
+    return name
+
+
 def _is_tenant(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9_-]{1,64}", name):
         raise ValueError("a tenant is 1 to 64 of a-z 0-9 _ -")
     return name
 
 
+Target = Annotated[str, AfterValidator(_is_target)]
+BlueprintName = Annotated[str, AfterValidator(_is_blueprint)]
 Pattern = Annotated[str, AfterValidator(_compiles)]
 Tenant = Annotated[str, AfterValidator(_is_tenant)]
 
@@ -113,13 +126,67 @@ class GuardrailSettings(_Table):
     max_output_characters: Positive | None = None
     denied_words: tuple[str, ...] = ()
     denied_patterns: tuple[Pattern, ...] = ()
-    filter: str | None = None
+    filter: Target | None = None
 
 
 class TenantSettings(_Table):
     """What one tenant has of its own, in place of what all have."""
 
     guardrails: GuardrailSettings | None = None
+
+
+class _BlueprintTable(_Table):
+    """What all kinds of blueprints have: who may ask for what, and how long sessions live."""
+
+    models: tuple[str, ...] = ("*",)
+    restart: Literal["never", "on_crash", "always"] = "never"
+    restart_limit: Positive = 3
+    restart_within_s: Seconds = 60.0
+    turn_timeout_s: Seconds | None = None
+    idle_timeout_s: Seconds | None = 3600.0
+    unused_timeout_s: Seconds | None = 600.0
+    max_age_s: Seconds | None = None
+    max_sessions_per_tenant: Positive | None = None
+
+
+class _ProcessTable(_BlueprintTable):
+    """What a blueprint has whose sessions may each run in a process of their own."""
+
+    environment: tuple[str, ...] = ()
+    memory_mb: Positive | None = None
+    cpu_s: Positive | None = None
+    open_files: Positive | None = None
+
+
+class PydanticAISettings(_BlueprintTable):
+    """A Pydantic AI agent. `tools` and `plugins` are `module:name`; clients use the name."""
+
+    kind: Literal["pydantic-ai"]
+    isolation: Literal["task"] = "task"
+    instructions: str | None = None
+    tools: tuple[Target, ...] = ()
+    plugins: tuple[Target, ...] = ()
+    base_urls: tuple[str, ...] = ()
+
+
+class PythonSettings(_ProcessTable):
+    """An agent of the operator's own: `target` is a blueprint, `module:name`."""
+
+    kind: Literal["python"]
+    target: Target
+    isolation: Literal["task", "process"] = "task"
+
+
+class ProcessSettings(_ProcessTable):
+    """The agent that comes built in, in a process of its own for each session."""
+
+    kind: Literal["process"]
+    isolation: Literal["process"] = "process"
+
+
+BlueprintSettings = Annotated[
+    PydanticAISettings | PythonSettings | ProcessSettings, Field(discriminator="kind")
+]
 
 
 class LogSettings(_Table):
@@ -144,7 +211,14 @@ class Config(BaseSettings):
     guardrails: GuardrailSettings = GuardrailSettings()
     log: LogSettings = LogSettings()
     tenants: dict[Tenant, TenantSettings] = {}
-    blueprints: dict[str, dict[str, Any]] = {}
+    blueprints: dict[BlueprintName, BlueprintSettings] = {}
+    default_blueprint: str | None = None
+
+    @model_validator(mode="after")
+    def _default_is_there(self) -> Config:
+        if self.default_blueprint is not None and self.default_blueprint not in self.blueprints:
+            raise ValueError("default_blueprint names no table under [blueprints]")
+        return self
 
     @classmethod
     def settings_customise_sources(
