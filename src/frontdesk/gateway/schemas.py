@@ -16,11 +16,23 @@ from pydantic.alias_generators import to_camel
 
 DEEPEST = 64
 
-SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_~.-]{1,128}$", examples=["support-42"])]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
-Reference = Annotated[str, Field(min_length=1, max_length=256)]
-Text = Annotated[str, Field(min_length=1)]
-Reason = Annotated[str, Field(max_length=2000)]
+
+def _unicode(text: str) -> str:
+    """Refuse lone surrogates: JSON can write them, UTF-8 cannot."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("is not valid Unicode") from None
+    return text
+
+
+Str = Annotated[str, AfterValidator(_unicode)]
+SessionId = Annotated[Str, Field(pattern=r"^[A-Za-z0-9_~.-]{1,128}$", examples=["support-42"])]
+Name = Annotated[Str, Field(min_length=1, max_length=256)]
+Reference = Annotated[Str, Field(min_length=1, max_length=256)]
+Text = Annotated[Str, Field(min_length=1)]
+Reason = Annotated[Str, Field(max_length=2000)]
 
 
 def _shallow(value: Any) -> Any:
@@ -62,16 +74,16 @@ class _Body(BaseModel):
 class CreateSessionBody(_Body):
     """A session to open."""
 
-    model: Annotated[str, Field(min_length=1, max_length=256, examples=["test"])]
+    model: Annotated[Str, Field(min_length=1, max_length=256, examples=["test"])]
     session_id: SessionId | None = None
-    system_prompt: str | None = None
-    working_dir: Annotated[str, Field(max_length=4096)] | None = None
+    system_prompt: Str | None = None
+    working_dir: Annotated[Str, Field(max_length=4096)] | None = None
     tools: Annotated[list[Name], Field(max_length=256)] | None = None
     plugins: Annotated[list[Name], Field(max_length=256)] | None = None
     blueprint: Name | None = None
     max_turns: Annotated[int, Field(gt=0, lt=2**31)] | None = None
     max_tokens: Annotated[int, Field(gt=0, lt=2**31)] | None = None
-    skills_dirs: Annotated[list[str], Field(max_length=64)] | None = None
+    skills_dirs: Annotated[list[Str], Field(max_length=64)] | None = None
     provider_opts: FreeObject | None = None
     user_data: FreeForm = None
     prompt_mode: Name | None = None
@@ -113,14 +125,14 @@ class AbortBody(_Body):
 class SwitchModelBody(_Body):
     """Another model."""
 
-    model: Annotated[str, Field(min_length=1, max_length=256, examples=["test"])]
+    model: Annotated[Str, Field(min_length=1, max_length=256, examples=["test"])]
 
 
 class ToolBody(_Body):
     """A callback tool."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", examples=["lookup_order"])]
-    description: Annotated[str, Field(max_length=8192)]
+    name: Annotated[Str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", examples=["lookup_order"])]
+    description: Annotated[Str, Field(max_length=8192)]
     parameters: Annotated[
         FreeObject,
         Field(examples=[{"type": "object", "properties": {"order": {"type": "string"}}}]),
