@@ -254,11 +254,12 @@ def revised(session: Session, *, blueprint: str | None, model: str | None) -> Se
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the last session of an id ended: `ended_at` is the wall clock in milliseconds."""
+    """How the last session of an id ended: when (wall clock, milliseconds), and as which change."""
 
     session: Metadata
     reason: ExitReason
     ended_at: int
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)

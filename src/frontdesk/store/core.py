@@ -241,7 +241,7 @@ class Core(Lookups):
 
     def _record_end(self, session: Session, reason: ExitReason, at_ms: int) -> None:
         self._revision += 1
-        self._ends.note(session, reason, at_ms)
+        self._ends.note(session, reason, at_ms, self._revision)
         if self._watches:
             self._feed.append(Change(self._revision, "ended", session.metadata, reason))
 

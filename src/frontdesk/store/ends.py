@@ -8,7 +8,7 @@ from __future__ import annotations
 from frontdesk.session import Ended, ExitReason, Metadata, Session
 
 # Flat, and made into records only when somebody asks: an end is noted a thousand times as often.
-_Note = tuple[str, int, str | None, str, int, str | None, str | None, int, ExitReason, int]
+_Note = tuple[str, int, str | None, str, int, str | None, str | None, int, ExitReason, int, int]
 
 
 class Ends:
@@ -28,7 +28,7 @@ class Ends:
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def note(self, session: Session, reason: ExitReason, at_ms: int) -> None:
+    def note(self, session: Session, reason: ExitReason, at_ms: int, revision: int) -> None:
         """Remember how this session ended, in place of what was known of its id."""
         self._young[session.session_id] = (
             session.session_id,
@@ -41,6 +41,7 @@ class Ends:
             session.fence,
             reason,
             at_ms,
+            revision,
         )
         if len(self._young) >= self._capacity:
             self._old, self._young = self._young, {}
