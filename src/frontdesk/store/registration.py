@@ -76,7 +76,8 @@ class Registration:
         """Take a session out; tell whether it was the last."""
         if isinstance(self.sessions, dict):
             self.sessions.pop(session.session_id, None)
-            return not self.sessions
+            if self.sessions:
+                return False
         self.sessions = None
         return True
 
@@ -111,6 +112,8 @@ class FutureRegistration(Registration, FutureMonitor):
         """Watch the same future for the store again, after `rest`."""
         self.ended = None
         self.rearm(future, cast("ExitCallback", find_store))
+        if not self.alive:  # its loop was closed meanwhile
+            self._on_exit = None
 
     def bury(self) -> None:
         """Let go of the reference to a future that is being collected."""
