@@ -22,13 +22,20 @@ def shell(script, **order):
 def template(entry, **more):
     """Return a template whose forks enter a function of this module."""
     more.setdefault("env", allowed_environment())
-    return Template(entry=f"{__name__}:{entry}", preload=(__name__,), path=search_path(), **more)
+    return Template(
+        entry=f"{__name__}:entered", argument=entry, preload=(__name__,), path=search_path(), **more
+    )
 
 
 def fork(entry, *, limits=None, cwd=None, **more):
     """Order a fork that enters a function of this module."""
     run = Fork(template=template(entry, **more))
     return SpawnOrder(run=run, label=entry, limits=limits or ProcessLimits(), cwd=cwd)
+
+
+def entered(name):
+    """Return what forks of a template are entered with."""
+    return globals()[name]
 
 
 def echo(channel: socket.socket):

@@ -9,16 +9,17 @@ import signal
 import sys
 
 import pytest
-from kept_programs import fork, shell, template
-from lives import PATIENCE_S, Life, lives
 
 from frontdesk.agents.keeper.client import Keeper
 from frontdesk.agents.keeper.environment import allowed_environment, search_path
 from frontdesk.agents.keeper.orders import Command, Fork, ProcessLimits, SpawnOrder, Template
 from frontdesk.agents.keeper.procfs import state_of
 from frontdesk.errors import KeeperLost, SpawnFailed, TemplateFailed
+from kept_lives import PATIENCE_S, Life, lives
+from kept_programs import fork, shell, template
 
 ACCOUNT = "nobody"
+DEAF = shell("trap '' TERM; echo ready; while :; do sleep 1000; done")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change accounts")
 
@@ -242,7 +243,7 @@ def test_many_are_spawned_at_once_and_each_is_its_own():
 def test_the_imports_of_a_template_are_done_once(tmp_path):
     (tmp_path / "counted.py").write_text(
         f"open({str(tmp_path / 'imports')!r}, 'a').write('.')\n"
-        "def main(channel): channel.sendall(b'in')\n"
+        "def main(_): return lambda channel: channel.sendall(b'in')\n"
     )
     counted = Template(
         entry="counted:main", preload=("counted",), path=(str(tmp_path), *search_path())

@@ -1,8 +1,9 @@
 """An agent's process: opens its program, runs the turns that the gateway sends, and then exits.
 
-`main` is entered in a fork of a template (`keeper/template.py`) with the socket to the gateway.
-Above the seam that agents are run through, beside `process_agent.py`, its counterpart. It knows
-nothing of the keeper, of the registry or of other sessions.
+`prepare` finds the program in a template (`keeper/template.py`), `serve` is entered in each fork of
+it with the socket to the gateway. Above the seam that agents are run through, beside
+`process_agent.py`, its counterpart. It knows nothing of the keeper, of the registry or of other
+sessions.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import select
 import signal
 import socket
 import traceback
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -21,6 +24,7 @@ import msgspec
 from frontdesk.agents.agent import AgentFunction, FunctionProgram, Program, TaskRecipe, drive
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.child_port import ChildPort
+from frontdesk.agents.rehearsal import rehearse
 from frontdesk.agents.turn import EndSession
 from frontdesk.agents.wire import (
     LARGEST_DOWN,
@@ -51,18 +55,30 @@ LONGEST_TRACE = 8000
 _AT_ONCE = 256 * 1024
 
 
-def main(channel: socket.socket) -> None:
-    """Serve the gateway until it closes the session or is gone."""
+def prepare(source: str) -> Callable[[socket.socket], None]:
+    """Find the program that a `ProgramSource`, as JSON, is about; return what serves a session.
+
+    Called once, in the template that the agents are forked from.
+    """
+    where = msgspec.json.decode(source, type=ProgramSource)
+    program = program_of(where)
+    if where.rehearse is not None:
+        rehearse(program, model=where.rehearse)
+    return partial(serve, program)
+
+
+def serve(program: Program, channel: socket.socket) -> None:
+    """Serve the gateway with one session until it closes that or is gone."""
     with channel:
-        asyncio.run(_Child(channel).serve())
+        asyncio.run(_Child(program, channel).serve())
 
 
 class _Child:
     """One session's agent, and what it has under way."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, program: Program, channel: socket.socket) -> None:
         channel.setblocking(False)
-        self._channel = channel
+        self._program, self._channel = program, channel
         self._frames = Frames(largest=LARGEST_DOWN)
         self._function: AgentFunction | None = None
         self._turns: dict[int, tuple[ChildPort, asyncio.Task[None]]] = {}
@@ -116,9 +132,8 @@ class _Child:
 
     def _begin(self, begin: Begin) -> None:
         try:
-            program = program_of(begin.program)
-            program.check(begin.facts)
-            self._function = program.open(begin.facts)
+            self._program.check(begin.facts)
+            self._function = self._program.open(begin.facts)
         except Exception as error:  # noqa: BLE001 - whatever it is, the gateway is told
             self._send(OpenFailed(_told(error)))
         else:

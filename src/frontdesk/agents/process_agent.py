@@ -30,7 +30,6 @@ from frontdesk.agents.wire import (
     Frames,
     Opened,
     OpenFailed,
-    ProgramSource,
     RemoteError,
     Up,
     local,
@@ -72,13 +71,11 @@ class ProcessAgent:
         self._listening = asyncio.create_task(self._listen(), name=f"frontdesk process {label}")
 
     @classmethod
-    async def open(
-        cls, process: KeptProcess, *, program: ProgramSource, facts: SessionFacts, label: str
-    ) -> ProcessAgent:
+    async def open(cls, process: KeptProcess, *, facts: SessionFacts, label: str) -> ProcessAgent:
         """Open a program in a fresh process. `CreateFailed`; the process is ended then."""
         agent = cls(process, label=label)
         try:
-            agent._send(Begin(program, facts))
+            agent._send(Begin(facts))
             async with asyncio.timeout(OPEN_DEADLINE_S):
                 await agent._opened
         except TimeoutError:

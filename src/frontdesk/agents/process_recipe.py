@@ -10,6 +10,8 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from frontdesk.agents.agent import Program
 from frontdesk.agents.keeper.client import Keeper
 from frontdesk.agents.keeper.environment import allowed_environment, search_path
@@ -59,9 +61,10 @@ class ProcessRecipe:
     ) -> None:
         rules = rules or ProcessRules()
         check_limits(rules.limits, account=rules.account)
-        self._keeper, self._source, self._rules, self._program = keeper, source, rules, program
+        self._keeper, self._rules, self._program = keeper, rules, program
         self.template = Template(
-            entry=f"{_ENTRY}:main",
+            entry=f"{_ENTRY}:prepare",
+            argument=msgspec.json.encode(source).decode(),
             preload=(_ENTRY, source.module, *preload),
             path=search_path(),
             env=allowed_environment(rules.env, account=rules.account),
@@ -97,4 +100,4 @@ class ProcessRecipe:
             raise CreateFailed(
                 f"the agent's process could not be started ({error.stage})"
             ) from error
-        return await ProcessAgent.open(process, program=self._source, facts=facts, label=label)
+        return await ProcessAgent.open(process, facts=facts, label=label)

@@ -29,11 +29,14 @@ class ProgramSource(msgspec.Struct, frozen=True, kw_only=True):
     """Where an agent's process finds its program: `target` is `module:name`.
 
     The name is a `Blueprint`, a `Program`, an agent function, or, with `options`, something that
-    returns one of these when it is called with them.
+    returns one of these when it is called with them. `rehearse` names a model with which a turn is
+    run before the first session, so that what a program puts off until its first turn is done once
+    for all; the program must not mind a turn that nobody asked for.
     """
 
     target: str
     options: dict[str, Any] | None = None
+    rehearse: str | None = None
 
     @property
     def module(self) -> str:
@@ -56,7 +59,6 @@ class RemoteError(msgspec.Struct, frozen=True, kw_only=True):
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
     """Open the program for a session. Answered by `Opened` or `OpenFailed`."""
 
-    program: ProgramSource
     facts: SessionFacts
 
 

@@ -31,12 +31,14 @@ class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Template(msgspec.Struct, frozen=True, kw_only=True):
     """A warm interpreter that agents are forked from: started once, its imports done once.
 
-    `entry` (`module:function`) is called in each fork with the socket of its channel; `preload`
-    names modules to import before. `path` is the module search path. The environment is exactly
-    `env`; `account` is the system account that imports and runs, `None` for the keeper's own.
+    `preload` names modules to import; then `entry` (`module:function`) is called, once, with
+    `argument`, and what it returns is called in each fork with the socket of its channel. `path` is
+    the module search path. The environment is exactly `env`; `account` is the system account that
+    imports and runs, `None` for the keeper's own.
     """
 
     entry: str
+    argument: str = ""
     preload: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
     env: dict[str, str] = {}

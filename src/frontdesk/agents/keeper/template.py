@@ -85,10 +85,10 @@ def _prepare(template: Template) -> Entry:
     for name in template.preload:
         importlib.import_module(name)
     module, _, function = template.entry.partition(":")
-    entry: Entry = getattr(importlib.import_module(module), function)
+    entry: Entry = getattr(importlib.import_module(module), function)(template.argument)
     if threading.active_count() > 1:
         names = ", ".join(sorted(t.name for t in threading.enumerate()[1:]))
-        raise RuntimeError(f"importing it started threads ({names}), which no fork can copy")
+        raise RuntimeError(f"preparing it started threads ({names}), which no fork can copy")
     # What was imported is never garbage: a collection in a fork must not touch, and so copy, it.
     gc.collect()
     gc.freeze()

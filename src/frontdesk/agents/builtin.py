@@ -1,0 +1,97 @@
+"""Blueprints whose agents live in processes: any Python program, and the built-in `process`.
+
+Above the recipe and the Pydantic AI program, below whoever reads the configuration. It imports no
+program of an operator's: that is done in the process alone.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from frontdesk.agents.blueprints import Blueprint
+from frontdesk.agents.keeper.client import Keeper
+from frontdesk.agents.keeper.environment import allowed_environment
+from frontdesk.agents.process_recipe import ProcessRecipe, ProcessRules
+from frontdesk.agents.wire import ProgramSource
+
+PROVIDER_VARIABLES = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "COHERE_API_KEY",
+    "CO_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "GROQ_API_KEY",
+    "MISTRAL_API_KEY",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "OPENROUTER_API_KEY",
+    "XAI_API_KEY",
+)
+"""What the built-in `process` gets of the environment unless its rules say otherwise."""
+
+_MODELS = {
+    "ANTHROPIC_API_KEY": ("pydantic_ai.models.anthropic", "anthropic"),
+    "OPENAI_API_KEY": ("pydantic_ai.models.openai", "openai"),
+}
+
+_ASSISTANT = "frontdesk.agents.pydantic_ai:PydanticAIProgram"
+
+
+def python_process_blueprint(
+    name: str,
+    target: str,
+    *,
+    keeper: Keeper,
+    rules: ProcessRules | None = None,
+    **fields: Any,
+) -> Blueprint:
+    """Make a blueprint of a Python program that runs in a process of its own for each session.
+
+    `target` (`module:name`) is a `Blueprint` made by `@blueprint`, an agent function, or a
+    `Program`; it is imported in the process, not here. `fields` are fields of `Blueprint`. Raises
+    `LimitUnenforceable` and `InvalidArgument` for rules that this system cannot keep.
+    """
+    recipe = ProcessRecipe(keeper, ProgramSource(target=target), rules=rules)
+    return Blueprint(name=name, kind="python", recipe=recipe, isolation="process", **fields)
+
+
+def process_blueprint(
+    name: str = "process",
+    *,
+    keeper: Keeper,
+    rules: ProcessRules | None = None,
+    **fields: Any,
+) -> Blueprint:
+    """Make the built-in blueprint `process`: the assistant, in a process of its own a session.
+
+    The same Pydantic AI agent as `assistant`, without tools of an operator's. `fields` are fields
+    of `Blueprint`.
+    """
+    from frontdesk.agents.pydantic_ai import OPTIONS, PydanticAIProgram
+
+    program = PydanticAIProgram()
+    rules = rules or ProcessRules(env=PROVIDER_VARIABLES)
+    recipe = ProcessRecipe(
+        keeper,
+        ProgramSource(target=_ASSISTANT, options={}, rehearse="test"),
+        rules=rules,
+        program=program,
+        preload=_models_with_keys(rules),
+    )
+    own = {"tools": program.tool_names, "plugins": program.plugin_names, "options": OPTIONS}
+    return Blueprint(
+        name=name, kind="process", recipe=recipe, isolation="process", **{**own, **fields}
+    )
+
+
+def _models_with_keys(rules: ProcessRules) -> list[str]:
+    """Return the modules of the providers that can be called: their imports are the slow ones."""
+    environment = allowed_environment(rules.env)
+    return [
+        module
+        for variable, (module, package) in _MODELS.items()
+        if variable in environment and find_spec(package) is not None
+    ]
