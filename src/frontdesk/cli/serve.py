@@ -18,12 +18,12 @@ from typing import Annotated
 import typer
 
 from frontdesk import __version__
+from frontdesk.agents.keeper.prctl import become_undumpable
 from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly, loaded
 from frontdesk.clock import SystemClock
 from frontdesk.errors import FrontdeskError, InvalidArgument
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.app import create_app
-from frontdesk.gateway.blueprints import blueprints_of
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key, NewKey, keys_from_text, mint
 from frontdesk.gateway.logs import configure_logs
@@ -88,9 +88,8 @@ class Run:
         """Serve until a signal ends it."""
         server = self._config.server
         with _bound(server.host, server.port) as address:
-            self._gateway = Gateway(
-                self._config, blueprints=blueprints_of(self._config), keys=self._keys()
-            )
+            become_undumpable()
+            self._gateway = Gateway(self._config, keys=self._keys())
             app = create_app(self._gateway, log=AccessLog(self._writer))
             self._url = _url_of(address, tls=server.tls_certificate is not None)
             GatewayServer(
@@ -118,7 +117,7 @@ class Run:
     def _reload(self) -> None:
         try:
             config = self._load()
-            self._gateway.reload(config, blueprints=blueprints_of(config), keys=self._keys())
+            self._gateway.reload(config, keys=self._keys())
         except FrontdeskError as error:
             # The operator needs the mistakes, not where in our code they were found.
             logger.error(  # noqa: TRY400

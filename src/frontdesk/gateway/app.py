@@ -68,6 +68,10 @@ def make_routes(gateway: Gateway) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    if app.state.gateway.open:
+        # Our own server has opened it already, and closes it.
+        yield
+        return
     async with app.state.gateway:
         yield
 

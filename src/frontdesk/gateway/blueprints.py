@@ -7,19 +7,33 @@ choose by name from what is here. What cannot be imported is found now, not at t
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
-from frontdesk.agents.blueprints import Blueprint, Blueprints
+from frontdesk.agents.blueprints import Blueprint, Blueprints, blueprint
+from frontdesk.agents.builtin import (
+    PROVIDER_VARIABLES,
+    process_blueprint,
+    python_process_blueprint,
+)
+from frontdesk.agents.keeper.client import Keeper
+from frontdesk.agents.keeper.orders import ProcessLimits
+from frontdesk.agents.process_recipe import ProcessRules
 from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
 from frontdesk.agents.restart import RestartLimit
-from frontdesk.errors import ConfigurationWrong
+from frontdesk.errors import ConfigurationWrong, FrontdeskError
 from frontdesk.gateway.settings import (
     BlueprintSettings,
     Config,
+    ProcessSettings,
     PydanticAISettings,
+    PythonSettings,
 )
 
-BUILT_IN: dict[str, BlueprintSettings] = {"assistant": PydanticAISettings(kind="pydantic-ai")}
+BUILT_IN: dict[str, BlueprintSettings] = {
+    "assistant": PydanticAISettings(kind="pydantic-ai"),
+    "process": ProcessSettings(kind="process"),
+}
 RULES = (
     "models",
     "restart",
@@ -31,7 +45,7 @@ RULES = (
 )
 
 
-def blueprints_of(config: Config) -> Blueprints:
+def blueprints_of(config: Config, keeper: Keeper) -> Blueprints:
     """Return the blueprints of a configuration; `ConfigurationWrong` with every mistake.
 
     The first table is the default, unless `default_blueprint` names another.
@@ -40,19 +54,30 @@ def blueprints_of(config: Config) -> Blueprints:
     mistakes: list[str] = []
     for name, settings in (config.blueprints or BUILT_IN).items():
         try:
-            made.append(blueprint_of(name, settings))
-        except _CannotImport as error:
+            made.append(blueprint_of(name, settings, keeper))
+        except (FrontdeskError, _CannotImport) as error:
             mistakes.append(f"blueprints.{name}: {error}")
     if mistakes:
         raise ConfigurationWrong("the configuration", mistakes=tuple(mistakes))
     return Blueprints(made, default=config.default_blueprint)
 
 
-def blueprint_of(name: str, settings: BlueprintSettings) -> Blueprint:
+def blueprint_of(name: str, settings: BlueprintSettings, keeper: Keeper) -> Blueprint:
     """Return the blueprint of one table."""
     if isinstance(settings, PydanticAISettings):
         return _pydantic_ai(name, settings)
-    raise NotImplementedError(type(settings))
+    if isinstance(settings, ProcessSettings):
+        rules = _process_rules(settings, environment=PROVIDER_VARIABLES)
+        return process_blueprint(name, keeper=keeper, rules=rules, **_rules(settings))
+    if settings.isolation == "process":
+        return python_process_blueprint(
+            name,
+            settings.target,
+            keeper=keeper,
+            rules=_process_rules(settings),
+            **_rules(settings),
+        )
+    return _python(name, settings)
 
 
 def _pydantic_ai(name: str, settings: PydanticAISettings) -> Blueprint:
@@ -63,6 +88,26 @@ def _pydantic_ai(name: str, settings: PydanticAISettings) -> Blueprint:
         base_urls=settings.base_urls,
     )
     return pydantic_ai_blueprint(name, program=program, **_rules(settings))
+
+
+def _python(name: str, settings: PythonSettings) -> Blueprint:
+    found = imported(settings.target)
+    made = found if isinstance(found, Blueprint) else blueprint(name)(found)
+    return replace(made, name=name, **_rules(settings))
+
+
+def _process_rules(
+    settings: PythonSettings | ProcessSettings, *, environment: tuple[str, ...] = ()
+) -> ProcessRules:
+    return ProcessRules(
+        limits=ProcessLimits(
+            memory_mb=settings.memory_mb,
+            cpu_s=settings.cpu_s,
+            open_files=settings.open_files,
+        ),
+        env=settings.environment or environment,
+        account=settings.account,
+    )
 
 
 def _rules(settings: BlueprintSettings) -> dict[str, Any]:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
+from typing import Any
 
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.agents.desk import Desk, DeskSettings, TenantDesk
+from frontdesk.agents.keeper.client import Keeper
+from frontdesk.agents.process_recipe import ProcessRecipe
 from frontdesk.agents.records import CreateSession
 from frontdesk.clock import Clock, SystemClock
-from frontdesk.errors import AddressRefused, CreateFailed, Draining, Unauthorized
+from frontdesk.errors import AddressRefused, CreateFailed, Draining, FrontdeskError, Unauthorized
 from frontdesk.gateway.addresses import AddressGuard
 from frontdesk.gateway.auth import Door
+from frontdesk.gateway.blueprints import blueprints_of
 from frontdesk.gateway.callbacks import Callbacks
 from frontdesk.gateway.guardrails import Filters
 from frontdesk.gateway.idempotency import Idempotency
@@ -39,6 +43,7 @@ logger = logging.getLogger("frontdesk.gateway")
 class Gateway:
     """Everything that requests share. An async context manager, for one event loop.
 
+    `blueprints` of None are made from the configuration, with a keeper for those in processes.
     `keys` are let in beside those of the state directory (from the environment, for instance).
     Before it is entered and after it is left, every request is answered with 503.
     """
@@ -47,7 +52,7 @@ class Gateway:
         self,
         config: Config,
         *,
-        blueprints: Blueprints,
+        blueprints: Blueprints | None = None,
         keys: Iterable[Key] = (),
         clock: Clock | None = None,
     ) -> None:
@@ -62,7 +67,8 @@ class Gateway:
         self.filters = Filters(config)
         self.draining = False
         self.open = False
-        self._blueprints = blueprints
+        self._given = blueprints
+        self._keeper: Keeper | None = None
         self._keys = tuple(keys)
         self._stack = AsyncExitStack()
 
@@ -91,11 +97,19 @@ class Gateway:
             wrong_keys_per_minute=self.config.limits.wrong_keys_per_minute,
             clock=self.clock,
         )
+        self._blueprints = self._given or await self._make_blueprints(state)
         self.meter = enter(UsageMeter(state))
         self.callbacks = await self._stack.enter_async_context(self._make_callbacks(state))
         self.store = enter(SessionStore(limits=limits_of(self.config), clock=self.clock))
         self.desk = await self._stack.enter_async_context(self._make_desk())
-        await self._follow_keys()
+        self._beside(self._follow_keys(), name="frontdesk-keys")
+        self._beside(self._warm(), name="frontdesk-warming")
+
+    async def _make_blueprints(self, state: StateDir) -> Blueprints:
+        # Before anything here starts a thread, and ended after all that uses it.
+        keeper = Keeper(ledgers=state.processes)
+        self._keeper = await self._stack.enter_async_context(keeper)
+        return blueprints_of(self.config, keeper)
 
     def _make_callbacks(self, state: StateDir) -> Callbacks:
         return Callbacks(
@@ -149,27 +163,37 @@ class Gateway:
 
     # -- changes while it runs -------------------------------------------------------------------
 
-    def reload(self, config: Config, *, blueprints: Blueprints, keys: Iterable[Key] = ()) -> None:
+    def reload(self, config: Config, *, keys: Iterable[Key] = ()) -> None:
         """Follow other keys, blueprints, filters and limits; all else needs a new start.
 
         Whatever can be wrong about them was found before this is called, or raises before
         anything changes.
         """
+        made = blueprints_of(config, self._keeper) if self._keeper else self._blueprints
         self.filters.change(config)
-        self.config = config
+        # From here on nothing can fail.
+        self.config, self.desk.blueprints = config, made
         self.rate.change(per_minute=config.limits.requests_per_minute)
         self.door.guesses.change(per_minute=config.limits.wrong_keys_per_minute)
         self.streams.per_key = config.limits.streams_per_key
         self.store.limits = limits_of(config)
-        self.desk.blueprints = blueprints
         self.ring.replace_fixed(keys)
         self.streams.end_where_not(self.door.holds)
 
-    async def _follow_keys(self) -> None:
-        following = asyncio.create_task(self._follow_keys_on(), name="frontdesk-keys")
-        self._stack.push_async_callback(_ended, following)
+    def _beside(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run something beside the requests, for as long as the gateway is open."""
+        self._stack.push_async_callback(_ended, asyncio.create_task(work, name=name))
 
-    async def _follow_keys_on(self) -> None:
+    async def _warm(self) -> None:
+        """Do the imports of agents that run in processes before the first session asks for them."""
+        for blueprint in self._blueprints.values():
+            if isinstance(blueprint.recipe, ProcessRecipe):
+                try:
+                    await blueprint.recipe.warm()
+                except FrontdeskError as error:
+                    logger.error("blueprint %s: %s", blueprint.name, error)  # noqa: TRY400
+
+    async def _follow_keys(self) -> None:
         # Looked at, as other processes (`frontdesk keys revoke`) write the file and SQLite tells
         # nobody; and keys expire by themselves. It costs one PRAGMA a look.
         while True:

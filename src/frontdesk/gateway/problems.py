@@ -65,6 +65,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     errors.SessionBusy: (503, "unavailable"),
     errors.Draining: (503, "unavailable"),
     errors.AgentLost: (503, "unavailable"),
+    errors.KeeperLost: (503, "unavailable"),
     errors.StoreClosed: (503, "unavailable"),
     errors.MonitorFailed: (503, "unavailable"),
 }

@@ -50,6 +50,11 @@ class GatewayServer(uvicorn.Server):
         self._on_started, self._on_reload = on_started, on_reload
         self._draining: asyncio.Task[None] | None = None
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the gateway, serve, and close it; what keeps it from opening is raised."""
+        async with self._gateway:
+            await super().serve(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:

@@ -156,6 +156,7 @@ class _ProcessTable(_BlueprintTable):
     memory_mb: Positive | None = None
     cpu_s: Positive | None = None
     open_files: Positive | None = None
+    account: str | None = None
 
 
 class PydanticAISettings(_BlueprintTable):

@@ -10,7 +10,8 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
-from frontdesk import __version__
+from frontdesk import Session, __version__
+from frontdesk.agents.names import split
 from frontdesk.gateway.dependencies import InGateway, encoded
 from frontdesk.gateway.described import problems
 from frontdesk.gateway.gateway import Gateway
@@ -24,6 +25,25 @@ EXPOSITION = "text/plain; version=0.0.4"
 async def status(gateway: InGateway) -> Response:
     """Return what runs here: sessions, open streams, stuck turns, known keys."""
     return encoded({"version": __version__, "draining": gateway.draining, **_numbers(gateway)})
+
+
+@router.get("/ops/sessions", responses={200: {"description": "all sessions"}, **problems()})
+async def sessions(gateway: InGateway) -> Response:
+    """Return every live session with the process that its agent runs in, oldest first."""
+    return encoded({"sessions": [_shown(each) for each in gateway.store.list()]})
+
+
+def _shown(session: Session) -> dict[str, Any]:
+    tenant_id, session_id = split(session.session_id)
+    return {
+        "tenantId": tenant_id,
+        "sessionId": session_id,
+        "keyId": session.api_key,
+        "blueprint": session.blueprint,
+        "model": session.model,
+        "pid": session.pid,
+        "createdAt": session.created_at,
+    }
 
 
 @router.get(
