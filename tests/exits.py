@@ -49,9 +49,10 @@ class Obedient:
 
     def __exit__(self, *_):
         self.go()
-        if self.popen.poll() is None:
+        try:
+            self.popen.wait(PATIENCE_S)
+        finally:
             self.popen.kill()
-        self.popen.wait(PATIENCE_S)
 
 
 def wait_until(condition):
@@ -69,10 +70,22 @@ def wait_for_zombie(pid):
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
+def receive_and_exit(connection, code):
+    """Be the work of a multiprocessing process: end when told."""
+    connection.recv()
+    sys.exit(code)
+
+
 def run_script(text, *arguments):
     """Run Python text in a process of its own, and return what it printed. It must succeed."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", text, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S * 3)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S * 3,
+        env=os.environ | {"PYTHONPATH": os.path.dirname(__file__)},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -26,6 +26,9 @@ _INFO_SIZE = 64
 _INFO_EXIT = 1 << 3
 _EXIT_CODE_OFFSET = 60
 
+CAN_WAIT = hasattr(select, "epoll") and hasattr(os, "eventfd")
+"""Whether a thread can sleep on descriptors here and be woken."""
+
 _PEEK = 0 if not hasattr(os, "waitid") else os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
@@ -46,7 +49,7 @@ def probe_abilities() -> Abilities:
 
 
 def _can_open(number: int, flags: int) -> bool:
-    if not hasattr(os, "pidfd_open") or not hasattr(select, "epoll"):
+    if not hasattr(os, "pidfd_open") or not CAN_WAIT:
         return False
     try:
         os.close(os.pidfd_open(number, flags))
@@ -158,10 +161,11 @@ def parse_stat(text: bytes) -> Stat:
     return Stat(start_time, over, status if over and (status or may_see) else None)
 
 
-def is_process(pid: int) -> bool:
-    """Tell whether a number is a process: those of threads have a `/proc/<number>/stat` too."""
+def process_of(number: int) -> int | None:
+    """Return the process that a number belongs to: threads have a `/proc/<number>` too."""
     try:
-        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
-            return b"\nTgid:\t%d\n" % pid in file.read(4096)
+        with open(f"/proc/{number}/status", "rb", buffering=0) as file:
+            _, _, rest = file.read(4096).partition(b"\nTgid:")
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return None
+    return int(rest.split(maxsplit=1)[0]) if rest else None

@@ -57,7 +57,7 @@ class ProcessRef:
         """
         ref = cls(pid, 0)
         stat = kernel.read_stat(pid)
-        if stat is None or not kernel.is_process(pid):
+        if stat is None or kernel.process_of(pid) != pid:
             raise ProcessNotFound(pid)
         return cls(ref.pid, stat.start_time)
 
@@ -108,13 +108,21 @@ class ProcessMonitor(WatchedMonitor):
     def _open(self) -> ExitReason | None:
         if self._returncode() is not None or not self._pid:
             return self._word_of_owner()
-        if self._watcher.abilities.processes:
-            self.fd = _descriptor(self._pid)
-            if self.fd is None:
-                return self._word_of_owner()
+        if not self._find():
+            return self._word_of_owner()
         if not self._is_the_one_meant():
             return self._word_of_owner()
         return None if self._alive() else self._status() or _UNKNOWN
+
+    def _find(self) -> bool:
+        """Open the descriptor if there can be one; tell whether there is a process at all."""
+        if self._watcher.abilities.processes:
+            self.fd = _descriptor(self._pid)
+            return self.fd is not None
+        process = kernel.process_of(self._pid)
+        if process is not None and process != self._pid:
+            raise _not_a_process(self._pid)
+        return process is not None
 
     def _is_the_one_meant(self) -> bool:
         """Check what was opened: a process of the same pid is another if it started later."""
@@ -200,7 +208,9 @@ def _descriptor(pid: int) -> int | None:
         return None
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOENT):
-            raise InvalidArgument(
-                "agent", expected="a process", got=f"{pid}, a thread of one"
-            ) from error
+            raise _not_a_process(pid) from error
         raise
+
+
+def _not_a_process(number: int) -> InvalidArgument:
+    return InvalidArgument("agent", expected="a process", got=f"{number}, a thread of one")

@@ -11,6 +11,8 @@ import os
 import select
 from typing import Protocol
 
+from frontdesk.monitors.kernel import CAN_WAIT
+
 _WOKEN = (1).to_bytes(8, "little")
 
 
@@ -109,9 +111,7 @@ class PipeWaiting:
 
 def make_waiting() -> Waiting:
     """Return the better of the two for this system."""
-    if hasattr(select, "epoll") and hasattr(os, "eventfd"):
-        return EpollWaiting()
-    return PipeWaiting()
+    return EpollWaiting() if CAN_WAIT else PipeWaiting()
 
 
 def _drain(fd: int) -> None:
