@@ -105,14 +105,14 @@ def leave_a_family(channel):
     """Leave, deaf to SIGTERM: a child, a child in a session of its own, and a daemon of both."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     pids = [os.getpid(), _descend(), _descend(os.setsid), _descend(os.setsid, again=True)]
-    channel.sendall(" ".join(map(str, pids)).encode())
+    channel.sendall((" ".join(map(str, pids)) + "\n").encode())
     time.sleep(1000)
 
 
 def leave_a_family_and_exit(channel):
     """Leave descendants behind and end without being asked."""
     pids = [_descend(), _descend(os.setsid), _descend(os.setsid, again=True)]
-    channel.sendall(" ".join(map(str, pids)).encode())
+    channel.sendall((" ".join(map(str, pids)) + "\n").encode())
     channel.recv(1)
     sys.exit(0)
 

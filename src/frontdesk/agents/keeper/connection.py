@@ -19,6 +19,7 @@ from typing import Protocol
 import msgspec
 
 from frontdesk.agents.keeper.environment import interpreter_environment
+from frontdesk.agents.keeper.ledger import sweep_run
 from frontdesk.agents.keeper.orders import LARGEST_PACKET, Ready, Report, Terms
 from frontdesk.agents.keeper.packets import Packets, packet_pair
 from frontdesk.agents.keeper.procfs import fresh_run
@@ -89,6 +90,8 @@ class Connection:
         self._stderr.close()
         if not ended:
             _logger.error("the keeper did not end within %g s and was killed", CLOSE_DEADLINE_S)
+            # Its wards die with it; what descended from them would not.
+            await asyncio.to_thread(sweep_run, self.run)
 
     def _shut(self) -> None:
         if not self._closed:
