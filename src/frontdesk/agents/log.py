@@ -48,7 +48,7 @@ class EventLog:
         self.held_bytes = 0
         self._min_events, self._max_bytes = min_events, max_bytes
         self._max_event_bytes = max_event_bytes
-        self._turn_from = 0
+        self._turn_from = sys.maxsize
         self._feed: Feed[Frame] = Feed(capacity=sys.maxsize)
         self._waiting: dict[object, asyncio.Future[None]] = {}
 

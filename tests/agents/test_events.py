@@ -1,0 +1,109 @@
+"""Events on the wire: names, shapes, and values that JSON has no word for."""
+
+import json
+
+import msgspec
+import pytest
+
+from frontdesk.agents import events
+from frontdesk.agents.events import EVENTS, Frame, encode, plain
+
+WIRE = {
+    "prompt_received": {"text"},
+    "agent_start": set(),
+    "message_start": set(),
+    "message_delta": {"delta"},
+    "thinking_start": set(),
+    "thinking_delta": {"delta"},
+    "tool_calls": {"count"},
+    "tool_execution_start": {"callId", "toolName", "args"},
+    "tool_execution_end": {"callId", "toolName", "status", "result", "durationMs"},
+    "approval_required": {"approvalId", "toolName", "args", "hint", "requestedAt"},
+    "approval_resolved": {"approvalId", "status"},
+    "ask_user": {"ref", "question"},
+    "error": {"reason"},
+    "agent_abort": {"reason"},
+    "agent_end": {"lastMessage", "tokenUsage"},
+    "model_switched": {"from", "to"},
+    "steering": {"text"},
+    "tool_attached": {"name"},
+    "tool_detached": {"name"},
+    "agent_restarted": {"reason", "count"},
+    "session_end": {"reason"},
+}
+
+
+def test_the_events_and_their_fields_are_those_of_the_wire_contract():
+    shapes = {
+        event.name: {field.encode_name for field in msgspec.structs.fields(event)}
+        for event in EVENTS
+    }
+    assert shapes == WIRE
+
+
+def test_an_event_class_is_found_by_its_wire_name():
+    assert events.event_class("ask_user") is events.AskUser
+    with pytest.raises(KeyError):
+        events.event_class("nothing")
+
+
+def test_a_frame_is_one_server_sent_event_with_id_name_and_one_line_of_json():
+    frame = Frame(events.MessageDelta('a\n"b"\r'), fence=7, index=3, request_id="r-1")
+    head, data, *rest = frame.sse.decode().split("\ndata: ")
+    assert head == "id: 7-3\nevent: message_delta"
+    assert not rest
+    assert data.endswith("\n\n")
+    assert json.loads(data) == {"requestId": "r-1", "delta": 'a\n"b"\r'}
+    assert "\n" not in data[:-2]
+    assert "\r" not in data
+    assert frame.data == data[:-2].encode()
+    assert frame.id == "7-3"
+
+
+def test_a_frame_reads_as_one_message_on_a_websocket():
+    frame = Frame(events.AgentStart(), fence=7, index=3, request_id="r-1")
+    assert json.loads(frame.text) == {
+        "event": "agent_start",
+        "data": {"requestId": "r-1"},
+        "index": 3,
+    }
+
+
+def test_an_event_outside_any_turn_has_no_request_id():
+    assert json.loads(encode(events.SessionEnd("deleted"))) == {"reason": "deleted"}
+
+
+class Odd:
+    pass
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Odd(),
+        {"a": [Odd()]},
+        {Odd(): 1},
+        {(1, 2): 3},
+        float("nan"),
+        "\ud800",
+        ["half \udc00 pair"],
+        {1: "number key"},
+        b"bytes",
+        {"set"},
+        2**70,
+    ],
+    ids=repr,
+)
+def test_whatever_an_agent_puts_into_a_result_becomes_json_without_its_address(value):
+    event = events.ToolExecutionEnd("c", "t", "ok", value)
+    encoded = json.loads(encode(event, request_id="r"))
+    assert encoded["callId"] == "c"
+    assert "0x" not in json.dumps(encoded)
+    json.dumps(plain(value))
+
+
+def test_a_value_that_contains_itself_is_shown_by_its_type():
+    endless = []
+    endless.append(endless)
+    assert json.loads(encode(events.ToolExecutionStart("c", "t", endless)))["args"] == "<list>"
+    assert plain(endless) == "<list>"
