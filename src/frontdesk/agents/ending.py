@@ -8,6 +8,7 @@ Where another agent is to take over, it is started here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine
 from typing import Any
@@ -19,13 +20,14 @@ from frontdesk.agents.reasons import public_reason
 from frontdesk.agents.residents import Resident, Residents
 from frontdesk.agents.runner import Runner
 from frontdesk.agents.starting import Starter
-from frontdesk.errors import FrontdeskError, SessionNotFound
+from frontdesk.errors import FrontdeskError, SessionNotFound, StoreClosed
 from frontdesk.session import ExitKind, ExitReason
 from frontdesk.store import SessionStore
 
 _log = logging.getLogger("frontdesk.agents")
 
 _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
+_SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)
 
 
 class Ending:
@@ -113,7 +115,7 @@ class Ending:
             await self._end_agent(runner, max(0.0, until_s - _now_s()))
         # The entry goes after its agent, or after the grace period, and before the runner's task:
         # the registry would call that `cancelled`.
-        self._store.delete(resident.registered_id, fence=runner.fence, reason=reason)
+        self._remove_entry(resident, runner, reason)
         self.conclude(resident, runner.fence, self._reason_of(resident, runner.fence))
         await runner.cancel()
 
@@ -150,9 +152,7 @@ class Ending:
         if conversation.ended is not None:
             # Ended while its next agent was started: the entry that was just made goes again.
             resident.runner = None
-            self._store.delete(
-                resident.registered_id, fence=runner.fence, reason=conversation.ended
-            )
+            self._remove_entry(resident, runner, conversation.ended)
             await self._clear_away(runner)
             return
         conversation.resume(reason)
@@ -181,8 +181,12 @@ class Ending:
     def _lives(self, resident: Resident, runner: Runner) -> bool:
         try:
             return self._store.get(resident.registered_id).fence == runner.fence
-        except SessionNotFound:
+        except (SessionNotFound, StoreClosed):
             return False
+
+    def _remove_entry(self, resident: Resident, runner: Runner, reason: ExitReason) -> None:
+        with contextlib.suppress(StoreClosed):
+            self._store.delete(resident.registered_id, fence=runner.fence, reason=reason)
 
     def _reason_of(self, resident: Resident, fence: int) -> ExitReason:
         """Return how the entry of this fence ended, from the registry's memory of ends."""
@@ -190,6 +194,8 @@ class Ending:
             ended = self._store.ended(resident.registered_id)
         except SessionNotFound:
             return _UNKNOWN
+        except StoreClosed:
+            return _SHUTDOWN
         return ended.reason if ended.session.fence == fence else _UNKNOWN
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -1,0 +1,336 @@
+"""Restarts: the decision, which is a pure function, and the conversation that goes on."""
+
+import asyncio
+import logging
+
+import pytest
+
+from desks import Stream, facts, names, open_desk, open_session, passes, scripted, soon, text
+from frontdesk import ExitKind, ExitReason, SessionAlreadyExists, monitor
+from frontdesk.agents import EndSession
+from frontdesk.agents.agent import TaskAgent
+from frontdesk.agents.blueprints import Blueprint
+from frontdesk.agents.registrant import Registrant
+from frontdesk.agents.restart import CRASHES, MEANT, RestartLimit, RestartState, restarts
+from frontdesk.errors import CreateFailed, SessionDead
+from frontdesk.monitors import Watcher
+from frontdesk.testing import ManualClock
+
+LIMIT = RestartLimit(most=3, within_s=60.0)
+
+
+def decided(policy, kind, *, state=None, now=0.0, limit=LIMIT):
+    reason = ExitReason(ExitKind(kind))
+    return restarts(policy, reason, state=state or RestartState(), now=now, limit=limit)
+
+
+# -- the decision --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", list(ExitKind))
+def test_never_restarts_after_nothing(kind):
+    assert not decided("never", kind)
+
+
+@pytest.mark.parametrize("kind", list(ExitKind))
+def test_on_crash_restarts_after_ends_that_nobody_meant_and_no_others(kind):
+    assert decided("on_crash", kind) == (kind in CRASHES)
+
+
+@pytest.mark.parametrize("kind", list(ExitKind))
+def test_always_restarts_after_everything_but_the_end_of_the_session_itself(kind):
+    assert decided("always", kind) == (kind not in MEANT)
+
+
+def test_the_limit_counts_recent_restarts_only():
+    state, now = RestartState(), 0.0
+    for _ in range(3):
+        assert decided("on_crash", "crashed", state=state, now=now)
+        state = state.after_restart(now, limit=LIMIT)
+        now += 1
+    assert not decided("on_crash", "crashed", state=state, now=now)
+    assert not decided("on_crash", "crashed", state=state, now=59.9)
+    assert decided("on_crash", "crashed", state=state, now=60.0)
+    assert state.count == 3
+
+
+def test_the_state_forgets_old_restarts_but_counts_them():
+    state = RestartState()
+    for number in range(100):
+        state = state.after_restart(number * 30.0, limit=LIMIT)
+    assert state.count == 100
+    assert len(state.recent) <= 3
+
+
+# -- the conversation ----------------------------------------------------------------------------
+
+anyio_test = pytest.mark.anyio
+
+
+async def fragile(turn):
+    """Crash where the prompt says so."""
+    yield f"hearing {turn.text} "
+    if turn.text == "crash":
+        raise ValueError("secret")
+    if turn.text == "leave":
+        raise EndSession
+
+
+def restarting(script=fragile, *, policy="on_crash", **rules):
+    return scripted(script, restart=policy, errors_end="session", **rules)
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog):
+    caplog.set_level(logging.CRITICAL, logger="frontdesk")
+
+
+@anyio_test
+async def test_the_conversation_outlives_an_agent_that_is_restarted():
+    async with open_desk(restarting()) as desk:
+        conversation = await open_session(desk, session_id="s-1")
+        first_entry = desk.store.get("acme/s-1")
+        watch = desk.store.watch()
+        stream = Stream(conversation)
+        conversation.prompt("one")
+        conversation.prompt("crash")
+        conversation.prompt("three")
+        await stream.until("agent_end", count=2)
+        stream.close()
+        assert names(stream.frames) == [
+            *("prompt_received", "agent_start", "message_start", "message_delta", "agent_end"),
+            *("prompt_received", "agent_start", "message_start", "message_delta"),
+            *("error", "agent_abort", "agent_restarted"),
+            *("prompt_received", "agent_start", "message_start", "message_delta", "agent_end"),
+        ]
+        assert [frame.index for frame in stream.frames] == list(range(1, 18))
+        assert {frame.fence for frame in stream.frames} == {first_entry.fence}
+        assert facts(stream.frames[11]) == {"reason": "crashed: ValueError", "count": 1}
+        assert [each["content"] for each in conversation.messages()["messages"]] == [
+            *("one", "hearing one ", "crash", "hearing crash ", "three", "hearing three "),
+        ]
+        entry = desk.store.get("acme/s-1")
+        assert entry.fence != first_entry.fence
+        assert desk.tenant("acme", "k").find("s-1") is conversation
+        changes = [watch.next(timeout_s=5) for _ in range(3)][1:]
+        assert [(each.kind, str(each.reason)) for each in changes] == [
+            ("ended", "restarted"),
+            ("created", "None"),
+        ]
+        watch.close()
+
+
+class Slow:
+    """A recipe whose second agent takes its time."""
+
+    def __init__(self, script):
+        self.script, self.started = script, 0
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+        self.fails = False
+
+    def check(self, facts):
+        pass
+
+    async def start(self, facts):
+        self.started += 1
+        if self.started > 1:
+            self.begun.set()
+            await self.go.wait()
+            if self.fails:
+                raise CreateFailed("no more")
+        return TaskAgent(self.script)
+
+
+def slow_blueprint(recipe, **rules):
+    return Blueprint(
+        **{
+            "name": "slow",
+            "kind": "python",
+            "recipe": recipe,
+            "restart": "on_crash",
+            "errors_end": "session",
+            **rules,
+        }
+    )
+
+
+@anyio_test
+async def test_between_two_agents_the_session_is_restarting_and_prompts_queue():
+    recipe = Slow(fragile)
+    async with open_desk(slow_blueprint(recipe)) as desk:
+        conversation = await open_session(desk, session_id="s-1")
+        stream = Stream(conversation)
+        conversation.prompt("crash")
+        await recipe.begun.wait()
+        acme = desk.tenant("acme", "k")
+        assert acme.find("s-1") is conversation
+        assert conversation.info()["state"] == "restarting"
+        assert [each.session_id for each in acme.sessions()[0]] == ["s-1"]
+        assert conversation.prompt("queued").queued
+        with pytest.raises(SessionAlreadyExists):
+            await open_session(desk, session_id="s-1")
+        recipe.go.set()
+        came = await stream.until("agent_end")
+        stream.close()
+        assert "hearing queued" in text(came)
+        assert "session_end" not in names(stream.frames)
+        assert conversation.state == "idle"
+
+
+@anyio_test
+async def test_a_session_deleted_between_two_agents_ends_and_the_next_agent_does_not_stay():
+    recipe = Slow(fragile)
+    async with open_desk(slow_blueprint(recipe)) as desk:
+        conversation = await open_session(desk, session_id="s-1")
+        stream = Stream(conversation)
+        conversation.prompt("crash")
+        await recipe.begun.wait()
+        await desk.tenant("acme", "k").delete("s-1")
+        assert facts((await stream.rest())[-1]) == {"reason": "deleted"}
+        recipe.go.set()
+        await soon(lambda: not desk._ending._tasks)
+        assert desk.store.count() == 0
+        with pytest.raises(SessionDead):
+            desk.tenant("acme", "k").find("s-1")
+
+
+@anyio_test
+async def test_a_restart_that_fails_ends_the_session_with_its_last_reason():
+    recipe = Slow(fragile)
+    recipe.fails = True
+    recipe.go.set()
+    async with open_desk(slow_blueprint(recipe)) as desk:
+        conversation = await open_session(desk, session_id="s-1")
+        stream = Stream(conversation)
+        conversation.prompt("crash")
+        frames = await stream.rest()
+        assert facts(frames[-1]) == {"reason": "crashed: ValueError"}
+
+
+@anyio_test
+async def test_an_agent_that_crashes_too_often_ends_its_session_with_the_last_reason():
+    clock = ManualClock()
+    async with open_desk(restarting(), clock=clock) as desk:
+        conversation = await open_session(desk, session_id="s-1")
+        stream = Stream(conversation)
+        for _ in range(5):
+            conversation.prompt("crash")
+        frames = await stream.rest()
+        assert names(frames).count("agent_restarted") == 3
+        assert names(frames).count("agent_abort") == 4
+        assert facts(frames[-1]) == {"reason": "crashed: ValueError"}
+        assert desk.store.ended("acme/s-1").reason.kind is ExitKind.CRASHED
+
+
+@anyio_test
+async def test_restarts_that_are_far_apart_are_not_limited():
+    clock = ManualClock()
+    async with open_desk(restarting(), clock=clock) as desk:
+        conversation = await open_session(desk, session_id="s-1")
+        stream = Stream(conversation)
+        for _ in range(5):
+            conversation.prompt("crash")
+            await stream.until("agent_restarted")
+            clock.advance(61)
+        stream.close()
+        assert conversation.info()["restarts"] == 5
+
+
+@anyio_test
+@pytest.mark.parametrize("policy", ["on_crash", "always"])
+async def test_an_agent_that_ends_its_session_is_not_restarted(policy):
+    async with open_desk(restarting(policy=policy)) as desk:
+        conversation = await open_session(desk)
+        stream = Stream(conversation)
+        conversation.prompt("leave")
+        assert facts((await stream.rest())[-1]) == {"reason": "normal"}
+
+
+@anyio_test
+@pytest.mark.parametrize("policy", ["never", "on_crash", "always"])
+async def test_a_task_cancelled_from_outside_is_restarted_by_always_only(policy):
+    async with open_desk(restarting(policy=policy)) as desk:
+        conversation = await open_session(desk, session_id="s-1")
+        stream = Stream(conversation)
+        entry = desk.store.get("acme/s-1")
+        (entry.agent.agent if policy != "never" else entry.agent).cancel()
+        if policy == "always":
+            await stream.until("agent_restarted")
+            stream.close()
+        else:
+            assert facts((await stream.rest())[-1]) == {"reason": "cancelled"}
+
+
+@anyio_test
+async def test_nothing_is_restarted_while_the_house_closes():
+    async with open_desk(restarting(policy="always")) as desk:
+        conversation = await open_session(desk)
+        stream = Stream(conversation)
+        await desk.drain(0.0)
+        assert names(await stream.rest()) == ["session_end"]
+
+
+# -- the registrant ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watcher():
+    made = Watcher()
+    yield made
+    made.close()
+
+
+@anyio_test
+async def test_a_registrant_is_alive_as_long_as_its_agent_and_told_of_its_end_once(watcher):
+    agent = asyncio.get_running_loop().create_future()
+    told = []
+    registrant = Registrant(agent, restarts=lambda reason: False, watcher=watcher)
+    watched = monitor(registrant, told.append)
+    assert watched.alive
+    agent.set_exception(ValueError("x"))
+    assert not watched.alive, "liveness is read"
+    assert watched.exit_reason().error == "ValueError"
+    await passes()
+    assert [each.error for each in told] == ["ValueError"]
+
+
+@anyio_test
+async def test_a_registrant_says_what_the_desk_explained(watcher):
+    agent = asyncio.get_running_loop().create_future()
+    told = []
+    registrant = Registrant(agent, restarts=lambda reason: False, watcher=watcher)
+    monitor(registrant, told.append)
+    registrant.explain(ExitReason.of("deleted"))
+    agent.set_result(None)
+    await passes()
+    assert told == [ExitReason.of("deleted")]
+
+
+@anyio_test
+async def test_a_registrant_of_an_agent_that_is_restarted_says_so_and_keeps_the_agents_reason(
+    watcher,
+):
+    agent = asyncio.get_running_loop().create_future()
+    told, asked = [], []
+
+    def decide(reason):
+        asked.append(reason)
+        return True
+
+    registrant = Registrant(agent, restarts=decide, watcher=watcher)
+    monitor(registrant, told.append)
+    agent.cancel()
+    await passes()
+    assert told == [ExitReason.of("restarted")]
+    assert registrant.agent_reason == ExitReason.of("cancelled")
+    assert len(asked) == 1
+
+
+@anyio_test
+async def test_a_registrant_of_a_dead_agent_is_dead_at_once(watcher):
+    agent = asyncio.get_running_loop().create_future()
+    agent.set_result(None)
+    registrant = Registrant(agent, restarts=lambda reason: False, watcher=watcher)
+    watched = monitor(registrant, lambda reason: pytest.fail("told of a dead agent"))
+    assert not watched.alive
+    assert str(watched.exit_reason()) == "normal"
