@@ -19,7 +19,7 @@ class Plan:
     """Sessions of each tenant, at every size, so that a listing has the same length at each."""
     repeats: int = 3
     """Fresh interpreters (or BEAMs) a figure is the least of."""
-    large_repeats: int = 2
+    large_repeats: int = 1
     deaths: int = 300
     """Processes that are killed one after another on an otherwise idle store."""
     crowd: int = 5_000
