@@ -69,7 +69,8 @@ def test_a_foreign_key_is_refused_by_the_websocket_as_if_there_were_no_session(
 ):
     def refusal():
         with pytest.raises(InvalidStatus) as caught:
-            connect(f"{gateway.ws_url}/v1/sessions/{sid}/ws?api_key={UMBRELLA}{query}")
+            with connect(f"{gateway.ws_url}/v1/sessions/{sid}/ws?api_key={UMBRELLA}{query}"):
+                pass
         response = caught.value.response
         return response.status_code, response.body
 

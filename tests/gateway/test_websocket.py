@@ -16,13 +16,10 @@ from gateway.waiting import eventually
 @contextmanager
 def opened(gateway, session_id, *, query="", secret=ACME, **options):
     url = f"{gateway.ws_url}/v1/sessions/{session_id}/ws?api_key={secret}{query}"
-    ws = connect(url, **options)
-    try:
+    with connect(url, **options) as ws:
         yield ws
-    finally:
-        ws.close()
-        # Its thread may outlast the close for a moment, and holds a selector.
-        ws.recv_events_thread.join(20)
+    # Its thread may outlast the close for a moment, and holds a selector.
+    ws.recv_events_thread.join(20)
 
 
 def said(ws, **message):
@@ -167,7 +164,8 @@ def test_since_resumes_and_a_gap_is_told(gateway, acme, sid):
 def test_what_is_refused_is_refused_before_the_upgrade(gateway, acme, sid, path, status, error):
     create(acme, sid)
     with pytest.raises(InvalidStatus) as caught:
-        connect(gateway.ws_url + path.format(sid=sid, key=ACME))
+        with connect(gateway.ws_url + path.format(sid=sid, key=ACME)):
+            pass
     response = caught.value.response
     assert response.status_code == status
     assert json.loads(response.body)["error"] == error
