@@ -21,12 +21,13 @@ _CODE_SPAN = re.compile(r"(`+)(?P<code>.+?)\1")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: where it is, in which language, under which heading."""
+    """A fenced block: where it is, in which language, under which heading, below which line."""
 
     page: str
     line: int
     language: str
     heading: str
+    above: str
     source: str
 
     def __str__(self) -> str:
@@ -93,6 +94,12 @@ class Page:
         dropped = {*rules, *(index - 1 for index in rules)}
         return [row for index, row in enumerate(rows) if index not in dropped]
 
+    def shown_below(self, block: Block) -> str | None:
+        """Return the output that the page shows right below a block; None where it shows none."""
+        following = self.blocks[self.blocks.index(block) + 1 :]
+        shows = following and following[0].language == "output"
+        return following[0].source if shows else None
+
     def _section(self, heading: str) -> tuple[str, ...]:
         start = next(i for i, line in enumerate(self.prose) if line.lstrip("# ").strip() == heading)
         end = next(
@@ -115,19 +122,22 @@ class Page:
                 yield line, language
 
     def _read_blocks(self) -> Iterator[Block]:
-        heading, source, start, language = "", [], 0, None
+        source: list[str] = []
+        heading, above, start, language = "", "", 0, None
         for number, line in enumerate(self.text.splitlines(), start=1):
             fence = _FENCE.match(line)
             if language is None and fence:
                 language, start, source = fence["language"], number, []
             elif fence and language is not None:
                 body = "\n".join(source) + "\n"
-                yield Block(str(self), start, language, heading, body)
+                yield Block(str(self), start, language, heading, above, body)
                 language = None
             elif language is not None:
                 source.append(line)
-            elif found := _HEADING.match(line):
-                heading = found["text"]
+            elif line:
+                above = line
+                found = _HEADING.match(line)
+                heading = found["text"] if found else heading
         if language is not None:
             raise ValueError(f"{self}:{start}: the block has no end")
 
@@ -156,3 +166,15 @@ def page(name: str) -> Page:
 def blocks_in(*languages: str) -> list[Block]:
     """Return the blocks of all pages in these languages."""
     return [block for one in PAGES for block in one.blocks if block.language in languages]
+
+
+def commands_of(block: Block, *, whole: bool = False) -> list[str]:
+    """Return the command lines of a shell block: continued lines joined, comments left out.
+
+    Without `whole` the variables that are set before a command are left out, too.
+    """
+    joined = re.sub(r"\\\n\s*", "", block.source)
+    lines = [line.split(" #")[0].strip() for line in joined.splitlines()]
+    if not whole:
+        lines = [re.sub(r"^(?:[A-Z_]+=(?:\"[^\"]*\"|[^\s\"]+) )+", "", line) for line in lines]
+    return [line for line in lines if line]

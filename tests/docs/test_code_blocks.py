@@ -38,21 +38,12 @@ def run(block, folder):
     )
 
 
-def shown_below(block):
-    """Return the output that the page shows for a block; None where it shows none."""
-    blocks = page(block.page).blocks
-    following = blocks[blocks.index(block) + 1 :]
-    if not following or following[0].language != "output":
-        return None
-    return following[0].source
-
-
 @pytest.mark.parametrize("block", WORKING, ids=str)
 def test_the_program_runs_and_prints_what_the_page_shows(block, tmp_path):
     ran = run(block, tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert "Exception ignored" not in ran.stderr
-    shown = shown_below(block)
+    shown = page(block.page).shown_below(block)
     if shown is not None:
         same = doctest.OutputChecker().check_output(shown, ran.stdout, doctest.ELLIPSIS)
         assert same, f"the page shows:\n{shown}\nthe program prints:\n{ran.stdout}{ran.stderr}"
@@ -73,7 +64,7 @@ def test_every_output_that_is_shown_belongs_to_a_program():
         for index, block in enumerate(one.blocks):
             if block.language == "output":
                 assert index, f"{block}: nothing is above it"
-                assert languages[index - 1] == "python", f"{block}: of which program?"
+                assert languages[index - 1] in {"python", "sh"}, f"{block}: of which program?"
 
 
 def test_every_block_says_its_language():

@@ -1,41 +1,79 @@
-"""The commands that the documents tell people to type exist."""
+"""The commands that the documents tell people to type exist, with these options."""
 
 import re
+import shlex
 
-from docs.pages import ROOT, blocks_in, page
+import pytest
+from typer.main import get_command
+
+from docs.pages import ROOT, blocks_in, commands_of, page
+from frontdesk.cli.commands import app
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
+HELP = ("--help", "--install-completion", "--show-completion")
+REFERENCE = page("docs/reference/command-line.md")
 
 
-def lines_of(block):
-    """Return the commands of a block, with continued lines joined and comments left out."""
-    joined = block.source.replace("\\\n", " ")
-    return [line.split(" #")[0].strip() for line in joined.splitlines() if line.strip()]
-
-
-def commands(program):
-    """Return every documented command line of a program, with where it stands."""
+def documented(program):
+    """Return the documented command lines of a program: where each stands, and its words."""
     return [
-        (str(block), line)
+        (str(block), words[1:])
         for block in blocks_in("sh")
-        for line in lines_of(block)
-        if line.split()[0] == program
+        for words in map(shlex.split, commands_of(block))
+        if words and words[0] == program
     ]
 
 
+def leaves(command, *path):
+    """Yield every command below this one, by its words."""
+    if not hasattr(command, "commands"):
+        yield " ".join(path), command
+        return
+    for name, below in command.commands.items():
+        yield from leaves(below, *path, name)
+
+
+def parse(command, words):
+    """Let a command read its words, without running it; it exits where it cannot."""
+    context = command.make_context(command.name, list(words))
+    if hasattr(command, "commands"):
+        _, below, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        parse(below, rest)
+
+
+def options_of(command):
+    """Return the options of a command, without those that every command has."""
+    names = {name for each in command.params for name in each.opts if name.startswith("--")}
+    return names.difference(HELP)
+
+
+COMMANDS = dict(leaves(get_command(app)))
+
+
 def test_the_two_commands_of_the_readme_are_in_the_makefile():
-    said = {
-        line
-        for block in page("README.md").blocks
-        if block.language == "sh"
-        for line in lines_of(block)
-    }
-    assert {"make serve", "make test"} <= said
+    readme = [
+        line for b in page("README.md").blocks if b.language == "sh" for line in commands_of(b)
+    ]
+    assert {"make serve", "make test"} <= set(readme)
     assert {"serve", "test"} <= TARGETS
 
 
-def test_every_make_target_that_is_documented_exists():
-    for place, line in commands("make"):
-        for target in line.split()[1:]:
-            assert "=" in target or target in TARGETS, f"{place}: {line}"
+@pytest.mark.parametrize(("place", "words"), documented("make"))
+def test_every_make_target_that_is_documented_exists(place, words):
+    assert {word for word in words if "=" not in word} <= TARGETS, place
+
+
+@pytest.mark.parametrize(("place", "words"), documented("frontdesk"))
+def test_every_command_that_is_documented_exists(place, words):
+    parse(get_command(app), words)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_reference_lists_the_options_of_every_command(name):
+    said = {row[0].strip("`") for row in REFERENCE.rows(under=name)}
+    assert said == options_of(COMMANDS[name])
+
+
+def test_the_reference_lists_every_command_and_no_other():
+    assert set(REFERENCE.headings[1:]) == set(COMMANDS)

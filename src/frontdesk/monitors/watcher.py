@@ -36,7 +36,7 @@ class Watcher:
     >>> from frontdesk.monitors import monitor
     >>> over = threading.Event()
     >>> with Watcher() as watcher:
-    ...     process = subprocess.Popen(["true"])
+    ...     process = subprocess.Popen(["sleep", "0.1"])
     ...     watched = monitor(process, lambda reason: over.set(), watcher=watcher)
     ...     over.wait(10) or not watched.alive
     True

@@ -1,0 +1,64 @@
+"""The page of the configuration lists every setting, with its default."""
+
+import json
+import typing
+
+import pytest
+from pydantic import BaseModel
+
+from docs.pages import page
+from frontdesk.gateway.config import load
+from frontdesk.gateway.settings import BlueprintSettings, Config, GuardrailSettings
+
+PAGE = page("docs/reference/configuration.md")
+TABLES = {
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+}
+
+
+def shown(default):
+    """Return a default as the page writes it."""
+    if default is None:
+        return "(none)"
+    plain = json.dumps(list(default)) if isinstance(default, tuple) else str(default)
+    return f"`{plain}`"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_page_lists_every_setting_with_its_default(table):
+    said = {row[0].strip("`"): row[1] for row in PAGE.rows(under=table)}
+    fields = TABLES[table].model_fields
+    assert said == {name: shown(field.default) for name, field in fields.items()}
+
+
+KINDS = {
+    typing.get_args(kind.model_fields["kind"].annotation)[0]: kind
+    for kind in typing.get_args(typing.get_args(BlueprintSettings)[0])
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_page_lists_every_setting_of_a_kind_of_blueprint(name):
+    common = {row[0].strip("`"): row[1] for row in PAGE.rows(under="All kinds")}
+    own = {row[0].strip("`"): row[1] for row in PAGE.rows(under=f'kind = "{name}"')}
+    fields = KINDS[name].model_fields
+    assert set(common) | set(own) == set(fields)
+    for setting, default in {**common, **own}.items():
+        field = fields[setting]
+        if setting != "isolation":
+            assert default == ("required" if field.is_required() else shown(field.default)), setting
+
+
+def test_a_tenant_has_the_settings_that_the_page_says():
+    tenant = typing.get_args(Config.model_fields["tenants"].annotation)[1]
+    assert list(tenant.model_fields) == ["guardrails"]
+    assert GuardrailSettings in typing.get_args(tenant.model_fields["guardrails"].annotation)
+
+
+@pytest.mark.parametrize("block", [b for b in PAGE.blocks if b.language == "toml"], ids=str)
+def test_the_configuration_on_the_page_is_accepted(block, tmp_path):
+    file = tmp_path / "frontdesk.toml"
+    file.write_text(block.source)
+    assert load(path=file)
