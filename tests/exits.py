@@ -84,7 +84,7 @@ def run_script(text, *arguments):
         capture_output=True,
         text=True,
         timeout=PATIENCE_S * 3,
-        env=os.environ | {"PYTHONPATH": os.path.dirname(__file__)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

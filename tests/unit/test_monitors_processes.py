@@ -431,6 +431,36 @@ def test_a_status_that_nobody_can_read_is_unknown(watcher, strangers, monkeypatc
     assert watched.exit_reason() == UNKNOWN
 
 
+def test_a_status_that_can_be_read_a_little_later_is_told_then(strangers, monkeypatch):
+    """A zombie of somebody else's that we may not look into, until its parent reaps it."""
+    exits, real = Exits(), kernel.read_stat
+    pid, parent = strangers()
+    with Watcher(fallback_interval_s=1) as watcher:
+        watched = monitor(ProcessRef.of(pid), exits, watcher=watcher)
+
+        def hidden(pid, **more):
+            stat = real(pid, **more)
+            return stat and kernel.Stat(stat.start_time, stat.over, status=None)
+
+        monkeypatch.setattr(kernel, "read_stat", hidden)
+        os.kill(parent.pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: watched.undecided)
+        assert not watched.alive
+        os.kill(parent.pid, signal.SIGCONT)
+        assert parent.stdout.readline().strip() == "137"
+        assert exits.next() == (KILLED if the_kernel_remembers_the_reaped() else UNKNOWN)
+
+
+def the_kernel_remembers_the_reaped():
+    """Tell whether this is Linux 6.15 or newer, by trying."""
+    with Obedient() as process:
+        fd = os.pidfd_open(process.pid)
+    remembered = kernel.status_of_reaped(fd) is not None
+    os.close(fd)
+    return remembered
+
+
 # -- nothing left ------------------------------------------------------------------------------
 
 

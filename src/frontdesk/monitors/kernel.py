@@ -8,6 +8,7 @@ reaps, and nothing is remembered between calls.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import struct
@@ -100,8 +101,6 @@ def _reason_of_child(result: os.waitid_result | None) -> ExitReason | None:
 
 def status_of_reaped(fd: int) -> ExitReason | None:
     """Return how a process of anybody's ended once it was reaped, from Linux 6.15 on; else None."""
-    import fcntl
-
     answer = bytearray(_INFO_SIZE)
     struct.pack_into("=Q", answer, 0, _INFO_EXIT)
     try:

@@ -121,8 +121,7 @@ class Lookout:
             else:
                 return False
             watched.fd = None
-        if fd is not None:
-            os.close(fd)
+        _close_quietly(fd)
         return True
 
     def every_second(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -207,6 +206,10 @@ class Lookout:
         watched = self._by_fd.get(fd)
         if watched is not None:
             self._look(watched)
+            return
+        with self._lock:
+            if fd not in self._by_fd:
+                self._leave(fd)
 
     def _look(self, watched: Watched) -> None:
         """Look, and tell of an end. The number of a descriptor may have been used anew since the

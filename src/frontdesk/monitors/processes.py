@@ -134,10 +134,7 @@ class ProcessMonitor(WatchedMonitor):
         # The owner's word last: had it reaped before the descriptor was opened, it shows now.
         return self._kind.still_has(agent, self._pid, self.fd) and self._returncode() is None
 
-    def look(self) -> ExitReason | None:
-        """Return how the process ended, None while it lives or where another look may tell."""
-        if self._alive():
-            return None
+    def _decide(self) -> ExitReason | None:
         reason = self._status()
         if reason is None and not self.undecided:
             self.undecided = True

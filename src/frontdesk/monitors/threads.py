@@ -57,14 +57,14 @@ class ThreadMonitor(WatchedMonitor):
         except ProcessLookupError:
             return None
 
-    def look(self) -> ExitReason | None:
-        """Return `unknown` once the thread is over: in Python's eyes, or gone without its leave."""
-        return None if self._alive() else self._status()
+    def _decide(self) -> ExitReason:
+        return self._status()
 
     def _status(self) -> ExitReason:
         return ExitReason.of(ExitKind.UNKNOWN)
 
     def _alive(self) -> bool:
+        """Ask both: a thread may end (pthread_exit) without Python's noticing."""
         thread, fd = self._agent, self.fd
         if thread is None or (fd is not None and kernel.readable(fd)):
             return False

@@ -65,7 +65,15 @@ class WatchedMonitor:
         raise NotImplementedError
 
     def look(self) -> ExitReason | None:
-        """Return how the agent ended, or None."""
+        """Return how the agent ended, or None. From then on `exit_reason()` knows it too, so that
+        nobody who asks between the look and the telling is told less.
+        """
+        if not self._alive():
+            self._reason = self._decide()
+        return self._reason
+
+    def _decide(self) -> ExitReason | None:
+        """Return how the agent, known to be over, ended; None to be asked again a little later."""
         raise NotImplementedError
 
     def _status(self) -> ExitReason | None:
@@ -88,10 +96,13 @@ class WatchedMonitor:
 
     def exit_reason(self) -> ExitReason | None:
         """Return how the agent ended if it has, told or not; None while it lives."""
-        if self._on_exit is not None and not self._alive():
+        if self._reason is None and self._on_exit is not None and not self._alive():
             read = self._status()
-            # What was told meanwhile counts: the descriptor may have been closed under the reading.
-            return self._reason or read or ExitReason.of(ExitKind.UNKNOWN)
+            # What the watcher read meanwhile counts: it may have closed the descriptor under us.
+            return self._found() or read or ExitReason.of(ExitKind.UNKNOWN)
+        return self._found()
+
+    def _found(self) -> ExitReason | None:
         return self._reason
 
     def told(self, reason: ExitReason) -> None:
@@ -114,8 +125,9 @@ class WatchedMonitor:
             self._watcher.close()
 
     def _give_up(self) -> None:
-        """Undo what was begun: the watcher never had it."""
-        fd, self.fd = self.fd, None
-        if fd is not None:
-            os.close(fd)
+        """Undo what was begun, wherever it was broken off."""
+        if not self._watcher.remove(self):
+            fd, self.fd = self.fd, None
+            if fd is not None:
+                os.close(fd)
         self._let_go()
