@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from frontdesk.agents.events import Event, MessageDelta
 from frontdesk.agents.records import SessionFacts
@@ -69,7 +69,7 @@ class RunningAgent(Protocol):
 
 
 class Recipe(Protocol):
-    """How a blueprint makes agents."""
+    """How a blueprint makes agents. One whose `check` may be slow is `Preparing` as well."""
 
     def check(self, facts: SessionFacts) -> None:
         """Raise `CreateFailed` for what cannot work. Quick; nothing is started."""
@@ -78,6 +78,23 @@ class Recipe(Protocol):
     async def start(self, facts: SessionFacts) -> RunningAgent:
         """Start an agent. Raises `CreateFailed`; leaves nothing behind when it fails."""
         ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A program or recipe whose `check` may block at first, by an import for instance."""
+
+    def ready(self, facts: SessionFacts) -> bool:
+        """Say whether `check` is quick now. Where it is not, it is called in a thread."""
+        ...
+
+
+async def check(recipe: Recipe, facts: SessionFacts) -> None:
+    """Check what is about to be made, without blocking the event loop. Raises `CreateFailed`."""
+    if isinstance(recipe, Preparing) and not recipe.ready(facts):
+        await asyncio.to_thread(recipe.check, facts)
+    else:
+        recipe.check(facts)
 
 
 PIECE_CHARACTERS = 65_536
@@ -175,6 +192,10 @@ class TaskRecipe:
     def check(self, facts: SessionFacts) -> None:
         """Ask the program."""
         self.program.check(facts)
+
+    def ready(self, facts: SessionFacts) -> bool:
+        """Ask the program, if it says."""
+        return not isinstance(self.program, Preparing) or self.program.ready(facts)
 
     async def start(self, facts: SessionFacts) -> TaskAgent:
         """Open the program for a session."""

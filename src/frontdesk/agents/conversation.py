@@ -8,11 +8,14 @@ registry's entry where a restarted agent takes over. It knows nothing of HTTP.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
 from frontdesk.agents import views
+from frontdesk.agents.agent import check
 from frontdesk.agents.callbacks import check_tool
 from frontdesk.agents.events import ModelSwitched, Steering, ToolAttached, ToolDetached, sayable
 from frontdesk.agents.lifecycle import Lifecycle
@@ -108,10 +111,17 @@ class Conversation(Lifecycle):
         if self._turn is not None and self._turn.listener is not None:
             self._turn.listener.steered()
 
+    async def prepare_model(self, model: str) -> None:
+        """Load what `switch_model` needs without blocking the loop; refuses like it."""
+        self._require_open()
+        with self._refusing(model):
+            await check(self._rules.recipe, msgspec.structs.replace(self.options, model=model))
+
     def switch_model(self, model: str) -> None:
         """Answer with another model, from the next model call on. `ModelRefused`, `SessionDead`."""
         self._require_open()
-        self._check_model(model)
+        with self._refusing(model):
+            self._rules.recipe.check(msgspec.structs.replace(self.options, model=model))
         former, self.model = self.model, model
         self.house.update_model(self, model)
         self.say(ModelSwitched(former, model), request_id=self._request_id())
@@ -200,11 +210,13 @@ class Conversation(Lifecycle):
     def _request_id(self) -> str | None:
         return None if self._turn is None else self._turn.request_id
 
-    def _check_model(self, model: str) -> None:
+    @contextmanager
+    def _refusing(self, model: str) -> Iterator[None]:
+        """Refuse a model that clients may not ask for, and one that cannot be."""
         if not self._rules.allows(model):
             raise ModelRefused(model, problem=f"blueprint {self.blueprint!r} does not allow it")
         try:
-            self._rules.recipe.check(msgspec.structs.replace(self.options, model=model))
+            yield
         except ModelRefused:
             raise
         except CreateFailed as error:

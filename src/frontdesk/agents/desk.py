@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from frontdesk.agents.admission import admit
+from frontdesk.agents.agent import check
 from frontdesk.agents.blueprints import Blueprint, Blueprints
 from frontdesk.agents.conversation import Conversation
 from frontdesk.agents.ending import Ending
@@ -168,6 +169,7 @@ class Desk:
             blueprints=self.blueprints,
             tenants_root=self._house.settings.tenants_root,
         )
+        await check(rules.recipe, facts)
         registered = self._claim(facts)
         try:
             self._check_limit(tenant_id, rules)

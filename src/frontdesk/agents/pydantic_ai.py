@@ -111,6 +111,10 @@ class PydanticAIProgram:
             raise CreateFailed(f"promptMode must be one of {', '.join(PROMPT_MODES)}")
         self.models.find(facts.model, ProviderOptions.of(facts))
 
+    def ready(self, facts: SessionFacts) -> bool:
+        """Say whether `check` is quick; it is not for a provider that was never used before."""
+        return self.models.ready(facts.model, ProviderOptions.of(facts))
+
     def open(self, facts: SessionFacts) -> AgentFunction:
         """Return a session's own part: a memory, and how it calls models."""
         return PydanticAISession(self, facts).answer

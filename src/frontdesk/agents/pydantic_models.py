@@ -8,6 +8,8 @@ a client's choosing.
 from __future__ import annotations
 
 import re
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, cast
@@ -57,14 +59,14 @@ class ProviderOptions(
             "seed": self.seed,
         }
         given = {name: value for name, value in wanted.items() if value is not None}
-        return cast(ModelSettings, given)
+        return cast("ModelSettings", given)
 
     def __repr__(self) -> str:
         return "ProviderOptions(...)"
 
 
 class Models:
-    """Find models by name. Those of the operator's own providers are shared by all sessions.
+    """Find models by name, from any thread. Those of the operator's providers are shared.
 
     `named` are models of the operator's own. `base_urls` are the patterns of the addresses that
     clients may name in `providerOpts.baseUrl`; `http_client` makes the client that calls them.
@@ -81,6 +83,13 @@ class Models:
         self._base_urls = base_urls
         self._http_client = http_client
         self._kept: dict[str, Model] = {}
+        self._lock = threading.Lock()
+
+    def ready(self, name: str, options: ProviderOptions) -> bool:
+        """Say whether finding this model is quick; a new provider is imported, for seconds."""
+        if options.base_url is not None:
+            return "pydantic_ai.models.openai" in sys.modules
+        return name in self._named or name in self._kept
 
     def find(self, name: str, options: ProviderOptions) -> Model:
         """Return the model of a name; `ModelRefused` says why there is none."""
@@ -90,14 +99,17 @@ class Models:
             raise CreateFailed("providerOpts: apiKey goes with baseUrl")
         if name in self._named:
             return self._named[name]
-        if name not in self._kept:
-            self._keep(name, _inferred(name))
-        return self._kept[name]
+        kept = self._kept.get(name)
+        if kept is None:
+            kept = _inferred(name)
+            self._keep(name, kept)
+        return kept
 
     def _keep(self, name: str, model: Model) -> None:
-        if len(self._kept) >= _MOST_KEPT:
-            self._kept.pop(next(iter(self._kept)))
-        self._kept[name] = model
+        with self._lock:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[name] = model
 
     def _at(self, base_url: str, name: str, options: ProviderOptions) -> Model:
         """Return a model behind an OpenAI-compatible server of the client's own."""

@@ -16,7 +16,10 @@ State = Literal["idle", "working", "waiting_approval", "waiting_input", "restart
 
 
 class CreateSession(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a client asks for: the body of `POST /v1/sessions`."""
+    """What a client asks for: the body of `POST /v1/sessions`.
+
+    The repr leaves out what may hold a client's secrets.
+    """
 
     model: str
     session_id: str | None = None
@@ -32,12 +35,15 @@ class CreateSession(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     user_data: Any = None
     prompt_mode: str | None = None
 
+    def __repr__(self) -> str:
+        return f"CreateSession(model={self.model!r}, session_id={self.session_id!r}, ...)"
+
 
 class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent knows of its session. Directories are resolved, names are checked.
 
     `model` is the one that the session was created with; `TurnPort.model` follows switches.
-    `callback_tools` of a turn come with the turn.
+    Callback tools come with the turn. The repr leaves out what may hold a client's secrets.
     """
 
     session_id: str
@@ -54,6 +60,9 @@ class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
     provider_opts: dict[str, Any] = {}
     user_data: Any = None
     prompt_mode: str | None = None
+
+    def __repr__(self) -> str:
+        return f"SessionFacts(session_id={self.session_id!r}, tenant_id={self.tenant_id!r}, ...)"
 
 
 class ToolCall(msgspec.Struct, frozen=True, rename="camel"):
