@@ -26,7 +26,8 @@ async def main():
         pids = [launcher.pid, *await _launched(launcher)]
         pids += [int(word) for word in (await family.reader.read(4096)).split()]
         said = {"keeper": keeper.pid, "agents": [launcher.pid, family.pid], "everybody": pids}
-        print(json.dumps(said), flush=True)
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
         await asyncio.Event().wait()
 
 

@@ -248,6 +248,13 @@ def test_a_spawn_under_way_when_the_keeper_dies_is_refused_and_leaves_nothing():
     asyncio.run(main())
 
 
+async def soon_lost(keeper):
+    """Spawn until the keeper is noticed to be gone."""
+    with contextlib.suppress(KeeperLost):
+        while True:
+            await keeper.spawn(shell("true"))
+
+
 def test_a_keeper_that_keeps_dying_is_replaced_so_often_and_no_more():
     async def main():
         async with asyncio.timeout(3 * PATIENCE_S), Keeper() as keeper:
@@ -256,9 +263,7 @@ def test_a_keeper_that_keeps_dying_is_replaced_so_often_and_no_more():
                 Life(pid).kill()
                 await await_replacement(keeper, instead_of=pid)
             Life(keeper.pid).kill()
-            with pytest.raises(KeeperLost):
-                while True:
-                    await keeper.spawn(shell("true"))
+            await soon_lost(keeper)
             await keeper._replacing
             with pytest.raises(KeeperLost, match=f"died over {MOST_REPLACEMENTS} times"):
                 await keeper.spawn(shell("true"))
@@ -330,11 +335,11 @@ def test_a_daemon_may_live_as_long_as_its_agent():
 
 def test_what_an_agent_leaves_may_use_the_rest_of_the_grace_period():
     """The launcher ends at once when it is asked; its child tidies up first."""
-    script = "sh -c 'trap \"echo tidied; exit\" TERM; echo ready; while :; do sleep 0.01; done' & "
+    child = "sh -c 'trap \"echo tidied; exit\" TERM; echo ready; while :; do sleep 0.01; done'"
 
     async def main():
         async with asyncio.timeout(3 * PATIENCE_S), Keeper() as keeper:
-            process = await keeper.spawn(shell(script + "trap 'exit 3' TERM; wait"))
+            process = await keeper.spawn(shell(f"trap 'exit 3' TERM; {child} & wait"))
             assert await process.reader.readline() == b"ready\n"
             assert await process.end(PATIENCE_S)
             assert await process.reader.read() == b"tidied\n"

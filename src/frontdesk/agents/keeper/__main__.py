@@ -62,9 +62,11 @@ def _keep(house: House, gateway: Packets, wake: int) -> None:
         for running in house.templates:
             if running.packets.fileno() in ready:
                 house.hear(running)
-        if gateway.fileno() in ready and not _take_orders(house, gateway):
-            return
         house.tidy(time.monotonic())
+        if gateway.fileno() in ready:
+            if not _take_orders(house, gateway):
+                return
+            house.tidy(time.monotonic())
 
 
 def _wait(house: House, gateway: Packets, wake: int) -> set[int]:

@@ -63,6 +63,9 @@ class House:
     def tidy(self, now: float) -> None:
         """Reap the dead, end what is overdue, and look after the orphans of both."""
         died = self.wards.reap(hear=self.hear_all)
+        for running in self.templates:
+            if running.pid in died:
+                self._bury(running)
         if self.wards.expire(now) or died:
             self.wards.sweep(hear=self.hear_all, known=self._template_pids)
 
@@ -167,6 +170,12 @@ class House:
                 self.wards.refuse(ward, "template", report.error)
             running.forking.clear()
             self.templates.drop(running)
+
+    def _bury(self, running: TemplateProcess) -> None:
+        # Its end of the connection may stay open for a moment, in a fork that is still young.
+        self.hear(running)
+        for report in self.templates.lose(running):
+            self._take_in(running, report)
 
     def _template_pids(self) -> set[int]:
         return {running.pid for running in self.templates}

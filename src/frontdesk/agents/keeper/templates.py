@@ -71,11 +71,14 @@ class Templates:
             except OSError:
                 packet = None
             if packet is None:
-                yield from self._lost(running)
+                yield from self.lose(running)
                 return
             yield msgspec.json.decode(packet[0], type=TemplateReport)
 
-    def _lost(self, running: TemplateProcess) -> Iterator[TemplateReport]:
+    def lose(self, running: TemplateProcess) -> Iterator[TemplateReport]:
+        """Yield what the end of a template means for those who wait for it."""
+        if self._by_key.get(running.key) is not running:
+            return
         self.drop(running)
         text = "the process that agents are forked from has ended"
         if not running.prepared:

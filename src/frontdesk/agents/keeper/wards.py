@@ -103,15 +103,15 @@ class Wards:
 
     # -- deaths --------------------------------------------------------------------------------
 
-    def reap(self, *, hear: Callable[[], None]) -> bool:
-        """Reap every dead child; tell whether there was any.
+    def reap(self, *, hear: Callable[[], None]) -> set[int]:
+        """Reap every dead child, and return which they were.
 
         `hear` takes in what the templates have said: a ward is announced before it can be reaped,
         but the announcement may still wait to be read.
         """
-        any_dead = False
+        dead = set()
         while (pid := _dead_child()) is not None:
-            any_dead = True
+            dead.add(pid)
             if self._settle(pid) is None:
                 hear()
             ward = self._by_pid.pop(pid, None)
@@ -123,7 +123,7 @@ class Wards:
             self._asked.discard(pid)
             if ward is not None:
                 self._exited(ward, os.waitstatus_to_exitcode(status))
-        return any_dead
+        return dead
 
     def _settle(self, pid: int) -> Ward | None:
         ward = self._by_pid.get(pid)
@@ -158,8 +158,14 @@ class Wards:
             return _signal(pid, signal.SIGKILL)
         if pid not in self._asked:
             self._asked.add(pid)
-            _signal(pid, signal.SIGTERM)
+            self._ask_orphan(pid, of=ward)
         return True
+
+    def _ask_orphan(self, pid: int, *, of: Ward) -> None:
+        state = state_of(pid)
+        # Who is still in the ward's group has been asked with it; asked twice, many end at once.
+        if not (of.asked and state is not None and state.group == of.pid):
+            _signal(pid, signal.SIGTERM)
 
     def _owner_of(self, pid: int) -> int | None:
         # An orphan is our child, so until we reap it the answer holds.
