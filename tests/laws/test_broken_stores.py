@@ -4,10 +4,10 @@ And they can hold: a plain store that shares no bookkeeping with the embedded on
 """
 
 import pytest
-from laws.broken_stores import CAUGHT_BY, IMPATIENT_S
-from laws.plain_store import PlainStore, factory_of
 
 from frontdesk.testing import LAWS, check_law, check_laws
+from laws.broken_stores import CAUGHT_BY, IMPATIENT_S
+from laws.plain_store import PlainStore, factory_of
 
 LAW_OF = {law.law_id: law for law in LAWS}
 

@@ -36,7 +36,7 @@ from frontdesk.errors import (
 from frontdesk.testing import FakeAgent, ManualClock
 from property.store_model import ModelAgent, StoreModel, WatchModel
 
-IDS = [f"s{number}" for number in range(6)]
+IDS = [f"s{number}" for number in range(4)]
 TENANTS = ["red", "blue"]
 API_KEYS = [None, "k1", "k2"]
 TEXTS = [None, "small", "large"]
@@ -54,10 +54,10 @@ attributes = st.fixed_dictionaries(
 )
 scopes = st.tuples(st.sampled_from([None, *TENANTS]), st.sampled_from(API_KEYS))
 endings = st.sampled_from(["normal", "cancelled", "crashed"])
-few = st.none() | st.integers(0, 4)
+limits = st.sampled_from([None, None, None, None, None, None, 2, 3])
 
 
-class Crash(Exception):  # noqa: N818 - the name is what the exit reason has to show
+class Crash(Exception):
     """What an agent of this test dies of."""
 
 
@@ -71,7 +71,9 @@ class StillWatcher(Watcher):
 class StoreAgainstModel(RuleBasedStateMachine):
     """Do everything twice, and compare."""
 
-    @initialize(total=few, per_tenant=few, per_api_key=few, capacity=st.sampled_from([20, 500]))
+    @initialize(
+        total=limits, per_tenant=limits, per_api_key=limits, capacity=st.sampled_from([20, 500])
+    )
     def open(self, total, per_tenant, per_api_key, capacity):
         limits = Limits(total=total, per_tenant=per_tenant, per_api_key=per_api_key)
         self.clock = ManualClock()
@@ -89,23 +91,16 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     # -- agents --------------------------------------------------------------------------------
 
-    @rule(number=st.integers(0, LOOPS - 1))
-    def make_future(self, number):
-        self.agents.append(ModelAgent(self.loops[number].create_future(), "asyncio", number))
-
-    @rule()
-    def make_concurrent_future(self):
-        self.agents.append(ModelAgent(concurrent.futures.Future(), "concurrent"))
-
-    @rule()
-    def make_fake(self):
-        self.agents.append(ModelAgent(FakeAgent(), "fake"))
+    def make(self, kind, number=0):
+        agent = ModelAgent(make_agent(kind, self.loops[number]), kind)
+        agent.loop = number if kind == "asyncio" else None
+        self.agents.append(agent)
 
     def agent(self, pick):
-        """Choose among the agents, the latest ones more often."""
+        """Choose among the latest agents."""
         if not self.agents:
-            self.make_fake()
-        return self.agents[-1 - pick % min(len(self.agents), 6)]
+            self.make("asyncio")
+        return self.agents[-1 - pick % min(len(self.agents), 4)]
 
     @rule(pick=picks, ending=endings)
     def finish(self, pick, ending):
@@ -149,6 +144,16 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     # -- operations ----------------------------------------------------------------------------
 
+    @rule(
+        session_id=ids,
+        kind=st.sampled_from(["asyncio", "asyncio", "concurrent", "fake"]),
+        number=st.integers(0, LOOPS - 1),
+        given=attributes,
+    )
+    def create_with_a_new_agent(self, session_id, kind, number, given):
+        self.make(kind, number)
+        self.create(session_id=session_id, pick=0, given=given, inside=True)
+
     @rule(session_id=ids, pick=picks, given=attributes, inside=st.booleans())
     def create(self, session_id, pick, given, inside):
         agent = self.agent(pick)
@@ -159,6 +164,15 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if isinstance(predicted, tuple):
             return
         assert real.agent is agent.real
+
+    @rule(session_id=ids, pick=picks, given=attributes)
+    def create_with_a_living_agent(self, session_id, pick, given):
+        living = [agent for agent in self.agents if not agent.finished]
+        if living:
+            agent = living[-1 - pick % min(len(living), 3)]
+            self.agents.remove(agent)
+            self.agents.append(agent)
+            self.create(session_id=session_id, pick=0, given=given, inside=pick % 2 == 0)
 
     @rule(session_id=ids, given=attributes)
     def get_or_create(self, session_id, given):
@@ -177,7 +191,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if made:
             self.agents.append(fresh)
 
-    @rule(session_id=ids, given=st.sampled_from(["none", "right", "wrong"]))
+    @rule(session_id=ids, given=st.sampled_from(["none", "none", "right", "wrong"]))
     def delete(self, session_id, given):
         held = self.model.entries.get(session_id)
         fence = {"none": None, "wrong": self.model.revision + 7}.get(
@@ -225,7 +239,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def open_a_watch(self, scope):
         watch = self.store.watch(tenant_id=scope[0], api_key=scope[1])
         assert watch.next(timeout_s=0) == self.model.snapshot(scope, resync=False)
-        self.watches.append((watch, WatchModel(self.model, scope, self.capacity, self.model.revision)))
+        self.watches.append(
+            (watch, WatchModel(self.model, scope, self.capacity, self.model.revision))
+        )
 
     @rule(pick=picks, number=st.integers(1, 60))
     @precondition(lambda self: self.watches)
@@ -345,6 +361,12 @@ def fence_of(holder):
     return getattr(holder, "metadata", holder).fence
 
 
+def make_agent(kind, loop):
+    if kind == "asyncio":
+        return loop.create_future()
+    return FakeAgent() if kind == "fake" else concurrent.futures.Future()
+
+
 def reason_of(ending):
     return ExitReason.crashed(Crash("why")) if ending == "crashed" else ExitReason.of(ending)
 
@@ -377,10 +399,10 @@ async def passes():
 
 
 QUICK = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, derandomize=True, database=None
+    max_examples=400, stateful_step_count=50, deadline=None, derandomize=True, database=None
 )
 THOROUGH = settings(
-    max_examples=300, stateful_step_count=60, deadline=None, print_blob=True, database=None
+    max_examples=2000, stateful_step_count=80, deadline=None, print_blob=True, database=None
 )
 
 

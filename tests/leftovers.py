@@ -1,0 +1,75 @@
+"""What a store still holds: the one place where tests look inside it.
+
+Beside the tests that show that nothing is left.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+
+
+def leftovers(store):
+    """Return how much of each kind of thing a store holds."""
+    return {
+        "entries": len(store._index.entries),
+        "tenants": len(store._index.tenants),
+        "api_keys": len(store._index.api_keys),
+        "agents": len(store._agents),
+        "idle": len(store._idle),
+        "watches": len(store._watches),
+        "builds": len(store._builds),
+        "deferred": len(store._lock.deferred),
+        "waiting": len(store._feed._wakers),
+        "watched": len(store._watcher),
+    }
+
+
+def nothing_left(store):
+    """Tell whether a store holds nothing at all; say what it holds where it does."""
+    left = {kind: number for kind, number in leftovers(store).items() if number}
+    assert left == {}, left
+    return True
+
+
+def assert_indexes_agree(store):
+    """Compare the indexes with a filter over all entries, and see that no bucket is empty."""
+    index = store._index
+    entries = list(index.entries.values())
+    for buckets, name in ((index.tenants, "tenant_id"), (index.api_keys, "api_key")):
+        assert all(buckets.values()), f"an empty bucket in {name}"
+        bucketed = {one.fence: key for key, bucket in buckets.items() for one in bucket.values()}
+        filtered = {one.fence: getattr(one, name) for one in entries}
+        assert bucketed == {fence: key for fence, key in filtered.items() if key is not None}
+    fences = [one.fence for one in entries]
+    assert fences == sorted(fences)
+    registered = {
+        id(session.agent): registration
+        for registration in store._agents.values()
+        for session in sessions_of(registration)
+    }
+    assert set(registered) == set(store._agents) == {id(one.agent) for one in entries}
+
+
+def sessions_of(registration):
+    """Return the sessions of a registration."""
+    sessions = registration.sessions
+    return sessions.values() if isinstance(sessions, dict) else [sessions]
+
+
+def descriptors():
+    """Return the number of open descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def watcher_threads():
+    """Return the threads of watchers that are alive."""
+    return [one for one in threading.enumerate() if one.name == "frontdesk-watcher"]
+
+
+def collected():
+    """Run the collector until it finds nothing more."""
+    while gc.collect():
+        pass
+    return True
