@@ -68,9 +68,9 @@ def test_a_foreign_key_is_refused_by_the_websocket_as_if_there_were_no_session(
     gateway, acme, sid, query
 ):
     def refusal():
-        with pytest.raises(InvalidStatus) as caught:
-            with connect(f"{gateway.ws_url}/v1/sessions/{sid}/ws?api_key={UMBRELLA}{query}"):
-                pass
+        url = f"{gateway.ws_url}/v1/sessions/{sid}/ws?api_key={UMBRELLA}{query}"
+        with pytest.raises(InvalidStatus) as caught, connect(url):
+            pass
         response = caught.value.response
         return response.status_code, response.body
 

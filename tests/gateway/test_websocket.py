@@ -163,9 +163,9 @@ def test_since_resumes_and_a_gap_is_told(gateway, acme, sid):
 )
 def test_what_is_refused_is_refused_before_the_upgrade(gateway, acme, sid, path, status, error):
     create(acme, sid)
-    with pytest.raises(InvalidStatus) as caught:
-        with connect(gateway.ws_url + path.format(sid=sid, key=ACME)):
-            pass
+    url = gateway.ws_url + path.format(sid=sid, key=ACME)
+    with pytest.raises(InvalidStatus) as caught, connect(url):
+        pass
     response = caught.value.response
     assert response.status_code == status
     assert json.loads(response.body)["error"] == error
