@@ -270,6 +270,17 @@ def test_its_liveness_is_read():
     assert not watched.alive
 
 
+def test_one_found_dead_is_asked_how_it_ended():
+    actor = Actor()
+    actor.exit_reason = lambda: None if actor.alive else LOST
+    watched = monitor(actor, Exits())
+    assert watched.exit_reason() is None
+    actor.alive = False
+    assert watched.exit_reason() == LOST
+    actor.exit_reason = lambda: 1 / 0
+    assert watched.exit_reason() == ExitReason.of("unknown")
+
+
 class Plain:
     """No `alive`, no way back."""
 
