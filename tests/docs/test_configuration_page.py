@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from docs.pages import page
+from frontdesk.agents.keeper.environment import HARMLESS
 from frontdesk.gateway.config import load
 from frontdesk.gateway.settings import BlueprintSettings, Config, GuardrailSettings
 
@@ -49,6 +50,12 @@ def test_the_page_lists_every_setting_of_a_kind_of_blueprint(name):
         field = fields[setting]
         if setting != "isolation":
             assert default == ("required" if field.is_required() else shown(field.default)), setting
+
+
+def test_the_environment_of_agent_processes_is_the_one_on_its_page():
+    rows = page("docs/how-to/isolate-agents.md").rows(under="What each process gets")
+    environment = next(row[1] for row in rows if row[0] == "environment")
+    assert environment.split("`")[1::2] == [*HARMLESS, "environment"]
 
 
 def test_a_tenant_has_the_settings_that_the_page_says():

@@ -24,15 +24,18 @@ START_S = 60
 SCRIPT_S = 60
 USUAL = "http://127.0.0.1:4000"
 NOT_TYPED = re.compile(r"(make|pip|\.venv/bin/python) |.*frontdesk serve")
-SERVE = re.compile(r"(?:PYTHONPATH=\S+ )?frontdesk serve --dev$")
+SERVE = re.compile(r"(?:PYTHONPATH=\S+ )?frontdesk (serve --dev.*)")
 FRONTDESK = Path(sys.executable).with_name("frontdesk")
 
 PRELUDE = """\
 set -e
 frontdesk() { command frontdesk "$@" | tee -a printed; }
-curl() { command curl --noproxy '*' --max-time 3 --fail-with-body "$@" || [ $? = 28 ]; }
+curl() { command curl --noproxy '*' --max-time 3 $REFUSED "$@" || [ $? = 28 ]; }
 """
-"""A stream that is open when its time is over (28) is as it should be; a refusal is not."""
+"""A stream that is open when its time is over (28) is as it should be; a refusal is not, except
+where a page shows it."""
+
+NOT_REFUSED = "REFUSED=--fail-with-body"
 
 FIRST_KEY = "$(grep -om1 'key_[0-9a-f]*' printed)"
 """What stands for a key's id in the documents."""
@@ -47,23 +50,24 @@ def shell_blocks(one):
     return [block for block in one.blocks if block.language == "sh" and typed(block)]
 
 
-def starts_gateway(one):
+def serve_of(one):
+    """Return the words that start the page's gateway, None where it starts none."""
     lines = [line for b in one.blocks if b.language == "sh" for line in commands_of(b, whole=True)]
-    return any(SERVE.match(line) for line in lines)
+    return next((found[1].split() for line in lines if (found := SERVE.match(line))), None)
 
 
-WITH_GATEWAY = [one for one in PAGES if shell_blocks(one) and starts_gateway(one)]
-WITHOUT = [one for one in PAGES if shell_blocks(one) and not starts_gateway(one)]
+WITH_GATEWAY = [one for one in PAGES if shell_blocks(one) and serve_of(one)]
+WITHOUT = [one for one in PAGES if shell_blocks(one) and not serve_of(one)]
 
 
 class Served:
     """The gateway that a page starts."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, words):
         self.output = ""
         with (folder / "log").open("w") as log:
             self.process = subprocess.Popen(
-                [FRONTDESK, "serve", "--dev", "--port", "0"],
+                [FRONTDESK, *words, "--port", "0"],
                 cwd=folder,
                 env=environment(PYTHONPATH=str(folder)),
                 stdout=subprocess.PIPE,
@@ -109,7 +113,10 @@ def write_files(one, folder):
 
 def type_in(one, folder, *, url=USUAL, **variables):
     """Type the page's commands, and return what each block printed."""
-    parts = ["\n".join(typed(block)) for block in shell_blocks(one)]
+    parts = [
+        "\n".join([NOT_REFUSED if one.shown_below(block) is None else "REFUSED=", *typed(block)])
+        for block in shell_blocks(one)
+    ]
     script = PRELUDE + "\necho '=====next'\n".join(parts)
     ran = subprocess.run(
         ["bash", "-c", script.replace(USUAL, url).replace("KEY_ID", FIRST_KEY)],
@@ -143,7 +150,7 @@ def _tools():
 @pytest.mark.parametrize("one", WITH_GATEWAY, ids=str)
 def test_the_commands_of_the_page_work_on_its_gateway(one, tmp_path):
     write_files(one, tmp_path)
-    with Served(tmp_path) as served:
+    with Served(tmp_path, serve_of(one)) as served:
         printed = type_in(one, tmp_path, url=served.url, KEY=served.key)
     check_shown(one, printed)
 
