@@ -24,6 +24,8 @@ def _rebuild(
 ) -> FrontdeskError:
     error = kind.__new__(kind)
     error.args = args
+    if isinstance(error, OSError):
+        OSError.__init__(error, *args)  # errno and strerror are not in the dictionary
     error.__dict__.update(facts)
     return error
 

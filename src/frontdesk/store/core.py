@@ -80,8 +80,9 @@ class Core(Lookups):
         self._watches: dict[object, None] = {}
         self._closing: Feed[None] = Feed(capacity=1)
         self._self: weakref.ref[Core] = weakref.ref(self)
-        self._watcher = watcher or Watcher()
-        if watcher is None:
+        self._watcher = Watcher() if watcher is None else watcher
+        self._owns_watcher = watcher is None
+        if self._owns_watcher:
             # A store that is forgotten without close() leaves no thread behind.
             weakref.finalize(self, self._watcher.close).atexit = False
         tell_after_fork(self)
@@ -153,7 +154,7 @@ class Core(Lookups):
         """Remember the loop of a future (a step), to find it closed one day."""
         if not self._looking:
             self._looking = True
-            self._watcher.every_second(_looker(self._self))
+            self._watcher.every_second(self._look_now_and_then)
         return self._loops.add(loop)
 
     def _enter(self, draft: Any, registration: Registration) -> Session:
@@ -280,6 +281,11 @@ class Core(Lookups):
         if self._watches:
             self._feed.wake()
 
+    def _look_now_and_then(self) -> None:
+        # Held weakly by the watcher, so that it keeps no store.
+        if self._closed is None:
+            self._look_at_loops()
+
     def _look_at_loops(self) -> None:
         """End the agents whose event loop was closed under them: nobody else will tell."""
         if self._closed is not None:
@@ -319,14 +325,3 @@ def _forgetter(idle_agents: dict[int, Idle]) -> Callable[[Idle], None]:
         idle.registration.bury()
 
     return forget
-
-
-def _looker(reference: weakref.ref[Core]) -> Callable[[], None]:
-    """Return a look at the loops that keeps no store alive."""
-
-    def look() -> None:
-        store = reference()
-        if store is not None and not store.closed:
-            store._look_at_loops()
-
-    return look

@@ -233,7 +233,8 @@ class SessionStore(Core, Hosted):
             registrations = [] if self.closed else self._empty()
         for registration in registrations:
             registration.watching.cancel()
-        self._watcher.close()
+        if self._owns_watcher:
+            self._watcher.close()
         self._closing.wake()
         self._after_write()
 
