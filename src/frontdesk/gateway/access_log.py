@@ -6,6 +6,7 @@ a request is over: that of a stream when it ends.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 from frontdesk.gateway.passage import Passage
@@ -31,8 +32,13 @@ class AccessLog:
         """Write a passage's line."""
         if self._writer is None or passage.path in QUIET:
             return
+        # A disk that is full under the log, or a reader that has gone, must not break requests.
+        with suppress(OSError):
+            self._write(self._writer, passage)
+
+    def _write(self, writer: Writer, passage: Passage) -> None:
         key = passage.key
-        self._writer.info(
+        writer.info(
             "request",
             method="WS" if passage.websocket else passage.method,
             path=passage.path,

@@ -169,7 +169,9 @@ class Gateway:
         Whatever can be wrong about them was found before this is called, or raises before
         anything changes.
         """
-        made = blueprints_of(config, self._keeper) if self._keeper else self._blueprints
+        made = self._blueprints
+        if self._keeper is not None:
+            made = blueprints_of(config, self._keeper)
         self.filters.change(config)
         # From here on nothing can fail.
         self.config, self.desk.blueprints = config, made

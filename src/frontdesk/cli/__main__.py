@@ -1,0 +1,5 @@
+"""`python -m frontdesk.cli`: the same as `frontdesk`."""
+
+from frontdesk.cli import main
+
+main()
