@@ -15,12 +15,13 @@ from desks import (
     open_desk,
     open_session,
     parrot,
+    passes,
     scripted,
     soon,
     text,
 )
 from frontdesk import InvalidArgument, SessionAlreadyExists, SessionLimitExceeded, SessionNotFound
-from frontdesk.agents import Blueprints, CreateSession
+from frontdesk.agents import Blueprints, CreateSession, EndSession
 from frontdesk.agents.agent import TaskAgent
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.expiry import Expiry, LifeTimes
@@ -462,6 +463,85 @@ async def test_an_agent_that_never_ends_does_not_keep_a_delete_from_answering():
         assert desk.store.count() == 0
         for task in desk._ending._tasks:
             task.cancel()
+
+
+# -- what has gone wrong elsewhere ----------------------------------------------------------------
+
+
+async def test_one_error_in_the_desks_hearing_does_not_stop_it_for_life(monkeypatch, caplog):
+    async with open_desk(parrot) as desk:
+        broken, other = await open_session(desk), await open_session(desk)
+        stream = Stream(other)
+
+        def fail(reason):
+            raise RuntimeError("broken")
+
+        with monkeypatch.context() as patch, caplog.at_level("CRITICAL", "frontdesk.agents"):
+            patch.setattr(type(broken), "end", lambda self, reason: fail(reason))
+            desk.store.delete(f"acme/{broken.session_id}")
+            await passes(20)
+        desk.store.delete(f"acme/{other.session_id}")
+        assert names(await stream.rest()) == ["session_end"]
+
+
+async def test_a_blocked_clean_up_of_one_session_hangs_no_unrelated_request():
+    released = asyncio.Event()
+    async with open_desk(deaf_agent(released), parrot, end_grace_s=BOUND_S) as desk:
+        conversation = await open_session(desk, session_id="deaf")
+        stream = Stream(conversation)
+        conversation.prompt("go")
+        await stream.until("message_delta")
+        deleting = asyncio.create_task(desk.tenant("acme", "a").delete("deaf"))
+        await passes()
+        other = await open_session(desk, blueprint="parrot")
+        other_stream = Stream(other)
+        other.prompt("hello")
+        await other_stream.until("agent_end")
+        other_stream.close()
+        await desk.tenant("acme", "a").delete(other.session_id)
+        assert not deleting.done()
+        released.set()
+        await deleting
+        stream.close()
+
+
+async def test_expiry_ends_the_agent_and_not_only_its_entry():
+    body = Body()
+    async with open_desk(made_by(Recipe(nothing, body), unused_timeout_s=0.01)) as desk:
+        conversation = await open_session(desk)
+        await soon(lambda: conversation.ended is not None)
+        assert body.ended
+        assert body.registered.done()
+
+
+@pytest.mark.parametrize("end", ["delete", "crash", "cancel", "expire", "drain", "session"])
+async def test_every_end_comes_back_to_a_count_of_zero(end):
+    async def script(turn):
+        if end == "session":
+            raise EndSession
+        await asyncio.Event().wait()
+        yield "never"
+
+    body = Body()
+    rules = {"unused_timeout_s": 0.01} if end == "expire" else {}
+    made = made_by(Recipe(nothing, body)) if end == "crash" else scripted(script, **rules)
+    async with open_desk(made) as desk:
+        conversation = await open_session(desk, session_id="s-1")
+        if end not in {"expire", "crash"}:
+            conversation.prompt("go")
+            await passes()
+        if end == "delete":
+            await desk.tenant("acme", "a").delete("s-1")
+        elif end == "crash":
+            body.registered.set_exception(ValueError("crash"))
+        elif end == "cancel":
+            desk.store.get("acme/s-1").agent.cancel()
+        elif end == "drain":
+            await desk.drain(0.0)
+        await soon(lambda: conversation.ended is not None)
+        await soon(lambda: not desk._ending._tasks)
+        assert (desk.store.count(), len(desk._residents), desk.stuck) == (0, 0, 0)
+        assert desk._residents.count("acme", conversation.blueprint) == 0
 
 
 # -- time ----------------------------------------------------------------------------------------

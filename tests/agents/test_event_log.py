@@ -119,6 +119,27 @@ async def test_three_hundred_readers_are_woken_once_for_a_batch():
         assert indices(batch) == list(range(1, 11))
 
 
+async def test_readers_that_were_just_woken_get_what_follows_in_one_batch_and_the_end_at_once(
+    monkeypatch,
+):
+    monkeypatch.setattr("frontdesk.agents.log.WAKE_COST_S", 10.0)
+    log = EventLog()
+    batches = [[] for _ in range(300)]
+
+    async def read(reader, got):
+        while (batch := await reader.next()) is not None:
+            got.append(len(batch))
+
+    reading = [asyncio.create_task(read(reader_of(log), got)) for got in batches]
+    await asyncio.sleep(0)
+    for _ in range(100):
+        log.append(MessageDelta("x"))
+        await asyncio.sleep(0)
+    log.close()
+    await asyncio.gather(*reading)
+    assert batches == [[1, 99]] * 300
+
+
 async def test_a_reader_gets_at_most_a_batch_at_a_time():
     log = filled(BATCH + 1)
     reader = reader_of(log)

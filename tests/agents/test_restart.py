@@ -178,6 +178,24 @@ async def test_between_two_agents_the_session_is_restarting_and_prompts_queue():
 
 
 @anyio_test
+async def test_lookups_that_find_the_agent_dead_at_the_same_time_make_one_new_agent():
+    recipe = Slow(fragile)
+    recipe.go.set()
+    async with open_desk(slow_blueprint(recipe, restart="always")) as desk:
+        conversation = await open_session(desk, session_id="s-1")
+        stream = Stream(conversation)
+        desk.store.get("acme/s-1").agent.agent.cancel()
+        await asyncio.sleep(0)
+        for _ in range(10):
+            assert desk.tenant("acme", "k").find("s-1") is conversation
+        await stream.until("agent_restarted")
+        stream.close()
+        await passes(20)
+        assert recipe.started == 2
+        assert desk.store.count() == 1
+
+
+@anyio_test
 async def test_a_session_deleted_between_two_agents_ends_and_the_next_agent_does_not_stay():
     recipe = Slow(fragile)
     async with open_desk(slow_blueprint(recipe)) as desk:

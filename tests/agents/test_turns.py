@@ -1,6 +1,7 @@
 """Turns: every one ends exactly once, with what explains it, whatever kills it."""
 
 import asyncio
+import contextlib
 import logging
 import sys
 
@@ -343,6 +344,25 @@ async def test_a_turn_that_does_nothing_ends_at_its_deadline():
     frames = await turn_of(script, turn_timeout_s=0.05)
     assert names(frames)[-2:] == ["error", "agent_abort"]
     assert [facts(frame)["reason"] for frame in frames[-2:]] == ["deadline", "deadline"]
+
+
+async def test_a_turn_whose_agent_hears_nothing_ends_at_its_deadline_all_the_same():
+    released = asyncio.Event()
+
+    async def script(turn):
+        yield "deaf"
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    async with open_desk(scripted(script), turn_timeout_s=0.05, abort_grace_s=3600) as desk:
+        conversation = await open_session(desk)
+        stream = Stream(conversation)
+        conversation.prompt("go")
+        await stream.until("agent_abort")
+        stream.close()
+        assert_ends_once(stream.frames)
+        released.set()
 
 
 async def test_a_blueprints_own_deadline_counts_before_the_desks():

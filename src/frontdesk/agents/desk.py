@@ -9,6 +9,7 @@ agent. All on one event loop. It knows nothing of HTTP, of keys or of processes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterator
 from types import TracebackType
@@ -296,4 +297,6 @@ class Desk:
     def _update_model(self, conversation: Conversation, model: str) -> None:
         resident = self._residents.of(conversation)
         if resident is not None and resident.runner is not None:
-            self._store.update(resident.registered_id, model=model)
+            # An agent that has just died is heard of in its own time.
+            with contextlib.suppress(SessionNotFound):
+                self._store.update(resident.registered_id, model=model)

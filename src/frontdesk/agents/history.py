@@ -44,6 +44,11 @@ class History:
         """Return every message that is held, oldest first."""
         return tuple(self._messages)
 
+    def clear(self) -> None:
+        """Forget everything that is held."""
+        self._messages.clear()
+        self._size = 0
+
     def page(self, *, limit: int, after: str | None) -> dict[str, Any]:
         """Return `{"messages": [...], "next": cursor or None}`: `limit` messages after a cursor."""
         oldest = self._newest - len(self._messages) + 1

@@ -234,6 +234,9 @@ class Lifecycle:
         self._abort_for(reason)
         self.say(SessionEnd(public_reason(reason)))
         self.log.close()
+        # Its stream may be replayed for a while; nobody asks for the rest any more.
+        self.history.clear()
+        self.callback_tools.clear()
 
     def _abort_for(self, reason: ExitReason) -> None:
         if self._turn is not None:

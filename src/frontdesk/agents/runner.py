@@ -66,6 +66,7 @@ class Runner:
         try:
             await turn.over
             if not work.done():
+                self._finish_silent(turn)
                 work.cancel()
                 await asyncio.wait({work}, timeout=conversation.house.settings.abort_grace_s)
         finally:
@@ -73,6 +74,11 @@ class Runner:
             if not work.done():
                 conversation.house.give_up(work)
         return await self._conclude(turn, work)
+
+    def _finish_silent(self, turn: OpenTurn) -> None:
+        """End a turn that may say nothing more before its agent has cleaned up: at its deadline."""
+        if turn.stopped is not None and turn.stopped.silent:
+            self._conversation.finish(turn, turn.stopped)
 
     async def _conclude(self, turn: OpenTurn, work: asyncio.Task[None]) -> bool:
         error = _error_of(work)

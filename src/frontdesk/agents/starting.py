@@ -29,10 +29,11 @@ _log = logging.getLogger("frontdesk.agents")
 class Starter:
     """Start agents, and register them."""
 
-    __slots__ = ("_house", "_store", "_watcher")
+    __slots__ = ("_ending", "_house", "_store", "_watcher")
 
     def __init__(self, store: SessionStore, *, house: House, watcher: Watcher) -> None:
         self._store, self._house, self._watcher = store, house, watcher
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def start(self, resident: Resident) -> Runner:
         """Start an agent for the conversation, and register it.
@@ -44,8 +45,15 @@ class Starter:
         try:
             return self._enter(resident, agent)
         except BaseException:
-            await asyncio.shield(agent.end(0.0))
+            await self._end(agent)
             raise
+
+    async def _end(self, agent: RunningAgent) -> None:
+        """End an agent that nobody will have; a caller that is cancelled does not stop that."""
+        ending = asyncio.create_task(agent.end(0.0))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        await asyncio.shield(ending)
 
     async def _agent_of(self, resident: Resident) -> RunningAgent:
         conversation = resident.conversation
