@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from starlette.exceptions import HTTPException
 
 from frontdesk.errors import TooLarge, Unauthorized
 from frontdesk.gateway.problems import Problem
@@ -111,12 +112,13 @@ class Passage:
             raise TooLarge("body", limit=self.body_limit)
 
     async def receive(self) -> Message:
-        """Receive, and raise `TooLarge` as soon as the body is over the limit."""
+        """Receive, and refuse with 413 as soon as the body is over the limit."""
         message = await self._receive()
         if message["type"] == "http.request":
             self._body_left -= len(message.get("body", b""))
             if self._body_left < 0:
-                raise TooLarge("body", limit=self.body_limit)
+                # In the framework's terms: it makes a 400 of any other error in a body.
+                raise HTTPException(413, str(TooLarge("body", limit=self.body_limit)))
         return message
 
     # -- towards the client ----------------------------------------------------------------------

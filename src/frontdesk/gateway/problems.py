@@ -132,7 +132,7 @@ def _of_the_framework(error: HTTPException) -> Problem:
     if error.status_code == 400:
         return Problem(400, "bad_request", "the body is not valid JSON")
     if error.status_code == 413:
-        return Problem(413, "too_large", "the body is over the limit")
+        return Problem(413, "too_large", error.detail)
     return INTERNAL
 
 

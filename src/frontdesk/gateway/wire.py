@@ -22,6 +22,7 @@ from websockets.http11 import Request
 
 CONNECTION_KEY = "frontdesk.connection"
 LINGER_S = 2.0
+LINGER_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._stalled = StalledWrites(after_s=self._bounds.stalled_write_s, abort=transport.abort)
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head, self._head_bytes = True, 0
-        self._lingers = False
+        self._lingers, self._lingering_bytes = False, 0
         self.on_leaving: Callable[[], None] | None = None
         self._arm(self._bounds.head_timeout_s)
 
@@ -144,11 +145,16 @@ class BoundedHttp(HttpToolsProtocol):
             # never see the answer: it may go on sending for a moment, into nothing.
             self._lingers = True
             self._arm(LINGER_S)
+        self._lingering_bytes += len(body) if self._lingers else 0
+        if self._lingering_bytes > LINGER_BYTES:
+            self.transport.abort()
+            return
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._disarm()
-        self._in_head, self._head_bytes, self._lingers = True, 0, False
+        self._in_head, self._head_bytes = True, 0
+        self._lingers, self._lingering_bytes = False, 0
         if not self.transport.is_closing():
             super().on_message_complete()
 
