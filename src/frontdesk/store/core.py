@@ -159,16 +159,12 @@ class Core(Lookups):
 
     def _enter(self, draft: Any, registration: Registration) -> Session:
         """Make the session (a step): an entry where the agent lives, else only a record."""
-        self._revision += 1
         agent, watching = draft.agent, registration.watching
         life = agent if isinstance(agent, FUTURES) else registration
-        session = freeze_session(
-            draft,
-            life=life,
-            monitor=watching,
-            pid=self._pid if life is agent else getattr(watching, "pid", self._pid),
-            fence=self._revision,
-        )
+        # Asked first: a monitor of the user's own may raise, and a revision may not be skipped.
+        pid = self._pid if life is agent else getattr(watching, "pid", self._pid)
+        self._revision += 1
+        session = freeze_session(draft, life=life, monitor=watching, pid=pid, fence=self._revision)
         if self._watches:
             self._feed.append(Change(self._revision, "created", session.metadata))
         if registration.done():

@@ -82,11 +82,11 @@ class Watch:
     def next(self, *, timeout_s: float | None = None) -> Snapshot | Change:
         """Return the next item, blocking this thread for at most `timeout_s` seconds.
 
-        Raises `TimeoutError` when nothing came, `StopIteration` when the store was closed and
-        everything was delivered, `StoreClosed` after a `fork()`.
+        Raises `TimeoutError` when nothing came, `StopIteration` when the watch was closed, or the
+        store was and everything is delivered, `StoreClosed` after a `fork()`.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not self._ready:
+        while not self._ready or not self._open:
             if not self._read() and not self._wait(deadline):
                 raise TimeoutError(f"no change within {timeout_s} s")
         return self._ready.popleft()
@@ -101,7 +101,7 @@ class Watch:
         return self
 
     async def __anext__(self) -> Snapshot | Change:
-        while not self._ready:
+        while not self._ready or not self._open:
             try:
                 if not self._read():
                     await self._store._feed.wait_async(self._cursor, ended=self._over)
