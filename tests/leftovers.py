@@ -44,12 +44,10 @@ def assert_indexes_agree(store):
         assert bucketed == {fence: key for fence, key in filtered.items() if key is not None}
     fences = [one.fence for one in entries]
     assert fences == sorted(fences)
-    registered = {
-        id(session.agent): registration
-        for registration in store._agents.values()
-        for session in sessions_of(registration)
-    }
-    assert set(registered) == set(store._agents) == {id(one.agent) for one in entries}
+    registered = [
+        one.fence for agent in store._agents.values() for one in sessions_of(agent)
+    ]
+    assert sorted(registered) == fences
 
 
 def sessions_of(registration):

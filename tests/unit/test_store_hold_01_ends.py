@@ -92,9 +92,7 @@ def test_ten_thousand_agents_end_at_once_while_lookups_go_on(store, number_of_re
 
     def look_up():
         while not over.is_set():
-            for session in store.list_by_tenant("t3"):
-                if session.tenant_id != "t3":
-                    wrong.append(session)
+            wrong.extend(one for one in store.list_by_tenant("t3") if one.tenant_id != "t3")
             for number in (0, 5_000, 9_999):
                 try:
                     if store.get(f"s{number}").session_id != f"s{number}":

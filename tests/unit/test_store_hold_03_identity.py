@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from frontdesk import ExitReason, ProcessRef, Watcher, monitor
+from conftest import new_watcher
+from frontdesk import ExitReason, ProcessRef, monitor
 from frontdesk.testing import FakeAgent
 from leftovers import collected, nothing_left
 from lives import BOUND_S, end_of, parked_thread, process, start_time, told
@@ -95,8 +96,8 @@ def test_a_delete_with_the_fence_of_the_old_leaves_the_new_alone(store):
 
 
 def test_the_end_of_a_thread_leaves_a_thread_of_the_same_ident_alone(make_store):
-    """The watcher is held up, so that the end of the old thread comes when the new one holds the id."""
-    with Watcher(use_pidfd=use_pidfd()) as watcher:
+    """The watcher is held up, so that the end of the old thread is told late."""
+    with new_watcher() as watcher:
         store = make_store(watcher=watcher)
         for _ in range(20):
             with held_up(watcher):
@@ -113,12 +114,6 @@ def test_the_end_of_a_thread_leaves_a_thread_of_the_same_ident_alone(make_store)
                 new.__exit__(None, None, None)
                 assert end_of(watch, "s").session.fence == session.fence
         store.close()
-
-
-def use_pidfd():
-    from conftest import USE_PIDFD
-
-    return USE_PIDFD
 
 
 class held_up:  # noqa: N801 - reads as what it does, in a `with`
