@@ -181,6 +181,11 @@ def _told(error: BaseException) -> RemoteError:
     return remote(error, trace="".join(traceback.format_exception(error))[-LONGEST_TRACE:])
 
 
+def _is_program(found: Any) -> bool:
+    verbs = (getattr(found, "open", None), getattr(found, "check", None))
+    return not inspect.isclass(found) and all(callable(verb) for verb in verbs)
+
+
 def program_of(source: ProgramSource) -> Program:
     """Return the program that a source names; `ImportError`, `AttributeError`, `InvalidType`."""
     module, _, path = source.target.partition(":")
@@ -197,7 +202,7 @@ def _as_program(found: Any, *, target: str) -> Program:
         return found.recipe.program
     if inspect.isasyncgenfunction(found) or inspect.iscoroutinefunction(found):
         return FunctionProgram(found)
-    if callable(getattr(found, "open", None)) and callable(getattr(found, "check", None)):
+    if _is_program(found):
         return cast("Program", found)
     raise InvalidType(
         target, expected="a blueprint, a program or an agent function", got=type(found).__name__

@@ -21,7 +21,7 @@ from frontdesk.agents.names import registered_id
 from frontdesk.agents.process_agent import ProcessAgent
 from frontdesk.agents.records import SessionFacts
 from frontdesk.agents.wire import ProgramSource
-from frontdesk.errors import CreateFailed, SpawnFailed
+from frontdesk.errors import CreateFailed, KeeperLost, SpawnFailed
 
 _ENTRY = "frontdesk.agents.child"
 
@@ -81,7 +81,7 @@ class ProcessRecipe:
             self._program.check(facts)
 
     async def start(self, facts: SessionFacts) -> ProcessAgent:
-        """Start a process and open the program in it; `CreateFailed`, `KeeperLost`.
+        """Start a process and open the program in it; `CreateFailed`.
 
         Costs a fork and two messages there and back, once the template is warm.
         """
@@ -100,4 +100,7 @@ class ProcessRecipe:
             raise CreateFailed(
                 f"the agent's process could not be started ({error.stage})"
             ) from error
+        except KeeperLost as error:
+            _log.error("%s", error)
+            raise CreateFailed("agents in processes cannot be started at the moment") from error
         return await ProcessAgent.open(process, facts=facts, label=label)

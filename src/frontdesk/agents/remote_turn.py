@@ -121,11 +121,9 @@ class RemoteTurn:
 
     async def _answer(self, call: Call) -> None:
         try:
-            value = await self._ask(call)
+            self._send(Answered(self.number, call.call, await self._ask(call)))
         except Exception as error:  # noqa: BLE001 - raised again in the process, by whoever waits
             self._send(Answered(self.number, call.call, error=remote(error)))
-        else:
-            self._send(Answered(self.number, call.call, value))
 
     async def _ask(self, call: Call) -> Any:
         match call:

@@ -7,6 +7,7 @@ in MessagePack. Messages carry the number of their turn: what belongs to another
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -201,13 +202,31 @@ Up = Opened | OpenFailed | Emitted | Used | SteeringTaken | Call | CallDropped |
 def pack(message: Down | Up, *, largest: int) -> bytes:
     """Return the frame of a message; `WireBroken` where it is too large or holds no plain data."""
     try:
-        payload = msgspec.msgpack.encode(message)
+        payload = _encode(message)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise WireBroken(f"a {type(message).__name__} cannot be sent: {error}") from error
     if len(payload) > largest:
         name = type(message).__name__
         raise WireBroken(f"a {name} of {len(payload)} bytes cannot be sent: {largest} at most")
     return len(payload).to_bytes(_PREFIX, "big") + payload
+
+
+def _encode(message: Down | Up) -> bytes:
+    try:
+        return msgspec.msgpack.encode(message)
+    except UnicodeEncodeError:
+        plain_message = msgspec.to_builtins(message, builtin_types=(bytes,))
+        return msgspec.msgpack.encode(_made_sayable(plain_message))
+
+
+def _made_sayable(value: Any) -> Any:
+    if isinstance(value, str):
+        return sayable(value)
+    if isinstance(value, dict):
+        return {_made_sayable(key): _made_sayable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_made_sayable(each) for each in value]
+    return value
 
 
 class Frames:
@@ -251,8 +270,13 @@ def emitted(turn: int, event: Event) -> Emitted:
 def event_of(message: Emitted) -> Event:
     """Return the event that a message carries; `WireBroken` where it carries none."""
     try:
-        return msgspec.json.decode(message.fields, type=event_class(message.event))
-    except (KeyError, msgspec.MsgspecError) as error:
+        kind = event_class(message.event)
+        try:
+            return msgspec.json.decode(message.fields, type=kind)
+        except msgspec.DecodeError:
+            # Half a surrogate pair is sayable in JSON as an escape, which msgspec does not take.
+            return msgspec.convert(json.loads(message.fields), type=kind)
+    except (KeyError, ValueError) as error:
         raise WireBroken(f"no event of ours: {message.event[:40]!r}") from error
 
 

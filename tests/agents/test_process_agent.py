@@ -1,0 +1,379 @@
+"""Agents in processes of their own: what they do to themselves, and what that does to others."""
+
+import asyncio
+import logging
+import os
+import signal
+
+import pytest
+
+from desks import BOUND_S, Stream, facts, names, open_session, text
+from frontdesk import ExitReason, SessionAlreadyExists
+from frontdesk.agents.builtin import process_blueprint
+from frontdesk.agents.keeper.orders import ProcessLimits
+from frontdesk.agents.process_recipe import ProcessRecipe, ProcessRules
+from frontdesk.agents.wire import ProgramSource
+from frontdesk.errors import (
+    CreateFailed,
+    InvalidArgument,
+    LimitUnenforceable,
+    ModelRefused,
+    SessionDead,
+    SessionNotFound,
+)
+from isolated import open_isolated
+from kept_lives import Life, lives
+
+pytestmark = pytest.mark.anyio
+
+SIGKILLED = str(ExitReason.signalled(9))
+
+
+def life_of(desk, conversation):
+    """Return the process of a session's agent, as the registry knows it."""
+    return Life(desk.store.get(f"{conversation.tenant_id}/{conversation.session_id}").pid)
+
+
+async def rowdy_turn(desk, prompt):
+    """Let an agent do something to its process; return the session and the rest of its stream."""
+    conversation = await open_session(desk, blueprint="rowdy")
+    stream = Stream(conversation)
+    conversation.prompt(prompt)
+    await stream.until("message_delta")
+    return conversation, stream
+
+
+async def assert_parrots(conversation):
+    """Assert that a session is alive and answers."""
+    stream = Stream(conversation, since=str(conversation.log.last_index))
+    conversation.prompt("still here")
+    assert text(await stream.until("agent_end")) == "still here "
+    stream.close()
+
+
+# -- ends --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        ("kill", "signalled: 9 (SIGKILL)"),
+        ("segfault", "signalled: 11 (SIGSEGV)"),
+        ("exit", "exited: 7"),
+        ("close", SIGKILLED),
+        ("garbage", SIGKILLED),
+        ("huge frame", SIGKILLED),
+        ("half a frame", "normal"),
+    ],
+)
+async def test_an_agent_that_ends_in_a_turn_ends_turn_and_session_with_the_reason(prompt, reason):
+    async with open_isolated("rowdy", "parrot") as desk:
+        neighbour = await open_session(desk, blueprint="parrot")
+        conversation, stream = await rowdy_turn(desk, prompt)
+        rest = await stream.rest()
+        assert names(rest)[-2:] == ["agent_abort", "session_end"]
+        assert names(rest).count("agent_abort") == 1
+        assert facts(rest[-1])["reason"] == reason
+        with pytest.raises(SessionDead) as dead:
+            desk.tenant("acme", "key-1").find(conversation.session_id)
+        assert str(dead.value.reason) == reason
+        await assert_parrots(neighbour)
+
+
+async def test_an_agent_that_is_killed_while_idle_ends_its_session_with_the_signal():
+    async with open_isolated("parrot") as desk:
+        conversation = await open_session(desk)
+        stream = Stream(conversation)
+        os.kill(life_of(desk, conversation).pid, signal.SIGKILL)
+        assert [facts(frame) for frame in await stream.rest()] == [{"reason": SIGKILLED}]
+
+
+async def test_an_agent_that_is_killed_is_out_of_the_registry_when_its_stream_ends():
+    async with open_isolated("rowdy") as desk:
+        conversation, stream = await rowdy_turn(desk, "hang")
+        life = life_of(desk, conversation)
+        life.kill()
+        await stream.rest()
+        assert desk.store.count() == 0
+        assert desk.store.ended(f"acme/{conversation.session_id}").reason.signal == 9
+        assert life.over
+
+
+async def test_a_prompt_after_the_kill_is_refused_with_the_reason():
+    async with open_isolated("parrot") as desk:
+        conversation = await open_session(desk)
+        stream = Stream(conversation)
+        life_of(desk, conversation).kill()
+        await stream.rest()
+        with pytest.raises(SessionDead):
+            conversation.prompt("anybody there?")
+
+
+async def test_a_child_that_holds_the_channel_does_not_hide_the_agents_death():
+    async with open_isolated("rowdy") as desk:
+        conversation, stream = await rowdy_turn(desk, "children")
+        (child,) = lives(text(await stream.until("message_delta")))
+        life_of(desk, conversation).kill()
+        assert facts((await stream.rest())[-1])["reason"] == SIGKILLED
+        child.await_end()
+
+
+async def test_prompts_that_waited_are_not_run_by_anybody_after_the_kill():
+    async with open_isolated("rowdy") as desk:
+        conversation, stream = await rowdy_turn(desk, "hang")
+        conversation.prompt("hang")
+        life_of(desk, conversation).kill()
+        assert "prompt_received" not in names(await stream.rest())
+
+
+async def test_a_crash_ends_the_session_where_the_blueprint_says_so():
+    async with open_isolated("raiser", fields={"errors_end": "session"}) as desk:
+        conversation = await open_session(desk)
+        stream = Stream(conversation)
+        conversation.prompt("value")
+        rest = await stream.rest()
+        assert names(rest)[-3:] == ["error", "agent_abort", "session_end"]
+        assert facts(rest[-1])["reason"] == "crashed: ValueError"
+
+
+async def test_an_agent_that_crashed_is_restarted_in_a_process_of_its_own():
+    async with open_isolated("rowdy", fields={"restart": "on_crash"}) as desk:
+        conversation, stream = await rowdy_turn(desk, "kill")
+        frames = await stream.until("agent_restarted")
+        assert names(frames)[-2:] == ["agent_abort", "agent_restarted"]
+        conversation.prompt("nothing")
+        first, second = stream.frames, await stream.until("agent_end")
+        assert text(second).isdigit()
+        assert text(second) != text(first)
+        assert desk.store.count() == 1
+
+
+# -- neighbours --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompt", ["spin", "block", "hang"])
+async def test_an_agent_that_is_deaf_to_everything_harms_nobody_and_can_be_deleted(prompt):
+    async with open_isolated("rowdy", "parrot", end_grace_s=0.5) as desk:
+        neighbour = await open_session(desk, blueprint="parrot")
+        conversation, _ = await rowdy_turn(desk, prompt)
+        life = life_of(desk, conversation)
+        await assert_parrots(neighbour)
+        await desk.tenant("acme", "key-1").delete(conversation.session_id)
+        assert life.over
+        assert desk.stuck == 0
+        await assert_parrots(neighbour)
+
+
+async def test_an_agent_that_leaks_up_to_its_limit_loses_its_turn_and_nobody_elses():
+    rules = ProcessRules(limits=ProcessLimits(memory_mb=256))
+    async with open_isolated("rowdy", "parrot", rules=rules) as desk:
+        neighbour = await open_session(desk, blueprint="parrot")
+        conversation, stream = await rowdy_turn(desk, "leak")
+        frames = await stream.until("agent_abort")
+        assert facts(frames[-2])["reason"] == "MemoryError"
+        assert conversation.ended is None
+        await assert_parrots(neighbour)
+
+
+async def test_an_agent_that_uses_up_its_processor_time_is_ended_by_that_signal():
+    rules = ProcessRules(limits=ProcessLimits(cpu_s=1))
+    async with open_isolated("rowdy", rules=rules) as desk:
+        _, stream = await rowdy_turn(desk, "spin")
+        assert facts((await stream.rest())[-1])["reason"] == "signalled: 24 (SIGXCPU)"
+
+
+async def test_an_agent_that_fills_its_standard_error_goes_on(caplog):
+    caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
+    async with open_isolated("rowdy") as desk:
+        conversation, stream = await rowdy_turn(desk, "shout")
+        assert text(await stream.until("agent_end")) == " shouted"
+        label = f"acme/{conversation.session_id}"
+        assert {record.session for record in caplog.records if "xxx" in record.message} == {label}
+
+
+async def test_an_agent_that_forks_is_deleted_with_all_its_offspring():
+    async with open_isolated("rowdy") as desk:
+        conversation, stream = await rowdy_turn(desk, "breed")
+        await stream.until("message_delta")
+        await desk.tenant("acme", "key-1").delete(conversation.session_id)
+        async with asyncio.timeout(BOUND_S):
+            while len(desk.keeper):
+                await asyncio.sleep(0.001)
+        assert children_of_keeper(desk.keeper) == 1  # the template
+
+
+def children_of_keeper(keeper):
+    with open(f"/proc/{keeper.pid}/task/{keeper.pid}/children", encoding="ascii") as children:
+        return len(children.read().split())
+
+
+# -- creating ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("order", "error", "problem"),
+    [
+        ({"model": "wrong"}, ModelRefused, "unknown here"),
+        ({"model": "right", "system_prompt": "bad"}, CreateFailed, "not to my taste"),
+        ({"model": "explode"}, CreateFailed, "could not be opened: RuntimeError"),
+        ({"model": "exit"}, CreateFailed, "ended as it was opened"),
+    ],
+)
+async def test_a_program_that_refuses_is_a_failed_create_and_leaves_nothing(order, error, problem):
+    async with open_isolated("choosy") as desk:
+        with pytest.raises(error, match=problem) as refused:
+            await open_session(desk, **order)
+        assert "not for clients" not in str(refused.value)
+        assert (desk.store.count(), len(desk.keeper)) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["there_is_none", "not_a_program", "Choosy"])
+async def test_a_program_that_cannot_be_found_is_a_failed_create_without_paths(name):
+    async with open_isolated(name) as desk:
+        with pytest.raises(CreateFailed, match=r"could not be started \(template\)") as refused:
+            await open_session(desk)
+        assert "/" not in str(refused.value)
+        assert (desk.store.count(), len(desk.keeper)) == (0, 0)
+
+
+async def test_a_working_directory_that_is_gone_is_a_failed_create_without_paths(tmp_path):
+    async with open_isolated("parrot", tenants_root=tmp_path) as desk:
+        (tmp_path / "acme" / "work").mkdir(parents=True)
+        conversation = await open_session(desk, working_dir="work")
+        cwd = os.readlink(f"/proc/{life_of(desk, conversation).pid}/cwd")
+        assert cwd == str(tmp_path / "acme" / "work")
+
+
+async def test_a_create_that_is_cancelled_leaves_no_process():
+    async with open_isolated("choosy", end_grace_s=0.2) as desk:
+        creating = asyncio.create_task(open_session(desk, model="hang"))
+        async with asyncio.timeout(BOUND_S):
+            while not len(desk.keeper):
+                await asyncio.sleep(0.001)
+        creating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await creating
+        assert (desk.store.count(), len(desk.keeper)) == (0, 0)
+
+
+async def test_a_program_that_takes_too_long_to_open_is_a_failed_create(monkeypatch):
+    monkeypatch.setattr("frontdesk.agents.process_agent.OPEN_DEADLINE_S", 0.1)
+    async with open_isolated("choosy") as desk:
+        with pytest.raises(CreateFailed, match=r"not ready after 0\.1 s"):
+            await open_session(desk, model="hang")
+        assert (desk.store.count(), len(desk.keeper)) == (0, 0)
+
+
+async def await_replacement(keeper, *, instead_of):
+    """Wait for the next keeper."""
+    async with asyncio.timeout(BOUND_S):
+        while keeper.pid in (None, instead_of):
+            await asyncio.sleep(0.001)
+
+
+async def test_a_desk_whose_keeper_is_gone_refuses_sessions_until_there_is_another():
+    async with open_isolated("parrot") as desk:
+        keeper = Life(desk.keeper.pid)
+        keeper.kill(signal.SIGSTOP)
+        creating = asyncio.create_task(open_session(desk))
+        keeper.kill()
+        with pytest.raises(CreateFailed, match="cannot be started at the moment"):
+            await creating
+        await await_replacement(desk.keeper, instead_of=keeper.pid)
+        await assert_parrots(await open_session(desk))
+
+
+async def test_sessions_end_when_the_keeper_dies_and_can_be_opened_again():
+    async with open_isolated("rowdy") as desk:
+        _, stream = await rowdy_turn(desk, "hang")
+        first = desk.keeper.pid
+        Life(first).kill()
+        assert names(await stream.rest())[-2:] == ["agent_abort", "session_end"]
+        await await_replacement(desk.keeper, instead_of=first)
+        conversation, _ = await rowdy_turn(desk, "nothing")
+        assert conversation.ended is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "error"),
+    [
+        (ProcessRules(limits=ProcessLimits(processes=10)), LimitUnenforceable),
+        (ProcessRules(limits=ProcessLimits(processes=10), account="root"), LimitUnenforceable),
+        (ProcessRules(account="there-is-no-such-account"), LimitUnenforceable),
+        (ProcessRules(limits=ProcessLimits(memory_mb=1)), InvalidArgument),
+        (ProcessRules(limits=ProcessLimits(cpu_s=0)), InvalidArgument),
+    ],
+)
+def test_what_cannot_be_enforced_is_refused_at_the_start(rules, error):
+    with pytest.raises(error):
+        ProcessRecipe(None, ProgramSource(target="process_programs:parrot"), rules=rules)
+
+
+# -- the built-in blueprint --------------------------------------------------------------------
+
+
+async def test_the_built_in_process_answers_with_the_test_model():
+    async with open_isolated(blueprints=[lambda keeper: process_blueprint(keeper=keeper)]) as desk:
+        conversation = await open_session(desk, model="test")
+        stream = Stream(conversation)
+        conversation.prompt("hello")
+        frames = await stream.until("agent_end", "agent_abort")
+        assert names(frames)[-1] == "agent_end"
+        assert text(frames)
+        assert facts(frames[-1])["tokenUsage"]["totalTokens"] > 0
+        assert life_of(desk, conversation).pid not in (os.getpid(), desk.keeper.pid)
+        with pytest.raises(ModelRefused):
+            await open_session(desk, model="there-is-no-such-provider:x")
+
+
+# -- failures that others have reported --------------------------------------------------------
+
+
+async def test_attaching_to_a_live_id_starts_no_second_child():
+    async with open_isolated("parrot") as desk:
+        await open_session(desk, session_id="one")
+        for _ in range(3):
+            with pytest.raises(SessionAlreadyExists):
+                await open_session(desk, session_id="one")
+        assert len(desk.keeper) == 1
+        creates = [open_session(desk, session_id="two") for _ in range(5)]
+        outcomes = await asyncio.gather(*creates, return_exceptions=True)
+        assert sum(isinstance(each, SessionAlreadyExists) for each in outcomes) == 4
+        assert len(desk.keeper) == 2
+
+
+async def test_a_delete_during_a_prompt_answers_however_often_it_is_asked():
+    async with open_isolated("rowdy", end_grace_s=0.5) as desk:
+        conversation, stream = await rowdy_turn(desk, "block")
+        tenant = desk.tenant("acme", "key-1")
+        deletes = [tenant.delete(conversation.session_id) for _ in range(3)]
+        outcomes = await asyncio.gather(*deletes, return_exceptions=True)
+        assert all(each is None or isinstance(each, SessionNotFound) for each in outcomes)
+        assert names(await stream.rest())[-2:] == ["agent_abort", "session_end"]
+
+
+async def test_closing_after_a_cancelled_turn_neither_hangs_nor_spins():
+    async with open_isolated("sleeper", abort_grace_s=10) as desk:
+        conversation = await open_session(desk)
+        for _ in range(3):
+            stream = Stream(conversation, since=str(conversation.log.last_index))
+            conversation.prompt("go")
+            await stream.until("message_delta")
+            conversation.abort()
+            await stream.until("agent_abort")
+        await desk.tenant("acme", "key-1").delete(conversation.session_id)
+        assert len(desk.keeper) == 0
+
+
+async def test_five_hundred_creates_and_ends_leave_no_descriptor_and_no_process():
+    async with open_isolated("parrot") as desk:
+        await open_session(desk, session_id="warm")
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(50):
+            many = [open_session(desk, session_id=f"s{number}-{n}") for n in range(10)]
+            made = await asyncio.gather(*many)
+            ends = (desk.tenant("acme", "key-1").delete(each.session_id) for each in made)
+            await asyncio.gather(*ends)
+        assert len(desk.keeper) == 1
+        await asyncio.sleep(0)
+        assert len(os.listdir("/proc/self/fd")) == before
