@@ -1,0 +1,179 @@
+"""Whatever is done to a session in whatever order: its turns and streams keep their promises."""
+
+import asyncio
+import contextlib
+import json
+import logging
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from desks import open_desk, open_session, passes, scripted
+from frontdesk.agents import EndSession
+from frontdesk.agents.events import ToolExecutionEnd, ToolExecutionStart
+from frontdesk.errors import Draining, PromptQueueFull, SessionDead, SteeringQueueFull
+
+KINDS = ("say", "raise", "wait", "deaf", "approve", "ask", "tool", "leave", "crash", "burst")
+
+prompts = st.sampled_from(KINDS).map(lambda kind: ("prompt", kind))
+others = st.sampled_from(
+    [
+        *(("abort", None), ("steer", None), ("approve", None), ("reject", None), ("respond", None)),
+        *(("cancel", None), ("delete", None), ("drain", None), ("switch", None)),
+        *(("read", None), ("read", "0"), ("read", "now")),
+    ]
+)
+pauses = st.integers(0, 12).map(lambda number: ("pause", number))
+steps = st.lists(st.one_of(prompts, pauses, prompts, pauses, others), max_size=25)
+
+
+class Crash(Exception):
+    """What ends the session's agent, and not only its turn."""
+
+
+def agent(released):
+    """Return an agent that does what its prompt says."""
+
+    async def deaf():
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    async def act(turn):
+        kind = turn.text
+        yield f"{kind} "
+        if kind == "burst":
+            for _ in range(300):
+                yield "x"
+        elif kind == "raise":
+            raise ValueError("raised")
+        elif kind == "wait":
+            await asyncio.Event().wait()
+        elif kind == "deaf":
+            await deaf()
+        elif kind == "approve":
+            yield str(await turn.approval("tool"))
+        elif kind == "ask":
+            yield str(await turn.ask("?"))
+        elif kind == "tool":
+            yield ToolExecutionStart("c", "t")
+            await asyncio.sleep(0)
+            yield ToolExecutionEnd("c", "t", "ok")
+        elif kind == "leave":
+            raise EndSession
+        elif kind == "crash":
+            raise Crash
+        turn.steering()
+
+    return act
+
+
+class Reader:
+    """A client that reads one stream to its end, from somewhere on."""
+
+    def __init__(self, conversation, since):
+        options = {"now": {"from_now": True}, None: {}}.get(since, {"since": since})
+        self.reader = conversation.subscribe(**options)
+        self.frames = []
+        self.task = asyncio.create_task(self._read())
+
+    async def _read(self):
+        while (batch := await self.reader.next()) is not None:
+            self.frames += batch
+        self.reader.close()
+
+
+async def do(step, desk, conversation, readers):
+    """Take one step; what a client may be told is no failure."""
+    what, how = step
+    tenant = desk.tenant("acme", "key-1")
+    with contextlib.suppress(SessionDead, PromptQueueFull, SteeringQueueFull, Draining):
+        if what == "prompt":
+            conversation.prompt(how)
+        elif what == "pause":
+            await passes(how)
+        elif what == "abort":
+            conversation.abort()
+        elif what == "steer":
+            conversation.steer("left")
+        elif what in {"approve", "reject"}:
+            for pending in conversation.status()["pendingApprovals"]:
+                getattr(conversation, what)(pending["approvalId"])
+        elif what == "respond":
+            for pending in conversation.status()["pendingQuestions"]:
+                conversation.respond(pending["ref"], "answer")
+        elif what == "cancel":
+            cancel_agent(desk)
+        elif what == "switch":
+            conversation.switch_model("other")
+        elif what == "delete":
+            await tenant.delete(conversation.session_id)
+        elif what == "drain":
+            await desk.drain(0.0)
+        elif what == "read":
+            readers.append(Reader(conversation, how))
+
+
+def cancel_agent(desk):
+    for entry in desk.store.list():
+        getattr(entry.agent, "agent", entry.agent).cancel()
+
+
+def assert_kept(frames):
+    """Check what every whole stream of a conversation that has ended must show."""
+    assert [frame.index for frame in frames] == list(range(1, len(frames) + 1))
+    assert [frame.name for frame in frames].count("session_end") == 1
+    assert frames[-1].name == "session_end"
+    open_turn, began, ended = None, [], []
+    for frame in frames:
+        request = json.loads(frame.data).get("requestId")
+        if frame.name == "prompt_received":
+            assert open_turn is None, "two turns at a time"
+            open_turn = request
+            began.append(request)
+        elif request is not None:
+            assert request == open_turn, f"{frame.name} outside its turn"
+        if frame.name in {"agent_end", "agent_abort"}:
+            ended.append(request)
+            open_turn = None
+    assert began == ended
+    assert len(set(began)) == len(began)
+
+
+async def scenario(taken, policy):
+    released = asyncio.Event()
+    blueprint = scripted(
+        agent(released), restart=policy, errors_end="session" if policy != "never" else "turn"
+    )
+    async with open_desk(
+        blueprint,
+        abort_grace_s=0.001,
+        end_grace_s=0.001,
+        approval_timeout_s=30,
+        max_queued_prompts=4,
+    ) as desk:
+        conversation = await open_session(desk, session_id="s-1")
+        readers = [Reader(conversation, "0")]
+        for step in taken:
+            await do(step, desk, conversation, readers)
+        with contextlib.suppress(SessionDead):
+            await desk.tenant("acme", "key-1").delete("s-1")
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(each.task for each in readers))
+        whole = readers[0].frames
+        assert_kept(whole)
+        for reader in readers:
+            first = reader.frames[0].index if reader.frames else len(whole) + 1
+            assert reader.frames == whole[first - 1 :]
+        assert (desk.store.count(), len(desk._residents)) == (0, 0)
+        released.set()
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps, st.sampled_from(["never", "on_crash", "always"]))
+def test_whatever_happens_every_turn_ends_once_and_every_stream_is_whole(taken, policy):
+    logging.getLogger("frontdesk").setLevel(logging.CRITICAL + 1)
+    try:
+        asyncio.run(scenario(taken, policy))
+    finally:
+        logging.getLogger("frontdesk").setLevel(logging.NOTSET)
