@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from desks import open_desk, open_session, passes, scripted
 from frontdesk.agents import EndSession
 from frontdesk.agents.events import ToolExecutionEnd, ToolExecutionStart
+from frontdesk.agents.open_turn import Stop
 from frontdesk.errors import Draining, PromptQueueFull, SessionDead, SteeringQueueFull
 
 KINDS = ("say", "raise", "wait", "deaf", "approve", "ask", "tool", "leave", "crash", "burst")
@@ -19,7 +20,13 @@ prompts = st.sampled_from(KINDS).map(lambda kind: ("prompt", kind))
 others = st.sampled_from(
     [
         *(("abort", None), ("steer", None), ("approve", None), ("reject", None), ("respond", None)),
-        *(("cancel", None), ("delete", None), ("drain", None), ("switch", None)),
+        *(
+            ("deadline", None),
+            ("cancel", None),
+            ("delete", None),
+            ("drain", None),
+            ("switch", None),
+        ),
         *(("read", None), ("read", "0"), ("read", "now")),
     ]
 )
@@ -102,6 +109,8 @@ async def do(step, desk, conversation, readers):
         elif what == "respond":
             for pending in conversation.status()["pendingQuestions"]:
                 conversation.respond(pending["ref"], "answer")
+        elif what == "deadline" and conversation.turn is not None:
+            conversation.turn.stop(Stop("deadline", error="deadline", silent=True))
         elif what == "cancel":
             cancel_agent(desk)
         elif what == "switch":
