@@ -31,7 +31,15 @@ others = st.sampled_from(
     ]
 )
 pauses = st.integers(0, 12).map(lambda number: ("pause", number))
-steps = st.lists(st.one_of(prompts, pauses, prompts, pauses, others), max_size=25)
+ended_early = st.sampled_from(["abort", "deadline", "cancel", "delete"]).flatmap(
+    lambda how: st.sampled_from(["wait", "deaf", "approve", "ask", "burst"]).map(
+        lambda kind: [("prompt", kind), ("pause", 8), (how, None), ("pause", 12)]
+    )
+)
+steps = st.lists(
+    st.one_of(st.one_of(prompts, pauses, others).map(lambda step: [step]), ended_early),
+    max_size=20,
+).map(lambda parts: [step for part in parts for step in part])
 
 
 class Crash(Exception):
@@ -178,7 +186,7 @@ async def scenario(taken, policy):
         released.set()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(steps, st.sampled_from(["never", "on_crash", "always"]))
 def test_whatever_happens_every_turn_ends_once_and_every_stream_is_whole(taken, policy):
     logging.getLogger("frontdesk").setLevel(logging.CRITICAL + 1)
