@@ -58,9 +58,7 @@ async def status(conversation: InConversation) -> Response:
 async def messages(
     conversation: InConversation,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: Annotated[
-        str | None, Query(max_length=512, description="the last answer's `next`")
-    ] = None,
+    after: Annotated[str, Query(max_length=512, description="the last answer's `next`")] = "",
 ) -> Response:
     """Return the history that is kept, oldest first, a page at a time."""
-    return encoded(conversation.messages(limit=limit, after=after))
+    return encoded(conversation.messages(limit=limit, after=after or None))

@@ -52,7 +52,7 @@ INFO = {
     "createdAt": 1795339800000,
     "tenantId": "acme",
 }
-IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)]
+IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 
 @router.post(
@@ -76,13 +76,13 @@ async def create(
     desk: InDesk,
     key: InKey,
     gateway: InGateway,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKey = "",
 ) -> Response:
     """Open a session and start its agent. Without `sessionId` one is minted."""
     gateway.refuse_if_draining()
     first = await gateway.idempotency.once(
         (key.key_id, "create"),
-        idempotency_key,
+        idempotency_key or None,
         body=await request.body(),
         answer=lambda: _created(gateway, desk, body),
     )
@@ -108,12 +108,10 @@ def _shown(conversation: Conversation) -> dict[str, object]:
 async def list_sessions(
     desk: InDesk,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: Annotated[
-        str | None, Query(max_length=512, description="the last answer's `next`")
-    ] = None,
+    after: Annotated[str, Query(max_length=512, description="the last answer's `next`")] = "",
 ) -> Response:
     """List the tenant's sessions, oldest first, a page at a time."""
-    sessions, following = desk.sessions(limit=limit, after=after)
+    sessions, following = desk.sessions(limit=limit, after=after or None)
     return encoded({"sessions": [each.info() for each in sessions], "next": following})
 
 

@@ -23,25 +23,36 @@ event: prompt_received
 data: {"requestId":"5f0c2a9e1b7d4c36","text":"Hello"}
 
 """
+SINCE = "^(([0-9]{1,20}-)?[0-9]{1,20})?$"
+FRAME = {
+    "type": "object",
+    "description": "one frame; `data` is the JSON object of the event",
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+-[0-9]+$"},
+        "event": {"type": "string", "enum": [event.name for event in EVENTS]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
 Since = Annotated[
-    str | None,
+    str,
     Query(
         alias="since",
         description="an event id or a bare index",
-        json_schema_extra={"pattern": "^([0-9]{1,20}-)?[0-9]{1,20}$"},
+        json_schema_extra={"pattern": SINCE},
     ),
 ]
 Types = Annotated[
-    str | None,
+    str,
     Query(
         alias="types",
         description="event types, separated by commas: " + ", ".join(e.name for e in EVENTS),
-        json_schema_extra={"pattern": f"^({'|'.join(e.name for e in EVENTS)})$"},
+        json_schema_extra={"pattern": f"^({'|'.join(e.name for e in EVENTS)})?$"},
     ),
 ]
 LastEventId = Annotated[
-    str | None,
-    Header(alias="Last-Event-ID", json_schema_extra={"pattern": "^([0-9]{1,20}-)?[0-9]{1,20}$"}),
+    str,
+    Header(alias="Last-Event-ID", json_schema_extra={"pattern": SINCE}),
 ]
 
 
@@ -50,7 +61,7 @@ LastEventId = Annotated[
     responses={
         200: {
             "description": "the events, until the session ends",
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM}},
+            "content": {"text/event-stream": {"schema": FRAME, "example": STREAM}},
         },
         204: {"description": "the session has ended and this client has it all"},
         **problems("not_found"),
@@ -58,9 +69,9 @@ LastEventId = Annotated[
 )
 async def events(
     _session_id: SessionIdInPath,
-    _since: Since = None,
-    _types: Types = None,
-    _last_event_id: LastEventId = None,
+    _since: Since = "",
+    _types: Types = "",
+    _last_event_id: LastEventId = "",
 ) -> Response:
     """Stream the session's events.
 
@@ -78,7 +89,7 @@ async def events(
     },
 )
 async def websocket(
-    _session_id: SessionIdInPath, _since: Since = None, _types: Types = None
+    _session_id: SessionIdInPath, _since: Since = "", _types: Types = ""
 ) -> Response:
     """Open a WebSocket: `{action, ...}` in; `{action, status, ...}` and `{event, ...}` out."""
     raise MalformedRequest("open this as a WebSocket")

@@ -47,12 +47,12 @@ async def prompt(
     conversation: InConversation,
     key: InKey,
     gateway: InGateway,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKey = "",
 ) -> Response:
     """Accept a prompt. Prompts run one after another; `queued` says that this one waits."""
     gateway.refuse_if_draining()
     deeds.check_text(body.text, most=gateway.config.limits.text_characters)
-    if idempotency_key is None:
+    if not idempotency_key:
         return encoded(deeds.prompt(conversation, body), status=202)
     first = await gateway.idempotency.once(
         (key.key_id, "prompt", conversation.session_id, str(conversation.fence)),
