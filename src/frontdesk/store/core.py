@@ -21,6 +21,7 @@ from frontdesk.clock import Clock, SystemClock
 from frontdesk.errors import SessionAlreadyExists, SessionLimitExceeded, StoreClosed
 from frontdesk.feed import Feed
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
+from frontdesk.monitors.kinds import function_of, is_future
 from frontdesk.session import Change, ExitKind, ExitReason, Session, freeze_session
 from frontdesk.store import checks
 from frontdesk.store.building import Builds
@@ -43,8 +44,6 @@ from frontdesk.store.registration import (
 _NOT_ALIVE = ExitReason.of(ExitKind.NOT_ALIVE)
 _SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)
 _NO_LIMITS = Limits()
-
-FUTURES = (asyncio.Future, concurrent.futures.Future)
 
 
 class Core(Lookups):
@@ -131,6 +130,12 @@ class Core(Lookups):
             return None
         return registration
 
+    def _is_future(self, agent: Any) -> bool:
+        """Tell whether the store's own monitor of futures is for this agent."""
+        if self._monitors and function_of(type(agent), self._monitors) is not None:
+            return False
+        return type(agent) in PLAIN_FUTURES or is_future(agent)
+
     def _arm_future(self, future: Any) -> Registration:
         """Monitor a future (a step). Its callbacks can't be taken back, but taken up again."""
         idle = self._idle.pop(id(future), None)
@@ -160,14 +165,16 @@ class Core(Lookups):
     def _enter(self, draft: Any, registration: Registration) -> Session:
         """Make the session (a step): an entry where the agent lives, else only a record."""
         agent, watching = draft.agent, registration.watching
-        life = agent if isinstance(agent, FUTURES) else registration
+        future = isinstance(registration, FutureRegistration)
         # Asked first: a monitor of the user's own may raise, and a revision may not be skipped.
-        pid = self._pid if life is agent else getattr(watching, "pid", self._pid)
+        pid = self._pid if future else getattr(watching, "pid", self._pid)
+        dead = registration.done()
+        life = agent if future else registration
         self._revision += 1
         session = freeze_session(draft, life=life, monitor=watching, pid=pid, fence=self._revision)
         if self._watches:
             self._feed.append(Change(self._revision, "created", session.metadata))
-        if registration.done():
+        if dead:
             self._record_end(session, _NOT_ALIVE, self._now_ms())
             return session
         self._index.insert(session)

@@ -20,7 +20,7 @@ from frontdesk.errors import InvalidType, ReentrantWrite, SessionAlreadyExists, 
 from frontdesk.monitors import Monitor
 from frontdesk.session import Ended, ExitKind, ExitReason, Fence, Session, draft_session, revised
 from frontdesk.store import checks
-from frontdesk.store.core import FUTURES, Core
+from frontdesk.store.core import Core
 from frontdesk.store.hosting import Hosted
 from frontdesk.store.registration import AgentRegistration, agent_key
 from frontdesk.store.watch import Watch
@@ -82,7 +82,7 @@ class SessionStore(Core, Hosted):
         if self._lock.interrupting():
             raise ReentrantWrite("create")
         self._look_at_loops()
-        if isinstance(agent, FUTURES):
+        if self._is_future(agent):
             return self._create_future(draft)
         return self._create_monitored(draft)
 
