@@ -5,6 +5,7 @@ the kernel's pidfds.
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import sys
@@ -31,16 +32,14 @@ def new_watcher():
 @pytest.fixture
 def make_store():
     """Make stores, in the mode of this run; each is closed at the end of the test."""
-    stores = []
+    with contextlib.ExitStack() as stack:
 
-    def make(**options):
-        options.setdefault("watcher", new_watcher())
-        stores.append(SessionStore(**options))
-        return stores[-1]
+        def make(**options):
+            if USE_PIDFD is not None and "watcher" not in options:
+                options["watcher"] = stack.enter_context(new_watcher())
+            return stack.enter_context(SessionStore(**options))
 
-    yield make
-    for store in stores:
-        store.close()
+        yield make
 
 
 @pytest.fixture
@@ -50,14 +49,13 @@ def store(make_store):
 
 
 @pytest.fixture
-def embedded_store_factory():
+def embedded_store_factory(make_store):
     """Return the embedded store as the laws want it, in the mode of this run."""
 
     @asynccontextmanager
     async def open_store(options):
         limits, capacity = options.limits, options.feed_capacity
-        with SessionStore(limits=limits, feed_capacity=capacity, watcher=new_watcher()) as store:
-            yield EmbeddedSubject(store)
+        yield EmbeddedSubject(make_store(limits=limits, feed_capacity=capacity))
 
     return open_store
 

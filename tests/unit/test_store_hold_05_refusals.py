@@ -321,7 +321,9 @@ NO_DESCRIPTORS = """
 """
 
 
-@pytest.mark.parametrize("warm_up", ["", 'store.create("warm-up", children[1])'], ids=["cold", "warm"])
+@pytest.mark.parametrize(
+    "warm_up", ["", 'store.create("warm-up", children[1])'], ids=["cold", "warm"]
+)
 def test_without_descriptors_the_refusal_is_typed_and_nobody_goes_unmonitored(warm_up):
     tests = __file__.rpartition("/unit/")[0]
     program = textwrap.dedent(NO_DESCRIPTORS).format(tests=tests, warm_up=warm_up)

@@ -27,7 +27,7 @@ def churn(store, name, *, cycles=300, tenant_id="default"):
 
 
 class Replica:
-    """Follow a watch and keep what it says: equal to the store in the end, or something was lost."""
+    """Follow a watch and keep what it says: in the end it equals the store."""
 
     def __init__(self, watch):
         self.watch = watch
