@@ -652,6 +652,47 @@ async def test_the_operators_own_key_goes_to_no_server_of_a_clients(monkeypatch)
         assert models.find("openai:small", options).client.api_key == expected
 
 
+@pytest.mark.parametrize(
+    ("pattern", "allowed", "refused"),
+    [
+        (
+            "http://127.0.0.1:*/v1",
+            ["http://127.0.0.1:80/v1", "HTTP://127.0.0.1:80/v1"],
+            [
+                "http://127.0.0.1:80@evil.example/v1",
+                "http://127.0.0.1.evil.example/v1",
+                "http://127.0.0.1:80/evil/v1",
+                "https://127.0.0.1:80/v1",
+                "http://127.0.0.1:80/v1?x=/v1",
+                "http://127.0.0.1:80#@evil.example/v1",
+            ],
+        ),
+        (
+            "https://*.example.com/*",
+            ["https://a.example.com/v1", "https://a.example.com"],
+            [
+                "https://evil.org/x.example.com/v1",
+                "https://evil.org\\.example.com/v1",
+                "https://evil.org?.example.com/v1",
+                "https://evil.org%2f.example.com/v1",
+                "https://example.com/v1",
+                "https://evil.org .example.com/v1",
+            ],
+        ),
+        ("https://a.example/v1", ["https://a.example/v1"], ["https://a.example/v1/../admin"]),
+        ("https://a.example/v1*", [], ["https://a.example/v1/../admin"]),
+        ("*", ["https://any.example/v1", "http://10.0.0.1:8000/v1"], ["any", "file:///etc/passwd"]),
+    ],
+)
+def test_an_address_is_allowed_part_by_part(pattern, allowed, refused):
+    models = Models(base_urls=(pattern,))
+    for address in allowed:
+        models.find("openai:m", ProviderOptions(base_url=address))
+    for address in refused:
+        with pytest.raises(CreateFailed):
+            models.find("openai:m", ProviderOptions(base_url=address))
+
+
 async def test_with_a_base_url_only_openai_names_are_taken():
     models = Models(base_urls=("*",))
     with pytest.raises(ModelRefused):

@@ -27,6 +27,8 @@ HTTPClient = Any
 
 _COMPATIBLE = ("openai", "openai-chat")
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
+_ADDRESS = re.compile(r"(?P<scheme>[a-z*]+)://(?P<host>[^/@\\?#%\s]+)(?P<path>/[^@\\?#%\s]*)", re.I)
+_SLASHES = 2
 _NO_KEY = "none"
 _MOST_KEPT = 256
 
@@ -69,7 +71,8 @@ class Models:
     """Find models by name, from any thread. Those of the operator's providers are shared.
 
     `named` are models of the operator's own. `base_urls` are the patterns of the addresses that
-    clients may name in `providerOpts.baseUrl`; `http_client` makes the client that calls them.
+    clients may name in `providerOpts.baseUrl` (`https://*.example.com/*`: no `*` reaches beyond
+    the host, or the path); `http_client` makes the client that calls them.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class Models:
 
     def _at(self, base_url: str, name: str, options: ProviderOptions) -> Model:
         """Return a model behind an OpenAI-compatible server of the client's own."""
-        if not any(fnmatchcase(base_url, pattern) for pattern in self._base_urls):
+        if not any(_matches(base_url, pattern) for pattern in self._base_urls):
             raise CreateFailed("providerOpts: this baseUrl is not allowed here")
         provider_name, colon, model_name = name.partition(":")
         if not colon or provider_name not in _COMPATIBLE:
@@ -130,6 +133,26 @@ class Models:
             http_client=self._http_client() if self._http_client is not None else None,
         )
         return OpenAIChatModel(model_name, provider=provider)
+
+
+def _matches(url: str, pattern: str) -> bool:
+    """Say whether a pattern allows an address: scheme, host with port, and path, each by itself.
+
+    No part can reach into the next, and what a URL may hide a host behind is no address.
+    """
+    if pattern == "*":
+        pattern = "*://*/*"
+    wanted = _ADDRESS.fullmatch(pattern if pattern.count("/") > _SLASHES else f"{pattern}/")
+    given = _ADDRESS.fullmatch(url if url.count("/") > _SLASHES else f"{url}/")
+    if wanted is None or given is None or ".." in given["path"]:
+        return False
+    return (
+        given["scheme"].lower() in ("http", "https")
+        and all(
+            fnmatchcase(given[part].lower(), wanted[part].lower()) for part in ("scheme", "host")
+        )
+        and fnmatchcase(given["path"], wanted["path"])
+    )
 
 
 def _inferred(name: str) -> Model:

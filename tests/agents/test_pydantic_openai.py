@@ -1,0 +1,128 @@
+"""Pydantic AI end to end, against an OpenAI-compatible server on loopback."""
+
+import asyncio
+
+import pytest
+
+from desks import BOUND_S, Stream, facts, names, open_desk, open_session, text
+from openai_server import OpenAIServer, tool_call
+
+pytest.importorskip("pydantic_ai")
+pytest.importorskip("openai")
+
+from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
+from frontdesk.errors import CreateFailed
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def operators_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-the-operators")
+
+
+def local(**options):
+    program = PydanticAIProgram(base_urls=("http://127.0.0.1:*/v1",), **options)
+    return pydantic_ai_blueprint(program=program)
+
+
+def order(server, **more):
+    return {"model": "openai:small", "provider_opts": {"baseUrl": server.base_url}, **more}
+
+
+async def hello(body):
+    for word in ("hello ", "from ", "the server"):
+        yield word
+
+
+async def test_a_servers_words_are_streamed_and_its_usage_is_counted():
+    async with OpenAIServer(hello) as server, open_desk(local()) as desk:
+        conversation = await open_session(desk, **order(server, system_prompt="be kind"))
+        stream = Stream(conversation)
+        conversation.prompt("hi")
+        await stream.until("agent_end", "agent_abort")
+        stream.close()
+        assert text(stream.frames) == "hello from the server"
+        assert facts(stream.frames[-1])["tokenUsage"] == {
+            "promptTokens": 11,
+            "completionTokens": 7,
+            "totalTokens": 18,
+        }
+        assert conversation.stats()["tokenUsage"]["cachedTokens"] == 4
+        (request,) = server.requests
+        assert [each["content"] for each in request["body"]["messages"]] == ["be kind", "hi"]
+        assert request["body"]["model"] == "small"
+
+
+@pytest.mark.parametrize("key", [None, "sk-the-clients"])
+async def test_the_operators_key_is_not_sent_to_a_server_of_the_clients(key):
+    async with OpenAIServer(hello) as server, open_desk(local()) as desk:
+        wanted = order(server)
+        if key:
+            wanted["provider_opts"]["apiKey"] = key
+        conversation = await open_session(desk, **wanted)
+        stream = Stream(conversation)
+        conversation.prompt("hi")
+        await stream.until("agent_end")
+        stream.close()
+        sent = server.requests[0]["headers"]["authorization"]
+        assert sent == f"bearer {key or 'none'}"
+
+
+async def test_a_tool_goes_round_through_the_server():
+    async def script(body):
+        results = [each["content"] for each in body["messages"] if each["role"] == "tool"]
+        if results:
+            yield f"it is {results[0]}"
+        else:
+            yield tool_call("add", {"a": 2, "b": 3})
+
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    async with OpenAIServer(script) as server, open_desk(local(tools=[add])) as desk:
+        conversation = await open_session(desk, **order(server, tools=("add",)))
+        stream = Stream(conversation)
+        conversation.prompt("2 + 3?")
+        await stream.until("agent_end", "agent_abort")
+        stream.close()
+        assert text(stream.frames) == "it is 5"
+        assert "tool_execution_end" in names(stream.frames)
+        assert len(server.requests) == 2
+
+
+async def test_an_abort_in_the_middle_of_a_stream_hangs_up_on_the_server():
+    async def script(body):
+        yield "begun "
+        await asyncio.Event().wait()
+
+    async with OpenAIServer(script) as server, open_desk(local()) as desk:
+        conversation = await open_session(desk, **order(server))
+        stream = Stream(conversation)
+        conversation.prompt("hi")
+        await stream.until("message_delta")
+        conversation.abort()
+        await stream.until("agent_abort")
+        await asyncio.wait_for(server.left.wait(), BOUND_S)
+        stream.close()
+        assert desk.stuck == 0
+
+
+async def test_a_server_that_is_not_there_ends_the_turn_and_not_the_session():
+    async with OpenAIServer(hello) as server:
+        wanted = order(server)
+    async with open_desk(local()) as desk:
+        conversation = await open_session(desk, **wanted)
+        stream = Stream(conversation)
+        conversation.prompt("hi")
+        await stream.until("agent_abort")
+        stream.close()
+        assert facts(stream.frames[-2])["reason"] == "ModelConnectionError"
+        assert conversation.state == "idle"
+
+
+async def test_an_address_that_the_operator_did_not_allow_is_refused():
+    async with open_desk(local()) as desk:
+        for address in ("http://169.254.169.254/v1", "http://127.0.0.1.evil.example/v1", "x"):
+            with pytest.raises(CreateFailed):
+                await open_session(desk, model="openai:small", provider_opts={"baseUrl": address})
