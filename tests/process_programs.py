@@ -195,9 +195,10 @@ async def slow(turn):
 
 @blueprint("rowdy")
 async def rowdy(turn):
-    """Do to its process what the prompt says."""
+    """Do to its process what the prompt says, once it is told to."""
     yield f"{os.getpid()}"
-    await asyncio.sleep(0)
+    while not turn.steering():
+        await asyncio.sleep(0.001)
     match turn.text:
         case "hang":
             await asyncio.sleep(1000)

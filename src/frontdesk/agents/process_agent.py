@@ -114,10 +114,16 @@ class ProcessAgent:
         if grace_s > 0 and self._lost is None:
             grace_s /= 2
             await self._ask_to_exit(grace_s)
-        if not await self._process.end(grace_s):
+        if not await self._process.end(grace_s, close=False):
             _log.error("session %s: something of its agent could not be killed", self._label)
+        await self._hear_out()
+
+    async def _hear_out(self) -> None:
+        """Take in what the process said last, what it used above all; then hang up."""
+        await asyncio.wait({self._listening}, timeout=EXIT_PATIENCE_S)
         self._listening.cancel()
         await asyncio.wait({self._listening})
+        self._process.close()
 
     # -- turns ---------------------------------------------------------------------------------
 

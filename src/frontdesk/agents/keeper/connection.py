@@ -32,6 +32,18 @@ READY_DEADLINE_S = 30.0
 CLOSE_DEADLINE_S = 10.0
 """How long a keeper may take to clear its house when we hang up; then it is killed."""
 
+_PACKAGES = (str(Path(__file__).parents[2]), str(Path(__file__).parents[1]))
+
+_ENTER = """
+import runpy, sys, types
+for name in ("frontdesk", "frontdesk.agents"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [sys.argv.pop(1)]
+runpy.run_module("frontdesk.agents.keeper", run_name="__main__", alter_sys=True)
+"""
+"""What a keeper is started with. The packages above its own are there for its imports to pass
+through, and are not run: what they import is of no use to it, and would stay in its memory."""
+
 _logger = logging.getLogger("frontdesk.agents.keeper")
 
 
@@ -156,13 +168,7 @@ def _launch(terms: Terms, stderr: int) -> subprocess.Popen[bytes]:
     # A session of its own, so that a terminal's Ctrl-C is the gateway's alone; an environment of
     # its own, since others of this account may read that.
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-P",
-            "-m",
-            "frontdesk.agents.keeper",
-            msgspec.json.encode(terms).decode(),
-        ],
+        [sys.executable, "-P", "-c", _ENTER, *_PACKAGES, msgspec.json.encode(terms).decode()],
         stdin=subprocess.DEVNULL,
         stdout=stderr,
         stderr=stderr,

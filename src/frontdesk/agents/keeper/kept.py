@@ -97,13 +97,13 @@ class KeptProcess:
         if not self._gone.is_set():
             self._order_end(0.0)
 
-    async def end(self, grace_s: float) -> bool:
+    async def end(self, grace_s: float, *, close: bool = True) -> bool:
         """End the process with all that descended from it: SIGTERM, `grace_s`, SIGKILL.
 
         Returns true once nothing of it is alive; false where something could not be killed within
         ANSWER_SLACK_S after the grace period (it hangs in the kernel, or has become another
         account's). Idempotent; of several graces the one that is over first counts. Closes the
-        streams.
+        streams, unless `close` is false: what the process said last can then still be read.
         """
         try:
             if not self._gone.is_set():
@@ -113,7 +113,8 @@ class KeptProcess:
         except TimeoutError:
             return False
         finally:
-            self.close()
+            if close:
+                self.close()
         return True
 
     def close(self) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,7 @@ def fresh_run() -> int:
         bound = min(bound, hard >> _SERIAL_BITS)
     if bound < 2:
         raise OSError(errno.ERANGE, "the limit of file locks is too low to tag processes with")
-    return 1 + secrets.randbelow(bound - 1)
+    return 1 + int.from_bytes(os.urandom(8), "big") % (bound - 1)
 
 
 def tag_for(run: int, ward: int) -> int:
