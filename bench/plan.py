@@ -20,6 +20,8 @@ class Plan:
     repeats: int = 3
     """Fresh interpreters (or BEAMs) a figure is the least of."""
     large_repeats: int = 1
+    lookups: int = 300_000
+    """A look at fewer sessions is repeated until it is as many; the least pass counts."""
     deaths: int = 300
     """Processes that are killed one after another on an otherwise idle store."""
     crowd: int = 5_000
@@ -50,6 +52,7 @@ QUICK = Plan(
     per_tenant=100,
     repeats=1,
     large_repeats=1,
+    lookups=1_000,
     deaths=5,
     crowd=20,
     crowd_deaths=5,

@@ -56,18 +56,21 @@ class Takes:
 
 def measure(plan: Plan) -> Section:
     """Take every figure and return the registry's rows and grids."""
-    takes = take(plan)
-    at = plan.middle
+    return section_of(take(plan))
+
+
+def section_of(takes: Takes) -> Section:
+    """Make the rows and grids of what was taken; what was not reads `not measured`."""
     rows = (
         *_lookup_rows(takes),
         *_write_rows(takes),
         *_listing_rows(takes),
         *_exit_rows(takes),
-        *_memory_rows(takes, at),
+        *_memory_rows(takes, takes.plan.middle),
     )
     grids = (*(_grid(takes, frozen=frozen) for frozen in COLLECTORS), _memory_grid(takes))
     controls = tuple(value for each in takes.all() for value in controls_of(each))
-    return Section("registry", rows, grids, _notes(plan), controls)
+    return Section("registry", rows, grids, _notes(takes.plan), controls)
 
 
 def take(plan: Plan) -> Takes:
@@ -95,13 +98,14 @@ def _take_costs(takes: Takes, sessions: int, *, first: bool) -> None:
     facts = {"sessions": sessions, "tenants": plan.tenants(sessions)}
     _say(f"BEAM at {sessions:,}")
     takes.baselines.setdefault((BEAM, sessions), []).append(beam.figures(**facts))
+    timed = {**facts, "lookups": plan.lookups}
     for frozen in COLLECTORS:
         _say(f"store at {sessions:,}, {COLLECTORS[frozen]}")
-        figures = play(registry_scenes.costs, subject="store", frozen=frozen, **facts)
+        figures = play(registry_scenes.costs, subject="store", frozen=frozen, **timed)
         takes.store.setdefault((sessions, frozen), []).append(figures)
     if first:
         _say(f"{TIMEOUT} at {sessions:,}")
-        figures = play(registry_scenes.costs, subject=TIMEOUT, frozen=False, **facts)
+        figures = play(registry_scenes.costs, subject=TIMEOUT, frozen=False, **timed)
         takes.baselines.setdefault((TIMEOUT, sessions), []).append(figures)
 
 

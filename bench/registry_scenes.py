@@ -21,19 +21,19 @@ from bench.machine import resident_bytes
 from bench.scene import Figures
 from bench.subjects import SUBJECTS, BareSubject, StoreSubject, Subject, TimeoutSubject
 
-LOOKUPS = 300_000
-"""A look at fewer sessions than this is repeated until it is as many, and the least pass counts."""
-
 LISTED_TENANTS = 200
 """A round of listings goes over at most this many tenants: more than any cache holds."""
 
 
-def costs(*, subject: str, sessions: int, tenants: int, frozen: bool) -> Figures:
+def costs(*, subject: str, sessions: int, tenants: int, frozen: bool, lookups: int) -> Figures:
     """Time create, get, list and delete of one subject, beside a bare dict of the same keys."""
-    return asyncio.run(_costs(SUBJECTS[subject](), sessions, tenants, frozen))
+    passes = max(1, lookups // sessions)
+    return asyncio.run(_costs(SUBJECTS[subject](), sessions, tenants, frozen, passes))
 
 
-async def _costs(subject: Subject, sessions: int, tenants: int, frozen: bool) -> Figures:
+async def _costs(
+    subject: Subject, sessions: int, tenants: int, frozen: bool, passes: int
+) -> Figures:
     ids = [f"session-{i}" for i in range(sessions)]
     agents = await waiting_tasks(sessions, _gate())
     _settle(frozen)
@@ -46,7 +46,7 @@ async def _costs(subject: Subject, sessions: int, tenants: int, frozen: bool) ->
     bare = BareSubject()
     filling = _ns_each(lambda: bare.create_all(ids, agents, tenants=tenants), sessions)
     figures["bare_create_ns"] = filling
-    figures |= _lookups(subject, bare, ids) | _listings(subject, tenants)
+    figures |= _lookups(subject, bare, ids, passes) | _listings(subject, tenants)
     if isinstance(subject, TimeoutSubject):
         figures["sweep_ns"] = min(_ns(subject.sessions.sweep) for _ in range(3))
     half = ids[: sessions // 2]
@@ -55,18 +55,19 @@ async def _costs(subject: Subject, sessions: int, tenants: int, frozen: bool) ->
     return figures
 
 
-def _lookups(subject: Subject, bare: BareSubject, ids: list[str]) -> Figures:
+def _lookups(subject: Subject, bare: BareSubject, ids: list[str], passes: int) -> Figures:
     shuffled = random.Random(2026).sample(ids, len(ids))
     figures: Figures = {}
     for order, keys in (("in_order", ids), ("random", shuffled)):
-        ours, limit = _alternately(subject, bare, keys)
+        ours, limit = _alternately(subject, bare, keys, passes)
         figures |= {f"get_{order}_ns": ours, f"bare_get_{order}_ns": limit}
     return figures
 
 
-def _alternately(subject: Subject, bare: BareSubject, keys: list[str]) -> tuple[float, float]:
+def _alternately(
+    subject: Subject, bare: BareSubject, keys: list[str], passes: int
+) -> tuple[float, float]:
     """Take turns, so that a disturbance hits both; each turn warms its own caches first."""
-    passes = max(1, LOOKUPS // len(keys))
     ours, limit = [], []
     for _ in range(3):
         limit.append(_least_pass(bare.get_all, keys, passes))
