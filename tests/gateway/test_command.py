@@ -1,0 +1,166 @@
+"""The command line: keys, a development run, agents in processes of their own."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+
+import pytest
+
+from frontdesk import __version__
+from gateway.command import frontdesk, serving
+from gateway.requirements import covers
+from gateway.running import create, events, until
+from gateway.waiting import eventually
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_the_version_is_printed(tmp_path):
+    assert frontdesk(tmp_path, "version").stdout.strip() == __version__
+
+
+@covers("keys.command-line", "keys.revocation")
+def test_keys_are_made_listed_and_revoked_beside_a_running_server(tmp_path):
+    state = ("--state-dir", str(tmp_path / "state"))
+    with serving(tmp_path, keys="") as server:
+        made = frontdesk(tmp_path, "keys", "create", "--tenant", "acme", "--name", "ci", *state)
+        assert made.returncode == 0, made.stderr
+        key_id = re.search(r"^id +(\S+)$", made.stdout, re.MULTILINE)[1]
+        secret = re.search(r"^secret +(\S+)$", made.stdout, re.MULTILINE)[1]
+        assert re.search(r"^signing +[0-9a-f]{64}$", made.stdout, re.MULTILINE)
+        with server.client(secret) as client:
+            eventually(lambda: client.get("/v1/sessions").status_code == 200)
+            listed = frontdesk(tmp_path, "keys", "list", *state).stdout
+            assert key_id in listed
+            assert "acme/ci" in listed
+            assert secret not in listed
+            create(client, "s")
+            with events(client, "s") as stream:
+                assert frontdesk(tmp_path, "keys", "revoke", key_id, *state).returncode == 0
+                assert list(stream) == []
+            eventually(lambda: client.get("/v1/sessions").status_code == 401, within_s=1)
+        assert frontdesk(tmp_path, "keys", "list", *state).stdout == ""
+        again = frontdesk(tmp_path, "keys", "revoke", key_id, *state)
+        assert again.returncode == 2
+        assert key_id in again.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["create"],
+        ["create", "--tenant", "Acme"],
+        ["create", "--tenant", "acme", "--operator"],
+        ["create", "--tenant", "acme", "--expires", "soon"],
+        ["create", "--tenant", "acme", "--name", "a b"],
+        ["revoke", "key_none"],
+    ],
+)
+def test_what_makes_no_sense_is_one_clear_sentence(tmp_path, arguments):
+    run = frontdesk(tmp_path, "keys", *arguments, "--state-dir", str(tmp_path / "state"))
+    assert run.returncode == 2
+    assert run.stderr.startswith("frontdesk: ")
+    assert len(run.stderr.splitlines()) == 1
+
+
+@covers("keys.operator")
+def test_an_operators_key_and_an_expiring_one_are_listed_as_such(tmp_path):
+    state = ("--state-dir", str(tmp_path / "state"))
+    frontdesk(tmp_path, "keys", "create", "--operator", "--name", "root", *state)
+    frontdesk(tmp_path, "keys", "create", "--tenant", "acme", "--expires", "90d", *state)
+    first, second = frontdesk(tmp_path, "keys", "list", *state).stdout.splitlines()
+    assert "(operator)/root" in first
+    assert "does not expire" in first
+    assert "acme/default" in second
+    assert "expires 2" in second
+
+
+@covers("wire.default-address")
+def test_a_development_run_prints_three_lines_that_work_when_pasted(tmp_path):
+    with serving(tmp_path, "--dev", config=None, keys="") as server:
+        eventually(lambda: "Ctrl-C" in server.output)
+        lines = [line for line in server.output.splitlines() if line.startswith("  curl ")]
+        assert len(lines) == 3
+        answers = []
+        for line in lines[:2]:
+            run = subprocess.run(
+                ["bash", "-c", line], capture_output=True, text=True, timeout=60, check=True
+            )
+            answers.append(run.stdout)
+        assert '"sessionId":"hello"' in answers[0]
+        assert '"requestId"' in answers[1]
+        with subprocess.Popen(shlex.split(lines[2]), stdout=subprocess.PIPE, text=True) as stream:
+            for line in stream.stdout:
+                if line.startswith("event: agent_end"):
+                    break
+            stream.kill()
+        assert "/docs" in server.output
+        assert server.terminate() == 0
+    assert not (tmp_path / ".frontdesk").exists()
+
+
+def alive(pid):
+    """Say whether a process runs; one that is dead and not yet reaped does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def descendants(pid):
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children") as children:
+            for child in children.read().split():
+                found += [int(child), *descendants(int(child))]
+    return found
+
+
+PROCESSES = """
+[blueprints.process]
+kind = "process"
+"""
+
+
+@covers("events.killed-in-the-middle", "errors.session-dead")
+def test_kill_9_of_an_agents_process_ends_its_session_at_once(tmp_path):
+    with (
+        serving(tmp_path, config=PROCESSES) as server,
+        server.client() as client,
+    ):
+        create(client, "s", blueprint="process")
+        state = ("--state-dir", str(tmp_path / "state"))
+        made = frontdesk(tmp_path, "keys", "create", "--operator", *state).stdout
+        operator = re.search(r"^secret +(\S+)$", made, re.MULTILINE)[1]
+        with server.client(operator) as ops:
+            eventually(lambda: ops.get("/ops/sessions").status_code == 200)
+            pid = ops.get("/ops/sessions").json()["sessions"][0]["pid"]
+        assert pid != server.process.pid
+        with events(client, "s", since="0") as stream:
+            os.kill(pid, signal.SIGKILL)
+            assert list(stream)[-1][1:] == ("session_end", {"reason": "signalled: 9 (SIGKILL)"})
+        gone = client.get("/v1/sessions/s")
+        assert (gone.status_code, gone.json()["error"]) == (404, "session_dead")
+        assert "signalled: 9" in gone.json()["reason"]
+        assert client.get("/healthz").json()["sessions"]["active"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_of_an_agent_outlives_the_server(tmp_path, number):
+    with (
+        serving(tmp_path, config=PROCESSES) as server,
+        server.client() as client,
+    ):
+        for name in ("a", "b"):
+            create(client, name, blueprint="process")
+            client.post(f"/v1/sessions/{name}/prompt", json={"text": "hello"})
+        with events(client, "a") as stream:
+            until(stream, "agent_end")
+        family = descendants(server.process.pid)
+        assert len(family) >= 3
+        server.signal(number)
+        assert server.wait() == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+        eventually(lambda: not any(map(alive, family)))
