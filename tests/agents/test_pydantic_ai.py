@@ -679,6 +679,7 @@ async def test_the_operators_own_key_goes_to_no_server_of_a_clients(monkeypatch)
                 "https://evil.org .example.com/v1",
             ],
         ),
+        ("http://[::1]:*/v1", ["http://[::1]:8000/v1"], ["http://1:8000/v1"]),
         ("https://a.example/v1", ["https://a.example/v1"], ["https://a.example/v1/../admin"]),
         ("https://a.example/v1*", [], ["https://a.example/v1/../admin"]),
         ("*", ["https://any.example/v1", "http://10.0.0.1:8000/v1"], ["any", "file:///etc/passwd"]),

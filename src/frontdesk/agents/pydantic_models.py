@@ -140,8 +140,8 @@ def _matches(url: str, pattern: str) -> bool:
 
     No part can reach into the next, and what a URL may hide a host behind is no address.
     """
-    if pattern == "*":
-        pattern = "*://*/*"
+    # Brackets belong to IPv6 addresses here, not to a set of characters.
+    pattern = "*://*/*" if pattern == "*" else pattern.replace("[", "[[]")
     wanted = _ADDRESS.fullmatch(pattern if pattern.count("/") > _SLASHES else f"{pattern}/")
     given = _ADDRESS.fullmatch(url if url.count("/") > _SLASHES else f"{url}/")
     if wanted is None or given is None or ".." in given["path"]:
