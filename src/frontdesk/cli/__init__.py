@@ -1,6 +1,6 @@
 """The command line, `frontdesk`: the top of everything.
 
-`serve.py` runs the gateway, `keys.py` makes and revokes keys. Nothing else imports it.
+`serve.py` and `run.py` run the gateway, `keys.py` makes and revokes keys. Nothing imports it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ def main() -> None:
     """Run the `frontdesk` command."""
     try:
         from frontdesk.cli.commands import app
+
+        app()
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("frontdesk"):
             raise
         missing = MissingExtra("gateway", part="the command line", missing=error.name or "typer")
         raise SystemExit(f"frontdesk: {missing}") from None
-    app()

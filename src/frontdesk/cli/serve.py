@@ -1,14 +1,11 @@
 """`frontdesk serve`: run the gateway.
 
-It reads the configuration, binds the address, builds the gateway and hands all to the server.
-`--dev` is for the first five minutes: a key of this run's own, and three lines to paste.
+Here are its options only; `run.py`, which does it, is imported when it is asked for, as it brings
+everything along, and the other commands should answer at once.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,24 +14,7 @@ from typing import Annotated
 
 import typer
 
-from frontdesk import __version__
-from frontdesk.agents.keeper.prctl import become_undumpable
-from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly, loaded
-from frontdesk.clock import SystemClock
-from frontdesk.errors import FrontdeskError, InvalidArgument
-from frontdesk.gateway.access_log import AccessLog
-from frontdesk.gateway.app import create_app
-from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.keys import Key, NewKey, keys_from_text, mint
-from frontdesk.gateway.logs import configure_logs
-from frontdesk.gateway.server import GatewayServer, bound_socket
-from frontdesk.gateway.settings import Config
-from frontdesk.gateway.state import StateDir
-
-KEYS_VARIABLE = "FRONTDESK_KEYS"
-DEV_TENANT = "dev"
-
-logger = logging.getLogger("frontdesk.serve")
+from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly
 
 
 def serve(
@@ -61,6 +41,8 @@ def serve(
         "tls_key": tls_key,
     }
     with failing_clearly(), _state_of_this_run(given, wanted=dev and state_dir is None):
+        from frontdesk.cli.run import Run
+
         Run(config, given, dev=dev).run()
 
 
@@ -73,113 +55,3 @@ def _state_of_this_run(given: dict[str, object], *, wanted: bool) -> Iterator[No
     with tempfile.TemporaryDirectory(prefix="frontdesk-") as directory:
         given["state_dir"] = Path(directory)
         yield
-
-
-class Run:
-    """One run of the server, from its configuration to its end."""
-
-    def __init__(self, file: Path | None, given: dict[str, object], *, dev: bool) -> None:
-        self._file, self._given = file, given
-        self._config = self._load()
-        self._new = _dev_key(self._config) if dev else None
-        self._writer = configure_logs(self._config.log)
-
-    def run(self) -> None:
-        """Serve until a signal ends it."""
-        server = self._config.server
-        with _bound(server.host, server.port) as address:
-            become_undumpable()
-            self._gateway = Gateway(self._config, keys=self._keys())
-            app = create_app(self._gateway, log=AccessLog(self._writer))
-            self._url = _url_of(address, tls=server.tls_certificate is not None)
-            GatewayServer(
-                app, gateway=self._gateway, on_started=self._started, on_reload=self._reload
-            ).run(sockets=[address])
-
-    def _load(self) -> Config:
-        return loaded(self._file, **self._given)
-
-    def _keys(self) -> tuple[Key, ...]:
-        text = os.environ.get(KEYS_VARIABLE, "")
-        from_environment = keys_from_text(text) if text.strip() else ()
-        return (*from_environment, self._new.key) if self._new else from_environment
-
-    def _started(self) -> None:
-        logger.info("Frontdesk %s answers at %s", __version__, self._url)
-        if self._new:
-            typer.echo(welcome(self._url, self._new))
-        elif not len(self._gateway.ring):
-            logger.warning(
-                "there is no key yet, so nobody gets in: "
-                "frontdesk keys create --tenant acme --name first"
-            )
-
-    def _reload(self) -> None:
-        try:
-            config = self._load()
-            self._gateway.reload(config, keys=self._keys())
-        except FrontdeskError as error:
-            # The operator needs the mistakes, not where in our code they were found.
-            logger.error(  # noqa: TRY400
-                "not reloaded, all stays as it was: %s", error
-            )
-        else:
-            logger.info("reloaded: keys, blueprints, filters and limits")
-
-
-def _dev_key(config: Config) -> NewKey:
-    clock = SystemClock()
-    return mint(
-        key_id="dev",
-        tenant_id=DEV_TENANT,
-        name="dev",
-        master=StateDir.make(config.server.state_dir).master_secret(),
-        now_ms=clock.wall_ms(),
-    )
-
-
-@contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    try:
-        address = bound_socket(host, port)
-    except OSError as error:
-        raise InvalidArgument(
-            "the address", expected="free and ours", got=f"{host}:{port} ({error.strerror})"
-        ) from None
-    with address:
-        yield address
-
-
-def _url_of(address: socket.socket, *, tls: bool) -> str:
-    host, port = address.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'https' if tls else 'http'}://{shown}:{port}"
-
-
-WELCOME = """
-Frontdesk {version} is at {url}, with a key for this run only (tenant {tenant}):
-
-  {secret}
-
-Open a session, ask it something, read the answer:
-
-  curl -sS {url}/v1/sessions {headers} -d '{{"sessionId":"hello","model":"test"}}'
-  curl -sS {url}/v1/sessions/hello/prompt {headers} -d '{{"text":"Who is in the building?"}}'
-  curl -sSN {url}/v1/sessions/hello/events -H 'X-API-Key: {secret}'
-
-What next: every route is described at {url}/docs. The model "test" needs no network;
-for a real one set its provider's variable (ANTHROPIC_API_KEY, OPENAI_API_KEY, ...) and name it,
-as in "anthropic:claude-sonnet-4-5". For keys that stay: frontdesk keys create --tenant acme.
-Ctrl-C ends it.
-"""
-
-
-def welcome(url: str, new: NewKey) -> str:
-    """Return what a development run says when it has started."""
-    return WELCOME.format(
-        version=__version__,
-        url=url,
-        tenant=new.key.tenant_id,
-        secret=new.secret,
-        headers=f"-H 'X-API-Key: {new.secret}' -H 'Content-Type: application/json'",
-    )
