@@ -93,5 +93,6 @@ async def abort(conversation: InConversation, body: AbortBody | None = None) -> 
 )
 async def switch_model(body: SwitchModelBody, conversation: InConversation) -> Response:
     """Answer with another model, from the next model call on."""
+    await conversation.prepare_model(body.model)
     conversation.switch_model(body.model)
     return encoded({"status": "accepted"}, status=202)
