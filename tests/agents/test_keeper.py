@@ -68,15 +68,31 @@ def refusal_of(order):
     """Spawn, and return the refusal, having seen that nothing is left."""
 
     async def scenario(keeper):
-        before = set(os.listdir("/proc/self/fd"))
+        before = open_now()
         with pytest.raises(SpawnFailed) as refused:
             await keeper.spawn(order)
-        await asyncio.sleep(0)  # transports close their sockets in the loop's next round
-        assert set(os.listdir("/proc/self/fd")) == before
+        await until_open(before)
         assert len(keeper) == 0
         return refused.value
 
     return with_keeper(scenario)
+
+
+def open_now():
+    """Return the open sockets, pipes and whatever else is no file."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            target = os.readlink(f"/proc/self/fd/{number}")
+            found |= set() if target.startswith("/") else {(number, target)}
+    return found
+
+
+async def until_open(descriptors):
+    """Wait until these descriptors are open and no others: a transport closes its own later."""
+    async with asyncio.timeout(PATIENCE_S):
+        while open_now() != descriptors:
+            await asyncio.sleep(0.001)
 
 
 # -- starting ----------------------------------------------------------------------------------
@@ -186,15 +202,14 @@ def test_a_spawn_that_is_cancelled_leaves_nothing(tmp_path):
     slow = Template(entry="slow_to_import:main", path=(str(tmp_path), *search_path()))
 
     async def scenario(keeper):
-        before = set(os.listdir("/proc/self/fd"))
+        before = open_now()
         spawning = asyncio.create_task(keeper.spawn(SpawnOrder(run=Fork(template=slow))))
         async with spawned(keeper, shell("echo the keeper has both orders")) as process:
             await process.reader.readline()
         spawning.cancel()
         with pytest.raises(asyncio.CancelledError):
             await spawning
-        await asyncio.sleep(0)  # transports close their sockets in the loop's next round
-        assert set(os.listdir("/proc/self/fd")) == before
+        await until_open(before)
         assert len(keeper) == 0
 
     with_keeper(scenario)
@@ -395,13 +410,12 @@ def test_of_two_graces_the_earlier_counts():
 
 def test_the_descriptors_of_a_process_are_closed_when_it_is_gone():
     async def scenario(keeper):
-        before = set(os.listdir("/proc/self/fd"))
+        before = open_now()
         for order in (shell("exec sleep 1000"), fork("echo"), shell("exit 0")):
             process = await keeper.spawn(order)
             await process.end(0)
             await process.writer.wait_closed()
-            await asyncio.sleep(0)  # transports close their sockets in the loop's next round
-        assert set(os.listdir("/proc/self/fd")) == before
+            await until_open(before)
 
     with_keeper(scenario)
 
