@@ -6,10 +6,13 @@ than the `TenantDesk` from here; that is the whole of tenant isolation above the
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends, Path
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -54,6 +57,25 @@ InDesk = Annotated[TenantDesk, Depends(tenant_desk)]
 InKey = Annotated[Key, Depends(tenant_key)]
 InConversation = Annotated[Conversation, Depends(live_conversation)]
 InGateway = Annotated[Gateway, Depends(the_gateway)]
+
+
+class SessionRoute(APIRoute):
+    """A route under a session's path.
+
+    One that asks for nothing but the conversation gets it directly: the framework's way to find
+    its parameters costs as much as all the rest of such a request.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request; where more is asked for, the framework's own."""
+        if list(inspect.signature(self.endpoint).parameters) != ["conversation"]:
+            return super().get_route_handler()
+        return self._answer
+
+    async def _answer(self, request: Request) -> Response:
+        desk = passage_of(request.scope).tenant_desk
+        answered: Response = await self.endpoint(desk.find(request.path_params["sessionId"]))
+        return answered
 
 
 def encoded(content: Any, *, status: int = 200) -> Response:

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from frontdesk.gateway.dependencies import InConversation, encoded
+from frontdesk.gateway.dependencies import InConversation, SessionRoute, encoded
 from frontdesk.gateway.described import answers
 from frontdesk.gateway.schemas import Messages, SessionStats, SessionStatus
 
-router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["reading"])
+router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["reading"], route_class=SessionRoute)
 
 ON_SESSION = ("not_found", "session_dead")
 STATS = {

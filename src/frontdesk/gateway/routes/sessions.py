@@ -19,6 +19,7 @@ from frontdesk.gateway.dependencies import (
     InGateway,
     InKey,
     SessionIdInPath,
+    SessionRoute,
     encoded,
 )
 from frontdesk.gateway.described import answers
@@ -32,7 +33,7 @@ from frontdesk.gateway.schemas import (
     SessionList,
 )
 
-router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
 
 CREATED = {
     "sessionId": "support-42",
