@@ -379,6 +379,14 @@ class AgentLost(FrontdeskError):
         super().__init__(f"the agent is lost: {problem}")
 
 
+class AgentFailed(FrontdeskError):
+    """An agent that lives on answered a turn with an error; `problem` is what it said."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+
 class SpawnFailed(FrontdeskError):
     """An agent process never ran: `stage` names the step that failed, `problem` says how.
 

@@ -1,0 +1,68 @@
+"""A desk with ACP agents to test with: a keeper under it, and nothing left when it is closed."""
+
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+
+import acp_programs
+from desks import Stream, open_desk, open_session
+from frontdesk.agents.acp import AcpManners, acp_blueprint
+from frontdesk.agents.keeper.client import Keeper
+from frontdesk.agents.process_recipe import ProcessRules
+
+MANNERS = ("files", "auth_method", "start_timeout_s", "cancel_patience_s")
+RULES = ("limits", "env", "account")
+
+
+def command_of(habit):
+    """Return the command line of one of the tests' own programs."""
+    return (sys.executable, acp_programs.__file__, habit)
+
+
+def acp(keeper, command, **options):
+    """Make a blueprint of a command line, or of one of the tests' own programs."""
+    manners = {name: options.pop(name) for name in MANNERS if name in options}
+    rules = {name: options.pop(name) for name in RULES if name in options}
+    return acp_blueprint(
+        "coder",
+        command_of(command) if isinstance(command, str) else command,
+        keeper=keeper,
+        manners=AcpManners(**manners),
+        rules=ProcessRules(**rules),
+        **options,
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_acp_desk(command, *, desk=None, **options):
+    """Open a desk whose one blueprint is an ACP agent; `desk` are settings of the desk."""
+    before = own_places()
+    async with Keeper() as keeper:
+        async with open_desk(acp(keeper, command, **options), **(desk or {})) as opened:
+            opened.keeper = keeper
+            yield opened
+        assert not len(keeper), "a process is left"
+    assert own_places() <= before, "a directory is left"
+
+
+def own_places():
+    """Return the directories that were made for sessions."""
+    return set(Path(tempfile.gettempdir()).glob("frontdesk-session-*"))
+
+
+async def turn_of(conversation, text):
+    """Run one turn and return its events."""
+    stream = Stream(conversation, since=None, from_now=True)
+    conversation.prompt(text)
+    try:
+        return await stream.until("agent_end", "agent_abort")
+    finally:
+        stream.close()
+
+
+@contextlib.asynccontextmanager
+async def open_acp_session(command, *, order=None, **options):
+    """Open a desk and one session in it."""
+    async with open_acp_desk(command, **options) as desk:
+        yield await open_session(desk, **(order or {}))
