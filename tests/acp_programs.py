@@ -49,7 +49,7 @@ def ask(method, **params):
     send({"id": f"ask-{method}", "method": method, "params": {"sessionId": SESSION, **params}})
     for message in INPUT:
         if message.get("id") == f"ask-{method}" and "method" not in message:
-            return message.get("result") or {"error": message.get("error")}
+            return {"error": message["error"]} if message.get("error") else message["result"]
         LATER.append(message)
     sys.exit(0)
 
