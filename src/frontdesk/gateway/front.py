@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Awaitable
 from typing import Any
 
 from frontdesk.errors import Draining
@@ -50,26 +51,27 @@ class Front:
             return
         passage = Passage(scope, receive, send, body_limit=self._gateway.config.limits.body_bytes)
         try:
-            await self._pass(passage)
+            await self._way_on(passage)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             await self._refuse(passage, error)
         finally:
             self._log.line(passage)
 
-    async def _pass(self, passage: Passage) -> None:
+    def _way_on(self, passage: Passage) -> Awaitable[None]:
+        """Let a request in, or raise; return what answers it."""
         if not self._gateway.open and passage.path not in ALWAYS:
             raise Draining
         passage.client = self._gateway.proxies.client_of(passage.scope)
         if TENANTS.match(passage.path):
             passage.extra += (EVERYBODY, EXPOSED)
             if is_preflight(passage):
-                await passage.answer(204, b"", headers=PREFLIGHT)
-                return
+                return passage.answer(204, b"", headers=PREFLIGHT)
             self._admit_tenant(passage)
         elif OPERATORS.match(passage.path):
             passage.key = self._gateway.door.admit(passage, operator=True)
         passage.refuse_announced_body()
-        await self._on(passage)
+        passage.scope[SCOPE_KEY] = passage
+        return self._answering(passage)
 
     def _admit_tenant(self, passage: Passage) -> None:
         refuse_foreign_cookies(passage)
@@ -77,21 +79,16 @@ class Front:
         passage.extra += _headers_of(self._gateway.rate.spend(key.key_id))
         passage.desk = self._gateway.desk_of(key)
 
-    async def _on(self, passage: Passage) -> None:
-        passage.scope[SCOPE_KEY] = passage
+    def _answering(self, passage: Passage) -> Awaitable[None]:
         if passage.websocket:
-            await self._socket(passage)
-        elif passage.method == "GET" and (stream := EVENTS.fullmatch(passage.path)):
+            if socket := SOCKET.fullmatch(passage.path):
+                return SessionSocket(self._gateway, passage, session_id=socket["session_id"]).run()
+            return passage.refuse(no_such_route("GET", passage.path))
+        if passage.method == "GET" and (stream := EVENTS.fullmatch(passage.path)):
             # Not through the application: its frames would stay as long as the stream is open.
-            await EventStream(self._gateway, passage, session_id=stream["session_id"]).run()
-        else:
-            await self._app(passage.scope, passage.receive, passage.send)
-
-    async def _socket(self, passage: Passage) -> None:
-        if match := SOCKET.fullmatch(passage.path):
-            await SessionSocket(self._gateway, passage, session_id=match["session_id"]).run()
-        else:
-            await passage.refuse(no_such_route("GET", passage.path))
+            return EventStream(self._gateway, passage, session_id=stream["session_id"]).run()
+        answer: Awaitable[None] = self._app(passage.scope, passage.receive, passage.send)
+        return answer
 
     async def _refuse(self, passage: Passage, error: Exception) -> None:
         problem = problem_of(error)

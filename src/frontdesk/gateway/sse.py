@@ -9,85 +9,90 @@ client leaves; under another server a second task listens for that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from frontdesk.agents.events import Frame
 from frontdesk.agents.reader import EventReader, Gap
 from frontdesk.errors import ReaderTooSlow
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.passage import Passage
+from frontdesk.gateway.passage import Message, Passage
 from frontdesk.gateway.query import since_of, types_of
 from frontdesk.gateway.wire import connection_of
 
-HEADERS = [
+HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
-]
+)
 WELCOME = b": welcome\n\n"
 HEARTBEAT = b": still here\n\n"
 
 
 class EventStream:
-    """One client's stream of one conversation."""
+    """One client's stream of one conversation.
 
-    __slots__ = ("_beat", "_gateway", "_passage", "_reader", "_session_id")
+    As few frames and helpers as it can be made of: what is alive while the stream waits is what an
+    idle stream costs.
+    """
+
+    __slots__ = ("_beat", "_gateway", "_listener", "_passage", "_reader", "_session_id")
 
     def __init__(self, gateway: Gateway, passage: Passage, *, session_id: str) -> None:
         self._gateway, self._passage, self._session_id = gateway, passage, session_id
         self._beat: asyncio.TimerHandle | None = None
+        self._listener: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Send events until the session ends, the client leaves, or its key is revoked."""
         self._reader = self._subscribe()
-        try:
-            await self._answer()
-        finally:
+        if self._reader.drained:
             self._reader.close()
+            # EventSource comes again after every end, but not after this.
+            await self._passage.answer(204, b"")
+            return
+        key = self._passage.tenant_key
+        try:
+            self._gateway.streams.enter(key, self._cut)
+            await self._passage.send(start())
+            # Headers alone may wait in a proxy; a first comment takes them along.
+            await self._send(WELCOME)
+            self._attend()
+            while (batch := await self._reader.next()) is not None:
+                await self._send(joined(batch) or HEARTBEAT)
+            await self._passage.send_on(end())
+        except ReaderTooSlow:
+            # The client is disconnected after what was sent, and can resume after that.
+            await self._passage.send_on(end())
+        finally:
+            self._gateway.streams.leave(key, self._cut)
+            self._release()
 
     def _subscribe(self) -> EventReader:
         conversation = self._passage.tenant_desk.recent(self._session_id)
         since = self._passage.header(b"last-event-id") or since_of(self._passage)
         return conversation.subscribe(since=since, types=types_of(self._passage))
 
-    async def _answer(self) -> None:
-        if self._reader.drained:
-            # EventSource comes again after every end, but not after this.
-            await self._passage.answer(204, b"")
-            return
-        with self._gateway.streams.opened(self._passage.tenant_key, end=self._cut):
-            await self._stream()
-
-    async def _stream(self) -> None:
-        await self._passage.send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        # Headers alone may wait in a proxy; a first comment takes them along.
-        await self._send(WELCOME)
-        with self._beating(), self._noticing_leave():
-            await self._follow()
-        await self._send(b"", more=False)
-
-    async def _follow(self) -> None:
-        try:
-            while (batch := await self._reader.next()) is not None:
-                await self._send(joined(batch) or HEARTBEAT)
-        except ReaderTooSlow:
-            # The client is disconnected after what was sent, and can resume after that.
-            return
-
-    async def _send(self, body: bytes, *, more: bool = True) -> None:
-        await self._passage.send_on({"type": "http.response.body", "body": body, "more_body": more})
+    async def _send(self, body: bytes) -> None:
+        await self._passage.send_on({"type": "http.response.body", "body": body, "more_body": True})
 
     # -- what comes from outside -----------------------------------------------------------------
 
-    @contextmanager
-    def _beating(self) -> Iterator[None]:
+    def _attend(self) -> None:
+        """Begin to beat, and to notice when the client leaves."""
         self._arm()
-        try:
-            yield
-        finally:
-            if self._beat is not None:
-                self._beat.cancel()
+        connection = connection_of(self._passage.scope)
+        if connection is None:
+            self._listener = asyncio.create_task(self._listen())
+        else:
+            connection.on_leaving = self._reader.close
+
+    def _release(self) -> None:
+        self._reader.close()
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._listener is not None:
+            self._listener.cancel()
+        if (connection := connection_of(self._passage.scope)) is not None:
+            connection.on_leaving = None
 
     def _arm(self) -> None:
         heartbeat_s = self._gateway.config.streams.heartbeat_s
@@ -97,22 +102,6 @@ class EventStream:
         # The reader's `next` returns with what there is: nothing, as a rule, and that is a beat.
         self._reader.nudge()
         self._arm()
-
-    @contextmanager
-    def _noticing_leave(self) -> Iterator[None]:
-        connection = connection_of(self._passage.scope)
-        if connection is None:
-            listener = asyncio.create_task(self._listen())
-            try:
-                yield
-            finally:
-                listener.cancel()
-            return
-        connection.on_leaving = self._reader.close
-        try:
-            yield
-        finally:
-            connection.on_leaving = None
 
     async def _listen(self) -> None:
         while (await self._passage.receive_on())["type"] != "http.disconnect":
@@ -124,6 +113,14 @@ class EventStream:
         self._reader.close()
         if (connection := connection_of(self._passage.scope)) is not None:
             connection.hang_up_if_stalled()
+
+
+def start() -> Message:
+    return {"type": "http.response.start", "status": 200, "headers": HEADERS}
+
+
+def end() -> Message:
+    return {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 def joined(batch: list[Frame] | Gap) -> bytes:

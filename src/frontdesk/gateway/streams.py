@@ -7,8 +7,7 @@ at a time, and ends the streams of a key that no longer opens anything. It knows
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from frontdesk.errors import RateLimited
 from frontdesk.gateway.keys import Key
@@ -25,21 +24,17 @@ class OpenStreams:
         self.per_key = per_key
         self._by_key: defaultdict[Key, set[Callable[[], None]]] = defaultdict(set)
 
-    @contextmanager
-    def opened(self, key: Key, *, end: Callable[[], None]) -> Iterator[None]:
-        """Hold a place for a stream; `RateLimited` where the key has as many open as it may.
+    def enter(self, key: Key, end: Callable[[], None]) -> None:
+        """Take a place for a stream; `RateLimited` where the key has as many open as it may.
 
-        `end` is called once the key opens nothing any more.
+        `end` is called once the key opens nothing any more. `leave` with the same `end`.
         """
         if len(self._by_key[key]) >= self.per_key:
             raise RateLimited("open streams", limit=self.per_key, retry_after_s=RETRY_S)
         self._by_key[key].add(end)
-        try:
-            yield
-        finally:
-            self._left(key, end)
 
-    def _left(self, key: Key, end: Callable[[], None]) -> None:
+    def leave(self, key: Key, end: Callable[[], None]) -> None:
+        """Give the place back. Does nothing where none was taken."""
         self._by_key[key].discard(end)
         if not self._by_key[key]:
             del self._by_key[key]

@@ -42,13 +42,15 @@ class SessionSocket:
         await self._passage.receive_on()  # websocket.connect
         conversation = self._live_conversation()
         self._reader = self._subscribe(conversation)
+        key = self._passage.tenant_key
         try:
-            with self._gateway.streams.opened(self._passage.tenant_key, end=self._revoked):
-                await self._passage.send({"type": "websocket.accept"})
-                # An OSError is how the server says that the client has left in the middle.
-                with suppress(OSError):
-                    await self._talk(conversation)
+            self._gateway.streams.enter(key, self._revoked)
+            await self._passage.send({"type": "websocket.accept"})
+            # An OSError is how the server says that the client has left in the middle.
+            with suppress(OSError):
+                await self._talk(conversation)
         finally:
+            self._gateway.streams.leave(key, self._revoked)
             self._reader.close()
 
     def _live_conversation(self) -> Conversation:
