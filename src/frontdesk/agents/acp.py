@@ -33,6 +33,8 @@ from frontdesk.agents.names import registered_id
 from frontdesk.agents.process_recipe import ProcessRules
 from frontdesk.agents.records import SessionFacts
 
+__all__ = ["KIND", "OPTIONS", "AcpManners", "AcpRecipe", "acp_blueprint"]
+
 KIND = "acp"
 
 OPTIONS = frozenset({"working_dir", "user_data"})

@@ -23,6 +23,7 @@ from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprin
 from frontdesk.agents.restart import RestartLimit
 from frontdesk.errors import ConfigurationWrong, FrontdeskError
 from frontdesk.gateway.settings import (
+    AcpSettings,
     BlueprintSettings,
     Config,
     ProcessSettings,
@@ -69,6 +70,8 @@ def blueprint_of(name: str, settings: BlueprintSettings, keeper: Keeper) -> Blue
     if isinstance(settings, ProcessSettings):
         rules = _process_rules(settings, environment=PROVIDER_VARIABLES)
         return process_blueprint(name, keeper=keeper, rules=rules, **_rules(settings))
+    if isinstance(settings, AcpSettings):
+        return _acp(name, settings, keeper)
     if settings.isolation == "process":
         return python_process_blueprint(
             name,
@@ -96,8 +99,27 @@ def _python(name: str, settings: PythonSettings) -> Blueprint:
     return replace(made, name=name, **_rules(settings))
 
 
+def _acp(name: str, settings: AcpSettings, keeper: Keeper) -> Blueprint:
+    # Imported where it is asked for: the protocol's models take a second to load.
+    from frontdesk.agents.acp import AcpManners, acp_blueprint
+
+    return acp_blueprint(
+        name,
+        settings.command,
+        keeper=keeper,
+        rules=_process_rules(settings),
+        manners=AcpManners(
+            files=settings.files,
+            auth_method=settings.auth_method,
+            start_timeout_s=settings.start_timeout_s,
+        ),
+        terminals=settings.terminals,
+        **_rules(settings),
+    )
+
+
 def _process_rules(
-    settings: PythonSettings | ProcessSettings, *, environment: tuple[str, ...] = ()
+    settings: PythonSettings | ProcessSettings | AcpSettings, *, environment: tuple[str, ...] = ()
 ) -> ProcessRules:
     return ProcessRules(
         limits=ProcessLimits(

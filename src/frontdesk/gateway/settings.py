@@ -185,8 +185,21 @@ class ProcessSettings(_ProcessTable):
     isolation: Literal["process"] = "process"
 
 
+class AcpSettings(_ProcessTable):
+    """A program that speaks the Agent Client Protocol. `files` and `terminals` open those to it."""
+
+    kind: Literal["acp"]
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    isolation: Literal["process"] = "process"
+    files: Literal["none", "read", "write"] = "none"
+    terminals: bool = False
+    auth_method: str | None = None
+    start_timeout_s: Seconds = 30.0
+
+
 BlueprintSettings = Annotated[
-    PydanticAISettings | PythonSettings | ProcessSettings, Field(discriminator="kind")
+    PydanticAISettings | PythonSettings | ProcessSettings | AcpSettings,
+    Field(discriminator="kind"),
 ]
 
 
