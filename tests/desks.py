@@ -49,7 +49,8 @@ def scripted(script, name="scripted", **rules):
 class Stream:
     """Read a conversation's events in a test: what came is kept, waits are bounded."""
 
-    def __init__(self, conversation, **options):
+    def __init__(self, conversation, *, bound_s=BOUND_S, **options):
+        self.bound_s = bound_s
         self.reader = conversation.subscribe(**{"since": "0", **options})
         self.frames = []
         self.over = False
@@ -58,7 +59,7 @@ class Stream:
     async def until(self, *names, count=1):
         """Read until the last of `count` events of these names; return what came meanwhile."""
         came = []
-        async with asyncio.timeout(BOUND_S):
+        async with asyncio.timeout(self.bound_s):
             while count:
                 frame = await self._next()
                 came.append(frame)
@@ -68,7 +69,7 @@ class Stream:
     async def rest(self):
         """Read to the end of the stream."""
         came = []
-        async with asyncio.timeout(BOUND_S):
+        async with asyncio.timeout(self.bound_s):
             while (frame := await self._next()) is not None:
                 came.append(frame)
         return came
