@@ -20,7 +20,8 @@ def main(directory):
     params.hostnames, params.port = ["127.0.0.1"], 0
     params.n_ctx, params.n_parallel = 2048, 1
     server = xllamacpp.Server(params)
-    print(f"listening on {server.listening_address}", flush=True)
+    sys.stdout.write(f"listening on {server.listening_address}\n")
+    sys.stdout.flush()
     sys.stdin.read()
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from desks import Stream, facts, open_desk, open_session, text
 
 pytest.importorskip("pydantic_ai")
