@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import beam, imports, processes, registry
+from bench import beam, gateway, imports, processes, registry
 from bench.machine import load_line, this_machine
 from bench.plan import QUICK, Plan
 from bench.report import Report, as_json, as_markdown
@@ -22,6 +22,7 @@ GROUPS: dict[str, Callable[[Plan], Section]] = {
     "registry": registry.measure,
     "processes": processes.measure,
     "imports": imports.measure,
+    "gateway": gateway.measure,
 }
 
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter_ns
+
+SPARE_DESCRIPTORS = 200
+"""Kept for everything that is not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +100,14 @@ def resident_bytes() -> int | None:
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def room_for_descriptors(wanted: int) -> int:
+    """Raise the limit of open descriptors as far as it goes; return how many of these there are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted + SPARE_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    if soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return min(wanted, max(soft, limit) - SPARE_DESCRIPTORS)

@@ -1,11 +1,40 @@
 """What a run measures and how often: sizes, repeats, crowds.
 
-The groups (`registry`, `processes`, `imports`) read it, `__main__` makes it from the command line.
+The groups read it, `__main__` makes it from the command line.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlan:
+    """Say how much is asked of servers and of the agents behind them."""
+
+    rounds: int = 5
+    """How often ours and the baseline take their turn; the median counts."""
+    load_s: float = 1.0
+    connections: int = 16
+    streams: int = 300
+    events: int = 1_000
+    paced_events: int = 60
+    prompts: int = 300
+    held: int = 5_000
+    """Idle sessions, and as many open streams, in one process."""
+    held_s: int = 10
+    prompted_each: int = 50
+    """Every so-many-th of the held sessions is prompted once a second."""
+    leaves: int = 10
+    """Clients that hang up, one after another."""
+    task_sessions: int = 500
+    process_sessions: int = 40
+    cold_interpreters: int = 5
+    at_once: int = 200
+    """Agents in processes of their own at the same time."""
+    other_sessions: int = 1_000
+    """Sessions that each of the other servers holds, and prompts of it that are answered."""
+    other_prompts: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +59,7 @@ class Plan:
     """How many of the crowd are killed singly; the rest die at once."""
     interpreters: int = 41
     """Fresh interpreters that each import once."""
+    servers: ServerPlan = ServerPlan()
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -57,5 +87,24 @@ QUICK = Plan(
     crowd=20,
     crowd_deaths=5,
     interpreters=3,
+    servers=ServerPlan(
+        rounds=1,
+        load_s=0.1,
+        connections=2,
+        streams=3,
+        events=20,
+        paced_events=2,
+        prompts=3,
+        held=40,
+        held_s=1,
+        prompted_each=10,
+        leaves=1,
+        task_sessions=5,
+        process_sessions=2,
+        cold_interpreters=1,
+        at_once=3,
+        other_sessions=20,
+        other_prompts=3,
+    ),
 )
 """Everything once and tiny: shows that the benchmark runs, and says nothing about costs."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import select
 import signal
 import statistics
@@ -18,6 +17,7 @@ import time
 from collections.abc import Iterator
 from time import perf_counter_ns
 
+from bench.machine import room_for_descriptors
 from bench.plan import Plan
 from bench.scene import Figures, controls_of, play
 from bench.table import Bound, Row, Section
@@ -36,8 +36,6 @@ REST_S = 0.002
 
 SETTLE_S = 0.5
 """After the start of thousands of processes the kernel has work left; idle is what is measured."""
-
-SPARE_DESCRIPTORS = 200
 
 
 def measure(plan: Plan) -> Section:
@@ -103,7 +101,7 @@ def bare_deaths(*, count: int) -> Figures:
 
 def crowd_of(*, count: int, singly: int) -> Figures:
     """Register a crowd, kill some of it one by one and the rest at once."""
-    count = min(count, _room_for_descriptors(count))
+    count = min(count, room_for_descriptors(count))
     before = threading.active_count()
     with sleepers(count) as pids, SessionStore(feed_capacity=4 * count) as store:
         for pid in pids:
@@ -178,14 +176,3 @@ def _end(pid: int) -> None:
     # Not reaped yet, so the number is still this child's, dead or alive.
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-
-
-def _room_for_descriptors(wanted: int) -> int:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = wanted + SPARE_DESCRIPTORS
-    if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < limit:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    return max(soft, limit) - SPARE_DESCRIPTORS

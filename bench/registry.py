@@ -6,13 +6,12 @@ machine hits all of them, and makes the rows of the contract from the least of e
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bench import beam, registry_scenes
 from bench.plan import Plan
-from bench.scene import Figures, controls_of, least, play
+from bench.scene import Figures, controls_of, least, play, say
 from bench.subjects import SUBJECTS
 from bench.table import Bound, Grid, Row, Section
 
@@ -81,12 +80,12 @@ def take(plan: Plan) -> Takes:
             _take_costs(takes, sessions, first=turn == 0)
         # Tracing a million creates takes minutes; the resident set tells enough there.
         for subject in SUBJECTS if sessions != plan.large else ():
-            _say(f"memory of {subject} at {sessions:,}")
+            say(f"memory of {subject} at {sessions:,}")
             facts = {"sessions": sessions, "tenants": plan.tenants(sessions)}
             figures = play(registry_scenes.memory, subject=subject, **facts)
             takes.memory.setdefault((subject, sessions), []).append(figures)
     for frozen in COLLECTORS:
-        _say(f"{plan.middle:,} agents ending at once, {COLLECTORS[frozen]}")
+        say(f"{plan.middle:,} agents ending at once, {COLLECTORS[frozen]}")
         facts = {"sessions": plan.middle, "tenants": plan.tenants(plan.middle)}
         figures = play(registry_scenes.exits, frozen=frozen, repeats=plan.repeats, **facts)
         takes.exits.setdefault(frozen, []).append(figures)
@@ -96,15 +95,15 @@ def take(plan: Plan) -> Takes:
 def _take_costs(takes: Takes, sessions: int, *, first: bool) -> None:
     plan = takes.plan
     facts = {"sessions": sessions, "tenants": plan.tenants(sessions)}
-    _say(f"BEAM at {sessions:,}")
+    say(f"BEAM at {sessions:,}")
     takes.baselines.setdefault((BEAM, sessions), []).append(beam.figures(**facts))
     timed = {**facts, "lookups": plan.lookups}
     for frozen in COLLECTORS:
-        _say(f"store at {sessions:,}, {COLLECTORS[frozen]}")
+        say(f"store at {sessions:,}, {COLLECTORS[frozen]}")
         figures = play(registry_scenes.costs, subject="store", frozen=frozen, **timed)
         takes.store.setdefault((sessions, frozen), []).append(figures)
     if first:
-        _say(f"{TIMEOUT} at {sessions:,}")
+        say(f"{TIMEOUT} at {sessions:,}")
         figures = play(registry_scenes.costs, subject=TIMEOUT, frozen=False, **timed)
         takes.baselines.setdefault((TIMEOUT, sessions), []).append(figures)
 
@@ -266,7 +265,3 @@ def _notes(plan: Plan) -> tuple[str, ...]:
         "measuring process was collected. Both count the blocks in use and not what the "
         "allocators hold in reserve; the row by the resident set counts that too, on both sides.",
     )
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)

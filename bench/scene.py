@@ -66,6 +66,11 @@ def controls_of(takes: list[Figures]) -> tuple[float, ...]:
     return tuple(value for take in takes for value in take.get(CONTROLS, ()))
 
 
+def say(what: str) -> None:
+    """Tell whoever waits what is being measured."""
+    print(what, file=sys.stderr, flush=True)
+
+
 def _perform(name: str, facts: dict[str, Any]) -> None:
     module, _, function = name.partition(":")
     before = control_ns()

@@ -9,12 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["ns", "B"]
+Unit = Literal["ns", "B", "n"]
+"""Times, sizes, and numbers of things."""
+
 Verdict = Literal["ok", "missed", "not measured", ""]
 
 _SCALES: dict[Unit, tuple[tuple[float, str], ...]] = {
     "ns": ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")),
     "B": ((1024.0**2, "MiB"), (1.0, "B")),
+    "n": (),
 }
 
 
@@ -117,7 +120,7 @@ def amount(figure: float | None, unit: Unit) -> str:
     for scale, name in _SCALES[unit]:
         if abs(figure) >= scale:
             return f"{_short(figure / scale)} {name}"
-    return f"{_short(figure)} {unit}"
+    return _short(figure) if unit == "n" else f"{_short(figure)} {unit}"
 
 
 def _short(number: float) -> str:
