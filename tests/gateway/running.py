@@ -38,7 +38,7 @@ class Lines:
 class RunningGateway:
     """A gateway that answers at `url` until it is stopped."""
 
-    def __init__(self, state_dir, *, keys=KEYS, blueprints=BLUEPRINTS, clock=None, **tables):
+    def __init__(self, state_dir, *, keys=KEYS, agents=BLUEPRINTS, clock=None, **tables):
         tables.setdefault("server", {})
         tables["server"] = {"state_dir": state_dir, "grace_s": 5, **tables["server"]}
         tables.setdefault("limits", {})
@@ -46,7 +46,7 @@ class RunningGateway:
         tables.setdefault("turns", {})
         tables["turns"] = {"end_grace_s": 1, **tables["turns"]}
         self.config = Config(**tables)
-        self.gateway = Gateway(self.config, blueprints=blueprints, keys=keys, clock=clock)
+        self.gateway = Gateway(self.config, blueprints=agents, keys=keys, clock=clock)
         self.log = Lines()
         self.error = None
         self._started = threading.Event()

@@ -241,7 +241,7 @@ def test_five_hundred_sessions_that_were_opened_and_abandoned_are_gone(tmp_path)
 
     short = replace(parrot, unused_timeout_s=0.2, idle_timeout_s=0.2)
     with (
-        RunningGateway(tmp_path, blueprints=Blueprints([short])) as gateway,
+        RunningGateway(tmp_path, agents=Blueprints([short])) as gateway,
         gateway.client() as client,
     ):
         for number in range(500):

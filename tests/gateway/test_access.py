@@ -62,7 +62,7 @@ def test_an_event_source_brings_its_key_in_the_query_and_no_log_has_it(gateway, 
 def test_the_log_has_one_line_a_request_with_session_tenant_and_key(gateway, acme, sid):
     create(acme, sid)
     acme.get(f"/v1/sessions/{sid}/stats")
-    lines = [each for each in gateway.log.lines if each["session"] == sid]
+    lines = eventually(lambda: [each for each in gateway.log.lines if each["session"] == sid])
     assert len(lines) == 1
     line = lines[0]
     assert (line["method"], line["path"], line["status"]) == (

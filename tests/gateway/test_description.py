@@ -68,7 +68,7 @@ def test_nothing_of_the_frameworks_own_errors_is_left(document):
     assert "HTTPValidationError" not in str(document)
 
 
-def schemathesis(gateway, *arguments):
+def schemathesis(gateway, directory, *arguments):
     """Run schemathesis with all its checks against everything that a tenant's key opens."""
     return subprocess.run(
         [
@@ -78,7 +78,7 @@ def schemathesis(gateway, *arguments):
             "--include-path-regex", "^/(v1|healthz|readyz|.well-known)", "--no-color",
             "--generation-database", "none", "--request-timeout", "5", *arguments,
         ],
-        capture_output=True, text=True, timeout=550, check=False,
+        capture_output=True, text=True, timeout=550, check=False, cwd=directory,
     )  # fmt: skip
 
 
@@ -97,14 +97,14 @@ def roomy(tmp_path):
 
 
 @covers("errors.shape")
-def test_the_server_answers_the_examples_as_described(roomy):
-    run = schemathesis(roomy, "--phases", "examples")
+def test_the_server_answers_the_examples_as_described(roomy, tmp_path):
+    run = schemathesis(roomy, tmp_path, "--phases", "examples")
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @covers("errors.shape", "errors.nothing-inside")
-def test_the_server_answers_as_described_whatever_it_is_asked(roomy):
-    run = schemathesis(roomy, "--phases", "coverage,fuzzing", "--max-examples", "25")
+def test_the_server_answers_as_described_whatever_it_is_asked(roomy, tmp_path):
+    run = schemathesis(roomy, tmp_path, "--phases", "coverage,fuzzing", "--max-examples", "25")
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]

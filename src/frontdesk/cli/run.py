@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from frontdesk.gateway.state import StateDir
 
 KEYS_VARIABLE = "FRONTDESK_KEYS"
 DEV_TENANT = "dev"
+MOST_FILES = 1 << 20
 
 logger = logging.getLogger("frontdesk.serve")
 
@@ -50,6 +52,7 @@ class Run:
         server = self._config.server
         with _bound(server.host, server.port) as address:
             become_undumpable()
+            _open_as_many_files_as_allowed()
             self._gateway = Gateway(self._config, keys=self._keys())
             app = create_app(self._gateway, log=AccessLog(self._writer))
             self._url = _url_of(address, tls=server.tls_certificate is not None)
@@ -86,6 +89,14 @@ class Run:
             )
         else:
             logger.info("reloaded: keys, blueprints, filters and limits")
+
+
+def _open_as_many_files_as_allowed() -> None:
+    # Every connection and every watched process is a descriptor; the usual soft limit is 1,024.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _dev_key(config: Config) -> NewKey:
