@@ -95,7 +95,8 @@ class ForeignMonitor:
     lingers: ClassVar[bool] = False
 
     def __init__(self, agent: Any, on_exit: ExitCallback, *, function: MonitorFunction) -> None:
-        self._lock = threading.Lock()
+        # Recursive: a signal handler or finalizer that comes in here may end the agent.
+        self._lock = threading.RLock()
         self._on_exit: ExitCallback | None = None
         self._reason: ExitReason | None = None
         self._over = self._told_of_error = False

@@ -192,10 +192,9 @@ class Core(Lookups):
             return
         with self._lock.held:
             sessions = self._end(registration, reason)
-        if sessions:
-            if reason.kind is ExitKind.CRASHED:
-                report_crash(sessions, reason)
-            self._after_write()
+        self._after_write()
+        if sessions and reason.kind is ExitKind.CRASHED:
+            report_crash(sessions, reason)
 
     def _reap(self, session: Session) -> None:
         """End an agent that was found finished (a step), before its callback has run."""
@@ -278,7 +277,11 @@ class Core(Lookups):
     # -- after a write, and without one --------------------------------------------------------
 
     def _after_write(self) -> None:
-        """Do what a write leaves to be done when nothing is locked any more."""
+        """Do what a write leaves to be done when nothing is locked any more.
+
+        To be called whenever the lock was let go, also by whoever wrote nothing or failed: another
+        write may have come in between, and been put off.
+        """
         if self._lock.deferred:
             self._lock.run_deferred()
         if self._watches:
@@ -308,8 +311,11 @@ class Core(Lookups):
 
     def _snapshot(self, tenant_id: str | None, api_key: str | None) -> tuple[int, list[Session]]:
         self._lock.refuse_interrupting("watch")
-        with self._lock.held:
-            return self._revision, self._index.select(tenant_id=tenant_id, api_key=api_key)
+        try:
+            with self._lock.held:
+                return self._revision, self._index.select(tenant_id=tenant_id, api_key=api_key)
+        finally:
+            self._after_write()
 
     def _after_fork_in_child(self) -> None:
         """Be closed in a forked child: the agents live in the parent, the lock may be held."""

@@ -94,28 +94,30 @@ class SessionStore(Core, Hosted):
         Never fails for an id that is not there. With `fence`, only that incarnation is removed.
         `reason` is what the change feed and `ended` will say. Constant time.
         """
+        if type(session_id) is not str:
+            session_id = checks.identifier("session_id", session_id)
         if self._lock.interrupting():
             self._lock.defer(partial(self.delete, session_id, fence=fence, reason=reason))
             return
         released: Monitor | None = None
         # Named out here, so that the last reference to the agent is dropped after the lock.
         session: Session | None = None
-        with self._lock.held:
-            if self._closed is not None:
-                self._require_open()
-            session = self._entries.get(session_id) if type(session_id) is str else None
-            if session is None:
-                checks.identifier("session_id", session_id)
-                return
-            if fence is not None and session.fence != fence:
-                return
-            if session._life.done():
-                self._reap(session)
-            else:
-                released = self._forget(session, reason)
-        if released is not None:
-            released.cancel()
-        self._after_write()
+        try:
+            with self._lock.held:
+                if self._closed is not None:
+                    self._require_open()
+                session = self._entries.get(session_id)
+                if session is not None and (fence is None or session.fence == fence):
+                    if session._life.done():
+                        self._reap(session)
+                    else:
+                        released = self._forget(session, reason)
+        finally:
+            if released is not None:
+                released.cancel()
+            self._after_write()
+        if session is None:
+            checks.identifier("session_id", session_id)
 
     def update(
         self,
@@ -130,18 +132,20 @@ class SessionStore(Core, Hosted):
         """
         session_id = checks.identifier("session_id", session_id)
         self._lock.refuse_interrupting("update")
-        with self._lock.held:
-            present = self.get(session_id)
-            session = revised(
-                present,
-                blueprint=_or(blueprint, present.blueprint, "blueprint"),
-                model=_or(model, present.model, "model"),
-            )
-            self._index.replace(session)
-            self._agents[agent_key(session.agent)].add(session)
-            self._record_update(session)
-        self._after_write()
-        return session
+        try:
+            with self._lock.held:
+                present = self.get(session_id)
+                session = revised(
+                    present,
+                    blueprint=_or(blueprint, present.blueprint, "blueprint"),
+                    model=_or(model, present.model, "model"),
+                )
+                self._index.replace(session)
+                self._agents[agent_key(session.agent)].add(session)
+                self._record_update(session)
+                return session
+        finally:
+            self._after_write()
 
     def get_or_create(
         self,
@@ -208,11 +212,14 @@ class SessionStore(Core, Hosted):
         api_key = checks.optional_identifier("api_key", api_key)
         self._lock.refuse_interrupting("watch")
         token = object()
-        with self._lock.held:
-            self._require_open()
-            if not self._watches:
-                self._feed.restart(self._revision)
-            self._watches[token] = None
+        try:
+            with self._lock.held:
+                self._require_open()
+                if not self._watches:
+                    self._feed.restart(self._revision)
+                self._watches[token] = None
+        finally:
+            self._after_write()
         return Watch(
             self,
             tenant_id=tenant_id,

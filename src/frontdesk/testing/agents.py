@@ -33,7 +33,8 @@ class FakeAgent:
         self.name = name
         self.exit_reason: ExitReason | None = ExitReason.of("normal") if dead else None
         self._callbacks: dict[object, ExitCallback] = {}
-        self._lock = threading.Lock()
+        # Recursive: a signal handler or finalizer may come in while it is held.
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"<FakeAgent {self.name!r} {'alive' if self.alive else self.exit_reason}>"
