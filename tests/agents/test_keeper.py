@@ -7,14 +7,17 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import pytest
 
+from frontdesk import Change, ExitReason, ProcessRef, SessionStore, Watcher
 from frontdesk.agents.keeper.client import Keeper
 from frontdesk.agents.keeper.environment import allowed_environment, search_path
 from frontdesk.agents.keeper.orders import Command, Fork, ProcessLimits, SpawnOrder, Template
 from frontdesk.agents.keeper.procfs import state_of
 from frontdesk.errors import KeeperLost, SpawnFailed, TemplateFailed
+from frontdesk.monitors import kernel
 from kept_lives import PATIENCE_S, Life, lives
 from kept_programs import fork, shell, template
 
@@ -420,6 +423,50 @@ def test_the_descriptors_of_a_process_are_closed_when_it_is_gone():
             await process.end(0)
             await process.writer.wait_closed()
             await until_open(before)
+
+    with_keeper(scenario)
+
+
+# -- in the registry ---------------------------------------------------------------------------
+
+
+async def reason_in_registry(keeper, watcher, *, anybodys=False):
+    """Register a process, kill it, and return the reason that the registry gives."""
+    with watcher, SessionStore(watcher=watcher) as store:
+        process = await keeper.spawn(shell("cat"))
+        ref = ProcessRef(process.pid, process.start_time) if anybodys else process.ref
+        store.create("s", ref)
+        assert store.get("s").pid == process.pid
+        watch = store.watch()
+        os.kill(process.pid, signal.SIGKILL)
+        async for item in watch:
+            if isinstance(item, Change) and item.kind == "ended":
+                assert item.session.session_id == "s"
+                return item.reason
+    raise AssertionError("the watch ended")
+
+
+@pytest.mark.parametrize("use_pidfd", [None, False])
+def test_the_registry_learns_the_signal_that_ended_a_process(use_pidfd):
+    async def scenario(keeper):
+        reason = await reason_in_registry(keeper, Watcher(use_pidfd=use_pidfd))
+        assert reason == ExitReason.signalled(9)
+
+    with_keeper(scenario)
+
+
+@pytest.mark.parametrize("use_pidfd", [None, False])
+def test_the_keeper_tells_how_a_process_ended_where_the_kernel_does_not(use_pidfd, monkeypatch):
+    """Before Linux 6.15 a status is for the parent alone, and zombies show it to few."""
+    monkeypatch.setattr(kernel, "status_of_reaped", lambda fd: None)
+    stat = kernel.parse_stat
+    monkeypatch.setattr(kernel, "parse_stat", lambda text: replace(stat(text), status=None))
+
+    async def scenario(keeper):
+        reason = await reason_in_registry(keeper, Watcher(use_pidfd=use_pidfd))
+        assert reason == ExitReason.signalled(9)
+        reason = await reason_in_registry(keeper, Watcher(use_pidfd=use_pidfd), anybodys=True)
+        assert reason == ExitReason.of("unknown")
 
     with_keeper(scenario)
 

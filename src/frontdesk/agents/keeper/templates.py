@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from frontdesk.agents.keeper.environment import interpreter_environment
 from frontdesk.agents.keeper.harness import Harness
 from frontdesk.agents.keeper.launch import Program, launch
 from frontdesk.agents.keeper.orders import LARGEST_PACKET, Refused, Template
@@ -111,7 +112,7 @@ def _start(template: Template, harness: Harness) -> TemplateProcess:
                     "frontdesk.agents.keeper.template",
                     str(_CHANNEL),
                 ),
-                env={**template.env, "PYTHONPATH": os.pathsep.join(template.path)},
+                env={**template.env, **interpreter_environment(template.path or None)},
                 harness=harness,
                 descriptors={0: null, 1: 2, 2: 2, _CHANNEL: its.fileno()},
             )
