@@ -91,6 +91,7 @@ async def test_a_session_is_in_the_registry_under_its_tenant_with_its_metadata()
             "createdAt": conversation.created_at,
             "tenantId": "acme",
             "restarts": 0,
+            "pid": None,
         }
 
 

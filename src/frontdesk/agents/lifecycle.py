@@ -41,7 +41,7 @@ from frontdesk.agents.records import (
 )
 from frontdesk.agents.restart import CRASHES
 from frontdesk.agents.usage import Usage
-from frontdesk.session import ExitReason
+from frontdesk.session import ExitReason, Session
 
 
 class Lifecycle:
@@ -51,6 +51,7 @@ class Lifecycle:
         "_deadline_timer",
         "_latest_index",
         "_latest_request",
+        "_pid",
         "_readers",
         "_rules",
         "_stop_next",
@@ -94,6 +95,7 @@ class Lifecycle:
         self.ended: ExitReason | None = None
         self.ending: ExitReason | None = None
         self.restarting, self.restarts = False, 0
+        self._pid: int | None = None
         self.usage = Usage()
         self.log = EventLog(
             min_events=settings.min_events,
@@ -131,6 +133,11 @@ class Lifecycle:
     def rules(self) -> Blueprint:
         """Return the blueprint, as it was when the session was opened."""
         return self._rules
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process of its own that the agent runs in; None for a task."""
+        return None if self.restarting or self.rules.isolation == "task" else self._pid
 
     @property
     def fence(self) -> int:
@@ -205,10 +212,11 @@ class Lifecycle:
 
     # -- the desk's --------------------------------------------------------------------------
 
-    def entered(self, fence: int) -> None:
+    def entered(self, entry: Session) -> None:
         """Take the fence of the registry's entry as the conversation's own, if it has none yet."""
+        self._pid = entry.pid
         if not self.log.fence:
-            self.log.fence = fence
+            self.log.fence = entry.fence
 
     def interrupt(self, reason: ExitReason) -> None:
         """End the turn under way, because its agent has ended, and wait for the next agent."""

@@ -81,7 +81,7 @@ class Starter:
             runner.task.cancel()
             raise
         runner.fence = session.fence
-        resident.conversation.entered(session.fence)
+        resident.conversation.entered(session)
         resident.runner, resident.registrant = runner, registrant
         return runner
 

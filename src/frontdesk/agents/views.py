@@ -35,6 +35,8 @@ class Shown(Protocol):
     @property
     def blueprint(self) -> str: ...
     @property
+    def pid(self) -> int | None: ...
+    @property
     def state(self) -> State: ...
     @property
     def uptime_ms(self) -> int: ...
@@ -57,6 +59,7 @@ def info(conversation: Shown) -> dict[str, Any]:
         "createdAt": conversation.created_at,
         "tenantId": conversation.tenant_id,
         "restarts": conversation.restarts,
+        "pid": conversation.pid,
     }
 
 

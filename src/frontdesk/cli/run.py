@@ -10,6 +10,7 @@ import logging
 import os
 import resource
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ class Run:
 
     def __init__(self, file: Path | None, given: dict[str, object], *, dev: bool) -> None:
         self._file, self._given = file, given
+        _import_from(file.parent if file is not None else Path())
         self._config = self._load()
         self._new = _dev_key(self._config) if dev else None
         self._writer = configure_logs(self._config.log)
@@ -89,6 +91,13 @@ class Run:
             )
         else:
             logger.info("reloaded: keys, blueprints, filters and limits")
+
+
+def _import_from(directory: Path) -> None:
+    # Blueprints of the operator's own lie beside the configuration that names them.
+    place = str(directory.resolve())
+    if place not in sys.path:
+        sys.path.insert(0, place)
 
 
 def _open_as_many_files_as_allowed() -> None:

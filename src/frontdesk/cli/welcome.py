@@ -18,7 +18,9 @@ Open a session, ask it something, read the answer:
 
 What next: every route is described at {url}/docs. The model "test" needs no network;
 for a real one set its provider's variable (ANTHROPIC_API_KEY, OPENAI_API_KEY, ...) and name it,
-as in "anthropic:claude-sonnet-4-5". For keys that stay: frontdesk keys create --tenant acme.
+as in "anthropic:claude-sonnet-4-5". With "blueprint":"process" a session is a process of its own:
+GET {url}/v1/sessions/ID says its pid; kill -9 it, and see the session gone.
+For keys that stay: frontdesk keys create --tenant acme.
 Ctrl-C ends it.
 """
 

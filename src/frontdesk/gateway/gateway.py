@@ -97,7 +97,8 @@ class Gateway:
             wrong_keys_per_minute=self.config.limits.wrong_keys_per_minute,
             clock=self.clock,
         )
-        self._blueprints = self._given or await self._make_blueprints(state)
+        given = self._given
+        self._blueprints = await self._make_blueprints(state) if given is None else given
         self.meter = enter(UsageMeter(state))
         self.callbacks = await self._stack.enter_async_context(self._make_callbacks(state))
         self.store = enter(SessionStore(limits=limits_of(self.config), clock=self.clock))

@@ -185,6 +185,8 @@ class SessionInfo(_Body):
     blueprint: str
     created_at: int
     tenant_id: str
+    restarts: int = 0
+    pid: int | None = None
 
 
 class SessionList(_Body):

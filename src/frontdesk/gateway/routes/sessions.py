@@ -52,6 +52,8 @@ INFO = {
     "blueprint": "assistant",
     "createdAt": 1795339800000,
     "tenantId": "acme",
+    "restarts": 0,
+    "pid": None,
 }
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
