@@ -4,11 +4,14 @@ import asyncio
 import hashlib
 import hmac
 import json
+import ssl
+import subprocess
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
 
+import httpx2
 import pytest
 
 from frontdesk.agents.records import CallbackTool
@@ -16,6 +19,7 @@ from frontdesk.clock import SystemClock
 from frontdesk.errors import ToolFailed
 from frontdesk.gateway.addresses import AddressGuard
 from frontdesk.gateway.callbacks import Callbacks
+from frontdesk.gateway.guarded_http import GuardedTransport
 from frontdesk.gateway.keys import signing_secret_of
 from gateway.requirements import covers
 from gateway.running import RunningGateway, create, turn_of
@@ -152,6 +156,38 @@ def test_a_name_that_resolves_differently_the_second_time_is_not_asked_a_second_
         assert asyncio.run(scenario(server)) == 42
     assert asked == ["evil.example"]
     assert server.asked[0][1]["Host"].startswith("evil.example:")
+
+
+@covers("callbacks.pinned")
+@pytest.mark.parametrize(("name", "trusted"), [("tools.example", True), ("other.example", False)])
+def test_tls_is_verified_against_the_name_though_the_address_is_connected_to(
+    tmp_path, name, trusted
+):
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x",
+         "-addext", "subjectAltName=DNS:tools.example", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+    async def loopback(host, port):
+        return ["127.0.0.1"]
+
+    async def scenario(port):
+        guard = AddressGuard(LOOPBACK, resolve=loopback)
+        transport = GuardedTransport(guard, tls=ssl.create_default_context(cafile=certificate))
+        async with httpx2.AsyncClient(transport=transport, trust_env=False) as client:
+            return (await client.post(f"https://{name}:{port}/", content=b"{}")).json()
+
+    with tool_server(answering()) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        if trusted:
+            assert asyncio.run(scenario(server.server_port)) == {"result": 42}
+        else:
+            with pytest.raises(httpx2.ConnectError):
+                asyncio.run(scenario(server.server_port))
 
 
 @covers("callbacks.no-redirects")

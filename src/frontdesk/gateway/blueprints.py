@@ -22,6 +22,8 @@ from frontdesk.agents.process_recipe import ProcessRules
 from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
 from frontdesk.agents.restart import RestartLimit
 from frontdesk.errors import ConfigurationWrong, FrontdeskError
+from frontdesk.gateway.addresses import AddressGuard
+from frontdesk.gateway.guarded_http import guarded_client
 from frontdesk.gateway.settings import (
     AcpSettings,
     BlueprintSettings,
@@ -52,10 +54,11 @@ def blueprints_of(config: Config, keeper: Keeper) -> Blueprints:
     The first table is the default, unless `default_blueprint` names another.
     """
     made: list[Blueprint] = []
+    guard = AddressGuard(config.callbacks.allow_networks)
     mistakes: list[str] = []
     for name, settings in (config.blueprints or BUILT_IN).items():
         try:
-            made.append(blueprint_of(name, settings, keeper))
+            made.append(blueprint_of(name, settings, keeper, guard))
         except (FrontdeskError, _CannotImport) as error:
             mistakes.append(f"blueprints.{name}: {error}")
     if mistakes:
@@ -63,10 +66,12 @@ def blueprints_of(config: Config, keeper: Keeper) -> Blueprints:
     return Blueprints(made, default=config.default_blueprint)
 
 
-def blueprint_of(name: str, settings: BlueprintSettings, keeper: Keeper) -> Blueprint:
+def blueprint_of(
+    name: str, settings: BlueprintSettings, keeper: Keeper, guard: AddressGuard
+) -> Blueprint:
     """Return the blueprint of one table."""
     if isinstance(settings, PydanticAISettings):
-        return _pydantic_ai(name, settings)
+        return _pydantic_ai(name, settings, guard)
     if isinstance(settings, ProcessSettings):
         rules = _process_rules(settings, environment=PROVIDER_VARIABLES)
         return process_blueprint(name, keeper=keeper, rules=rules, **_rules(settings))
@@ -83,12 +88,13 @@ def blueprint_of(name: str, settings: BlueprintSettings, keeper: Keeper) -> Blue
     return _python(name, settings)
 
 
-def _pydantic_ai(name: str, settings: PydanticAISettings) -> Blueprint:
+def _pydantic_ai(name: str, settings: PydanticAISettings, guard: AddressGuard) -> Blueprint:
     program = PydanticAIProgram(
         instructions=settings.instructions,
         tools=[imported(target) for target in settings.tools],
         plugins={target.partition(":")[2]: imported(target) for target in settings.plugins},
         base_urls=settings.base_urls,
+        http_client=lambda: guarded_client(guard),
     )
     return pydantic_ai_blueprint(name, program=program, **_rules(settings))
 

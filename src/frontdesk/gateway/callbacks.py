@@ -1,9 +1,8 @@
 """Callback tools: asks a client's own server to run a tool, signed and within bounds.
 
 The house below calls it (it is its `ToolCaller`). Each call goes to the address that the guard has
-just judged (`addresses.py`), over a connection of its own that no other call shares, follows no
-redirect, and reads no more than it may. What went wrong is told to the agent in a short sentence
-that shows nothing of the inside of the network.
+just judged (`guarded_http.py`), follows no redirect, and reads no more than it may. What went wrong
+is told to the agent in a short sentence that shows nothing of the inside of the network.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ import msgspec
 from frontdesk.agents.records import CallbackTool
 from frontdesk.clock import Clock
 from frontdesk.errors import AddressRefused, ToolFailed
-from frontdesk.gateway.addresses import AddressGuard, Target
+from frontdesk.gateway.addresses import AddressGuard
+from frontdesk.gateway.guarded_http import guarded_client
 from frontdesk.gateway.keys import signing_secret_of
 
 SHOWN_ERROR = 2000
@@ -44,14 +44,7 @@ class Callbacks:
     ) -> None:
         self.guard = guard
         self._master_secret, self._answer_bytes, self._clock = master_secret, answer_bytes, clock
-        # No connection is used twice: one that was opened for one name must not serve another
-        # that shares its address. No proxy, no cookies, nothing from the environment.
-        self._client = httpx2.AsyncClient(
-            trust_env=False,
-            follow_redirects=False,
-            timeout=None,
-            limits=httpx2.Limits(max_keepalive_connections=0),
-        )
+        self._client = guarded_client(guard)
 
     async def __aenter__(self) -> Callbacks:
         return self
@@ -68,8 +61,7 @@ class Callbacks:
         )
         try:
             async with asyncio.timeout(tool.timeout_ms / 1000):
-                target = await self.guard.target(tool.callback_url)
-                answer = await self._post(target, body, key_id=api_key or "")
+                answer = await self._post(tool.callback_url, body, key_id=api_key or "")
         except TimeoutError:
             problem = f"it did not answer within {tool.timeout_ms} ms"
         except AddressRefused as error:
@@ -82,25 +74,17 @@ class Callbacks:
             return _result(tool, answer)
         raise ToolFailed(tool.name, problem=problem)
 
-    async def _post(self, target: Target, body: bytes, *, key_id: str) -> bytes:
-        request = self._client.build_request(
-            "POST",
-            target.url.copy_with(host=target.address),
-            content=body,
-            headers=self._headers(target, body, key_id=key_id),
-            extensions={"sni_hostname": target.url.raw_host.decode()},
-        )
-        response = await self._client.send(request, stream=True)
-        try:
+    async def _post(self, url: str, body: bytes, *, key_id: str) -> bytes:
+        headers = self._headers(body, key_id=key_id)
+        async with self._client.stream(
+            "POST", url, content=body, headers=headers, timeout=None
+        ) as response:
             return await self._read(response)
-        finally:
-            await response.aclose()
 
-    def _headers(self, target: Target, body: bytes, *, key_id: str) -> dict[str, str]:
+    def _headers(self, body: bytes, *, key_id: str) -> dict[str, str]:
         timestamp = str(self._clock.wall_ms() // 1000)
         secret = signing_secret_of(self._master_secret, key_id)
         return {
-            "Host": target.url.netloc.decode(),
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": "frontdesk",
