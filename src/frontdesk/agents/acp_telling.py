@@ -29,6 +29,7 @@ from acp.schema import (
     TextResourceContents,
     ToolCallProgress,
     ToolCallStart,
+    Usage,
     UsageUpdate,
 )
 
@@ -86,13 +87,10 @@ class Telling:
 
     def used(self, response: PromptResponse) -> None:
         """Take in the tokens alone."""
-        used = response.usage
-        if used is not None:
-            self._port.usage(
-                prompt=min(used.input_tokens, MOST_TOKENS),
-                completion=min(used.output_tokens, MOST_TOKENS),
-                cached=min(used.cached_read_tokens or 0, MOST_TOKENS),
-            )
+        if response.usage is not None:
+            prompt, completion = tokens_of(response.usage)
+            cached = min(response.usage.cached_read_tokens or 0, MOST_TOKENS)
+            self._port.usage(prompt=prompt, completion=completion, cached=cached)
 
     async def approval(self, request: RequestPermissionRequest) -> Approval:
         """Ask whether a tool may run; `cancelled` where the turn ends before an answer."""
@@ -187,6 +185,23 @@ def text_of(block: Any) -> str:
             return f"[{block.mime_type}]"
         case _:
             return ""
+
+
+def tokens_of(used: Usage) -> tuple[int, int]:
+    """Return the tokens of prompts and of answers, caches and thoughts included.
+
+    The protocol's total is the sum of all kinds, so it tells whether those are counted beside.
+
+    >>> tokens_of(Usage(input_tokens=7, output_tokens=5, cached_read_tokens=4, total_tokens=16))
+    (11, 5)
+    >>> tokens_of(Usage(input_tokens=11, output_tokens=5, cached_read_tokens=4, total_tokens=16))
+    (11, 5)
+    """
+    prompt, completion = used.input_tokens, used.output_tokens
+    if used.total_tokens > prompt + completion:
+        prompt += (used.cached_read_tokens or 0) + (used.cached_write_tokens or 0)
+        completion += used.thought_tokens or 0
+    return min(prompt, MOST_TOKENS), min(completion, MOST_TOKENS)
 
 
 def plan_text(entries: list[PlanEntry]) -> str:

@@ -1,0 +1,224 @@
+"""ACP agents that others have made: the protocol's own example, and a whole coding agent.
+
+They are installed when these tests run. The coding agent is given a model on loopback, and its
+updates and downloads are switched off.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+
+import pytest
+
+from acp_desks import open_acp_desk, open_acp_session
+from desks import Stream, facts, names, open_session, soon, text
+from frontdesk.errors import ModelRefused
+from installed import EXAMPLE_AGENT, OPENCODE, from_npm, missing, needs_linux_on_x86
+from openai_server import OpenAIServer, tool_call
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
+
+MODEL = "small"
+START_S = 120
+PATIENCE_S = 120
+
+
+@pytest.fixture
+def example_agent():
+    """The command line of the example agent of the protocol's TypeScript SDK."""
+    node = shutil.which("node") or missing("node")
+    return (node, str(from_npm(*EXAMPLE_AGENT) / "dist" / "examples" / "agent.js"))
+
+
+@contextlib.asynccontextmanager
+async def opencode(tmp_path, monkeypatch, script):
+    """Give OpenCode's command line, and the server whose model it calls; with a home of its own."""
+    needs_linux_on_x86()
+    program = from_npm(*OPENCODE) / "bin" / "opencode"
+    (tmp_path / "home").mkdir()
+    async with OpenAIServer(script) as server:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("OPENCODE_CONFIG_CONTENT", json.dumps(opencode_config(server.base_url)))
+        for switch in ("AUTOUPDATE", "LSP_DOWNLOAD", "MODELS_FETCH", "DEFAULT_PLUGINS", "SHARE"):
+            monkeypatch.setenv(f"OPENCODE_DISABLE_{switch}", "1")
+        for name in [name for name in os.environ if name.startswith("XDG_")]:
+            monkeypatch.delenv(name)
+        yield (str(program), "acp"), server
+
+
+def opencode_config(url):
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "name": "Stub",
+        "options": {"baseURL": url, "apiKey": "none"},
+        "models": {MODEL: {"name": "Stub"}},
+    }
+    return {
+        "autoupdate": False,
+        "share": "disabled",
+        "model": f"stub/{MODEL}",
+        "small_model": f"stub/{MODEL}",
+        "permission": {"bash": "ask", "edit": "ask"},
+        "provider": {"stub": provider},
+    }
+
+
+def rules(**more):
+    return {
+        "env": ("OPENCODE_*",),
+        "start_timeout_s": START_S,
+        **more,
+    }
+
+
+def of_kind(frames, kind):
+    return [facts(frame) for frame in frames if frame.name == kind]
+
+
+# -- the example of the protocol's makers -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"), [("approve", "changes have been applied"), ("reject", "skip the configur")]
+)
+async def test_the_example_agent_asks_and_goes_on_with_the_answer(example_agent, deed, said):
+    async with open_acp_session(example_agent, start_timeout_s=START_S) as conversation:
+        stream = Stream(conversation, bound_s=PATIENCE_S)
+        conversation.prompt("tidy up")
+        asked = facts((await stream.until("approval_required"))[-1])
+        assert asked["toolName"] == "Modifying critical configuration file"
+        assert asked["args"]["path"] == "/home/user/project/config.json"
+        getattr(conversation, deed)(asked["approvalId"])
+        await stream.until("agent_end", "agent_abort")
+        stream.close()
+        assert said in text(stream.frames)
+        ended = [facts(each) for each in stream.frames if each.name == "tool_execution_end"]
+        assert ended[0]["result"] == {"content": "# My Project\n\nThis is a sample project..."}
+        assert names(stream.frames)[-1] == "agent_end"
+
+
+async def test_the_example_agent_is_aborted_and_asked_again(example_agent):
+    options = {"start_timeout_s": START_S, "desk": {"abort_grace_s": 60}}
+    async with open_acp_session(example_agent, **options) as conversation:
+        for _ in range(2):
+            stream = Stream(conversation, since=None, from_now=True, bound_s=PATIENCE_S)
+            conversation.prompt("tidy up")
+            await stream.until("message_delta")
+            conversation.abort("enough")
+            frames = await stream.until("agent_abort")
+            stream.close()
+            assert facts(frames[-1])["reason"] == "enough"
+
+
+# -- a whole coding agent ----------------------------------------------------------------------
+
+
+async def look_around(body):
+    """List the directory, and say what was seen; short of tools, it is asked for a title."""
+    last = body["messages"][-1]
+    if not body.get("tools"):
+        yield "A title"
+    elif last["role"] == "user":
+        yield {"reasoning_content": "I wonder"}
+        yield "Let me look. "
+        yield tool_call("bash", {"command": "ls", "description": "Look around"})
+    else:
+        yield f"I see {last['content'].strip()}"
+
+
+async def dawdle(body):
+    """Begin, and then say nothing more."""
+    yield "well "
+    await asyncio.sleep(1000)
+
+
+async def nod(body):
+    """Say yes."""
+    yield "yes"
+
+
+async def test_a_coding_agent_thinks_asks_runs_a_tool_and_answers(tmp_path, monkeypatch):
+    project = tmp_path / "acme" / "project"
+    project.mkdir(parents=True)
+    (project / "notes.txt").write_text("remember the milk\n")
+    options = rules(
+        order={"working_dir": "project", "model": MODEL}, desk={"tenants_root": tmp_path}
+    )
+    async with (
+        opencode(tmp_path, monkeypatch, look_around) as (command, server),
+        open_acp_session(command, **options) as session,
+    ):
+        stream = Stream(session, bound_s=PATIENCE_S)
+        session.prompt("what is here?")
+        asked = facts((await stream.until("approval_required", "agent_end", "agent_abort"))[-1])
+        assert (asked["toolName"], asked["args"]["command"]) == ("bash", "ls")
+        session.approve(asked["approvalId"])
+        await stream.until("agent_end", "agent_abort")
+        stream.close()
+        frames = stream.frames
+        assert of_kind(frames, "thinking_delta")[0]["delta"] == "I wonder"
+        (ended,) = of_kind(frames, "tool_execution_end")
+        assert (ended["toolName"], ended["status"]) == ("bash", "ok")
+        assert "notes.txt" in json.dumps(ended["result"])
+        assert text(frames) == "Let me look. I see notes.txt"
+        end = facts(frames[-1])
+        assert end["lastMessage"]["content"] == "I see notes.txt"
+        assert end["tokenUsage"] == {"promptTokens": 11, "completionTokens": 7, "totalTokens": 18}
+        assert str(project) in json.dumps([each["body"] for each in server.requests])
+
+
+async def test_a_coding_agent_is_told_that_it_may_not(tmp_path, monkeypatch):
+    options = rules(order={"model": "default"})
+    async with (
+        opencode(tmp_path, monkeypatch, look_around) as (command, _),
+        open_acp_session(command, **options) as session,
+    ):
+        stream = Stream(session, bound_s=PATIENCE_S)
+        session.prompt("what is here?")
+        asked = facts((await stream.until("approval_required", "agent_end", "agent_abort"))[-1])
+        session.reject(asked["approvalId"])
+        frames = await stream.until("agent_end", "agent_abort")
+        stream.close()
+        (ended,) = of_kind(frames, "tool_execution_end")
+        assert ended["status"] == "rejected"
+
+
+async def test_a_coding_agent_is_aborted_in_the_middle_and_asked_again(tmp_path, monkeypatch):
+    options = rules(order={"model": MODEL}, desk={"abort_grace_s": 60})
+    async with (
+        opencode(tmp_path, monkeypatch, dawdle) as (command, server),
+        open_acp_session(command, **options) as session,
+    ):
+        stream = Stream(session, bound_s=PATIENCE_S)
+        session.prompt("say something long")
+        await stream.until("message_delta", "agent_end", "agent_abort")
+        session.abort("enough")
+        frames = await stream.until("agent_end", "agent_abort")
+        assert facts(frames[-1])["reason"] == "enough"
+        server.script = nod
+        server.left.clear()
+        session.prompt("are you there?")
+        frames = await stream.until("agent_end", "agent_abort")
+        stream.close()
+        assert text(frames) == "yes"
+
+
+async def test_a_coding_agent_refuses_a_model_that_it_does_not_have(tmp_path, monkeypatch):
+    async with (
+        opencode(tmp_path, monkeypatch, nod) as (command, _),
+        open_acp_desk(command, **rules()) as desk,
+    ):
+        with pytest.raises(ModelRefused, match=f"stub/{MODEL}"):
+            await open_session(desk, model="gpt-of-the-future")
+
+
+async def test_nothing_of_a_coding_agent_is_left_when_its_session_is_deleted(tmp_path, monkeypatch):
+    async with (
+        opencode(tmp_path, monkeypatch, nod) as (command, _),
+        open_acp_desk(command, **rules()) as desk,
+    ):
+        session = await open_session(desk, model=MODEL)
+        await desk.tenant("acme", "key-1").delete(session.session_id)
+        await soon(lambda: not len(desk.keeper))
