@@ -252,8 +252,9 @@ def _notes(plan: Plan) -> tuple[str, ...]:
         "with the loop around the calls included.",
         "`create` registers real, waiting asyncio tasks and is the mean over filling the empty "
         "store; the tasks, and the BEAM's agents, are made before.",
-        "The bare dict holds id and agent; its lookups take turns with the store's, in one "
-        "process, with the same keys.",
+        "The bare dict holds id and agent; its lookups take turns with the store's, pass "
+        "by pass over the same keys in one process, so that each finds the caches as the other "
+        "left them.",
         f"Listings are of {plan.per_tenant:,} sessions at every size. The BEAM and the dict with a "
         "timeout list one tenant over and over, and so do we against them. `Tenant after tenant` "
         "visits all, so that the caches hold nothing of the next.",

@@ -13,13 +13,16 @@ import asyncio
 import gc
 import random
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
 from bench.machine import resident_bytes
 from bench.scene import Figures
 from bench.subjects import SUBJECTS, BareSubject, StoreSubject, Subject, TimeoutSubject
+
+TURNS = 3
+"""How often the lookups that a plan asks for are done."""
 
 LISTED_TENANTS = 200
 """A round of listings goes over at most this many tenants: more than any cache holds."""
@@ -67,16 +70,12 @@ def _lookups(subject: Subject, bare: BareSubject, ids: list[str], passes: int) -
 def _alternately(
     subject: Subject, bare: BareSubject, keys: list[str], passes: int
 ) -> tuple[float, float]:
-    """Take turns, so that a disturbance hits both; each turn warms its own caches first."""
+    """Take turns pass by pass: a disturbance hits both, and both find the other's in the caches."""
     ours, limit = [], []
-    for _ in range(3):
-        limit.append(_least_pass(bare.get_all, keys, passes))
-        ours.append(_least_pass(subject.get_all, keys, passes))
+    for _ in range(TURNS * passes):
+        limit.append(_ns_each(lambda: bare.get_all(keys), len(keys)))
+        ours.append(_ns_each(lambda: subject.get_all(keys), len(keys)))
     return min(ours), min(limit)
-
-
-def _least_pass(look: Callable[[Sequence[str]], None], keys: list[str], passes: int) -> float:
-    return min(_ns_each(lambda: look(keys), len(keys)) for _ in range(passes))
 
 
 def _listings(subject: Subject, tenants: int) -> Figures:
