@@ -60,11 +60,18 @@ class Hosted:
 
     async def _until_closed(self) -> None:
         if asyncio._get_running_loop() is None:
-            import anyio
-
-            await anyio.sleep_forever()
+            await self._until_closed_on_trio()
         while not self.closed:
             await self._closing.wait_async(self._closing.head, ended=lambda: self.closed)
+
+    async def _until_closed_on_trio(self) -> None:
+        import trio  # noqa: PLC0415 - running already, or there were an event loop of asyncio
+
+        over, token = trio.Event(), trio.lowlevel.current_trio_token()
+        with self._closing.waking(lambda: token.run_sync_soon(over.set)):
+            # Registered first, looked at second: a close in between has woken us already.
+            if not self.closed:
+                await over.wait()
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[dict[str, Self]]:
