@@ -44,9 +44,7 @@ def assert_indexes_agree(store):
         assert bucketed == {fence: key for fence, key in filtered.items() if key is not None}
     fences = [one.fence for one in entries]
     assert fences == sorted(fences)
-    registered = [
-        one.fence for agent in store._agents.values() for one in sessions_of(agent)
-    ]
+    registered = [one.fence for agent in store._agents.values() for one in sessions_of(agent)]
     assert sorted(registered) == fences
 
 

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from frontdesk import ExitReason, Limits, SessionStore, Snapshot, Watcher
+from frontdesk import ExitReason, Limits, SessionStore, Snapshot
 from frontdesk.errors import (
     FrontdeskError,
     SessionAlreadyExists,
@@ -34,6 +34,7 @@ from frontdesk.errors import (
     StoreClosed,
 )
 from frontdesk.testing import FakeAgent, ManualClock
+from lives import StillWatcher
 from property.store_model import ModelAgent, StoreModel, WatchModel
 
 IDS = [f"s{number}" for number in range(4)]
@@ -59,13 +60,6 @@ limits = st.sampled_from([None, None, None, None, None, None, 2, 3])
 
 class Crash(Exception):
     """What an agent of this test dies of."""
-
-
-class StillWatcher(Watcher):
-    """A watcher whose second never passes: the steps alone decide when loops are looked at."""
-
-    def every_second(self, callback):
-        del callback
 
 
 class StoreAgainstModel(RuleBasedStateMachine):
@@ -399,7 +393,7 @@ async def passes():
 
 
 QUICK = settings(
-    max_examples=400, stateful_step_count=50, deadline=None, derandomize=True, database=None
+    max_examples=250, stateful_step_count=50, deadline=None, derandomize=True, database=None
 )
 THOROUGH = settings(
     max_examples=2000, stateful_step_count=80, deadline=None, print_blob=True, database=None

@@ -1,0 +1,113 @@
+"""What a store is given: strings of any kind, reasons, capacities. (What it refuses, and that it
+leaves nothing then, is hold 5.)
+"""
+
+import enum
+import pickle
+
+import pytest
+
+from frontdesk import (
+    ExitReason,
+    InvalidArgument,
+    InvalidType,
+    MonitorFailed,
+    SessionAlreadyExists,
+    SessionLimitExceeded,
+    SessionNotFound,
+    SessionStore,
+    StoreClosed,
+)
+from frontdesk.testing import FakeAgent
+from lives import told
+
+
+class Name(enum.StrEnum):
+    """Strings that are not exactly `str`."""
+
+    SESSION = "s"
+    TENANT = "t"
+    KEY = "k"
+
+
+def test_an_id_may_be_of_a_subclass_of_str_in_every_operation(store):
+    store.create(Name.SESSION, FakeAgent(), tenant_id=Name.TENANT, api_key=Name.KEY)
+    assert type(store.get("s").session_id) is str
+    assert store.get(Name.SESSION) is store.get("s")
+    assert Name.SESSION in store
+    assert store.list_by_tenant(Name.TENANT) == store.list_by_api_key(Name.KEY) == store.list()
+    assert store.count_by_tenant(Name.TENANT) == store.count_by_api_key(Name.KEY) == 1
+    assert store.update(Name.SESSION, model="m").model == "m"
+    assert store.get_or_create(Name.SESSION, FakeAgent) is store.get("s")
+    store.delete(Name.SESSION)
+    assert "s" not in store
+    assert store.ended(Name.SESSION).session.session_id == "s"
+
+
+class Liar(str):
+    """A string that is equal to nothing and hashes at random."""
+
+    __slots__ = ()
+
+    def __eq__(self, other):
+        return False
+
+    def __hash__(self):
+        return id(self)
+
+
+def test_a_string_that_lies_about_its_equality_is_taken_at_its_characters(store):
+    store.create(Liar("s"), FakeAgent(), tenant_id=Liar("t"))
+    with pytest.raises(SessionAlreadyExists):
+        store.create(Liar("s"), FakeAgent())
+    assert store.get("s").tenant_id == "t"
+    store.delete(Liar("s"))
+    assert "s" not in store
+
+
+@pytest.mark.parametrize("session_id", [None, 7, b"s", [], {}, ("s",)])
+def test_a_lookup_of_what_is_no_id_is_refused(store, session_id):
+    for asking in (store.get, store.ended, store.delete, store.update):
+        with pytest.raises(InvalidType) as refused:
+            asking(session_id)
+        assert refused.value.got == type(session_id).__name__
+    assert session_id not in store
+
+
+def test_a_delete_may_say_why(store):
+    store.create("s", FakeAgent())
+    with store.watch() as watch:
+        store.delete("s", reason=ExitReason.of("expired"))
+        assert told(watch) == [("ended", "s", "expired")]
+    assert store.ended("s").reason == ExitReason.of("expired")
+
+
+@pytest.mark.parametrize("name", ["feed_capacity", "ends_capacity"])
+@pytest.mark.parametrize("value", [0, -1, "1", 1.5, None, True])
+def test_a_capacity_is_a_positive_number(name, value):
+    with pytest.raises((InvalidArgument, InvalidType)) as refused:
+        SessionStore(**{name: value})
+    assert refused.value.name == name
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SessionNotFound("s"),
+        SessionAlreadyExists("s", holder=None),
+        SessionLimitExceeded(scope="total", limit=3),
+        StoreClosed(forked=True),
+        MonitorFailed("Popen", error=OSError(24, "Too many open files")),
+        InvalidArgument("session_id", expected="a string", got="nothing"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_survives_pickling_with_its_facts(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy)) == (type(error), str(error))
+    for name, fact in vars(error).items():
+        assert repr(getattr(copy, name)) == repr(fact)
+
+
+def test_a_missing_session_reads_as_a_sentence():
+    assert str(SessionNotFound("s-1")) == "no session 's-1'"
