@@ -74,13 +74,21 @@ class Feed(Generic[T]):
 
     def wake(self) -> None:
         """Wake whoever waits. Call it after the append, outside any lock."""
-        # As many as wait now: a reader that waits again meanwhile is not this wake-up's business.
-        for _ in range(len(self._wakers)):
-            try:
-                _, waker = self._wakers.popitem()
-            except KeyError:
-                return
-            waker()
+        # Those who wait now: one that is woken and waits again must not be taken for another's.
+        for key in list(self._wakers):
+            waker = self._wakers.pop(key, None)
+            if waker is not None:
+                waker()
+
+    @contextmanager
+    def waking(self, waker: Callable[[], None]) -> Iterator[None]:
+        """Have `waker` called by the next wake-up, once, from any thread."""
+        key = object()
+        self._wakers[key] = waker
+        try:
+            yield
+        finally:
+            self._wakers.pop(key, None)
 
     def wait(
         self, after: int, *, timeout_s: float | None = None, ended: Callable[[], bool]

@@ -266,6 +266,23 @@ def test_who_waits_is_told_of_an_end_that_another_operation_came_upon(make_store
     loop.close()
 
 
+def test_a_reader_that_waits_again_at_once_is_not_woken_in_the_place_of_another(store):
+    """Two wait; the one that is woken waits again before the other was woken."""
+    woken, feed = [], store._feed
+
+    def wait_again():
+        woken.append("quick")
+        feed._wakers[object()] = wait_again
+
+    feed._wakers[object()] = lambda: woken.append("patient")
+    feed._wakers[object()] = wait_again
+    with store.watch():
+        store.create("s", FakeAgent())
+    assert woken.count("patient") == 1
+    assert woken.count("quick") <= 2
+    feed._wakers.clear()
+
+
 def test_waiting_for_a_change_has_a_bound(store):
     with store.watch() as watch:
         watch.next(timeout_s=0)

@@ -65,7 +65,7 @@ class Hosted:
             await self._closing.wait_async(self._closing.head, ended=lambda: self.closed)
 
     async def _until_closed_on_trio(self) -> None:
-        import trio  # noqa: PLC0415 - running already, or there were an event loop of asyncio
+        import trio  # it runs already: there would be an event loop of asyncio otherwise
 
         over, token = trio.Event(), trio.lowlevel.current_trio_token()
         with self._closing.waking(lambda: token.run_sync_soon(over.set)):
