@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import beam, gateway, imports, processes, registry
+from bench import agents, beam, gateway, imports, processes, registry
 from bench.machine import load_line, this_machine
 from bench.plan import QUICK, Plan
 from bench.report import Report, as_json, as_markdown
@@ -23,6 +23,7 @@ GROUPS: dict[str, Callable[[Plan], Section]] = {
     "processes": processes.measure,
     "imports": imports.measure,
     "gateway": gateway.measure,
+    "agents": agents.measure,
 }
 
 

@@ -122,8 +122,8 @@ def _crowd_rows(taken: Figures, servers: ServerPlan) -> Iterator[Row]:
 
 def _notes(servers: ServerPlan, crowd: Figures) -> tuple[str, ...]:
     notes = [
-        "The gateway is the command `frontdesk serve`, with its keys, rate limit and access log, in "
-        "a process of its own; so is every baseline, under uvicorn with the same loop and parser. "
+        "The gateway is the command `frontdesk serve`, with keys, rate limit and access log, in a "
+        "process of its own; so is every baseline, under uvicorn with the same loop and parser. "
         "One more process is the client, the same one for both sides.",
         f"Rates: both servers run, and take turns at being asked; the median of {servers.rounds} "
         "turns. `Processor time` is what the server's process used, which other programs on the "

@@ -34,9 +34,9 @@ CONNECTING = 50
 """Connections that are opened at a time: fewer than the listener has room for."""
 
 
-def create(session_id: str, blueprint: str) -> bytes:
+def create(session_id: str, blueprint: str, *, model: str = "none") -> bytes:
     """Return the request that opens a session."""
-    body = {"sessionId": session_id, "model": "none", "blueprint": blueprint}
+    body = {"sessionId": session_id, "model": model, "blueprint": blueprint}
     return request("POST", SESSIONS, headers=KEY, content=body)
 
 
