@@ -1,7 +1,7 @@
-"""The scenes of agents: opening sessions with a task and with a process, and many processes at once.
+"""The scenes of agents: opening sessions with a task and with a process; many processes at once.
 
-Above: `agents` makes rows of the figures. Below: `servers` runs the real gateway, whose keeper forks
-the agents; the client is a process of its own. A cold interpreter does the same imports for
+Above: `agents` makes rows of the figures. Below: `servers` runs the real gateway, whose keeper
+forks the agents; the client is a process of its own. A cold interpreter does the same imports for
 comparison.
 """
 
@@ -85,7 +85,7 @@ def cold_interpreters(*, count: int) -> Figures:
 
 
 def at_once(*, count: int) -> Figures:
-    """Open many sessions of the assistant in processes, prompt all at once, look at their memory."""
+    """Open many sessions of the assistant in processes, and prompt all at once."""
     with gateway(ASSISTANT) as server:
         figures = run(_at_once(server, count))
         agents = psutil.Process(server.pid).children(recursive=True)
@@ -101,19 +101,19 @@ async def _at_once(server: Server, count: int) -> Figures:
     start = perf_counter_ns()
     await asyncio.gather(*(_open_some(it, ids[at::AT_A_TIME]) for at, it in enumerate(callers)))
     opened = perf_counter_ns() - start
-    agents = len(psutil.Process(server.pid).children(recursive=True))
     memory = _memory(server)
     listeners = [await Listener.connect(server.port, events(each), marker=END) for each in ids]
     start = perf_counter_ns()
     await asyncio.gather(*(_prompt_some(it, ids[at::AT_A_TIME]) for at, it in enumerate(callers)))
     last = max(await asyncio.gather(*(listener.until() for listener in listeners)))
-    for connection in (*listeners, *callers):
-        connection.close()
+    for listener in listeners:
+        listener.close()
+    for caller in callers:
+        caller.close()
     shared = None if memory is None or before is None else (memory - before) / count
     return {
         "open_ns": opened / count,
         "answers_ns": last - start,
-        "processes": agents,
         "agent_bytes": shared,
     }
 
