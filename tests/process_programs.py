@@ -208,6 +208,9 @@ async def rowdy(turn):
             ctypes.string_at(0)
         case "exit":
             os._exit(7)
+        case "spend":
+            turn.usage(prompt=9, cost=0.5)
+            os._exit(0)
         case "spin":
             while True:
                 pass

@@ -127,6 +127,14 @@ async def test_prompts_that_waited_are_not_run_by_anybody_after_the_kill():
         assert "prompt_received" not in names(await stream.rest())
 
 
+async def test_what_an_agent_used_is_counted_although_it_ended_right_after():
+    async with open_isolated("rowdy") as desk:
+        conversation, stream = await rowdy_turn(desk, "spend")
+        assert facts((await stream.rest())[-1])["reason"] == "normal"
+        await soon(lambda: conversation.stats()["totalTokens"] == 9)
+        assert conversation.stats()["costUsd"] == 0.5
+
+
 async def test_a_crash_ends_the_session_where_the_blueprint_says_so():
     async with open_isolated("raiser", fields={"errors_end": "session"}) as desk:
         conversation = await open_session(desk)
