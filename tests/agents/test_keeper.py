@@ -3,8 +3,10 @@
 import ast
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
+import resource
 import signal
 import sys
 from dataclasses import replace
@@ -16,6 +18,7 @@ from frontdesk.agents.keeper.client import Keeper
 from frontdesk.agents.keeper.environment import allowed_environment, search_path
 from frontdesk.agents.keeper.orders import Command, Fork, ProcessLimits, SpawnOrder, Template
 from frontdesk.agents.keeper.procfs import state_of
+from frontdesk.agents.keeper.templates import MOST_TEMPLATES
 from frontdesk.errors import KeeperLost, SpawnFailed, TemplateFailed
 from frontdesk.monitors import kernel
 from kept_lives import PATIENCE_S, Life, lives
@@ -259,6 +262,26 @@ def test_many_are_spawned_at_once_and_each_is_its_own():
     with_keeper(scenario)
 
 
+def test_a_spawn_without_free_descriptors_is_refused_and_leaves_nothing():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def scenario(keeper):
+        before = open_now()
+        free = (n for n in itertools.count() if not os.path.lexists(f"/proc/self/fd/{n}"))
+        # It takes four: the two ends of a channel, and the two of a pipe.
+        for first_out_of_reach in itertools.islice(free, 4):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (first_out_of_reach, hard))
+            try:
+                with pytest.raises(SpawnFailed) as refused:
+                    await keeper.spawn(shell("true"))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert refused.value.stage == "descriptors"
+            await until_open(before)
+
+    with_keeper(scenario)
+
+
 # -- templates ---------------------------------------------------------------------------------
 
 
@@ -278,6 +301,18 @@ def test_the_imports_of_a_template_are_done_once(tmp_path):
             async with spawned(keeper, SpawnOrder(run=Fork(template=counted))) as process:
                 assert await process.reader.read() == b"in"
         assert (tmp_path / "imports").read_text() == "."
+
+    with_keeper(scenario)
+
+
+def test_templates_that_nobody_has_used_for_longest_are_let_go():
+    async def scenario(keeper):
+        for number in range(MOST_TEMPLATES + 2):
+            order = fork("echo", env={**allowed_environment(), "NUMBER": str(number)})
+            async with spawned(keeper, order) as process:
+                process.writer.write(b"x")
+                assert await process.reader.readexactly(1) == b"x"
+        assert len(templates_of(keeper)) <= MOST_TEMPLATES
 
     with_keeper(scenario)
 
