@@ -19,7 +19,7 @@ serve: $(READY)  ## start the gateway in development mode on 127.0.0.1:4000
 	$(BIN)/frontdesk serve --dev
 
 test: $(READY)  ## the suite, on one interpreter
-	$(BIN)/python -m pytest -m "not slow and not chaos and not browser"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not chaos and not browser"
 
 test-all: $(READY)  ## also slow, chaos and browser tests, and every other interpreter at hand
 	$(BIN)/python -m pytest -m "slow or chaos or browser"
