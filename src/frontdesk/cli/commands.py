@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from frontdesk import __version__
-from frontdesk.cli import keys
+from frontdesk.cli import agents, keys
 from frontdesk.cli.serve import serve
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.add_typer(keys.app, name="keys")
+app.add_typer(agents.app, name="agents")
 
 
 @app.command()

@@ -93,7 +93,7 @@ class _Sources:
         return tuple(sentence for _, sentence in sorted(found, key=itemgetter(0)))
 
     def _placed(self, mistake: Mapping[str, Any], lines: Mapping[Location, int]) -> tuple[int, str]:
-        location = tuple(part for part in mistake["loc"] if part != "[key]")
+        location = _written(mistake["loc"])
         line = _line(location, lines) if self._origin(location) is self.file else 0
         place = f"line {line}" if line else self._name_of(self._origin(location), location)
         return line, f"{place}: {_name(location)}: {_sentence(mistake)}"
@@ -116,6 +116,12 @@ def _depth(table: Any, location: Location) -> int:
             return depth
         table = table[part]
     return len(location)
+
+
+def _written(location: Location) -> Location:
+    """Return a location as the file has it: Pydantic adds the kind of a blueprint to its path."""
+    written = tuple(part for part in location if part != "[key]")
+    return (*written[:2], *written[3:]) if written[:1] == ("blueprints",) else written
 
 
 def _sentence(mistake: Mapping[str, Any]) -> str:

@@ -1,0 +1,204 @@
+"""What `frontdesk agents check` does: try each blueprint, and say in plain words what is wrong.
+
+Below `agents.py`, above the configuration and the trial. Clients are told little of what fails in
+an agent; here an operator is told all: causes, the names of variables, what a program said last.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from frontdesk.agents.blueprints import Blueprint
+from frontdesk.agents.keeper.client import Keeper
+from frontdesk.agents.trial import allow, try_out
+from frontdesk.cli.options import loaded
+from frontdesk.errors import ConfigurationWrong, CreateFailed, FrontdeskError, ModelRefused
+from frontdesk.gateway.blueprints import BUILT_IN, blueprints_of
+from frontdesk.gateway.settings import Config
+
+Say = Callable[[str], object]
+
+ANY = "default"
+"""The model to name where any name will do."""
+
+NO_NETWORK = "test"
+"""The model that answers without key and network, where models are providers'."""
+
+_PROVIDERS = ("pydantic-ai", "process")
+_WILD = re.compile(r"[*?\[]")
+_PROVIDER = re.compile(r"^([a-z][a-z0-9_-]*):\*$")
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
+_LAST_LINES = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be tried; `name` and `model` of None are all, and what the blueprint suggests."""
+
+    name: str | None
+    model: str | None
+    prompt: str
+    timeout_s: float
+
+
+async def check_all(file: Path | None, wanted: Wanted, *, say: Say) -> bool:
+    """Try the blueprints of a configuration; say how each did, and return whether all is well."""
+    try:
+        config = loaded(file)
+    except FrontdeskError as error:
+        say(str(error))
+        return False
+    tables = config.blueprints or BUILT_IN
+    if wanted.name is not None and wanted.name not in tables:
+        say(f"there is no blueprint {wanted.name!r}; there are: {', '.join(tables)}")
+        return False
+    names = tables if wanted.name is None else [wanted.name]
+    async with Keeper() as keeper:
+        return all([await _Check(config, name, keeper, say).well(wanted) for name in names])
+
+
+class _Check:
+    """The check of one blueprint."""
+
+    def __init__(self, config: Config, name: str, keeper: Keeper, say: Say) -> None:
+        tables = {name: (config.blueprints or BUILT_IN)[name]}
+        self._config = config.model_copy(update={"blueprints": tables, "default_blueprint": None})
+        self._name, self._kind, self._keeper = name, tables[name].kind, keeper
+        self._out = say
+
+    async def well(self, wanted: Wanted) -> bool:
+        try:
+            blueprint = blueprints_of(self._config, self._keeper)[self._name]
+        except ConfigurationWrong as error:
+            return self._wrong(
+                *(m.removeprefix(f"blueprints.{self._name}: ") for m in error.mistakes)
+            )
+        except FrontdeskError as error:
+            return self._wrong(str(error))
+        if wanted.model is not None:
+            return await self._run(blueprint, wanted.model, wanted)
+        return await self._try(blueprint, wanted)
+
+    async def _try(self, blueprint: Blueprint, wanted: Wanted) -> bool:
+        """Look at every model that is listed, and run a turn with the first that is one."""
+        refused = set()
+        if self._kind in _PROVIDERS:
+            refused = {
+                each for each in blueprint.models if not await self._allowed(blueprint, each)
+            }
+        model = model_for(blueprint)
+        if model is None or model in refused:
+            if not refused:
+                self._say("nothing wrong was found; name a model with --model to run a turn")
+            return not refused
+        return await self._run(blueprint, model, wanted) and not refused
+
+    async def _allowed(self, blueprint: Blueprint, pattern: str) -> bool:
+        provider = _PROVIDER.match(pattern)
+        if _WILD.search(pattern) and not provider:
+            return True
+        model = f"{provider[1]}:check" if provider else pattern
+        try:
+            await allow(blueprint, model=model)
+        except CreateFailed as error:
+            problem = error.problem.removeprefix(f"model {model!r}: ")
+            return self._wrong(f"models {pattern!r}: {problem}")
+        return True
+
+    async def _run(self, blueprint: Blueprint, model: str, wanted: Wanted) -> bool:
+        async with _overheard() as lines:
+            try:
+                tried = await try_out(
+                    blueprint, model=model, prompt=wanted.prompt, turn_timeout_s=wanted.timeout_s
+                )
+            except TimeoutError:
+                return self._wrong(f"no answer within {wanted.timeout_s:g} s", *_quoted(lines))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the operator is told
+                said = [*sentences(error), *hints(error, blueprint)]
+                return self._wrong(*said, *_quoted(lines))
+        if tried.errors:
+            return self._wrong(*(f"the turn had an error: {each}" for each in tried.errors))
+        answer = " ".join(tried.text.split())
+        shown = answer if len(answer) <= 70 else f"{answer[:70]}..."
+        self._say(f"ok, {model} answered in {tried.took_s:.1f} s: {shown!r}")
+        return True
+
+    def _wrong(self, *sentences: str) -> bool:
+        self._say("\n  ".join(sentences))
+        return False
+
+    def _say(self, text: str) -> None:
+        self._out(f"{self._name} ({self._kind}): {text}")
+
+
+def model_for(blueprint: Blueprint) -> str | None:
+    """Return a model to run a turn with: the first that the operator named, else one that is free.
+
+    None where only patterns of providers' models are named.
+    """
+    named = [model for model in blueprint.models if not _WILD.search(model)]
+    free = NO_NETWORK if blueprint.kind in _PROVIDERS else ANY
+    if named or not blueprint.allows(free):
+        return named[0] if named else None
+    return free
+
+
+def sentences(error: BaseException) -> list[str]:
+    """Return what went wrong, and then what that came of."""
+    if isinstance(error, ModelRefused):
+        return [str(error)]  # it names what is missing; its cause says how to write programs
+    said: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(said) < 5:
+        text = str(cause) or "no more is known"
+        said.append(
+            text if isinstance(cause, FrontdeskError) else f"{type(cause).__name__}: {text}"
+        )
+        cause = cause.__cause__
+    return said
+
+
+def hints(error: BaseException, blueprint: Blueprint) -> list[str]:
+    """Return what helps beyond the error: a variable that is set here, and does not get there."""
+    if blueprint.isolation != "process":
+        return []
+    here = [name for name in dict.fromkeys(_VARIABLE.findall(str(error))) if name in os.environ]
+    return [
+        f"{name} is set here, but `environment` of the blueprint does not name it" for name in here
+    ]
+
+
+@asynccontextmanager
+async def _overheard() -> AsyncIterator[deque[str]]:
+    """Keep what agents' processes say on standard error, and let nothing else be logged."""
+    root = logging.getLogger()
+    handler = _Overheard()
+    former = root.handlers[:], root.level
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    try:
+        yield handler.lines
+    finally:
+        root.handlers[:], _ = former
+        root.setLevel(former[1])
+
+
+class _Overheard(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: deque[str] = deque(maxlen=_LAST_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "frontdesk.agents.stderr":
+            self.lines.append(record.getMessage().partition(": ")[2])
+
+
+def _quoted(lines: deque[str]) -> list[str]:
+    return ["it said on standard error:", *(f"  {line}" for line in lines)] if lines else []
