@@ -282,6 +282,22 @@ def test_a_spawn_without_free_descriptors_is_refused_and_leaves_nothing():
     with_keeper(scenario)
 
 
+def test_a_keeper_without_free_descriptors_refuses_and_goes_on():
+    async def scenario(keeper):
+        before = open_now()
+        limit = resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, (3, limit[1]))
+        with pytest.raises(SpawnFailed) as refused:
+            await keeper.spawn(shell("true"))
+        assert refused.value.stage == "descriptors"
+        resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, limit)
+        async with spawned(keeper, shell("true")) as process:
+            assert await process.wait() == 0
+        await until_open(before)
+
+    with_keeper(scenario)
+
+
 # -- templates ---------------------------------------------------------------------------------
 
 
