@@ -337,6 +337,14 @@ class ProcessNotFound(FrontdeskError, ProcessLookupError):
         super().__init__(errno.ESRCH, f"no process has the pid {pid}")
 
 
+class StateUnusable(FrontdeskError, OSError):
+    """The state directory, or a file in it, cannot be used. `problem` is the system's own word."""
+
+    def __init__(self, path: str, *, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(f"the state directory cannot be used: {path}: {problem}")
+
+
 class MissingExtra(FrontdeskError, ImportError):
     """An optional part of Frontdesk is used whose packages are not installed."""
 

@@ -30,6 +30,8 @@ def test_keys_are_made_listed_and_revoked_beside_a_running_server(tmp_path):
         key_id = re.search(r"^id +(\S+)$", made.stdout, re.MULTILINE)[1]
         secret = re.search(r"^secret +(\S+)$", made.stdout, re.MULTILINE)[1]
         assert re.search(r"^signing +[0-9a-f]{64}$", made.stdout, re.MULTILINE)
+        signing = re.search(r"^signing +(\S+)$", made.stdout, re.MULTILINE)[1]
+        assert frontdesk(tmp_path, "keys", "signing", key_id, *state).stdout.strip() == signing
         with server.client(secret) as client:
             eventually(lambda: client.get("/v1/sessions").status_code == 200)
             listed = frontdesk(tmp_path, "keys", "list", *state).stdout

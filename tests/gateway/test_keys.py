@@ -2,8 +2,9 @@
 
 import pytest
 
-from frontdesk.errors import ConfigurationWrong, InvalidArgument, KeyNotFound
+from frontdesk.errors import ConfigurationWrong, InvalidArgument, KeyNotFound, StateUnusable
 from frontdesk.gateway.keys import KeyFile, KeyRing, keys_from_text, signing_secret_of
+from frontdesk.gateway.state import StateDir
 from gateway.requirements import covers
 
 
@@ -67,6 +68,16 @@ def test_a_key_that_is_not_there_cannot_be_revoked(file):
 def test_what_cannot_be_a_tenant_gets_no_key(file, tenant):
     with pytest.raises(InvalidArgument):
         file.create(tenant_id=tenant, name="ci")
+
+
+def test_a_state_directory_that_cannot_be_used_is_one_clear_sentence(tmp_path, clock):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StateUnusable, match="file"):
+        StateDir.make(tmp_path / "file" / "state")
+    state = StateDir.make(tmp_path / "state")
+    state.keys.write_text("this is no database, and long enough to be taken for none at all")
+    with pytest.raises(StateUnusable, match=r"keys\.sqlite3"):
+        KeyFile(state, clock=clock)
 
 
 @covers("callbacks.secret-derived")

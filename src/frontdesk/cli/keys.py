@@ -1,4 +1,7 @@
-"""`frontdesk keys`: make, list and revoke keys. Works beside a running gateway, which follows."""
+"""`frontdesk keys`: make, list and revoke keys, and show their signing secrets.
+
+Works beside a running gateway, which follows.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import typer
 from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly, loaded
 from frontdesk.clock import SystemClock
 from frontdesk.errors import InvalidArgument
-from frontdesk.gateway.keys import Key, KeyFile
+from frontdesk.gateway.keys import Key, KeyFile, signing_secret_of
 from frontdesk.gateway.state import StateDir
 
 app = typer.Typer(help="Keys that open the gateway.", no_args_is_help=True)
@@ -67,6 +70,19 @@ def revoke(
     with failing_clearly(), _file(config, state_dir) as file:
         file.revoke(key_id)
     typer.echo(f"{key_id} is revoked")
+
+
+@app.command()
+def signing(
+    key_id: Annotated[str, typer.Argument(help="A key's id; of the environment's too: env:name.")],
+    config: ConfigFile = None,
+    state_dir: StateDirectory = None,
+) -> None:
+    """Print the secret that signs the calls of a key's callback tools."""
+    with failing_clearly():
+        state = StateDir.make(loaded(config, state_dir=state_dir).server.state_dir)
+        secret = signing_secret_of(state.master_secret(), key_id)
+    typer.echo(secret)
 
 
 def milliseconds(text: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from frontdesk.gateway.passage import Passage
 
+LONGEST = 500
 QUIET = frozenset({"/healthz", "/readyz"})
 
 
@@ -41,11 +42,18 @@ class AccessLog:
         writer.info(
             "request",
             method="WS" if passage.websocket else passage.method,
-            path=passage.path,
+            path=_shown(passage.path),
             status=passage.status,
             duration_ms=passage.duration_ms,
             client=passage.client,
-            session=passage.session_id,
+            session=_shown(passage.session_id),
             tenant=key.tenant_id if key else None,
             key=key.key_id if key else None,
         )
+
+
+def _shown(text: str | None) -> str | None:
+    # Paths are the client's to write: no line feed of theirs begins a line of ours.
+    if text is None:
+        return None
+    return (text if text.isprintable() else repr(text))[:LONGEST]

@@ -14,10 +14,11 @@ from __future__ import annotations
 import logging
 import re
 from collections import OrderedDict
+from ipaddress import ip_network
 from urllib.parse import parse_qs
 
 from frontdesk.clock import Clock
-from frontdesk.errors import RateLimited, Unauthorized
+from frontdesk.errors import Unauthorized
 from frontdesk.gateway.keys import Key, KeyRing
 from frontdesk.gateway.limits import RateLimit
 from frontdesk.gateway.passage import Passage
@@ -70,7 +71,7 @@ class Door:
         self._refuse_guessers(passage.client, key)
         if key is None or key.operator is not operator:
             if secret:
-                self.guesses.spend(passage.client)
+                self.guesses.spend(_neighbourhood(passage.client))
             raise Unauthorized
         self._remember(passage.client, key)
         if operator:
@@ -82,16 +83,18 @@ class Door:
         return self._ring.holds(key, now_ms=self._clock.wall_ms())
 
     def _refuse_guessers(self, client: str, key: Key | None) -> None:
-        if key is not None and (client, key.key_id) in self._known:
-            return
-        try:
-            self.guesses.check(client)
-        except RateLimited:
-            logger.warning("too many wrong keys from %s", client)
-            raise
+        if key is None or (client, key.key_id) not in self._known:
+            self.guesses.check(_neighbourhood(client))
 
     def _remember(self, client: str, key: Key) -> None:
         self._known[client, key.key_id] = None
         self._known.move_to_end((client, key.key_id))
         if len(self._known) > MOST_ACQUAINTANCES:
             self._known.popitem(last=False)
+
+
+def _neighbourhood(client: str) -> str:
+    # One machine has a whole /64 of IPv6 addresses to guess from.
+    if ":" not in client:
+        return client
+    return str(ip_network((client.partition("%")[0], 64), strict=False))

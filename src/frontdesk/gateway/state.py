@@ -10,8 +10,12 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from frontdesk.errors import StateUnusable
 
 MASTER_SECRET_BYTES = 32
 BUSY_TIMEOUT_S = 5.0
@@ -27,7 +31,8 @@ class StateDir:
     def make(cls, path: Path | str) -> StateDir:
         """Create the directory, closed to other accounts, where there is none yet."""
         directory = Path(path)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _usable(directory):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         return cls(directory)
 
     @property
@@ -46,10 +51,20 @@ class StateDir:
     def master_secret(self) -> bytes:
         """Return the server's own secret; it is made at the first call, readable by nobody else."""
         place = self.path / "master.secret"
-        try:
-            return _written_once(place, secrets.token_bytes(MASTER_SECRET_BYTES))
-        except FileExistsError:
-            return place.read_bytes()
+        with _usable(place):
+            try:
+                return _written_once(place, secrets.token_bytes(MASTER_SECRET_BYTES))
+            except FileExistsError:
+                return place.read_bytes()
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        problem = getattr(error, "strerror", None) or str(error)
+        raise StateUnusable(str(path), problem=problem) from error
 
 
 def _written_once(place: Path, content: bytes) -> bytes:
@@ -73,15 +88,22 @@ def open_database(
     """Open an SQLite file in WAL mode, readable by this account only, and apply its schema.
 
     In WAL mode readers never wait for the writer, and what was committed survives a SIGKILL.
+    `timeout_s` is how long a later statement waits for a lock. `StateUnusable`.
     """
+    with _usable(path):
+        return _opened(path, schema=schema, timeout_s=timeout_s)
+
+
+def _opened(path: Path, *, schema: str, timeout_s: float) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(
-        path, timeout=timeout_s, isolation_level=None, check_same_thread=False
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.executescript(schema)
+        connection.execute(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
     except BaseException:
         connection.close()
         raise
