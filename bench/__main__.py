@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import agents, beam, gateway, imports, processes, registry
+from bench import agents, beam, gateway, imports, others, processes, registry
 from bench.machine import load_line, this_machine
 from bench.plan import QUICK, Plan
 from bench.report import Report, as_json, as_markdown
@@ -24,12 +24,15 @@ GROUPS: dict[str, Callable[[Plan], Section]] = {
     "imports": imports.measure,
     "gateway": gateway.measure,
     "agents": agents.measure,
+    "others": others.measure,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the chosen groups; return 1 only with `--strict` and a bound that was not kept."""
     options = _options(arguments)
+    if options.install:
+        others.install()
     report = _run(options.groups or list(GROUPS), QUICK if options.quick else Plan(), options.quick)
     print(json.dumps(as_json(report), indent=2) if options.json else as_markdown(report))
     if options.write:
@@ -57,6 +60,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the Markdown there")
     parser.add_argument("--strict", action="store_true", help="fail unless every bound is kept")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only show that it runs")
+    parser.add_argument("--install", action="store_true", help="first install the other servers")
     options = parser.parse_args(arguments)
     if unknown := set(options.groups) - set(GROUPS):
         parser.error(f"no such group: {', '.join(sorted(unknown))}")

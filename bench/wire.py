@@ -59,7 +59,7 @@ def request(
 ) -> bytes:
     """Return a request as it goes over the wire."""
     body = b"" if content is None else json.dumps(content).encode()
-    lines = [f"{method} {path} HTTP/1.1", f"host: {HOST}"]
+    lines = [f"{method} {path} HTTP/1.1", f"host: {HOST}:80"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     if body:
         lines += ["content-type: application/json", f"content-length: {len(body)}"]
