@@ -1,0 +1,83 @@
+"""ACP agents from the configuration, over HTTP."""
+
+import os
+import signal
+
+from acp_desks import command_of
+from gateway.command import serving
+from gateway.running import create, events, turn_of, until
+from kept_lives import lives
+
+CONFIG = """
+[blueprints.coder]
+kind = "acp"
+command = {command!r}
+restart = "on_crash"
+files = "write"
+environment = ["SOME_SETTING"]
+"""
+
+
+def config(habit):
+    return CONFIG.format(command=list(command_of(habit)))
+
+
+def text_of(frames):
+    return "".join(data["delta"] for _, name, data in frames if name == "message_delta")
+
+
+def test_an_agent_of_the_configuration_answers_over_http(tmp_path):
+    with serving(tmp_path, config=config("Agent")) as server, server.client() as client:
+        made = create(client, "s", blueprint="coder")
+        assert made["blueprint"] == "coder"
+        assert text_of(turn_of(client, "s", "hello")) == "hello"
+        assert client.delete("/v1/sessions/s").status_code == 200
+
+
+def test_a_permission_is_given_over_http(tmp_path):
+    with serving(tmp_path, config=config("Careful")) as server, server.client() as client:
+        create(client, "s", blueprint="coder")
+        client.post("/v1/sessions/s/prompt", json={"text": "allow_once reject_once"})
+        with events(client, "s") as stream:
+            *_, (_, _, asked) = until(stream, "approval_required")
+            body = {"approvalId": asked["approvalId"]}
+            assert client.post("/v1/sessions/s/approve", json=body).status_code == 200
+            assert text_of(until(stream, "agent_end")) == "selected opt-allow_once"
+
+
+def test_a_program_that_is_missing_gives_create_failed_and_names_no_path(tmp_path):
+    broken = config("Agent").replace(str(command_of("Agent")[0]), "/secret/place/agent")
+    with serving(tmp_path, config=broken) as server, server.client() as client:
+        body = {"model": "default", "sessionId": "s"}
+        answer = client.post("/v1/sessions", json=body)
+        assert answer.status_code == 422
+        assert answer.json() == {
+            "error": "create_failed",
+            "message": "the agent's program is not installed on this server",
+        }
+
+
+def test_a_killed_agent_is_restarted_and_goes_on_in_the_same_conversation(tmp_path):
+    with serving(tmp_path, config=config("Family")) as server, server.client() as client:
+        create(client, "s", blueprint="coder")
+        family = lives(text_of(turn_of(client, "s", "who?")))
+        with events(client, "s", since="0") as stream:
+            os.kill(family[0].pid, signal.SIGKILL)
+            until(stream, "agent_restarted")
+        for life in family:
+            life.await_end()
+        again = lives(text_of(turn_of(client, "s", "who?")))
+        assert again[0].pid != family[0].pid
+        assert server.terminate() == 0
+        for life in again:
+            life.await_end()
+
+
+def test_nothing_of_an_acp_agent_outlives_a_gateway_that_is_killed(tmp_path):
+    with serving(tmp_path, config=config("Family")) as server, server.client() as client:
+        create(client, "s", blueprint="coder")
+        family = lives(text_of(turn_of(client, "s", "who?")))
+        server.signal(signal.SIGKILL)
+        server.wait()
+    for life in family:
+        life.await_end()
