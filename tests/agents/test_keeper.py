@@ -4,7 +4,6 @@ import ast
 import asyncio
 import contextlib
 import itertools
-import logging
 import os
 import resource
 import signal
@@ -14,91 +13,17 @@ from dataclasses import replace
 import pytest
 
 from frontdesk import Change, ExitReason, ProcessRef, SessionStore, Watcher
-from frontdesk.agents.keeper.client import Keeper
 from frontdesk.agents.keeper.environment import allowed_environment, search_path
-from frontdesk.agents.keeper.orders import Command, Fork, ProcessLimits, SpawnOrder, Template
+from frontdesk.agents.keeper.orders import Command, Fork, SpawnOrder, Template
 from frontdesk.agents.keeper.procfs import state_of
 from frontdesk.agents.keeper.templates import MOST_TEMPLATES
 from frontdesk.errors import KeeperLost, SpawnFailed, TemplateFailed
 from frontdesk.monitors import kernel
 from kept_lives import PATIENCE_S, Life, lives
 from kept_programs import fork, shell, template
+from kept_runs import answer_of, end_of, open_now, refusal_of, spawned, until_open, with_keeper
 
-ACCOUNT = "nobody"
 DEAF = shell("trap '' TERM; echo ready; while :; do sleep 1000; done")
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change accounts")
-
-
-def with_keeper(scenario):
-    """Run a scenario with a keeper, within a bound."""
-
-    async def main():
-        async with asyncio.timeout(3 * PATIENCE_S), Keeper() as keeper:
-            return await scenario(keeper)
-
-    return asyncio.run(main())
-
-
-@contextlib.asynccontextmanager
-async def spawned(keeper, order):
-    """Spawn a process for the length of a block."""
-    process = await keeper.spawn(order)
-    try:
-        yield process
-    finally:
-        assert await process.end(0)
-
-
-def answer_of(order):
-    """Spawn, and return the first thing that the process says."""
-
-    async def scenario(keeper):
-        async with spawned(keeper, order) as process:
-            return (await process.reader.read(65536)).decode()
-
-    return with_keeper(scenario)
-
-
-def end_of(order):
-    """Spawn, and return the code or signal that the process ends with."""
-
-    async def scenario(keeper):
-        async with spawned(keeper, order) as process:
-            return await process.wait()
-
-    return with_keeper(scenario)
-
-
-def refusal_of(order):
-    """Spawn, and return the refusal, having seen that nothing is left."""
-
-    async def scenario(keeper):
-        before = open_now()
-        with pytest.raises(SpawnFailed) as refused:
-            await keeper.spawn(order)
-        await until_open(before)
-        assert len(keeper) == 0
-        return refused.value
-
-    return with_keeper(scenario)
-
-
-def open_now():
-    """Return the open sockets, pipes and whatever else is no file."""
-    found = set()
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            target = os.readlink(f"/proc/self/fd/{number}")
-            found |= set() if target.startswith("/") else {(number, target)}
-    return found
-
-
-async def until_open(descriptors):
-    """Wait until these descriptors are open and no others: a transport closes its own later."""
-    async with asyncio.timeout(PATIENCE_S):
-        while open_now() != descriptors:
-            await asyncio.sleep(0.001)
 
 
 # -- starting ----------------------------------------------------------------------------------
@@ -520,70 +445,6 @@ def test_the_keeper_tells_how_a_process_ended_where_the_kernel_does_not(use_pidf
         assert reason == ExitReason.of("unknown")
 
     with_keeper(scenario)
-
-
-# -- bounds ------------------------------------------------------------------------------------
-
-
-def test_memory_is_limited():
-    granted_mb = int(answer_of(fork("grow", limits=ProcessLimits(memory_mb=256))))
-    assert 64 < granted_mb < 256
-
-
-def test_processor_time_is_limited():
-    assert end_of(fork("spin", limits=ProcessLimits(cpu_s=1))) == -signal.SIGXCPU
-
-
-def test_open_files_are_limited():
-    assert int(answer_of(fork("open_many", limits=ProcessLimits(open_files=64)))) < 64
-
-
-@needs_root
-def test_the_number_of_processes_is_limited_for_an_account_of_its_own(caplog):
-    caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
-    script = "for n in $(seq 30); do sleep 1000 & echo $!; done"
-    order = shell(script, limits=ProcessLimits(processes=20), account=ACCOUNT)
-    assert end_of(order) == 2
-    assert "Cannot fork" in caplog.text
-
-
-@needs_root
-def test_an_agent_runs_under_the_account_of_its_blueprint():
-    env = allowed_environment(account=ACCOUNT)
-    order = SpawnOrder(run=Command(argv=("id", "-un"), env=env, account=ACCOUNT))
-    assert answer_of(order).strip() == ACCOUNT
-
-
-# -- standard error ----------------------------------------------------------------------------
-
-
-def test_standard_error_goes_to_the_log_with_the_label(caplog):
-    caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
-    order = shell("echo one >&2; echo two >&2; printf three >&2")
-    assert end_of(order) == 0
-    records = [r for r in caplog.records if r.name == "frontdesk.agents.stderr"]
-    assert [record.message for record in records] == ["shell: one", "shell: two", "shell: three"]
-    assert {record.session for record in records} == {"shell"}
-
-
-def test_what_a_fork_prints_and_raises_goes_to_the_log(caplog):
-    caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
-    assert end_of(fork("raise_something")) == 1
-    assert "RuntimeError: the agent's own words" in caplog.text
-
-
-def test_a_flood_of_standard_error_is_bounded_and_said_to_be(caplog):
-    caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
-    assert end_of(shell("seq 1 20000 >&2")) == 0
-    lines = [r for r in caplog.records if r.name == "frontdesk.agents.stderr"]
-    assert len(lines) <= 300
-    assert "more lines left out" in caplog.text
-
-
-def test_a_line_without_end_is_cut(caplog):
-    caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
-    assert end_of(shell("head -c 100000 /dev/zero | tr '\\0' x >&2")) == 0
-    assert all(len(record.message) < 2100 for record in caplog.records)
 
 
 # -- what is left ------------------------------------------------------------------------------
