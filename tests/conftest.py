@@ -81,6 +81,9 @@ def no_thread_and_no_descriptor_outlives_the_suite():
     threads, descriptors = set(threading.enumerate()), open_descriptors()
     yield
     gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "frontdesk-watcher":
+            thread.join(10)  # told to end, and about to
     left = [one for one in threading.enumerate() if one not in threads and not one.daemon]
     assert not left, f"threads left by the tests: {left}"
     new = [target for number, target in open_descriptors().items() if number not in descriptors]

@@ -21,6 +21,14 @@ SPARE_BLOCKS = 5000
 """What a run may hold in the end: the memory of ends, and caches of the interpreter."""
 
 
+@pytest.fixture(autouse=True)
+def quiet():
+    """Let what earlier tests have left to the collector and to closed watchers come to its end."""
+    collected()
+    for thread in watcher_threads():
+        thread.join(30)
+
+
 def cycles_of_tasks(store, number):
     async def main():
         for start in range(0, number, 1000):
@@ -119,6 +127,7 @@ def test_after_a_million_cycles_nothing_is_left(make_store, cycles):
 def test_after_many_threads_nothing_is_left(store):
     with parked_thread() as warm_up:
         store.create("warm-up", warm_up)
+        store.delete("warm-up")
     before = descriptors()
     with store.watch() as watch:
         watch.next(timeout_s=0)
