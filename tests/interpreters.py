@@ -20,10 +20,17 @@ def main() -> int:
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     found = {version: find(version) for version in VERSIONS if version != here}
     for version, python in found.items():
-        print(f"CPython {version}: {python or 'not at hand'}", flush=True)
-    failed = [version for version, python in found.items() if python and not passes(version, python)]
-    print(f"failed on: {', '.join(failed)}" if failed else "all passed", flush=True)
+        say(f"CPython {version}: {python or 'not at hand'}")
+    failed = [
+        version for version, python in found.items() if python and not passes(version, python)
+    ]
+    say(f"failed on: {', '.join(failed)}" if failed else "all passed")
     return 1 if failed else 0
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def find(version: str) -> str | None:
@@ -52,7 +59,18 @@ def passes(version: str, python: str) -> bool:
         [python, "-m", "venv", str(venv)],
         [*pip, "-r", "requirements/dev.txt"],
         [*pip, "--no-build-isolation", "--no-deps", "-e", "."],
-        [str(venv / "bin/python"), "-m", "pytest", "-q", "-m", "not slow and not chaos and not browser"],
+        [
+            str(venv / "bin/python"),
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "auto",
+            "--dist",
+            "loadfile",
+            "-m",
+            "not slow and not chaos and not browser",
+        ],
     ]
     return all(subprocess.run(step, cwd=ROOT, check=False).returncode == 0 for step in steps)
 

@@ -101,6 +101,7 @@ class ProcessRecipe:
                 f"the agent's process could not be started ({error.stage})"
             ) from error
         except KeeperLost as error:
+            # Not the caller's fault, and it passes: said as it is, for the door to answer 503.
             _log.error("%s", error)
-            raise CreateFailed("agents in processes cannot be started at the moment") from error
+            raise
         return await ProcessAgent.open(process, facts=facts, label=label)

@@ -18,7 +18,7 @@ from frontdesk.agents.registrant import Registrant
 from frontdesk.agents.residents import Resident
 from frontdesk.agents.restart import restarts
 from frontdesk.agents.runner import Runner
-from frontdesk.errors import CreateFailed, Draining, SessionAlreadyExists
+from frontdesk.errors import CreateFailed, Draining, KeeperLost, SessionAlreadyExists
 from frontdesk.monitors import Watcher
 from frontdesk.session import ExitReason, Session
 from frontdesk.store import SessionStore
@@ -60,7 +60,7 @@ class Starter:
         facts = msgspec.structs.replace(conversation.options, model=conversation.model)
         try:
             return await conversation.rules.recipe.start(facts)
-        except CreateFailed:
+        except (CreateFailed, KeeperLost):
             raise
         except Exception as error:
             _log.exception("an agent of blueprint %s could not be started", conversation.blueprint)
