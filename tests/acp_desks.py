@@ -1,9 +1,9 @@
 """A desk with ACP agents to test with: a keeper under it, and nothing left when it is closed."""
 
 import contextlib
+import os
 import sys
 import tempfile
-from pathlib import Path
 
 import acp_programs
 from desks import Stream, open_desk, open_session
@@ -37,18 +37,26 @@ def acp(keeper, command, **options):
 @contextlib.asynccontextmanager
 async def open_acp_desk(command, *, desk=None, **options):
     """Open a desk whose one blueprint is an ACP agent; `desk` are settings of the desk."""
-    before = own_places()
-    async with Keeper() as keeper:
-        async with open_desk(acp(keeper, command, **options), **(desk or {})) as opened:
-            opened.keeper = keeper
-            yield opened
-        assert not len(keeper), "a process is left"
-    assert own_places() <= before, "a directory is left"
+    with place_for_places() as places:
+        async with Keeper() as keeper:
+            async with open_desk(acp(keeper, command, **options), **(desk or {})) as opened:
+                opened.keeper = keeper
+                yield opened
+            assert not len(keeper), "a process is left"
+        assert not os.listdir(places), "a directory is left"
 
 
-def own_places():
-    """Return the directories that were made for sessions."""
-    return set(Path(tempfile.gettempdir()).glob("frontdesk-session-*"))
+@contextlib.contextmanager
+def place_for_places():
+    """Have the directories that are made for sessions made in one of their own."""
+    former = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        tempfile.tempdir = place
+        try:
+            yield place
+        finally:
+            tempfile.tempdir = former
 
 
 async def turn_of(conversation, text):

@@ -379,6 +379,29 @@ class FloodingRequests(Agent):
             send({"id": "a", "method": "fs/read_text_file", "params": {"path": "x" * 1000}})
 
 
+class Crowding(Agent):
+    """Ask for a hundred permissions at once, and say how many were refused without asking."""
+
+    def answer(self, text):
+        for number in range(100):
+            options = [{"optionId": "yes", "name": "yes", "kind": "allow_once"}]
+            call = {"toolCallId": f"c{number}", "title": "rm"}
+            params = {"sessionId": SESSION, "toolCall": call, "options": options}
+            send({"id": number, "method": "session/request_permission", "params": params})
+        refused = 0
+        while refused + 64 < 100:
+            refused += "error" in next(INPUT)
+        say(f"{refused} refused")
+
+
+class Endless(Agent):
+    """Begin more calls than anybody can count, and end none."""
+
+    def answer(self, text):
+        for number in range(1200):
+            update("tool_call", toolCallId=f"c{number}", title="dig", status="in_progress")
+
+
 class Locked(Agent):
     """Want to be logged in, by one method."""
 

@@ -3,6 +3,8 @@
 import contextlib
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import binary
 
 from acp_desks import open_acp_desk, open_acp_session, turn_of
 from desks import BOUND_S, Stream, facts, names, open_session, soon, text
@@ -114,7 +116,7 @@ async def test_an_agent_that_exits_in_the_middle_ends_turn_and_session():
 async def test_an_agent_that_closes_its_output_and_lives_on_is_ended():
     async with open_acp_session("Closing", turn_timeout_s=0.5, cancel_patience_s=0.1) as session:
         first = await turn_of(session, "go")
-        assert names(first)[-3:] == ["message_delta", "error", "agent_abort"]
+        assert names(first)[-2:] == ["error", "agent_abort"]
         assert facts(first[-1])["reason"] == "deadline"
         stream = Stream(session, since=None, from_now=True)
         session.prompt("again")
@@ -148,7 +150,7 @@ async def test_messages_of_the_wrong_types_are_passed_over():
 
 
 async def test_a_flood_ends_at_the_turns_deadline_and_the_gateway_lives_through_it():
-    options = {"turn_timeout_s": 1.0, "cancel_patience_s": 0.1}
+    options = {"turn_timeout_s": 3.0, "cancel_patience_s": 0.1}
     async with open_acp_session("Flooding", **options) as conversation:
         conversation.prompt("go")
         stream = Stream(conversation, since=None)
@@ -161,7 +163,7 @@ async def test_a_flood_ends_at_the_turns_deadline_and_the_gateway_lives_through_
             stream = Stream(conversation, since=str(conversation.log.oldest - 1))
             frames += [frame for frame in await stream.reader.next() if frame.name != "gap"]
         stream.close()
-        assert conversation.log.last_index > 1000
+        assert conversation.log.last_index > 100
 
 
 async def test_an_agent_that_floods_though_nobody_asked_is_ended():
@@ -174,6 +176,21 @@ async def test_an_agent_that_floods_though_nobody_asked_is_ended():
         assert conversation.ended.kind == "signalled"
 
 
+async def test_requests_beyond_what_can_be_answered_at_once_are_refused():
+    async with open_acp_session("Crowding") as conversation:
+        frames = await turn_of(conversation, "go")
+        assert text(frames) == "36 refused"
+        assert names(frames).count("approval_required") == 64
+        assert names(frames).count("approval_resolved") == 64
+
+
+async def test_calls_that_never_end_are_forgotten_and_ended():
+    async with open_acp_session("Endless") as conversation:
+        frames = await turn_of(conversation, "go")
+        assert names(frames).count("tool_execution_start") == 1200
+        assert names(frames).count("tool_execution_end") == 1200
+
+
 # -- the wire ----------------------------------------------------------------------------------
 
 
@@ -184,6 +201,12 @@ def lines_of(*pieces):
         while (line := lines.take()) is not None:
             found.append(line)
     return found
+
+
+@given(binary())
+def test_no_line_upsets_the_wire(line):
+    message = acp_wire.message_of(line)
+    assert message is None or "method" in message or "id" in message
 
 
 async def test_lines_are_cut_wherever_the_pieces_end():

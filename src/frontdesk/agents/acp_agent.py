@@ -163,8 +163,9 @@ class AcpAgent:
         except RequestError as error:
             raise AgentFailed(refusal(error)) from error
         finally:
-            self._requests.telling = None
-            self._link.wire.ask(False)
+            if self._requests.telling is telling:
+                self._requests.telling = None
+                self._link.wire.ask(False)
             telling.close()
 
     async def _converse(self, port: TurnPort, telling: Telling) -> None:
@@ -227,7 +228,7 @@ class AcpAgent:
 
     async def _hang_up(self, patience_s: float) -> None:
         writer = self._process.writer
-        with contextlib.suppress(OSError, TimeoutError):
+        with contextlib.suppress(OSError, RuntimeError, TimeoutError):
             if not writer.is_closing():
                 writer.write_eof()
             async with asyncio.timeout(patience_s):

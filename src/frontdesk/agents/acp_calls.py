@@ -68,15 +68,19 @@ class ToolCalls:
         call_id = report.tool_call_id[:LONGEST_NAME]
         if call_id not in self._calls:
             if len(self._calls) >= MOST_CALLS:
-                self._calls.pop(next(iter(self._calls)))
+                self._forget(next(iter(self._calls)))
             self._calls[call_id] = Call(name_of(report))
         return self._calls[call_id]
 
     def close(self) -> None:
         """End the calls that are still running: their turn is over."""
-        for call_id, call in self._calls.items():
-            if call.began_s is not None and not call.ended:
-                self._end(call_id, call, "cancelled")
+        for call_id in list(self._calls):
+            self._forget(call_id)
+
+    def _forget(self, call_id: str) -> None:
+        call = self._calls.pop(call_id)
+        if call.began_s is not None and not call.ended:
+            self._end(call_id, call, "cancelled")
 
     def _begin(self, call_id: str, call: Call) -> None:
         if call.began_s is None:
