@@ -44,4 +44,4 @@ wheel: $(READY)
 	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
 
 clean:
-	rm -rf .venv .venv-* dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
