@@ -74,7 +74,10 @@ def test_a_killed_agent_is_restarted_and_goes_on_in_the_same_conversation(tmp_pa
 
 
 def test_nothing_of_an_acp_agent_outlives_a_gateway_that_is_killed(tmp_path):
-    with serving(tmp_path, config=config("Family")) as server, server.client() as client:
+    with (
+        serving(tmp_path, config=config("Family"), TMPDIR=str(tmp_path)) as server,
+        server.client() as client,
+    ):
         create(client, "s", blueprint="coder")
         family = lives(text_of(turn_of(client, "s", "who?")))
         server.signal(signal.SIGKILL)
