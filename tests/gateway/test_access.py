@@ -172,7 +172,17 @@ def test_health_and_metrics_are_exempt_from_the_rate_limit(tmp_path):
             refused = client.get("/v1/sessions")
             assert (refused.status_code, refused.json()["error"]) == (429, "rate_limited")
             assert int(refused.headers["retry-after"]) == refused.json()["retryAfter"] > 0
+            assert refused.headers["x-ratelimit-limit"] == "2"
+            assert refused.headers["x-ratelimit-remaining"] == "0"
+            assert refused.headers["x-ratelimit-reset"] == refused.headers["retry-after"]
             assert other.get("/v1/sessions").status_code == 200
+
+
+@covers("errors.bad-request")
+def test_a_query_with_too_many_fields_is_refused_and_is_no_failure_of_the_server(gateway):
+    with gateway.client(None) as nobody:
+        refused = nobody.get("/v1/sessions/s/events?" + "api_key=a&" * 200)
+    assert (refused.status_code, refused.json()["error"]) == (400, "bad_request")
 
 
 @covers("keys.guessing")

@@ -18,13 +18,14 @@ from ipaddress import ip_network
 from urllib.parse import parse_qs
 
 from frontdesk.clock import Clock
-from frontdesk.errors import Unauthorized
+from frontdesk.errors import MalformedRequest, Unauthorized
 from frontdesk.gateway.keys import Key, KeyRing
 from frontdesk.gateway.limits import RateLimit
 from frontdesk.gateway.passage import Passage
 
 STREAM = re.compile(r"/v1/sessions/[^/]+/(events|ws)")
 MOST_ACQUAINTANCES = 10_000
+MOST_FIELDS = 100
 
 logger = logging.getLogger("frontdesk.auth")
 
@@ -47,7 +48,10 @@ def secret_of(passage: Passage) -> str | None:
 def _secret_in_query(query: bytes) -> str | None:
     if b"api_key=" not in query:
         return None
-    values = parse_qs(query.decode("latin-1"), max_num_fields=100).get("api_key")
+    try:
+        values = parse_qs(query.decode("latin-1"), max_num_fields=MOST_FIELDS).get("api_key")
+    except ValueError:
+        raise MalformedRequest("the query has too many fields") from None
     return values[0] if values else None
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Awaitable
 from typing import Any
 
-from frontdesk.errors import Draining
+from frontdesk.errors import Draining, RateLimited
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.crossorigin import (
     EVERYBODY,
@@ -76,7 +76,12 @@ class Front:
     def _admit_tenant(self, passage: Passage) -> None:
         refuse_foreign_cookies(passage)
         key = passage.key = self._gateway.door.admit(passage, operator=False)
-        passage.extra += _headers_of(self._gateway.rate.spend(key.key_id))
+        try:
+            left = self._gateway.rate.spend(key.key_id)
+        except RateLimited:
+            passage.extra += _headers_of(self._gateway.rate.allowance(key.key_id))
+            raise
+        passage.extra += _headers_of(left)
         passage.desk = self._gateway.desk_of(key)
 
     def _answering(self, passage: Passage) -> Awaitable[None]:
