@@ -35,11 +35,20 @@ def test_a_peer_that_is_not_trusted_is_the_client_whatever_it_says():
         ([("forwarded", "proto=https;For=9.9.9.9, for=10.0.0.9")], "9.9.9.9"),
         ([("x-forwarded-for", "nonsense")], "10.0.0.1"),
         ([("forwarded", "for=unknown")], "10.0.0.1"),
+        ([("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "9.9.9.9")], "10.0.0.1"),
+        ([("forwarded", "for=9.9.9.9"), ("x-forwarded-for", "6.6.6.6, 9.9.9.9")], "9.9.9.9"),
         ([], "10.0.0.1"),
     ],
 )
 def test_behind_trusted_proxies_the_first_untrusted_hop_from_the_end_is_the_client(headers, client):
     assert TRUSTED.client_of(scope("10.0.0.1", *headers)) == client
+
+
+@covers("keys.guessing")
+def test_an_ipv4_client_of_a_listener_for_both_is_known_by_its_ipv4_address():
+    assert TrustedProxies().client_of(scope("::ffff:9.9.9.9")) == "9.9.9.9"
+    peer = scope("::ffff:10.0.0.1", ("x-forwarded-for", "9.9.9.9"))
+    assert TRUSTED.client_of(peer) == "9.9.9.9"
 
 
 def test_a_client_without_an_address_is_a_dash():

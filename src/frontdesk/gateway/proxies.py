@@ -17,6 +17,7 @@ Address = IPv4Address | IPv6Address
 
 FORWARDED_FOR = re.compile(r'(?:^|;)\s*for="?(\[[^\]]*\]|[^";]*)', re.IGNORECASE)
 MOST_HOPS = 32
+MAPPED = "::ffff:"
 
 
 class TrustedProxies:
@@ -32,13 +33,21 @@ class TrustedProxies:
         peer = scope.get("client")
         if not peer:
             return "-"
-        if not self._networks or not self._trusts(peer[0]):
-            return str(peer[0])
-        return self._behind(str(peer[0]), scope["headers"])
+        address = _plain(str(peer[0]))
+        if not self._networks or not self._trusts(address):
+            return address
+        return self._behind(address, scope["headers"])
 
     def _behind(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
+        # A proxy writes one of the two headers and lets the client's own other one pass: where
+        # they disagree, nobody can tell which is the proxy's, and neither is believed.
+        told = [hops for hops in (_forwarded(headers), _x_forwarded_for(headers)) if hops]
+        clients = {self._first_untrusted(peer, hops) for hops in told}
+        return clients.pop() if len(clients) == 1 else peer
+
+    def _first_untrusted(self, peer: str, hops: Sequence[str]) -> str:
         client = peer
-        for hop in reversed(_hops(headers)[-MOST_HOPS:]):
+        for hop in reversed(hops[-MOST_HOPS:]):
             address = _parsed(hop)
             if address is None:
                 return client
@@ -52,17 +61,26 @@ class TrustedProxies:
         return address is not None and any(address in network for network in self._networks)
 
 
-def _hops(headers: Sequence[tuple[bytes, bytes]]) -> list[str]:
+def _forwarded(headers: Sequence[tuple[bytes, bytes]]) -> list[str]:
     forwarded = _joined(headers, b"forwarded")
-    if forwarded:
-        matches = (FORWARDED_FOR.search(element) for element in forwarded.split(","))
-        return [match.group(1) if match else "" for match in matches]
+    if not forwarded:
+        return []
+    matches = (FORWARDED_FOR.search(element) for element in forwarded.split(","))
+    return [match.group(1) if match else "" for match in matches]
+
+
+def _x_forwarded_for(headers: Sequence[tuple[bytes, bytes]]) -> list[str]:
     plain = _joined(headers, b"x-forwarded-for")
     return plain.split(",") if plain else []
 
 
 def _joined(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
     return ",".join(value.decode("latin-1") for key, value in headers if key == name)
+
+
+def _plain(peer: str) -> str:
+    # A listener on `::` shows IPv4 clients as `::ffff:9.9.9.9`.
+    return peer[len(MAPPED) :] if peer.startswith(MAPPED) and "." in peer else peer
 
 
 def _parsed(text: str) -> Address | None:
