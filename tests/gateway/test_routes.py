@@ -266,6 +266,8 @@ def test_usage_is_the_keys_and_the_tenants(tmp_path):
         (b'{"model": "test", "sessionId": ""}', "sessionId"),
         (b'{"model": "test", "systemPrompt": "\\ud800"}', "systemPrompt"),
         (b'{"model": "test", "userData": "\\ud800"}', "userData"),
+        (b'{"model": "test", "userData": NaN}', "userData"),
+        (b'{"model": "test", "userData": {"a": [-Infinity]}}', "userData"),
         (b'{"model": "\xff"}', "JSON"),
         (b'{"model": "test", "userData": ' + b"[" * 100 + b"]" * 100 + b"}", "userData"),
         (b'{"model": "test", "userData": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "JSON"),

@@ -8,6 +8,7 @@ clients written for a richer gateway work.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -39,6 +40,8 @@ def _shallow(value: Any) -> Any:
     """Refuse free-form JSON that is too deep, or that could not be written as JSON again."""
     try:
         msgspec.json.encode(value)
+        # NaN and the infinities are read by the framework, and are no JSON.
+        json.dumps(value, allow_nan=False)
     except (RecursionError, OverflowError, ValueError):
         raise ValueError("cannot be written as JSON again") from None
     if _depth(value) > DEEPEST:
