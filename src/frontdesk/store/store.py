@@ -259,16 +259,16 @@ class SessionStore(Core, Hosted):
     def _create_monitored(self, draft: Any) -> Session:
         """Create for an agent whose monitor may run foreign code: so not under our lock."""
         armed = self._armed_if_new(draft)
-        session = None
         try:
             with self._lock.held:
                 self._admit(draft)
-                registration = self._present(draft.agent) or armed or self._arm(draft.agent)
-                session = self._enter(draft, registration)
-            return session
+                registration = self._present(draft.agent)
+                if registration is None:
+                    registration = armed = armed or self._arm(draft.agent)
+                return self._enter(draft, registration)
         finally:
-            # Refused, or another thread registered the same agent meanwhile: one is enough.
-            if armed is not None and (session is None or session.monitor is not armed.watching):
+            # Refused, or dead meanwhile, or another thread registered the same agent: one is enough.
+            if armed is not None and armed.sessions is None:
                 armed.watching.cancel()
             self._after_write()
 
