@@ -267,7 +267,7 @@ class SessionStore(Core, Hosted):
                     registration = armed = armed or self._arm(draft.agent)
                 return self._enter(draft, registration)
         finally:
-            # Refused, or dead meanwhile, or another thread registered the same agent: one is enough.
+            # Refused, dead meanwhile, or registered by another thread too: one is enough.
             if armed is not None and armed.sessions is None:
                 armed.watching.cancel()
             self._after_write()
