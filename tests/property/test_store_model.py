@@ -393,7 +393,7 @@ async def passes():
 
 
 QUICK = settings(
-    max_examples=250, stateful_step_count=50, deadline=None, derandomize=True, database=None
+    max_examples=120, stateful_step_count=50, deadline=None, derandomize=True, database=None
 )
 THOROUGH = settings(
     max_examples=2000, stateful_step_count=80, deadline=None, print_blob=True, database=None

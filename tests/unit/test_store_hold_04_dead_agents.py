@@ -227,3 +227,43 @@ def test_a_process_that_ends_while_it_is_registered_is_dead_or_ends(store):
             assert str(end.reason) in {"normal", "not_alive"}
             child.wait()
     assert nothing_left(store)
+
+
+def test_an_agent_that_dies_while_it_is_registered_keeps_no_monitor(store):
+    class Dying(FakeAgent):
+        def add_exit_callback(self, callback):
+            cancel = super().add_exit_callback(callback)
+            self.die()
+            return cancel
+
+    agent = Dying()
+    store.create("s", agent)
+    assert agent.watched_by == 0
+    assert store.ended("s").reason == NOT_ALIVE
+    assert nothing_left(store)
+
+
+def test_a_registered_agent_that_vanishes_between_two_looks_is_monitored_anew(store):
+    """Another thread deletes its only session while it is being registered under a second id."""
+
+    class Busy(FakeAgent):
+        asked = 0
+
+        @property
+        def alive(self):
+            self.asked += 1
+            if self.asked == self.vanish_at:
+                store.delete("first")
+            return super().alive
+
+    for vanish_at in range(1, 12):
+        agent = Busy()
+        agent.vanish_at = 0
+        store.create("first", agent)
+        agent.vanish_at = agent.asked + vanish_at
+        session = store.create("second", agent)
+        assert store.get("second") is session
+        assert agent.watched_by == 1
+        agent.vanish_at = 0
+        agent.end()
+        assert nothing_left(store)
