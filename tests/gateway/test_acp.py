@@ -22,12 +22,17 @@ def config(habit):
     return CONFIG.format(command=list(command_of(habit)))
 
 
+def gateway(folder, text):
+    """Serve a configuration; what a killed gateway leaves is in the test's folder."""
+    return serving(folder, config=text, TMPDIR=str(folder))
+
+
 def text_of(frames):
     return "".join(data["delta"] for _, name, data in frames if name == "message_delta")
 
 
 def test_an_agent_of_the_configuration_answers_over_http(tmp_path):
-    with serving(tmp_path, config=config("Agent")) as server, server.client() as client:
+    with gateway(tmp_path, config("Agent")) as server, server.client() as client:
         made = create(client, "s", blueprint="coder")
         assert made["blueprint"] == "coder"
         assert text_of(turn_of(client, "s", "hello")) == "hello"
@@ -35,7 +40,7 @@ def test_an_agent_of_the_configuration_answers_over_http(tmp_path):
 
 
 def test_a_permission_is_given_over_http(tmp_path):
-    with serving(tmp_path, config=config("Careful")) as server, server.client() as client:
+    with gateway(tmp_path, config("Careful")) as server, server.client() as client:
         create(client, "s", blueprint="coder")
         client.post("/v1/sessions/s/prompt", json={"text": "allow_once reject_once"})
         with events(client, "s") as stream:
@@ -47,7 +52,7 @@ def test_a_permission_is_given_over_http(tmp_path):
 
 def test_a_program_that_is_missing_gives_create_failed_and_names_no_path(tmp_path):
     broken = config("Agent").replace(str(command_of("Agent")[0]), "/secret/place/agent")
-    with serving(tmp_path, config=broken) as server, server.client() as client:
+    with gateway(tmp_path, broken) as server, server.client() as client:
         body = {"model": "default", "sessionId": "s"}
         answer = client.post("/v1/sessions", json=body)
         assert answer.status_code == 422
@@ -58,7 +63,7 @@ def test_a_program_that_is_missing_gives_create_failed_and_names_no_path(tmp_pat
 
 
 def test_a_killed_agent_is_restarted_and_goes_on_in_the_same_conversation(tmp_path):
-    with serving(tmp_path, config=config("Family")) as server, server.client() as client:
+    with gateway(tmp_path, config("Family")) as server, server.client() as client:
         create(client, "s", blueprint="coder")
         family = lives(text_of(turn_of(client, "s", "who?")))
         with events(client, "s", since="0") as stream:
@@ -74,10 +79,7 @@ def test_a_killed_agent_is_restarted_and_goes_on_in_the_same_conversation(tmp_pa
 
 
 def test_nothing_of_an_acp_agent_outlives_a_gateway_that_is_killed(tmp_path):
-    with (
-        serving(tmp_path, config=config("Family"), TMPDIR=str(tmp_path)) as server,
-        server.client() as client,
-    ):
+    with gateway(tmp_path, config("Family")) as server, server.client() as client:
         create(client, "s", blueprint="coder")
         family = lives(text_of(turn_of(client, "s", "who?")))
         server.signal(signal.SIGKILL)
