@@ -7,7 +7,7 @@ than the `TenantDesk` from here; that is the whole of tenant isolation above the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -15,6 +15,7 @@ from fastapi import Depends, Path
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from frontdesk.agents.conversation import Conversation
 from frontdesk.agents.desk import TenantDesk
@@ -66,16 +67,15 @@ class SessionRoute(APIRoute):
     its parameters costs as much as all the rest of such a request.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request; where more is asked for, the framework's own."""
-        if list(inspect.signature(self.endpoint).parameters) != ["conversation"]:
-            return super().get_route_handler()
-        return self._answer
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        if list(inspect.signature(endpoint).parameters) == ["conversation"]:
+            self.app = self._answer
 
-    async def _answer(self, request: Request) -> Response:
-        desk = passage_of(request.scope).tenant_desk
-        answered: Response = await self.endpoint(desk.find(request.path_params["sessionId"]))
-        return answered
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        desk = passage_of(scope).tenant_desk
+        response: Response = await self.endpoint(desk.find(scope["path_params"]["sessionId"]))
+        await response(scope, receive, send)
 
 
 def encoded(content: Any, *, status: int = 200) -> Response:

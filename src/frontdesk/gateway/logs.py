@@ -54,7 +54,7 @@ def _formatter(*, readable: bool, colors: bool) -> logging.Formatter:
 
 
 def _access_writer(stream: TextIO, *, readable: bool, level: int) -> Any:
-    # Not through the standard library: this is one line for every request.
+    # Not through the standard library, and bound now: this is one line for every request.
     return structlog.wrap_logger(
         structlog.WriteLogger(stream),
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -64,7 +64,7 @@ def _access_writer(stream: TextIO, *, readable: bool, level: int) -> Any:
             _renderer(readable=readable, colors=stream.isatty()),
         ],
         cache_logger_on_first_use=True,
-    )
+    ).bind()
 
 
 def _renderer(*, readable: bool, colors: bool) -> Any:

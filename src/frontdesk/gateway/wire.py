@@ -22,6 +22,8 @@ from websockets.http11 import Request
 
 CONNECTION_KEY = "frontdesk.connection"
 LINGER_S = 2.0
+ANNOUNCING = frozenset({b"content-length", b"transfer-encoding"})
+"""What a request has that brings a body; one without has come whole with its head."""
 LINGER_BYTES = 4 * 1024 * 1024
 
 
@@ -134,7 +136,8 @@ class BoundedHttp(HttpToolsProtocol):
         if size > self._bounds.head_bytes:
             self._refuse(431, "the head of the request is over the limit")
         if not self.transport.is_closing():
-            self._arm(self._bounds.body_timeout_s)
+            if any(name in ANNOUNCING for name, _ in self.headers):
+                self._arm(self._bounds.body_timeout_s)
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
