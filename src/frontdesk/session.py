@@ -221,7 +221,7 @@ def draft_session(
     return draft
 
 
-def freeze_session(draft: Any, *, life: Any, monitor: Any, pid: int, fence: Fence) -> Session:
+def freeze_session(draft: Any, life: Any, monitor: Any, pid: int, fence: Fence) -> Session:
     """Finish a drafted session; `life` is whose `done()` is asked at each lookup."""
     draft._life = life
     draft.monitor = monitor
@@ -243,13 +243,7 @@ def revised(session: Session, *, blueprint: str | None, model: str | None) -> Se
         model,
         session.created_at,
     )
-    return freeze_session(
-        draft,
-        life=session._life,
-        monitor=session.monitor,
-        pid=session.pid,
-        fence=session.fence,
-    )
+    return freeze_session(draft, session._life, session.monitor, session.pid, session.fence)
 
 
 @dataclass(frozen=True, slots=True)

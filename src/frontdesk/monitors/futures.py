@@ -22,6 +22,9 @@ from frontdesk.session import ExitKind, ExitReason
 Future = Any
 """An `asyncio.Future` or `asyncio.Task` of any loop, or a `concurrent.futures.Future`."""
 
+_NORMAL = ExitReason.of(ExitKind.NORMAL)
+_WAS_CANCELLED = ExitReason.of(ExitKind.CANCELLED)
+_UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 
 
@@ -33,15 +36,14 @@ def exit_reason_of(future: Future) -> ExitReason:
     cannot be read is `unknown`. The future must be done.
     """
     try:
-        error = None if future.cancelled() else future.exception()
-        cancelled = future.cancelled()
+        error = future.exception()  # raises where it was cancelled
     except _CANCELLED:
-        return ExitReason.of(ExitKind.CANCELLED)
+        return _WAS_CANCELLED
     except BaseException:  # noqa: BLE001 - a subclass that cannot be asked has ended all the same
-        return ExitReason.of(ExitKind.UNKNOWN)
-    if cancelled or isinstance(error, _CANCELLED):
-        return ExitReason.of(ExitKind.CANCELLED)
-    return ExitReason.of(ExitKind.NORMAL) if error is None else _crashed(error)
+        return _UNKNOWN
+    if error is None:
+        return _NORMAL
+    return _WAS_CANCELLED if isinstance(error, _CANCELLED) else _crashed(error)
 
 
 def _crashed(error: BaseException) -> ExitReason:

@@ -15,28 +15,11 @@ MAX_LENGTH = 512
 _EXPECTED = f"a non-empty string of at most {MAX_LENGTH} characters without control characters"
 
 
-def plain(
-    session_id: object, api_key: object, tenant_id: object, blueprint: object, model: object
-) -> bool:
-    """Tell at a glance whether all of it may be stored as it is, as it nearly always may."""
-    return (
-        type(session_id) is str
-        and type(tenant_id) is str
-        and (api_key is None or (type(api_key) is str and 0 < len(api_key) <= MAX_LENGTH))
-        and (model is None or (type(model) is str and len(model) <= MAX_LENGTH))
-        and (blueprint is None or (type(blueprint) is str and len(blueprint) <= MAX_LENGTH))
-        and 0 < len(session_id) <= MAX_LENGTH
-        and 0 < len(tenant_id) <= MAX_LENGTH
-        and session_id.isprintable()
-        and tenant_id.isprintable()
-        and (api_key is None or api_key.isprintable())
-    )
-
-
 def identifier(name: str, value: object) -> str:
     """Check a session id, tenant id or key id."""
     if type(value) is not str:
         value = _exact(name, value)
+    # Nearly every id is printable, which is told at once; the rest is looked at closely.
     if 0 < len(value) <= MAX_LENGTH and (value.isprintable() or not _has_controls(value)):
         return value
     raise InvalidArgument(name, expected=_EXPECTED, got=_shown(value))

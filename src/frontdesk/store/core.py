@@ -132,9 +132,10 @@ class Core(Lookups):
 
     def _is_future(self, agent: Any) -> bool:
         """Tell whether the store's own monitor of futures is for this agent."""
-        if self._monitors and function_of(type(agent), self._monitors) is not None:
+        kind = type(agent)
+        if self._monitors and function_of(kind, self._monitors) is not None:
             return False
-        return type(agent) in PLAIN_FUTURES or is_future(agent)
+        return kind in PLAIN_FUTURES or is_future(agent)
 
     def _arm_future(self, future: Any) -> Registration:
         """Monitor a future (a step). Its callbacks can't be taken back, but taken up again."""
@@ -142,10 +143,12 @@ class Core(Lookups):
         if idle is not None and idle() is future:
             idle.registration.take_up(future, self._self)
             return idle.registration
-        context = None
-        if not isinstance(future, concurrent.futures.Future):
-            context = self._context_on(future.get_loop())
-        return FutureRegistration(future, self._self, context=context)
+        if isinstance(future, concurrent.futures.Future):
+            return FutureRegistration(future, self._self)
+        loop = future.get_loop()
+        context = self._context_on(loop)
+        here = loop is asyncio._get_running_loop()
+        return FutureRegistration(future, self._self, context if here else None)
 
     def _arm(self, agent: Any) -> AgentRegistration:
         """Monitor any other agent: not a step, since a monitor may run foreign code."""
@@ -164,14 +167,17 @@ class Core(Lookups):
 
     def _enter(self, draft: Any, registration: Registration) -> Session:
         """Make the session (a step): an entry where the agent lives, else only a record."""
-        agent, watching = draft.agent, registration.watching
-        future = isinstance(registration, FutureRegistration)
-        # Asked first: a monitor of the user's own may raise, and a revision may not be skipped.
-        pid = self._pid if future else getattr(watching, "pid", self._pid)
+        agent: Any = draft.agent
+        if isinstance(registration, FutureRegistration):
+            life, pid = agent, self._pid
+            watching: Any = registration
+        else:
+            life, watching = registration, registration.watching
+            # Asked first: a monitor of the user's may raise, and a revision may not be skipped.
+            pid = getattr(watching, "pid", self._pid)
         dead = registration.done()
-        life = agent if future else registration
         self._revision += 1
-        session = freeze_session(draft, life=life, monitor=watching, pid=pid, fence=self._revision)
+        session = freeze_session(draft, life, watching, pid, self._revision)
         if self._watches:
             self._feed.append(Change(self._revision, "created", session.metadata))
         if dead:
@@ -180,7 +186,9 @@ class Core(Lookups):
         self._index.insert(session)
         if registration.sessions is None:
             self._agents[agent_key(agent)] = registration
-        registration.add(session)
+            registration.sessions = session
+        else:
+            registration.add(session)
         return session
 
     # -- ending --------------------------------------------------------------------------------
@@ -190,9 +198,13 @@ class Core(Lookups):
         if self._lock.interrupting():
             self._lock.defer(partial(self._agent_ended, registration, reason))
             return
-        with self._lock.held:
+        self._lock.held.acquire()
+        try:
             sessions = self._end(registration, reason)
-        self._after_write()
+        finally:
+            self._lock.held.release()
+        if self._lock.deferred or self._watches:
+            self._after_write()
         if sessions and reason.kind is ExitKind.CRASHED:
             report_crash(sessions, reason)
 
@@ -296,13 +308,12 @@ class Core(Lookups):
         """End the agents whose event loop was closed under them: nobody else will tell."""
         if self._closed is not None:
             self._require_open()
-        gone = self._loops.closed()
-        if gone and not self._lock.interrupting():
-            self._end_loops(gone)
+        if self._loops.any_closed() and not self._lock.interrupting():
+            self._end_loops()
 
-    def _end_loops(self, gone: list[asyncio.AbstractEventLoop]) -> None:
+    def _end_loops(self) -> None:
         with self._lock.held:
-            self._loops.forget(gone)
+            gone = self._loops.take_closed()
             for registration in list(self._agents.values()):
                 if isinstance(registration, FutureRegistration) and registration.loop in gone:
                     self._end_finished(registration)

@@ -7,13 +7,24 @@ which is the order of fences, so nothing is ever sorted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from frontdesk.session import Fence, Session
 from frontdesk.store import checks
 
-Bucket = dict[Fence, Session]
+
+class Bucket(dict[Fence, Session]):
+    """The sessions of one tenant or key, and the one string that all of them name it by."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+_EMPTY: Mapping[Fence, Session] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +65,34 @@ class Index:
         self.tenants: dict[str, Bucket] = {}
         self.api_keys: dict[str, Bucket] = {}
 
+    def tenant_id(self, value: object) -> str:
+        """Check a tenant id, and return the string that the tenant's sessions have in common.
+
+        Every request brings a string of its own; kept, they would be a quarter of the memory. One
+        that is known was checked before.
+        """
+        bucket = self.tenants.get(value) if type(value) is str else None
+        return checks.identifier("tenant_id", value) if bucket is None else bucket.name
+
+    def api_key(self, value: object) -> str:
+        """Check a key id, and return the string that the key's sessions have in common."""
+        bucket = self.api_keys.get(value) if type(value) is str else None
+        return checks.identifier("api_key", value) if bucket is None else bucket.name
+
     def insert(self, session: Session) -> None:
         """Put a session under its id, tenant and key."""
         # The buckets first, the id last: whoever finds the entry by its id finds it everywhere.
         fence = session.fence
-        _bucket(self.tenants, session.tenant_id)[fence] = session
-        if session.api_key is not None:
-            _bucket(self.api_keys, session.api_key)[fence] = session
+        bucket = self.tenants.get(session.tenant_id)
+        if bucket is None:
+            bucket = self.tenants[session.tenant_id] = Bucket(session.tenant_id)
+        bucket[fence] = session
+        api_key = session.api_key
+        if api_key is not None:
+            bucket = self.api_keys.get(api_key)
+            if bucket is None:
+                bucket = self.api_keys[api_key] = Bucket(api_key)
+            bucket[fence] = session
         self.entries[session.session_id] = session
 
     def replace(self, session: Session) -> None:
@@ -93,12 +125,13 @@ class Index:
         entries = self.entries
         if limits.total is not None and len(entries) >= limits.total:
             return Excess("total", limits.total, tuple(entries.values()))
+        bucket: Mapping[Fence, Session]
         if limits.per_tenant is not None:
-            bucket = self.tenants.get(tenant_id, {})
+            bucket = self.tenants.get(tenant_id, _EMPTY)
             if len(bucket) >= limits.per_tenant:
                 return Excess("per_tenant", limits.per_tenant, tuple(bucket.values()))
         if limits.per_api_key is not None and api_key is not None:
-            bucket = self.api_keys.get(api_key, {})
+            bucket = self.api_keys.get(api_key, _EMPTY)
             if len(bucket) >= limits.per_api_key:
                 return Excess("per_api_key", limits.per_api_key, tuple(bucket.values()))
         return None
@@ -123,10 +156,3 @@ def held(buckets: dict[str, Bucket], name: str | None) -> list[Session]:
 def unfinished(sessions: Iterable[Session]) -> Iterator[Session]:
     """Pass on the sessions whose agents have not finished, callback run or not."""
     return (session for session in sessions if not session._life.done())
-
-
-def _bucket(buckets: dict[str, Bucket], name: str) -> Bucket:
-    bucket = buckets.get(name)
-    if bucket is None:
-        bucket = buckets[name] = {}
-    return bucket

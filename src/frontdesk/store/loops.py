@@ -28,19 +28,21 @@ class Loops:
             self._last = self._find(loop) or self._new(loop)
         return self._last[1]
 
-    def closed(self) -> list[Loop]:
-        """Return the loops that were closed."""
-        gone = []
+    def any_closed(self) -> bool:
+        """Tell whether one of the loops was closed. Takes no lock."""
         for reference, _ in self._known:
             loop = reference()
             if loop is not None and loop.is_closed():
-                gone.append(loop)
-        return gone
+                return True
+        return False
 
-    def forget(self, gone: list[Loop]) -> None:
-        """Look at these loops no more. The store holds its lock."""
-        self._known = tuple(one for one in self._known if one[0]() not in (None, *gone))
+    def take_closed(self) -> list[Loop]:
+        """Return the closed loops, and look at them no more. The store holds its lock."""
+        loops = [(one, one[0]()) for one in self._known]
+        gone = [loop for _, loop in loops if loop is not None and loop.is_closed()]
+        self._known = tuple(one for one, loop in loops if loop is not None and loop not in gone)
         self._last = None
+        return gone
 
     def _find(self, loop: Loop) -> tuple[weakref.ref[Loop], Context] | None:
         return next((one for one in self._known if one[0]() is loop), None)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from frontdesk.monitors import ExitCallback, Monitor
@@ -94,11 +95,17 @@ class FutureRegistration(Registration, FutureMonitor):
 
     __slots__ = ("ended", "sessions")
 
-    def __init__(self, future: Any, find_store: FindStore, *, context: Any = None) -> None:
+    def __init__(self, future: Any, find_store: FindStore, context: Context | None = None) -> None:
+        """Watch; with a `context`, the future is one of the loop that runs in this thread."""
         self.ended = None
         self.sessions = None
         # The seat of the exit callback holds the way to the store: disarming empties it.
-        super().__init__(future, cast("ExitCallback", find_store), context=context)
+        on_exit = cast("ExitCallback", find_store)
+        if context is not None and not future.done():
+            self._future, self._on_exit = future, on_exit
+            future.add_done_callback(self, context=context)
+        else:
+            super().__init__(future, on_exit)
 
     def rest(self, forget: Callable[[Idle], None]) -> Idle:
         """Disarm: hold the future weakly, by a reference that leads back here."""
