@@ -156,6 +156,27 @@ def test_sighup_takes_limits_and_blueprints_and_a_wrong_file_keeps_the_old(tmp_p
         create(client, "t", blueprint="sleepy")
 
 
+@covers("shutdown.wrong-file")
+@pytest.mark.parametrize(
+    "table",
+    ['[blueprints.x]\nkind = "python"\ntarget = "odd:x"\n', '[guardrails]\nfilter = "odd:x"\n'],
+)
+@pytest.mark.parametrize("module", ["def x(:\n", "1 / 0\n", "raise SystemExit(3)\n"])
+def test_a_module_that_fails_at_a_reload_leaves_the_old_in_force_and_is_named(
+    tmp_path, table, module
+):
+    with serving(tmp_path) as server, server.client() as client:
+        (tmp_path / "odd.py").write_text(module)
+        (tmp_path / "frontdesk.toml").write_text(
+            "[limits]\nrequests_per_minute = 777\n" + CONFIG + table
+        )
+        server.signal(signal.SIGHUP)
+        eventually(lambda: "not reloaded" in server.log)
+        assert "odd:x" in server.log
+        assert client.get("/v1/sessions").headers["x-ratelimit-limit"] == "600"
+        assert "Traceback" not in server.log
+
+
 @covers("shutdown.mistakes-by-line")
 def test_a_wrong_file_stops_the_start_with_every_mistake(tmp_path):
     config = '[server]\nport = "x"\n[limits]\nbody_bytes = 1\n'

@@ -155,6 +155,7 @@ def imported(target: str) -> Any:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise _CannotImport(f"{target!r} cannot be imported: {error}") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
+        problem = f"{type(error).__name__}: {error}"
+        raise _CannotImport(f"{target!r} cannot be imported: {problem}") from None
     return found

@@ -95,8 +95,9 @@ def _imported(target: str) -> Filter:
     module, _, name = target.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        mistake = f"guardrails.filter: {target!r} cannot be imported: {error}"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
+        problem = f"{type(error).__name__}: {error}"
+        mistake = f"guardrails.filter: {target!r} cannot be imported: {problem}"
         raise ConfigurationWrong("the configuration", mistakes=(mistake,)) from None
     if not callable(found):
         mistake = f"guardrails.filter: {target!r} is not callable"
