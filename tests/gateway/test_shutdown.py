@@ -233,6 +233,19 @@ def test_tls_is_served_with_a_certificate_and_key(tmp_path):
         assert server.terminate() == 0
 
 
+@covers("shutdown.tls")
+@pytest.mark.parametrize("content", [None, "this is no certificate"])
+def test_a_certificate_that_cannot_be_used_stops_the_start_with_a_sentence(tmp_path, content):
+    file = tmp_path / "certificate.pem"
+    if content is not None:
+        file.write_text(content)
+    options = ("--tls-certificate", str(file), "--tls-key", str(file))
+    with serving(tmp_path, *options, wait=False) as server:
+        assert server.wait() == 2
+        assert "server.tls_certificate" in server.log
+        assert "Traceback" not in server.log
+
+
 @covers("keys.query-not-logged", "keys.none-configured")
 def test_no_log_of_the_server_ever_has_a_secret_in_it(tmp_path):
     from websockets.sync.client import connect

@@ -10,6 +10,7 @@ import logging
 import os
 import resource
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,14 +23,14 @@ from frontdesk.agents.keeper.prctl import become_undumpable
 from frontdesk.cli.options import loaded
 from frontdesk.cli.welcome import welcome
 from frontdesk.clock import SystemClock
-from frontdesk.errors import FrontdeskError, InvalidArgument
+from frontdesk.errors import ConfigurationWrong, FrontdeskError, InvalidArgument
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.app import create_app
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key, NewKey, keys_from_text, mint
 from frontdesk.gateway.logs import configure_logs
 from frontdesk.gateway.server import GatewayServer, bound_socket
-from frontdesk.gateway.settings import Config
+from frontdesk.gateway.settings import Config, ServerSettings
 from frontdesk.gateway.state import StateDir
 
 KEYS_VARIABLE = "FRONTDESK_KEYS"
@@ -52,6 +53,7 @@ class Run:
     def run(self) -> None:
         """Serve until a signal ends it."""
         server = self._config.server
+        _check_tls(server)
         with _bound(server.host, server.port) as address:
             become_undumpable()
             _open_as_many_files_as_allowed()
@@ -91,6 +93,18 @@ class Run:
             )
         else:
             logger.info("reloaded: keys, blueprints, filters and limits")
+
+
+def _check_tls(server: ServerSettings) -> None:
+    if server.tls_certificate is None or server.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            server.tls_certificate, server.tls_key
+        )
+    except OSError as error:  # what is wrong with the content is one as well
+        mistake = f"server.tls_certificate, server.tls_key: cannot be used: {error.strerror}"
+        raise ConfigurationWrong("the configuration", mistakes=(mistake,)) from None
 
 
 def _import_from(directory: Path) -> None:
