@@ -124,6 +124,47 @@ def test_a_head_that_never_ends_is_refused_at_the_limit(gateway):
             connection.sendall(b"a" * 64 * 1024 * 1024)
 
 
+@covers("limits.head-size")
+@pytest.mark.parametrize("beside", [b"0\r\nX-A: ", b"1;", b"0\r\nX-A: b\r\nX-B: "])
+def test_what_comes_beside_a_body_without_end_is_refused_at_the_limit(gateway, beside):
+    with gateway.connect() as connection:
+        chunked = head("POST", "/v1/sessions", JSON, "Transfer-Encoding: chunked")
+        connection.sendall(chunked + beside)
+        with pytest.raises(OSError):
+            connection.sendall(b"a" * 64 * 1024 * 1024)
+
+
+@covers("keys.header")
+def test_a_trailer_is_no_header_and_brings_no_key(gateway):
+    lines = [b"POST /v1/sessions HTTP/1.1", b"Host: x", JSON.encode()]
+    chunked = b'Transfer-Encoding: chunked\r\n\r\n11\r\n{"model": "test"}\r\n0\r\n'
+    trailer = f"X-API-Key: {ACME}\r\n\r\n".encode()
+    assert status(exchange(gateway, b"\r\n".join([*lines, chunked]) + trailer)) == 401
+
+
+@covers("limits.idle-connections")
+@pytest.mark.parametrize(
+    ("method", "line"),
+    [("POST", "X-A: b"), ("GET", "Content-Length: 2"), ("GET", "Transfer-Encoding: chunked")],
+)
+def test_what_cannot_open_a_websocket_is_refused_and_not_held_open(gateway, method, line):
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket", line)
+    answer = exchange(gateway, head(method, "/v1/sessions/s/ws", *upgrade))
+    assert (status(answer), error(answer)) == (400, "bad_request")
+
+
+def test_a_websocket_that_announces_a_body_of_nothing_is_opened(gateway, acme, sid):
+    create(acme, sid)
+    lines = (
+        "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Content-Length: 0",
+    )  # fmt: skip
+    with gateway.connect() as connection:
+        connection.settimeout(PROMPTLY_S)
+        connection.sendall(head("GET", f"/v1/sessions/{sid}/ws", *lines))
+        assert status(connection.recv(65536)) == 101
+
+
 @covers("limits.head-size", "limits.body-time", "limits.idle-connections")
 def test_a_client_that_is_too_slow_is_disconnected_at_each_step(tmp_path):
     limits = {"head_timeout_s": 0.3, "body_timeout_s": 0.3, "keep_alive_s": 1}

@@ -95,6 +95,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._stalled = StalledWrites(after_s=self._bounds.stalled_write_s, abort=transport.abort)
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head, self._head_bytes = True, 0
+        self._overhead_bytes = 0
         self._lingers, self._lingering_bytes = False, 0
         self.on_leaving: Callable[[], None] | None = None
         self._arm(self._bounds.head_timeout_s)
@@ -115,9 +116,15 @@ class BoundedHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
+        self._overhead_bytes += len(data)
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._in_head:
             self._look_at_open_head()
+        elif self._overhead_bytes > self._bounds.head_bytes:
+            # Trailers without end, or what a chunk says of itself: no body comes of it.
+            self._refuse(431, "the request has too much beside its body")
 
     def _look_at_open_head(self) -> None:
         if self._head_bytes > self._bounds.head_bytes:
@@ -128,6 +135,12 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         cast("dict[str, Any]", self.scope)[CONNECTION_KEY] = self
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers of a chunked body come here as well. They are no headers: whoever let the
+        # request in, a proxy for one, has not seen them there.
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._disarm()
@@ -141,6 +154,7 @@ class BoundedHttp(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._overhead_bytes = 0
         if self.transport.is_closing():
             return
         if self.cycle.response_complete and not self._lingers:
@@ -163,6 +177,12 @@ class BoundedHttp(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._disarm()
+        # Some devices send a length of 0, which is no body.
+        announced = any(name in ANNOUNCING and value != b"0" for name, value in self.headers)
+        if announced or self.scope["method"] != "GET":
+            # The WebSocket's parser would wait for another handshake on it, for ever.
+            self._refuse(400, "a WebSocket is opened by a GET without a body")
+            return
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words name its parser
