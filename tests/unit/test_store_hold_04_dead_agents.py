@@ -103,6 +103,29 @@ def dead_agent_of_a_kind_of_the_users():
     yield FakeAgent(dead=True)
 
 
+class Found:
+    """An agent that calls nobody: that it is dead is found by asking it."""
+
+    alive = False
+
+    def __init__(self):
+        self.callbacks = []
+
+    def add_exit_callback(self, callback):
+        self.callbacks.append(callback)
+        return lambda: self.callbacks.remove(callback)
+
+    def exit_reason(self):
+        return ExitReason.exited(3)
+
+
+@contextlib.contextmanager
+def agent_that_is_found_dead():
+    agent = Found()
+    yield agent
+    assert agent.callbacks == []
+
+
 DEAD = [
     returned_future,
     crashed_future,
@@ -115,6 +138,7 @@ DEAD = [
     reaped_process_by_pid,
     joined_multiprocessing_process,
     dead_agent_of_a_kind_of_the_users,
+    agent_that_is_found_dead,
 ]
 
 
@@ -267,3 +291,7 @@ def test_a_registered_agent_that_vanishes_between_two_looks_is_monitored_anew(st
         agent.vanish_at = 0
         agent.end()
         assert nothing_left(store)
+
+
+def test_the_monitor_of_a_dead_agent_knows_how_it_ended(store):
+    assert store.create("s", Found()).monitor.exit_reason() == ExitReason.exited(3)

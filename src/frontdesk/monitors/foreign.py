@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
+from frontdesk.errors import InvalidType
 from frontdesk.monitors.base import ExitCallback, Monitor, MonitorFunction, tell
 from frontdesk.session import ExitKind, ExitReason
 
@@ -87,7 +88,7 @@ class ForeignMonitor:
     means that the agent was dead: the monitor is not `alive` and has the reason, and `on_exit` is
     not called. Errors of the user's `alive` and `cancel` are logged and harm nobody: an agent that
     cannot be asked counts as alive until it says otherwise. Errors of the monitor function itself
-    are the caller's of `monitor()`.
+    are the caller's of `monitor()`. The user's monitor of an agent found dead is cancelled at once.
     """
 
     __slots__ = ("_inner", "_lock", "_on_exit", "_over", "_reason", "_told_of_error")
@@ -101,10 +102,29 @@ class ForeignMonitor:
         self._reason: ExitReason | None = None
         self._over = self._told_of_error = False
         self._inner: Monitor | None = None
-        inner = function(agent, self._ended)
+        self._begin(function(agent, self._ended), on_exit)
+
+    def _begin(self, inner: Monitor, on_exit: ExitCallback) -> None:
+        """Keep the user's monitor if the agent lives; let it go at once if it is dead."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = not callable(getattr(inner, "cancel", None))
+            if self._over:
+                raise InvalidType(
+                    "monitor",
+                    expected="an object with alive and cancel()",
+                    got=type(inner).__name__,
+                )
+            self._inner = inner
+        # Asked outside the lock, and armed after it: of a dead agent nobody is told.
+        if not self.alive:
+            self._reason = self.exit_reason()
+            self.cancel()
+            return
         with self._lock:
             if not self._over:
-                self._on_exit, self._inner = on_exit, inner
+                self._on_exit = on_exit
 
     def _ended(self, reason: ExitReason) -> None:
         known = _known(reason)
