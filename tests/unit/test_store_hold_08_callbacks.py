@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from frontdesk import ExitReason, SessionNotFound
+from frontdesk import ExitReason, SessionNotFound, SessionStore
 from frontdesk.testing import FakeAgent
 from leftovers import nothing_left
 from lives import BOUND_S, end_of, in_threads, next_change, parked_thread, told
@@ -183,6 +183,51 @@ def test_a_cancel_that_does_everything_meets_no_lock(odd_store):
     odd_store.create("s", Odd(cancel=lambda: everything(odd_store, "re")))
     odd_store.delete("s")
     assert nothing_left(odd_store)
+
+
+@pytest.mark.parametrize("operation", ["delete", "close"])
+def test_a_blocked_cancel_keeps_no_watcher_waiting(odd_store, operation):
+    release, woken = threading.Event(), threading.Event()
+    odd_store.create("s", Odd(cancel=lambda: release.wait(BOUND_S)))
+    ending = {"delete": lambda: odd_store.delete("s"), "close": odd_store.close}[operation]
+    with odd_store.watch() as watch:
+        watch.next(timeout_s=0)
+        odd_store._feed._wakers["test"] = woken.set
+        writer = threading.Thread(target=ending)
+        writer.start()
+        try:
+            assert woken.wait(BOUND_S / 2), "told only when the cancel was through"
+            assert end_of(watch, "s")
+        finally:
+            release.set()
+            writer.join(BOUND_S)
+
+
+def test_an_agent_let_go_while_it_is_registered_again_is_monitored_without_a_lock():
+    """Known at the first look, gone at the second: a monitor function may still do everything."""
+
+    class Racing(SessionStore):
+        racing = False
+
+        def _armed_if_new(self, draft):
+            armed = super()._armed_if_new(draft)
+            if self.racing:
+                self.racing = False
+                self.delete("s")
+            return armed
+
+    def monitor(agent, on_exit):
+        everything(store, "re")
+        return monitor_odd(agent, on_exit)
+
+    agent = Odd()
+    with Racing(monitors={Odd: monitor}) as store:
+        store.create("s", agent)
+        store.racing = True
+        store.create("again", agent)
+        agent.on_exit(ExitReason.exited(3))
+        assert store.ended("again").reason == ExitReason.exited(3)
+        assert nothing_left(store)
 
 
 def test_an_agent_that_cannot_be_asked_counts_as_alive_and_is_logged_once(odd_store, caplog):

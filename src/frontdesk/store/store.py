@@ -113,9 +113,10 @@ class SessionStore(Core, Hosted):
                     else:
                         released = self._forget(session, reason)
         finally:
+            # Watchers first: a monitor of the user's own may block when it is cancelled.
+            self._after_write()
             if released is not None:
                 released.cancel()
-            self._after_write()
         if session is None:
             checks.identifier("session_id", session_id)
 
@@ -238,12 +239,13 @@ class SessionStore(Core, Hosted):
             return
         with self._lock.held:
             registrations = [] if self.closed else self._empty()
-        for registration in registrations:
-            registration.watching.cancel()
+        # Watchers first: a monitor of the user's own may block when it is cancelled.
+        self._after_write()
         if self._owns_watcher:
             self._watcher.close()
+        for registration in registrations:
+            registration.watching.cancel()
         self._closing.wake()
-        self._after_write()
 
     # -- within --------------------------------------------------------------------------------
 
@@ -265,15 +267,16 @@ class SessionStore(Core, Hosted):
         try:
             with self._lock.held:
                 self._admit(draft)
-                registration = self._present(draft.agent)
-                if registration is None:
-                    registration = armed = armed or self._arm(draft.agent)
-                return self._enter(draft, registration)
+                registration = self._present(draft.agent) or armed
+                if registration is not None:
+                    return self._enter(draft, registration)
         finally:
+            self._after_write()
             # Refused, dead meanwhile, or registered by another thread too: one is enough.
             if armed is not None and armed.sessions is None:
                 armed.watching.cancel()
-            self._after_write()
+        # Known at first, and let go by another thread since: it needs a monitor after all.
+        return self._create_monitored(draft)
 
     def _armed_if_new(self, draft: Any) -> AgentRegistration | None:
         try:
