@@ -25,7 +25,7 @@ from frontdesk import (
     UnknownAgentKind,
 )
 from frontdesk.testing import FakeAgent
-from leftovers import assert_indexes_agree, descriptors, leftovers
+from leftovers import assert_indexes_agree, descriptors, leftovers, nothing_left
 from lives import parked_thread, process, start_time, told
 
 ATTRIBUTES = {"tenant_id": "new-tenant", "api_key": "new-key"}
@@ -335,3 +335,43 @@ def test_without_descriptors_the_refusal_is_typed_and_nobody_goes_unmonitored(wa
 
     if USE_PIDFD is None:
         assert "('p', 24)" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("returned", [None, object()])
+def test_an_agent_whose_monitor_function_returns_no_monitor_is_refused(make_store, returned):
+    class Kind:
+        pass
+
+    store = make_store(monitors={Kind: lambda agent, on_exit: returned})
+    with Refusal(store), pytest.raises(InvalidType) as refused:
+        store.create("s", Kind())
+    assert (refused.value.name, refused.value.got) == ("monitor", type(returned).__name__)
+
+
+def test_a_future_that_nobody_can_refer_to_weakly_is_deleted_like_any_other(store):
+    class Strange:
+        """Something with the methods of a future, and slots for little else."""
+
+        __slots__ = ("_asyncio_future_blocking", "_loop", "callbacks")
+
+        def __init__(self, loop):
+            self._loop, self._asyncio_future_blocking, self.callbacks = loop, False, []
+
+        def done(self):
+            return False
+
+        def get_loop(self):
+            return self._loop
+
+        def add_done_callback(self, callback, *, context=None):
+            self.callbacks.append(callback)
+
+    async def main():
+        agent = Strange(asyncio.get_running_loop())
+        for _ in range(2):
+            store.create("s", agent)
+            store.delete("s")
+            assert "s" not in store
+
+    asyncio.run(main())
+    assert nothing_left(store)

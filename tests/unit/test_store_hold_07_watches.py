@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from frontdesk import Change, Snapshot, StoreClosed
+from frontdesk.feed import Feed
 from frontdesk.testing import FakeAgent
 from leftovers import collected, leftovers
 from lives import BOUND_S, in_threads, next_change, next_changes, told
@@ -470,3 +471,23 @@ def test_a_watch_of_a_closed_store_is_refused(make_store):
     store.close()
     with pytest.raises(StoreClosed):
         store.watch()
+
+
+def test_who_hears_of_a_created_session_finds_it_and_of_an_ended_one_does_not(store):
+    """A reader that is busy anyway may see a change before the write that made it is over."""
+    heard = []
+
+    class Overheard(Feed):
+        def append(self, change):
+            number = super().append(change)
+            name = change.session.session_id
+            found = [one.session_id for one in store.list_by_tenant("t")]
+            heard.append((change.kind, name in store, name in found))
+            return number
+
+    store._feed = Overheard(capacity=100)
+    with store.watch():
+        store.create("s", FakeAgent(), tenant_id="t")
+        store.update("s", model="m")
+        store.delete("s")
+    assert heard == [("created", True, True), ("updated", True, True), ("ended", False, False)]

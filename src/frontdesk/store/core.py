@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from frontdesk.clock import Clock, SystemClock
-from frontdesk.errors import SessionAlreadyExists, SessionLimitExceeded, StoreClosed
+from frontdesk.errors import InvalidType, SessionAlreadyExists, SessionLimitExceeded, StoreClosed
 from frontdesk.feed import Feed
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
 from frontdesk.monitors.kinds import function_of, is_future
@@ -59,7 +59,7 @@ class Core(Lookups):
         clock: Clock | None = None,
         watcher: Watcher | None = None,
     ) -> None:
-        self._limits = limits or _NO_LIMITS
+        self._limits = _NO_LIMITS if limits is None else _checked(limits)
         self._monitors = dict(monitors or {})
         self._now_ms = (clock or SystemClock()).wall_ms
         self._lock = WriteLock()
@@ -95,7 +95,7 @@ class Core(Lookups):
 
     @limits.setter
     def limits(self, limits: Limits) -> None:
-        self._limits = limits
+        self._limits = _checked(limits)
 
     def _admit(self, draft: Any) -> None:
         """Refuse what may not enter (a step); finished agents are no reason, they are reaped."""
@@ -178,17 +178,18 @@ class Core(Lookups):
         dead = registration.done()
         self._revision += 1
         session = freeze_session(draft, life, watching, pid, self._revision)
+        if not dead:
+            self._index.insert(session)
+            if registration.sessions is None:
+                self._agents[agent_key(agent)] = registration
+                registration.sessions = session
+            else:
+                registration.add(session)
+        # Told last: a reader may see a change before this step is over, and look the session up.
         if self._watches:
             self._feed.append(Change(self._revision, "created", session.metadata))
         if dead:
             self._record_end(session, _NOT_ALIVE, self._now_ms())
-            return session
-        self._index.insert(session)
-        if registration.sessions is None:
-            self._agents[agent_key(agent)] = registration
-            registration.sessions = session
-        else:
-            registration.add(session)
         return session
 
     # -- ending --------------------------------------------------------------------------------
@@ -251,7 +252,8 @@ class Core(Lookups):
             return registration.watching
         # Under the lock, so that no create can meet the callback disarmed but not remembered.
         idle = registration.rest(self._forget_idle)
-        self._idle[idle.key] = idle
+        if idle is not None:
+            self._idle[idle.key] = idle
         return None
 
     def _record_end(self, session: Session, reason: ExitReason, at_ms: int) -> None:
@@ -335,6 +337,12 @@ class Core(Lookups):
         self._watches = {}
         self._clear()
         self._watcher.abandon_after_fork()
+
+
+def _checked(limits: Limits) -> Limits:
+    if not isinstance(limits, Limits):
+        raise InvalidType("limits", expected="Limits", got=type(limits).__name__)
+    return limits
 
 
 def _forgetter(idle_agents: dict[int, Idle]) -> Callable[[Idle], None]:

@@ -107,10 +107,16 @@ class FutureRegistration(Registration, FutureMonitor):
         else:
             super().__init__(future, on_exit)
 
-    def rest(self, forget: Callable[[Idle], None]) -> Idle:
-        """Disarm: hold the future weakly, by a reference that leads back here."""
+    def rest(self, forget: Callable[[Idle], None]) -> Idle | None:
+        """Disarm: hold the future weakly, by a reference that leads back here.
+
+        None for a future of a strange type that nobody can refer to weakly: it is not found again.
+        """
         self._on_exit = None
-        idle = Idle(self._future, forget)
+        try:
+            idle = Idle(self._future, forget)
+        except TypeError:
+            return None
         idle.key, idle.registration = id(self._future), self
         self._future = idle
         return idle
