@@ -4,6 +4,7 @@ leaves nothing then, is hold 5.)
 
 import enum
 import pickle
+import threading
 
 import pytest
 
@@ -19,7 +20,7 @@ from frontdesk import (
     StoreClosed,
 )
 from frontdesk.testing import FakeAgent
-from lives import told
+from lives import BOUND_S, in_threads, told
 
 
 class Name(enum.StrEnum):
@@ -111,3 +112,46 @@ def test_an_error_survives_pickling_with_its_facts(error):
 
 def test_a_missing_session_reads_as_a_sentence():
     assert str(SessionNotFound("s-1")) == "no session 's-1'"
+
+
+@pytest.mark.parametrize("value", [7, [], b"t"])
+@pytest.mark.parametrize(
+    "question", ["list_by_tenant", "count_by_tenant", "list_by_api_key", "count_by_api_key"]
+)
+def test_a_tenant_or_key_that_is_no_string_is_refused_by_name(store, question, value):
+    with pytest.raises(InvalidType) as refused:
+        getattr(store, question)(value)
+    assert refused.value.name == ("tenant_id" if "tenant" in question else "api_key")
+    assert refused.value.got == type(value).__name__
+
+
+@pytest.mark.parametrize("value", [5, {"total": 1}])
+def test_limits_of_another_type_are_refused_before_anything_changes(store, value):
+    with pytest.raises(InvalidType):
+        SessionStore(limits=value)
+    before = store.limits
+    with pytest.raises(InvalidType):
+        store.limits = value
+    assert store.limits is before
+
+
+@pytest.mark.parametrize("timeout_s", [float("inf"), 10**400])
+def test_waiting_may_be_as_long_as_one_likes(store, timeout_s):
+    with store.watch() as watch:
+        watch.next(timeout_s=timeout_s)
+        threading.Timer(0.01, store.create, ("s", FakeAgent())).start()
+        assert watch.next(timeout_s=timeout_s).kind == "created"
+    gate, entered = threading.Event(), threading.Event()
+
+    def made():
+        entered.set()
+        assert gate.wait(BOUND_S)
+        return FakeAgent()
+
+    def late():
+        assert entered.wait(BOUND_S)
+        threading.Timer(0.01, gate.set).start()
+        return store.get_or_create("t", FakeAgent, timeout_s=timeout_s)
+
+    first, second = in_threads(lambda: store.get_or_create("t", made), late)
+    assert first is second

@@ -164,3 +164,4 @@ def test_a_key_of_none_is_neither_indexed_nor_counted(store):
     store.create("s", FakeAgent(), api_key=None)
     assert_indexes_agree(store)
     assert store._index.api_keys == {}
+    assert (store.list_by_api_key(None), store.count_by_api_key(None)) == ([], 0)

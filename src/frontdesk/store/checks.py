@@ -12,6 +12,9 @@ from frontdesk.errors import InvalidArgument, InvalidType
 MAX_LENGTH = 512
 """The longest session id, tenant id or key id, in characters."""
 
+LONGEST_WAIT_S = 1e9
+"""Thirty years: what stands in for more, infinity included, which no thread can wait for."""
+
 _EXPECTED = f"a non-empty string of at most {MAX_LENGTH} characters without control characters"
 
 
@@ -42,13 +45,25 @@ def optional_text(name: str, value: object) -> str | None:
     return text
 
 
+def name(parameter: str, value: object) -> None:
+    """Check what is only looked for: what nothing can be called is simply not found."""
+    if not isinstance(value, str):
+        raise InvalidType(parameter, expected="a str", got=type(value).__name__)
+
+
+def optional_name(parameter: str, value: object) -> None:
+    """Check a key that is only looked for: no session is found by none."""
+    if value is not None:
+        name(parameter, value)
+
+
 def timeout(name: str, value: object) -> float:
     """Check a time-out in seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidType(name, expected="a number of seconds", got=type(value).__name__)
     if not value >= 0:
         raise InvalidArgument(name, expected="a number of seconds, 0 or more", got=repr(value))
-    return float(value)
+    return float(min(value, LONGEST_WAIT_S))
 
 
 def limit(name: str, value: object) -> int | None:

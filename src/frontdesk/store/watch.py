@@ -16,6 +16,7 @@ from typing import Protocol, Self
 from frontdesk.errors import StoreClosed
 from frontdesk.feed import Feed, FellBehind
 from frontdesk.session import Change, Metadata, Session, Snapshot
+from frontdesk.store import checks
 
 _READ_AHEAD = 256
 
@@ -85,7 +86,9 @@ class Watch:
         Raises `TimeoutError` when nothing came, `StopIteration` when the watch was closed, or the
         store was and everything is delivered, `StoreClosed` after a `fork()`.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline = None
+        if timeout_s is not None:
+            deadline = time.monotonic() + min(timeout_s, checks.LONGEST_WAIT_S)
         while not self._ready or not self._open:
             if not self._read() and not self._wait(deadline):
                 raise TimeoutError(f"no change within {timeout_s} s")
@@ -169,7 +172,7 @@ class Watch:
 
     def _wait(self, deadline: float | None) -> bool:
         left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
+        if left is not None and not left > 0:
             return False
         return self._store._feed.wait(self._cursor, timeout_s=left, ended=self._over)
 
