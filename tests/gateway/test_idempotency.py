@@ -92,6 +92,19 @@ def test_scopes_share_no_keys(clock):
     asyncio.run(scenario())
 
 
+def test_nobody_pushes_out_the_answers_of_others(clock):
+    async def scenario():
+        keeper, (made, answer) = Idempotency(clock=clock, most=3), counting()
+        await once(keeper, answer, scope=("a", "create"), key="precious")
+        for number in range(10):
+            await once(keeper, answer, scope=("b", "create"), key=str(number))
+        assert len(keeper) == 3
+        await once(keeper, answer, scope=("a", "create"), key="precious")
+        assert len(made) == 11
+
+    asyncio.run(scenario())
+
+
 def test_past_the_bound_the_oldest_is_forgotten(clock):
     async def scenario():
         keeper, (made, answer) = Idempotency(clock=clock, most=2), counting()

@@ -54,15 +54,16 @@ class _First:
 class Idempotency:
     """Keep the first answers for ten minutes. Belongs to one event loop.
 
-    At most `most` answers are kept; past that the oldest is forgotten, and a repetition of it is
-    carried out as a new request.
+    The first part of a scope is its owner, an API key. At most `most` answers are kept; past that
+    the owner of the most loses its oldest, so that nobody pushes out the answers of others. A
+    repetition of what was forgotten is carried out as a new request.
     """
 
     __slots__ = ("_clock", "_firsts", "_most")
 
     def __init__(self, *, clock: Clock, most: int = MOST_ANSWERS) -> None:
         self._clock, self._most = clock, most
-        self._firsts: OrderedDict[tuple[str, ...], _First] = OrderedDict()
+        self._firsts: dict[str, OrderedDict[tuple[str, ...], _First]] = {}
 
     async def once(
         self,
@@ -92,30 +93,49 @@ class Idempotency:
     ) -> Kept:
         # Others may wait for it while the client that came first has left: it runs on regardless.
         making = asyncio.ensure_future(answer())
-        self._firsts[place] = _First(digest, self._clock.monotonic() + KEPT_S, making)
-        if len(self._firsts) > self._most:
-            self._firsts.popitem(last=False)
+        owned = self._firsts.setdefault(place[0], OrderedDict())
+        owned[place] = _First(digest, self._clock.monotonic() + KEPT_S, making)
+        if len(self) > self._most:
+            self._forget_of_the_greatest()
         making.add_done_callback(lambda done: self._made(place, done))
         return await asyncio.shield(making)
 
     def _made(self, place: tuple[str, ...], done: asyncio.Future[Kept]) -> None:
         failed = done.cancelled() or done.exception() is not None
         if failed or done.result().status in PASSING:
-            first = self._firsts.get(place)
+            first = self._find(place)
             if first is not None and first.answer is done:
-                del self._firsts[place]
+                self._forget(place)
 
     def _remembered(self, place: tuple[str, ...]) -> _First | None:
         now = self._clock.monotonic()
-        while self._firsts:
-            oldest, first = next(iter(self._firsts.items()))
+        for owned in list(self._firsts.values()):
+            self._forget_over(owned, now)
+        return self._find(place)
+
+    def _find(self, place: tuple[str, ...]) -> _First | None:
+        owned = self._firsts.get(place[0])
+        return None if owned is None else owned.get(place)
+
+    def _forget_over(self, owned: OrderedDict[tuple[str, ...], _First], now: float) -> None:
+        while owned:
+            oldest, first = next(iter(owned.items()))
             if first.until > now:
-                break
-            del self._firsts[oldest]
-        return self._firsts.get(place)
+                return
+            self._forget(oldest)
+
+    def _forget_of_the_greatest(self) -> None:
+        greatest = max(self._firsts.values(), key=len)
+        self._forget(next(iter(greatest)))
+
+    def _forget(self, place: tuple[str, ...]) -> None:
+        owned = self._firsts[place[0]]
+        del owned[place]
+        if not owned:
+            del self._firsts[place[0]]
 
     def __len__(self) -> int:
-        return len(self._firsts)
+        return sum(map(len, self._firsts.values()))
 
 
 def _check(key: str) -> None:
