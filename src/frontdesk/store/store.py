@@ -251,13 +251,15 @@ class SessionStore(Core, Hosted):
 
     def _create_future(self, draft: Any) -> Session:
         # Not `with`: on CPython 3.11 that costs twice as much, and this is the hot path.
-        self._lock.held.acquire()
         try:
+            self._lock.held.acquire()
             self._admit(draft)
             registration = self._present(draft.agent) or self._arm_future(draft.agent)
             return self._enter(draft, registration)
         finally:
-            self._lock.held.release()
+            # Asked, not known: a signal handler may have raised before the lock was had.
+            if self._lock.interrupting():
+                self._lock.held.release()
             if self._lock.deferred or self._watches:
                 self._after_write()
 
