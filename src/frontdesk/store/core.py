@@ -199,11 +199,13 @@ class Core(Lookups):
         if self._lock.interrupting():
             self._lock.defer(partial(self._agent_ended, registration, reason))
             return
-        self._lock.held.acquire()
         try:
+            self._lock.held.acquire()
             sessions = self._end(registration, reason)
         finally:
-            self._lock.held.release()
+            # Asked, not known: a signal handler may have raised before the lock was had.
+            if self._lock.interrupting():
+                self._lock.held.release()
         if self._lock.deferred or self._watches:
             self._after_write()
         if sessions and reason.kind is ExitKind.CRASHED:
