@@ -257,9 +257,10 @@ class SessionStore(Core, Hosted):
             registration = self._present(draft.agent) or self._arm_future(draft.agent)
             return self._enter(draft, registration)
         finally:
-            # Asked, not known: a signal handler may have raised before the lock was had.
-            if self._lock.interrupting():
+            try:
                 self._lock.held.release()
+            except RuntimeError:  # a signal handler raised before the lock was had
+                pass
             if self._lock.deferred or self._watches:
                 self._after_write()
 
