@@ -203,9 +203,10 @@ class Core(Lookups):
             self._lock.held.acquire()
             sessions = self._end(registration, reason)
         finally:
-            # Asked, not known: a signal handler may have raised before the lock was had.
-            if self._lock.interrupting():
+            try:
                 self._lock.held.release()
+            except RuntimeError:  # a signal handler raised before the lock was had
+                pass
         if self._lock.deferred or self._watches:
             self._after_write()
         if sessions and reason.kind is ExitKind.CRASHED:
