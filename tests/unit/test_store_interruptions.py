@@ -268,6 +268,48 @@ def test_a_write_that_has_to_answer_is_answered_or_refused(operation):
     interrupt_everywhere(operation, write)
 
 
+class ControlC:
+    """Raise what a signal handler raises, at the n-th moment when the interpreter may call one.
+
+    Those are the beginning of a function and the return from a built-in one.
+    """
+
+    def __init__(self, at):
+        self._left = at
+        self.place = None
+
+    def __enter__(self):
+        sys.setprofile(self._moment)
+        return self
+
+    def __exit__(self, *_):
+        sys.setprofile(None)
+
+    def _moment(self, frame, event, argument):
+        name = frame.f_code.co_filename
+        inside = "/frontdesk/" in name and "/testing/" not in name
+        if inside and event in ("call", "c_return"):
+            self._left -= 1
+            if self._left == 0:
+                sys.setprofile(None)
+                self.place = f"{name}:{frame.f_lineno}, {event} {argument}"
+                raise KeyboardInterrupt
+
+
+@every_operation
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a __del__
+def test_a_handler_that_raises_in_the_middle_of_a_write_leaves_no_lock_held(operation):
+    """Control-C, for instance. What it interrupted may be half done; nobody waits for ever."""
+    for at in itertools.count(1):
+        with contextlib.closing(Scene()) as scene:
+            control_c = ControlC(at)
+            with contextlib.suppress(FrontdeskError, KeyboardInterrupt), control_c:
+                operation(scene)
+            assert not scene.store._lock.interrupting(), control_c.place
+            if control_c.place is None:
+                return
+
+
 def test_an_interruption_is_refused_only_where_a_write_is_under_way(store):
     """ReentrantWrite is for interruptions: no callback, watcher or thread ever sees it."""
     agent = FakeAgent()
