@@ -257,7 +257,7 @@ class SessionStore(Core, Hosted):
             registration = self._present(draft.agent) or self._arm_future(draft.agent)
             return self._enter(draft, registration)
         finally:
-            try:
+            try:  # noqa: SIM105 - suppress() costs more than the lock does
                 self._lock.held.release()
             except RuntimeError:  # a signal handler raised before the lock was had
                 pass
