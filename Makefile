@@ -31,7 +31,7 @@ check: $(READY)  ## format, lint, types, import contracts, documents
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/docs
+	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/docs
 
 format: $(READY)
 	$(BIN)/ruff format .
