@@ -59,9 +59,9 @@ def make_routes(gateway: Gateway) -> FastAPI:
         },
     )
     app.state.gateway = gateway
-    for module in ROUTERS:
-        # As they are, not by `include_router`: that would have every request try each router.
-        app.router.routes.extend(module.router.routes)
+    # As they are, not by `include_router`: that would have every request try each router. And
+    # before the framework's own, which people read.
+    app.router.routes[:0] = [route for module in ROUTERS for route in module.router.routes]
     describe(app)
     return app
 

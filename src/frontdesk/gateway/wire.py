@@ -20,6 +20,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
+from frontdesk.gateway.one_piece import OnePiece
+
 CONNECTION_KEY = "frontdesk.connection"
 LINGER_S = 2.0
 ANNOUNCING = frozenset({b"content-length", b"transfer-encoding"})
@@ -92,6 +94,8 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._bounds = self.config.bounds
+        self._pieces = OnePiece(transport, self.loop)
+        self.transport = cast("asyncio.Transport", self._pieces)
         self._stalled = StalledWrites(after_s=self._bounds.stalled_write_s, abort=transport.abort)
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head, self._head_bytes = True, 0
@@ -151,6 +155,7 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.transport.is_closing():
             if any(name in ANNOUNCING for name, _ in self.headers):
                 self._arm(self._bounds.body_timeout_s)
+            self._pieces.expect_head()
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -183,6 +188,7 @@ class BoundedHttp(HttpToolsProtocol):
             # The WebSocket's parser would wait for another handshake on it, for ever.
             self._refuse(400, "a WebSocket is opened by a GET without a body")
             return
+        self.transport = self._pieces.transport
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words name its parser
