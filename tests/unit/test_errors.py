@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import errno
 import pickle
 
-from frontdesk import MonitorFailed, SessionLimitExceeded, SessionNotFound, StoreClosed
+import pytest
+
+from frontdesk import (
+    InvalidArgument,
+    MonitorFailed,
+    SessionLimitExceeded,
+    SessionNotFound,
+    SessionStore,
+    StoreClosed,
+)
 
 
 def again(error):
@@ -24,3 +34,11 @@ def test_an_operating_system_error_keeps_its_number_when_pickled():
     error = MonitorFailed("Popen", error=OSError(errno.EMFILE, "Too many open files"))
     same = again(error)
     assert (same.errno, same.strerror, str(same)) == (error.errno, error.strerror, str(error))
+
+
+def test_a_wrong_api_key_is_refused_without_being_repeated():
+    agent = concurrent.futures.Future()
+    with SessionStore() as store, pytest.raises(InvalidArgument) as refused:
+        store.create("a", agent, api_key="sk-secret\n")
+    assert "sk-secret" not in repr(refused.value)
+    assert refused.value.name == "api_key"

@@ -25,7 +25,9 @@ def identifier(name: str, value: object) -> str:
     # Nearly every id is printable, which is told at once; the rest is looked at closely.
     if 0 < len(value) <= MAX_LENGTH and (value.isprintable() or not _has_controls(value)):
         return value
-    raise InvalidArgument(name, expected=_EXPECTED, got=_shown(value))
+    # A key's id is what belongs here; somebody may have passed the secret, so it is not repeated.
+    got = f"{len(value)} characters" if name == "api_key" else _shown(value)
+    raise InvalidArgument(name, expected=_EXPECTED, got=got)
 
 
 def optional_identifier(name: str, value: object) -> str | None:
