@@ -11,10 +11,11 @@ import gc
 import time
 import weakref
 from contextlib import suppress
+from dataclasses import replace
 
 from frontdesk.errors import SessionLimitExceeded
 from frontdesk.monitors import monitor
-from frontdesk.session import Change, ExitReason
+from frontdesk.session import Change, ExitReason, Metadata, Snapshot
 from laws.plain_store import PlainSession, PlainStore, PlainWatch, concerns
 
 IMPATIENT_S = 0.5
@@ -37,7 +38,7 @@ class CleansUpById(PlainStore):
             present = self.entries.get(session.session_id)
             if present is not None:
                 self.remove(present, reason)
-        self.feed.wake()
+        self.wake()
 
     def reap(self):
         for session_id, session in list(self.entries.items()):
@@ -202,12 +203,12 @@ class EndsTwice(PlainStore):
             session = self.entries.get(session_id)
             if session is not None and fence in (None, session.fence):
                 self.remove(session, ExitReason.of("deleted"))
-        self.feed.wake()
+        self.wake()
 
     def on_exit(self, session, reason):
         with self.lock:
             self.remove(session, reason)
-        self.feed.wake()
+        self.wake()
 
 
 class EndsOneEntryOnly(PlainStore):
@@ -248,7 +249,7 @@ class DeleteRenamesTheReason(PlainStore):
             if session is not None and fence in (None, session.fence):
                 self.remove(session, ExitReason.of("deleted"))
                 session.monitor.cancel()
-        self.feed.wake()
+        self.wake()
 
 
 class DeleteKillsTheAgent(PlainStore):
@@ -314,7 +315,7 @@ class ClosesSilently(PlainStore):
                 session.monitor.cancel()
             self.entries.clear()
             self.is_closed = True
-        self.feed.wake()
+        self.wake()
 
 
 class ClosesHalf(PlainStore):
@@ -356,14 +357,123 @@ class FactoryForEveryCaller(PlainStore):
 class WakesNobodyAfterARefusal(PlainStore):
     """A refused create that reaped somebody forgets to wake who waits to be told."""
 
+    creating = False
+
     async def create(self, session_id, agent, **attributes):
-        wake, self.feed.wake = self.feed.wake, lambda: None
+        self.creating = True
         try:
             session = await super().create(session_id, agent, **attributes)
         finally:
-            self.feed.wake = wake
-        self.feed.wake()
+            self.creating = False
+        self.wake()
         return session
+
+    def wake(self):
+        if not self.creating:
+            super().wake()
+
+    def on_exit(self, session, reason):
+        present = self.entries.get(session.session_id)
+        if present is not None and present.fence == session.fence:
+            super().on_exit(session, reason)
+
+
+class ForgetsTheModel(PlainStore):
+    """What a session was created with is not all kept."""
+
+    async def create(self, session_id, agent, *, model=None, **attributes):
+        return await super().create(session_id, agent, **attributes)
+
+
+class TenantOfNobody(PlainStore):
+    """Without a tenant, a session has that of nobody."""
+
+    async def create(self, session_id, agent, *, tenant_id="nobody", **attributes):
+        return await super().create(session_id, agent, tenant_id=tenant_id, **attributes)
+
+
+class EndsWhatIsNotThere(PlainStore):
+    """A delete of a missing id is told as an end."""
+
+    async def delete(self, session_id, *, fence=None):
+        if session_id not in self.entries:
+            nobody = Metadata(session_id, 0, None, "default", 0, None, None, fence=0)
+            self.publish("ended", nobody, ExitReason.of("deleted"))
+        await super().delete(session_id, fence=fence)
+
+
+class FencesStartAnew(PlainStore):
+    """The first session of every id has the same fence as the next one."""
+
+    def enter(self, asked, agent):
+        session = super().enter(asked, agent)
+        fences = self.__dict__.setdefault("fences", {})
+        fence = fences.setdefault(asked.session_id, session.fence)
+        session.metadata = replace(session.metadata, fence=fence)
+        return session
+
+
+class ShowsTheKey(PlainStore):
+    """A session shows in its repr which key it was created with."""
+
+    def enter(self, asked, agent):
+        session = super().enter(asked, agent)
+        session.__class__ = _ShowingSession
+        return session
+
+
+class _ShowingSession(PlainSession):
+    def __repr__(self):
+        return f"PlainSession({self.session_id!r}, api_key={self.api_key!r})"
+
+
+class TakesAnyId(PlainStore):
+    """Any string will do for an id, and anything else."""
+
+    def check(self, **identifiers):
+        pass
+
+
+class CountsLate(PlainStore):
+    """Counting says what was there when somebody counted last."""
+
+    counted = 0
+
+    async def count(self):
+        before, self.counted = self.counted, await super().count()
+        return before
+
+
+class BeginsWithNothing(PlainStore):
+    """A watch begins with an empty snapshot, whoever lives."""
+
+    async def watch(self, *, tenant_id=None, api_key=None):
+        watch = PlainWatch(self, tenant_id, api_key)
+        watch.ready = [Snapshot(watch.cursor, ())]
+        return watch
+
+
+class OneWatchAtATime(PlainStore):
+    """A new watch silences the one before."""
+
+    async def watch(self, *, tenant_id=None, api_key=None):
+        self.latest = SilencedWatch(self, tenant_id, api_key)
+        return self.latest
+
+
+class SilencedWatch(PlainWatch):
+    async def read(self):
+        if self.store.latest is not self:
+            await asyncio.Event().wait()
+        await super().read()
+
+
+class MissingIsNone(PlainStore):
+    """A lookup of an id that nobody holds returns nothing instead of saying so."""
+
+    async def get(self, session_id):
+        with suppress(KeyError):
+            return await super().get(session_id)
 
 
 class NoKeyIsAKey(PlainStore):
@@ -410,7 +520,17 @@ CAUGHT_BY = {
     UpdateMakesAnew: "an-update-keeps-the-fence",
     ListsInAnyOrder: "listings-are-oldest-first",
     FactoryForEveryCaller: "a-factory-runs-once",
+    MissingIsNone: "a-missing-session-is-not-found",
     WakesNobodyAfterARefusal: "a-refused-create-tells-the-end-it-found",
+    ForgetsTheModel: "a-session-carries-what-it-was-created-with",
+    TenantOfNobody: "attributes-have-defaults",
+    EndsWhatIsNotThere: "deleting-a-missing-session-does-nothing",
+    FencesStartAnew: "a-later-session-has-the-greater-fence",
+    ShowsTheKey: "no-repr-shows-the-key",
+    TakesAnyId: "impossible-values-are-refused",
+    CountsLate: "a-count-is-never-less-than-the-list",
+    BeginsWithNothing: "a-watch-begins-with-a-snapshot",
+    OneWatchAtATime: "every-watch-hears-everything",
     NoKeyIsAKey: "no-key-is-not-limited",
 }
 """Which law is meant to catch which fault."""

@@ -119,10 +119,9 @@ class PlainStore:
     async def create(
         self, session_id, agent, *, api_key=None, tenant_id="default", blueprint=None, model=None
     ):
-        for name, value in (("session_id", session_id), ("tenant_id", tenant_id)):
-            check_identifier(name, value)
+        self.check(session_id=session_id, tenant_id=tenant_id)
         if api_key is not None:
-            check_identifier("api_key", api_key)
+            self.check(api_key=api_key)
         asked = Metadata(
             session_id, os.getpid(), api_key, tenant_id, NOW_MS, blueprint, model, fence=0
         )
@@ -133,7 +132,7 @@ class PlainStore:
                 self.admit(asked)
                 return self.enter(asked, agent)
         finally:
-            self.feed.wake()
+            self.wake()
 
     def admit(self, asked):
         holder = self.entries.get(asked.session_id)
@@ -167,7 +166,7 @@ class PlainStore:
             present = self.entries.get(session.session_id)
             if present is not None and present.fence == session.fence:
                 self.remove(present, reason)
-        self.feed.wake()
+        self.wake()
 
     async def delete(self, session_id, *, fence=None):
         with self.lock:
@@ -177,7 +176,7 @@ class PlainStore:
             if session is not None and fence in (None, session.fence):
                 session.monitor.cancel()
                 self.remove(session, ExitReason.of("deleted"))
-        self.feed.wake()
+        self.wake()
 
     async def update(self, session_id, **attributes):
         with self.lock:
@@ -186,7 +185,7 @@ class PlainStore:
             new = PlainSession(replace(old.metadata, **attributes), old.agent, old.monitor)
             self.entries[session_id] = new
             self.publish("updated", new.metadata)
-        self.feed.wake()
+        self.wake()
         return new
 
     async def get_or_create(self, session_id, factory, **attributes):
@@ -202,7 +201,7 @@ class PlainStore:
                 session.monitor.cancel()
                 self.remove(session, ExitReason.of("shutdown"))
             self.is_closed = True
-        self.feed.wake()
+        self.wake()
 
     # -- within --------------------------------------------------------------------------------
 
@@ -222,6 +221,13 @@ class PlainStore:
     def publish(self, kind, metadata, reason=None):
         self.revision += 1
         self.feed.append(Change(self.revision, kind, metadata, reason))
+
+    def check(self, **identifiers):
+        for name, value in identifiers.items():
+            check_identifier(name, value)
+
+    def wake(self):
+        self.feed.wake()
 
     def require_open(self):
         if self.is_closed:

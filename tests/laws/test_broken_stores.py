@@ -27,6 +27,29 @@ def test_a_broken_store_is_caught_by_the_law_that_is_meant_to(broken, law_id):
     assert any(law.sentence in note for note in caught.value.__notes__)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_no_law_is_idle_and_no_store_is_broken_all_over():
+    """Each law is broken by one of the stores at least; each store breaks a quarter at most."""
+    broken = {kind: broken_laws(kind) for kind in CAUGHT_BY}
+    assert set().union(*broken.values()) == set(LAW_OF)
+    for kind, laws in broken.items():
+        assert CAUGHT_BY[kind] in laws
+        assert len(laws) <= len(LAWS) / 4, kind
+
+
+def broken_laws(kind):
+    return {law.law_id for law in LAWS if not obeys(kind, law)}
+
+
+def obeys(kind, law):
+    try:
+        check_law(law, factory_of(kind, patience_s=IMPATIENT_S))
+    except Exception:
+        return False
+    return True
+
+
 def test_all_broken_laws_are_reported_together():
     with pytest.raises(ExceptionGroup, match="laws are broken") as caught:
         check_laws(LAWS[:4], factory_of(next(iter(CAUGHT_BY)), patience_s=IMPATIENT_S))

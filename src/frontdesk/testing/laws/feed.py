@@ -6,7 +6,6 @@ Beside the other laws. Revisions are opaque here: the store under test says whic
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import weakref
 
@@ -200,30 +199,6 @@ async def a_watcher_may_call_back(store: StoreUnderTest) -> None:
     assert await store.count() == 11
 
 
-@law("An agent's other callbacks may call back, and one that raises harms no session.", hold=8)
-async def a_raising_callback_of_the_agent_harms_no_session(store: StoreUnderTest) -> None:
-    agents = [FakeAgent(str(number)) for number in range(3)]
-    async with watching(store) as (_, watch):
-        for agent in agents:
-            await store.create(agent.name, agent)
-        await changes(watch, 3)
-        for agent in agents:
-            agent.add_exit_callback(_raise)
-        for agent in agents:
-            _end_of_a_raiser(agent)
-        assert [end.kind for end in await changes(watch, 3)] == ["ended"] * 3
-    assert await store.count() == 0
-
-
-def _raise(_: object) -> None:
-    raise ArithmeticError("a callback of somebody else's")
-
-
-def _end_of_a_raiser(agent: FakeAgent) -> None:
-    with contextlib.suppress(ExceptionGroup):
-        agent.end()
-
-
 @law("Many create and exit cycles leave no entry, no count and no callback.", hold=10)
 async def cycles_leave_nothing(store: StoreUnderTest) -> None:
     async with watching(store) as (_, watch):
@@ -280,7 +255,6 @@ FEED = (
     closing_tells_the_watches,
     a_refused_create_tells_the_end_it_found,
     a_watcher_may_call_back,
-    a_raising_callback_of_the_agent_harms_no_session,
     cycles_leave_nothing,
     a_registered_agent_is_kept,
     a_gone_agent_is_released,

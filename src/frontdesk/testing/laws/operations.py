@@ -19,7 +19,7 @@ from frontdesk.errors import (
 )
 from frontdesk.testing.agents import FakeAgent
 from frontdesk.testing.law import law
-from frontdesk.testing.laws.reading import ids, refusal, watching
+from frontdesk.testing.laws.reading import ids, refusal, told, watching
 from frontdesk.testing.subject import StoreUnderTest
 
 SECRETIVE_KEY = "key-id-that-no-repr-shows"
@@ -73,9 +73,9 @@ async def deleting_a_missing_session_does_nothing(store: StoreUnderTest) -> None
     async with watching(store) as (snapshot, watch):
         await store.delete("nobody")
         await store.delete("nobody", fence=snapshot.revision)
-        await store.create("s", FakeAgent())
-        change = await watch.next()
-        assert change.revision == store.next_revision(snapshot.revision)
+        session = await store.create("s", FakeAgent())
+        assert await told(watch, 1) == [("created", "s", None)]
+        assert session.fence == store.next_revision(snapshot.revision)
 
 
 @law("Deleting removes the entry, stops the monitor, and leaves the agent alone.", hold=5)
