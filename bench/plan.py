@@ -14,11 +14,13 @@ class ServerPlan:
 
     rounds: int = 5
     """How often ours and the baseline take their turn; the median counts."""
-    load_s: float = 1.0
+    load_rounds: int = 20
+    load_s: float = 0.25
+    """So long one server is asked, then the other: what disturbs the one meets the other."""
     connections: int = 16
     streams: int = 300
-    events: int = 1_000
-    paced_events: int = 60
+    events: int = 600
+    paced_events: int = 40
     prompts: int = 300
     held: int = 5_000
     """Idle sessions, and as many open streams, in one process."""
@@ -32,7 +34,7 @@ class ServerPlan:
     cold_interpreters: int = 5
     at_once: int = 200
     """Agents in processes of their own at the same time."""
-    other_sessions: int = 1_000
+    other_sessions: int = 500
     """Sessions that each of the other servers holds, and prompts of it that are answered."""
     other_prompts: int = 100
 
@@ -89,6 +91,7 @@ QUICK = Plan(
     interpreters=3,
     servers=ServerPlan(
         rounds=1,
+        load_rounds=1,
         load_s=0.1,
         connections=2,
         streams=3,

@@ -157,8 +157,8 @@ class Load:
         """Connect; nothing is asked yet."""
         return cls([await Caller.connect(port) for _ in range(connections)], asked)
 
-    async def rate(self, seconds: float) -> float:
-        """Ask for so long and return the answers a second; none is under way afterwards."""
+    async def run(self, seconds: float) -> tuple[int, float]:
+        """Ask for so long; return how many answers came, and in how many seconds the last had."""
         self._answers, self._stopping, self._left = 0, False, len(self._callers)
         self._idle.clear()
         start = perf_counter()
@@ -166,11 +166,10 @@ class Load:
             caller.answered = self._again_on(caller)
             caller.transport.write(self._asked)
         await asyncio.sleep(seconds)
-        answers, taken = self._answers, perf_counter() - start
         self._stopping = True
         async with asyncio.timeout(PATIENCE_S):
             await self._idle.wait()
-        return answers / taken
+        return self._answers, perf_counter() - start
 
     def _again_on(self, caller: Caller) -> Callable[[Answer], None]:
         def again(answer: Answer) -> None:
