@@ -1,5 +1,6 @@
 """Events on the wire: names, shapes, and values that JSON has no word for."""
 
+import itertools
 import json
 
 import msgspec
@@ -92,7 +93,7 @@ class Odd:
         {"set"},
         2**70,
     ],
-    ids=repr,
+    ids=itertools.count(),
 )
 def test_whatever_an_agent_puts_into_a_result_becomes_json_without_its_address(value):
     event = events.ToolExecutionEnd("c", "t", "ok", value)
