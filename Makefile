@@ -23,7 +23,7 @@ test: $(READY)  ## the suite, on one interpreter
 
 test-all: $(READY)  ## also slow, chaos and browser tests, and every other interpreter at hand
 	$(BIN)/python -m pytest -m "slow or chaos or browser"
-	FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest -q tests/unit tests/laws tests/property -m "not slow and not chaos"
+	FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest -q -n auto --dist loadfile tests/unit tests/laws tests/property -m "not slow and not chaos"
 	$(BIN)/python tests/interpreters.py
 
 check: $(READY)  ## format, lint, types, import contracts, documents
