@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait for something real, so more workers than cores; the slow files come first.
+SPREAD := -n 4 --dist loadfile --no-loadscope-reorder
 READY := $(VENV)/.ready
 
 .PHONY: serve test test-all check format bench wheel clean
@@ -19,11 +21,11 @@ serve: $(READY)  ## start the gateway in development mode on 127.0.0.1:4000
 	$(BIN)/frontdesk serve --dev
 
 test: $(READY)  ## the suite, on one interpreter
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not chaos and not browser"
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not chaos and not browser"
 
 test-all: $(READY)  ## also slow, chaos and browser tests, and every other interpreter at hand
 	$(BIN)/python -m pytest -m "slow or chaos or browser"
-	FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest -q -n auto --dist loadfile tests/unit tests/laws tests/property -m "not slow and not chaos"
+	FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest -q $(SPREAD) tests/unit tests/laws tests/property -m "not slow and not chaos"
 	$(BIN)/python tests/interpreters.py
 
 check: $(READY)  ## format, lint, types, import contracts, documents
@@ -31,7 +33,7 @@ check: $(READY)  ## format, lint, types, import contracts, documents
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/docs
+	$(BIN)/python -m pytest -q $(SPREAD) tests/docs
 
 format: $(READY)
 	$(BIN)/ruff format .
