@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from frontdesk.agents.events import Event, MessageDelta
 from frontdesk.agents.records import SessionFacts
@@ -80,7 +80,6 @@ class Recipe(Protocol):
         ...
 
 
-@runtime_checkable
 class Preparing(Protocol):
     """A program or recipe whose `check` may block at first, by an import for instance."""
 
@@ -91,10 +90,16 @@ class Preparing(Protocol):
 
 async def check(recipe: Recipe, facts: SessionFacts) -> None:
     """Check what is about to be made, without blocking the event loop. Raises `CreateFailed`."""
-    if isinstance(recipe, Preparing) and not recipe.ready(facts):
-        await asyncio.to_thread(recipe.check, facts)
-    else:
+    if _is_ready(recipe, facts):
         recipe.check(facts)
+    else:
+        await asyncio.to_thread(recipe.check, facts)
+
+
+def _is_ready(asked: object, facts: SessionFacts) -> bool:
+    # Not by `isinstance`: a protocol is looked through member by member, at every create.
+    ready = getattr(asked, "ready", None)
+    return ready is None or bool(ready(facts))
 
 
 PIECE_CHARACTERS = 65_536
@@ -195,7 +200,7 @@ class TaskRecipe:
 
     def ready(self, facts: SessionFacts) -> bool:
         """Ask the program, if it says."""
-        return not isinstance(self.program, Preparing) or self.program.ready(facts)
+        return _is_ready(self.program, facts)
 
     async def start(self, facts: SessionFacts) -> TaskAgent:
         """Open the program for a session."""

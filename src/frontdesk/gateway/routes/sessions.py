@@ -16,15 +16,15 @@ from frontdesk.gateway.deeds import check_text
 from frontdesk.gateway.dependencies import (
     InConversation,
     InDesk,
-    InGateway,
-    InKey,
     SessionIdInPath,
     SessionRoute,
     encoded,
+    gateway_of,
 )
 from frontdesk.gateway.described import answers
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.idempotency import Kept, kept
+from frontdesk.gateway.passage import passage_of
 from frontdesk.gateway.schemas import (
     CreateSessionBody,
     SessionCreated,
@@ -74,20 +74,16 @@ IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, ma
     ),
 )
 async def create(
-    request: Request,
-    body: CreateSessionBody,
-    desk: InDesk,
-    key: InKey,
-    gateway: InGateway,
-    idempotency_key: IdempotencyKey = "",
+    request: Request, body: CreateSessionBody, idempotency_key: IdempotencyKey = ""
 ) -> Response:
     """Open a session and start its agent. Without `sessionId` one is minted."""
+    gateway, passage = gateway_of(request), passage_of(request.scope)
     gateway.refuse_if_draining()
     first = await gateway.idempotency.once(
-        (key.key_id, "create"),
+        (passage.tenant_key.key_id, "create"),
         idempotency_key or None,
         body=await request.body(),
-        answer=lambda: _created(gateway, desk, body),
+        answer=lambda: _created(gateway, passage.tenant_desk, body),
     )
     return first.response
 

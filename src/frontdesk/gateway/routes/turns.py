@@ -9,9 +9,10 @@ from starlette.responses import Response
 
 from frontdesk.agents.conversation import Conversation
 from frontdesk.gateway import deeds
-from frontdesk.gateway.dependencies import InConversation, InGateway, InKey, encoded
+from frontdesk.gateway.dependencies import InConversation, InGateway, encoded, gateway_of
 from frontdesk.gateway.described import answers
 from frontdesk.gateway.idempotency import kept
+from frontdesk.gateway.passage import passage_of
 from frontdesk.gateway.routes.sessions import IdempotencyKey
 from frontdesk.gateway.schemas import (
     AbortBody,
@@ -45,17 +46,17 @@ async def prompt(
     request: Request,
     body: PromptBody,
     conversation: InConversation,
-    key: InKey,
-    gateway: InGateway,
     idempotency_key: IdempotencyKey = "",
 ) -> Response:
     """Accept a prompt. Prompts run one after another; `queued` says that this one waits."""
+    gateway = gateway_of(request)
     gateway.refuse_if_draining()
     deeds.check_text(body.text, most=gateway.config.limits.text_characters)
     if not idempotency_key:
         return encoded(deeds.prompt(conversation, body), status=202)
+    key_id = passage_of(request.scope).tenant_key.key_id
     first = await gateway.idempotency.once(
-        (key.key_id, "prompt", conversation.session_id, str(conversation.fence)),
+        (key_id, "prompt", conversation.session_id, str(conversation.fence)),
         idempotency_key,
         body=await request.body(),
         answer=lambda: kept(lambda: _prompted(conversation, body), status=202),
