@@ -127,8 +127,8 @@ def _notes(servers: ServerPlan, crowd: Figures) -> tuple[str, ...]:
         "One more process is the client, the same one for both sides.",
         f"Rates: both servers run, and take turns at being asked; the median of {servers.rounds} "
         f"turns, for a GET {servers.load_rounds} of {servers.load_s:g} s. `Processor time` is what "
-        "the server's process used over all of them, which other programs on the machine disturb "
-        "less than the rate.",
+        "the server's process used, which other programs on the machine disturb less than the "
+        "rate.",
         f"The bare route is FastAPI's, typed, with the answer that the gateway gives, asked over "
         f"{servers.connections} kept connections without pause.",
         f"The raw streams send {servers.events:,} ready-made frames of the same length with one "

@@ -120,7 +120,7 @@ async def _fan_out(
     }
     callers = {name: await Caller.connect(server.port) for name, (server, *_) in sides.items()}
     taken: dict[str, list[float]] = {}
-    spent_s, sent = dict.fromkeys(sides, 0.0), count * streams
+    sent = count * streams
     for turn in range(rounds + 1):
         for name, (server, _, go, status) in sides.items():
             for listener in listening[name]:
@@ -130,10 +130,10 @@ async def _fan_out(
             last = max(await _all(listening[name], lambda it: it.until(count)))
             if turn:
                 taken.setdefault(f"{name}_ns", []).append((last - start) / sent)
-                spent_s[name] += server.cpu_s - before
+                spent = 1e9 * (server.cpu_s - before) / sent
+                taken.setdefault(f"{name}_cpu_ns", []).append(spent)
     _close(*listening["ours"], *listening["bare"], *callers.values())
-    spent = {f"{name}_cpu_ns": 1e9 * spent_s[name] / (rounds * sent) for name in sides}
-    return _medians(taken) | spent
+    return _medians(taken)
 
 
 # -- a prompt and its first event ----------------------------------------------------------------
