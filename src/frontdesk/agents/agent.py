@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from time import perf_counter
 from typing import Any, Protocol
 
 from frontdesk.agents.events import Event, MessageDelta
@@ -135,25 +136,30 @@ async def _drive_generator(pieces: AsyncGenerator[str | Event, None], port: Turn
         async for piece in pieces:
             _say(port, piece)
             if breath.due():
-                await asyncio.sleep(0)
+                await breath.take()
 
 
 class _Breath:
     """Knows when a producer has had the loop for long enough."""
 
-    __slots__ = ("_loop", "_pieces", "_since")
+    __slots__ = ("_pieces", "_since")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._pieces, self._since = 0, self._loop.time()
+        self._begin()
 
     def due(self) -> bool:
         self._pieces += 1
-        now = self._loop.time()
-        if self._pieces < _BREATH_PIECES and now - self._since < _BREATH_S:
-            return False
-        self._pieces, self._since = 0, now
-        return True
+        return self._pieces >= _BREATH_PIECES or perf_counter() - self._since >= _BREATH_S
+
+    async def take(self) -> None:
+        await asyncio.sleep(0)
+        # Counted from here: what others did meanwhile, hundreds of streams for instance, is not
+        # the producer's. It would come back for one piece at a time.
+        self._begin()
+
+    def _begin(self) -> None:
+        # Not the loop's time, which on uvloop stands still until the loop's next turn.
+        self._pieces, self._since = 0, perf_counter()
 
 
 def _say(port: TurnPort, piece: str | Event | None) -> None:
