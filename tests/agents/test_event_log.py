@@ -122,7 +122,8 @@ async def test_three_hundred_readers_are_woken_once_for_a_batch():
 async def test_readers_that_were_just_woken_get_what_follows_in_one_batch_and_the_end_at_once(
     monkeypatch,
 ):
-    monkeypatch.setattr("frontdesk.agents.log.WAKE_COST_S", 10.0)
+    monkeypatch.setattr("frontdesk.agents.log.REST_FOR_COST", 1e9)
+    monkeypatch.setattr("frontdesk.agents.log._LONGEST_REST_S", 1e9)
     log = EventLog()
     batches = [[] for _ in range(300)]
 

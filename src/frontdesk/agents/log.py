@@ -8,27 +8,34 @@ but where the latest began.
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
+from time import perf_counter
 
 from frontdesk.agents.events import Event, Frame, PromptReceived
 from frontdesk.errors import EventTooLarge
 from frontdesk.feed import Feed
 
-WAKE_COST_S = 20e-6
-"""About twice what it takes to wake one reader and to have it read and send one event."""
+REST_FOR_COST = 1.0
+"""How long readers are left alone, for each second that they took to read and send."""
 
-_LEAST_WAIT_S = 0.001
-"""What a timer can do. Fewer than fifty readers are woken at once."""
+_FEW = 50
+"""Fewer readers than these are woken at once, always."""
+
+_LEAST_REST_S = 0.001
+"""What a timer can do."""
+
+_LONGEST_REST_S = 0.1
 
 
 class EventLog:
     """Hold the whole latest turn and the last `min_events` events, within `max_bytes`.
 
     Indices count from 1 without gaps. `append` encodes the event once for all readers, and wakes
-    those that wait: what is appended before they run costs no further wake-up. Readers that have
-    just been woken are not woken again before they could use half of the loop's time for it: with
-    300 readers events that come faster than every 6 ms go out in batches. `max_bytes` bounds the
-    frames as they are sent; the newest is kept whatever its size.
+    those that wait: what is appended before they run costs no further wake-up. Many readers are not
+    woken again before as much time has passed as they needed the last time, so that they use at
+    most half of the loop's: what comes faster than that goes out in batches. `max_bytes` bounds
+    the frames as they are sent; the newest is kept whatever its size.
     """
 
     __slots__ = (
@@ -36,10 +43,12 @@ class EventLog:
         "_max_bytes",
         "_max_event_bytes",
         "_min_events",
-        "_next_wake_s",
+        "_missed",
+        "_rest_until_s",
         "_turn_from",
         "_waiting",
         "_wake_timer",
+        "_woken_s",
         "closed",
         "fence",
         "held_bytes",
@@ -62,7 +71,8 @@ class EventLog:
         self._feed: Feed[Frame] = Feed(capacity=sys.maxsize)
         self._waiting: dict[object, asyncio.Future[None]] = {}
         self._wake_timer: asyncio.TimerHandle | None = None
-        self._next_wake_s = 0.0
+        self._woken_s = self._rest_until_s = 0.0
+        self._missed = False
 
     def append(self, event: Event, *, request_id: str | None = None) -> Frame:
         """Append an event, wake the readers, return its frame. `EventTooLarge` changes nothing."""
@@ -101,6 +111,7 @@ class EventLog:
         self.closed = True
         if self._wake_timer is not None:
             self._wake_timer.cancel()
+            self._wake_timer = None
         self._wake_all()
 
     async def wait(self, reader: object) -> None:
@@ -126,20 +137,42 @@ class EventLog:
         """Wake the readers now, or when it is their turn again."""
         if self._wake_timer is not None:
             return
-        loop = asyncio.get_running_loop()
-        wait_s = self._next_wake_s - loop.time()
-        if wait_s > _LEAST_WAIT_S:
-            self._wake_timer = loop.call_later(wait_s, self._wake_paced)
+        rest_s = self._rest_until_s - perf_counter()
+        if math.isinf(rest_s):
+            self._missed = True
+        elif rest_s > _LEAST_REST_S:
+            self._wake_timer = asyncio.get_running_loop().call_later(rest_s, self._rested)
+        elif len(self._waiting) < _FEW:
+            self._wake_all()
         else:
-            self._wake_paced()
+            self._wake_many()
 
-    def _wake_paced(self) -> None:
+    def _rested(self) -> None:
+        self._wake_timer = None
+        if self._waiting:
+            # Looked at again: the loop's own clock may be behind, by as long as its turn lasts.
+            self._wake_soon()
+
+    def _wake_many(self) -> None:
+        """Wake the readers, and measure how long they take: they run between the two calls."""
         loop = asyncio.get_running_loop()
-        self._next_wake_s = loop.time() + len(self._waiting) * WAKE_COST_S
+        self._rest_until_s = math.inf
+        loop.call_soon(self._first_woken)
         self._wake_all()
+        loop.call_soon(self._all_woken)
+
+    def _first_woken(self) -> None:
+        self._woken_s = perf_counter()
+
+    def _all_woken(self) -> None:
+        now = perf_counter()
+        rest_s = min(REST_FOR_COST * (now - self._woken_s), _LONGEST_REST_S)
+        self._rest_until_s = now + rest_s
+        if self._missed and self._waiting:
+            self._wake_soon()
+        self._missed = False
 
     def _wake_all(self) -> None:
-        self._wake_timer = None
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
