@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter_ns
 from typing import Any
 
-from bench.load import tables
+from bench.load import WORK_S, tables
 from bench.machine import room_for_descriptors
 from bench.scene import Figures
 from bench.servers import KEY, Server, gateway, serving
@@ -140,16 +140,20 @@ async def _fan_out(
 
 
 def first_events(*, prompts: int) -> Figures:
-    """Post a prompt into an open stream and read what the agent says first."""
-    with gateway(tables("worker")) as server:
-        return run(_first_events(server, prompts))
+    """Post a prompt into an open stream and read what the agent says first.
+
+    In between a bare route is asked once, in the same rhythm: a machine takes its time to wake.
+    """
+    with gateway(tables("worker")) as server, serving(BARE) as bare:
+        return run(_first_events(server, bare, prompts))
 
 
-async def _first_events(server: Server, prompts: int) -> Figures:
+async def _first_events(server: Server, bare: Server, prompts: int) -> Figures:
     await _open_sessions(server, ["one"], "worker")
     caller = await Caller.connect(server.port)
     listener = await Listener.connect(server.port, events("one"), marker=SAID)
-    over: list[int] = []
+    bare_caller, asked = await Caller.connect(bare.port), request("GET", f"{SESSIONS}/one")
+    over, gets = list[int](), list[int]()
     for turn in range(prompts + WARMING):
         listener.forget()
         listener.follow(SAID)
@@ -162,8 +166,12 @@ async def _first_events(server: Server, prompts: int) -> Figures:
             over.append(first - start - own)
         listener.follow(END)
         await listener.until()
-    _close(caller, listener)
-    return percentiles(over)
+        await asyncio.sleep(WORK_S)
+        start = perf_counter_ns()
+        await bare_caller.call(asked)
+        gets.append(perf_counter_ns() - start)
+    _close(caller, bare_caller, listener)
+    return percentiles(over) | {"bare_p50_ns": statistics.median(gets)}
 
 
 # -- many sessions and many streams --------------------------------------------------------------
