@@ -15,10 +15,10 @@ from time import perf_counter_ns
 
 import psutil
 
-from bench.gateway_scenes import END, SESSIONS, create, events, percentiles, prompt
 from bench.load import tables
 from bench.scene import ROOT, Figures, environment
 from bench.servers import KEY, Server, gateway
+from bench.talk import END, SESSIONS, create, events, percentiles, prompt
 from bench.wire import Caller, Listener, request, run
 
 WARMING = 3

@@ -1,13 +1,14 @@
 """The gateway's costs: against a bare FastAPI route, against raw ASGI streams, and by themselves.
 
-Beside `registry` and `agents`. Takes every figure from `gateway_scenes` and makes the rows of the
-contract from them.
+Beside `registry` and `agents`. Takes every figure from `gateway_scenes` and `crowd_scene`, and
+makes the rows of the contract from them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bench import crowd_scene
 from bench import gateway_scenes as scenes
 from bench.plan import Plan, ServerPlan
 from bench.scene import Figures, controls_of, play, say
@@ -41,7 +42,7 @@ def measure(plan: Plan) -> Section:
     first = play(scenes.first_events, prompts=servers.prompts)
     say(f"gateway: {servers.held:,} sessions and streams")
     crowd = play(
-        scenes.crowd,
+        crowd_scene.crowd,
         held=servers.held,
         seconds=servers.held_s,
         prompted_each=servers.prompted_each,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any, Protocol
 
-from bench.gateway_scenes import END, create, events, prompt
 from bench.load import tables
 from bench.scene import Figures
 from bench.servers import Server, gateway, serving
+from bench.talk import END, create, events, prompt
 from bench.wire import Answer, Caller, Listener, request, run
 
 FIRST = b"word "
