@@ -44,14 +44,13 @@ def assert_indexes_agree(store):
         assert bucketed == {fence: key for fence, key in filtered.items() if key is not None}
     fences = [one.fence for one in entries]
     assert fences == sorted(fences)
-    registered = [one.fence for agent in store._agents.values() for one in sessions_of(agent)]
+    registered = [one.fence for held in store._agents.values() for one in sessions_of(held)]
     assert sorted(registered) == fences
 
 
-def sessions_of(registration):
-    """Return the sessions of a registration."""
-    sessions = registration.sessions
-    return sessions.values() if isinstance(sessions, dict) else [sessions]
+def sessions_of(held):
+    """Return the sessions of an agent."""
+    return held.values() if isinstance(held, dict) else [held]
 
 
 def descriptors():

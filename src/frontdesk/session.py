@@ -127,13 +127,13 @@ class _Fields:
     __slots__ = (
         "__weakref__",
         "_life",
+        "_monitor",
         "agent",
         "api_key",
         "blueprint",
         "created_at",
         "fence",
         "model",
-        "monitor",
         "pid",
         "session_id",
         "tenant_id",
@@ -147,9 +147,9 @@ class _Fields:
     created_at: int
     blueprint: str | None
     model: str | None
-    monitor: Any
     fence: Fence
     _life: Any
+    _monitor: Any
 
 
 class Session(_Fields):
@@ -180,6 +180,15 @@ class Session(_Fields):
             f"blueprint={self.blueprint!r}, model={self.model!r}, pid={self.pid}, "
             f"created_at={self.created_at}, fence={self.fence}, agent={type(self.agent).__name__})"
         )
+
+    @property
+    def monitor(self) -> Any:
+        """Return what watches the agent: `alive`, `pid`, `exit_reason()`. Its `cancel()` is not
+        yours to call: monitoring ends with the session.
+        """
+        watching = self._monitor
+        # Of a future it is made when it is asked for: most sessions are of tasks, and nobody asks.
+        return watching(self.agent) if isinstance(watching, type) else watching
 
     @property
     def metadata(self) -> Metadata:
@@ -222,9 +231,12 @@ def draft_session(
 
 
 def freeze_session(draft: Any, life: Any, monitor: Any, pid: int, fence: Fence) -> Session:
-    """Finish a drafted session; `life` is whose `done()` is asked at each lookup."""
+    """Finish a drafted session; `life` is whose `done()` is asked at each lookup.
+
+    `monitor` is the monitor, or the type that makes one of the agent.
+    """
     draft._life = life
-    draft.monitor = monitor
+    draft._monitor = monitor
     draft.pid = pid
     draft.fence = fence
     draft.__class__ = Session
@@ -243,7 +255,7 @@ def revised(session: Session, *, blueprint: str | None, model: str | None) -> Se
         model,
         session.created_at,
     )
-    return freeze_session(draft, session._life, session.monitor, session.pid, session.fence)
+    return freeze_session(draft, session._life, session._monitor, session.pid, session.fence)
 
 
 @dataclass(frozen=True, slots=True)

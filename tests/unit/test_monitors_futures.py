@@ -14,7 +14,8 @@ import pytest
 from conftest import passes
 from exits import PATIENCE_S, Exits
 from frontdesk import ExitKind, ExitReason, monitor
-from frontdesk.monitors import FutureMonitor, exit_reason_of
+from frontdesk.monitors import exit_reason_of
+from frontdesk.monitors.futures import add_callback
 
 NORMAL = ExitReason.of("normal")
 CANCELLED = ExitReason.of("cancelled")
@@ -347,39 +348,6 @@ def test_a_disarmed_monitor_leaves_the_exception_to_be_reported_by_asyncio():
     assert [str(report["exception"]) for report in reports] == ["nobody looks"]
 
 
-@pytest.mark.parametrize("rounds", [1, 50])
-def test_a_monitor_armed_again_is_still_one_callback(rounds):
-    async def main():
-        exits = Exits()
-        task = asyncio.create_task(returns())
-        watched = FutureMonitor(task, exits)
-        for _ in range(rounds):
-            watched.cancel()
-            watched.rearm(task, exits)
-        assert watched.lingers
-        assert len(task._callbacks) == 1
-        await passes()
-        assert exits.reasons == [NORMAL]
-
-    asyncio.run(main())
-
-
-def test_a_future_that_finished_while_disarmed_is_found_dead_when_armed_again():
-    async def main():
-        exits = Exits()
-        future = asyncio.get_running_loop().create_future()
-        watched = FutureMonitor(future, exits)
-        watched.cancel()
-        future.set_result(1)
-        watched.rearm(future, exits)
-        assert not watched.alive
-        await passes()
-        assert exits.reasons == []
-        assert watched.exit_reason() == NORMAL
-
-    asyncio.run(main())
-
-
 # -- other loops and threads -------------------------------------------------------------------
 
 
@@ -441,8 +409,7 @@ def test_a_task_that_finishes_before_its_loop_could_be_asked_is_told():
         assert exits.reasons == [NORMAL]
 
 
-def test_a_monitor_cancelled_before_its_loop_could_be_asked_is_armed_again_with_one_callback():
-    exits = Exits()
+def test_a_callback_that_waits_for_its_loop_does_not_keep_the_future():
     with LoopInThread() as other:
         holding, go = threading.Event(), threading.Event()
 
@@ -453,14 +420,22 @@ def test_a_monitor_cancelled_before_its_loop_could_be_asked_is_armed_again_with_
         future = other.run(make_future())
         other.loop.call_soon_threadsafe(hold)
         assert holding.wait(PATIENCE_S)
-        watched = FutureMonitor(future, exits)
-        watched.cancel()
-        watched.rearm(future, exits)
+        called = []
+        assert add_callback(future, called.append)
+        gone = weakref.ref(future)
+        del future
+        gc.collect()
+        assert gone() is None
         go.set()
         other.run(passes())
-        assert len(future._callbacks) == 1
-        other.loop.call_soon_threadsafe(future.set_result, 1)
-        assert exits.next() == NORMAL
+        assert called == []
+
+
+def test_a_callback_on_a_closed_loop_is_refused():
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    loop.close()
+    assert not add_callback(future, [].append)
 
 
 def test_a_task_pending_on_a_closed_loop_is_lost():
@@ -504,7 +479,7 @@ def test_one_empty_context_serves_all_futures_of_a_loop():
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in range(3)]
         for future in futures:
-            FutureMonitor(future, lambda _: seen.append(variable.get()), context=shared)
+            assert add_callback(future, lambda _: seen.append(variable.get()), shared)
             future.set_result(1)
         await passes()
 

@@ -238,7 +238,6 @@ def test_an_agent_with_exit_callbacks_is_monitored():
     exits, actor = Exits(), Actor()
     watched = monitor(actor, exits)
     assert watched.alive
-    assert not watched.lingers
     assert watched.exit_reason() is None
     assert watched.pid == os.getpid()
     actor.end()

@@ -39,11 +39,6 @@ class AgentMonitor(Monitor, Protocol):
     """What `monitor()` returns, whatever the kind of agent."""
 
     @property
-    def lingers(self) -> bool:
-        """Tell whether a cancelled monitor leaves a callback in the agent, for `rearm` to use."""
-        ...
-
-    @property
     def pid(self) -> int:
         """Return the operating-system process that the agent runs in."""
         ...

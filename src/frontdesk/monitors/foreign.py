@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from frontdesk.errors import InvalidType
 from frontdesk.monitors.base import ExitCallback, Monitor, MonitorFunction, tell
@@ -92,8 +92,6 @@ class ForeignMonitor:
     """
 
     __slots__ = ("_inner", "_lock", "_on_exit", "_over", "_reason", "_told_of_error")
-
-    lingers: ClassVar[bool] = False
 
     def __init__(self, agent: Any, on_exit: ExitCallback, *, function: MonitorFunction) -> None:
         # Recursive: a signal handler or finalizer that comes in here may end the agent.

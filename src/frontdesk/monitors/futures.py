@@ -13,8 +13,10 @@ import concurrent.futures
 import os
 import weakref
 from asyncio import AbstractEventLoop, _get_running_loop
+from collections.abc import Callable
 from contextvars import Context
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 from frontdesk.monitors.base import ExitCallback, tell
 from frontdesk.session import ExitKind, ExitReason
@@ -25,6 +27,7 @@ Future = Any
 _NORMAL = ExitReason.of(ExitKind.NORMAL)
 _WAS_CANCELLED = ExitReason.of(ExitKind.CANCELLED)
 _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
+_LOST = ExitReason.of(ExitKind.LOST)
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 
 
@@ -53,69 +56,28 @@ def _crashed(error: BaseException) -> ExitReason:
         return ExitReason(ExitKind.CRASHED, error=type(error).__name__)
 
 
-class FutureMonitor:
-    """Watch a future: `on_exit` is called when it is done, in its loop or in the finishing thread.
+class FutureLife:
+    """What can be read off a future: whether it lives, where, and how it ended.
 
-    A future that is done already, or pending on a closed loop, gives a monitor that is not `alive`
-    and knows its `exit_reason()`; `on_exit` is then not called. Works from any thread: away from
-    the future's loop the callback is added with `call_soon_threadsafe`.
-
-    `cancel()` disarms: the callback stays in the future and does nothing, and the monitor holds
-    the future weakly and `on_exit` not at all. `rearm()` takes it into use again, so that a future
-    never carries more than one callback of one user.
-
-    A pending task whose loop is closed later tells nobody. Look at `loop` for that.
-
-    `context` is what the callback runs in; without one every monitor makes asyncio copy the
-    caller's. It may be shared by the futures of ONE loop only: two loops that enter one context at
-    the same time fail. It has no meaning for a concurrent future.
-
-    Costs one object of 56 bytes with the collector's header, and one entry in the future's
-    callbacks.
+    Arms nothing and is told nothing. It is what a session of a store shows as its `monitor`.
     """
 
-    __slots__ = ("__weakref__", "_future", "_on_exit")
+    __slots__ = ("_future",)
 
-    lingers: ClassVar[bool] = True
-
-    def __init__(
-        self, future: Future, on_exit: ExitCallback, *, context: Context | None = None
-    ) -> None:
+    def __init__(self, future: Future) -> None:
         self._future = future
-        self._on_exit: ExitCallback | None = None
-        if future.done():
-            return
-        if isinstance(future, concurrent.futures.Future):
-            # Added disarmed: a future that finishes just now calls back inside this very call.
-            future.add_done_callback(self)
-            self._arm(future, on_exit)
-            return
-        self._on_exit = on_exit
-        loop = future.get_loop()
-        if loop is _get_running_loop():
-            future.add_done_callback(self, context=context)
-        else:
-            self._attach_from_outside(loop, context)
-
-    def __call__(self, future: Future) -> None:
-        """Be told by the future that it is done."""
-        on_exit = self._on_exit
-        if on_exit is None:
-            return
-        self._on_exit = None
-        tell(on_exit, exit_reason_of(future))
 
     @property
     def alive(self) -> bool:
         """Tell whether the future is pending on a loop that is open (or on none)."""
         future = self._held()
-        return future is not None and not future.done() and not _on_closed_loop(future)
+        return future is not None and not future.done() and not on_closed_loop(future)
 
     @property
     def loop(self) -> AbstractEventLoop | None:
         """Return the event loop of the future; None for a concurrent future."""
         future = self._held()
-        return None if future is None else _loop_of(future)
+        return None if future is None else loop_of(future)
 
     @property
     def pid(self) -> int:
@@ -126,62 +88,124 @@ class FutureMonitor:
         """Return how it ended; `lost` where its loop was closed under it; None while alive."""
         future = self._held()
         if future is None:
-            return ExitReason.of(ExitKind.UNKNOWN)
+            return _UNKNOWN
         if future.done():
             return exit_reason_of(future)
-        return ExitReason.of(ExitKind.LOST) if _on_closed_loop(future) else None
+        return _LOST if on_closed_loop(future) else None
+
+    def cancel(self) -> None:
+        """Do nothing: nobody is told from here. A session's monitoring ends with the session."""
+
+    def _held(self) -> Future | None:
+        return self._future
+
+
+class FutureMonitor(FutureLife):
+    """Watch a future: `on_exit` is called when it is done, in its loop or in the finishing thread.
+
+    A future that is done already, or pending on a closed loop, gives a monitor that is not `alive`
+    and knows its `exit_reason()`; `on_exit` is then not called. Works from any thread: away from
+    the future's loop the callback is added with `call_soon_threadsafe`.
+
+    `cancel()` disarms: the callback stays in the future and does nothing, and the monitor holds
+    the future weakly and `on_exit` not at all.
+
+    A pending task whose loop is closed later tells nobody. Look at `loop` for that.
+
+    Costs one object of 56 bytes with the collector's header, and one entry in the future's
+    callbacks.
+    """
+
+    __slots__ = ("__weakref__", "_on_exit")
+
+    def __init__(self, future: Future, on_exit: ExitCallback) -> None:
+        super().__init__(future)
+        self._on_exit: ExitCallback | None = None
+        if future.done():
+            return
+        if isinstance(future, concurrent.futures.Future):
+            # Added disarmed: a future that finishes just now calls back inside this very call.
+            future.add_done_callback(self)
+            # In this order: a future that is not done after on_exit was set will find it.
+            self._on_exit = on_exit
+            if future.done():
+                self._on_exit = None
+            return
+        self._on_exit = on_exit
+        if not add_callback(future, self):
+            self._on_exit = None
+
+    def __call__(self, future: Future) -> None:
+        """Be told by the future that it is done."""
+        on_exit = self._on_exit
+        if on_exit is None:
+            return
+        self._on_exit = None
+        tell(on_exit, exit_reason_of(future))
 
     def cancel(self) -> None:
         """Disarm: `on_exit` and the future are let go, the callback stays and does nothing."""
         self._on_exit = None
-        future = self._future
-        if isinstance(future, weakref.ref):
-            return
-        try:
-            self._future = weakref.ref(future)
-        except TypeError:
-            return  # a future of a strange type that nobody can refer to weakly is kept
-
-    def rearm(self, future: Future, on_exit: ExitCallback) -> None:
-        """Watch the same future again, after `cancel()`, with the callback that is already there.
-
-        `future` must be the one that this monitor was made for. Look at `alive` afterwards as after
-        making one: a future that has finished meanwhile calls nobody.
-        """
-        self._future = future
-        self._arm(future, on_exit)
-
-    def _arm(self, future: Future, on_exit: ExitCallback) -> None:
-        # In this order: a future that is not done after on_exit was set will find it.
-        self._on_exit = on_exit
-        if future.done():
-            self._on_exit = None
-
-    def _attach_from_outside(self, loop: AbstractEventLoop, context: Context | None) -> None:
-        try:
-            loop.call_soon_threadsafe(self._attach, context, context=context)
-        except RuntimeError:
-            self._on_exit = None
-            if not loop.is_closed():
-                raise
-
-    def _attach(self, context: Context | None) -> None:
-        future = self._held()
-        if future is not None:
-            future.add_done_callback(self, context=context)
+        if not isinstance(self._future, weakref.ref):
+            self._future = _weakly(self._future) or self._future
 
     def _held(self) -> Future | None:
         future = self._future
         return future() if isinstance(future, weakref.ref) else future
 
 
-def _loop_of(future: Future) -> AbstractEventLoop | None:
+def add_callback(
+    future: Future, callback: Callable[[Future], None], context: Context | None = None
+) -> bool:
+    """Have `callback(future)` called when an asyncio future is done; from any thread.
+
+    False where it never will be: the future's loop is closed. `context` is what the callback runs
+    in; without one asyncio copies the caller's. It may be shared by the futures of ONE loop only:
+    two loops that enter one context at the same time fail.
+    """
+    loop = future.get_loop()
+    if loop is _get_running_loop():
+        future.add_done_callback(callback, context=context)
+        return True
+    # Held weakly by the loop's queue: nobody knows when that loop runs next.
+    held = _weakly(future) or partial(_itself, future)
+    try:
+        loop.call_soon_threadsafe(_add_held, held, callback, context, context=context)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+        return False
+    return True
+
+
+def _add_held(
+    held: Callable[[], Future | None], callback: Callable[[Future], None], context: Context | None
+) -> None:
+    future = held()
+    if future is not None:
+        future.add_done_callback(callback, context=context)
+
+
+def _weakly(future: Future) -> weakref.ref[Any] | None:
+    try:
+        return weakref.ref(future)
+    except TypeError:
+        return None  # a future of a strange type that nobody can refer to weakly
+
+
+def _itself(future: Future) -> Future:
+    return future
+
+
+def loop_of(future: Future) -> AbstractEventLoop | None:
+    """Return the event loop of a future; None for a concurrent one."""
     if isinstance(future, concurrent.futures.Future):
         return None
     loop: AbstractEventLoop = future.get_loop()
     return loop
 
 
-def _on_closed_loop(future: Future) -> bool:
-    loop = _loop_of(future)
+def on_closed_loop(future: Future) -> bool:
+    """Tell whether the loop of a future was closed: what is pending there never ends."""
+    loop = loop_of(future)
     return loop is not None and loop.is_closed()

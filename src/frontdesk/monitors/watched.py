@@ -7,7 +7,7 @@ look, tell and close, and leaves to them what is opened and how an end looks.
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+from typing import Any
 
 from frontdesk.errors import MonitorFailed
 from frontdesk.monitors.base import ExitCallback, tell
@@ -24,8 +24,6 @@ class WatchedMonitor:
     """
 
     __slots__ = ("__weakref__", "_agent", "_on_exit", "_owns_watcher", "_reason", "_watcher", "fd")
-
-    lingers: ClassVar[bool] = False
 
     undecided: bool = False
 

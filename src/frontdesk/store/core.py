@@ -21,6 +21,7 @@ from frontdesk.clock import Clock, SystemClock
 from frontdesk.errors import InvalidType, SessionAlreadyExists, SessionLimitExceeded, StoreClosed
 from frontdesk.feed import Feed
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
+from frontdesk.monitors.futures import FutureLife, add_callback, exit_reason_of, on_closed_loop
 from frontdesk.monitors.kinds import function_of, is_future
 from frontdesk.session import Change, ExitKind, ExitReason, Session, freeze_session
 from frontdesk.store import checks
@@ -34,11 +35,16 @@ from frontdesk.store.loops import Loops
 from frontdesk.store.registration import (
     PLAIN_FUTURES,
     AgentRegistration,
-    FutureRegistration,
+    FutureListener,
+    Held,
     Idle,
-    Registration,
     agent_key,
+    all_of,
+    first_of,
+    joined,
+    reason_of,
     report_crash,
+    rest,
 )
 
 _NOT_ALIVE = ExitReason.of(ExitKind.NOT_ALIVE)
@@ -67,7 +73,7 @@ class Core(Lookups):
         self._pid = os.getpid()
         self._index = Index()
         self._entries = self._index.entries
-        self._agents: dict[Any, Registration] = {}
+        self._agents: dict[Any, Held] = {}
         self._idle: dict[int, Idle] = {}
         self._forget_idle = _forgetter(self._idle)
         self._loops = Loops()
@@ -79,6 +85,7 @@ class Core(Lookups):
         self._watches: dict[object, None] = {}
         self._closing: Feed[None] = Feed(capacity=1)
         self._self: weakref.ref[Core] = weakref.ref(self)
+        self._when_done = FutureListener(self._self)
         self._watcher = Watcher() if watcher is None else watcher
         self._owns_watcher = watcher is None
         if self._owns_watcher:
@@ -105,7 +112,7 @@ class Core(Lookups):
         if holder is not None:
             if not holder._life.done():
                 raise SessionAlreadyExists(draft.session_id, holder=holder)
-            self._reap(holder)
+            self._end_finished(holder)
         if self._limits is not _NO_LIMITS:
             self._admit_by_limits(draft)
 
@@ -120,15 +127,18 @@ class Core(Lookups):
             if not finished:
                 raise SessionLimitExceeded(scope=excess.scope, limit=excess.limit)
             for session in finished:
-                self._reap(session)
+                self._end_finished(session)
 
-    def _present(self, agent: Any) -> Registration | None:
-        """Return the registration of an agent that is alive (a step); reap it where it is not."""
-        registration = self._agents.get(agent_key(agent))
-        if registration is not None and registration.done():
-            self._end_finished(registration)
+    def _known(self, agent: Any) -> Session | None:
+        """Return a session of this agent, if it is alive (a step); reap them where it is not."""
+        held = self._agents.get(agent_key(agent))
+        if held is None:
             return None
-        return registration
+        session = first_of(held)
+        if session._life.done():
+            self._end_finished(session)
+            return None
+        return session
 
     def _is_future(self, agent: Any) -> bool:
         """Tell whether the store's own monitor of futures is for this agent."""
@@ -137,22 +147,22 @@ class Core(Lookups):
             return False
         return kind in PLAIN_FUTURES or is_future(agent)
 
-    def _arm_future(self, future: Any) -> Registration:
-        """Monitor a future (a step). Its callbacks can't be taken back, but taken up again."""
-        idle = self._idle.pop(id(future), None)
+    def _listen(self, future: Any) -> bool:
+        """Have the store called when a future is done (a step); False where it never will be."""
+        if future.done():
+            return False
+        idle = self._idle.pop(id(future), None) if self._idle else None
         if idle is not None and idle() is future:
-            idle.registration.take_up(future, self._self)
-            return idle.registration
+            return not on_closed_loop(future)
         if isinstance(future, concurrent.futures.Future):
-            return FutureRegistration(future, self._self)
-        loop = future.get_loop()
-        context = self._context_on(loop)
-        here = loop is asyncio._get_running_loop()
-        return FutureRegistration(future, self._self, context if here else None)
+            future.add_done_callback(self._when_done)
+            # Asked again: one that has finished just now has called back inside that very call.
+            return not future.done()
+        return add_callback(future, self._when_done, self._context_on(future.get_loop()))
 
     def _arm(self, agent: Any) -> AgentRegistration:
         """Monitor any other agent: not a step, since a monitor may run foreign code."""
-        registration = AgentRegistration(self._self)
+        registration = AgentRegistration(self._self, agent)
         registration.watching = monitor(
             agent, registration, watcher=self._watcher, kinds=self._monitors
         )
@@ -165,46 +175,81 @@ class Core(Lookups):
             self._watcher.every_second(self._look_now_and_then)
         return self._loops.add(loop)
 
-    def _enter(self, draft: Any, registration: Registration) -> Session:
+    def _enter_future(self, draft: Any) -> Session:
+        """Make the session of a future (a step)."""
+        future = draft.agent
+        alive = self._known(future) is not None or self._listen(future)
+        return self._enter(draft, future, FutureLife, self._pid, alive=alive)
+
+    def _enter_monitored(self, draft: Any, registration: AgentRegistration) -> Session:
+        """Make the session of any other agent (a step)."""
+        watching = registration.watching
+        # Asked first: a monitor of the user's may raise, and a revision may not be skipped.
+        pid = getattr(watching, "pid", self._pid)
+        alive = not registration.done()
+        registration.entered = registration.entered or alive
+        return self._enter(draft, registration, watching, pid, alive=alive)
+
+    def _enter(self, draft: Any, life: Any, watching: Any, pid: int, *, alive: bool) -> Session:
         """Make the session (a step): an entry where the agent lives, else only a record."""
-        agent: Any = draft.agent
-        if isinstance(registration, FutureRegistration):
-            life, pid = agent, self._pid
-            watching: Any = registration
-        else:
-            life, watching = registration, registration.watching
-            # Asked first: a monitor of the user's may raise, and a revision may not be skipped.
-            pid = getattr(watching, "pid", self._pid)
-        dead = registration.done()
         self._revision += 1
         session = freeze_session(draft, life, watching, pid, self._revision)
-        if not dead:
+        if alive:
             self._index.insert(session)
-            if registration.sessions is None:
-                self._agents[agent_key(agent)] = registration
-                registration.sessions = session
-            else:
-                registration.add(session)
+            key = agent_key(session.agent)
+            held = self._agents.get(key)
+            self._agents[key] = session if held is None else joined(held, session)
         # Told last: a reader may see a change before this step is over, and look the session up.
         if self._watches:
             self._feed.append(Change(self._revision, "created", session.metadata))
-        if dead:
+        if not alive:
             self._record_end(session, _NOT_ALIVE, self._now_ms())
         return session
 
     # -- ending --------------------------------------------------------------------------------
 
-    def _agent_ended(self, registration: Registration, reason: ExitReason) -> None:
-        """Take a monitor's word for it: remove the agent's sessions, all in one go."""
+    def _future_ended(self, future: Any) -> None:
+        """Be told by a future that it is done; it may have no session here any more."""
+        if self._lock.interrupting():
+            self._lock.defer(partial(self._future_ended, future))
+            return
+        key = agent_key(future)
+        if key in self._agents or self._entered_meanwhile(key):
+            self._end_told(key, future, exit_reason_of(future))
+
+    def _entered_meanwhile(self, key: Any) -> bool:
+        """Tell whether a create that is under way in another thread registers this future.
+
+        Asked before the future is: the exception of one that is not ours is left unread, so that
+        asyncio reports it.
+        """
+        with self._lock.held:
+            known = key in self._agents
+        self._after_write()
+        return known
+
+    def _agent_ended(self, registration: AgentRegistration, reason: ExitReason) -> None:
+        """Take a monitor's word for it that an agent has ended."""
         if self._lock.interrupting():
             self._lock.defer(partial(self._agent_ended, registration, reason))
             return
+        if registration.ended is None:
+            registration.ended = reason
+            self._end_told(registration.agent_key, registration, reason)
+
+    def _end_told(self, key: Any, life: Any, reason: ExitReason) -> None:
+        """Remove an agent's sessions, all in one go."""
+        sessions: tuple[Session, ...] = ()
+        held = self._lock.held
         try:
-            self._lock.held.acquire()
-            sessions = self._end(registration, reason)
+            held.acquire()
+            present = self._agents.get(key)
+            # By identity: the sessions go only if this very agent answers for them.
+            if present is not None and first_of(present)._life is life:
+                sessions = self._end(key, reason)
         finally:
             try:  # noqa: SIM105 - suppress() costs more than the lock does
-                self._lock.held.release()
+                held.release()
             except RuntimeError:  # a signal handler raised before the lock was had
                 pass
         if self._lock.deferred or self._watches:
@@ -213,27 +258,28 @@ class Core(Lookups):
             report_crash(sessions, reason)
 
     def _reap(self, session: Session) -> None:
-        """End an agent that was found finished (a step), before its callback has run."""
-        registration = self._agents.get(agent_key(session.agent))
-        if registration is not None:
-            self._end_finished(registration)
+        """End the agent of a session that was found finished by a reader."""
+        with self._lock.held:
+            if self._entries.get(session.session_id) is session:
+                self._end_finished(session)
+        self._after_write()
 
-    def _end_finished(self, registration: Registration) -> None:
-        reason = registration.reason()
-        sessions = self._end(registration, reason)
+    def _end_finished(self, session: Session) -> None:
+        """End an agent that was found finished (a step), before its callback has run."""
+        reason = reason_of(session)
+        sessions = self._end_with(session, reason)
         # Deferred also because it holds the agent until nothing is locked any more.
         self._lock.defer(partial(report_crash, sessions, reason))
 
-    def _end(self, registration: Registration, reason: ExitReason) -> tuple[Session, ...]:
+    def _end_with(self, session: Session, reason: ExitReason) -> tuple[Session, ...]:
+        """Remove a session and all others of its agent (a step)."""
+        if session._life is not session.agent:
+            session._life.ended = reason
+        return self._end(agent_key(session.agent), reason)
+
+    def _end(self, key: Any, reason: ExitReason) -> tuple[Session, ...]:
         """Remove an agent's sessions (a step); return them, to be dropped after the lock."""
-        if registration.ended is not None:
-            return ()
-        registration.ended = reason
-        sessions = registration.take()
-        if not sessions:
-            return ()
-        agent = sessions[0].agent
-        del self._agents[agent if type(agent) in PLAIN_FUTURES else id(agent)]
+        sessions = all_of(self._agents.pop(key, None))
         at_ms = self._now_ms()
         for session in sessions:
             # By identity: the entry goes only if it still is this very incarnation.
@@ -243,18 +289,20 @@ class Core(Lookups):
 
     def _forget(self, session: Session, reason: ExitReason) -> Monitor | None:
         """Remove the session of a live agent (a step); return the monitor to release after it."""
-        key = agent_key(session.agent)
-        registration = self._agents[key]
+        key, life = agent_key(session.agent), session._life
+        held = self._agents[key]
         self._index.remove(session)
         self._record_end(session, reason, self._now_ms())
-        if not registration.discard(session):
-            return None
+        if isinstance(held, dict):
+            del held[session.session_id]
+            if held:
+                return None
         del self._agents[key]
-        if not isinstance(registration, FutureRegistration):
-            registration.ended = reason
-            return registration.watching
-        # Under the lock, so that no create can meet the callback disarmed but not remembered.
-        idle = registration.rest(self._forget_idle)
+        if life is not session.agent:
+            life.ended = reason
+            watching: Monitor = life.watching
+            return watching
+        idle = rest(life, self._forget_idle)
         if idle is not None:
             self._idle[idle.key] = idle
         return None
@@ -270,14 +318,17 @@ class Core(Lookups):
         if self._watches:
             self._feed.append(Change(self._revision, "updated", session.metadata))
 
-    def _empty(self) -> list[Registration]:
+    def _empty(self) -> list[AgentRegistration]:
         """End everything with the store (a step); return the registrations to release."""
-        registrations = list(self._agents.values())
-        for registration in registrations:
-            if registration.done():
-                self._end_finished(registration)
+        registrations: list[AgentRegistration] = []
+        for held in list(self._agents.values()):
+            session = first_of(held)
+            if session._life is not session.agent:
+                registrations.append(session._life)
+            if session._life.done():
+                self._end_finished(session)
             else:
-                sessions = self._end(registration, _SHUTDOWN)
+                sessions = self._end_with(session, _SHUTDOWN)
                 self._lock.defer(partial(report_crash, sessions, _SHUTDOWN))
         # The last change is in the feed before the store is closed, as watches rely on.
         self._closed = StoreClosed()
@@ -318,11 +369,11 @@ class Core(Lookups):
 
     def _end_loops(self) -> None:
         with self._lock.held:
-            gone = self._loops.take_closed()
-            for registration in list(self._agents.values()):
-                if isinstance(registration, FutureRegistration) and registration.loop in gone:
-                    self._end_finished(registration)
-                    registration.cancel()
+            self._loops.forget_closed()
+            for held in list(self._agents.values()):
+                session = first_of(held)
+                if session._life is session.agent and on_closed_loop(session.agent):
+                    self._end_finished(session)
         self._after_write()
 
     def _snapshot(self, tenant_id: str | None, api_key: str | None) -> tuple[int, list[Session]]:
@@ -353,6 +404,5 @@ def _forgetter(idle_agents: dict[int, Idle]) -> Callable[[Idle], None]:
 
     def forget(idle: Idle) -> None:
         idle_agents.pop(idle.key, None)
-        idle.registration.bury()
 
     return forget

@@ -36,13 +36,11 @@ class Loops:
                 return True
         return False
 
-    def take_closed(self) -> list[Loop]:
-        """Return the closed loops, and look at them no more. The store holds its lock."""
+    def forget_closed(self) -> None:
+        """Look at the closed loops no more. The store holds its lock."""
         loops = [(one, one[0]()) for one in self._known]
-        gone = [loop for _, loop in loops if loop is not None and loop.is_closed()]
-        self._known = tuple(one for one, loop in loops if loop is not None and loop not in gone)
+        self._known = tuple(one for one, loop in loops if loop is not None and not loop.is_closed())
         self._last = None
-        return gone
 
     def _find(self, loop: Loop) -> tuple[weakref.ref[Loop], Context] | None:
         return next((one for one in self._known if one[0]() is loop), None)

@@ -22,7 +22,7 @@ from frontdesk.session import Ended, ExitKind, ExitReason, Fence, Session, draft
 from frontdesk.store import checks
 from frontdesk.store.core import Core
 from frontdesk.store.hosting import Hosted
-from frontdesk.store.registration import AgentRegistration, agent_key
+from frontdesk.store.registration import AgentRegistration, agent_key, joined
 from frontdesk.store.watch import Watch
 
 _DELETED = ExitReason.of(ExitKind.DELETED)
@@ -109,7 +109,7 @@ class SessionStore(Core, Hosted):
                 session = self._entries.get(session_id)
                 if session is not None and (fence is None or session.fence == fence):
                     if session._life.done():
-                        self._reap(session)
+                        self._end_finished(session)
                     else:
                         released = self._forget(session, reason)
         finally:
@@ -142,7 +142,8 @@ class SessionStore(Core, Hosted):
                     model=_or(model, present.model, "model"),
                 )
                 self._index.replace(session)
-                self._agents[agent_key(session.agent)].add(session)
+                key = agent_key(session.agent)
+                self._agents[key] = joined(self._agents[key], session)
                 self._record_update(session)
                 return session
         finally:
@@ -196,9 +197,7 @@ class SessionStore(Core, Hosted):
         self._require_open()
         session = self._entries.get(checks.identifier("session_id", session_id))
         if session is not None and session._life.done() and not self._lock.interrupting():
-            with self._lock.held:
-                self._reap(session)
-            self._after_write()
+            self._reap(session)
         ended = self._ends.of(session_id)
         if ended is None:
             raise SessionNotFound(session_id)
@@ -251,14 +250,14 @@ class SessionStore(Core, Hosted):
 
     def _create_future(self, draft: Any) -> Session:
         # Not `with`: on CPython 3.11 that costs twice as much, and this is the hot path.
+        held = self._lock.held
         try:
-            self._lock.held.acquire()
+            held.acquire()
             self._admit(draft)
-            registration = self._present(draft.agent) or self._arm_future(draft.agent)
-            return self._enter(draft, registration)
+            return self._enter_future(draft)
         finally:
             try:  # noqa: SIM105 - suppress() costs more than the lock does
-                self._lock.held.release()
+                held.release()
             except RuntimeError:  # a signal handler raised before the lock was had
                 pass
             if self._lock.deferred or self._watches:
@@ -270,13 +269,14 @@ class SessionStore(Core, Hosted):
         try:
             with self._lock.held:
                 self._admit(draft)
-                registration = self._present(draft.agent) or armed
+                known = self._known(draft.agent)
+                registration = armed if known is None else known._life
                 if registration is not None:
-                    return self._enter(draft, registration)
+                    return self._enter_monitored(draft, registration)
         finally:
             self._after_write()
             # Refused, dead meanwhile, or registered by another thread too: one is enough.
-            if armed is not None and armed.sessions is None:
+            if armed is not None and not armed.entered:
                 armed.watching.cancel()
         # Known at first, and let go by another thread since: it needs a monitor after all.
         return self._create_monitored(draft)
@@ -285,7 +285,7 @@ class SessionStore(Core, Hosted):
         try:
             with self._lock.held:
                 self._admit(draft)
-                known = self._present(draft.agent)
+                known = self._known(draft.agent)
         finally:
             self._after_write()
         return self._arm(draft.agent) if known is None else None
