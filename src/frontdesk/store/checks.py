@@ -20,10 +20,11 @@ _EXPECTED = f"a non-empty string of at most {MAX_LENGTH} characters without cont
 
 def identifier(name: str, value: object) -> str:
     """Check a session id, tenant id or key id."""
-    if type(value) is not str:
-        value = _exact(name, value)
     # Nearly every id is printable, which is told at once; the rest is looked at closely.
-    if 0 < len(value) <= MAX_LENGTH and (value.isprintable() or not _has_controls(value)):
+    if type(value) is str and value.isprintable() and 0 < len(value) <= MAX_LENGTH:
+        return value
+    value = _exact(name, value)
+    if 0 < len(value) <= MAX_LENGTH and not _has_controls(value):
         return value
     # A key's id is what belongs here; somebody may have passed the secret, so it is not repeated.
     got = f"{len(value)} characters" if name == "api_key" else _shown(value)

@@ -108,8 +108,8 @@ class Core(Lookups):
         """Refuse what may not enter (a step); finished agents are no reason, they are reaped."""
         if self._closed is not None:
             self._require_open()
-        holder = self._entries.get(draft.session_id)
-        if holder is not None:
+        if draft.session_id in self._entries:
+            holder = self._entries[draft.session_id]
             if not holder._life.done():
                 raise SessionAlreadyExists(draft.session_id, holder=holder)
             self._end_finished(holder)
@@ -129,9 +129,9 @@ class Core(Lookups):
             for session in finished:
                 self._end_finished(session)
 
-    def _known(self, agent: Any) -> Session | None:
+    def _known(self, key: Any) -> Session | None:
         """Return a session of this agent, if it is alive (a step); reap them where it is not."""
-        held = self._agents.get(agent_key(agent))
+        held = self._agents.get(key)
         if held is None:
             return None
         session = first_of(held)
@@ -147,18 +147,28 @@ class Core(Lookups):
             return False
         return kind in PLAIN_FUTURES or is_future(agent)
 
-    def _listen(self, future: Any) -> bool:
-        """Have the store called when a future is done (a step); False where it never will be."""
+    def _listen(self, future: Any, context: Context | None) -> bool:
+        """Have the store called when a future is done (a step); False where it never will be.
+
+        `context` is for the future's loop, if that is the running one.
+        """
         if future.done():
             return False
-        idle = self._idle.pop(id(future), None) if self._idle else None
-        if idle is not None and idle() is future:
+        if self._idle and self._take_up(future):
             return not on_closed_loop(future)
+        if context is not None:
+            future.add_done_callback(self._when_done, context=context)
+            return True
         if isinstance(future, concurrent.futures.Future):
             future.add_done_callback(self._when_done)
             # Asked again: one that has finished just now has called back inside that very call.
             return not future.done()
         return add_callback(future, self._when_done, self._context_on(future.get_loop()))
+
+    def _take_up(self, future: Any) -> bool:
+        """Tell whether a future still has the store's callback, from a session that was deleted."""
+        idle = self._idle.pop(id(future), None)
+        return idle is not None and idle() is future
 
     def _arm(self, agent: Any) -> AgentRegistration:
         """Monitor any other agent: not a step, since a monitor may run foreign code."""
@@ -175,11 +185,13 @@ class Core(Lookups):
             self._watcher.every_second(self._look_now_and_then)
         return self._loops.add(loop)
 
-    def _enter_future(self, draft: Any) -> Session:
+    def _enter_future(self, draft: Any, context: Context | None) -> Session:
         """Make the session of a future (a step)."""
         future = draft.agent
-        alive = self._known(future) is not None or self._listen(future)
-        return self._enter(draft, future, FutureLife, self._pid, alive=alive)
+        key = agent_key(future)
+        known = key in self._agents and self._known(key) is not None
+        alive = known or self._listen(future, context)
+        return self._enter(draft, key, future, FutureLife, self._pid, alive)
 
     def _enter_monitored(self, draft: Any, registration: AgentRegistration) -> Session:
         """Make the session of any other agent (a step)."""
@@ -188,17 +200,19 @@ class Core(Lookups):
         pid = getattr(watching, "pid", self._pid)
         alive = not registration.done()
         registration.entered = registration.entered or alive
-        return self._enter(draft, registration, watching, pid, alive=alive)
+        return self._enter(draft, registration.agent_key, registration, watching, pid, alive)
 
-    def _enter(self, draft: Any, life: Any, watching: Any, pid: int, *, alive: bool) -> Session:
+    def _enter(
+        self, draft: Any, key: Any, life: Any, watching: Any, pid: int, alive: bool
+    ) -> Session:
         """Make the session (a step): an entry where the agent lives, else only a record."""
         self._revision += 1
         session = freeze_session(draft, life, watching, pid, self._revision)
         if alive:
             self._index.insert(session)
-            key = agent_key(session.agent)
-            held = self._agents.get(key)
-            self._agents[key] = session if held is None else joined(held, session)
+            held = self._agents.setdefault(key, session)
+            if held is not session:
+                self._agents[key] = joined(held, session)
         # Told last: a reader may see a change before this step is over, and look the session up.
         if self._watches:
             self._feed.append(Change(self._revision, "created", session.metadata))

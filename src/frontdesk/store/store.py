@@ -12,6 +12,7 @@ take one lock and call nobody while they hold it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from types import EllipsisType
 from typing import Any
@@ -22,7 +23,7 @@ from frontdesk.session import Ended, ExitKind, ExitReason, Fence, Session, draft
 from frontdesk.store import checks
 from frontdesk.store.core import Core
 from frontdesk.store.hosting import Hosted
-from frontdesk.store.registration import AgentRegistration, agent_key, joined
+from frontdesk.store.registration import PLAIN_FUTURES, AgentRegistration, agent_key, joined
 from frontdesk.store.watch import Watch
 
 _DELETED = ExitReason.of(ExitKind.DELETED)
@@ -81,6 +82,10 @@ class SessionStore(Core, Hosted):
         )
         if self._lock.interrupting():
             raise ReentrantWrite("create")
+        if type(agent) in PLAIN_FUTURES and not self._monitors:
+            context = self._loops.context_here(agent)
+            if context is not None:
+                return self._create_future(draft, context)
         self._look_at_loops()
         if self._is_future(agent):
             return self._create_future(draft)
@@ -248,13 +253,13 @@ class SessionStore(Core, Hosted):
 
     # -- within --------------------------------------------------------------------------------
 
-    def _create_future(self, draft: Any) -> Session:
+    def _create_future(self, draft: Any, context: Context | None = None) -> Session:
         # Not `with`: on CPython 3.11 that costs twice as much, and this is the hot path.
         held = self._lock.held
         try:
             held.acquire()
             self._admit(draft)
-            return self._enter_future(draft)
+            return self._enter_future(draft, context)
         finally:
             try:  # noqa: SIM105 - suppress() costs more than the lock does
                 held.release()
@@ -269,7 +274,7 @@ class SessionStore(Core, Hosted):
         try:
             with self._lock.held:
                 self._admit(draft)
-                known = self._known(draft.agent)
+                known = self._known(agent_key(draft.agent))
                 registration = armed if known is None else known._life
                 if registration is not None:
                     return self._enter_monitored(draft, registration)
@@ -285,7 +290,7 @@ class SessionStore(Core, Hosted):
         try:
             with self._lock.held:
                 self._admit(draft)
-                known = self._known(draft.agent)
+                known = self._known(agent_key(draft.agent))
         finally:
             self._after_write()
         return self._arm(draft.agent) if known is None else None
