@@ -279,11 +279,15 @@ class ControlC:
         self.place = None
 
     def __enter__(self):
+        # Without the collector: it would run the finalizers of former scenes in here, and CPython
+        # 3.11 does not survive what a profile function raises inside a collection.
+        gc.disable()
         sys.setprofile(self._moment)
         return self
 
     def __exit__(self, *_):
         sys.setprofile(None)
+        gc.enable()
 
     def _moment(self, frame, event, argument):
         name = frame.f_code.co_filename
