@@ -17,7 +17,6 @@ def leftovers(store):
         "tenants": len(store._index.tenants),
         "api_keys": len(store._index.api_keys),
         "agents": len(store._agents),
-        "idle": len(store._idle),
         "watches": len(store._watches),
         "builds": len(store._builds),
         "deferred": len(store._lock.deferred),

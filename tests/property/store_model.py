@@ -26,17 +26,10 @@ class ModelAgent:
     kind: str
     loop: int | None = None
     reason: ExitReason | None = None
-    found: ExitReason | None = None
-    """What its monitor says of an agent found finished, where that is not the reason itself."""
 
     @property
     def finished(self) -> bool:
         return self.reason is not None
-
-    @property
-    def read_reason(self) -> ExitReason:
-        assert self.reason is not None
-        return self.found or self.reason
 
 
 @dataclass
@@ -92,7 +85,7 @@ class StoreModel:
     def create(self, session_id, agent, *, tenant_id, api_key, blueprint, model) -> Metadata:
         self._admit(session_id, tenant_id, api_key)
         if agent.finished:
-            self._end_batch(agent, agent.read_reason)
+            self._end_batch(agent, agent.reason)
         metadata = Metadata(
             session_id,
             self.pid,
@@ -160,21 +153,19 @@ class StoreModel:
 
     def told(self, agent: ModelAgent) -> None:
         """Take the agent's callback: its sessions go, in one batch."""
-        assert agent.reason is not None
         self._end_batch(agent, agent.reason)
 
     def end_group(self, agents: Iterable[ModelAgent]) -> None:
         """End agents that were found finished together, in the order that the store chose."""
         registered = [agent for agent in agents if self._of(agent)]
         for agent in sorted(registered, key=self._ended_at):
-            self._end_batch(agent, agent.read_reason)
+            self._end_batch(agent, agent.reason)
 
     def close(self, order: Callable[[str], int]) -> None:
         """End everything as the store is closed; `order` gives the revision of each id's end."""
         self.ended_revision = order
         for agent in {one.agent for one in self.entries.values() if not one.agent.finished}:
             agent.reason = _SHUTDOWN
-            agent.found = None
         self.end_group({one.agent for one in self.entries.values()})
 
     def _ended_at(self, agent: ModelAgent) -> int:
@@ -186,9 +177,10 @@ class StoreModel:
     def _reap(self, session_id: str) -> None:
         entry = self.entries.get(session_id)
         if entry is not None and entry.agent.finished:
-            self._end_batch(entry.agent, entry.agent.read_reason)
+            self._end_batch(entry.agent, entry.agent.reason)
 
-    def _end_batch(self, agent: ModelAgent, reason: ExitReason) -> None:
+    def _end_batch(self, agent: ModelAgent, reason: ExitReason | None) -> None:
+        assert reason is not None
         for entry in self._of(agent):
             del self.entries[entry.metadata.session_id]
             self._record_end(entry.metadata, reason)

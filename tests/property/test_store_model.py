@@ -103,7 +103,6 @@ class StoreAgainstModel(RuleBasedStateMachine):
             return
         if agent.kind == "fake":
             agent.reason = reason_of(ending)
-            agent.found = ExitReason.of("unknown")
             agent.real.die(agent.reason)
         else:
             finish_future(agent.real, ending)

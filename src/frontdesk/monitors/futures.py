@@ -182,8 +182,19 @@ def _add_held(
     held: Callable[[], Future | None], callback: Callable[[Future], None], context: Context | None
 ) -> None:
     future = held()
-    if future is not None:
+    if future is not None and not has_callback(future, callback):
         future.add_done_callback(callback, context=context)
+
+
+def has_callback(future: Future, callback: Callable[[Future], None]) -> bool:
+    """Tell whether a future has this callback already; False for a type that does not show any.
+
+    There is no public way to ask, so what asyncio's own repr reads is read here: pairs of callback
+    and context, or None. Compared by identity: no foreign code runs. Costs grow with the callbacks.
+    """
+    if isinstance(future, concurrent.futures.Future):
+        return any(one is callback for one in tuple(future._done_callbacks))  # type: ignore[attr-defined]
+    return any(one is callback for one, _ in getattr(future, "_callbacks", None) or ())
 
 
 def _weakly(future: Future) -> weakref.ref[Any] | None:

@@ -12,7 +12,7 @@ import asyncio
 import concurrent.futures
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -21,14 +21,20 @@ from frontdesk.clock import Clock, SystemClock
 from frontdesk.errors import InvalidType, SessionAlreadyExists, SessionLimitExceeded, StoreClosed
 from frontdesk.feed import Feed
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
-from frontdesk.monitors.futures import FutureLife, add_callback, exit_reason_of, on_closed_loop
+from frontdesk.monitors.futures import (
+    FutureLife,
+    add_callback,
+    exit_reason_of,
+    has_callback,
+    on_closed_loop,
+)
 from frontdesk.monitors.kinds import function_of, is_future
 from frontdesk.session import Change, ExitKind, ExitReason, Session, freeze_session
 from frontdesk.store import checks
 from frontdesk.store.building import Builds
 from frontdesk.store.ends import Ends
 from frontdesk.store.forks import tell_after_fork
-from frontdesk.store.index import Index, Limits
+from frontdesk.store.index import Excess, Index, Limits
 from frontdesk.store.lock import WriteLock
 from frontdesk.store.lookups import Lookups
 from frontdesk.store.loops import Loops
@@ -37,19 +43,21 @@ from frontdesk.store.registration import (
     AgentRegistration,
     FutureListener,
     Held,
-    Idle,
     agent_key,
     all_of,
     first_of,
     joined,
+    known_over,
     reason_of,
     report_crash,
-    rest,
 )
 
 _NOT_ALIVE = ExitReason.of(ExitKind.NOT_ALIVE)
 _SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)
 _NO_LIMITS = Limits()
+
+Refusal = SessionAlreadyExists | SessionLimitExceeded
+"""What a finished agent must not be the reason of."""
 
 
 class Core(Lookups):
@@ -74,8 +82,7 @@ class Core(Lookups):
         self._index = Index()
         self._entries = self._index.entries
         self._agents: dict[Any, Held] = {}
-        self._idle: dict[int, Idle] = {}
-        self._forget_idle = _forgetter(self._idle)
+        self._let_go = False
         self._loops = Loops()
         self._looking = False
         self._builds = Builds()
@@ -110,7 +117,7 @@ class Core(Lookups):
             self._require_open()
         if draft.session_id in self._entries:
             holder = self._entries[draft.session_id]
-            if not holder._life.done():
+            if not known_over(holder):
                 raise SessionAlreadyExists(draft.session_id, holder=holder)
             self._end_finished(holder)
         if self._limits is not _NO_LIMITS:
@@ -118,12 +125,10 @@ class Core(Lookups):
 
     def _admit_by_limits(self, draft: Any) -> None:
         while True:
-            excess = self._index.excess(
-                self._limits, tenant_id=draft.tenant_id, api_key=draft.api_key
-            )
+            excess = self._excess(draft)
             if excess is None:
                 return
-            finished = [session for session in excess.sessions if session._life.done()]
+            finished = [session for session in excess.sessions if known_over(session)]
             if not finished:
                 raise SessionLimitExceeded(scope=excess.scope, limit=excess.limit)
             for session in finished:
@@ -135,10 +140,37 @@ class Core(Lookups):
         if held is None:
             return None
         session = first_of(held)
-        if session._life.done():
+        if known_over(session):
             self._end_finished(session)
             return None
         return session
+
+    def _reap_in_the_way(self, draft: Any, refusal: Refusal) -> bool:
+        """Tell whether a refusal no longer stands: who was in the way had finished, and is ended.
+
+        Not a step: the monitors are asked, which the lock does not allow.
+        """
+        if isinstance(refusal, SessionAlreadyExists):
+            present: tuple[Session, ...] = (refusal.holder,)
+        else:
+            excess = self._excess_now(draft)
+            if excess is None:
+                return True
+            present = excess.sessions
+        finished = [session for session in present if session._life.done()]
+        for session in finished:
+            self._reap(session)
+        return bool(finished)
+
+    def _excess_now(self, draft: Any) -> Excess | None:
+        try:
+            with self._lock.held:
+                return self._excess(draft)
+        finally:
+            self._after_write()
+
+    def _excess(self, draft: Any) -> Excess | None:
+        return self._index.excess(self._limits, tenant_id=draft.tenant_id, api_key=draft.api_key)
 
     def _is_future(self, agent: Any) -> bool:
         """Tell whether the store's own monitor of futures is for this agent."""
@@ -154,7 +186,7 @@ class Core(Lookups):
         """
         if future.done():
             return False
-        if self._idle and self._take_up(future):
+        if self._let_go and has_callback(future, self._when_done):
             return not on_closed_loop(future)
         if context is not None:
             future.add_done_callback(self._when_done, context=context)
@@ -165,16 +197,11 @@ class Core(Lookups):
             return not future.done()
         return add_callback(future, self._when_done, self._context_on(future.get_loop()))
 
-    def _take_up(self, future: Any) -> bool:
-        """Tell whether a future still has the store's callback, from a session that was deleted."""
-        idle = self._idle.pop(id(future), None)
-        return idle is not None and idle() is future
-
     def _arm(self, agent: Any) -> AgentRegistration:
         """Monitor any other agent: not a step, since a monitor may run foreign code."""
         registration = AgentRegistration(self._self, agent)
-        registration.watching = monitor(
-            agent, registration, watcher=self._watcher, kinds=self._monitors
+        registration.begin(
+            monitor(agent, registration, watcher=self._watcher, kinds=self._monitors)
         )
         return registration
 
@@ -195,11 +222,9 @@ class Core(Lookups):
 
     def _enter_monitored(self, draft: Any, registration: AgentRegistration) -> Session:
         """Make the session of any other agent (a step)."""
-        watching = registration.watching
-        # Asked first: a monitor of the user's may raise, and a revision may not be skipped.
-        pid = getattr(watching, "pid", self._pid)
-        alive = not registration.done()
+        alive = registration.ended is None
         registration.entered = registration.entered or alive
+        watching, pid = registration.watching, registration.pid
         return self._enter(draft, registration.agent_key, registration, watching, pid, alive)
 
     def _enter(
@@ -272,14 +297,15 @@ class Core(Lookups):
             report_crash(sessions, reason)
 
     def _reap(self, session: Session) -> None:
-        """End the agent of a session that was found finished by a reader."""
-        with self._lock.held:
-            if self._entries.get(session.session_id) is session:
-                self._end_finished(session)
-        self._after_write()
+        """End the agent of a session that was found finished, before anybody told."""
+        life = session._life
+        if life is session.agent:
+            self._future_ended(life)
+        else:
+            self._agent_ended(life, life.reason())
 
     def _end_finished(self, session: Session) -> None:
-        """End an agent that was found finished (a step), before its callback has run."""
+        """End an agent that is known to be over (a step), before its callback has run."""
         reason = reason_of(session)
         sessions = self._end_with(session, reason)
         # Deferred also because it holds the agent until nothing is locked any more.
@@ -316,9 +342,8 @@ class Core(Lookups):
             life.ended = reason
             watching: Monitor = life.watching
             return watching
-        idle = rest(life, self._forget_idle)
-        if idle is not None:
-            self._idle[idle.key] = idle
+        # The callback stays in the future, and is found there if it is given again.
+        self._let_go = True
         return None
 
     def _record_end(self, session: Session, reason: ExitReason, at_ms: int) -> None:
@@ -339,7 +364,7 @@ class Core(Lookups):
             session = first_of(held)
             if session._life is not session.agent:
                 registrations.append(session._life)
-            if session._life.done():
+            if known_over(session):
                 self._end_finished(session)
             else:
                 sessions = self._end_with(session, _SHUTDOWN)
@@ -354,7 +379,6 @@ class Core(Lookups):
         self._index = Index()
         self._entries = self._index.entries
         self._agents = {}
-        self._idle.clear()
 
     # -- after a write, and without one --------------------------------------------------------
 
@@ -411,12 +435,3 @@ def _checked(limits: Limits) -> Limits:
     if not isinstance(limits, Limits):
         raise InvalidType("limits", expected="Limits", got=type(limits).__name__)
     return limits
-
-
-def _forgetter(idle_agents: dict[int, Idle]) -> Callable[[Idle], None]:
-    """Return what takes an idle agent out when it is collected, and holds no store."""
-
-    def forget(idle: Idle) -> None:
-        idle_agents.pop(idle.key, None)
-
-    return forget

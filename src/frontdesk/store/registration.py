@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import weakref
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -63,9 +63,10 @@ class AgentRegistration:
     """Answer for an agent that is no future: its monitor calls this with the reason.
 
     `entered` tells whether a session relies on it, `ended` how the agent ended, once that is known.
+    Whatever asks the monitor may run foreign code, and is called under no lock.
     """
 
-    __slots__ = ("_find_store", "_monitor", "agent_key", "ended", "entered")
+    __slots__ = ("_find_store", "_monitor", "agent_key", "ended", "entered", "pid")
 
     def __init__(self, find_store: FindStore, agent: Any) -> None:
         self._find_store = find_store
@@ -73,6 +74,7 @@ class AgentRegistration:
         self.agent_key = id(agent)
         self.ended: ExitReason | None = None
         self.entered = False
+        self.pid = os.getpid()
 
     @property
     def watching(self) -> Monitor:
@@ -80,9 +82,16 @@ class AgentRegistration:
         assert self._monitor is not None
         return self._monitor
 
-    @watching.setter
-    def watching(self, monitor: Monitor) -> None:
+    def begin(self, monitor: Monitor) -> None:
+        """Take the monitor, and ask it what a session needs to know; cancel it where that fails."""
         self._monitor = monitor
+        try:
+            self.pid = getattr(monitor, "pid", self.pid)
+            if self.done():
+                self.ended = self.reason()
+        except BaseException:
+            monitor.cancel()
+            raise
 
     def done(self) -> bool:
         """Tell whether the agent has finished, as `Future.done` does: read, not told."""
@@ -98,29 +107,8 @@ class AgentRegistration:
     def __call__(self, reason: ExitReason) -> None:
         """Take the monitor's word that the agent has ended."""
         store = self._find_store()
-        if store is not None and self.ended is None:
+        if store is not None:
             store._agent_ended(self, reason)
-
-
-class Idle(weakref.ref[Any]):
-    """A live future without sessions that has the store's callback, for when it is given again."""
-
-    __slots__ = ("key",)
-
-    key: int
-
-
-def rest(future: Any, forget: Callable[[Idle], None]) -> Idle | None:
-    """Refer weakly to a future whose last session was deleted.
-
-    None for a future of a strange type that nobody can refer to weakly: it is not found again.
-    """
-    try:
-        idle = Idle(future, forget)
-    except TypeError:
-        return None
-    idle.key = id(future)
-    return idle
 
 
 def agent_key(agent: Any) -> Any:
@@ -150,13 +138,21 @@ def joined(held: Held, session: Session) -> Held:
     return held
 
 
+def known_over(session: Session) -> bool:
+    """Tell whether an agent is known to be over: a future is asked, of any other it was told.
+
+    For use under the lock, where a monitor of the user's own may not be asked.
+    """
+    life = session._life
+    return life.done() if life is session.agent else life.ended is not None
+
+
 def reason_of(session: Session) -> ExitReason:
-    """Return how an agent that was found finished, or on a closed loop, ended."""
+    """Return how an agent ended that is known to be over, or is pending on a closed loop."""
     life = session._life
     if life is session.agent:
         return FutureLife(life).exit_reason() or _UNKNOWN
-    reason: ExitReason = life.reason()
-    return reason
+    return life.ended or _UNKNOWN
 
 
 def report_crash(sessions: tuple[Session, ...], reason: ExitReason) -> None:

@@ -17,13 +17,25 @@ from functools import partial
 from types import EllipsisType
 from typing import Any
 
-from frontdesk.errors import InvalidType, ReentrantWrite, SessionAlreadyExists, SessionNotFound
+from frontdesk.errors import (
+    InvalidType,
+    ReentrantWrite,
+    SessionAlreadyExists,
+    SessionLimitExceeded,
+    SessionNotFound,
+)
 from frontdesk.monitors import Monitor
 from frontdesk.session import Ended, ExitKind, ExitReason, Fence, Session, draft_session, revised
 from frontdesk.store import checks
 from frontdesk.store.core import Core
 from frontdesk.store.hosting import Hosted
-from frontdesk.store.registration import PLAIN_FUTURES, AgentRegistration, agent_key, joined
+from frontdesk.store.registration import (
+    PLAIN_FUTURES,
+    AgentRegistration,
+    agent_key,
+    joined,
+    known_over,
+)
 from frontdesk.store.watch import Watch
 
 _DELETED = ExitReason.of(ExitKind.DELETED)
@@ -82,14 +94,20 @@ class SessionStore(Core, Hosted):
         )
         if self._lock.interrupting():
             raise ReentrantWrite("create")
-        if type(agent) in PLAIN_FUTURES and not self._monitors:
-            context = self._loops.context_here(agent)
-            if context is not None:
-                return self._create_future(draft, context)
-        self._look_at_loops()
-        if self._is_future(agent):
-            return self._create_future(draft)
-        return self._create_monitored(draft)
+        while True:
+            try:
+                # The hot path: a task of the running loop, where no other loop is known.
+                if type(agent) in PLAIN_FUTURES and not self._monitors:
+                    context = self._loops.context_here(agent)
+                    if context is not None:
+                        return self._create_future(draft, context)
+                self._look_at_loops()
+                if self._is_future(agent):
+                    return self._create_future(draft)
+                return self._create_monitored(draft)
+            except (SessionAlreadyExists, SessionLimitExceeded) as refusal:
+                if not self._reap_in_the_way(draft, refusal):
+                    raise
 
     def delete(
         self, session_id: str, *, fence: Fence | None = None, reason: ExitReason = _DELETED
@@ -106,14 +124,16 @@ class SessionStore(Core, Hosted):
             return
         released: Monitor | None = None
         # Named out here, so that the last reference to the agent is dropped after the lock.
-        session: Session | None = None
+        session = self._entries.get(session_id)
+        if session is not None and session._life.done():
+            self._reap(session)
         try:
             with self._lock.held:
                 if self._closed is not None:
                     self._require_open()
                 session = self._entries.get(session_id)
                 if session is not None and (fence is None or session.fence == fence):
-                    if session._life.done():
+                    if known_over(session):
                         self._end_finished(session)
                     else:
                         released = self._forget(session, reason)
@@ -138,9 +158,12 @@ class SessionStore(Core, Hosted):
         """
         session_id = checks.identifier("session_id", session_id)
         self._lock.refuse_interrupting("update")
+        self.get(session_id)
         try:
             with self._lock.held:
-                present = self.get(session_id)
+                present = self._entries.get(session_id)
+                if present is None or known_over(present):
+                    return self._absent(session_id)
                 session = revised(
                     present,
                     blueprint=_or(blueprint, present.blueprint, "blueprint"),
@@ -241,6 +264,9 @@ class SessionStore(Core, Hosted):
         if self._lock.interrupting():
             self._lock.defer(self.close)
             return
+        for session in self._index.select(tenant_id=None, api_key=None):
+            if session._life.done():
+                self._reap(session)
         with self._lock.held:
             registrations = [] if self.closed else self._empty()
         # Watchers first: a monitor of the user's own may block when it is cancelled.
@@ -293,7 +319,12 @@ class SessionStore(Core, Hosted):
                 known = self._known(agent_key(draft.agent))
         finally:
             self._after_write()
-        return self._arm(draft.agent) if known is None else None
+        if known is None:
+            return self._arm(draft.agent)
+        if known._life.done():
+            self._reap(known)
+            return self._armed_if_new(draft)
+        return None
 
     def _create_made(self, session_id: str, agent: Any, attributes: dict[str, Any]) -> Session:
         try:

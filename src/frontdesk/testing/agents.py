@@ -27,22 +27,26 @@ class FakeAgent:
     (['exited: 3'], False)
     """
 
-    __slots__ = ("__weakref__", "_callbacks", "_lock", "exit_reason", "name")
+    __slots__ = ("__weakref__", "_callbacks", "_lock", "_reason", "name")
 
     def __init__(self, name: str = "fake", *, dead: bool = False) -> None:
         self.name = name
-        self.exit_reason: ExitReason | None = ExitReason.of("normal") if dead else None
+        self._reason: ExitReason | None = ExitReason.of("normal") if dead else None
         self._callbacks: dict[object, ExitCallback] = {}
         # Recursive: a signal handler or finalizer may come in while it is held.
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
-        return f"<FakeAgent {self.name!r} {'alive' if self.alive else self.exit_reason}>"
+        return f"<FakeAgent {self.name!r} {'alive' if self.alive else self._reason}>"
 
     @property
     def alive(self) -> bool:
         """Say whether `die` was not called yet."""
-        return self.exit_reason is None
+        return self._reason is None
+
+    def exit_reason(self) -> ExitReason | None:
+        """Return how it ended, told or not; None while it lives."""
+        return self._reason
 
     @property
     def watched_by(self) -> int:
@@ -56,7 +60,7 @@ class FakeAgent:
         """
         token = object()
         with self._lock:
-            reason = self.exit_reason
+            reason = self._reason
             if reason is None:
                 self._callbacks[token] = callback
         if reason is not None:
@@ -70,8 +74,8 @@ class FakeAgent:
     def die(self, reason: ExitReason | None = None) -> None:
         """Finish, as `normal` unless a reason is given, and tell nobody yet."""
         with self._lock:
-            if self.exit_reason is None:
-                self.exit_reason = reason or ExitReason.of("normal")
+            if self._reason is None:
+                self._reason = reason or ExitReason.of("normal")
 
     def tell(self) -> None:
         """Call every callback that is still armed, each once, in this thread.
@@ -79,7 +83,7 @@ class FakeAgent:
         One that raises keeps no other from being called; the errors come out in the end, as one
         `ExceptionGroup`.
         """
-        reason = self.exit_reason
+        reason = self._reason
         if reason is None:
             raise RuntimeError(f"{self!r} has not died: there is nothing to tell")
         errors = [error for call in self._disarmed() if (error := _error_of(call, reason))]
