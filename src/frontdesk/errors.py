@@ -12,7 +12,13 @@ from typing import Any
 
 
 class FrontdeskError(Exception):
-    """The root of all errors that Frontdesk raises."""
+    """The root of all errors that Frontdesk raises.
+
+    `agent` is the agent that the factory of `get_or_create` had made before the call was refused:
+    it is alive, and the caller's to end. None everywhere else.
+    """
+
+    agent: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by state, so that an error with keyword facts survives a process boundary."""
@@ -80,14 +86,10 @@ class SessionNotFound(FrontdeskError, KeyError):
 
 
 class SessionAlreadyExists(FrontdeskError, ValueError):
-    """A live agent holds the id. `holder` is its `Session`, untouched.
+    """A live agent holds the id. `holder` is its `Session`, untouched."""
 
-    `agent` is the agent that was refused, where a factory had already made it
-    (`get_or_create`): it is alive, and the caller's to end.
-    """
-
-    def __init__(self, session_id: str, *, holder: Any, agent: Any = None) -> None:
-        self.session_id, self.holder, self.agent = session_id, holder, agent
+    def __init__(self, session_id: str, *, holder: Any) -> None:
+        self.session_id, self.holder = session_id, holder
         super().__init__(f"session {session_id!r} already exists")
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -80,16 +80,6 @@ class Feed(Generic[T]):
             if waker is not None:
                 waker()
 
-    @contextmanager
-    def waking(self, waker: Callable[[], None]) -> Iterator[None]:
-        """Have `waker` called by the next wake-up, once, from any thread."""
-        key = object()
-        self._wakers[key] = waker
-        try:
-            yield
-        finally:
-            self._wakers.pop(key, None)
-
     def wait(
         self, after: int, *, timeout_s: float | None = None, ended: Callable[[], bool]
     ) -> bool:
@@ -103,7 +93,12 @@ class Feed(Generic[T]):
             self._wakers.pop(event, None)
 
     async def wait_async(self, after: int, *, ended: Callable[[], bool]) -> None:
-        """Wait on the running event loop until something follows the cursor, or `ended()`."""
+        """Wait on the running event loop, asyncio's or trio's, until something follows the cursor,
+        or `ended()`.
+        """
+        if asyncio._get_running_loop() is None:
+            await self._wait_on_trio(after, ended)
+            return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._wakers[future] = lambda: _wake_future(loop, future)
@@ -112,6 +107,23 @@ class Feed(Generic[T]):
                 await future
         finally:
             self._wakers.pop(future, None)
+
+    async def _wait_on_trio(self, after: int, ended: Callable[[], bool]) -> None:
+        import trio  # it runs already: there would be an event loop of asyncio otherwise
+
+        over, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+        def wake() -> None:
+            # The reader's loop may be over: then nobody waits there any more.
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(over.set)
+
+        self._wakers[over] = wake
+        try:
+            if self.head <= after and not ended():
+                await over.wait()
+        finally:
+            self._wakers.pop(over, None)
 
 
 def _wake_future(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:

@@ -83,6 +83,24 @@ def test_the_task_of_a_store_ends_when_the_store_is_closed(backend, elsewhere):
     anyio.run(main, backend=backend)
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_watch_is_iterable_from_any_event_loop(backend):
+    async def main():
+        names = []
+        with SessionStore() as store, anyio.fail_after(BOUND_S):
+            async with anyio.create_task_group() as group, store.watch() as watch:
+                assert (await anext(watch)).sessions == ()
+                group.start_soon(anyio.to_thread.run_sync, store.create, "s", FakeAgent())
+                async for change in watch:
+                    names.append((change.session.session_id, change.kind))
+                    if change.kind == "ended":
+                        break
+                    group.start_soon(anyio.to_thread.run_sync, store.delete, "s")
+        assert names == [("s", "created"), ("s", "ended")]
+
+    anyio.run(main, backend=backend)
+
+
 def test_serve_may_be_awaited_without_a_task_group():
     async def main():
         store = SessionStore()

@@ -4,6 +4,7 @@ only while it holds no lock: what they wait for may itself wait for the store.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import threading
 
@@ -143,6 +144,109 @@ def test_a_monitor_of_the_users_own_is_asked_while_no_lock_is_held(link_store, a
         for session in link_store:
             link_store.delete(session.session_id)
     assert nothing_left(link_store)
+
+
+class Watching:
+    """A monitor of the user's own for whatever there is, that counts."""
+
+    def __init__(self, agent, on_exit):
+        self.agent, self.on_exit, self.alive, self.cancelled = agent, on_exit, True, 0
+
+    def end(self):
+        self.alive = False
+        self.on_exit(ExitReason.of("expired"))
+
+    def cancel(self):
+        self.cancelled += 1
+
+
+@pytest.fixture
+def future():
+    loop = asyncio.new_event_loop()
+    yield loop.create_future()
+    loop.close()
+
+
+@pytest.fixture(params=[asyncio.Future, object], ids=["the type", "every type"])
+def watching_store(request):
+    """A store where asyncio's futures are watched by a monitor of the user's own."""
+    made = []
+
+    def watch(agent, on_exit):
+        made.append(Watching(agent, on_exit))
+        return made[-1]
+
+    with SessionStore(monitors={request.param: watch}) as store:
+        yield store, made
+
+
+def test_futures_that_the_user_watches_have_one_monitor_and_every_operation(watching_store, future):
+    store, made = watching_store
+    for name in ("a", "b", "c"):
+        store.create(name, future)
+    assert len(made) == 1
+    assert store.update("b", model="m").model == "m"
+    store.delete("a")
+    assert [session.session_id for session in store] == ["b", "c"]
+    made[0].end()
+    assert nothing_left(store)
+    assert str(store.ended("b").reason) == "expired"
+    store.create("d", future)
+    store.delete("d")
+    assert made[1].cancelled == 1
+    assert nothing_left(store)
+
+
+@pytest.mark.parametrize("act", ["create", "delete", "ended", "close"])
+def test_the_users_monitor_of_an_agent_found_dead_is_cancelled_once(watching_store, future, act):
+    store, made = watching_store
+    store.create("s", future)
+    made[0].alive = False
+    if act == "create":
+        store.create("s", FakeAgent())
+    elif act == "close":
+        store.close()
+    else:
+        getattr(store, act)("s")
+    assert made[0].cancelled == 1
+
+
+def test_a_monitor_that_raises_anything_keeps_no_other_from_being_released():
+    class Leaving(Watching):
+        def cancel(self):
+            super().cancel()
+            raise SystemExit
+
+    made = []
+
+    def watch(agent, on_exit):
+        made.append(Leaving(agent, on_exit))
+        return made[-1]
+
+    store = SessionStore(monitors={Link: watch})
+    for number in range(3):
+        store.create(f"s{number}", Link(store))
+    with pytest.raises(SystemExit):
+        store.close()
+    assert [one.cancelled for one in made] == [1, 1, 1]
+    assert store.closed
+
+
+def test_how_an_agent_ended_is_known_while_its_callback_waits():
+    """Its own callback has begun, and another write is under way: `ended` waits for it too."""
+    with SessionStore(monitors={Link: Watching}) as store:
+        link = Link(store)
+        session = store.create("s", link)
+        ending = threading.Thread(target=session._life, args=(ExitReason.exited(3),))
+        with store._lock.held:
+            ending.start()
+            while session._life.ended is None:
+                pass
+            asking = concurrent.futures.ThreadPoolExecutor(1)
+            asked = asking.submit(store.ended, "s")
+        with asking:
+            assert asked.result(BOUND_S).reason == ExitReason.exited(3)
+        ending.join(BOUND_S)
 
 
 @pytest.mark.parametrize("act", [take_its_id, take_its_place], ids=lambda act: act.__name__)

@@ -97,7 +97,8 @@ class WatchedMonitor:
         if self._reason is None and self._on_exit is not None and not self._alive():
             read = self._status()
             # What the watcher read meanwhile counts: it may have closed the descriptor under us.
-            return self._found() or read or ExitReason.of(ExitKind.UNKNOWN)
+            self._reason = self._found() or read
+            return self._found() or ExitReason.of(ExitKind.UNKNOWN)
         return self._found()
 
     def _found(self) -> ExitReason | None:

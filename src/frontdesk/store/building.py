@@ -66,17 +66,19 @@ class Builds:
 
     def share(self, session_id: str, make: Callable[[], Session], *, timeout_s: float) -> Session:
         """Run `make` unless another caller does so already; return what came of it."""
-        mine = Build()
-        # One dict operation decides who builds, without a lock.
-        build = self._under_way.setdefault(session_id, mine)
-        if build is not mine:
-            return build.wait(session_id, timeout_s=timeout_s)
+        build = mine = Build()
         try:
-            session = make()
+            # One dict operation decides who builds, without a lock. A signal handler may raise
+            # before its answer is here, so what is mine is looked for below.
+            build = self._under_way.setdefault(session_id, mine)
+            session = make() if build is mine else None
         except BaseException as error:
-            self._under_way.pop(session_id, None)
-            build.fail(error)
+            if self._under_way.get(session_id) is mine:
+                self._under_way.pop(session_id, None)
+            mine.fail(error)
             raise
+        if session is None:
+            return build.wait(session_id, timeout_s=timeout_s)
         # First out of the table, then told: a caller that comes in between finds the session.
         self._under_way.pop(session_id, None)
         build.succeed(session)

@@ -6,8 +6,11 @@ Below `store.py`. Pure functions; each returns the value in the form that is sto
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 from frontdesk.errors import InvalidArgument, InvalidType
+from frontdesk.session import ExitReason
 
 MAX_LENGTH = 512
 """The longest session id, tenant id or key id, in characters."""
@@ -86,6 +89,33 @@ def capacity(name: str, value: object) -> int:
     if not number:
         raise InvalidArgument(name, expected="1 or more", got=repr(value))
     return number
+
+
+def monitors(value: object) -> dict[type, Any]:
+    """Check the monitor functions of the user's own, by type."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidType(
+            "monitors", expected="a mapping of types to functions", got=type(value).__name__
+        )
+    for kind, function in value.items():
+        if not isinstance(kind, type) or not callable(function):
+            got = f"{kind!r}: {type(function).__name__}"
+            raise InvalidType("monitors", expected="a mapping of types to functions", got=got)
+    return dict(value)
+
+
+def reason(value: object) -> None:
+    """Check how a session is said to have ended."""
+    if not isinstance(value, ExitReason):
+        raise InvalidType("reason", expected="an ExitReason", got=type(value).__name__)
+
+
+def fence(value: object) -> None:
+    """Check the fence of an incarnation."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidType("fence", expected="a Session's fence", got=type(value).__name__)
 
 
 def _exact(name: str, value: object) -> str:

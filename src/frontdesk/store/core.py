@@ -18,7 +18,13 @@ from functools import partial
 from typing import Any
 
 from frontdesk.clock import Clock, SystemClock
-from frontdesk.errors import InvalidType, SessionAlreadyExists, SessionLimitExceeded, StoreClosed
+from frontdesk.errors import (
+    InvalidType,
+    MonitorFailed,
+    SessionAlreadyExists,
+    SessionLimitExceeded,
+    StoreClosed,
+)
 from frontdesk.feed import Feed
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
 from frontdesk.monitors.futures import (
@@ -43,10 +49,11 @@ from frontdesk.store.registration import (
     AgentRegistration,
     FutureListener,
     Held,
-    agent_key,
     all_of,
     first_of,
+    future_key,
     joined,
+    key_of,
     known_over,
     reason_of,
     report_crash,
@@ -74,7 +81,7 @@ class Core(Lookups):
         watcher: Watcher | None = None,
     ) -> None:
         self._limits = _NO_LIMITS if limits is None else _checked(limits)
-        self._monitors = dict(monitors or {})
+        self._monitors = checks.monitors(monitors)
         self._now_ms = (clock or SystemClock()).wall_ms
         self._lock = WriteLock()
         self._closed: StoreClosed | None = None
@@ -200,9 +207,13 @@ class Core(Lookups):
     def _arm(self, agent: Any) -> AgentRegistration:
         """Monitor any other agent: not a step, since a monitor may run foreign code."""
         registration = AgentRegistration(self._self, agent)
-        registration.begin(
-            monitor(agent, registration, watcher=self._watcher, kinds=self._monitors)
-        )
+        try:
+            registration.begin(
+                monitor(agent, registration, watcher=self._watcher, kinds=self._monitors)
+            )
+        except MonitorFailed:
+            self._require_open()  # closed meanwhile, with the watcher: that is the reason then
+            raise
         return registration
 
     def _context_on(self, loop: asyncio.AbstractEventLoop) -> Context:
@@ -215,7 +226,7 @@ class Core(Lookups):
     def _enter_future(self, draft: Any, context: Context | None) -> Session:
         """Make the session of a future (a step)."""
         future = draft.agent
-        key = agent_key(future)
+        key = future_key(future)
         known = key in self._agents and self._known(key) is not None
         alive = known or self._listen(future, context)
         return self._enter(draft, key, future, FutureLife, self._pid, alive)
@@ -234,13 +245,14 @@ class Core(Lookups):
         self._revision += 1
         session = freeze_session(draft, life, watching, pid, self._revision)
         if alive:
-            self._index.insert(session)
+            # The agent first: a signal handler that raises in between leaves what goes with it.
             held = self._agents.setdefault(key, session)
             if held is not session:
                 self._agents[key] = joined(held, session)
+            self._index.insert(session)
         # Told last: a reader may see a change before this step is over, and look the session up.
         if self._watches:
-            self._feed.append(Change(self._revision, "created", session.metadata))
+            self._publish(Change(self._revision, "created", session.metadata))
         if not alive:
             self._record_end(session, _NOT_ALIVE, self._now_ms())
         return session
@@ -252,7 +264,7 @@ class Core(Lookups):
         if self._lock.interrupting():
             self._lock.defer(partial(self._future_ended, future))
             return
-        key = agent_key(future)
+        key = future_key(future)
         if key in self._agents or self._entered_meanwhile(key):
             self._end_told(key, future, exit_reason_of(future))
 
@@ -274,7 +286,8 @@ class Core(Lookups):
             return
         if registration.ended is None:
             registration.ended = reason
-            self._end_told(registration.agent_key, registration, reason)
+        # Also where somebody was faster: whoever returns from here finds the sessions gone.
+        self._end_told(registration.agent_key, registration, registration.ended)
 
     def _end_told(self, key: Any, life: Any, reason: ExitReason) -> None:
         """Remove an agent's sessions, all in one go."""
@@ -286,6 +299,10 @@ class Core(Lookups):
             # By identity: the sessions go only if this very agent answers for them.
             if present is not None and first_of(present)._life is life:
                 sessions = self._end(key, reason)
+        except BaseException:
+            # A signal handler broke it off, and nobody tells of an end twice: the next write does.
+            self._lock.defer(partial(self._end_told, key, life, reason))
+            raise
         finally:
             try:  # noqa: SIM105 - suppress() costs more than the lock does
                 held.release()
@@ -303,6 +320,7 @@ class Core(Lookups):
             self._future_ended(life)
         else:
             self._agent_ended(life, life.reason())
+            life.watching.cancel()
 
     def _end_finished(self, session: Session) -> None:
         """End an agent that is known to be over (a step), before its callback has run."""
@@ -315,21 +333,23 @@ class Core(Lookups):
         """Remove a session and all others of its agent (a step)."""
         if session._life is not session.agent:
             session._life.ended = reason
-        return self._end(agent_key(session.agent), reason)
+        return self._end(key_of(session), reason)
 
     def _end(self, key: Any, reason: ExitReason) -> tuple[Session, ...]:
         """Remove an agent's sessions (a step); return them, to be dropped after the lock."""
-        sessions = all_of(self._agents.pop(key, None))
+        sessions = all_of(self._agents.get(key))
         at_ms = self._now_ms()
         for session in sessions:
             # By identity: the entry goes only if it still is this very incarnation.
             if self._index.remove(session):
                 self._record_end(session, reason, at_ms)
+        # The agent last: what a signal handler that raises leaves undone is found, and done next.
+        self._agents.pop(key, None)
         return sessions
 
     def _forget(self, session: Session, reason: ExitReason) -> Monitor | None:
         """Remove the session of a live agent (a step); return the monitor to release after it."""
-        key, life = agent_key(session.agent), session._life
+        key, life = key_of(session), session._life
         held = self._agents[key]
         self._index.remove(session)
         self._record_end(session, reason, self._now_ms())
@@ -350,12 +370,18 @@ class Core(Lookups):
         self._revision += 1
         self._ends.note(session, reason, at_ms, self._revision)
         if self._watches:
-            self._feed.append(Change(self._revision, "ended", session.metadata, reason))
+            self._publish(Change(self._revision, "ended", session.metadata, reason))
 
     def _record_update(self, session: Session) -> None:
         self._revision += 1
         if self._watches:
-            self._feed.append(Change(self._revision, "updated", session.metadata))
+            self._publish(Change(self._revision, "updated", session.metadata))
+
+    def _publish(self, change: Change) -> None:
+        if self._feed.head != change.revision - 1:
+            # A signal handler broke a write off before its change was told: watches begin anew.
+            self._feed.restart(change.revision - 1)
+        self._feed.append(change)
 
     def _empty(self) -> list[AgentRegistration]:
         """End everything with the store (a step); return the registrations to release."""
@@ -407,11 +433,12 @@ class Core(Lookups):
 
     def _end_loops(self) -> None:
         with self._lock.held:
-            self._loops.forget_closed()
             for held in list(self._agents.values()):
                 session = first_of(held)
                 if session._life is session.agent and on_closed_loop(session.agent):
                     self._end_finished(session)
+            # Last: where a signal handler breaks this off, the next look finds the loops again.
+            self._loops.forget_closed()
         self._after_write()
 
     def _snapshot(self, tenant_id: str | None, api_key: str | None) -> tuple[int, list[Session]]:

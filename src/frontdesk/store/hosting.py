@@ -6,7 +6,6 @@ ASGI framework calls `lifespan`, a task group calls `serve`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -59,19 +58,8 @@ class Hosted:
             self.close()
 
     async def _until_closed(self) -> None:
-        if asyncio._get_running_loop() is None:
-            await self._until_closed_on_trio()
         while not self.closed:
             await self._closing.wait_async(self._closing.head, ended=lambda: self.closed)
-
-    async def _until_closed_on_trio(self) -> None:
-        import trio  # it runs already: there would be an event loop of asyncio otherwise
-
-        over, token = trio.Event(), trio.lowlevel.current_trio_token()
-        with self._closing.waking(lambda: token.run_sync_soon(over.set)):
-            # Registered first, looked at second: a close in between has woken us already.
-            if not self.closed:
-                await over.wait()
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[dict[str, Self]]:

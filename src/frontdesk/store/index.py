@@ -103,21 +103,19 @@ class Index:
         self.entries[session.session_id] = session
 
     def remove(self, session: Session) -> bool:
-        """Take out this very incarnation; tell whether it was there."""
+        """Take out this very incarnation; tell whether it was there.
+
+        The id goes last, and nothing is taken for granted: what a signal handler broke off, here or
+        in `insert`, is finished by the next call.
+        """
         fence = session.fence
+        _drop(self.tenants, session.tenant_id, fence)
+        if session.api_key is not None:
+            _drop(self.api_keys, session.api_key, fence)
         present = self.entries.get(session.session_id)
         if present is None or present.fence != fence:
             return False
         del self.entries[session.session_id]
-        bucket = self.tenants[session.tenant_id]
-        del bucket[fence]
-        if not bucket:
-            del self.tenants[session.tenant_id]
-        if session.api_key is not None:
-            bucket = self.api_keys[session.api_key]
-            del bucket[fence]
-            if not bucket:
-                del self.api_keys[session.api_key]
         return True
 
     def excess(self, limits: Limits, *, tenant_id: str, api_key: str | None) -> Excess | None:
@@ -145,6 +143,14 @@ class Index:
         if api_key is None:
             return held(self.tenants, tenant_id)
         return [one for one in held(self.api_keys, api_key) if one.tenant_id == tenant_id]
+
+
+def _drop(buckets: dict[str, Bucket], name: str, fence: Fence) -> None:
+    bucket = buckets.get(name)
+    if bucket is not None:
+        bucket.pop(fence, None)
+        if not bucket:
+            del buckets[name]
 
 
 def held(buckets: dict[str, Bucket], name: str | None) -> list[Session]:

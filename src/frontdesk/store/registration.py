@@ -111,9 +111,15 @@ class AgentRegistration:
             store._agent_ended(self, reason)
 
 
-def agent_key(agent: Any) -> Any:
-    """Return what an agent is found by: itself, or its id where its type may define equality."""
-    return agent if type(agent) in PLAIN_FUTURES else id(agent)
+def future_key(future: Any) -> Any:
+    """Return what a future is found by: itself, or its id where its type may define equality."""
+    return future if type(future) in PLAIN_FUTURES else id(future)
+
+
+def key_of(session: Session) -> Any:
+    """Return what the agent of a session is found by."""
+    life = session._life
+    return future_key(life) if life is session.agent else life.agent_key
 
 
 def first_of(held: Held) -> Session:

@@ -12,12 +12,14 @@ take one lock and call nobody while they hold it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import Context
 from functools import partial
 from types import EllipsisType
 from typing import Any
 
 from frontdesk.errors import (
+    FrontdeskError,
     InvalidType,
     ReentrantWrite,
     SessionAlreadyExists,
@@ -32,8 +34,8 @@ from frontdesk.store.hosting import Hosted
 from frontdesk.store.registration import (
     PLAIN_FUTURES,
     AgentRegistration,
-    agent_key,
     joined,
+    key_of,
     known_over,
 )
 from frontdesk.store.watch import Watch
@@ -119,13 +121,17 @@ class SessionStore(Core, Hosted):
         """
         if type(session_id) is not str:
             session_id = checks.identifier("session_id", session_id)
+        if fence is not None:
+            checks.fence(fence)
+        if reason is not _DELETED:
+            checks.reason(reason)
         if self._lock.interrupting():
             self._lock.defer(partial(self.delete, session_id, fence=fence, reason=reason))
             return
         released: Monitor | None = None
         # Named out here, so that the last reference to the agent is dropped after the lock.
         session = self._entries.get(session_id)
-        if session is not None and session._life.done():
+        if session is not None and fence in (None, session.fence) and session._life.done():
             self._reap(session)
         try:
             with self._lock.held:
@@ -170,7 +176,7 @@ class SessionStore(Core, Hosted):
                     model=_or(model, present.model, "model"),
                 )
                 self._index.replace(session)
-                key = agent_key(session.agent)
+                key = key_of(session)
                 self._agents[key] = joined(self._agents[key], session)
                 self._record_update(session)
                 return session
@@ -195,8 +201,9 @@ class SessionStore(Core, Hosted):
         the waiting ones `AgentFactoryFailed`, and the next call may try again.
 
         Raises `RecursiveCreate` inside the factory, `SessionBusy` where the wait times out or would
-        block a running event loop, `SessionAlreadyExists` (with the unused agent) where somebody
-        registers the id by `create` meanwhile, and what `create` raises.
+        block a running event loop, `SessionAlreadyExists` where somebody registers the id by
+        `create` meanwhile, and what `create` raises. An agent that was made and then refused is the
+        error's `agent`: it is alive, and the caller's to end.
         """
         session_id = checks.identifier("session_id", session_id)
         if not callable(factory):
@@ -271,11 +278,13 @@ class SessionStore(Core, Hosted):
             registrations = [] if self.closed else self._empty()
         # Watchers first: a monitor of the user's own may block when it is cancelled.
         self._after_write()
+        self._closing.wake()
         if self._owns_watcher:
             self._watcher.close()
-        for registration in registrations:
-            registration.watching.cancel()
-        self._closing.wake()
+        # One that raises, SystemExit included, keeps no other from being released.
+        with ExitStack() as releasing:
+            for registration in reversed(registrations):
+                releasing.callback(registration.watching.cancel)
 
     # -- within --------------------------------------------------------------------------------
 
@@ -300,7 +309,7 @@ class SessionStore(Core, Hosted):
         try:
             with self._lock.held:
                 self._admit(draft)
-                known = self._known(agent_key(draft.agent))
+                known = self._known(id(draft.agent))
                 registration = armed if known is None else known._life
                 if registration is not None:
                     return self._enter_monitored(draft, registration)
@@ -316,7 +325,7 @@ class SessionStore(Core, Hosted):
         try:
             with self._lock.held:
                 self._admit(draft)
-                known = self._known(agent_key(draft.agent))
+                known = self._known(id(draft.agent))
         finally:
             self._after_write()
         if known is None:
@@ -329,7 +338,7 @@ class SessionStore(Core, Hosted):
     def _create_made(self, session_id: str, agent: Any, attributes: dict[str, Any]) -> Session:
         try:
             return self.create(session_id, agent, **attributes)
-        except SessionAlreadyExists as error:
+        except FrontdeskError as error:
             error.agent = agent
             raise
 

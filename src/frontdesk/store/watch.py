@@ -35,9 +35,9 @@ class WatchedStore(Protocol):
 class Watch:
     """Follow the changes of a store; made by `SessionStore.watch`.
 
-    Iterate it with `for` in a thread or with `async for` in any asyncio event loop. The first item
-    is a `Snapshot` at some revision r; every later one is a `Change`, or a `Snapshot` marked
-    `resync` where the watch was too slow and changes are no longer held. Nothing is missed,
+    Iterate it with `for` in a thread, or with `async for` in any event loop of asyncio or trio. The
+    first item is a `Snapshot` at some revision r; every later one is a `Change`, or a `Snapshot`
+    marked `resync` where the watch was too slow and changes are no longer held. Nothing is missed,
     repeated or reordered. When the store is closed, what is left is delivered (each session ends
     with `shutdown`) and the iteration ends. One reader at a time.
 
@@ -88,7 +88,7 @@ class Watch:
         """
         deadline = None
         if timeout_s is not None:
-            deadline = time.monotonic() + min(timeout_s, checks.LONGEST_WAIT_S)
+            deadline = time.monotonic() + checks.timeout("timeout_s", timeout_s)
         while not self._ready or not self._open:
             if not self._read() and not self._wait(deadline):
                 raise TimeoutError(f"no change within {timeout_s} s")
