@@ -128,7 +128,7 @@ kind = "process"
 
 
 @covers("events.killed-in-the-middle", "errors.session-dead")
-def test_kill_9_of_an_agents_process_ends_its_session_at_once(tmp_path):
+def test_kill_9_of_an_agents_process_in_the_middle_of_a_turn_ends_its_session_at_once(tmp_path):
     with (
         serving(tmp_path, config=PROCESSES) as server,
         server.client() as client,
@@ -141,9 +141,14 @@ def test_kill_9_of_an_agents_process_ends_its_session_at_once(tmp_path):
             eventually(lambda: ops.get("/ops/sessions").status_code == 200)
             pid = ops.get("/ops/sessions").json()["sessions"][0]["pid"]
         assert pid != server.process.pid
+        os.kill(pid, signal.SIGSTOP)  # so that its turn cannot be over before it is killed
+        client.post("/v1/sessions/s/prompt", json={"text": "hello"})
         with events(client, "s", since="0") as stream:
+            until(stream, "prompt_received")
             os.kill(pid, signal.SIGKILL)
-            assert list(stream)[-1][1:] == ("session_end", {"reason": "signalled: 9 (SIGKILL)"})
+            *_, abort, end = list(stream)
+            assert abort[1] == "agent_abort"
+            assert end[1:] == ("session_end", {"reason": "signalled: 9 (SIGKILL)"})
         gone = client.get("/v1/sessions/s")
         assert (gone.status_code, gone.json()["error"]) == (404, "session_dead")
         assert "signalled: 9" in gone.json()["reason"]

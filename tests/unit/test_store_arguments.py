@@ -12,6 +12,7 @@ from frontdesk import (
     ExitReason,
     InvalidArgument,
     InvalidType,
+    Limits,
     MonitorFailed,
     SessionAlreadyExists,
     SessionLimitExceeded,
@@ -81,6 +82,37 @@ def test_a_delete_may_say_why(store):
         store.delete("s", reason=ExitReason.of("expired"))
         assert told(watch) == [("ended", "s", "expired")]
     assert store.ended("s").reason == ExitReason.of("expired")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"reason": "expired"}, {"reason": None}, {"fence": "1"}, {"fence": True}], ids=str
+)
+def test_a_delete_with_words_of_another_type_is_refused_by_name(store, wrong):
+    session = store.create("s", FakeAgent())
+    with pytest.raises(InvalidType) as refused:
+        store.delete("s", **wrong)
+    assert refused.value.name in wrong
+    assert store.get("s") is session
+
+
+@pytest.mark.parametrize("monitors", [5, {"x": print}, {int: 5}], ids=str)
+def test_monitors_of_another_form_are_refused_before_there_is_a_store(monitors):
+    with pytest.raises(InvalidType) as refused:
+        SessionStore(monitors=monitors)
+    assert refused.value.name == "monitors"
+
+
+def test_an_agent_that_was_made_and_then_refused_is_in_the_error(make_store):
+    store, made = make_store(limits=Limits(total=1)), []
+    store.create("s", FakeAgent())
+
+    def factory():
+        made.append(FakeAgent())
+        return made[-1]
+
+    with pytest.raises(SessionLimitExceeded) as refused:
+        store.get_or_create("other", factory)
+    assert refused.value.agent is made[0]
 
 
 @pytest.mark.parametrize("name", ["feed_capacity", "ends_capacity"])

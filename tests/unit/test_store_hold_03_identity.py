@@ -98,13 +98,14 @@ def test_a_delete_with_the_fence_of_the_old_leaves_the_new_alone(store):
 def test_the_end_of_a_thread_leaves_a_thread_of_the_same_ident_alone(make_store):
     """The watcher is held up, so that the end of the old thread is told late."""
     with new_watcher() as watcher:
-        store = make_store(watcher=watcher)
+        store, reused = make_store(watcher=watcher), 0
         for _ in range(20):
             with held_up(watcher):
                 with parked_thread() as old:
                     store.create("s", old)
                 new = parked_thread()
                 thread = new.__enter__()
+                reused += thread.ident == old.ident
                 session = store.create("s", thread)
             with store.watch() as watch:
                 watch.next(timeout_s=0)
@@ -114,6 +115,7 @@ def test_the_end_of_a_thread_leaves_a_thread_of_the_same_ident_alone(make_store)
                 new.__exit__(None, None, None)
                 assert end_of(watch, "s").session.fence == session.fence
         store.close()
+    assert reused, "no ident was given out twice: the test shows nothing"
 
 
 class held_up:  # noqa: N801 - reads as what it does, in a `with`

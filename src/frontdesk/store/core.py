@@ -61,7 +61,7 @@ from frontdesk.store.registration import (
 
 _NOT_ALIVE = ExitReason.of(ExitKind.NOT_ALIVE)
 _SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)
-_NO_LIMITS = Limits()
+NO_LIMITS = Limits()
 
 Refusal = SessionAlreadyExists | SessionLimitExceeded
 """What a finished agent must not be the reason of."""
@@ -80,7 +80,7 @@ class Core(Lookups):
         clock: Clock | None = None,
         watcher: Watcher | None = None,
     ) -> None:
-        self._limits = _NO_LIMITS if limits is None else _checked(limits)
+        self._limits = NO_LIMITS if limits is None else _checked(limits)
         self._monitors = checks.monitors(monitors)
         self._now_ms = (clock or SystemClock()).wall_ms
         self._lock = WriteLock()
@@ -127,7 +127,7 @@ class Core(Lookups):
             if not known_over(holder):
                 raise SessionAlreadyExists(draft.session_id, holder=holder)
             self._end_finished(holder)
-        if self._limits is not _NO_LIMITS:
+        if self._limits is not NO_LIMITS:
             self._admit_by_limits(draft)
 
     def _admit_by_limits(self, draft: Any) -> None:
@@ -186,18 +186,12 @@ class Core(Lookups):
             return False
         return kind in PLAIN_FUTURES or is_future(agent)
 
-    def _listen(self, future: Any, context: Context | None) -> bool:
-        """Have the store called when a future is done (a step); False where it never will be.
-
-        `context` is for the future's loop, if that is the running one.
-        """
+    def _listen(self, future: Any) -> bool:
+        """Have the store called when a future is done (a step); False where it never will be."""
         if future.done():
             return False
         if self._let_go and has_callback(future, self._when_done):
             return not on_closed_loop(future)
-        if context is not None:
-            future.add_done_callback(self._when_done, context=context)
-            return True
         if isinstance(future, concurrent.futures.Future):
             future.add_done_callback(self._when_done)
             # Asked again: one that has finished just now has called back inside that very call.
@@ -223,12 +217,12 @@ class Core(Lookups):
             self._watcher.every_second(self._look_now_and_then)
         return self._loops.add(loop)
 
-    def _enter_future(self, draft: Any, context: Context | None) -> Session:
+    def _enter_future(self, draft: Any) -> Session:
         """Make the session of a future (a step)."""
         future = draft.agent
         key = future_key(future)
         known = key in self._agents and self._known(key) is not None
-        alive = known or self._listen(future, context)
+        alive = known or self._listen(future)
         return self._enter(draft, key, future, FutureLife, self._pid, alive)
 
     def _enter_monitored(self, draft: Any, registration: AgentRegistration) -> Session:

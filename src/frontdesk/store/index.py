@@ -108,10 +108,17 @@ class Index:
         The id goes last, and nothing is taken for granted: what a signal handler broke off, here or
         in `insert`, is finished by the next call.
         """
-        fence = session.fence
-        _drop(self.tenants, session.tenant_id, fence)
-        if session.api_key is not None:
-            _drop(self.api_keys, session.api_key, fence)
+        fence, tenant_id, api_key = session.fence, session.tenant_id, session.api_key
+        bucket = self.tenants.get(tenant_id)
+        if bucket is not None:
+            bucket.pop(fence, None)
+            if not bucket:
+                del self.tenants[tenant_id]
+        bucket = None if api_key is None else self.api_keys.get(api_key)
+        if bucket is not None and api_key is not None:
+            bucket.pop(fence, None)
+            if not bucket:
+                del self.api_keys[api_key]
         present = self.entries.get(session.session_id)
         if present is None or present.fence != fence:
             return False
@@ -143,14 +150,6 @@ class Index:
         if api_key is None:
             return held(self.tenants, tenant_id)
         return [one for one in held(self.api_keys, api_key) if one.tenant_id == tenant_id]
-
-
-def _drop(buckets: dict[str, Bucket], name: str, fence: Fence) -> None:
-    bucket = buckets.get(name)
-    if bucket is not None:
-        bucket.pop(fence, None)
-        if not bucket:
-            del buckets[name]
 
 
 def held(buckets: dict[str, Bucket], name: str | None) -> list[Session]:

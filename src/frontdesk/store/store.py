@@ -27,9 +27,10 @@ from frontdesk.errors import (
     SessionNotFound,
 )
 from frontdesk.monitors import Monitor
+from frontdesk.monitors.futures import FutureLife
 from frontdesk.session import Ended, ExitKind, ExitReason, Fence, Session, draft_session, revised
 from frontdesk.store import checks
-from frontdesk.store.core import Core
+from frontdesk.store.core import NO_LIMITS, Core
 from frontdesk.store.hosting import Hosted
 from frontdesk.store.registration import (
     PLAIN_FUTURES,
@@ -145,7 +146,8 @@ class SessionStore(Core, Hosted):
                         released = self._forget(session, reason)
         finally:
             # Watchers first: a monitor of the user's own may block when it is cancelled.
-            self._after_write()
+            if self._lock.deferred or self._watches:
+                self._after_write()
             if released is not None:
                 released.cancel()
         if session is None:
@@ -290,11 +292,20 @@ class SessionStore(Core, Hosted):
 
     def _create_future(self, draft: Any, context: Context | None = None) -> Session:
         # Not `with`: on CPython 3.11 that costs twice as much, and this is the hot path.
-        held = self._lock.held
+        held, future = self._lock.held, draft.agent
         try:
             held.acquire()
-            self._admit(draft)
-            return self._enter_future(draft, context)
+            if (
+                self._closed is not None
+                or self._limits is not NO_LIMITS
+                or draft.session_id in self._entries
+            ):
+                self._admit(draft)
+            # `context` is for a plain future of the running loop, most likely one that is new here.
+            if context is None or future in self._agents or self._let_go or future.done():
+                return self._enter_future(draft)
+            future.add_done_callback(self._when_done, context=context)
+            return self._enter(draft, future, future, FutureLife, self._pid, True)
         finally:
             try:  # noqa: SIM105 - suppress() costs more than the lock does
                 held.release()
