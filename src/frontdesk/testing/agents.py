@@ -67,7 +67,8 @@ class FakeAgent:
             callback(reason)
 
         def cancel() -> None:
-            self._callbacks.pop(token, None)
+            with self._lock:
+                self._callbacks.pop(token, None)
 
         return cancel
 
