@@ -137,15 +137,15 @@ async def wait_for(event):
     await event.wait()
 
 
+INT_OF_FOUR = "invalid literal for int() with base 10: 'four'"
+
+
 @pytest.mark.parametrize(
     ("finish", "expected"),
     [
         (lambda: None, ExitReason.of("normal")),
         (lambda: asyncio.current_task().cancel(), ExitReason.of("cancelled")),
-        (
-            lambda: 1 // 0,
-            ExitReason.crashed(ZeroDivisionError("integer division or modulo by zero")),
-        ),
+        (lambda: int("four"), ExitReason.crashed(ValueError(INT_OF_FOUR))),
     ],
     ids=["returned", "cancelled", "crashed"],
 )
