@@ -33,7 +33,7 @@ unused_timeout_s = 86400
 """The agent that comes built in, on Pydantic AI, in a process of its own for each session."""
 
 COLD = """
-from frontdesk.agents.child import prepare
+from frontdesk.agents.process.worker import prepare
 prepare('{"target": "frontdesk.agents.pydantic_ai:PydanticAIProgram", "options": {}}')
 """
 """What a process of the assistant's has imported; without the rehearsal of its first turn."""

@@ -26,7 +26,7 @@ from frontdesk.errors import (
     UnknownAgentKind,
 )
 from frontdesk.monitors import ExitCallback, Monitor, MonitorFunction, ProcessRef, Watcher, monitor
-from frontdesk.session import (
+from frontdesk.records import (
     Change,
     Ended,
     ExitKind,

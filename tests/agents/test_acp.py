@@ -6,18 +6,14 @@ import signal
 
 import pytest
 
-from acp_desks import acp, open_acp_desk, open_acp_session, turn_of
-from desks import Stream, facts, names, open_session, soon, text
-from frontdesk.agents.keeper.client import Keeper
-from frontdesk.agents.keeper.orders import ProcessLimits
-from frontdesk.errors import (
-    CreateFailed,
-    InvalidArgument,
-    ModelRefused,
-    SessionDead,
-    SessionNotFound,
-)
-from kept_lives import lives
+from frontdesk.agents.errors import CreateFailed, ModelRefused
+from frontdesk.errors import InvalidArgument, SessionNotFound
+from frontdesk.keeper.client import Keeper
+from frontdesk.keeper.messages import ProcessLimits
+from frontdesk.sessions.errors import SessionDead
+from support.acp import acp, open_acp_desk, open_acp_session, turn_of
+from support.processes import lives
+from support.sessions import Stream, facts, names, open_session, soon, text
 
 pytestmark = pytest.mark.anyio
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import binary
 
-from acp_desks import open_acp_desk, open_acp_session, turn_of
-from desks import BOUND_S, Stream, facts, names, open_session, soon, text
-from frontdesk.agents import acp_wire
-from frontdesk.errors import CreateFailed
+from frontdesk.agents.acp import transport
+from frontdesk.agents.errors import CreateFailed
+from support.acp import open_acp_desk, open_acp_session, turn_of
+from support.sessions import BOUND_S, Stream, facts, names, open_session, soon, text
 
 pytestmark = pytest.mark.anyio
 
@@ -133,7 +133,7 @@ async def test_an_answer_that_is_none_ends_the_session():
 
 
 async def test_an_agent_that_asks_without_end_and_reads_nothing_is_ended(monkeypatch):
-    monkeypatch.setattr(acp_wire, "MOST_UNREAD", 1_000_000)
+    monkeypatch.setattr(transport, "MOST_UNREAD", 1_000_000)
     await failed_turn("FloodingRequests")
 
 
@@ -195,7 +195,7 @@ async def test_calls_that_never_end_are_forgotten_and_ended():
 
 
 def lines_of(*pieces):
-    lines, found = acp_wire.Lines(), []
+    lines, found = transport.Lines(), []
     for piece in pieces:
         lines.feed(piece)
         while (line := lines.take()) is not None:
@@ -205,7 +205,7 @@ def lines_of(*pieces):
 
 @given(binary())
 def test_no_line_upsets_the_wire(line):
-    message = acp_wire.message_of(line)
+    message = transport.message_of(line)
     assert message is None or "method" in message or "id" in message
 
 
@@ -217,9 +217,9 @@ async def test_lines_are_cut_wherever_the_pieces_end():
 
 
 async def test_a_line_is_bounded_though_all_of_it_comes_at_once(monkeypatch):
-    monkeypatch.setattr(acp_wire, "LARGEST_MESSAGE", 100_000)
+    monkeypatch.setattr(transport, "LARGEST_MESSAGE", 100_000)
     assert lines_of(b"{" + b" " * 99_999 + b"\n")
     for line in (b"{" + b" " * 100_001, b"x" * 65_537):
         for end in (b"", b"\n"):
-            with pytest.raises(acp_wire.LineTooLong):
+            with pytest.raises(transport.LineTooLong):
                 lines_of(line + end)

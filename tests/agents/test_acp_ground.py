@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from frontdesk.agents.acp_files import LARGEST_FILE, FileTooLarge, read_text, write_text
-from frontdesk.agents.acp_ground import MOST_DEPTH, Ground, OffGround
+from frontdesk.agents.acp.files import LARGEST_FILE, FileTooLarge, read_text, write_text
+from frontdesk.agents.acp.ground import MOST_DEPTH, OutsideWorkDir, WorkDir
 
 SECRET = "the secret"
 
@@ -30,7 +30,7 @@ def home(tmp_path):
 
 @pytest.fixture
 def ground(home):
-    ground = Ground(str(home))
+    ground = WorkDir(str(home))
     yield ground
     ground.close()
 
@@ -113,9 +113,9 @@ def test_a_write_keeps_the_files_mode_and_its_other_names(ground, home):
 )
 def test_a_path_that_leads_out_is_refused(ground, home, outside, path):
     path = path.format(home=home, outside=outside)
-    with pytest.raises(OffGround):
+    with pytest.raises(OutsideWorkDir):
         read(ground, path)
-    with pytest.raises(OffGround):
+    with pytest.raises(OutsideWorkDir):
         write_text(ground, path, "written")
     assert (outside / "secret").read_text() == SECRET
 
@@ -126,11 +126,11 @@ def test_a_link_to_a_directory_outside_is_refused(ground, home, outside, target)
     (home / "link2").symlink_to("link")
     for name in ("link", "link2"):
         for path in (f"{name}/secret", f"{name}/new", f"{name}/outside/secret"):
-            with pytest.raises(OffGround):
+            with pytest.raises(OutsideWorkDir):
                 read(ground, home / path)
-            with pytest.raises(OffGround):
+            with pytest.raises(OutsideWorkDir):
                 write_text(ground, str(home / path), "written")
-        with pytest.raises(OffGround):
+        with pytest.raises(OutsideWorkDir):
             ground.directory(str(home / name))
     assert sorted(os.listdir(outside)) == ["deep", "secret"]
 
@@ -138,16 +138,16 @@ def test_a_link_to_a_directory_outside_is_refused(ground, home, outside, target)
 @pytest.mark.parametrize("target", ["secret", "not there yet"])
 def test_a_link_to_a_file_outside_is_refused(ground, home, outside, target):
     (home / "link").symlink_to(outside / target)
-    with pytest.raises(OffGround):
+    with pytest.raises(OutsideWorkDir):
         read(ground, home / "link")
-    with pytest.raises(OffGround):
+    with pytest.raises(OutsideWorkDir):
         write_text(ground, str(home / "link"), "written")
     assert sorted(os.listdir(outside)) == ["deep", "secret"]
 
 
 def test_parents_are_not_made_through_a_link_to_the_outside(ground, home, outside):
     (home / "link").symlink_to(outside)
-    with pytest.raises(OffGround):
+    with pytest.raises(OutsideWorkDir):
         write_text(ground, str(home / "link/new/deep/file"), "written")
     assert not (outside / "new").exists()
 
@@ -155,14 +155,14 @@ def test_parents_are_not_made_through_a_link_to_the_outside(ground, home, outsid
 def test_links_in_a_circle_are_refused(ground, home):
     (home / "one").symlink_to("two")
     (home / "two").symlink_to("one")
-    with pytest.raises(OffGround):
+    with pytest.raises(OutsideWorkDir):
         read(ground, home / "one")
-    with pytest.raises(OffGround):
+    with pytest.raises(OutsideWorkDir):
         read(ground, home / "one/file")
 
 
 def test_a_path_that_is_too_deep_is_refused(ground, home):
-    with pytest.raises(OffGround):
+    with pytest.raises(OutsideWorkDir):
         write_text(ground, "/".join([str(home), *["d"] * (MOST_DEPTH + 2)]), "deep")
 
 
@@ -188,7 +188,7 @@ def test_a_link_that_is_swapped_all_the_time_never_leads_out(ground, home, outsi
         for _ in range(3000):
             try:
                 seen.add(read(ground, home / "swapped/secret"))
-            except (OffGround, FileNotFoundError):
+            except (OutsideWorkDir, FileNotFoundError):
                 seen.add(None)
     finally:
         stop.set()
@@ -232,7 +232,7 @@ def test_a_file_that_is_too_large_is_refused(ground, home):
 
 def test_a_ground_that_is_closed_opens_nothing_and_no_descriptor_is_left(home):
     before = set(os.listdir("/proc/self/fd"))
-    ground = Ground(str(home))
+    ground = WorkDir(str(home))
     read(ground, home / "src/a.txt")
     with pytest.raises(FileNotFoundError):
         read(ground, home / "src/deep/none")

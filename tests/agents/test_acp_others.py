@@ -12,11 +12,11 @@ import shutil
 
 import pytest
 
-from acp_desks import open_acp_desk, open_acp_session
-from desks import Stream, facts, names, open_session, soon, text
-from frontdesk.errors import ModelRefused
-from installed import EXAMPLE_AGENT, OPENCODE, from_npm, missing, needs_linux_on_x86
-from openai_server import OpenAIServer, tool_call
+from frontdesk.agents.errors import ModelRefused
+from support.acp import open_acp_desk, open_acp_session
+from support.installed import EXAMPLE_AGENT, OPENCODE, from_npm, missing, needs_linux_on_x86
+from support.openai_server import OpenAIServer, tool_call
+from support.sessions import Stream, facts, names, open_session, soon, text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
 

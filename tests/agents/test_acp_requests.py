@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from acp_desks import open_acp_session, turn_of
-from desks import soon, text
-from frontdesk.agents.acp_terminals import MOST_TERMINALS
-from kept_lives import lives
+from frontdesk.agents.acp.terminals import MOST_TERMINALS
+from support.acp import open_acp_session, turn_of
+from support.processes import lives
+from support.sessions import soon, text
 
 pytestmark = pytest.mark.anyio
 

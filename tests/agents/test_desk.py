@@ -7,7 +7,16 @@ import tracemalloc
 
 import pytest
 
-from desks import (
+from frontdesk import InvalidArgument, SessionAlreadyExists, SessionLimitExceeded, SessionNotFound
+from frontdesk.agents import Blueprints, CreateSession, EndSession
+from frontdesk.agents.blueprints import Blueprint
+from frontdesk.agents.errors import CreateFailed, ModelRefused
+from frontdesk.agents.protocol import TaskAgent
+from frontdesk.sessions.errors import Draining, SessionDead
+from frontdesk.sessions.expiry import Expiry, LifeTimes
+from frontdesk.store import Limits
+from frontdesk.testing import ManualClock
+from support.sessions import (
     BOUND_S,
     Stream,
     facts,
@@ -20,14 +29,6 @@ from desks import (
     soon,
     text,
 )
-from frontdesk import InvalidArgument, SessionAlreadyExists, SessionLimitExceeded, SessionNotFound
-from frontdesk.agents import Blueprints, CreateSession, EndSession
-from frontdesk.agents.agent import TaskAgent
-from frontdesk.agents.blueprints import Blueprint
-from frontdesk.agents.expiry import Expiry, LifeTimes
-from frontdesk.errors import CreateFailed, Draining, ModelRefused, SessionDead
-from frontdesk.store import Limits
-from frontdesk.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
 

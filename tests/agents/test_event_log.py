@@ -6,6 +6,7 @@ import json
 import pytest
 
 from frontdesk import InvalidArgument
+from frontdesk.agents.errors import EventTooLarge
 from frontdesk.agents.events import (
     AgentEnd,
     LastMessage,
@@ -14,9 +15,16 @@ from frontdesk.agents.events import (
     SessionEnd,
     TurnTokens,
 )
-from frontdesk.agents.log import EventLog
-from frontdesk.agents.reader import BATCH, Beginning, EventReader, Gap, after_since, at_prompt
-from frontdesk.errors import EventTooLarge, ReaderTooSlow
+from frontdesk.sessions.errors import ReaderTooSlow
+from frontdesk.sessions.event_log import EventLog
+from frontdesk.sessions.event_reader import (
+    BATCH,
+    Beginning,
+    EventReader,
+    Gap,
+    after_since,
+    at_prompt,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -122,8 +130,8 @@ async def test_three_hundred_readers_are_woken_once_for_a_batch():
 async def test_readers_that_were_just_woken_get_what_follows_in_one_batch_and_the_end_at_once(
     monkeypatch,
 ):
-    monkeypatch.setattr("frontdesk.agents.log.REST_FOR_COST", 1e9)
-    monkeypatch.setattr("frontdesk.agents.log._LONGEST_REST_S", 1e9)
+    monkeypatch.setattr("frontdesk.sessions.event_log.REST_FOR_COST", 1e9)
+    monkeypatch.setattr("frontdesk.sessions.event_log._LONGEST_REST_S", 1e9)
     log = EventLog()
     batches = [[] for _ in range(300)]
 

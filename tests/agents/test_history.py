@@ -12,9 +12,9 @@ from frontdesk.agents.events import (
     ToolExecutionEnd,
     ToolExecutionStart,
 )
-from frontdesk.agents.history import History
 from frontdesk.agents.records import Message
-from frontdesk.agents.transcript import MAX_MESSAGE_CHARACTERS, Transcript
+from frontdesk.sessions.history import History
+from frontdesk.sessions.transcript import MAX_MESSAGE_CHARACTERS, Transcript
 
 
 def history(**bounds):

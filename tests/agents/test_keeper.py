@@ -13,15 +13,15 @@ from dataclasses import replace
 import pytest
 
 from frontdesk import Change, ExitReason, ProcessRef, SessionStore, Watcher
-from frontdesk.agents.keeper.environment import allowed_environment, search_path
-from frontdesk.agents.keeper.orders import Command, Fork, SpawnOrder, Template
-from frontdesk.agents.keeper.procfs import state_of
-from frontdesk.agents.keeper.templates import MOST_TEMPLATES
-from frontdesk.errors import KeeperLost, SpawnFailed, TemplateFailed
-from frontdesk.monitors import kernel
-from kept_lives import PATIENCE_S, Life, lives
-from kept_programs import fork, shell, template
-from kept_runs import answer_of, end_of, open_now, refusal_of, spawned, until_open, with_keeper
+from frontdesk.keeper.environment import allowed_environment, search_path
+from frontdesk.keeper.errors import ForkServerFailed, KeeperLost, SpawnFailed
+from frontdesk.keeper.forkservers import MAX_FORK_SERVERS
+from frontdesk.keeper.messages import Command, Fork, ForkServerSpec, SpawnRequest
+from frontdesk.keeper.procfs import state_of
+from frontdesk.monitors import linux
+from support.keeper import answer_of, end_of, open_now, refusal_of, spawned, until_open, with_keeper
+from support.processes import PATIENCE_S, Life, lives
+from support.programs.keeper_children import fork, shell, template
 
 DEAF = shell("trap '' TERM; echo ready; while :; do sleep 1000; done")
 
@@ -82,7 +82,7 @@ def test_an_agent_gets_the_variables_that_are_named_for_it_and_no_others(monkeyp
     monkeypatch.setenv("FRONTDESK_SECRET", "not for agents")
     monkeypatch.setenv("MODEL_KEY", "for agents")
     env = allowed_environment(["MODEL_*"])
-    order = SpawnOrder(run=Command(argv=("/usr/bin/env",), env=env))
+    order = SpawnRequest(run=Command(argv=("/usr/bin/env",), env=env))
     lines = dict(line.split("=", 1) for line in answer_of(order).splitlines())
     assert lines == env
     assert lines["MODEL_KEY"] == "for agents"
@@ -110,20 +110,20 @@ def test_the_signals_of_an_agent_are_those_of_a_fresh_program():
     env = allowed_environment()
     fresh = Command(argv=(sys.executable, "-c", script), env=env)
     # What every Python ignores by itself, and nothing of the keeper's.
-    assert answer_of(SpawnOrder(run=fresh)).strip() == "['SIGPIPE', 'SIGXFSZ']"
+    assert answer_of(SpawnRequest(run=fresh)).strip() == "['SIGPIPE', 'SIGXFSZ']"
 
 
 @pytest.mark.parametrize(
     ("order", "stage"),
     [
-        (SpawnOrder(run=Command(argv=("there-is-no-such-program",))), "exec"),
-        (SpawnOrder(run=Command(argv=("/etc/passwd",))), "exec"),
+        (SpawnRequest(run=Command(argv=("there-is-no-such-program",))), "exec"),
+        (SpawnRequest(run=Command(argv=("/etc/passwd",))), "exec"),
         (shell("true", cwd="/there/is/no/such/directory"), "directory"),
         (fork("echo", cwd="/there/is/no/such/directory"), "directory"),
         (shell("true", account="there-is-no-such-account"), "account"),
         (shell("true", env={"TOO_MUCH": "x" * 200_000}), "order"),
-        (SpawnOrder(run=Fork(template=Template(entry="no_such_module:main"))), "template"),
-        (SpawnOrder(run=Fork(template=template("there_is_no_such_entry"))), "template"),
+        (SpawnRequest(run=Fork(template=ForkServerSpec(entry="no_such_module:main"))), "template"),
+        (SpawnRequest(run=Fork(template=template("there_is_no_such_entry"))), "template"),
     ],
 )
 def test_what_cannot_start_is_refused_with_its_reason_and_leaves_nothing(order, stage):
@@ -134,11 +134,11 @@ def test_what_cannot_start_is_refused_with_its_reason_and_leaves_nothing(order, 
 
 def test_a_spawn_that_is_cancelled_leaves_nothing(tmp_path):
     (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(1000)")
-    slow = Template(entry="slow_to_import:main", path=(str(tmp_path), *search_path()))
+    slow = ForkServerSpec(entry="slow_to_import:main", path=(str(tmp_path), *search_path()))
 
     async def scenario(keeper):
         before = open_now()
-        spawning = asyncio.create_task(keeper.spawn(SpawnOrder(run=Fork(template=slow))))
+        spawning = asyncio.create_task(keeper.spawn(SpawnRequest(run=Fork(template=slow))))
         async with spawned(keeper, shell("echo the keeper has both orders")) as process:
             await process.reader.readline()
         spawning.cancel()
@@ -152,12 +152,12 @@ def test_a_spawn_that_is_cancelled_leaves_nothing(tmp_path):
 
 def test_a_spawn_that_takes_too_long_is_refused(tmp_path):
     (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(1000)")
-    slow = Template(entry="slow_to_import:main", path=(str(tmp_path), *search_path()))
+    slow = ForkServerSpec(entry="slow_to_import:main", path=(str(tmp_path), *search_path()))
 
     async def scenario(keeper):
         with pytest.raises(SpawnFailed, match=r"did not run after 0\.05 s"):
-            await keeper.spawn(SpawnOrder(run=Fork(template=slow)), timeout_s=0.05)
-        with pytest.raises(TemplateFailed, match=r"not done after 0\.05 s"):
+            await keeper.spawn(SpawnRequest(run=Fork(template=slow)), timeout_s=0.05)
+        with pytest.raises(ForkServerFailed, match=r"not done after 0\.05 s"):
             await keeper.warm(slow, timeout_s=0.05)
 
     with_keeper(scenario)
@@ -231,7 +231,7 @@ def test_the_imports_of_a_template_are_done_once(tmp_path):
         f"open({str(tmp_path / 'imports')!r}, 'a').write('.')\n"
         "def main(_): return lambda channel: channel.sendall(b'in')\n"
     )
-    counted = Template(
+    counted = ForkServerSpec(
         entry="counted:main", preload=("counted",), path=(str(tmp_path), *search_path())
     )
 
@@ -239,7 +239,7 @@ def test_the_imports_of_a_template_are_done_once(tmp_path):
         await keeper.warm(counted)
         await keeper.warm(counted)
         for _ in range(3):
-            async with spawned(keeper, SpawnOrder(run=Fork(template=counted))) as process:
+            async with spawned(keeper, SpawnRequest(run=Fork(template=counted))) as process:
                 assert await process.reader.read() == b"in"
         assert (tmp_path / "imports").read_text() == "."
 
@@ -248,20 +248,20 @@ def test_the_imports_of_a_template_are_done_once(tmp_path):
 
 def test_templates_that_nobody_has_used_for_longest_are_let_go():
     async def scenario(keeper):
-        for number in range(MOST_TEMPLATES + 2):
+        for number in range(MAX_FORK_SERVERS + 2):
             order = fork("echo", env={**allowed_environment(), "NUMBER": str(number)})
             async with spawned(keeper, order) as process:
                 process.writer.write(b"x")
                 assert await process.reader.readexactly(1) == b"x"
-        assert len(templates_of(keeper)) <= MOST_TEMPLATES
+        assert len(templates_of(keeper)) <= MAX_FORK_SERVERS
 
     with_keeper(scenario)
 
 
 def test_a_template_whose_imports_fail_says_how():
     async def scenario(keeper):
-        with pytest.raises(TemplateFailed, match="No module named 'no_such_module'"):
-            await keeper.warm(Template(entry="no_such_module:main"))
+        with pytest.raises(ForkServerFailed, match="No module named 'no_such_module'"):
+            await keeper.warm(ForkServerSpec(entry="no_such_module:main"))
 
     with_keeper(scenario)
 
@@ -272,10 +272,10 @@ def test_a_template_whose_imports_start_threads_is_refused(tmp_path):
         "threading.Thread(target=time.sleep, args=(1000,), name='pest', daemon=True).start()\n"
         "def main(channel): pass\n"
     )
-    threaded = Template(entry="threaded:main", path=(str(tmp_path), *search_path()))
+    threaded = ForkServerSpec(entry="threaded:main", path=(str(tmp_path), *search_path()))
 
     async def scenario(keeper):
-        with pytest.raises(TemplateFailed, match=r"started threads \(pest\)"):
+        with pytest.raises(ForkServerFailed, match=r"started threads \(pest\)"):
             await keeper.warm(threaded)
 
     with_keeper(scenario)
@@ -434,9 +434,9 @@ def test_the_registry_learns_the_signal_that_ended_a_process(use_pidfd):
 @pytest.mark.parametrize("use_pidfd", [None, False])
 def test_the_keeper_tells_how_a_process_ended_where_the_kernel_does_not(use_pidfd, monkeypatch):
     """Before Linux 6.15 a status is for the parent alone, and zombies show it to few."""
-    monkeypatch.setattr(kernel, "status_of_reaped", lambda fd: None)
-    stat = kernel.parse_stat
-    monkeypatch.setattr(kernel, "parse_stat", lambda text: replace(stat(text), status=None))
+    monkeypatch.setattr(linux, "status_of_reaped", lambda fd: None)
+    stat = linux.parse_stat
+    monkeypatch.setattr(linux, "parse_stat", lambda text: replace(stat(text), status=None))
 
     async def scenario(keeper):
         reason = await reason_in_registry(keeper, Watcher(use_pidfd=use_pidfd))

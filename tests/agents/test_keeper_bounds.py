@@ -6,10 +6,10 @@ import signal
 
 import pytest
 
-from frontdesk.agents.keeper.environment import allowed_environment
-from frontdesk.agents.keeper.orders import Command, ProcessLimits, SpawnOrder
-from kept_programs import fork, shell
-from kept_runs import answer_of, end_of
+from frontdesk.keeper.environment import allowed_environment
+from frontdesk.keeper.messages import Command, ProcessLimits, SpawnRequest
+from support.keeper import answer_of, end_of
+from support.programs.keeper_children import fork, shell
 
 ACCOUNT = "nobody"
 
@@ -44,7 +44,7 @@ def test_the_number_of_processes_is_limited_for_an_account_of_its_own(caplog):
 @needs_root
 def test_an_agent_runs_under_the_account_of_its_blueprint():
     env = allowed_environment(account=ACCOUNT)
-    order = SpawnOrder(run=Command(argv=("id", "-un"), env=env, account=ACCOUNT))
+    order = SpawnRequest(run=Command(argv=("id", "-un"), env=env, account=ACCOUNT))
     assert answer_of(order).strip() == ACCOUNT
 
 

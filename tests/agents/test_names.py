@@ -3,18 +3,18 @@
 import pytest
 
 from frontdesk import InvalidArgument
-from frontdesk.agents.names import (
+from frontdesk.agents.ids import (
     check_session_id,
     check_tenant,
     mint_session_id,
-    registered_id,
+    registry_key,
     split,
 )
 
 
 @pytest.mark.parametrize("session_id", ["a", "A~z_9.-", "...", "x" * 128, "-", "0"])
 def test_a_session_id_of_allowed_characters_comes_back_as_it_was(session_id):
-    assert split(registered_id("acme", session_id)) == ("acme", session_id)
+    assert split(registry_key("acme", session_id)) == ("acme", session_id)
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_an_impossible_tenant_is_refused(tenant):
 
 
 def test_two_tenants_with_the_same_session_id_have_two_registered_ids():
-    assert registered_id("acme", "s") != registered_id("globex", "s")
+    assert registry_key("acme", "s") != registry_key("globex", "s")
 
 
 def test_no_session_id_makes_one_tenants_registered_id_anothers():
     with pytest.raises(InvalidArgument):
-        registered_id("acme", "../globex/s")
+        registry_key("acme", "../globex/s")
 
 
 def test_minted_ids_are_sixteen_lower_case_hex_digits_and_never_repeat():

@@ -7,22 +7,18 @@ import signal
 
 import pytest
 
-from desks import BOUND_S, Stream, facts, names, open_session, soon, text
 from frontdesk import ExitReason
 from frontdesk.agents.builtin import process_blueprint
-from frontdesk.agents.keeper.orders import ProcessLimits
-from frontdesk.agents.process_recipe import ProcessRecipe, ProcessRules
-from frontdesk.agents.wire import ProgramSource
-from frontdesk.errors import (
-    CreateFailed,
-    InvalidArgument,
-    KeeperLost,
-    LimitUnenforceable,
-    ModelRefused,
-    SessionDead,
-)
-from isolated import open_isolated
-from kept_lives import Life, lives
+from frontdesk.agents.errors import CreateFailed, ModelRefused
+from frontdesk.agents.process.factory import ProcessAgentFactory, ProcessOptions
+from frontdesk.agents.process.messages import ProgramSource
+from frontdesk.errors import InvalidArgument
+from frontdesk.keeper.errors import KeeperLost, LimitUnenforceable
+from frontdesk.keeper.messages import ProcessLimits
+from frontdesk.sessions.errors import SessionDead
+from support.isolated_sessions import open_isolated
+from support.processes import Life, lives
+from support.sessions import BOUND_S, Stream, facts, names, open_session, soon, text
 
 pytestmark = pytest.mark.anyio
 
@@ -179,7 +175,7 @@ async def test_an_agent_that_is_deaf_to_everything_harms_nobody_and_can_be_delet
 
 
 async def test_an_agent_that_leaks_up_to_its_limit_loses_its_turn_and_nobody_elses():
-    rules = ProcessRules(limits=ProcessLimits(memory_mb=256))
+    rules = ProcessOptions(limits=ProcessLimits(memory_mb=256))
     async with open_isolated("rowdy", "parrot", rules=rules) as desk:
         neighbour = await open_session(desk, blueprint="parrot")
         conversation, stream = await rowdy_turn(desk, "leak")
@@ -190,7 +186,7 @@ async def test_an_agent_that_leaks_up_to_its_limit_loses_its_turn_and_nobody_els
 
 
 async def test_an_agent_that_uses_up_its_processor_time_is_ended_by_that_signal():
-    rules = ProcessRules(limits=ProcessLimits(cpu_s=1))
+    rules = ProcessOptions(limits=ProcessLimits(cpu_s=1))
     async with open_isolated("rowdy", rules=rules) as desk:
         _, stream = await rowdy_turn(desk, "spin")
         assert facts((await stream.rest())[-1])["reason"] == "signalled: 24 (SIGXCPU)"
@@ -271,7 +267,7 @@ async def test_a_create_that_is_cancelled_leaves_no_process():
 
 
 async def test_a_program_that_takes_too_long_to_open_is_a_failed_create(monkeypatch):
-    monkeypatch.setattr("frontdesk.agents.process_agent.OPEN_DEADLINE_S", 0.1)
+    monkeypatch.setattr("frontdesk.agents.process.agent.OPEN_DEADLINE_S", 0.1)
     async with open_isolated("choosy") as desk:
         with pytest.raises(CreateFailed, match=r"not ready after 0\.1 s"):
             await open_session(desk, model="hang")
@@ -311,16 +307,18 @@ async def test_sessions_end_when_the_keeper_dies_and_can_be_opened_again():
 @pytest.mark.parametrize(
     ("rules", "error"),
     [
-        (ProcessRules(limits=ProcessLimits(processes=10)), LimitUnenforceable),
-        (ProcessRules(limits=ProcessLimits(processes=10), account="root"), LimitUnenforceable),
-        (ProcessRules(account="there-is-no-such-account"), LimitUnenforceable),
-        (ProcessRules(limits=ProcessLimits(memory_mb=1)), InvalidArgument),
-        (ProcessRules(limits=ProcessLimits(cpu_s=0)), InvalidArgument),
+        (ProcessOptions(limits=ProcessLimits(processes=10)), LimitUnenforceable),
+        (ProcessOptions(limits=ProcessLimits(processes=10), account="root"), LimitUnenforceable),
+        (ProcessOptions(account="there-is-no-such-account"), LimitUnenforceable),
+        (ProcessOptions(limits=ProcessLimits(memory_mb=1)), InvalidArgument),
+        (ProcessOptions(limits=ProcessLimits(cpu_s=0)), InvalidArgument),
     ],
 )
 def test_what_cannot_be_enforced_is_refused_at_the_start(rules, error):
     with pytest.raises(error):
-        ProcessRecipe(None, ProgramSource(target="process_programs:parrot"), rules=rules)
+        ProcessAgentFactory(
+            None, ProgramSource(target="support.programs.process_agents:parrot"), rules=rules
+        )
 
 
 # -- the built-in blueprint --------------------------------------------------------------------

@@ -8,10 +8,11 @@ import json
 
 import pytest
 
-from desks import Stream, facts, names, open_session, text
 from frontdesk.agents import CallbackTool
-from frontdesk.errors import SessionDead, ToolFailed
-from isolated import ISOLATIONS, open_either
+from frontdesk.agents.errors import ToolFailed
+from frontdesk.sessions.errors import SessionDead
+from support.isolated_sessions import ISOLATIONS, open_either
+from support.sessions import Stream, facts, names, open_session, text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("isolation", ISOLATIONS)]
 
@@ -134,7 +135,7 @@ async def test_what_it_raises_ends_the_turn_and_not_the_session(isolation, promp
         assert text(await next_turn(conversation, "go on")) == "fine"
     if error != "AgentQuit":
         assert "not for clients" in caplog.text
-        assert "process_programs.py" in caplog.text
+        assert "process_agents.py" in caplog.text
 
 
 async def test_ending_its_session_ends_the_turn_well(isolation):

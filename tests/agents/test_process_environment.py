@@ -6,15 +6,16 @@ import sys
 
 import pytest
 
-from frontdesk.agents.keeper.environment import (
+from frontdesk.errors import InvalidArgument
+from frontdesk.keeper.environment import (
     allowed_environment,
     interpreter_environment,
     search_path,
 )
-from frontdesk.agents.keeper.limits import check_limits
-from frontdesk.agents.keeper.orders import ProcessLimits, Template
-from frontdesk.agents.keeper.procfs import ProcessState, state_of
-from frontdesk.errors import InvalidArgument, LimitUnenforceable
+from frontdesk.keeper.errors import LimitUnenforceable
+from frontdesk.keeper.limits import check_limits
+from frontdesk.keeper.messages import ForkServerSpec, ProcessLimits
+from frontdesk.keeper.procfs import ProcessState, state_of
 
 SOURCE = {
     "PATH": "/bin",
@@ -59,11 +60,11 @@ def test_the_search_path_means_the_same_elsewhere(monkeypatch, tmp_path):
 
 
 def test_templates_that_differ_in_anything_are_two():
-    one = Template(entry="a:b", env={"x": "1", "y": "2"})
-    same = Template(entry="a:b", env={"y": "2", "x": "1"})
+    one = ForkServerSpec(entry="a:b", env={"x": "1", "y": "2"})
+    same = ForkServerSpec(entry="a:b", env={"y": "2", "x": "1"})
     assert one.key == same.key
-    assert one.key != Template(entry="a:b", env={"x": "1"}).key
-    assert one.key != Template(entry="a:b", env={"x": "1", "y": "2"}, argument="z").key
+    assert one.key != ForkServerSpec(entry="a:b", env={"x": "1"}).key
+    assert one.key != ForkServerSpec(entry="a:b", env={"x": "1", "y": "2"}, argument="z").key
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frontdesk.agents.errors import MessageInvalid, QuestionExpired, ToolFailed
 from frontdesk.agents.events import (
     AGENT_EVENTS,
     MessageDelta,
@@ -14,28 +15,28 @@ from frontdesk.agents.events import (
     ToolExecutionStart,
     event_class,
 )
-from frontdesk.agents.records import Message, SessionFacts, TurnFacts
-from frontdesk.agents.wire import (
+from frontdesk.agents.process.messages import (
     LARGEST_DOWN,
     LARGEST_UP,
     AgentRaised,
     Answered,
     Close,
-    Down,
     Emitted,
     Finished,
     Frames,
+    FromWorker,
     Opened,
     RemoteError,
     RunTurn,
-    Up,
+    ToWorker,
     emitted,
     event_of,
     local,
     pack,
     remote,
 )
-from frontdesk.errors import QuestionExpired, SessionNotFound, ToolFailed, WireBroken
+from frontdesk.agents.records import Message, SessionContext, TurnContext
+from frontdesk.errors import SessionNotFound
 
 JSON = st.recursive(
     st.none()
@@ -62,17 +63,17 @@ def test_messages_come_whole_however_they_are_cut(payloads, cuts):
 def test_a_message_over_the_limit_is_refused_before_it_has_come():
     frames = Frames(largest=1000)
     assert frames.feed((1000).to_bytes(4, "big")) == []
-    with pytest.raises(WireBroken, match="1001 bytes came, 1000 at most"):
+    with pytest.raises(MessageInvalid, match="1001 bytes came, 1000 at most"):
         Frames(largest=1000).feed((1001).to_bytes(4, "big"))
 
 
 def test_a_message_over_the_limit_is_not_sent():
-    with pytest.raises(WireBroken, match="at most"):
+    with pytest.raises(MessageInvalid, match="at most"):
         pack(emitted(1, MessageDelta("x" * LARGEST_UP)), largest=LARGEST_UP)
 
 
 def test_a_value_that_is_not_plain_is_not_sent():
-    with pytest.raises(WireBroken, match="cannot be sent"):
+    with pytest.raises(MessageInvalid, match="cannot be sent"):
         pack(Answered(1, 1, object()), largest=LARGEST_DOWN)
 
 
@@ -81,29 +82,29 @@ def test_plain_values_arrive_as_they_are(value):
     (payload,) = Frames(largest=LARGEST_DOWN).feed(
         pack(Answered(1, 2, value), largest=LARGEST_DOWN)
     )
-    assert msgspec.msgpack.decode(payload, type=Down) == Answered(1, 2, value)
+    assert msgspec.msgpack.decode(payload, type=ToWorker) == Answered(1, 2, value)
 
 
 @pytest.mark.parametrize("message", [Opened(), Finished(3), Finished(3, remote(ValueError("x")))])
 def test_a_message_of_the_process_arrives_as_it_is(message):
     (payload,) = Frames(largest=LARGEST_UP).feed(pack(message, largest=LARGEST_UP))
-    assert msgspec.msgpack.decode(payload, type=Up) == message
+    assert msgspec.msgpack.decode(payload, type=FromWorker) == message
 
 
 def test_a_message_of_the_gateway_is_none_of_the_process():
     (payload,) = Frames(largest=LARGEST_UP).feed(pack(Close(), largest=LARGEST_UP))
     with pytest.raises(msgspec.ValidationError):
-        msgspec.msgpack.decode(payload, type=Up)
+        msgspec.msgpack.decode(payload, type=FromWorker)
 
 
 def test_a_history_with_text_that_utf8_cannot_carry_reaches_the_process():
-    facts = SessionFacts(session_id="s", tenant_id="t", blueprint="b", model="m")
+    facts = SessionContext(session_id="s", tenant_id="t", blueprint="b", model="m")
     history = (Message("assistant", "half \ud800 a pair"), Message("user", "whole"))
-    turn = TurnFacts(text="x", request_id="r", session=facts, model="m", history=history)
+    turn = TurnContext(text="x", request_id="r", session=facts, model="m", history=history)
     (payload,) = Frames(largest=LARGEST_DOWN).feed(
         pack(RunTurn(1, turn, ("\udc00",)), largest=LARGEST_DOWN)
     )
-    came = msgspec.msgpack.decode(payload, type=Down)
+    came = msgspec.msgpack.decode(payload, type=ToWorker)
     assert came.facts.history[0].content == "half \ufffd a pair"
     assert came.facts.history[1] == history[1]
     assert came.steering == ("\ufffd",)
@@ -128,7 +129,7 @@ def test_an_event_arrives_as_it_is(event):
     ],
 )
 def test_what_is_no_event_breaks_the_wire(message):
-    with pytest.raises(WireBroken):
+    with pytest.raises(MessageInvalid):
         event_of(message)
 
 

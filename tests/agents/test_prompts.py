@@ -5,22 +5,34 @@ import contextlib
 
 import pytest
 
-from desks import BOUND_S, Stream, facts, names, open_desk, open_session, parrot, scripted, text
 from frontdesk.agents import CallbackTool
-from frontdesk.agents.agent import FunctionProgram, TaskRecipe
 from frontdesk.agents.blueprints import Blueprint
-from frontdesk.errors import (
+from frontdesk.agents.errors import (
     CreateFailed,
-    GuardrailRefused,
     ModelRefused,
-    PromptQueueFull,
     QuestionExpired,
+    ToolFailed,
+    UnknownTool,
+)
+from frontdesk.agents.protocol import FunctionProgram, TaskAgentFactory
+from frontdesk.sessions.errors import (
+    GuardrailRefused,
+    PromptQueueFull,
     SessionDead,
     SteeringQueueFull,
-    ToolFailed,
     ToolRefused,
     UnknownReference,
-    UnknownTool,
+)
+from support.sessions import (
+    BOUND_S,
+    Stream,
+    facts,
+    names,
+    open_desk,
+    open_session,
+    parrot,
+    scripted,
+    text,
 )
 
 pytestmark = pytest.mark.anyio
@@ -357,7 +369,9 @@ class Picky(FunctionProgram):
 
 
 def picky(script, models=("*",)):
-    return Blueprint(name="picky", kind="python", recipe=TaskRecipe(Picky(script)), models=models)
+    return Blueprint(
+        name="picky", kind="python", recipe=TaskAgentFactory(Picky(script)), models=models
+    )
 
 
 async def test_a_switched_model_is_told_to_the_turn_the_stream_and_the_registry():

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from desks import Stream, facts, names, open_desk, open_session, text
+from support.sessions import Stream, facts, names, open_desk, open_session, text
 
 pytest.importorskip("pydantic_ai")
 
@@ -21,11 +21,11 @@ from pydantic_ai.models.test import TestModel
 from pydantic_ai.toolsets import FunctionToolset
 
 from frontdesk.agents import CallbackTool
+from frontdesk.agents.errors import CreateFailed, ModelRefused, ToolFailed
 from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
-from frontdesk.agents.pydantic_memory import MAX_MESSAGES, bounded, rebuilt
-from frontdesk.agents.pydantic_models import Models, ProviderOptions
-from frontdesk.agents.records import Message, SessionFacts
-from frontdesk.errors import CreateFailed, ModelRefused, ToolFailed
+from frontdesk.agents.pydantic_ai.memory import MAX_MESSAGES, bounded, rebuilt
+from frontdesk.agents.pydantic_ai.models import Models, ProviderOptions
+from frontdesk.agents.records import Message, SessionContext
 
 pytestmark = pytest.mark.anyio
 
@@ -702,7 +702,7 @@ async def test_with_a_base_url_only_openai_names_are_taken():
 
 def test_a_clients_key_is_in_no_repr():
     options = {"baseUrl": "http://x.example/", "apiKey": "sk-mine"}
-    session = SessionFacts(
+    session = SessionContext(
         session_id="s", tenant_id="t", blueprint="b", model="m", provider_opts=options
     )
     assert "sk-mine" not in repr(session)

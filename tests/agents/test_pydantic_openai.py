@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from desks import BOUND_S, Stream, facts, names, open_desk, open_session, text
-from openai_server import OpenAIServer, tool_call
+from support.openai_server import OpenAIServer, tool_call
+from support.sessions import BOUND_S, Stream, facts, names, open_desk, open_session, text
 
 pytest.importorskip("pydantic_ai")
 pytest.importorskip("openai")
 
+from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
-from frontdesk.errors import CreateFailed
 
 pytestmark = pytest.mark.anyio
 

@@ -5,16 +5,27 @@ import logging
 
 import pytest
 
-from desks import Stream, facts, names, open_desk, open_session, passes, scripted, soon, text
 from frontdesk import ExitKind, ExitReason, SessionAlreadyExists, monitor
 from frontdesk.agents import EndSession
-from frontdesk.agents.agent import TaskAgent
 from frontdesk.agents.blueprints import Blueprint
-from frontdesk.agents.registrant import Registrant
+from frontdesk.agents.errors import CreateFailed
+from frontdesk.agents.protocol import TaskAgent
 from frontdesk.agents.restart import CRASHES, MEANT, RestartLimit, RestartState, restarts
-from frontdesk.errors import CreateFailed, SessionDead
 from frontdesk.monitors import Watcher
+from frontdesk.sessions.errors import SessionDead
+from frontdesk.sessions.supervised_agent import SupervisedAgent
 from frontdesk.testing import ManualClock
+from support.sessions import (
+    Stream,
+    facts,
+    names,
+    open_desk,
+    open_session,
+    passes,
+    scripted,
+    soon,
+    text,
+)
 
 LIMIT = RestartLimit(most=3, within_s=60.0)
 
@@ -302,7 +313,7 @@ def watcher():
 async def test_a_registrant_is_alive_as_long_as_its_agent_and_told_of_its_end_once(watcher):
     agent = asyncio.get_running_loop().create_future()
     told = []
-    registrant = Registrant(agent, restarts=lambda reason: False, watcher=watcher)
+    registrant = SupervisedAgent(agent, restarts=lambda reason: False, watcher=watcher)
     watched = monitor(registrant, told.append)
     assert watched.alive
     agent.set_exception(ValueError("x"))
@@ -316,7 +327,7 @@ async def test_a_registrant_is_alive_as_long_as_its_agent_and_told_of_its_end_on
 async def test_a_registrant_says_what_the_desk_explained(watcher):
     agent = asyncio.get_running_loop().create_future()
     told = []
-    registrant = Registrant(agent, restarts=lambda reason: False, watcher=watcher)
+    registrant = SupervisedAgent(agent, restarts=lambda reason: False, watcher=watcher)
     monitor(registrant, told.append)
     registrant.explain(ExitReason.of("deleted"))
     agent.set_result(None)
@@ -335,7 +346,7 @@ async def test_a_registrant_of_an_agent_that_is_restarted_says_so_and_keeps_the_
         asked.append(reason)
         return True
 
-    registrant = Registrant(agent, restarts=decide, watcher=watcher)
+    registrant = SupervisedAgent(agent, restarts=decide, watcher=watcher)
     monitor(registrant, told.append)
     agent.cancel()
     await passes()
@@ -348,7 +359,7 @@ async def test_a_registrant_of_an_agent_that_is_restarted_says_so_and_keeps_the_
 async def test_a_registrant_of_a_dead_agent_is_dead_at_once(watcher):
     agent = asyncio.get_running_loop().create_future()
     agent.set_result(None)
-    registrant = Registrant(agent, restarts=lambda reason: False, watcher=watcher)
+    registrant = SupervisedAgent(agent, restarts=lambda reason: False, watcher=watcher)
     watched = monitor(registrant, lambda reason: pytest.fail("told of a dead agent"))
     assert not watched.alive
     assert str(watched.exit_reason()) == "normal"

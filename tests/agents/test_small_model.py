@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from desks import Stream, facts, open_desk, open_session, text
-from installed import SMALL_MODEL, from_pip
+from support.installed import SMALL_MODEL, from_pip
+from support.sessions import Stream, facts, open_desk, open_session, text
 
 pytest.importorskip("pydantic_ai")
 pytest.importorskip("openai")
@@ -18,7 +18,7 @@ from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprin
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
 
-SERVER = Path(__file__).parent.parent / "small_model.py"
+SERVER = Path(__file__).parent.parent / "support.programs.small_model.py"
 
 
 @asynccontextmanager

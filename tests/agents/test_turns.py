@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from desks import Stream, facts, names, open_desk, open_session, parrot, scripted, soon, text
 from frontdesk.agents import EndSession, blueprint
+from frontdesk.agents.errors import TurnOver
 from frontdesk.agents.events import (
     AgentEnd,
     AskUser,
@@ -23,7 +23,18 @@ from frontdesk.agents.events import (
     ToolExecutionStart,
     TurnTokens,
 )
-from frontdesk.errors import InvalidType, TurnOver
+from frontdesk.errors import InvalidType
+from support.sessions import (
+    Stream,
+    facts,
+    names,
+    open_desk,
+    open_session,
+    parrot,
+    scripted,
+    soon,
+    text,
+)
 
 pytestmark = pytest.mark.anyio
 

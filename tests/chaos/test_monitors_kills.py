@@ -11,7 +11,9 @@ import threading
 
 import pytest
 
-from exits import (
+from frontdesk import ExitReason, ProcessRef, Watcher, monitor
+from frontdesk.monitors import linux
+from support.exits import (
     PATIENCE_S,
     Exits,
     Obedient,
@@ -20,8 +22,6 @@ from exits import (
     wait_until,
     watcher_threads,
 )
-from frontdesk import ExitReason, ProcessRef, Watcher, monitor
-from frontdesk.monitors import kernel
 
 pytestmark = pytest.mark.chaos
 
@@ -31,7 +31,7 @@ KILLED = ExitReason.signalled(9)
 @pytest.fixture(params=["pidfd", "looking"])
 def watcher(request):
     """A watcher of each mode."""
-    if request.param == "pidfd" and not kernel.probe_abilities().processes:
+    if request.param == "pidfd" and not linux.probe_abilities().processes:
         pytest.skip("this kernel has no pidfds")
     use_pidfd = False if request.param == "looking" else None
     with Watcher(use_pidfd=use_pidfd, fallback_interval_s=0.01) as watcher:
@@ -188,7 +188,7 @@ def test_children_that_the_kernel_reaps_by_itself_are_told_once(watcher):
 PERMISSION = """
 import logging, os, queue, sys
 from frontdesk import ProcessRef, Watcher, monitor
-from frontdesk.monitors import kernel
+from frontdesk.monitors import linux
 
 go_read, go = os.pipe()
 dead, announce_death = os.pipe()
@@ -209,7 +209,7 @@ if observer == 0:
     assert monitor(ref, told.put, watcher=watcher).alive
     os.write(go, b"go\\n")
     os.read(dead, 1)
-    stat = kernel.read_stat(pid)
+    stat = linux.read_stat(pid)
     assert stat.over and stat.status is None, stat
     assert told.get(timeout=30).kind == "unknown"
     assert not logged, logged

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from desks import Stream, open_session, text
 from frontdesk.agents.builtin import process_blueprint
-from isolated import open_isolated
-from kept_lives import Life
+from support.isolated_sessions import open_isolated
+from support.processes import Life
+from support.sessions import Stream, open_session, text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(300)]
 

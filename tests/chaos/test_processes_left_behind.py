@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from frontdesk.agents.keeper.client import MOST_REPLACEMENTS, Keeper
-from frontdesk.agents.keeper.ledger import SUFFIX, Known, LedgerFile, sweep_ledgers
-from frontdesk.agents.keeper.procfs import boot_id, fresh_run
-from frontdesk.errors import KeeperLost
-from kept_lives import PATIENCE_S, Life, lives, put_to_rest
-from kept_programs import fork, shell
+from frontdesk.keeper.client import MOST_REPLACEMENTS, Keeper
+from frontdesk.keeper.errors import KeeperLost
+from frontdesk.keeper.journal import SUFFIX, JournalFile, Known, sweep_journals
+from frontdesk.keeper.procfs import boot_id, fresh_run
+from support.processes import PATIENCE_S, Life, lives, put_to_rest
+from support.programs.keeper_children import fork, shell
 
 pytestmark = pytest.mark.chaos
 
@@ -36,7 +36,7 @@ class Doomed:
 @contextlib.contextmanager
 def doomed_gateway(ledgers):
     """Run a gateway with two families of agents; at the end, none of them lives in any case."""
-    arguments = [sys.executable, "-m", "doomed_gateway", str(ledgers)]
+    arguments = [sys.executable, "-m", "support.programs.doomed_gateway", str(ledgers)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=env) as process:
         try:
@@ -134,7 +134,7 @@ def test_the_next_start_leaves_the_processes_of_a_living_gateway_alone(tmp_path)
 
 def leave_ledger(directory, run, *entries, boot=None):
     """Leave a ledger as a keeper that was killed would."""
-    ledger = LedgerFile(directory, run=run)
+    ledger = JournalFile(directory, run=run)
     for entry in entries:
         ledger.note(entry)
     ledger._file.close()
@@ -156,21 +156,21 @@ def bystander():
 def test_a_leftover_is_known_by_its_start_time(tmp_path, bystander):
     """The entry is of a process that ended, whose pid the bystander was given."""
     leave_ledger(tmp_path, fresh_run(), Known(bystander.pid, bystander.start_time - 1))
-    assert sweep_ledgers(tmp_path) == 0
+    assert sweep_journals(tmp_path) == 0
     assert not bystander.over
 
 
 def test_a_leftover_is_known_by_its_boot(tmp_path, bystander):
     entry = Known(bystander.pid, bystander.start_time)
     leave_ledger(tmp_path, fresh_run(), entry, boot="another boot of this machine")
-    assert sweep_ledgers(tmp_path) == 0
+    assert sweep_journals(tmp_path) == 0
     assert not bystander.over
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_leftover_is_ended_by_its_entry_alone(tmp_path, bystander):
     leave_ledger(tmp_path, fresh_run(), Known(bystander.pid, bystander.start_time))
-    assert sweep_ledgers(tmp_path) == 1
+    assert sweep_journals(tmp_path) == 1
     assert bystander.over
 
 
@@ -189,7 +189,7 @@ def test_a_ledger_that_is_cut_off_or_damaged_does_not_keep_the_next_from_startin
 
 
 def test_a_ledger_does_not_grow_with_the_processes_that_have_gone(tmp_path):
-    ledger = LedgerFile(tmp_path, run=fresh_run())
+    ledger = JournalFile(tmp_path, run=fresh_run())
     for pid in range(1, 2000):
         ledger.note(Known(pid, 0))
         ledger.strike(Known(pid, 0))

@@ -10,12 +10,12 @@ import signal
 
 import pytest
 
-from desks import BOUND_S, Stream, names, open_session, text
 from frontdesk import SessionAlreadyExists, SessionNotFound
-from frontdesk.agents.keeper.client import Keeper
-from isolated import open_isolated
-from kept_lives import Life, lives, put_to_rest
-from kept_programs import shell
+from frontdesk.keeper.client import Keeper
+from support.isolated_sessions import open_isolated
+from support.processes import Life, lives, put_to_rest
+from support.programs.keeper_children import shell
+from support.sessions import BOUND_S, Stream, names, open_session, text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.chaos]
 

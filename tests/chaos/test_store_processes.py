@@ -17,8 +17,7 @@ import pytest
 
 from conftest import USE_PIDFD
 from frontdesk import ExitKind, ExitReason, ProcessRef, SessionNotFound
-from leftovers import assert_indexes_agree, descriptors, nothing_left
-from lives import (
+from support.agents import (
     BOUND_S,
     end_of,
     in_threads,
@@ -28,6 +27,7 @@ from lives import (
     told,
     zombie_of,
 )
+from support.leftovers import assert_indexes_agree, descriptors, nothing_left
 
 pytestmark = pytest.mark.chaos
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from acp_desks import command_of
+from support.acp import command_of
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -7,9 +7,9 @@ import pytest
 from pydantic import BaseModel
 
 from docs.pages import page
-from frontdesk.agents.keeper.environment import HARMLESS
 from frontdesk.gateway.config import load
 from frontdesk.gateway.settings import BlueprintSettings, Config, GuardrailSettings
+from frontdesk.keeper.environment import HARMLESS
 
 PAGE = page("docs/reference/configuration.md")
 TABLES = {

@@ -7,11 +7,16 @@ import pytest
 
 from docs.pages import page
 from frontdesk import errors
+from frontdesk.agents import errors as agents_errors
+from frontdesk.gateway import errors as gateway_errors
+from frontdesk.keeper import errors as keeper_errors
+from frontdesk.sessions import errors as sessions_errors
 
 PAGE = page("docs/reference/errors.md")
 KINDS = {
     name: kind
-    for name, kind in vars(errors).items()
+    for layer in (errors, keeper_errors, agents_errors, sessions_errors, gateway_errors)
+    for name, kind in vars(layer).items()
     if inspect.isclass(kind) and issubclass(kind, errors.FrontdeskError)
 }
 ROWS = {row[0].strip("`"): row for row in PAGE.rows() if len(row) == 4}

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from gateway.running import ACME
-from gateway.waiting import eventually
+from support.waiting import eventually
 
 START_S = 60
 KEYS = f"acme/ci:{ACME}"

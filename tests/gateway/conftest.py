@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from frontdesk.gateway.state import StateDir
+from frontdesk.gateway.state_dir import StateDir
 from frontdesk.testing import ManualClock
 from gateway.running import UMBRELLA, RunningGateway
 

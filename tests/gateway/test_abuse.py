@@ -11,7 +11,7 @@ from websockets.sync.client import connect
 
 from gateway.requirements import covers
 from gateway.running import ACME, RunningGateway, create, events, turn_of
-from gateway.waiting import eventually
+from support.waiting import eventually
 
 PROMPTLY_S = 5
 

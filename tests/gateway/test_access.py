@@ -4,10 +4,10 @@ import pytest
 
 from frontdesk.clock import SystemClock
 from frontdesk.gateway.keys import Key, KeyFile, digest_of
-from frontdesk.gateway.state import StateDir
+from frontdesk.gateway.state_dir import StateDir
 from gateway.requirements import covers
 from gateway.running import ACME, KEYS, OPERATOR, UMBRELLA, RunningGateway, create, events
-from gateway.waiting import eventually
+from support.waiting import eventually
 
 
 @covers("keys.header")

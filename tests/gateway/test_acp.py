@@ -3,10 +3,10 @@
 import os
 import signal
 
-from acp_desks import command_of
 from gateway.command import serving
 from gateway.running import create, events, turn_of, until
-from kept_lives import lives
+from support.acp import command_of
+from support.processes import lives
 
 CONFIG = """
 [blueprints.coder]

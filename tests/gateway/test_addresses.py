@@ -5,8 +5,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from frontdesk.errors import AddressRefused
-from frontdesk.gateway.addresses import AddressGuard, resolve
+from frontdesk.gateway.errors import AddressRefused
+from frontdesk.gateway.ssrf import AddressGuard, resolve
 from gateway.requirements import covers
 
 REFUSED = [

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.requirements import covers
 from gateway.running import RunningGateway, create, events, until
-from gateway.waiting import eventually
+from support.waiting import eventually
 
 
 def begun(client, session_id, blueprint, event):

@@ -14,13 +14,13 @@ from ipaddress import ip_network
 import httpx2
 import pytest
 
+from frontdesk.agents.errors import ToolFailed
 from frontdesk.agents.records import CallbackTool
 from frontdesk.clock import SystemClock
-from frontdesk.errors import ToolFailed
-from frontdesk.gateway.addresses import AddressGuard
-from frontdesk.gateway.callbacks import Callbacks
 from frontdesk.gateway.guarded_http import GuardedTransport
 from frontdesk.gateway.keys import signing_secret_of
+from frontdesk.gateway.ssrf import AddressGuard
+from frontdesk.gateway.tool_webhooks import Callbacks
 from gateway.requirements import covers
 from gateway.running import RunningGateway, create, turn_of
 

@@ -12,7 +12,7 @@ from frontdesk import __version__
 from gateway.command import frontdesk, serving
 from gateway.requirements import covers
 from gateway.running import create, events, until
-from gateway.waiting import eventually
+from support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from frontdesk.errors import ConfigurationWrong
 from frontdesk.gateway.config import lines_of, load
+from frontdesk.gateway.errors import ConfigurationWrong
 from gateway.requirements import covers
 
 

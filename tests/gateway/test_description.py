@@ -8,7 +8,7 @@ import pytest
 
 from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.app import ROUTERS
-from frontdesk.gateway.described import EXAMPLES
+from frontdesk.gateway.openapi import EXAMPLES
 from frontdesk.gateway.problems import TABLE
 from gateway.requirements import covers
 from gateway.running import ACME, RunningGateway, create

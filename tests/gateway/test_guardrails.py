@@ -2,8 +2,8 @@
 
 import pytest
 
-from frontdesk.errors import ConfigurationWrong
-from frontdesk.gateway.guardrails import Filters
+from frontdesk.gateway.errors import ConfigurationWrong
+from frontdesk.gateway.guardrails import TenantGuardrails
 from frontdesk.gateway.settings import Config
 from gateway.requirements import covers
 
@@ -17,7 +17,7 @@ def breaks(tenant_id, text, direction):
 
 
 def filters(**tables):
-    return Filters(Config(**tables))
+    return TenantGuardrails(Config(**tables))
 
 
 def test_words_and_patterns_are_found_in_any_case_and_words_only_whole():

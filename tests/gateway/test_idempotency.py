@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from frontdesk.errors import IdempotencyMismatch, InvalidArgument
-from frontdesk.gateway.idempotency import Idempotency, Kept
+from frontdesk.errors import InvalidArgument
+from frontdesk.gateway.errors import IdempotencyMismatch
+from frontdesk.gateway.idempotency import Idempotency, StoredResponse
 from gateway.requirements import covers
 
 
@@ -15,7 +16,7 @@ def counting(status=201):
     async def answer():
         made.append(None)
         await asyncio.sleep(0)
-        return Kept(status, str(len(made)).encode())
+        return StoredResponse(status, str(len(made)).encode())
 
     return made, answer
 
@@ -53,7 +54,7 @@ def test_two_at_once_are_carried_out_once(clock):
         keeper, (made, answer) = Idempotency(clock=clock), counting()
         answers = await asyncio.gather(*(once(keeper, answer) for _ in range(10)))
         assert len(made) == 1
-        assert set(answers) == {Kept(201, b"1")}
+        assert set(answers) == {StoredResponse(201, b"1")}
 
     asyncio.run(scenario())
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from frontdesk.errors import ConfigurationWrong, InvalidArgument, KeyNotFound, StateUnusable
+from frontdesk.errors import InvalidArgument
+from frontdesk.gateway.errors import ConfigurationWrong, KeyNotFound, StateUnusable
 from frontdesk.gateway.keys import KeyFile, KeyRing, keys_from_text, signing_secret_of
-from frontdesk.gateway.state import StateDir
+from frontdesk.gateway.state_dir import StateDir
 from gateway.requirements import covers
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from frontdesk.errors import RateLimited
-from frontdesk.gateway.limits import ClockStorage, RateLimit
+from frontdesk.gateway.errors import RateLimited
+from frontdesk.gateway.rate_limit import ClockStorage, RateLimit
 from gateway.requirements import covers
 
 

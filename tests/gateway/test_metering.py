@@ -3,9 +3,9 @@
 import sqlite3
 import threading
 
-from frontdesk.gateway.metering import Usage, UsageMeter
+from frontdesk.gateway.metering import MeteredUsage, UsageMeter
 from gateway.requirements import covers
-from gateway.waiting import eventually
+from support.waiting import eventually
 
 
 def test_sums_are_by_key_and_by_tenant(state):
@@ -13,8 +13,8 @@ def test_sums_are_by_key_and_by_tenant(state):
         meter.record(tenant_id="acme", api_key="k1", prompts=1, prompt_tokens=5, cost_usd=0.5)
         meter.record(tenant_id="acme", api_key="k2", prompts=1, completion_tokens=7)
         meter.record(tenant_id="other", api_key="k1", prompts=1)
-        assert meter.of_key("acme", "k1") == Usage(1, 5, 0, 0, 0.5)
-        assert meter.of_tenant("acme") == Usage(2, 5, 7, 0, 0.5)
+        assert meter.of_key("acme", "k1") == MeteredUsage(1, 5, 0, 0, 0.5)
+        assert meter.of_tenant("acme") == MeteredUsage(2, 5, 7, 0, 0.5)
         assert meter.tracked_keys == 3
 
 
@@ -24,7 +24,7 @@ def test_a_new_meter_goes_on_where_the_last_one_ended(state):
         with UsageMeter(state) as meter:
             meter.record(tenant_id="acme", api_key="k", prompts=1, cost_usd=0.25)
     with UsageMeter(state) as meter:
-        assert meter.of_key("acme", "k") == Usage(prompts=3, cost_usd=0.75)
+        assert meter.of_key("acme", "k") == MeteredUsage(prompts=3, cost_usd=0.75)
 
 
 @covers("meter.behind-after-sigkill")

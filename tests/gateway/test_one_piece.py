@@ -2,7 +2,7 @@
 
 import asyncio
 
-from frontdesk.gateway.one_piece import OnePiece
+from frontdesk.gateway.one_piece import CoalescingTransport
 
 
 class Recorder:
@@ -28,7 +28,7 @@ class Recorder:
 def on_a_loop(scene):
     async def run():
         recorder = Recorder()
-        await scene(OnePiece(recorder, asyncio.get_running_loop()), recorder)
+        await scene(CoalescingTransport(recorder, asyncio.get_running_loop()), recorder)
         return recorder.written
 
     return asyncio.run(run())

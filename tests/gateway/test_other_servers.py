@@ -15,7 +15,7 @@ from frontdesk.gateway.settings import Config
 from gateway.agents import BLUEPRINTS
 from gateway.requirements import covers
 from gateway.running import ACME, KEYS, create, events, turn_of
-from gateway.waiting import eventually
+from support.waiting import eventually
 
 
 @contextmanager

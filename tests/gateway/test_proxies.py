@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from frontdesk.gateway.proxies import TrustedProxies
+from frontdesk.gateway.forwarded import TrustedProxies
 from gateway.requirements import covers
 
 TRUSTED = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.requirements import covers
 from gateway.running import RunningGateway, create, events, turn_of, until
-from gateway.waiting import eventually
+from support.waiting import eventually
 
 
 @covers("routes.healthz", "wire.json-camel-case")

@@ -13,7 +13,7 @@ import pytest
 from gateway.command import CONFIG, KEYS, serving
 from gateway.requirements import covers
 from gateway.running import ACME, create, events, turn_of, until
-from gateway.waiting import eventually
+from support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
 

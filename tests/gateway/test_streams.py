@@ -10,7 +10,7 @@ from httpx_sse import connect_sse
 
 from gateway.requirements import covers
 from gateway.running import ACME, RunningGateway, create, events, parsed, turn_of, until
-from gateway.waiting import eventually
+from support.waiting import eventually
 
 
 def prompt(client, session_id, text):

@@ -10,7 +10,7 @@ from websockets.sync.client import connect
 
 from gateway.requirements import covers
 from gateway.running import ACME, RunningGateway, create, turn_of
-from gateway.waiting import eventually
+from support.waiting import eventually
 
 
 @contextmanager

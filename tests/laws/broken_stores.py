@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from frontdesk.errors import SessionLimitExceeded
 from frontdesk.monitors import monitor
-from frontdesk.session import Change, ExitReason, Metadata, Snapshot
+from frontdesk.records import Change, ExitReason, Metadata, Snapshot
 from laws.plain_store import PlainSession, PlainStore, PlainWatch, concerns
 
 IMPATIENT_S = 0.5

@@ -24,7 +24,7 @@ from frontdesk.errors import (
 )
 from frontdesk.feed import Feed, FellBehind
 from frontdesk.monitors import monitor
-from frontdesk.session import Change, Ended, ExitReason, Metadata, Snapshot
+from frontdesk.records import Change, Ended, ExitReason, Metadata, Snapshot
 from frontdesk.store import Limits
 from frontdesk.testing import StoreOptions
 

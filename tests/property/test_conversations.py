@@ -8,11 +8,11 @@ import logging
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from desks import open_desk, open_session, passes, scripted
 from frontdesk.agents import EndSession
 from frontdesk.agents.events import ToolExecutionEnd, ToolExecutionStart
-from frontdesk.agents.open_turn import Stop
-from frontdesk.errors import Draining, PromptQueueFull, SessionDead, SteeringQueueFull
+from frontdesk.sessions.errors import Draining, PromptQueueFull, SessionDead, SteeringQueueFull
+from frontdesk.sessions.running_turn import StopReason
+from support.sessions import open_desk, open_session, passes, scripted
 
 KINDS = ("say", "raise", "wait", "deaf", "approve", "ask", "tool", "leave", "crash", "burst")
 
@@ -118,7 +118,7 @@ async def do(step, desk, conversation, readers):
             for pending in conversation.status()["pendingQuestions"]:
                 conversation.respond(pending["ref"], "answer")
         elif what == "deadline" and conversation.turn is not None:
-            conversation.turn.stop(Stop("deadline", error="deadline", silent=True))
+            conversation.turn.stop(StopReason("deadline", error="deadline", silent=True))
         elif what == "cancel":
             cancel_agent(desk)
         elif what == "switch":

@@ -34,8 +34,8 @@ from frontdesk.errors import (
     StoreClosed,
 )
 from frontdesk.testing import FakeAgent, ManualClock
-from lives import StillWatcher
 from property.store_model import ModelAgent, StoreModel, WatchModel
+from support.agents import StillWatcher
 
 IDS = [f"s{number}" for number in range(4)]
 TENANTS = ["red", "blue"]

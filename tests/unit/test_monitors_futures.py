@@ -12,10 +12,10 @@ import weakref
 import pytest
 
 from conftest import passes
-from exits import PATIENCE_S, Exits
 from frontdesk import ExitKind, ExitReason, monitor
 from frontdesk.monitors import exit_reason_of
 from frontdesk.monitors.futures import add_callback
+from support.exits import PATIENCE_S, Exits
 
 NORMAL = ExitReason.of("normal")
 CANCELLED = ExitReason.of("cancelled")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from exits import Obedient, wait_for_zombie, wait_until
 from frontdesk import ExitReason, InvalidArgument, InvalidType, ProcessNotFound, ProcessRef
-from frontdesk.monitors import kernel
+from frontdesk.monitors import linux
+from support.exits import Obedient, wait_for_zombie, wait_until
 
 
 def stat_line(*, state="S", threads=1, start=77, wchan=0, status=0, comm="sleep"):
@@ -21,7 +21,7 @@ def stat_line(*, state="S", threads=1, start=77, wchan=0, status=0, comm="sleep"
 
 @pytest.mark.parametrize("comm", ["sleep", "a) Z 1 (b", ") ) )", "(", "two words", "\n) R "])
 def test_a_command_may_contain_anything(comm):
-    assert kernel.parse_stat(stat_line(comm=comm)) == kernel.Stat(77, over=False, status=None)
+    assert linux.parse_stat(stat_line(comm=comm)) == linux.Stat(77, over=False, status=None)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_command_may_contain_anything(comm):
     ],
 )
 def test_a_zombie_with_other_threads_is_alive(state, threads, over):
-    assert kernel.parse_stat(stat_line(state=state, threads=threads)).over is over
+    assert linux.parse_stat(stat_line(state=state, threads=threads)).over is over
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_a_zombie_with_other_threads_is_alive(state, threads, over):
     [(9, 1, 9), (768, 0, 768), (0, 1, 0), (0, 0, None)],
 )
 def test_a_zero_that_may_only_be_hidden_from_us_is_not_believed(status, wchan, read):
-    stat = kernel.parse_stat(stat_line(state="Z", wchan=wchan, status=status))
+    stat = linux.parse_stat(stat_line(state="Z", wchan=wchan, status=status))
     assert stat.status == read
 
 
 def test_the_status_of_what_runs_is_not_read():
-    assert kernel.parse_stat(stat_line(state="S", wchan=1, status=9)).status is None
+    assert linux.parse_stat(stat_line(state="S", wchan=1, status=9)).status is None
 
 
 @pytest.mark.parametrize(
@@ -67,22 +67,22 @@ def test_the_status_of_a_real_zombie_is_read(words, reason):
     with Obedient(words) as process:
         process.go()
         wait_for_zombie(process.pid)
-        stat = kernel.read_stat(process.pid)
+        stat = linux.read_stat(process.pid)
         assert stat.over
-        assert kernel.reason_of_status(stat.status) == reason
-        assert kernel.status_of_child(process.pid, fd=None) == reason
+        assert linux.reason_of_status(stat.status) == reason
+        assert linux.status_of_child(process.pid, fd=None) == reason
 
 
 def test_a_process_that_is_none_has_no_stat():
     with Obedient() as process:
         pass
-    assert kernel.read_stat(process.pid) is None
+    assert linux.read_stat(process.pid) is None
 
 
 def test_a_system_without_proc_is_an_error_and_not_a_death(monkeypatch):
     monkeypatch.setattr(os.path, "exists", lambda path: False)
     with pytest.raises(FileNotFoundError):
-        kernel.read_stat(2**22 + 1)
+        linux.read_stat(2**22 + 1)
 
 
 def test_what_cannot_be_tried_for_want_of_descriptors_is_not_a_missing_ability(monkeypatch):
@@ -91,7 +91,7 @@ def test_what_cannot_be_tried_for_want_of_descriptors_is_not_a_missing_ability(m
 
     monkeypatch.setattr(os, "pidfd_open", full)
     with pytest.raises(OSError, match="Too many"):
-        kernel.probe_abilities()
+        linux.probe_abilities()
 
 
 def test_a_refusing_kernel_has_no_abilities(monkeypatch):
@@ -99,14 +99,14 @@ def test_a_refusing_kernel_has_no_abilities(monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
-    assert kernel.probe_abilities() == kernel.Abilities(processes=False, threads=False)
+    assert linux.probe_abilities() == linux.Abilities(processes=False, threads=False)
 
 
 def test_a_closed_descriptor_is_not_readable():
     fd = os.pidfd_open(os.getpid())
-    assert not kernel.readable(fd)
+    assert not linux.readable(fd)
     os.close(fd)
-    assert not kernel.readable(fd)
+    assert not linux.readable(fd)
 
 
 # -- ProcessRef --------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_a_ref_is_made_of_a_process_whose_name_is_a_trap(tmp_path):
         plain = ProcessRef.of(os.getpid())
         ref = ProcessRef.of(process.pid)
         assert ref.start_time >= plain.start_time
-        assert not kernel.read_stat(process.pid).over
+        assert not linux.read_stat(process.pid).over
     finally:
         process.kill()
         process.wait()

@@ -12,10 +12,10 @@ import weakref
 
 import pytest
 
-from exits import Exits, run_script
 from frontdesk import AgentNotStarted, ExitReason, UnknownAgentKind, monitor
 from frontdesk.monitors import FutureMonitor
-from frontdesk.monitors.foreign import ForeignMonitor
+from frontdesk.monitors.custom import CustomMonitor
+from support.exits import Exits, run_script
 
 LOST = ExitReason.of("lost")
 NORMAL = ExitReason.of("normal")
@@ -94,7 +94,7 @@ class Derived(Base):
 
 def test_a_kind_serves_the_subclasses_of_its_type():
     watched = monitor(Derived(), Exits(), kinds={Base: Watch})
-    assert isinstance(watched, ForeignMonitor)
+    assert isinstance(watched, CustomMonitor)
     assert watched.alive
 
 
@@ -118,7 +118,7 @@ def test_a_kind_of_the_users_own_comes_before_ours():
     future = concurrent.futures.Future()
     assert isinstance(monitor(future, Exits()), FutureMonitor)
     kinds = {concurrent.futures.Future: Watch}
-    assert isinstance(monitor(future, Exits(), kinds=kinds), ForeignMonitor)
+    assert isinstance(monitor(future, Exits(), kinds=kinds), CustomMonitor)
 
 
 def test_the_end_is_told_once_however_often_it_is_said():

@@ -14,16 +14,6 @@ import weakref
 
 import pytest
 
-from exits import (
-    PATIENCE_S,
-    Exits,
-    Obedient,
-    descriptors,
-    run_script,
-    wait_for_zombie,
-    wait_until,
-    watcher_threads,
-)
 from frontdesk import (
     AgentNotStarted,
     ExitReason,
@@ -33,7 +23,17 @@ from frontdesk import (
     Watcher,
     monitor,
 )
-from frontdesk.monitors import kernel
+from frontdesk.monitors import linux
+from support.exits import (
+    PATIENCE_S,
+    Exits,
+    Obedient,
+    descriptors,
+    run_script,
+    wait_for_zombie,
+    wait_until,
+    watcher_threads,
+)
 
 UNKNOWN = ExitReason.of("unknown")
 KILLED = ExitReason.signalled(9)
@@ -48,7 +48,7 @@ ENDS = [
 @pytest.fixture(params=["pidfd", "looking"])
 def watcher(request):
     """A watcher of each mode."""
-    if request.param == "pidfd" and not kernel.probe_abilities().processes:
+    if request.param == "pidfd" and not linux.probe_abilities().processes:
         pytest.skip("this kernel has no pidfds")
     use_pidfd = False if request.param == "looking" else None
     with Watcher(use_pidfd=use_pidfd, fallback_interval_s=0.01) as watcher:
@@ -160,7 +160,7 @@ def test_a_multiprocessing_process_is_told_with_its_status_and_can_be_joined(wat
 
 MULTIPROCESSING = """
 import multiprocessing, queue, sys
-from exits import receive_and_exit
+from support.exits import receive_and_exit
 from frontdesk import ExitReason, Watcher, monitor
 
 method, code, pidfd = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
@@ -379,7 +379,7 @@ def command_of(pid):
 def test_a_returncode_known_a_little_later_is_the_reason(watcher, monkeypatch):
     exits, asked = Exits(), []
     for name in ("status_of_child", "status_of_reaped"):
-        monkeypatch.setattr(kernel, name, lambda *_, **__: None)
+        monkeypatch.setattr(linux, name, lambda *_, **__: None)
 
     class Late(subprocess.Popen):
         """Its code is known when it is asked for the second time after the end."""
@@ -399,9 +399,9 @@ def test_a_returncode_known_a_little_later_is_the_reason(watcher, monkeypatch):
 
     process = Late(["sh", "-c", "read go; exit 3"], stdin=subprocess.PIPE)
     watched = monitor(process, exits, watcher=watcher)
-    real = kernel.read_stat
+    real = linux.read_stat
     monkeypatch.setattr(
-        kernel, "read_stat", lambda pid, **more: None if process.over else real(pid, **more)
+        linux, "read_stat", lambda pid, **more: None if process.over else real(pid, **more)
     )
     process.over = True
     process.stdin.close()
@@ -415,17 +415,17 @@ def test_a_status_that_nobody_can_read_is_unknown(watcher, strangers, monkeypatc
     exits = Exits()
     pid, _ = strangers()
     for name in ("status_of_child", "status_of_reaped"):
-        monkeypatch.setattr(kernel, name, lambda *_, **__: None)
+        monkeypatch.setattr(linux, name, lambda *_, **__: None)
     watched = monitor(ProcessRef.of(pid), exits, watcher=watcher)
-    real = kernel.read_stat
+    real = linux.read_stat
 
     def hidden(pid, **more):
         stat = real(pid, **more)
         if stat is None or not stat.over:
             return stat
-        return kernel.Stat(stat.start_time, over=True, status=None)
+        return linux.Stat(stat.start_time, over=True, status=None)
 
-    monkeypatch.setattr(kernel, "read_stat", hidden)
+    monkeypatch.setattr(linux, "read_stat", hidden)
     os.kill(pid, signal.SIGKILL)
     assert exits.next() == UNKNOWN
     assert watched.exit_reason() == UNKNOWN
@@ -433,16 +433,16 @@ def test_a_status_that_nobody_can_read_is_unknown(watcher, strangers, monkeypatc
 
 def test_a_status_that_can_be_read_a_little_later_is_told_then(strangers, monkeypatch):
     """A zombie of somebody else's that we may not look into, until its parent reaps it."""
-    exits, real = Exits(), kernel.read_stat
+    exits, real = Exits(), linux.read_stat
     pid, parent = strangers()
     with Watcher(fallback_interval_s=1) as watcher:
         watched = monitor(ProcessRef.of(pid), exits, watcher=watcher)
 
         def hidden(pid, **more):
             stat = real(pid, **more)
-            return stat and kernel.Stat(stat.start_time, stat.over, status=None)
+            return stat and linux.Stat(stat.start_time, stat.over, status=None)
 
-        monkeypatch.setattr(kernel, "read_stat", hidden)
+        monkeypatch.setattr(linux, "read_stat", hidden)
         os.kill(parent.pid, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: watched.undecided)
@@ -456,7 +456,7 @@ def the_kernel_remembers_the_reaped():
     """Tell whether this is Linux 6.15 or newer, by trying."""
     with Obedient() as process:
         fd = os.pidfd_open(process.pid)
-    remembered = kernel.status_of_reaped(fd) is not None
+    remembered = linux.status_of_reaped(fd) is not None
     os.close(fd)
     return remembered
 

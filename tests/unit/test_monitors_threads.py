@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from exits import PATIENCE_S, Exits, descriptors, run_script, watcher_threads
 from frontdesk import AgentNotStarted, ExitReason, InvalidArgument, Watcher, monitor
-from frontdesk.monitors.kernel import Abilities, probe_abilities
+from frontdesk.monitors.linux import Abilities, probe_abilities
+from support.exits import PATIENCE_S, Exits, descriptors, run_script, watcher_threads
 
 UNKNOWN = ExitReason.of("unknown")
 

@@ -11,7 +11,11 @@ import weakref
 
 import pytest
 
-from exits import (
+from frontdesk import ExitReason, InvalidArgument, MonitorFailed, Watcher, monitor
+from frontdesk.monitors import lookout
+from frontdesk.monitors.linux import probe_abilities
+from frontdesk.monitors.poller import PipePoller
+from support.exits import (
     PATIENCE_S,
     Exits,
     Obedient,
@@ -21,10 +25,6 @@ from exits import (
     wait_until,
     watcher_threads,
 )
-from frontdesk import ExitReason, InvalidArgument, MonitorFailed, Watcher, monitor
-from frontdesk.monitors import lookout
-from frontdesk.monitors.kernel import probe_abilities
-from frontdesk.monitors.waiting import PipeWaiting
 
 NORMAL = ExitReason.of("normal")
 
@@ -35,7 +35,7 @@ def watcher(request, monkeypatch):
     if request.param == "pidfd" and not probe_abilities().processes:
         pytest.skip("this kernel has no pidfds")
     if request.param == "no epoll":
-        monkeypatch.setattr(lookout, "make_waiting", PipeWaiting)
+        monkeypatch.setattr(lookout, "make_poller", PipePoller)
     use_pidfd = None if request.param == "pidfd" else False
     with Watcher(use_pidfd=use_pidfd, fallback_interval_s=0.01) as watcher:
         yield watcher

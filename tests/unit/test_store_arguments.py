@@ -21,7 +21,7 @@ from frontdesk import (
     StoreClosed,
 )
 from frontdesk.testing import FakeAgent
-from lives import BOUND_S, in_threads, told
+from support.agents import BOUND_S, in_threads, told
 
 
 class Name(enum.StrEnum):

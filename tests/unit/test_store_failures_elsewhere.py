@@ -11,8 +11,8 @@ import pytest
 
 from frontdesk import ExitReason, Limits, SessionLimitExceeded, SessionNotFound
 from frontdesk.testing import FakeAgent, ManualClock
-from leftovers import assert_indexes_agree, collected, nothing_left
-from lives import BOUND_S, end_of, in_threads, parked_thread
+from support.agents import BOUND_S, end_of, in_threads, parked_thread
+from support.leftovers import assert_indexes_agree, collected, nothing_left
 
 
 def test_five_hundred_abandoned_sessions_do_not_stay_for_ever(store):

@@ -18,8 +18,8 @@ from frontdesk import (
     StoreClosed,
 )
 from frontdesk.testing import FakeAgent
-from leftovers import leftovers, nothing_left
-from lives import BOUND_S, in_threads
+from support.agents import BOUND_S, in_threads
+from support.leftovers import leftovers, nothing_left
 
 
 class Gate:

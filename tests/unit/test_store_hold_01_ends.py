@@ -11,8 +11,8 @@ import pytest
 
 from frontdesk import ExitReason, SessionNotFound
 from frontdesk.testing import FakeAgent
-from leftovers import nothing_left
-from lives import BOUND_S, end_of, in_threads, next_changes, parked_thread, told
+from support.agents import BOUND_S, end_of, in_threads, next_changes, parked_thread, told
+from support.leftovers import nothing_left
 
 MANY = 10_000
 

@@ -13,7 +13,7 @@ import pytest
 
 from frontdesk import ExitReason, Limits, SessionLimitExceeded, SessionNotFound
 from frontdesk.testing import FakeAgent
-from lives import in_threads, parked_thread
+from support.agents import in_threads, parked_thread
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from conftest import new_watcher
 from frontdesk import ExitReason, ProcessRef, monitor
 from frontdesk.testing import FakeAgent
-from leftovers import collected, nothing_left
-from lives import BOUND_S, end_of, parked_thread, process, start_time, told
+from support.agents import BOUND_S, end_of, parked_thread, process, start_time, told
+from support.leftovers import collected, nothing_left
 
 
 def test_the_late_exit_of_the_old_agent_leaves_the_new_one_alone(store):

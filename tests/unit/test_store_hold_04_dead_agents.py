@@ -14,8 +14,8 @@ import pytest
 
 from frontdesk import ExitReason, Limits, ProcessRef, SessionAlreadyExists
 from frontdesk.testing import FakeAgent
-from leftovers import descriptors, nothing_left
-from lives import parked_thread, process, start_time, told, zombie_of
+from support.agents import parked_thread, process, start_time, told, zombie_of
+from support.leftovers import descriptors, nothing_left
 
 NOT_ALIVE = ExitReason.of("not_alive")
 

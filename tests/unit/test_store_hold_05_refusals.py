@@ -25,8 +25,8 @@ from frontdesk import (
     UnknownAgentKind,
 )
 from frontdesk.testing import FakeAgent
-from leftovers import assert_indexes_agree, descriptors, leftovers, nothing_left
-from lives import parked_thread, process, start_time, told
+from support.agents import parked_thread, process, start_time, told
+from support.leftovers import assert_indexes_agree, descriptors, leftovers, nothing_left
 
 ATTRIBUTES = {"tenant_id": "new-tenant", "api_key": "new-key"}
 
@@ -267,7 +267,7 @@ NO_DESCRIPTORS = """
     from conftest import new_watcher
     from frontdesk import Limits, MonitorFailed, SessionStore
     from frontdesk.testing import FakeAgent
-    from leftovers import leftovers
+    from support.leftovers import leftovers
 
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     store = SessionStore(watcher=new_watcher())

@@ -9,8 +9,8 @@ import pytest
 
 from frontdesk import FrontdeskError, Session
 from frontdesk.testing import FakeAgent, ManualClock
-from leftovers import assert_indexes_agree, nothing_left
-from lives import in_threads
+from support.agents import in_threads
+from support.leftovers import assert_indexes_agree, nothing_left
 
 TENANTS, API_KEYS = ("red", "green", "blue"), (None, "k1", "k2")
 

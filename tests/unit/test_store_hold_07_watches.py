@@ -12,8 +12,8 @@ import pytest
 from frontdesk import Change, Snapshot, StoreClosed
 from frontdesk.feed import Feed
 from frontdesk.testing import FakeAgent
-from leftovers import collected, leftovers
-from lives import BOUND_S, in_threads, next_change, next_changes, told
+from support.agents import BOUND_S, in_threads, next_change, next_changes, told
+from support.leftovers import collected, leftovers
 
 
 def churn(store, name, *, cycles=300, tenant_id="default"):

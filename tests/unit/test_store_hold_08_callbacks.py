@@ -11,8 +11,8 @@ import pytest
 
 from frontdesk import ExitReason, SessionNotFound, SessionStore
 from frontdesk.testing import FakeAgent
-from leftovers import nothing_left
-from lives import BOUND_S, end_of, in_threads, next_change, parked_thread, told
+from support.agents import BOUND_S, end_of, in_threads, next_change, parked_thread, told
+from support.leftovers import nothing_left
 
 
 def everything(store, name):

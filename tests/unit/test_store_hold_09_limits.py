@@ -16,8 +16,8 @@ from frontdesk import (
     SessionLimitExceeded,
 )
 from frontdesk.testing import FakeAgent
-from leftovers import assert_indexes_agree, nothing_left
-from lives import in_threads, process, told
+from support.agents import in_threads, process, told
+from support.leftovers import assert_indexes_agree, nothing_left
 
 RACERS = 1000
 

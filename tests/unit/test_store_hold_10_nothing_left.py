@@ -14,8 +14,8 @@ import pytest
 from conftest import new_watcher
 from frontdesk import SessionStore
 from frontdesk.testing import FakeAgent
-from leftovers import collected, descriptors, nothing_left, watcher_threads
-from lives import end_of, parked_thread, process
+from support.agents import end_of, parked_thread, process
+from support.leftovers import collected, descriptors, nothing_left, watcher_threads
 
 SPARE_BLOCKS = 5000
 """What a run may hold in the end: the memory of ends, and caches of the interpreter."""

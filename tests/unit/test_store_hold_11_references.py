@@ -13,8 +13,8 @@ import pytest
 
 from frontdesk import Ended, ExitReason, Limits, SessionLimitExceeded
 from frontdesk.testing import FakeAgent
-from leftovers import collected
-from lives import BOUND_S, ParkedThread
+from support.agents import BOUND_S, ParkedThread
+from support.leftovers import collected
 
 
 def test_a_task_that_nobody_else_references_is_kept_and_does_its_work(store):

@@ -15,8 +15,8 @@ import pytest
 
 from frontdesk import ExitReason, FrontdeskError, SessionNotFound
 from frontdesk.testing import FakeAgent
-from leftovers import assert_indexes_agree, collected, nothing_left
-from lives import BOUND_S, end_of, in_threads, next_change, told
+from support.agents import BOUND_S, end_of, in_threads, next_change, told
+from support.leftovers import assert_indexes_agree, collected, nothing_left
 
 LOST = ExitReason.of("lost")
 
@@ -249,7 +249,7 @@ FORK = """
     from conftest import new_watcher
     from frontdesk import SessionNotFound, SessionStore, StoreClosed
     from frontdesk.testing import FakeAgent
-    from lives import ParkedThread, process, next_change
+    from support.agents import ParkedThread, process, next_change
 
     def refused(call):
         try:

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from frontdesk.testing import FakeAgent
-from lives import BOUND_S, in_threads
+from support.agents import BOUND_S, in_threads
 
 
 @pytest.fixture

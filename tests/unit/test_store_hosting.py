@@ -11,8 +11,8 @@ import pytest
 
 from frontdesk import FrontdeskError, SessionStore, StoreClosed
 from frontdesk.testing import FakeAgent
-from leftovers import leftovers
-from lives import BOUND_S, in_threads
+from support.agents import BOUND_S, in_threads
+from support.leftovers import leftovers
 
 
 def test_with_closes_the_store_also_after_an_error():

@@ -26,8 +26,8 @@ from frontdesk import (
     StoreClosed,
 )
 from frontdesk.testing import FakeAgent
-from leftovers import assert_indexes_agree, leftovers, sessions_of
-from lives import StillWatcher, told
+from support.agents import StillWatcher, told
+from support.leftovers import assert_indexes_agree, leftovers, sessions_of
 
 
 class Interruption:

@@ -12,8 +12,8 @@ import pytest
 
 from frontdesk import ExitReason, Limits, SessionNotFound, SessionStore
 from frontdesk.testing import FakeAgent
-from leftovers import nothing_left
-from lives import BOUND_S
+from support.agents import BOUND_S
+from support.leftovers import nothing_left
 
 
 class Job(concurrent.futures.Future):

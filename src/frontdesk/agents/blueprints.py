@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from frontdesk.agents.agent import AgentFunction, FunctionProgram, Recipe, TaskRecipe
+from frontdesk.agents.protocol import AgentFactory, AgentFunction, FunctionProgram, TaskAgentFactory
 from frontdesk.agents.restart import RestartLimit, RestartPolicy
 from frontdesk.errors import InvalidType
 
@@ -30,7 +30,7 @@ class Blueprint:
 
     name: str
     kind: str
-    recipe: Recipe
+    recipe: AgentFactory
     isolation: Literal["task", "process"] = "task"
     models: tuple[str, ...] = ("*",)
     tools: frozenset[str] = frozenset()
@@ -41,7 +41,7 @@ class Blueprint:
     restart: RestartPolicy = "never"
     restart_limit: RestartLimit = field(default_factory=RestartLimit)
     turn_timeout_s: float | None = None
-    """None: the desk's own (`DeskSettings.turn_timeout_s`)."""
+    """None: the desk's own (`SessionSettings.turn_timeout_s`)."""
     idle_timeout_s: float | None = 3600.0
     unused_timeout_s: float | None = 600.0
     max_age_s: float | None = None
@@ -88,7 +88,7 @@ def blueprint(name: str, **rules: Any) -> Callable[[AgentFunction], Blueprint]:
                 expected="an async generator function or a coroutine function",
                 got=type(function).__name__,
             )
-        recipe = TaskRecipe(FunctionProgram(function))
+        recipe = TaskAgentFactory(FunctionProgram(function))
         return Blueprint(name=name, kind="python", recipe=recipe, **rules)
 
     return make

@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from frontdesk.agents.blueprints import Blueprint
-from frontdesk.agents.keeper.client import Keeper
-from frontdesk.agents.keeper.environment import allowed_environment
-from frontdesk.agents.process_recipe import ProcessRecipe, ProcessRules
-from frontdesk.agents.wire import ProgramSource
+from frontdesk.agents.process.factory import ProcessAgentFactory, ProcessOptions
+from frontdesk.agents.process.messages import ProgramSource
+from frontdesk.keeper.client import Keeper
+from frontdesk.keeper.environment import allowed_environment
 
 PROVIDER_VARIABLES = (
     "ANTHROPIC_API_KEY",
@@ -45,7 +45,7 @@ def python_process_blueprint(
     target: str,
     *,
     keeper: Keeper,
-    rules: ProcessRules | None = None,
+    rules: ProcessOptions | None = None,
     **fields: Any,
 ) -> Blueprint:
     """Make a blueprint of a Python program that runs in a process of its own for each session.
@@ -54,7 +54,7 @@ def python_process_blueprint(
     `Program`; it is imported in the process, not here. `fields` are fields of `Blueprint`. Raises
     `LimitUnenforceable` and `InvalidArgument` for rules that this system cannot keep.
     """
-    recipe = ProcessRecipe(keeper, ProgramSource(target=target), rules=rules)
+    recipe = ProcessAgentFactory(keeper, ProgramSource(target=target), rules=rules)
     return Blueprint(name=name, kind="python", recipe=recipe, isolation="process", **fields)
 
 
@@ -62,7 +62,7 @@ def process_blueprint(
     name: str = "process",
     *,
     keeper: Keeper,
-    rules: ProcessRules | None = None,
+    rules: ProcessOptions | None = None,
     **fields: Any,
 ) -> Blueprint:
     """Make the built-in blueprint `process`: the assistant, in a process of its own a session.
@@ -73,8 +73,8 @@ def process_blueprint(
     from frontdesk.agents.pydantic_ai import OPTIONS, PydanticAIProgram
 
     program = PydanticAIProgram()
-    rules = rules or ProcessRules(env=PROVIDER_VARIABLES)
-    recipe = ProcessRecipe(
+    rules = rules or ProcessOptions(env=PROVIDER_VARIABLES)
+    recipe = ProcessAgentFactory(
         keeper,
         ProgramSource(target=_ASSISTANT, options={}, rehearse="test"),
         rules=rules,
@@ -87,7 +87,7 @@ def process_blueprint(
     )
 
 
-def _models_with_keys(rules: ProcessRules) -> list[str]:
+def _models_with_keys(rules: ProcessOptions) -> list[str]:
     """Return the modules of the providers that can be called: their imports are the slow ones."""
     environment = allowed_environment(rules.env)
     return [

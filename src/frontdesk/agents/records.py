@@ -39,7 +39,7 @@ class CreateSession(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return f"CreateSession(model={self.model!r}, session_id={self.session_id!r}, ...)"
 
 
-class SessionFacts(msgspec.Struct, frozen=True, kw_only=True):
+class SessionContext(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent knows of its session. Directories are resolved, names are checked.
 
     `model` is the one that the session was created with; `TurnPort.model` follows switches.
@@ -122,12 +122,12 @@ class Accepted(msgspec.Struct, frozen=True, rename="camel"):
     queued: bool
 
 
-class TurnFacts(msgspec.Struct, frozen=True, kw_only=True):
+class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a turn begins with."""
 
     text: str
     request_id: str
-    session: SessionFacts
+    session: SessionContext
     model: str
     history: tuple[Message, ...] = ()
     tools: tuple[ToolSpec, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from frontdesk.session import ExitKind, ExitReason
+from frontdesk.records import ExitKind, ExitReason
 
 RestartPolicy = Literal["never", "on_crash", "always"]
 

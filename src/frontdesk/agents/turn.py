@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from frontdesk.agents.events import Event
-from frontdesk.agents.records import Approval, Message, SessionFacts, ToolSpec, TurnFacts
+from frontdesk.agents.records import Approval, Message, SessionContext, ToolSpec, TurnContext
 
 
 class EndSession(Exception):
@@ -42,7 +42,7 @@ class TurnPort(Protocol):
     """
 
     @property
-    def facts(self) -> TurnFacts:
+    def facts(self) -> TurnContext:
         """Return what the turn began with."""
         ...
 
@@ -125,7 +125,7 @@ class Turn:
         return self._port.facts.request_id
 
     @property
-    def session(self) -> SessionFacts:
+    def session(self) -> SessionContext:
         """Return the session's id, tenant, options and user data."""
         return self._port.facts.session
 

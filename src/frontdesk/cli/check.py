@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frontdesk.agents.blueprints import Blueprint
-from frontdesk.agents.keeper.client import Keeper
-from frontdesk.agents.trial import allow, try_out
+from frontdesk.agents.errors import CreateFailed, ModelRefused
 from frontdesk.cli.options import loaded
-from frontdesk.errors import ConfigurationWrong, CreateFailed, FrontdeskError, ModelRefused
-from frontdesk.gateway.blueprints import BUILT_IN, blueprints_of
+from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.blueprint_config import BUILT_IN, blueprints_of
+from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.settings import Config
+from frontdesk.keeper.client import Keeper
+from frontdesk.sessions.dry_run import allow, dry_run
 
 Say = Callable[[str], object]
 
@@ -115,7 +117,7 @@ class _Check:
     async def _run(self, blueprint: Blueprint, model: str, wanted: Wanted) -> bool:
         async with _overheard() as lines:
             try:
-                tried = await try_out(
+                tried = await dry_run(
                     blueprint, model=model, prompt=wanted.prompt, turn_timeout_s=wanted.timeout_s
                 )
             except TimeoutError:

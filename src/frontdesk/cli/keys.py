@@ -15,7 +15,7 @@ from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly, l
 from frontdesk.clock import SystemClock
 from frontdesk.errors import InvalidArgument
 from frontdesk.gateway.keys import Key, KeyFile, signing_secret_of
-from frontdesk.gateway.state import StateDir
+from frontdesk.gateway.state_dir import StateDir
 
 app = typer.Typer(help="Keys that open the gateway.", no_args_is_help=True)
 

@@ -19,19 +19,20 @@ from pathlib import Path
 import typer
 
 from frontdesk import __version__
-from frontdesk.agents.keeper.prctl import become_undumpable
 from frontdesk.cli.options import loaded
 from frontdesk.cli.welcome import welcome
 from frontdesk.clock import SystemClock
-from frontdesk.errors import ConfigurationWrong, FrontdeskError, InvalidArgument
+from frontdesk.errors import FrontdeskError, InvalidArgument
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.app import create_app
+from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key, NewKey, keys_from_text, mint
 from frontdesk.gateway.logs import configure_logs
 from frontdesk.gateway.server import GatewayServer, bound_socket
 from frontdesk.gateway.settings import Config, ServerSettings
-from frontdesk.gateway.state import StateDir
+from frontdesk.gateway.state_dir import StateDir
+from frontdesk.keeper.prctl import become_undumpable
 
 KEYS_VARIABLE = "FRONTDESK_KEYS"
 DEV_TENANT = "dev"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Protocol
 
-from frontdesk.gateway.passage import Passage
+from frontdesk.gateway.request_context import RequestContext
 
 LONGEST = 500
 QUIET = frozenset({"/healthz", "/readyz"})
@@ -29,7 +29,7 @@ class AccessLog:
     def __init__(self, writer: Writer | None) -> None:
         self._writer = writer
 
-    def line(self, passage: Passage) -> None:
+    def line(self, passage: RequestContext) -> None:
         """Write a passage's line."""
         if self._writer is None or passage.path in QUIET:
             return
@@ -37,7 +37,7 @@ class AccessLog:
         with suppress(OSError):
             self._write(self._writer, passage)
 
-    def _write(self, writer: Writer, passage: Passage) -> None:
+    def _write(self, writer: Writer, passage: RequestContext) -> None:
         key = passage.key
         writer.info(
             "request",

@@ -1,61 +1,82 @@
-"""The messages of a WebSocket: each is one action, and gets one answer.
+"""What can be done to a conversation, in the words of the wire.
 
-Below the WebSocket, above the deeds. What is malformed is answered as well; nothing that a client
-can write here ends its connection. It knows nothing of sockets.
+Below the routes and the WebSocket, which do the same deeds with the same bodies; above the
+conversation. Each takes a checked body and returns the answer's fields. It knows neither statuses
+nor sockets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError
+from pydantic import BaseModel
 
-from frontdesk.agents.conversation import Conversation
-from frontdesk.errors import FrontdeskError, MalformedRequest
-from frontdesk.gateway.deeds import DEEDS, check_text
-from frontdesk.gateway.problems import problem_of
+from frontdesk.gateway.errors import TooLarge
+from frontdesk.gateway.schemas import AbortBody, ApprovalBody, PromptBody, RespondBody, SteerBody
+from frontdesk.sessions.conversation import Conversation
 
-Message = dict[str, Any]
-
-
-def parsed(text: str | bytes) -> Message:
-    """Return a message as the object that it has to be."""
-    try:
-        message = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        raise MalformedRequest("the message is not valid JSON") from None
-    if not isinstance(message, dict):
-        raise MalformedRequest("the message must be a JSON object")
-    return message
+Answer = dict[str, Any]
 
 
-def act(conversation: Conversation, message: Message, *, most_text: int) -> Message:
-    """Carry out one action and return what becomes of it; every error is one of ours."""
-    name = message.get("action")
-    deed = DEEDS.get(name) if isinstance(name, str) else None
-    if deed is None:
-        raise MalformedRequest(f"must be one of {', '.join(DEEDS)}", field="action")
-    try:
-        body = deed.body.model_validate(message)
-    except ValidationError as error:
-        raise _named(error) from None
-    check_text(getattr(body, "text", None), most=most_text)
-    return deed.do(conversation, body)
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A deed: the body that it takes, and what does it."""
+
+    body: type[BaseModel]
+    do: Callable[[Conversation, Any], Answer]
 
 
-def refusal(error: FrontdeskError) -> Message:
-    """Return an error as the fields of an answer."""
-    return problem_of(error).content
+def check_text(text: str | None, *, most: int) -> None:
+    """Raise `TooLarge` for a text of more characters than are taken."""
+    if text is not None and len(text) > most:
+        raise TooLarge("text", limit=most, unit="characters")
 
 
-def shown_action(message: Message | None) -> str | None:
-    """Return the name that an answer repeats, None where a message has none."""
-    name = (message or {}).get("action")
-    return name[:64] if isinstance(name, str) else None
+def prompt(conversation: Conversation, body: PromptBody) -> Answer:
+    """Accept a prompt; it runs when those before it have."""
+    accepted = msgspec.to_builtins(conversation.prompt(body.text))
+    return {**accepted, "status": "queued" if accepted["queued"] else "accepted"}
 
 
-def _named(error: ValidationError) -> MalformedRequest:
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    return MalformedRequest(first["msg"][:200], field=field or "the message")
+def approve(conversation: Conversation, body: ApprovalBody) -> Answer:
+    """Let a tool run."""
+    return {"status": conversation.approve(body.approval_id, body.reason)}
+
+
+def reject(conversation: Conversation, body: ApprovalBody) -> Answer:
+    """Tell the agent that a tool may not run."""
+    return {"status": conversation.reject(body.approval_id, body.reason)}
+
+
+def respond(conversation: Conversation, body: RespondBody) -> Answer:
+    """Answer the agent's question."""
+    return {"status": conversation.respond(body.ref, body.response)}
+
+
+def abort(conversation: Conversation, body: AbortBody) -> Answer:
+    """End the turn under way, where there is one; the session lives on."""
+    conversation.abort(body.reason, kill_tools=body.kill_tools)
+    return {"status": "aborting"}
+
+
+def steer(conversation: Conversation, body: SteerBody) -> Answer:
+    """Give the turn a text for its next step."""
+    conversation.steer(body.text)
+    return {"status": "accepted"}
+
+
+ACTIONS: Mapping[str, Action] = MappingProxyType(
+    {
+        "prompt": Action(PromptBody, prompt),
+        "approve": Action(ApprovalBody, approve),
+        "reject": Action(ApprovalBody, reject),
+        "respond": Action(RespondBody, respond),
+        "abort": Action(AbortBody, abort),
+        "steer": Action(SteerBody, steer),
+    }
+)
+"""The actions of a WebSocket by their names; the routes of the same names do the same."""

@@ -19,9 +19,9 @@ from starlette.routing import Match, Route
 from frontdesk import __version__
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.access_log import AccessLog
-from frontdesk.gateway.described import describe
-from frontdesk.gateway.front import Front
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.middleware import GatewayMiddleware
+from frontdesk.gateway.openapi import describe
 from frontdesk.gateway.problems import answer, no_such_route, problem_of, wrong_method
 from frontdesk.gateway.routes import (
     answers,
@@ -38,9 +38,9 @@ from frontdesk.gateway.routes import (
 ROUTERS = (sessions, turns, answers, reading, streams, tools, usage, health, operations)
 
 
-def create_app(gateway: Gateway, *, log: AccessLog | None = None) -> Front:
+def create_app(gateway: Gateway, *, log: AccessLog | None = None) -> GatewayMiddleware:
     """Return the ASGI application of a gateway; its lifespan opens and closes the gateway."""
-    return Front(make_routes(gateway), gateway=gateway, log=log or AccessLog(None))
+    return GatewayMiddleware(make_routes(gateway), gateway=gateway, log=log or AccessLog(None))
 
 
 def make_routes(gateway: Gateway) -> FastAPI:

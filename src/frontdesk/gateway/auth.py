@@ -18,10 +18,10 @@ from ipaddress import ip_network
 from urllib.parse import parse_qs
 
 from frontdesk.clock import Clock
-from frontdesk.errors import MalformedRequest, Unauthorized
+from frontdesk.gateway.errors import MalformedRequest, Unauthorized
 from frontdesk.gateway.keys import Key, KeyRing
-from frontdesk.gateway.limits import RateLimit
-from frontdesk.gateway.passage import Passage
+from frontdesk.gateway.rate_limit import RateLimit
+from frontdesk.gateway.request_context import RequestContext
 
 STREAM = re.compile(r"/v1/sessions/[^/]+/(events|ws)")
 MOST_ACQUAINTANCES = 10_000
@@ -30,7 +30,7 @@ MOST_FIELDS = 100
 logger = logging.getLogger("frontdesk.auth")
 
 
-def secret_of(passage: Passage) -> str | None:
+def secret_of(passage: RequestContext) -> str | None:
     """Return the secret that a request brings, None where it brings none.
 
     The query is read only where a browser can set no header: on event streams and WebSockets.
@@ -55,7 +55,7 @@ def _secret_in_query(query: bytes) -> str | None:
     return values[0] if values else None
 
 
-class Door:
+class Authenticator:
     """Let keys in: tenants' keys to `/v1`, operators' keys to `/ops` and `/metrics`."""
 
     __slots__ = ("_clock", "_known", "_ring", "guesses")
@@ -65,7 +65,7 @@ class Door:
         self.guesses = RateLimit(per_minute=wrong_keys_per_minute, what="wrong keys", clock=clock)
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def admit(self, passage: Passage, *, operator: bool) -> Key:
+    def admit(self, passage: RequestContext, *, operator: bool) -> Key:
         """Return the key of a request; `Unauthorized`, or `RateLimited` after too many guesses.
 
         A tenant's key opens nothing of the operators', and the other way round.

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from frontdesk.errors import ConfigurationWrong
+from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.settings import Config
 
 DEFAULT_FILE = Path("frontdesk.toml")

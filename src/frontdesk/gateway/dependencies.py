@@ -1,7 +1,7 @@
 """What a route may ask for: the desk of the key that came in, its tenant's, and nothing wider.
 
 Between the routes and the front, which has let the key in. A route has no other way to a session
-than the `TenantDesk` from here; that is the whole of tenant isolation above the registry.
+than the `TenantSessions` from here; that is the whole of tenant isolation above the registry.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from frontdesk.agents.conversation import Conversation
-from frontdesk.agents.desk import TenantDesk
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key
-from frontdesk.gateway.passage import passage_of
+from frontdesk.gateway.request_context import context_of
+from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.service import TenantSessions
 
 
-async def tenant_desk(request: Request) -> TenantDesk:
+async def tenant_desk(request: Request) -> TenantSessions:
     """Return the desk that the request's key opens."""
-    return passage_of(request.scope).tenant_desk
+    return context_of(request.scope).tenant_desk
 
 
 async def tenant_key(request: Request) -> Key:
     """Return the key that let the request in."""
-    return passage_of(request.scope).tenant_key
+    return context_of(request.scope).tenant_key
 
 
 async def live_conversation(request: Request, session_id: SessionIdInPath) -> Conversation:
     """Return the live session that the path names."""
-    return passage_of(request.scope).tenant_desk.find(session_id)
+    return context_of(request.scope).tenant_desk.find(session_id)
 
 
 def gateway_of(request: Request) -> Gateway:
@@ -59,7 +59,7 @@ SessionIdInPath = Annotated[
         examples=["support-42"],
     ),
 ]
-InDesk = Annotated[TenantDesk, Depends(tenant_desk)]
+InDesk = Annotated[TenantSessions, Depends(tenant_desk)]
 InKey = Annotated[Key, Depends(tenant_key)]
 InConversation = Annotated[Conversation, Depends(live_conversation)]
 InGateway = Annotated[Gateway, Depends(the_gateway)]
@@ -78,7 +78,7 @@ class SessionRoute(APIRoute):
             self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        desk = passage_of(scope).tenant_desk
+        desk = context_of(scope).tenant_desk
         response: Response = await self.endpoint(desk.find(scope["path_params"]["sessionId"]))
         await response(scope, receive, send)
 

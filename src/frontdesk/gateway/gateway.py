@@ -14,25 +14,28 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from frontdesk.agents.blueprints import Blueprints
-from frontdesk.agents.desk import Desk, DeskSettings, TenantDesk
-from frontdesk.agents.keeper.client import Keeper
-from frontdesk.agents.process_recipe import ProcessRecipe
+from frontdesk.agents.errors import CreateFailed
+from frontdesk.agents.process.factory import ProcessAgentFactory
 from frontdesk.agents.records import CreateSession
 from frontdesk.clock import Clock, SystemClock
-from frontdesk.errors import AddressRefused, CreateFailed, Draining, FrontdeskError, Unauthorized
-from frontdesk.gateway.addresses import AddressGuard
-from frontdesk.gateway.auth import Door
-from frontdesk.gateway.blueprints import blueprints_of
-from frontdesk.gateway.callbacks import Callbacks
-from frontdesk.gateway.guardrails import Filters
+from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.auth import Authenticator
+from frontdesk.gateway.blueprint_config import blueprints_of
+from frontdesk.gateway.errors import AddressRefused, Unauthorized
+from frontdesk.gateway.forwarded import TrustedProxies
+from frontdesk.gateway.guardrails import TenantGuardrails
 from frontdesk.gateway.idempotency import Idempotency
 from frontdesk.gateway.keys import Key, KeyFile, KeyRing
-from frontdesk.gateway.limits import RateLimit
 from frontdesk.gateway.metering import UsageMeter
-from frontdesk.gateway.proxies import TrustedProxies
+from frontdesk.gateway.open_streams import OpenStreams
+from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.settings import Config
-from frontdesk.gateway.state import StateDir
-from frontdesk.gateway.streams import OpenStreams
+from frontdesk.gateway.ssrf import AddressGuard
+from frontdesk.gateway.state_dir import StateDir
+from frontdesk.gateway.tool_webhooks import Callbacks
+from frontdesk.keeper.client import Keeper
+from frontdesk.sessions.errors import Draining
+from frontdesk.sessions.service import SessionService, SessionSettings, TenantSessions
 from frontdesk.store import Limits, SessionStore
 
 FOLLOW_KEYS_S = 0.25
@@ -64,7 +67,7 @@ class Gateway:
             per_minute=config.limits.requests_per_minute, what="requests", clock=self.clock
         )
         self.idempotency = Idempotency(clock=self.clock)
-        self.filters = Filters(config)
+        self.filters = TenantGuardrails(config)
         self.draining = False
         self.open = False
         self._given = blueprints
@@ -92,7 +95,7 @@ class Gateway:
         state = StateDir.make(self.config.server.state_dir)
         keys = enter(KeyFile(state, clock=self.clock, timeout_s=0))
         self.ring = KeyRing(file=keys, fixed=self._keys)
-        self.door = Door(
+        self.door = Authenticator(
             self.ring,
             wrong_keys_per_minute=self.config.limits.wrong_keys_per_minute,
             clock=self.clock,
@@ -120,8 +123,8 @@ class Gateway:
             clock=self.clock,
         )
 
-    def _make_desk(self) -> Desk:
-        return Desk(
+    def _make_desk(self) -> SessionService:
+        return SessionService(
             self.store,
             self._blueprints,
             clock=self.clock,
@@ -142,7 +145,7 @@ class Gateway:
     def ready(self) -> bool:
         return self.open and not self.draining
 
-    def desk_of(self, key: Key) -> TenantDesk:
+    def desk_of(self, key: Key) -> TenantSessions:
         """Return what a tenant's key may see and do: its own tenant's sessions."""
         if key.tenant_id is None:
             raise Unauthorized
@@ -190,7 +193,7 @@ class Gateway:
     async def _warm(self) -> None:
         """Do the imports of agents that run in processes before the first session asks for them."""
         for blueprint in self._blueprints.values():
-            if isinstance(blueprint.recipe, ProcessRecipe):
+            if isinstance(blueprint.recipe, ProcessAgentFactory):
                 try:
                     await blueprint.recipe.warm()
                 except FrontdeskError as error:
@@ -221,9 +224,9 @@ def limits_of(config: Config) -> Limits:
     )
 
 
-def desk_settings_of(config: Config) -> DeskSettings:
+def desk_settings_of(config: Config) -> SessionSettings:
     """Return the desk's settings."""
-    return DeskSettings(
+    return SessionSettings(
         turn_timeout_s=config.turns.deadline_s,
         approval_timeout_s=config.turns.approval_s,
         question_timeout_s=config.turns.question_s,

@@ -12,7 +12,7 @@ import ssl
 
 import httpx2
 
-from frontdesk.gateway.addresses import AddressGuard
+from frontdesk.gateway.ssrf import AddressGuard
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):

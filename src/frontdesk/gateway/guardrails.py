@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from frontdesk.errors import ConfigurationWrong
+from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.settings import Config, GuardrailSettings
 
 Direction = Literal["input", "output"]
@@ -61,7 +61,7 @@ class Rules:
             return "it could not be checked"
 
 
-class Filters:
+class TenantGuardrails:
     """The rules of all tenants. Replaced as a whole when the configuration is reloaded."""
 
     __slots__ = ("_by_tenant", "_of_all")

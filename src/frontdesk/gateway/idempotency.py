@@ -17,7 +17,8 @@ import msgspec
 from starlette.responses import Response
 
 from frontdesk.clock import Clock
-from frontdesk.errors import FrontdeskError, IdempotencyMismatch, InvalidArgument
+from frontdesk.errors import FrontdeskError, InvalidArgument
+from frontdesk.gateway.errors import IdempotencyMismatch
 from frontdesk.gateway.problems import problem_of
 
 KEPT_S = 600.0
@@ -27,7 +28,7 @@ PASSING = frozenset({429, 500, 503})
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredResponse:
     """An answer: its status and its body as it was sent."""
 
     status: int
@@ -48,7 +49,7 @@ class Kept:
 class _First:
     digest: bytes
     until: float
-    answer: asyncio.Future[Kept]
+    answer: asyncio.Future[StoredResponse]
 
 
 class Idempotency:
@@ -71,8 +72,8 @@ class Idempotency:
         key: str | None,
         *,
         body: bytes,
-        answer: Callable[[], Awaitable[Kept]],
-    ) -> Kept:
+        answer: Callable[[], Awaitable[StoredResponse]],
+    ) -> StoredResponse:
         """Return the first answer to this key and body within `scope`, making it if need be.
 
         `IdempotencyMismatch` where the key came with another body before.
@@ -89,8 +90,8 @@ class Idempotency:
         return await asyncio.shield(first.answer)
 
     async def _make(
-        self, place: tuple[str, ...], digest: bytes, answer: Callable[[], Awaitable[Kept]]
-    ) -> Kept:
+        self, place: tuple[str, ...], digest: bytes, answer: Callable[[], Awaitable[StoredResponse]]
+    ) -> StoredResponse:
         # Others may wait for it while the client that came first has left: it runs on regardless.
         making = asyncio.ensure_future(answer())
         owned = self._firsts.setdefault(place[0], OrderedDict())
@@ -100,7 +101,7 @@ class Idempotency:
         making.add_done_callback(lambda done: self._made(place, done))
         return await asyncio.shield(making)
 
-    def _made(self, place: tuple[str, ...], done: asyncio.Future[Kept]) -> None:
+    def _made(self, place: tuple[str, ...], done: asyncio.Future[StoredResponse]) -> None:
         failed = done.cancelled() or done.exception() is not None
         if failed or done.result().status in PASSING:
             first = self._find(place)
@@ -145,12 +146,12 @@ def _check(key: str) -> None:
         )
 
 
-async def kept(answer: Callable[[], Awaitable[bytes]], *, status: int) -> Kept:
+async def kept(answer: Callable[[], Awaitable[bytes]], *, status: int) -> StoredResponse:
     """Return what to keep of an answer; an error of ours is an answer as well."""
     try:
-        return Kept(status, await answer())
+        return StoredResponse(status, await answer())
     except FrontdeskError as error:
         problem = problem_of(error)
-        return Kept(
+        return StoredResponse(
             problem.status, msgspec.json.encode(problem.content), tuple(problem.headers.items())
         )

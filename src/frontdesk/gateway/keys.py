@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from frontdesk.clock import Clock
-from frontdesk.errors import ConfigurationWrong, InvalidArgument, KeyNotFound
-from frontdesk.gateway.state import StateDir, open_database
+from frontdesk.errors import InvalidArgument
+from frontdesk.gateway.errors import ConfigurationWrong, KeyNotFound
+from frontdesk.gateway.state_dir import StateDir, open_database
 
 SECRET_BYTES = 32
 LEAST_ENV_SECRET = 24

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from frontdesk.gateway.state import StateDir, open_database
+from frontdesk.gateway.state_dir import StateDir, open_database
 
 BATCH_S = 0.5
 RETRY_S = 2.0
@@ -47,7 +47,7 @@ ON CONFLICT (tenant_id, api_key) DO UPDATE SET
 logger = logging.getLogger("frontdesk.metering")
 
 
-class Owner(NamedTuple):
+class MeteredKey(NamedTuple):
     """Whose use it was."""
 
     tenant_id: str
@@ -55,7 +55,7 @@ class Owner(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class MeteredUsage:
     """What was used. Sums of it are made with `+`."""
 
     prompts: int = 0
@@ -64,8 +64,8 @@ class Usage:
     cached_tokens: int = 0
     cost_usd: float = 0.0
 
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
+    def __add__(self, other: MeteredUsage) -> MeteredUsage:
+        return MeteredUsage(
             self.prompts + other.prompts,
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
@@ -74,7 +74,7 @@ class Usage:
         )
 
 
-NOTHING = Usage()
+NOTHING = MeteredUsage()
 
 
 class UsageMeter:
@@ -91,8 +91,8 @@ class UsageMeter:
         self._batch_s, self._retry_s = batch_s, retry_s
         self._database = open_database(state.usage, schema=SCHEMA)
         self._lock = threading.Lock()
-        self._totals: dict[Owner, Usage] = self._read()
-        self._unwritten: dict[Owner, Usage] = {}
+        self._totals: dict[MeteredKey, MeteredUsage] = self._read()
+        self._unwritten: dict[MeteredKey, MeteredUsage] = {}
         self._something = threading.Event()
         self._ending = threading.Event()
         self._writer = threading.Thread(target=self._write_on, name="frontdesk-meter", daemon=True)
@@ -126,19 +126,19 @@ class UsageMeter:
         cost_usd: float = 0.0,
     ) -> None:
         """Count. Never waits for the disk, and never fails because of it."""
-        used = Usage(prompts, prompt_tokens, completion_tokens, cached_tokens, cost_usd)
-        owner = Owner(tenant_id, api_key or "")
+        used = MeteredUsage(prompts, prompt_tokens, completion_tokens, cached_tokens, cost_usd)
+        owner = MeteredKey(tenant_id, api_key or "")
         with self._lock:
             _add(self._totals, owner, used)
             _add(self._unwritten, owner, used)
         self._something.set()
 
-    def of_key(self, tenant_id: str, api_key: str) -> Usage:
+    def of_key(self, tenant_id: str, api_key: str) -> MeteredUsage:
         """Return what one key has used."""
         with self._lock:
-            return self._totals.get(Owner(tenant_id, api_key), NOTHING)
+            return self._totals.get(MeteredKey(tenant_id, api_key), NOTHING)
 
-    def of_tenant(self, tenant_id: str) -> Usage:
+    def of_tenant(self, tenant_id: str) -> MeteredUsage:
         """Return what all keys of a tenant have used. The cost grows with the number of keys."""
         with self._lock:
             used = [usage for owner, usage in self._totals.items() if owner.tenant_id == tenant_id]
@@ -150,9 +150,9 @@ class UsageMeter:
 
     # -- the writer ------------------------------------------------------------------------------
 
-    def _read(self) -> dict[Owner, Usage]:
+    def _read(self) -> dict[MeteredKey, MeteredUsage]:
         rows = self._database.execute("SELECT * FROM usage")
-        return {Owner(row[0], row[1]): Usage(*row[2:]) for row in rows}
+        return {MeteredKey(row[0], row[1]): MeteredUsage(*row[2:]) for row in rows}
 
     def _write_on(self) -> None:
         wait_s = self._batch_s
@@ -178,7 +178,7 @@ class UsageMeter:
             return False
         return True
 
-    def _write(self, batch: dict[Owner, Usage]) -> None:
+    def _write(self, batch: dict[MeteredKey, MeteredUsage]) -> None:
         rows = [(*owner, *_fields(usage)) for owner, usage in batch.items()]
         self._in_one_piece(lambda: self._database.executemany(ADD, rows))
 
@@ -193,23 +193,23 @@ class UsageMeter:
                 self._database.execute("ROLLBACK")
             raise
 
-    def _take_back(self, batch: dict[Owner, Usage]) -> None:
+    def _take_back(self, batch: dict[MeteredKey, MeteredUsage]) -> None:
         with self._lock:
             for owner, usage in batch.items():
                 _add(self._unwritten, owner, usage)
         self._something.set()
 
-    def _lost(self) -> dict[str, Usage]:
+    def _lost(self) -> dict[str, MeteredUsage]:
         return {
             f"{owner.tenant_id}/{owner.api_key}": used for owner, used in self._unwritten.items()
         }
 
 
-def _add(sums: dict[Owner, Usage], owner: Owner, used: Usage) -> None:
+def _add(sums: dict[MeteredKey, MeteredUsage], owner: MeteredKey, used: MeteredUsage) -> None:
     sums[owner] = sums.get(owner, NOTHING) + used
 
 
-def _fields(usage: Usage) -> tuple[int, int, int, int, float]:
+def _fields(usage: MeteredUsage) -> tuple[int, int, int, int, float]:
     return (
         usage.prompts,
         usage.prompt_tokens,

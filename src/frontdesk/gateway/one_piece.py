@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class OnePiece:
+class CoalescingTransport:
     """Write through to a transport, but hold a head until more is written.
 
     Nothing else is held, nothing changes its order, and a head that nothing follows leaves when the

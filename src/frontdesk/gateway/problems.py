@@ -1,7 +1,8 @@
 """Which error becomes which answer: the one table.
 
-Every error that reaches a client passes here, whichever door it leaves by: HTTP, the event stream
-before it starts, or a WebSocket. Above it are the front and the routes; below, only `errors.py`.
+Every error that reaches a client passes here, whichever way it leaves by: HTTP, the event stream
+before it starts, or a WebSocket. Above it are the middleware and the routes; below, the errors of
+each layer.
 No answer shows a stack trace, a path or another tenant's facts: a message is the error's own
 sentence, and an error that is not in the table says nothing but that it happened.
 """
@@ -16,8 +17,36 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from frontdesk import errors
-from frontdesk.agents.reasons import public_reason
+from frontdesk.agents.errors import AgentLost, CreateFailed, UnknownTool
+from frontdesk.errors import (
+    InvalidArgument,
+    InvalidType,
+    MonitorFailed,
+    SessionAlreadyExists,
+    SessionBusy,
+    SessionLimitExceeded,
+    SessionNotFound,
+    StoreClosed,
+)
+from frontdesk.gateway.errors import (
+    AddressRefused,
+    IdempotencyMismatch,
+    MalformedRequest,
+    RateLimited,
+    TooLarge,
+    Unauthorized,
+)
+from frontdesk.keeper.errors import KeeperLost
+from frontdesk.sessions.errors import (
+    Draining,
+    GuardrailRefused,
+    PromptQueueFull,
+    SessionDead,
+    SteeringQueueFull,
+    ToolRefused,
+    UnknownReference,
+)
+from frontdesk.sessions.reasons import public_reason
 
 UNAVAILABLE_RETRY_S = 5
 SHOWN_PATH = 200
@@ -43,33 +72,33 @@ class Problem:
 
 
 TABLE: dict[type[Exception], tuple[int, str]] = {
-    errors.InvalidArgument: (400, "bad_request"),
-    errors.InvalidType: (400, "bad_request"),
-    errors.MalformedRequest: (400, "bad_request"),
-    errors.UnknownReference: (400, "bad_request"),
-    errors.Unauthorized: (401, "unauthorized"),
-    errors.SessionNotFound: (404, "not_found"),
-    errors.SessionDead: (404, "session_dead"),
-    errors.UnknownTool: (404, "not_found"),
-    errors.SessionAlreadyExists: (409, "already_exists"),
-    errors.IdempotencyMismatch: (409, "idempotency_mismatch"),
-    errors.SteeringQueueFull: (409, "queue_full"),
-    errors.TooLarge: (413, "too_large"),
-    errors.CreateFailed: (422, "create_failed"),
-    errors.ToolRefused: (422, "registration_failed"),
-    errors.AddressRefused: (422, "registration_failed"),
-    errors.GuardrailRefused: (422, "guardrail"),
-    errors.RateLimited: (429, "rate_limited"),
-    errors.PromptQueueFull: (429, "prompt_queue_full"),
-    errors.SessionLimitExceeded: (429, "session_limit"),
-    errors.SessionBusy: (503, "unavailable"),
-    errors.Draining: (503, "unavailable"),
-    errors.AgentLost: (503, "unavailable"),
-    errors.KeeperLost: (503, "unavailable"),
-    errors.StoreClosed: (503, "unavailable"),
-    errors.MonitorFailed: (503, "unavailable"),
+    InvalidArgument: (400, "bad_request"),
+    InvalidType: (400, "bad_request"),
+    MalformedRequest: (400, "bad_request"),
+    UnknownReference: (400, "bad_request"),
+    Unauthorized: (401, "unauthorized"),
+    SessionNotFound: (404, "not_found"),
+    SessionDead: (404, "session_dead"),
+    UnknownTool: (404, "not_found"),
+    SessionAlreadyExists: (409, "already_exists"),
+    IdempotencyMismatch: (409, "idempotency_mismatch"),
+    SteeringQueueFull: (409, "queue_full"),
+    TooLarge: (413, "too_large"),
+    CreateFailed: (422, "create_failed"),
+    ToolRefused: (422, "registration_failed"),
+    AddressRefused: (422, "registration_failed"),
+    GuardrailRefused: (422, "guardrail"),
+    RateLimited: (429, "rate_limited"),
+    PromptQueueFull: (429, "prompt_queue_full"),
+    SessionLimitExceeded: (429, "session_limit"),
+    SessionBusy: (503, "unavailable"),
+    Draining: (503, "unavailable"),
+    AgentLost: (503, "unavailable"),
+    KeeperLost: (503, "unavailable"),
+    StoreClosed: (503, "unavailable"),
+    MonitorFailed: (503, "unavailable"),
 }
-"""Exact or nearest base class to status and code. `frontdesk.errors` is the only source of rows."""
+"""Exact or nearest base class to status and code."""
 
 INTERNAL = Problem(500, "internal", "something went wrong here; it was logged")
 
@@ -110,18 +139,18 @@ def answer(problem: Problem) -> Response:
 
 def _where_it_is_full(error: BaseException) -> tuple[int, str] | None:
     # Full in total is nobody's quota: the client can only come again, or elsewhere.
-    if isinstance(error, errors.SessionLimitExceeded) and error.scope == "total":
+    if isinstance(error, SessionLimitExceeded) and error.scope == "total":
         return 503, "unavailable"
     return None
 
 
 def _facts(error: BaseException, status: int) -> tuple[tuple[str, Any], ...]:
     facts: dict[str, Any] = {}
-    if isinstance(error, errors.SessionLimitExceeded):
+    if isinstance(error, SessionLimitExceeded):
         facts = {"scope": error.scope, "limit": error.limit}
-    if isinstance(error, errors.SessionDead):
+    if isinstance(error, SessionDead):
         facts = {"reason": public_reason(error.reason)}
-    if isinstance(error, errors.RateLimited):
+    if isinstance(error, RateLimited):
         facts = {"retryAfter": error.retry_after_s}
     if status == 503:
         facts["retryAfter"] = UNAVAILABLE_RETRY_S

@@ -9,19 +9,20 @@ from __future__ import annotations
 from urllib.parse import parse_qs
 
 from frontdesk.agents.events import EVENTS
-from frontdesk.errors import InvalidArgument, MalformedRequest
-from frontdesk.gateway.passage import Passage
+from frontdesk.errors import InvalidArgument
+from frontdesk.gateway.errors import MalformedRequest
+from frontdesk.gateway.request_context import RequestContext
 
 MOST_FIELDS = 32
 TYPES = frozenset(event.name for event in EVENTS)
 
 
-def since_of(passage: Passage) -> str | None:
+def since_of(passage: RequestContext) -> str | None:
     """Return `?since=`, None where it is missing or empty."""
     return _value(passage, "since")
 
 
-def types_of(passage: Passage) -> frozenset[str] | None:
+def types_of(passage: RequestContext) -> frozenset[str] | None:
     """Return `?types=a,b`; `InvalidArgument` for a type that there is not."""
     text = _value(passage, "types")
     return None if text is None else _types(text)
@@ -34,7 +35,7 @@ def _types(text: str) -> frozenset[str]:
     return wanted
 
 
-def _value(passage: Passage, name: str) -> str | None:
+def _value(passage: RequestContext, name: str) -> str | None:
     query: bytes = passage.scope.get("query_string", b"")
     if not query:
         return None

@@ -21,8 +21,8 @@ from typing import Any
 import uvicorn
 
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.http_protocol import ConnectionLimits, HttpConfig
 from frontdesk.gateway.settings import Config
-from frontdesk.gateway.wire import WireBounds, WireConfig
 
 LAST_CONNECTIONS_S = 2
 BACKLOG = 2048
@@ -97,12 +97,12 @@ def end_at_once(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def wire_config(app: Any, config: Config) -> WireConfig:
+def wire_config(app: Any, config: Config) -> HttpConfig:
     """Return uvicorn's configuration for ours."""
     limits = config.limits
-    return WireConfig(
+    return HttpConfig(
         app,
-        bounds=WireBounds(
+        bounds=ConnectionLimits(
             head_bytes=limits.head_bytes,
             head_timeout_s=limits.head_timeout_s,
             body_timeout_s=limits.body_timeout_s,

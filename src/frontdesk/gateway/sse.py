@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 
 from frontdesk.agents.events import Frame
-from frontdesk.agents.reader import EventReader, Gap
-from frontdesk.errors import ReaderTooSlow
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.passage import Message, Passage
+from frontdesk.gateway.http_protocol import connection_of
 from frontdesk.gateway.query import since_of, types_of
-from frontdesk.gateway.wire import connection_of
+from frontdesk.gateway.request_context import Message, RequestContext
+from frontdesk.sessions.errors import ReaderTooSlow
+from frontdesk.sessions.event_reader import EventReader, Gap
 
 HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -36,7 +36,7 @@ class EventStream:
 
     __slots__ = ("_beat", "_gateway", "_listener", "_passage", "_reader", "_session_id")
 
-    def __init__(self, gateway: Gateway, passage: Passage, *, session_id: str) -> None:
+    def __init__(self, gateway: Gateway, passage: RequestContext, *, session_id: str) -> None:
         self._gateway, self._passage, self._session_id = gateway, passage, session_id
         self._beat: asyncio.TimerHandle | None = None
         self._listener: asyncio.Task[None] | None = None

@@ -14,15 +14,16 @@ from typing import Any
 
 import msgspec
 
-from frontdesk.agents.conversation import Conversation
 from frontdesk.agents.events import Frame
-from frontdesk.agents.reader import EventReader, Gap
-from frontdesk.errors import FrontdeskError, ReaderTooSlow, SessionDead
-from frontdesk.gateway.actions import act, parsed, refusal, shown_action
+from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.passage import Passage
+from frontdesk.gateway.http_protocol import connection_of
 from frontdesk.gateway.query import since_of, types_of
-from frontdesk.gateway.wire import connection_of
+from frontdesk.gateway.request_context import RequestContext
+from frontdesk.gateway.socket_actions import act, parsed, refusal, shown_action
+from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
+from frontdesk.sessions.event_reader import EventReader, Gap
 
 ENDED, REVOKED, TOO_SLOW = 1000, 1008, 1013
 
@@ -32,7 +33,7 @@ class SessionSocket:
 
     __slots__ = ("_closing", "_gateway", "_passage", "_reader", "_sending", "_session_id")
 
-    def __init__(self, gateway: Gateway, passage: Passage, *, session_id: str) -> None:
+    def __init__(self, gateway: Gateway, passage: RequestContext, *, session_id: str) -> None:
         self._gateway, self._passage, self._session_id = gateway, passage, session_id
         self._sending = asyncio.Lock()
         self._closing: tuple[int, str] = (ENDED, "the session has ended")

@@ -6,11 +6,11 @@ owns the one thread that waits on the kernel for all threads and processes of a 
 is what that thread does, `kernel.py` what it asks. Nothing here knows of sessions.
 """
 
-from frontdesk.monitors.base import AgentMonitor, ExitCallback, Monitor, MonitorFunction
-from frontdesk.monitors.foreign import ExitCallbackAgent
+from frontdesk.monitors.custom import ExitCallbackAgent
+from frontdesk.monitors.dispatch import monitor
 from frontdesk.monitors.futures import FutureMonitor, exit_reason_of
-from frontdesk.monitors.kinds import monitor
 from frontdesk.monitors.processes import ProcessRef
+from frontdesk.monitors.protocol import AgentMonitor, ExitCallback, Monitor, MonitorFunction
 from frontdesk.monitors.watcher import Watcher
 
 __all__ = [

@@ -18,8 +18,8 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
-from frontdesk.monitors.base import ExitCallback, tell
-from frontdesk.session import ExitKind, ExitReason
+from frontdesk.monitors.protocol import ExitCallback, tell
+from frontdesk.records import ExitKind, ExitReason
 
 Future = Any
 """An `asyncio.Future` or `asyncio.Task` of any loop, or a `concurrent.futures.Future`."""
@@ -56,7 +56,7 @@ def _crashed(error: BaseException) -> ExitReason:
         return ExitReason(ExitKind.CRASHED, error=type(error).__name__)
 
 
-class FutureLife:
+class FutureLiveness:
     """What can be read off a future: whether it lives, where, and how it ended.
 
     Arms nothing and is told nothing. It is what a session of a store shows as its `monitor`.
@@ -100,7 +100,7 @@ class FutureLife:
         return self._future
 
 
-class FutureMonitor(FutureLife):
+class FutureMonitor(FutureLiveness):
     """Watch a future: `on_exit` is called when it is done, in its loop or in the finishing thread.
 
     A future that is done already, or pending on a closed loop, gives a monitor that is not `alive`

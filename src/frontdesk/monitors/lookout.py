@@ -22,8 +22,8 @@ from functools import partial
 from types import MethodType
 from typing import Protocol
 
-from frontdesk.monitors.waiting import Waiting, make_waiting
-from frontdesk.session import ExitKind, ExitReason
+from frontdesk.monitors.poller import Poller, make_poller
+from frontdesk.records import ExitKind, ExitReason
 
 TICK_S = 1.0
 LOOKING_SHARE = 4
@@ -32,7 +32,7 @@ LOOKING_SHARE = 4
 _logger = logging.getLogger("frontdesk")
 
 
-class Watched(Protocol):
+class Pollable(Protocol):
     """Something that ends: told of by a descriptor, or looked at now and then where `fd` is None.
 
     `undecided` says that it is over, but that how is worth another look a little later.
@@ -67,17 +67,17 @@ def _itself(callback: Callable[[], None]) -> Callable[[], None]:
     return callback
 
 
-class Lookout:
+class WatchLoop:
     """Wait for all watched things of one `Watcher` in one thread, which starts when needed."""
 
     def __init__(self, *, interval_s: float) -> None:
         self._interval_s = interval_s
         self._lock = threading.RLock()
-        self._by_fd: dict[int, Watched] = {}
-        self._looked_at: dict[Watched, None] = {}
+        self._by_fd: dict[int, Pollable] = {}
+        self._looked_at: dict[Pollable, None] = {}
         self._ticks: list[_Tick] = []
         self._next_look = self._next_tick = 0.0
-        self._waiting: Waiting | None = None
+        self._waiting: Poller | None = None
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         self.closed = False
@@ -87,7 +87,7 @@ class Lookout:
 
     # -- what any thread may call --------------------------------------------------------------
 
-    def add(self, watched: Watched) -> None:
+    def add(self, watched: Pollable) -> None:
         """Watch. From then on the descriptor is ours to close. `OSError` leaves it the caller's."""
         self._notice_fork()
         with self._lock:
@@ -106,7 +106,7 @@ class Lookout:
                 del self._by_fd[fd]
                 raise
 
-    def remove(self, watched: Watched) -> bool:
+    def remove(self, watched: Pollable) -> bool:
         """Watch no more and close the descriptor. True for the one caller who ended the watching:
         only the thread that gets it from here may tell of the end.
         """
@@ -180,7 +180,7 @@ class Lookout:
 
     # -- what the thread does ------------------------------------------------------------------
 
-    def run(self, waiting: Waiting) -> None:
+    def run(self, waiting: Poller) -> None:
         """Wait, look, call, until closed."""
         try:
             while not self.closed:
@@ -211,7 +211,7 @@ class Lookout:
             if fd not in self._by_fd:
                 self._leave(fd)
 
-    def _look(self, watched: Watched) -> None:
+    def _look(self, watched: Pollable) -> None:
         """Look, and tell of an end. The number of a descriptor may have been used anew since the
         kernel reported it: `look` asks the kernel again, so a stale report does no harm.
         """
@@ -226,13 +226,13 @@ class Lookout:
         elif self.remove(watched):
             self._tell(watched, reason)
 
-    def _tell(self, watched: Watched, reason: ExitReason) -> None:
+    def _tell(self, watched: Pollable, reason: ExitReason) -> None:
         try:
             watched.told(reason)
         except BaseException:  # SystemExit included: the thread is everybody's
             _logger.exception("an exit callback raised (the agent's exit: %s)", reason)
 
-    def _look_again(self, watched: Watched) -> None:
+    def _look_again(self, watched: Pollable) -> None:
         with self._lock:
             fd = watched.fd
             if fd is not None and self._by_fd.get(fd) is watched:
@@ -276,10 +276,10 @@ class Lookout:
 
     # -- under the lock ------------------------------------------------------------------------
 
-    def _started(self) -> Waiting:
+    def _started(self) -> Poller:
         if self._waiting is not None:
             return self._waiting
-        waiting = make_waiting()
+        waiting = make_poller()
         thread = threading.Thread(
             target=self.run, args=(waiting,), name="frontdesk-watcher", daemon=True
         )
@@ -303,7 +303,7 @@ class Lookout:
         else:
             self._wake()
 
-    def _look_later(self, watched: Watched) -> None:
+    def _look_later(self, watched: Pollable) -> None:
         if not self._looked_at:
             self._next_look = time.monotonic() + self._interval_s
         self._looked_at[watched] = None
@@ -317,7 +317,7 @@ class Lookout:
         if self._waiting is not None:
             self._waiting.remove(fd)
 
-    def _close_watched(self, watched: Watched) -> None:
+    def _close_watched(self, watched: Pollable) -> None:
         fd, watched.fd = watched.fd, None
         if fd is not None:
             self._leave(fd)

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from frontdesk.errors import AgentNotStarted
-from frontdesk.monitors import kernel
+from frontdesk.monitors import linux
 from frontdesk.monitors.processes import ProcessKind, ProcessRef
 
 
@@ -51,7 +51,7 @@ def _returncode_of_owned(process: Any) -> int | None:
 
 def _owner_still_has(_: Any, pid: int, fd: int | None) -> bool:
     """An object that makes children has lost its pid when that is no child of this process."""
-    return kernel.is_child(pid, fd=fd)
+    return linux.is_child(pid, fd=fd)
 
 
 def _identity_of_multiprocessing(process: Any) -> tuple[int, None]:
@@ -70,8 +70,8 @@ def _multiprocessing_still_has(process: Any, pid: int, fd: int | None) -> bool:
         return True  # this very process, or the parent's, seen from a child
     if getattr(popen, "method", None) == "forkserver":
         # A child of the fork server, which writes the status into the sentinel when it reaps.
-        return not kernel.readable(popen.sentinel)
-    return kernel.is_child(pid, fd=fd)
+        return not linux.readable(popen.sentinel)
+    return linux.is_child(pid, fd=fd)
 
 
 _REF = ProcessKind(

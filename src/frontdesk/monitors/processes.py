@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from frontdesk.errors import InvalidArgument, InvalidType, ProcessNotFound
-from frontdesk.monitors import kernel
-from frontdesk.monitors.base import ExitCallback
-from frontdesk.monitors.watched import WatchedMonitor
+from frontdesk.monitors import linux
+from frontdesk.monitors.pollable import PolledMonitor
+from frontdesk.monitors.protocol import ExitCallback
 from frontdesk.monitors.watcher import Watcher
-from frontdesk.session import ExitKind, ExitReason
+from frontdesk.records import ExitKind, ExitReason
 
 _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 
@@ -56,8 +56,8 @@ class ProcessRef:
         `ProcessNotFound` if there is none, `OSError` where `/proc` cannot be read.
         """
         ref = cls(pid, 0)
-        stat = kernel.read_stat(pid)
-        if stat is None or kernel.process_of(pid) != pid:
+        stat = linux.read_stat(pid)
+        if stat is None or linux.process_of(pid) != pid:
             raise ProcessNotFound(pid)
         return cls(ref.pid, stat.start_time)
 
@@ -76,7 +76,7 @@ class ProcessKind:
     still_has: Callable[[Any, int, int | None], bool]
 
 
-class ProcessMonitor(WatchedMonitor):
+class ProcessMonitor(PolledMonitor):
     """Watch a process through a pidfd, or by looking at `/proc` where there are none.
 
     Dead is what has exited, waited for or not. Stopped (SIGSTOP) is alive, and so is a process
@@ -119,7 +119,7 @@ class ProcessMonitor(WatchedMonitor):
         if self._watcher.abilities.processes:
             self.fd = _descriptor(self._pid)
             return self.fd is not None
-        process = kernel.process_of(self._pid)
+        process = linux.process_of(self._pid)
         if process is not None and process != self._pid:
             raise _not_a_process(self._pid)
         return process is not None
@@ -144,9 +144,9 @@ class ProcessMonitor(WatchedMonitor):
     def _alive(self) -> bool:
         fd = self.fd
         if fd is not None:
-            return not kernel.readable(fd)
+            return not linux.readable(fd)
         try:
-            stat = kernel.read_stat(self._pid)
+            stat = linux.read_stat(self._pid)
         except OSError:
             return True  # no descriptor is free to look with, so it lives until there is
         return stat is not None and not stat.over and stat.start_time == self._start_time
@@ -166,20 +166,20 @@ class ProcessMonitor(WatchedMonitor):
         fd = self.fd
         if fd is None:
             return None
-        return kernel.status_of_child(self._pid, fd=fd) or kernel.status_of_reaped(fd)
+        return linux.status_of_child(self._pid, fd=fd) or linux.status_of_reaped(fd)
 
     def _status_of_zombie(self) -> ExitReason | None:
         stat = self._stat(needed=False)
         if stat is None or not stat.over or stat.start_time != self._start_time:
             return None
         if stat.status is not None:
-            return kernel.reason_of_status(stat.status)
+            return linux.reason_of_status(stat.status)
         # Its pid is its own as long as it is a zombie, so the pid may be asked by.
-        return kernel.status_of_child(self._pid, fd=None)
+        return linux.status_of_child(self._pid, fd=None)
 
-    def _stat(self, *, needed: bool) -> kernel.Stat | None:
+    def _stat(self, *, needed: bool) -> linux.Stat | None:
         try:
-            return kernel.read_stat(self._pid)
+            return linux.read_stat(self._pid)
         except OSError:
             if needed:
                 raise

@@ -11,14 +11,14 @@ import threading
 from threading import Thread
 
 from frontdesk.errors import AgentNotStarted, InvalidArgument
-from frontdesk.monitors import kernel
-from frontdesk.monitors.base import ExitCallback
-from frontdesk.monitors.watched import WatchedMonitor
+from frontdesk.monitors import linux
+from frontdesk.monitors.pollable import PolledMonitor
+from frontdesk.monitors.protocol import ExitCallback
 from frontdesk.monitors.watcher import Watcher
-from frontdesk.session import ExitKind, ExitReason
+from frontdesk.records import ExitKind, ExitReason
 
 
-class ThreadMonitor(WatchedMonitor):
+class ThreadMonitor(PolledMonitor):
     """Watch a thread. The reason is always `unknown`: a thread keeps neither result nor exception.
 
     `alive` is read from the thread itself, whatever a subclass says of it. Where the kernel has
@@ -53,7 +53,7 @@ class ThreadMonitor(WatchedMonitor):
         if not os.path.exists(f"/proc/self/task/{native_id}"):
             return None  # the number that the thread had in the parent, before fork()
         try:
-            return os.pidfd_open(native_id, kernel.PIDFD_THREAD)
+            return os.pidfd_open(native_id, linux.PIDFD_THREAD)
         except ProcessLookupError:
             return None
 
@@ -66,7 +66,7 @@ class ThreadMonitor(WatchedMonitor):
     def _alive(self) -> bool:
         """Ask both: a thread may end (pthread_exit) without Python's noticing."""
         thread, fd = self._agent, self.fd
-        if thread is None or (fd is not None and kernel.readable(fd)):
+        if thread is None or (fd is not None and linux.readable(fd)):
             return False
         if self._foreign_start_time is not None:
             return _start_time(self._native_id) == self._foreign_start_time
@@ -95,5 +95,5 @@ def _foreign_start_time(thread: Thread) -> int | None:
 
 
 def _start_time(native_id: int | None) -> int | None:
-    stat = None if native_id is None else kernel.read_stat(os.getpid(), task=native_id)
+    stat = None if native_id is None else linux.read_stat(os.getpid(), task=native_id)
     return None if stat is None or stat.over else stat.start_time

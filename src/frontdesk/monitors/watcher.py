@@ -11,8 +11,8 @@ from collections.abc import Callable
 from types import TracebackType
 
 from frontdesk.errors import InvalidArgument
-from frontdesk.monitors.kernel import Abilities, probe_abilities
-from frontdesk.monitors.lookout import Lookout, Watched
+from frontdesk.monitors.linux import Abilities, probe_abilities
+from frontdesk.monitors.lookout import Pollable, WatchLoop
 
 
 class Watcher:
@@ -54,7 +54,7 @@ class Watcher:
         self._abilities: Abilities | None = None
         if use_pidfd is False:
             self._abilities = Abilities(processes=False, threads=False)
-        self._lookout = Lookout(interval_s=fallback_interval_s)
+        self._lookout = WatchLoop(interval_s=fallback_interval_s)
         if use_pidfd and not self.abilities.processes:
             raise InvalidArgument("use_pidfd", expected="False or None on this kernel", got="True")
         # Not at exit: a daemon thread needs no farewell, and callbacks then would find ruins.
@@ -79,11 +79,11 @@ class Watcher:
     def __bool__(self) -> bool:
         return True
 
-    def add(self, watched: Watched) -> None:
+    def add(self, watched: Pollable) -> None:
         """Watch one thing. `OSError` where that cannot be; its descriptor is then still yours."""
         self._lookout.add(watched)
 
-    def remove(self, watched: Watched) -> bool:
+    def remove(self, watched: Pollable) -> bool:
         """Watch it no more. False where its end was noticed, or it was removed, before."""
         return self._lookout.remove(watched)
 

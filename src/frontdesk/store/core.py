@@ -27,24 +27,21 @@ from frontdesk.errors import (
 )
 from frontdesk.feed import Feed
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
+from frontdesk.monitors.dispatch import function_of, is_future
 from frontdesk.monitors.futures import (
-    FutureLife,
+    FutureLiveness,
     add_callback,
     exit_reason_of,
     has_callback,
     on_closed_loop,
 )
-from frontdesk.monitors.kinds import function_of, is_future
-from frontdesk.session import Change, ExitKind, ExitReason, Session, freeze_session
-from frontdesk.store import checks
-from frontdesk.store.building import Builds
-from frontdesk.store.ends import Ends
-from frontdesk.store.forks import tell_after_fork
+from frontdesk.records import Change, ExitKind, ExitReason, Session, freeze_session
+from frontdesk.store import validation
+from frontdesk.store.event_loops import EventLoops
+from frontdesk.store.fork import tell_after_fork
+from frontdesk.store.get_or_create import PendingCreates
 from frontdesk.store.index import Excess, Index, Limits
-from frontdesk.store.lock import WriteLock
-from frontdesk.store.lookups import Lookups
-from frontdesk.store.loops import Loops
-from frontdesk.store.registration import (
+from frontdesk.store.liveness import (
     PLAIN_FUTURES,
     AgentRegistration,
     FutureListener,
@@ -52,12 +49,15 @@ from frontdesk.store.registration import (
     all_of,
     first_of,
     future_key,
+    is_finished,
     joined,
     key_of,
-    known_over,
     reason_of,
     report_crash,
 )
+from frontdesk.store.lookups import Lookups
+from frontdesk.store.recent_ends import RecentEnds
+from frontdesk.store.write_lock import WriteLock
 
 _NOT_ALIVE = ExitReason.of(ExitKind.NOT_ALIVE)
 _SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)
@@ -81,7 +81,7 @@ class Core(Lookups):
         watcher: Watcher | None = None,
     ) -> None:
         self._limits = NO_LIMITS if limits is None else _checked(limits)
-        self._monitors = checks.monitors(monitors)
+        self._monitors = validation.monitors(monitors)
         self._now_ms = (clock or SystemClock()).wall_ms
         self._lock = WriteLock()
         self._closed: StoreClosed | None = None
@@ -90,12 +90,14 @@ class Core(Lookups):
         self._entries = self._index.entries
         self._agents: dict[Any, Held] = {}
         self._let_go = False
-        self._loops = Loops()
+        self._loops = EventLoops()
         self._looking = False
-        self._builds = Builds()
+        self._builds = PendingCreates()
         self._revision = 0
-        self._ends = Ends(checks.capacity("ends_capacity", ends_capacity))
-        self._feed: Feed[Change] = Feed(capacity=checks.capacity("feed_capacity", feed_capacity))
+        self._ends = RecentEnds(validation.capacity("ends_capacity", ends_capacity))
+        self._feed: Feed[Change] = Feed(
+            capacity=validation.capacity("feed_capacity", feed_capacity)
+        )
         self._watches: dict[object, None] = {}
         self._closing: Feed[None] = Feed(capacity=1)
         self._self: weakref.ref[Core] = weakref.ref(self)
@@ -124,7 +126,7 @@ class Core(Lookups):
             self._require_open()
         if draft.session_id in self._entries:
             holder = self._entries[draft.session_id]
-            if not known_over(holder):
+            if not is_finished(holder):
                 raise SessionAlreadyExists(draft.session_id, holder=holder)
             self._end_finished(holder)
         if self._limits is not NO_LIMITS:
@@ -135,7 +137,7 @@ class Core(Lookups):
             excess = self._excess(draft)
             if excess is None:
                 return
-            finished = [session for session in excess.sessions if known_over(session)]
+            finished = [session for session in excess.sessions if is_finished(session)]
             if not finished:
                 raise SessionLimitExceeded(scope=excess.scope, limit=excess.limit)
             for session in finished:
@@ -147,7 +149,7 @@ class Core(Lookups):
         if held is None:
             return None
         session = first_of(held)
-        if known_over(session):
+        if is_finished(session):
             self._end_finished(session)
             return None
         return session
@@ -223,7 +225,7 @@ class Core(Lookups):
         key = future_key(future)
         known = key in self._agents and self._known(key) is not None
         alive = known or self._listen(future)
-        return self._enter(draft, key, future, FutureLife, self._pid, alive)
+        return self._enter(draft, key, future, FutureLiveness, self._pid, alive)
 
     def _enter_monitored(self, draft: Any, registration: AgentRegistration) -> Session:
         """Make the session of any other agent (a step)."""
@@ -384,7 +386,7 @@ class Core(Lookups):
             session = first_of(held)
             if session._life is not session.agent:
                 registrations.append(session._life)
-            if known_over(session):
+            if is_finished(session):
                 self._end_finished(session)
             else:
                 sessions = self._end_with(session, _SHUTDOWN)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
-from frontdesk.session import Fence, Session
-from frontdesk.store import checks
+from frontdesk.records import Fence, Session
+from frontdesk.store import validation
 
 
 class Bucket(dict[Fence, Session]):
@@ -43,7 +43,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            checks.limit(one.name, getattr(self, one.name))
+            validation.limit(one.name, getattr(self, one.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ class Index:
         that is known was checked before.
         """
         bucket = self.tenants.get(value) if type(value) is str else None
-        return checks.identifier("tenant_id", value) if bucket is None else bucket.name
+        return validation.identifier("tenant_id", value) if bucket is None else bucket.name
 
     def api_key(self, value: object) -> str:
         """Check a key id, and return the string that the key's sessions have in common."""
         bucket = self.api_keys.get(value) if type(value) is str else None
-        return checks.identifier("api_key", value) if bucket is None else bucket.name
+        return validation.identifier("api_key", value) if bucket is None else bucket.name
 
     def insert(self, session: Session) -> None:
         """Put a session under its id, tenant and key."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from frontdesk.errors import InvalidType, SessionNotFound, StoreClosed
-from frontdesk.session import Session
-from frontdesk.store import checks
+from frontdesk.records import Session
+from frontdesk.store import validation
 from frontdesk.store.index import Index, held, unfinished
 
 Sessions = list[Session]
@@ -54,13 +54,13 @@ class Lookups:
 
     def list_by_tenant(self, tenant_id: str) -> Sessions:
         """Return a tenant's live sessions, oldest first. Costs grow with the result."""
-        checks.name("tenant_id", tenant_id)
+        validation.name("tenant_id", tenant_id)
         self._look_at_loops()
         return list(unfinished(held(self._index.tenants, tenant_id)))
 
     def list_by_api_key(self, api_key: str) -> Sessions:
         """Return a key's live sessions (by its id), oldest first. Costs grow with the result."""
-        checks.optional_name("api_key", api_key)
+        validation.optional_name("api_key", api_key)
         self._look_at_loops()
         return list(unfinished(held(self._index.api_keys, api_key)))
 
@@ -83,13 +83,13 @@ class Lookups:
 
     def count_by_tenant(self, tenant_id: str) -> int:
         """Return the number of a tenant's sessions, in constant time; see `count`."""
-        checks.name("tenant_id", tenant_id)
+        validation.name("tenant_id", tenant_id)
         self._look_at_loops()
         return len(self._index.tenants.get(tenant_id, ()))
 
     def count_by_api_key(self, api_key: str) -> int:
         """Return the number of a key's sessions, in constant time; see `count`."""
-        checks.optional_name("api_key", api_key)
+        validation.optional_name("api_key", api_key)
         self._look_at_loops()
         return len(self._index.api_keys.get(api_key, ()))
 

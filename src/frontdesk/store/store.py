@@ -27,17 +27,17 @@ from frontdesk.errors import (
     SessionNotFound,
 )
 from frontdesk.monitors import Monitor
-from frontdesk.monitors.futures import FutureLife
-from frontdesk.session import Ended, ExitKind, ExitReason, Fence, Session, draft_session, revised
-from frontdesk.store import checks
+from frontdesk.monitors.futures import FutureLiveness
+from frontdesk.records import Ended, ExitKind, ExitReason, Fence, Session, draft_session, revised
+from frontdesk.store import validation
 from frontdesk.store.core import NO_LIMITS, Core
 from frontdesk.store.hosting import Hosted
-from frontdesk.store.registration import (
+from frontdesk.store.liveness import (
     PLAIN_FUTURES,
     AgentRegistration,
+    is_finished,
     joined,
     key_of,
-    known_over,
 )
 from frontdesk.store.watch import Watch
 
@@ -87,12 +87,12 @@ class SessionStore(Core, Hosted):
         Costs constant time, but for a refusal by a limit, which looks through what fills it.
         """
         draft = draft_session(
-            checks.identifier("session_id", session_id),
+            validation.identifier("session_id", session_id),
             agent,
             None if api_key is None else self._index.api_key(api_key),
             self._index.tenant_id(tenant_id),
-            None if blueprint is None else checks.optional_text("blueprint", blueprint),
-            None if model is None else checks.optional_text("model", model),
+            None if blueprint is None else validation.optional_text("blueprint", blueprint),
+            None if model is None else validation.optional_text("model", model),
             self._now_ms(),
         )
         if self._lock.interrupting():
@@ -121,11 +121,11 @@ class SessionStore(Core, Hosted):
         `reason` is what the change feed and `ended` will say. Constant time.
         """
         if type(session_id) is not str:
-            session_id = checks.identifier("session_id", session_id)
+            session_id = validation.identifier("session_id", session_id)
         if fence is not None:
-            checks.fence(fence)
+            validation.fence(fence)
         if reason is not _DELETED:
-            checks.reason(reason)
+            validation.reason(reason)
         if self._lock.interrupting():
             self._lock.defer(partial(self.delete, session_id, fence=fence, reason=reason))
             return
@@ -140,7 +140,7 @@ class SessionStore(Core, Hosted):
                     self._require_open()
                 session = self._entries.get(session_id)
                 if session is not None and (fence is None or session.fence == fence):
-                    if known_over(session):
+                    if is_finished(session):
                         self._end_finished(session)
                     else:
                         released = self._forget(session, reason)
@@ -151,7 +151,7 @@ class SessionStore(Core, Hosted):
             if released is not None:
                 released.cancel()
         if session is None:
-            checks.identifier("session_id", session_id)
+            validation.identifier("session_id", session_id)
 
     def update(
         self,
@@ -164,13 +164,13 @@ class SessionStore(Core, Hosted):
 
         What is not given stays. Raises `SessionNotFound`. Constant time.
         """
-        session_id = checks.identifier("session_id", session_id)
+        session_id = validation.identifier("session_id", session_id)
         self._lock.refuse_interrupting("update")
         self.get(session_id)
         try:
             with self._lock.held:
                 present = self._entries.get(session_id)
-                if present is None or known_over(present):
+                if present is None or is_finished(present):
                     return self._absent(session_id)
                 session = revised(
                     present,
@@ -207,15 +207,15 @@ class SessionStore(Core, Hosted):
         `create` meanwhile, and what `create` raises. An agent that was made and then refused is the
         error's `agent`: it is alive, and the caller's to end.
         """
-        session_id = checks.identifier("session_id", session_id)
+        session_id = validation.identifier("session_id", session_id)
         if not callable(factory):
             raise InvalidType("factory", expected="callable", got=type(factory).__name__)
-        timeout_s = checks.timeout("timeout_s", timeout_s)
+        timeout_s = validation.timeout("timeout_s", timeout_s)
         attributes = {
-            "api_key": checks.optional_identifier("api_key", api_key),
-            "tenant_id": checks.identifier("tenant_id", tenant_id),
-            "blueprint": checks.optional_text("blueprint", blueprint),
-            "model": checks.optional_text("model", model),
+            "api_key": validation.optional_identifier("api_key", api_key),
+            "tenant_id": validation.identifier("tenant_id", tenant_id),
+            "blueprint": validation.optional_text("blueprint", blueprint),
+            "model": validation.optional_text("model", model),
         }
 
         def make() -> Session:
@@ -232,7 +232,7 @@ class SessionStore(Core, Hosted):
         `ends_capacity` ids and no agents. Constant time.
         """
         self._require_open()
-        session = self._entries.get(checks.identifier("session_id", session_id))
+        session = self._entries.get(validation.identifier("session_id", session_id))
         if session is not None and session._life.done() and not self._lock.interrupting():
             self._reap(session)
         ended = self._ends.of(session_id)
@@ -245,8 +245,8 @@ class SessionStore(Core, Hosted):
 
         Costs the store nothing but the records that all watches share.
         """
-        tenant_id = checks.optional_identifier("tenant_id", tenant_id)
-        api_key = checks.optional_identifier("api_key", api_key)
+        tenant_id = validation.optional_identifier("tenant_id", tenant_id)
+        api_key = validation.optional_identifier("api_key", api_key)
         self._lock.refuse_interrupting("watch")
         token = object()
         try:
@@ -305,7 +305,7 @@ class SessionStore(Core, Hosted):
             if context is None or future in self._agents or self._let_go or future.done():
                 return self._enter_future(draft)
             future.add_done_callback(self._when_done, context=context)
-            return self._enter(draft, future, future, FutureLife, self._pid, True)
+            return self._enter(draft, future, future, FutureLiveness, self._pid, True)
         finally:
             try:  # noqa: SIM105 - suppress() costs more than the lock does
                 held.release()
@@ -361,4 +361,4 @@ class SessionStore(Core, Hosted):
 
 
 def _or(value: str | EllipsisType | None, present: str | None, name: str) -> str | None:
-    return present if isinstance(value, EllipsisType) else checks.optional_text(name, value)
+    return present if isinstance(value, EllipsisType) else validation.optional_text(name, value)

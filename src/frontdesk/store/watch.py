@@ -15,8 +15,8 @@ from typing import Protocol, Self
 
 from frontdesk.errors import StoreClosed
 from frontdesk.feed import Feed, FellBehind
-from frontdesk.session import Change, Metadata, Session, Snapshot
-from frontdesk.store import checks
+from frontdesk.records import Change, Metadata, Session, Snapshot
+from frontdesk.store import validation
 
 _READ_AHEAD = 256
 
@@ -88,7 +88,7 @@ class Watch:
         """
         deadline = None
         if timeout_s is not None:
-            deadline = time.monotonic() + checks.timeout("timeout_s", timeout_s)
+            deadline = time.monotonic() + validation.timeout("timeout_s", timeout_s)
         while not self._ready or not self._open:
             if not self._read() and not self._wait(deadline):
                 raise TimeoutError(f"no change within {timeout_s} s")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
-from frontdesk.session import ExitReason
+from frontdesk.records import ExitReason
 
 ExitCallback = Callable[[ExitReason], None]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from frontdesk.session import Change, Ended, Session, Snapshot
+from frontdesk.records import Change, Ended, Session, Snapshot
 from frontdesk.store import SessionStore, Watch
 
 T = TypeVar("T")

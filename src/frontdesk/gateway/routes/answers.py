@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from frontdesk.gateway import deeds
+from frontdesk.gateway import actions
 from frontdesk.gateway.dependencies import InConversation, encoded
-from frontdesk.gateway.described import answers
+from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.schemas import ApprovalBody, RespondBody, Status
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["answers"])
@@ -18,16 +18,16 @@ ON_SESSION = ("not_found", "session_dead")
 @router.post("/approve", responses=answers(200, Status, {"status": "approved"}, *ON_SESSION))
 async def approve(body: ApprovalBody, conversation: InConversation) -> Response:
     """Let the tool run that an `approval_required` is about."""
-    return encoded(deeds.approve(conversation, body))
+    return encoded(actions.approve(conversation, body))
 
 
 @router.post("/reject", responses=answers(200, Status, {"status": "rejected"}, *ON_SESSION))
 async def reject(body: ApprovalBody, conversation: InConversation) -> Response:
     """Refuse the tool; the turn goes on without its result."""
-    return encoded(deeds.reject(conversation, body))
+    return encoded(actions.reject(conversation, body))
 
 
 @router.post("/respond", responses=answers(200, Status, {"status": "answered"}, *ON_SESSION))
 async def respond(body: RespondBody, conversation: InConversation) -> Response:
     """Answer the question of an `ask_user`."""
-    return encoded(deeds.respond(conversation, body))
+    return encoded(actions.respond(conversation, body))

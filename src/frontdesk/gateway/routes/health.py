@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk import __version__
-from frontdesk.errors import Draining
 from frontdesk.gateway.dependencies import InGateway, encoded
-from frontdesk.gateway.described import answers
+from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.problems import answer, problem_of
 from frontdesk.gateway.schemas import Health, Readiness
+from frontdesk.sessions.errors import Draining
 
 router = APIRouter(tags=["health"])
 

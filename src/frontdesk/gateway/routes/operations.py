@@ -11,10 +11,10 @@ from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
 from frontdesk import Session, __version__
-from frontdesk.agents.names import split
+from frontdesk.agents.ids import split
 from frontdesk.gateway.dependencies import InGateway, encoded
-from frontdesk.gateway.described import problems
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.openapi import problems
 
 router = APIRouter(tags=["operations"])
 

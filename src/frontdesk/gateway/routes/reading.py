@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from frontdesk.gateway.dependencies import InConversation, SessionRoute, encoded
-from frontdesk.gateway.described import answers
+from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.schemas import Messages, SessionStats, SessionStatus
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["reading"], route_class=SessionRoute)

@@ -9,10 +9,8 @@ from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from frontdesk.agents.conversation import Conversation
-from frontdesk.agents.desk import TenantDesk
 from frontdesk.agents.records import CreateSession
-from frontdesk.gateway.deeds import check_text
+from frontdesk.gateway.actions import check_text
 from frontdesk.gateway.dependencies import (
     InConversation,
     InDesk,
@@ -21,10 +19,10 @@ from frontdesk.gateway.dependencies import (
     encoded,
     gateway_of,
 )
-from frontdesk.gateway.described import answers
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.idempotency import Kept, kept
-from frontdesk.gateway.passage import passage_of
+from frontdesk.gateway.idempotency import StoredResponse, kept
+from frontdesk.gateway.openapi import answers
+from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.schemas import (
     CreateSessionBody,
     SessionCreated,
@@ -32,6 +30,8 @@ from frontdesk.gateway.schemas import (
     SessionInfo,
     SessionList,
 )
+from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.service import TenantSessions
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
 
@@ -77,7 +77,7 @@ async def create(
     request: Request, body: CreateSessionBody, idempotency_key: IdempotencyKey = ""
 ) -> Response:
     """Open a session and start its agent. Without `sessionId` one is minted."""
-    gateway, passage = gateway_of(request), passage_of(request.scope)
+    gateway, passage = gateway_of(request), context_of(request.scope)
     gateway.refuse_if_draining()
     first = await gateway.idempotency.once(
         (passage.tenant_key.key_id, "create"),
@@ -88,12 +88,14 @@ async def create(
     return first.response
 
 
-async def _created(gateway: Gateway, desk: TenantDesk, body: CreateSessionBody) -> Kept:
+async def _created(
+    gateway: Gateway, desk: TenantSessions, body: CreateSessionBody
+) -> StoredResponse:
     check_text(body.system_prompt, most=gateway.config.limits.text_characters)
     return await kept(lambda: _open(gateway, desk, body), status=201)
 
 
-async def _open(gateway: Gateway, desk: TenantDesk, body: CreateSessionBody) -> bytes:
+async def _open(gateway: Gateway, desk: TenantSessions, body: CreateSessionBody) -> bytes:
     order = msgspec.convert(body.model_dump(by_alias=True, exclude_none=True), CreateSession)
     await gateway.check_provider_options(order)
     return msgspec.json.encode(_shown(await desk.create(order)))

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from frontdesk.agents.events import EVENTS
-from frontdesk.errors import MalformedRequest
 from frontdesk.gateway.dependencies import SessionIdInPath
-from frontdesk.gateway.described import problems
+from frontdesk.gateway.errors import MalformedRequest
+from frontdesk.gateway.openapi import problems
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["streams"])
 

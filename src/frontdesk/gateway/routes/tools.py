@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from frontdesk.agents.records import CallbackTool
 from frontdesk.gateway.dependencies import InConversation, InGateway, encoded
-from frontdesk.gateway.described import answers
+from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.schemas import ToolAttached, ToolBody, ToolDetached
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}/tools", tags=["tools"])

@@ -7,12 +7,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from frontdesk.agents.conversation import Conversation
-from frontdesk.gateway import deeds
+from frontdesk.gateway import actions
 from frontdesk.gateway.dependencies import InConversation, InGateway, encoded, gateway_of
-from frontdesk.gateway.described import answers
 from frontdesk.gateway.idempotency import kept
-from frontdesk.gateway.passage import passage_of
+from frontdesk.gateway.openapi import answers
+from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.routes.sessions import IdempotencyKey
 from frontdesk.gateway.schemas import (
     AbortBody,
@@ -22,6 +21,7 @@ from frontdesk.gateway.schemas import (
     SteerBody,
     SwitchModelBody,
 )
+from frontdesk.sessions.conversation import Conversation
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["turns"])
 
@@ -51,10 +51,10 @@ async def prompt(
     """Accept a prompt. Prompts run one after another; `queued` says that this one waits."""
     gateway = gateway_of(request)
     gateway.refuse_if_draining()
-    deeds.check_text(body.text, most=gateway.config.limits.text_characters)
+    actions.check_text(body.text, most=gateway.config.limits.text_characters)
     if not idempotency_key:
-        return encoded(deeds.prompt(conversation, body), status=202)
-    key_id = passage_of(request.scope).tenant_key.key_id
+        return encoded(actions.prompt(conversation, body), status=202)
+    key_id = context_of(request.scope).tenant_key.key_id
     first = await gateway.idempotency.once(
         (key_id, "prompt", conversation.session_id, str(conversation.fence)),
         idempotency_key,
@@ -65,7 +65,7 @@ async def prompt(
 
 
 async def _prompted(conversation: Conversation, body: PromptBody) -> bytes:
-    return msgspec.json.encode(deeds.prompt(conversation, body))
+    return msgspec.json.encode(actions.prompt(conversation, body))
 
 
 @router.post(
@@ -75,8 +75,8 @@ async def _prompted(conversation: Conversation, body: PromptBody) -> bytes:
 )
 async def steer(body: SteerBody, conversation: InConversation, gateway: InGateway) -> Response:
     """Give the turn under way a text for its next step."""
-    deeds.check_text(body.text, most=gateway.config.limits.text_characters)
-    return encoded(deeds.steer(conversation, body), status=202)
+    actions.check_text(body.text, most=gateway.config.limits.text_characters)
+    return encoded(actions.steer(conversation, body), status=202)
 
 
 @router.post(
@@ -84,7 +84,7 @@ async def steer(body: SteerBody, conversation: InConversation, gateway: InGatewa
 )
 async def abort(conversation: InConversation, body: AbortBody | None = None) -> Response:
     """End the turn under way with `agent_abort`; the session lives on."""
-    return encoded(deeds.abort(conversation, body or AbortBody()), status=202)
+    return encoded(actions.abort(conversation, body or AbortBody()), status=202)
 
 
 @router.post(

@@ -10,8 +10,8 @@ from pydantic.alias_generators import to_camel
 from starlette.responses import Response
 
 from frontdesk.gateway.dependencies import InGateway, InKey, encoded
-from frontdesk.gateway.described import answers
-from frontdesk.gateway.metering import Usage
+from frontdesk.gateway.metering import MeteredUsage
+from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.schemas import UsageAnswer
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
@@ -47,6 +47,6 @@ async def usage(key: InKey, gateway: InGateway) -> Response:
     )
 
 
-def _shown(used: Usage) -> dict[str, Any]:
+def _shown(used: MeteredUsage) -> dict[str, Any]:
     shown = {to_camel(name): value for name, value in asdict(used).items()}
     return {**shown, "totalTokens": used.prompt_tokens + used.completion_tokens}

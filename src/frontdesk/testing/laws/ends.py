@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from frontdesk.errors import SessionNotFound
-from frontdesk.session import ExitReason
+from frontdesk.records import ExitReason
 from frontdesk.store import Limits
 from frontdesk.testing.agents import FakeAgent
 from frontdesk.testing.law import law

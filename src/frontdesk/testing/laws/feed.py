@@ -10,7 +10,7 @@ import gc
 import weakref
 
 from frontdesk.errors import SessionLimitExceeded
-from frontdesk.session import Change, Snapshot
+from frontdesk.records import Change, Snapshot
 from frontdesk.store import Limits
 from frontdesk.testing.agents import FakeAgent
 from frontdesk.testing.law import law

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from frontdesk.errors import SessionAlreadyExists, SessionLimitExceeded
-from frontdesk.session import Session
+from frontdesk.records import Session
 from frontdesk.store import Limits
 from frontdesk.testing.agents import FakeAgent
 from frontdesk.testing.law import law

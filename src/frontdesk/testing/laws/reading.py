@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontdesk.errors import SessionNotFound
-from frontdesk.session import Change, Session, Snapshot
+from frontdesk.records import Change, Session, Snapshot
 from frontdesk.testing.agents import FakeAgent
 from frontdesk.testing.subject import StoreUnderTest, WatchUnderTest
 

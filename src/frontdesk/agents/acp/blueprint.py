@@ -1,0 +1,173 @@
+"""ACP agents: the blueprint kind `acp`, any program that speaks the Agent Client Protocol.
+
+Above the parts named `acp_*` and the keeper, beside the other kinds. It decides what an agent's
+process may use and see, and what it may ask of the gateway. It knows nothing of turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from typing import Any, Literal
+
+from frontdesk.agents.errors import CreateFailed
+from frontdesk.errors import InvalidArgument, MissingExtra
+from frontdesk.keeper.errors import SpawnFailed
+
+try:
+    from frontdesk.agents.acp.agent import AcpAgent, AcpOptions
+except ImportError as _missing:
+    raise MissingExtra(
+        "agents", part="the blueprint kind acp", missing="agent-client-protocol"
+    ) from _missing
+
+from frontdesk.agents.acp.terminals import Terminals
+from frontdesk.agents.acp.workdir import Workplace
+from frontdesk.agents.blueprints import Blueprint
+from frontdesk.agents.ids import registry_key
+from frontdesk.agents.process.factory import ProcessOptions
+from frontdesk.agents.records import SessionContext
+from frontdesk.keeper.client import Keeper
+from frontdesk.keeper.environment import allowed_environment
+from frontdesk.keeper.limits import check_limits
+from frontdesk.keeper.messages import Command, SpawnRequest
+from frontdesk.keeper.process import ManagedProcess
+
+__all__ = ["KIND", "OPTIONS", "AcpAgentFactory", "AcpOptions", "acp_blueprint"]
+
+KIND = "acp"
+
+OPTIONS = frozenset({"working_dir", "user_data"})
+"""What such a blueprint makes of an order: the protocol has no words for the rest."""
+
+_log = logging.getLogger("frontdesk.agents.acp")
+
+
+class AcpAgentFactory:
+    """Start a program for each session, and speak ACP with it.
+
+    `command` is looked up in the gateway's own `PATH` and directory, never in a session's. `rules`
+    say what its processes may use, terminals included. `manners.files` and `terminals` open what
+    agents may ask of the gateway, in the session's working directory; files are read and written by
+    the gateway's account, so agents under an account of their own have none. Raises
+    `InvalidArgument` and `LimitUnenforceable` at once for what cannot be kept.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        command: tuple[str, ...],
+        *,
+        rules: ProcessOptions | None = None,
+        manners: AcpOptions | None = None,
+        terminals: bool = False,
+    ) -> None:
+        self._rules, self._manners = rules or ProcessOptions(), manners or AcpOptions()
+        check_limits(self._rules.limits, account=self._rules.account)
+        _check(command, files=self._manners.files, account=self._rules.account)
+        self._keeper, self._command, self._terminals = keeper, command, terminals
+        self._env = allowed_environment(self._rules.env, account=self._rules.account)
+
+    def check(self, facts: SessionContext) -> None:  # noqa: ARG002 - what it can do, it says itself
+        """Refuse where the program is not installed."""
+        self._program()
+
+    async def start(self, facts: SessionContext) -> AcpAgent:
+        """Start the program and open a session in it; `CreateFailed`, `KeeperLost`.
+
+        Costs what the program's own start costs: seconds, for some.
+        """
+        label = registry_key(facts.tenant_id, facts.session_id)
+        program = self._program()
+        place = self._place(facts)
+        try:
+            process = await self._spawn(program, cwd=place.path, label=label)
+        except BaseException:
+            await asyncio.shield(place.clear())
+            raise
+        agent = AcpAgent(
+            process,
+            place=place,
+            manners=self._manners,
+            terminals=self._terminals_of(label),
+            label=label,
+        )
+        try:
+            await agent.open(facts.model)
+        except BaseException:
+            await asyncio.shield(agent.end(0.0))
+            raise
+        return agent
+
+    # -- within --------------------------------------------------------------------------------
+
+    def _program(self) -> str:
+        name = self._command[0]
+        found = shutil.which(name, path=self._env.get("PATH"))
+        if found is None:
+            missing = SpawnFailed(name, stage="exec", problem="there is no such program")
+            raise CreateFailed("the agent's program is not installed on this server") from missing
+        return os.path.abspath(found)
+
+    def _place(self, facts: SessionContext) -> Workplace:
+        try:
+            return Workplace(facts.working_dir, account=self._rules.account)
+        except OSError as error:
+            _log.error("session %s: %s", facts.session_id, error)
+            raise CreateFailed("the session's working directory cannot be used") from error
+
+    async def _spawn(self, program: str, *, cwd: str, label: str) -> ManagedProcess:
+        rules = self._rules
+        command = Command(argv=(program, *self._command[1:]), env=self._env, account=rules.account)
+        try:
+            return await self._keeper.spawn(
+                SpawnRequest(run=command, label=label, cwd=cwd, limits=rules.limits)
+            )
+        except SpawnFailed as error:
+            # The text may name paths of this machine: it is for the log.
+            _log.error("%s", error)
+            raise CreateFailed(
+                f"the agent's process could not be started ({error.stage})"
+            ) from error
+
+    def _terminals_of(self, label: str) -> Terminals | None:
+        if not self._terminals:
+            return None
+        return Terminals(
+            self._keeper,
+            env=self._env,
+            account=self._rules.account,
+            limits=self._rules.limits,
+            label=label,
+        )
+
+
+def acp_blueprint(
+    name: str,
+    command: tuple[str, ...],
+    *,
+    keeper: Keeper,
+    rules: ProcessOptions | None = None,
+    manners: AcpOptions | None = None,
+    terminals: bool = False,
+    **fields: Any,
+) -> Blueprint:
+    """Make a blueprint of a program that speaks ACP; `fields` are fields of `Blueprint`.
+
+    Raises `InvalidArgument` and `LimitUnenforceable` for what this system cannot keep.
+    """
+    recipe = AcpAgentFactory(keeper, command, rules=rules, manners=manners, terminals=terminals)
+    return Blueprint(
+        name=name, kind=KIND, recipe=recipe, isolation="process", **{"options": OPTIONS, **fields}
+    )
+
+
+def _check(
+    command: tuple[str, ...], *, files: Literal["none", "read", "write"], account: str | None
+) -> None:
+    if not command or not command[0]:
+        raise InvalidArgument("command", expected="a program and its arguments", got="nothing")
+    if account is not None and files != "none":
+        raise InvalidArgument("files", expected='"none" with an account', got=repr(files))

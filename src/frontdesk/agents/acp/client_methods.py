@@ -1,0 +1,273 @@
+"""What an ACP agent may ask of the gateway: permissions, files and terminals, and nothing else.
+
+Above the telling, the ground and the terminals, below `acp_agent.py`. Files and terminals are
+answered inside the session's working directory and where the operator allows them; otherwise the
+agent was told at the start that there are none, and is told so again. It knows nothing of how
+messages travel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from acp.exceptions import RequestError
+from acp.meta import CLIENT_METHODS
+from acp.schema import (
+    AllowedOutcome,
+    ClientCapabilities,
+    CreateTerminalRequest,
+    CreateTerminalResponse,
+    DeniedOutcome,
+    FileSystemCapabilities,
+    KillTerminalRequest,
+    PermissionOption,
+    ReadTextFileRequest,
+    ReadTextFileResponse,
+    ReleaseTerminalRequest,
+    RequestPermissionRequest,
+    RequestPermissionResponse,
+    SessionNotification,
+    TerminalExitStatus,
+    TerminalOutputRequest,
+    TerminalOutputResponse,
+    WaitForTerminalExitRequest,
+    WaitForTerminalExitResponse,
+    WriteTextFileRequest,
+)
+from pydantic import BaseModel, ValidationError
+
+from frontdesk.agents.acp.connection import shown
+from frontdesk.agents.acp.files import FileTooLarge, read_text, write_text
+from frontdesk.agents.acp.ground import OutsideWorkDir, WorkDir
+from frontdesk.agents.acp.terminals import NoTerminal, Terminals, TooManyTerminals
+from frontdesk.agents.acp.updates import UpdateTranslator
+from frontdesk.keeper.errors import KeeperLost, SpawnFailed
+
+FileAccess = Literal["none", "read", "write"]
+
+MOST_AT_ONCE = 64
+"""Requests of one agent that are being answered at a time."""
+
+_Route = tuple[type[BaseModel], Callable[[Any], Awaitable[Any]]]
+
+_PREFERRED = {
+    True: ("allow_once", "allow_always"),
+    False: ("reject_once", "reject_always"),
+}
+
+
+class ClientMethods:
+    """Answer one agent's requests. `telling` is its turn under way, None between turns.
+
+    `session_id` is the one that the agent gave its session; requests for any other are refused.
+    """
+
+    def __init__(
+        self, *, ground: WorkDir, files: FileAccess, terminals: Terminals | None = None
+    ) -> None:
+        self.session_id: str | None = None
+        self.telling: UpdateTranslator | None = None
+        self._ground, self._terminals = ground, terminals
+        self._files = files
+        self._routes = self._open_routes()
+        self._under_way = 0
+
+    @property
+    def capabilities(self) -> ClientCapabilities:
+        """Return what agents are told at the start that they may ask for."""
+        return ClientCapabilities(
+            fs=FileSystemCapabilities(
+                read_text_file=self._files != "none", write_text_file=self._files == "write"
+            ),
+            terminal=self._terminals is not None,
+        )
+
+    async def answer(self, method: str, params: Any, is_notification: bool) -> Any:
+        """Answer a request with a model of the SDK's; raises its `RequestError` only."""
+        if is_notification:
+            self._take_in(method, params)
+            return None
+        if method not in self._routes:
+            raise RequestError.method_not_found(method)
+        if self._under_way >= MOST_AT_ONCE:
+            raise RequestError.internal_error({"details": "too many requests at once"})
+        self._under_way += 1
+        try:
+            return await self._act(method, params)
+        finally:
+            self._under_way -= 1
+
+    # -- within --------------------------------------------------------------------------------
+
+    def _open_routes(self) -> dict[str, _Route]:
+        routes: dict[str, _Route] = {
+            "session_request_permission": (RequestPermissionRequest, self._permission)
+        }
+        if self._files != "none":
+            routes["fs_read_text_file"] = (ReadTextFileRequest, self._read)
+        if self._files == "write":
+            routes["fs_write_text_file"] = (WriteTextFileRequest, self._write)
+        if self._terminals is not None:
+            routes |= TerminalMethods(self._terminals, ground=self._ground).routes
+        return {CLIENT_METHODS[name]: route for name, route in routes.items()}
+
+    def _take_in(self, method: str, params: Any) -> None:
+        if method != CLIENT_METHODS["session_update"] or self.telling is None:
+            return
+        try:
+            notice = SessionNotification.model_validate(params)
+        except ValidationError:
+            return  # an update of a kind that is not known here
+        if notice.session_id == self.session_id:
+            self.telling.take(notice.update)
+
+    async def _act(self, method: str, params: Any) -> Any:
+        model, act = self._routes[method]
+        try:
+            request: Any = model.model_validate(params)
+        except ValidationError as error:
+            raise _invalid(shown(error)) from None
+        if request.session_id != self.session_id:
+            raise _invalid("there is no such session")
+        try:
+            return await act(request)
+        except OutsideWorkDir:
+            raise _invalid("the path is not inside the session's working directory") from None
+        except FileNotFoundError:
+            raise RequestError.resource_not_found(getattr(request, "path", None)) from None
+        except OSError as error:
+            raise RequestError.internal_error({"details": error.strerror}) from None
+
+    # -- permissions ---------------------------------------------------------------------------
+
+    async def _permission(self, request: RequestPermissionRequest) -> RequestPermissionResponse:
+        chosen = None
+        if self.telling is not None:
+            answer = await self.telling.approval(request)
+            if answer.status != "cancelled":
+                chosen = option_for(answer.approved, request.options)
+        if chosen is None:
+            return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
+        outcome = AllowedOutcome(outcome="selected", option_id=chosen)
+        return RequestPermissionResponse(outcome=outcome)
+
+    # -- files ---------------------------------------------------------------------------------
+
+    async def _read(self, request: ReadTextFileRequest) -> ReadTextFileResponse:
+        try:
+            content = await asyncio.to_thread(
+                read_text, self._ground, request.path, line=request.line, limit=request.limit
+            )
+        except FileTooLarge:
+            raise _invalid("the file is too large") from None
+        except UnicodeDecodeError:
+            raise _invalid("the file is not UTF-8 text") from None
+        return ReadTextFileResponse(content=content)
+
+    async def _write(self, request: WriteTextFileRequest) -> dict[str, Any]:
+        try:
+            await asyncio.to_thread(write_text, self._ground, request.path, request.content)
+        except FileTooLarge:
+            raise _invalid("the text is too large") from None
+        return {}
+
+
+class TerminalMethods:
+    """Answer the requests about terminals."""
+
+    def __init__(self, terminals: Terminals, *, ground: WorkDir) -> None:
+        self._terminals, self._ground = terminals, ground
+
+    @property
+    def routes(self) -> dict[str, _Route]:
+        """Return what is answered, by the SDK's names."""
+        return {
+            "terminal_create": (CreateTerminalRequest, self._create),
+            "terminal_output": (TerminalOutputRequest, _saying(self._output)),
+            "terminal_wait_for_exit": (WaitForTerminalExitRequest, _saying(self._wait)),
+            "terminal_kill": (KillTerminalRequest, _saying(self._kill)),
+            "terminal_release": (ReleaseTerminalRequest, _saying(self._release)),
+        }
+
+    async def _create(self, request: CreateTerminalRequest) -> CreateTerminalResponse:
+        cwd = self._ground.path
+        if request.cwd is not None:
+            cwd = await asyncio.to_thread(self._ground.directory, request.cwd)
+        try:
+            terminal_id = await self._terminals.create(
+                (request.command, *(request.args or ())),
+                cwd=cwd,
+                env={each.name: each.value for each in request.env or ()},
+                limit=request.output_byte_limit,
+            )
+        except TooManyTerminals:
+            raise _invalid("the session has too many terminals") from None
+        except (SpawnFailed, KeeperLost):
+            raise RequestError.internal_error({"details": "it could not be started"}) from None
+        return CreateTerminalResponse(terminal_id=terminal_id)
+
+    async def _output(self, request: TerminalOutputRequest) -> TerminalOutputResponse:
+        terminal = self._terminals[request.terminal_id]
+        process = terminal.process
+        return TerminalOutputResponse(
+            output=terminal.output,
+            truncated=terminal.truncated,
+            exit_status=_status(process.returncode) if process.exited else None,
+        )
+
+    async def _wait(self, request: WaitForTerminalExitRequest) -> WaitForTerminalExitResponse:
+        status = _status(await self._terminals[request.terminal_id].wait())
+        return WaitForTerminalExitResponse(exit_code=status.exit_code, signal=status.signal)
+
+    async def _kill(self, request: KillTerminalRequest) -> dict[str, Any]:
+        terminal = self._terminals[request.terminal_id]
+        terminal.process.kill()
+        await terminal.process.wait_gone()
+        return {}
+
+    async def _release(self, request: ReleaseTerminalRequest) -> dict[str, Any]:
+        await self._terminals.release(request.terminal_id)
+        return {}
+
+
+def option_for(approved: bool, options: list[PermissionOption]) -> str | None:
+    """Return the option that an answer stands for: once rather than always; None if there is none.
+
+    >>> option_for(True, [PermissionOption(option_id="a", name="A", kind="allow_always")])
+    'a'
+    """
+    for kind in _PREFERRED[approved]:
+        for option in options:
+            if option.kind == kind:
+                return option.option_id
+    return None
+
+
+def _saying(act: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+    async def acting(request: Any) -> Any:
+        try:
+            return await act(request)
+        except NoTerminal:
+            raise _invalid("there is no such terminal") from None
+
+    return acting
+
+
+def _status(returncode: int | None) -> TerminalExitStatus:
+    if returncode is not None and returncode < 0:
+        return TerminalExitStatus(exit_code=None, signal=_signal_name(-returncode))
+    return TerminalExitStatus(exit_code=returncode, signal=None)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
+def _invalid(details: str) -> RequestError:
+    return RequestError.invalid_params({"details": details})

@@ -1,0 +1,144 @@
+"""The terminals of an ACP session: programs that its agent has the gateway run in its directory.
+
+Above the keeper, which starts, bounds and ends them like agents; below the requests. What a program
+prints is kept up to a limit, the newest of it. It knows nothing of the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Mapping
+
+from frontdesk.keeper.client import Keeper
+from frontdesk.keeper.messages import Command, ProcessLimits, SpawnRequest
+from frontdesk.keeper.process import ManagedProcess
+
+MOST_TERMINALS = 16
+"""Terminals of one session at a time, those included that have exited and are not released."""
+
+MOST_OUTPUT = 1024 * 1024
+"""Bytes of output that are kept of a terminal at most, whatever its agent asks for."""
+
+_TAIL_PATIENCE_S = 1.0
+"""How long after a program's exit what it printed last is waited for."""
+
+_AT_ONCE = 64 * 1024
+
+_MERGED = 'exec "$0" "$@" </dev/null 2>&1'
+"""Both outputs are one here; a missing program is said in it, with exit code 127."""
+
+
+class TooManyTerminals(Exception):
+    """The session has `MOST_TERMINALS` already."""
+
+
+class NoTerminal(Exception):
+    """The session has no terminal of this id."""
+
+
+class Terminal:
+    """One program and what it has printed."""
+
+    def __init__(self, process: ManagedProcess, *, limit: int) -> None:
+        self.process = process
+        self.truncated = False
+        self._limit = limit
+        self._kept = bytearray()
+        self._reading = asyncio.create_task(self._read())
+
+    @property
+    def output(self) -> str:
+        """Return what is kept of the output."""
+        kept = bytes(self._kept)
+        if self.truncated:
+            # Cut between characters: what continues one is left out.
+            begin = next((i for i, byte in enumerate(kept[:4]) if byte & 0xC0 != 0x80), 0)
+            kept = kept[begin:]
+        return kept.decode(errors="replace")
+
+    async def wait(self) -> int | None:
+        """Wait until the program has exited and its output is there; return its `returncode`."""
+        returncode = await self.process.wait()
+        # A grandchild may hold the output open for as long as it likes.
+        await asyncio.wait({self._reading}, timeout=_TAIL_PATIENCE_S)
+        return returncode
+
+    async def end(self) -> None:
+        """Kill the program and let go of it."""
+        await self.process.end(0.0)
+        self._reading.cancel()
+        await asyncio.wait({self._reading})
+
+    async def _read(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            while piece := await self.process.reader.read(_AT_ONCE):
+                self._kept += piece
+                if len(self._kept) > self._limit:
+                    del self._kept[: len(self._kept) - self._limit]
+                    self.truncated = True
+
+
+class Terminals:
+    """The terminals of one session. `end` them when the session does."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        *,
+        env: Mapping[str, str],
+        account: str | None,
+        limits: ProcessLimits,
+        label: str,
+    ) -> None:
+        self._keeper, self._env, self._account = keeper, dict(env), account
+        self._limits, self._label = limits, label
+        self._open: dict[str, Terminal] = {}
+        self._starting = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __getitem__(self, terminal_id: str) -> Terminal:
+        try:
+            return self._open[terminal_id]
+        except KeyError:
+            raise NoTerminal from None
+
+    async def create(
+        self, argv: tuple[str, ...], *, cwd: str, env: Mapping[str, str], limit: int | None
+    ) -> str:
+        """Start a program; return its terminal's id. `TooManyTerminals`, `SpawnFailed`."""
+        if len(self._open) + self._starting >= MOST_TERMINALS:
+            raise TooManyTerminals
+        order = SpawnRequest(
+            run=Command(
+                argv=("/bin/sh", "-c", _MERGED, *argv),
+                env={**self._env, **env},
+                account=self._account,
+            ),
+            label=f"{self._label} terminal",
+            cwd=cwd,
+            limits=self._limits,
+        )
+        self._starting += 1
+        try:
+            process = await self._keeper.spawn(order)
+        finally:
+            self._starting -= 1
+        terminal_id = f"term_{secrets.token_hex(8)}"
+        most = MOST_OUTPUT if limit is None else min(limit, MOST_OUTPUT)
+        self._open[terminal_id] = Terminal(process, limit=most)
+        return terminal_id
+
+    async def release(self, terminal_id: str) -> None:
+        """End a terminal and forget it. `NoTerminal`."""
+        terminal = self[terminal_id]
+        del self._open[terminal_id]
+        await terminal.end()
+
+    async def end(self) -> None:
+        """End every terminal."""
+        terminals, self._open = list(self._open.values()), {}
+        await asyncio.gather(*(each.end() for each in terminals))

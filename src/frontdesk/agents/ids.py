@@ -1,0 +1,64 @@
+"""The ids of the house: what a tenant's session is called in the registry.
+
+At the bottom of the agents layer, above the errors. The registry's ids are global to a store and
+clients' ids are not: two tenants may choose the same one. This is the only file that composes
+`<tenant>/<session id>` and takes it apart, and so the only one where isolation by name could break.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from frontdesk.errors import InvalidArgument
+
+_TENANT = re.compile(r"[a-z0-9_-]{1,64}")
+_SESSION_ID = re.compile(r"[A-Za-z0-9_~.-]{1,128}")
+_MEANT_BY_A_PATH = frozenset({".", ".."})
+_SHOWN_CHARACTERS = 40
+
+
+def check_tenant(tenant_id: object) -> str:
+    """Return the tenant's id, or raise `InvalidArgument` where it cannot be one."""
+    if isinstance(tenant_id, str) and _TENANT.fullmatch(tenant_id):
+        return tenant_id
+    raise InvalidArgument("tenantId", expected="[a-z0-9_-]{1,64}", got=_shown(tenant_id))
+
+
+def check_session_id(session_id: object) -> str:
+    """Return the client's session id, or raise `InvalidArgument` where it cannot be one."""
+    if (
+        isinstance(session_id, str)
+        and _SESSION_ID.fullmatch(session_id)
+        and session_id not in _MEANT_BY_A_PATH
+    ):
+        return session_id
+    raise InvalidArgument(
+        "sessionId",
+        expected="[A-Za-z0-9_~.-]{1,128}, neither . nor ..",
+        got=_shown(session_id),
+    )
+
+
+def mint_session_id() -> str:
+    """Return a fresh id of 16 lower-case hex digits from a secure source."""
+    return secrets.token_hex(8)
+
+
+def registry_key(tenant_id: str, session_id: str) -> str:
+    """Return the registry's id of a tenant's session. Both parts are checked."""
+    return f"{check_tenant(tenant_id)}/{check_session_id(session_id)}"
+
+
+def split(registered: str) -> tuple[str, str]:
+    """Return the tenant and the session id that `registry_key` composed."""
+    tenant_id, _, session_id = registered.partition("/")
+    return check_tenant(tenant_id), check_session_id(session_id)
+
+
+def _shown(value: object) -> str:
+    if not isinstance(value, str):
+        return type(value).__name__
+    if len(value) <= _SHOWN_CHARACTERS:
+        return repr(value)
+    return f"{value[:_SHOWN_CHARACTERS]!r}... ({len(value)} characters)"

@@ -1,0 +1,234 @@
+"""An agent in a process of its own: the gateway's end of it.
+
+Implements `RunningAgent` above the keeper and the wire; the counterpart of `child.py`. What the
+agent asks of its turn comes as messages and is asked of the real turn here, so that neither side of
+the seam can tell this agent from a task. It knows nothing of the registry and of restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from typing import NoReturn
+
+import msgspec
+
+from frontdesk.agents.errors import AgentLost, CreateFailed, MessageInvalid
+from frontdesk.agents.process.messages import (
+    LARGEST_DOWN,
+    LARGEST_UP,
+    AbortTurn,
+    Begin,
+    Close,
+    Finished,
+    Frames,
+    FromWorker,
+    Opened,
+    OpenFailed,
+    RemoteError,
+    ToWorker,
+    local,
+    pack,
+)
+from frontdesk.agents.process.remote_turn import RemoteTurn
+from frontdesk.agents.records import SessionContext
+from frontdesk.agents.turn import EndSession, TurnPort
+from frontdesk.keeper.process import ManagedProcess, ManagedProcessRef
+from frontdesk.records import ExitReason
+
+OPEN_DEADLINE_S = 30.0
+"""How long a program may take to be checked and opened."""
+
+EXIT_PATIENCE_S = 1.0
+"""How long a process that has closed its channel may take to exit by itself, and say its code."""
+
+BREATH_MESSAGES = 256
+"""After so many messages of one agent in a row, the loop's other tasks have their turn."""
+
+MOST_UNREAD = 2 * LARGEST_DOWN
+"""Bytes that may wait for a process that does not read; past that it is ended."""
+
+_AT_ONCE = 256 * 1024
+
+_log = logging.getLogger("frontdesk.agents")
+
+
+class ProcessAgent:
+    """An agent that answers from a process of its own. `process` is in the keeper's care.
+
+    Made by `open`. A turn that was given up after its abort may still run in the process, beside
+    the next one; what it says is discarded, what it used is counted.
+    """
+
+    def __init__(self, process: ManagedProcess, *, label: str) -> None:
+        self._process, self._label = process, label
+        self._numbers = itertools.count(1)
+        self._turns: dict[int, RemoteTurn] = {}
+        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lost: str | None = None
+        self._listening = asyncio.create_task(self._listen(), name=f"frontdesk process {label}")
+
+    @classmethod
+    async def open(
+        cls, process: ManagedProcess, *, facts: SessionContext, label: str
+    ) -> ProcessAgent:
+        """Open a program in a fresh process. `CreateFailed`; the process is ended then."""
+        agent = cls(process, label=label)
+        try:
+            agent._send(Begin(facts))
+            async with asyncio.timeout(OPEN_DEADLINE_S):
+                await agent._opened
+        except TimeoutError:
+            await agent.end(0.0)
+            raise CreateFailed(f"the agent was not ready after {OPEN_DEADLINE_S:g} s") from None
+        except BaseException as error:
+            await asyncio.shield(agent.end(0.0))
+            if isinstance(error, AgentLost | MessageInvalid):
+                raise CreateFailed("the agent's process ended as it was opened") from error
+            raise
+        return agent
+
+    @property
+    def registered(self) -> ManagedProcessRef:
+        """Return the reference by which the registry watches the process."""
+        return self._process.ref
+
+    async def run_turn(self, port: TurnPort) -> None:
+        """Run one turn in the process; `AgentLost` where it is gone."""
+        if self._lost is not None:
+            raise AgentLost(self._lost)
+        number = next(self._numbers)
+        turn = self._turns[number] = RemoteTurn(port, number=number, send=self._send)
+        try:
+            self._send(turn.begin())
+            error = await self._outcome(turn)
+        except MessageInvalid as broken:
+            raise AgentLost(str(broken)) from broken
+        finally:
+            turn.close()
+        if error is not None:
+            _raise(error)
+
+    async def end(self, grace_s: float) -> None:
+        """Ask the process to exit, then end it with everything that descended from it."""
+        if grace_s > 0 and self._lost is None:
+            grace_s /= 2
+            await self._ask_to_exit(grace_s)
+        if not await self._process.end(grace_s, close=False):
+            _log.error("session %s: something of its agent could not be killed", self._label)
+        await self._hear_out()
+
+    async def _hear_out(self) -> None:
+        """Take in what the process said last, what it used above all; then hang up."""
+        await asyncio.wait({self._listening}, timeout=EXIT_PATIENCE_S)
+        self._listening.cancel()
+        await asyncio.wait({self._listening})
+        self._process.close()
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    async def _outcome(self, turn: RemoteTurn) -> RemoteError | None:
+        try:
+            await asyncio.wait({turn.finished})
+        except asyncio.CancelledError:
+            self._send(AbortTurn(turn.number))
+            # The process answers after its clean-up. Who aborts waits for that as long as he likes,
+            # and cancels once more.
+            await asyncio.wait({turn.finished})
+            if isinstance(lost := turn.finished.exception(), AgentLost):
+                raise lost from None
+            raise
+        if turn.finished.exception() is not None:
+            # It ended here, and the process does not know.
+            self._send(AbortTurn(turn.number))
+        return turn.finished.result()
+
+    async def _ask_to_exit(self, patience_s: float) -> None:
+        with contextlib.suppress(TimeoutError, MessageInvalid):
+            self._send(Close())
+            async with asyncio.timeout(patience_s):
+                await self._process.wait()
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def _send(self, message: ToWorker) -> None:
+        writer = self._process.writer
+        if writer.is_closing():
+            return  # the end of the channel is being told to everybody by `_listen`
+        writer.write(pack(message, largest=LARGEST_DOWN))
+        if writer.transport.get_write_buffer_size() > MOST_UNREAD:
+            self._process.kill()
+            raise MessageInvalid(f"its process has left {MOST_UNREAD} bytes unread")
+
+    async def _listen(self) -> None:
+        """Take in what the process says, until it says nothing more."""
+        problem = "its process closed the channel"
+        try:
+            await self._hear()
+        except (MessageInvalid, msgspec.MsgspecError) as error:
+            problem = f"its process broke the protocol: {error}"
+            self._process.kill()
+        except ConnectionError as error:
+            problem = f"its channel broke: {error}"
+        # An exit closes the channel first, and how it exited is the better reason.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EXIT_PATIENCE_S):
+                await self._process.wait()
+        if (returncode := self._process.returncode) is not None:
+            problem += f" ({ExitReason.from_returncode(returncode)})"
+        self._lose(problem)
+
+    async def _hear(self) -> None:
+        frames, heard = Frames(largest=LARGEST_UP), 0
+        while piece := await self._process.reader.read(_AT_ONCE):
+            for payload in frames.feed(piece):
+                self._take_in(msgspec.msgpack.decode(payload, type=FromWorker))
+                heard += 1
+                if heard % BREATH_MESSAGES == 0:
+                    await asyncio.sleep(0)
+
+    def _take_in(self, message: FromWorker) -> None:
+        if isinstance(message, Opened):
+            _settle(self._opened, None)
+        elif isinstance(message, OpenFailed):
+            _settle(self._opened, _refusal(message.error, label=self._label))
+        elif (turn := self._turns.get(message.turn)) is not None:
+            turn.take_in(message)
+            if isinstance(message, Finished):
+                del self._turns[message.turn]
+
+    def _lose(self, problem: str) -> None:
+        self._lost = problem
+        _settle(self._opened, AgentLost(problem))
+        for turn in self._turns.values():
+            turn.fail(AgentLost(problem))
+        self._turns.clear()
+
+
+def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+        future.exception()  # read, so that nobody is told of it where nobody waits
+
+
+def _refusal(error: RemoteError, *, label: str) -> Exception:
+    """Return why a program was not opened: clients see the type, operators the text."""
+    raised = local(error)
+    if isinstance(raised, CreateFailed):
+        return raised
+    _log.error("session %s: its agent could not be opened", label, exc_info=raised)
+    return CreateFailed(f"the agent could not be opened: {error.kind[:100]}")
+
+
+def _raise(error: RemoteError) -> NoReturn:
+    if error.kind == EndSession.__name__:
+        raise EndSession(error.text)
+    if error.kind == asyncio.CancelledError.__name__:
+        raise asyncio.CancelledError  # the agent cancelled itself: the same as in a task
+    raise local(error)

@@ -1,0 +1,108 @@
+"""How a blueprint makes agents that live in processes of their own, whatever its program is.
+
+Above `process_agent.py` and the keeper, below the blueprints. It decides what a process may use and
+see: its limits, its account, its environment. It knows nothing of turns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from frontdesk.agents.errors import CreateFailed
+from frontdesk.agents.ids import registry_key
+from frontdesk.agents.process.agent import ProcessAgent
+from frontdesk.agents.process.messages import ProgramSource
+from frontdesk.agents.protocol import Program
+from frontdesk.agents.records import SessionContext
+from frontdesk.keeper.client import Keeper
+from frontdesk.keeper.environment import allowed_environment, search_path
+from frontdesk.keeper.errors import KeeperLost, SpawnFailed
+from frontdesk.keeper.limits import check_limits
+from frontdesk.keeper.messages import Fork, ForkServerSpec, ProcessLimits, SpawnRequest
+
+_ENTRY = "frontdesk.agents.process.worker"
+
+_log = logging.getLogger("frontdesk.agents")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessOptions:
+    """What an operator may set about the processes of a blueprint.
+
+    `env` names variables (shell-style patterns) that its agents get beyond the harmless ones: the
+    provider's key, for instance. `account` is a system account of their own, where the gateway runs
+    as root; its files, the interpreter included, must be readable to it.
+    """
+
+    limits: ProcessLimits = field(default_factory=ProcessLimits)
+    env: tuple[str, ...] = ()
+    account: str | None = None
+
+
+class ProcessAgentFactory:
+    """Fork an agent for each session from a process that has done the program's imports.
+
+    Raises `LimitUnenforceable` and `InvalidArgument` at once for rules that this system cannot
+    keep. `program` is the same program on this side, where there is one to ask before a session is
+    made or its model is switched; otherwise its process alone is asked, when it opens.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        source: ProgramSource,
+        *,
+        rules: ProcessOptions | None = None,
+        program: Program | None = None,
+        preload: Iterable[str] = (),
+    ) -> None:
+        rules = rules or ProcessOptions()
+        check_limits(rules.limits, account=rules.account)
+        self._keeper, self._rules, self._program = keeper, rules, program
+        self.template = ForkServerSpec(
+            entry=f"{_ENTRY}:prepare",
+            argument=msgspec.json.encode(source).decode(),
+            preload=(_ENTRY, source.module, *preload),
+            path=search_path(),
+            env=allowed_environment(rules.env, account=rules.account),
+            account=rules.account,
+        )
+
+    async def warm(self) -> None:
+        """Do the program's imports now, instead of for the first session; `ForkServerFailed`."""
+        await self._keeper.warm(self.template)
+
+    def check(self, facts: SessionContext) -> None:
+        """Ask the program, where it is at hand on this side."""
+        if self._program is not None:
+            self._program.check(facts)
+
+    async def start(self, facts: SessionContext) -> ProcessAgent:
+        """Start a process and open the program in it; `CreateFailed`.
+
+        Costs a fork and two messages there and back, once the template is warm.
+        """
+        label = registry_key(facts.tenant_id, facts.session_id)
+        order = SpawnRequest(
+            run=Fork(template=self.template),
+            label=label,
+            cwd=facts.working_dir,
+            limits=self._rules.limits,
+        )
+        try:
+            process = await self._keeper.spawn(order)
+        except SpawnFailed as error:
+            # The text may name paths of this machine: it is for the log.
+            _log.error("%s", error)
+            raise CreateFailed(
+                f"the agent's process could not be started ({error.stage})"
+            ) from error
+        except KeeperLost as error:
+            # Not the caller's fault, and it passes: said as it is, for the door to answer 503.
+            _log.error("%s", error)
+            raise
+        return await ProcessAgent.open(process, facts=facts, label=label)

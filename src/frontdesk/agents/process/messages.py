@@ -1,0 +1,333 @@
+"""What a gateway and an agent's process say to each other, and how it is framed.
+
+Shared by `process_agent.py` (the gateway's end) and `child.py` (the process's). Beside the records
+and events, which travel as they are. A frame is a length of four bytes, big-endian, and a message
+in MessagePack. Messages carry the number of their turn: what belongs to another is discarded.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from frontdesk import errors
+from frontdesk.agents import errors as agent_errors
+from frontdesk.agents.errors import MessageInvalid
+from frontdesk.agents.events import Event, encode, event_class, plain, sayable
+from frontdesk.agents.records import SessionContext, ToolSpec, TurnContext
+from frontdesk.errors import FrontdeskError
+
+LARGEST_DOWN = 32 * 1024 * 1024
+"""Bytes of one message to the process: a turn brings the history that is kept."""
+
+LARGEST_UP = 4 * 1024 * 1024
+"""Bytes of one message from the process."""
+
+_PREFIX = 4
+
+
+class ProgramSource(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an agent's process finds its program: `target` is `module:name`.
+
+    The name is a `Blueprint`, a `Program`, an agent function, or, with `options`, something that
+    returns one of these when it is called with them. `rehearse` names a model with which a turn is
+    run before the first session, so that what a program puts off until its first turn is done once
+    for all; the program must not mind a turn that nobody asked for.
+    """
+
+    target: str
+    options: dict[str, Any] | None = None
+    rehearse: str | None = None
+
+    @property
+    def module(self) -> str:
+        """Return the module to import."""
+        return self.target.partition(":")[0]
+
+
+class RemoteError(msgspec.Struct, frozen=True, kw_only=True):
+    """An exception on its way: its type by name, its text, and the facts of one of ours."""
+
+    kind: str
+    text: str
+    facts: dict[str, Any] | None = None
+    trace: str = ""
+
+
+# -- down: from the gateway to the process -----------------------------------------------------
+
+
+class Begin(msgspec.Struct, frozen=True, tag="begin"):
+    """Open the program for a session. Answered by `Opened` or `OpenFailed`."""
+
+    facts: SessionContext
+
+
+class RunTurn(msgspec.Struct, frozen=True, tag="run"):
+    """Run a turn; `steering` are the texts that wait already. Answered by `Finished`."""
+
+    turn: int
+    facts: TurnContext
+    steering: tuple[str, ...]
+
+
+class AbortTurn(msgspec.Struct, frozen=True, tag="abort"):
+    """Cancel the turn. `Finished` comes all the same, after its clean-up."""
+
+    turn: int
+
+
+class Steered(msgspec.Struct, frozen=True, tag="steered"):
+    """More steering texts wait."""
+
+    turn: int
+    texts: tuple[str, ...]
+
+
+class ModelChanged(msgspec.Struct, frozen=True, tag="model"):
+    """The next model call is for this model."""
+
+    turn: int
+    model: str
+
+
+class ToolsChanged(msgspec.Struct, frozen=True, tag="tools"):
+    """These are the callback tools now."""
+
+    turn: int
+    tools: tuple[ToolSpec, ...]
+
+
+class Answered(msgspec.Struct, frozen=True, tag="answered"):
+    """What a call of the turn came to: a value, or an error."""
+
+    turn: int
+    call: int
+    value: Any = None
+    error: RemoteError | None = None
+
+
+class Close(msgspec.Struct, frozen=True, tag="close"):
+    """The session is over: clean up and exit."""
+
+
+ToWorker = Begin | RunTurn | AbortTurn | Steered | ModelChanged | ToolsChanged | Answered | Close
+
+# -- up: from the process to the gateway -------------------------------------------------------
+
+
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """The program is open for the session."""
+
+
+class OpenFailed(msgspec.Struct, frozen=True, tag="open_failed"):
+    """The program refused the session, or could not be found."""
+
+    error: RemoteError
+
+
+class Emitted(msgspec.Struct, frozen=True, tag="emitted"):
+    """The turn emitted an event; `fields` is its JSON object."""
+
+    turn: int
+    event: str
+    fields: bytes
+
+
+class Used(msgspec.Struct, frozen=True, tag="used"):
+    """A model call of the turn used this much."""
+
+    turn: int
+    prompt: int
+    completion: int
+    cached: int
+    cost_usd: float
+
+
+class SteeringTaken(msgspec.Struct, frozen=True, tag="taken"):
+    """The turn took the first texts that wait."""
+
+    turn: int
+    count: int
+
+
+class ApprovalAsked(msgspec.Struct, frozen=True, tag="approval"):
+    """A call: may this tool run?"""
+
+    turn: int
+    call: int
+    tool: str
+    args: Any
+    hint: str | None
+
+
+class QuestionAsked(msgspec.Struct, frozen=True, tag="question"):
+    """A call: what does the user answer?"""
+
+    turn: int
+    call: int
+    question: str
+
+
+class ToolCalled(msgspec.Struct, frozen=True, tag="tool"):
+    """A call: run this callback tool."""
+
+    turn: int
+    call: int
+    name: str
+    args: Any
+    call_id: str | None
+
+
+class CallDropped(msgspec.Struct, frozen=True, tag="dropped"):
+    """Nobody waits for the answer of this call any more."""
+
+    turn: int
+    call: int
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """The turn is done; with `error` where it raised."""
+
+    turn: int
+    error: RemoteError | None = None
+
+
+Call = ApprovalAsked | QuestionAsked | ToolCalled
+FromWorker = Opened | OpenFailed | Emitted | Used | SteeringTaken | Call | CallDropped | Finished
+
+# -- framing -----------------------------------------------------------------------------------
+
+
+def pack(message: ToWorker | FromWorker, *, largest: int) -> bytes:
+    """Return the frame of a message; `MessageInvalid` if it is too large or holds no plain data."""
+    try:
+        payload = _encode(message)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise MessageInvalid(f"a {type(message).__name__} cannot be sent: {error}") from error
+    if len(payload) > largest:
+        name = type(message).__name__
+        raise MessageInvalid(f"a {name} of {len(payload)} bytes cannot be sent: {largest} at most")
+    return len(payload).to_bytes(_PREFIX, "big") + payload
+
+
+def _encode(message: ToWorker | FromWorker) -> bytes:
+    try:
+        return msgspec.msgpack.encode(message)
+    except UnicodeEncodeError:
+        plain_message = msgspec.to_builtins(message, builtin_types=(bytes,))
+        return msgspec.msgpack.encode(_made_sayable(plain_message))
+
+
+def _made_sayable(value: Any) -> Any:
+    if isinstance(value, str):
+        return sayable(value)
+    if isinstance(value, dict):
+        return {_made_sayable(key): _made_sayable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_made_sayable(each) for each in value]
+    return value
+
+
+class Frames:
+    """Cut what comes in, in pieces of any size, into messages."""
+
+    __slots__ = ("_buffer", "_largest")
+
+    def __init__(self, *, largest: int) -> None:
+        self._buffer = bytearray()
+        self._largest = largest
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Take in a piece, and return the messages that are whole now; `MessageInvalid`."""
+        buffer = self._buffer
+        buffer += piece
+        whole, start = [], 0
+        while len(buffer) - start >= _PREFIX:
+            end = start + _PREFIX + self._length_at(start)
+            if len(buffer) < end:
+                break
+            whole.append(bytes(buffer[start + _PREFIX : end]))
+            start = end
+        del buffer[:start]
+        return whole
+
+    def _length_at(self, start: int) -> int:
+        length = int.from_bytes(self._buffer[start : start + _PREFIX], "big")
+        if length > self._largest:
+            raise MessageInvalid(f"a message of {length} bytes came, {self._largest} at most")
+        return length
+
+
+# -- events and errors -------------------------------------------------------------------------
+
+
+def emitted(turn: int, event: Event) -> Emitted:
+    """Return an event on its way."""
+    return Emitted(turn, event.name, encode(event))
+
+
+def event_of(message: Emitted) -> Event:
+    """Return the event that a message carries; `MessageInvalid` where it carries none."""
+    try:
+        kind = event_class(message.event)
+        try:
+            return msgspec.json.decode(message.fields, type=kind)
+        except msgspec.DecodeError:
+            # Half a surrogate pair is sayable in JSON as an escape, which msgspec does not take.
+            return msgspec.convert(json.loads(message.fields), type=kind)
+    except (KeyError, ValueError) as error:
+        raise MessageInvalid(f"no event of ours: {message.event[:40]!r}") from error
+
+
+_TEXT_LIMIT = 2000
+
+
+def remote(error: BaseException, *, trace: str = "") -> RemoteError:
+    """Return an exception on its way. One of our own errors keeps its facts, as far as plain."""
+    facts = None
+    if isinstance(error, FrontdeskError):
+        facts = {"args": plain(list(error.args)), "state": plain(error.__dict__)}
+    text = sayable(_text_of(error))[:_TEXT_LIMIT]
+    return RemoteError(kind=type(error).__name__, text=text, facts=facts, trace=sayable(trace))
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception whose own __str__ raises has still happened
+        return ""
+
+
+class AgentRaised(Exception):
+    """What an agent's process raised. Its type has the name of the original's; its text too."""
+
+
+def local(error: RemoteError) -> Exception:
+    """Return an exception that has arrived, as one of its own type as far as there is one here.
+
+    An error of ours is rebuilt with its facts; what the agent raised is an `AgentRaised` of a type
+    of the same name. Where the process sent its traceback, that is a note.
+    """
+    arrived = _ours(error) or _named(error)
+    if error.trace:
+        arrived.add_note(f"In the agent's process:\n{error.trace}")
+    return arrived
+
+
+def _ours(error: RemoteError) -> FrontdeskError | None:
+    kind = getattr(agent_errors, error.kind, None) or getattr(errors, error.kind, None)
+    if error.facts is None or not (isinstance(kind, type) and issubclass(kind, FrontdeskError)):
+        return None
+    rebuilt = kind.__new__(kind)
+    rebuilt.args = tuple(error.facts.get("args", ()))
+    rebuilt.__dict__.update(error.facts.get("state", {}))
+    return rebuilt
+
+
+def _named(error: RemoteError) -> AgentRaised:
+    name = error.kind[:100] if error.kind.isidentifier() else AgentRaised.__name__
+    kind: type[AgentRaised] = type(name, (AgentRaised,), {})
+    return kind(error.text)

@@ -1,0 +1,215 @@
+"""An agent's process: opens its program, runs the turns that the gateway sends, and then exits.
+
+`prepare` finds the program in a template (`keeper/template.py`), `serve` is entered in each fork of
+it with the socket to the gateway. Above the seam that agents are run through, beside
+`process_agent.py`, its counterpart. It knows nothing of the keeper, of the registry or of other
+sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import select
+import signal
+import socket
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import msgspec
+
+from frontdesk.agents.blueprints import Blueprint
+from frontdesk.agents.process.messages import (
+    LARGEST_DOWN,
+    LARGEST_UP,
+    AbortTurn,
+    Begin,
+    Close,
+    Finished,
+    Frames,
+    FromWorker,
+    Opened,
+    OpenFailed,
+    ProgramSource,
+    RemoteError,
+    RunTurn,
+    ToWorker,
+    pack,
+    remote,
+)
+from frontdesk.agents.process.warm_up import rehearse
+from frontdesk.agents.process.worker_turn import WorkerTurnPort
+from frontdesk.agents.protocol import (
+    AgentFunction,
+    FunctionProgram,
+    Program,
+    TaskAgentFactory,
+    drive,
+)
+from frontdesk.agents.turn import EndSession
+from frontdesk.errors import InvalidType
+
+CLEAN_UP_S = 4.0
+"""How long a turn that is cancelled by the session's end may take to clean up."""
+
+LONGEST_TRACE = 8000
+"""Characters of a traceback that reach the gateway's log: the last ones."""
+
+_AT_ONCE = 256 * 1024
+
+
+def prepare(source: str) -> Callable[[socket.socket], None]:
+    """Find the program that a `ProgramSource`, as JSON, is about; return what serves a session.
+
+    Called once, in the template that the agents are forked from.
+    """
+    where = msgspec.json.decode(source, type=ProgramSource)
+    program = program_of(where)
+    if where.rehearse is not None:
+        rehearse(program, model=where.rehearse)
+    return partial(serve, program)
+
+
+def serve(program: Program, channel: socket.socket) -> None:
+    """Serve the gateway with one session until it closes that or is gone."""
+    with channel:
+        asyncio.run(_Child(program, channel).serve())
+
+
+class _Child:
+    """One session's agent, and what it has under way."""
+
+    def __init__(self, program: Program, channel: socket.socket) -> None:
+        channel.setblocking(False)
+        self._program, self._channel = program, channel
+        self._frames = Frames(largest=LARGEST_DOWN)
+        self._function: AgentFunction | None = None
+        self._turns: dict[int, tuple[WorkerTurnPort, asyncio.Task[None]]] = {}
+        self._closing = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Take in what the gateway says until the end."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._closing.set)
+        loop.add_reader(self._channel.fileno(), self._readable)
+        await self._closing.wait()
+        loop.remove_reader(self._channel.fileno())
+        await self._clean_up()
+
+    async def _clean_up(self) -> None:
+        tasks = [task for _, task in self._turns.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLEAN_UP_S)
+
+    def _readable(self) -> None:
+        try:
+            piece = self._channel.recv(_AT_ONCE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            piece = b""
+        if not piece:
+            self._closing.set()
+            return
+        for payload in self._frames.feed(piece):
+            self._obey(msgspec.msgpack.decode(payload, type=ToWorker))
+
+    def _obey(self, message: ToWorker) -> None:
+        match message:
+            case Begin():
+                self._begin(message)
+            case RunTurn():
+                self._run(message)
+            case AbortTurn():
+                if message.turn in self._turns:
+                    self._turns[message.turn][1].cancel()
+            case Close():
+                self._closing.set()
+            case _:
+                if message.turn in self._turns:
+                    self._turns[message.turn][0].take_in(message)
+
+    # -- opening -------------------------------------------------------------------------------
+
+    def _begin(self, begin: Begin) -> None:
+        try:
+            self._program.check(begin.facts)
+            self._function = self._program.open(begin.facts)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the gateway is told
+            self._send(OpenFailed(_told(error)))
+        else:
+            self._send(Opened())
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    def _run(self, run: RunTurn) -> None:
+        assert self._function is not None, "a turn came before the session was opened"
+        port = WorkerTurnPort(run, self._send)
+        task = asyncio.create_task(drive(self._function, port))
+        self._turns[run.turn] = port, task
+        task.add_done_callback(lambda _: self._finished(run.turn))
+
+    def _finished(self, number: int) -> None:
+        port, task = self._turns.pop(number)
+        port.close()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self._send(Finished(number, None if error is None else _told(error)))
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def _send(self, message: FromWorker) -> None:
+        # Blocking where the gateway is slow: it is this agent alone that then waits, and its
+        # memory does not fill with what it says.
+        left = memoryview(pack(message, largest=LARGEST_UP))
+        while left:
+            try:
+                left = left[self._channel.send(left) :]
+            except (BlockingIOError, InterruptedError):
+                self._await_room()
+            except OSError:
+                self._closing.set()  # the gateway has gone: so does this process
+                return
+
+    def _await_room(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._channel, select.POLLOUT)
+        waiting.poll()
+
+
+def _told(error: BaseException) -> RemoteError:
+    if isinstance(error, EndSession | asyncio.CancelledError):
+        return remote(error)
+    return remote(error, trace="".join(traceback.format_exception(error))[-LONGEST_TRACE:])
+
+
+def _is_program(found: Any) -> bool:
+    verbs = (getattr(found, "open", None), getattr(found, "check", None))
+    return not inspect.isclass(found) and all(callable(verb) for verb in verbs)
+
+
+def program_of(source: ProgramSource) -> Program:
+    """Return the program that a source names; `ImportError`, `AttributeError`, `InvalidType`."""
+    module, _, path = source.target.partition(":")
+    found: Any = importlib.import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    if source.options is not None:
+        found = found(**source.options)
+    return _as_program(found, target=source.target)
+
+
+def _as_program(found: Any, *, target: str) -> Program:
+    if isinstance(found, Blueprint) and isinstance(found.recipe, TaskAgentFactory):
+        return found.recipe.program
+    if inspect.isasyncgenfunction(found) or inspect.iscoroutinefunction(found):
+        return FunctionProgram(found)
+    if _is_program(found):
+        return cast("Program", found)
+    raise InvalidType(
+        target, expected="a blueprint, a program or an agent function", got=type(found).__name__
+    )

@@ -1,0 +1,229 @@
+"""The seam between a conversation and whatever answers in it, and the agent that is a task.
+
+Above the turn, below the runner. A `AgentFactory` makes a `RunningAgent` for each session; the task
+kind is here, the process kinds are in `process_agent.py` and `acp.py`. What stands above cannot
+tell them apart. `drive` runs a program's function over one turn, in the gateway or in a child.
+It knows nothing of queues, restarts or the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from time import perf_counter
+from typing import Any, Protocol
+
+from frontdesk.agents.events import Event, MessageDelta
+from frontdesk.agents.records import SessionContext
+from frontdesk.agents.turn import Turn, TurnPort
+from frontdesk.errors import InvalidType
+
+AgentFunction = Callable[[Turn], AsyncGenerator[str | Event, None] | Awaitable[str | None]]
+"""What answers a turn: an async generator function of text and events, or a coroutine function."""
+
+
+class Program(Protocol):
+    """What a blueprint runs: checked and opened once a session, in the gateway or in a child."""
+
+    def check(self, facts: SessionContext) -> None:
+        """Raise `CreateFailed` for what cannot work: unknown model, missing key, wrong option.
+
+        Called before the session is made and before each switch of its model (then with
+        `facts.model` the new one). Quick, and without a network.
+        """
+        ...
+
+    def open(self, facts: SessionContext) -> AgentFunction:
+        """Return what answers the turns of this session. It may keep state between turns."""
+        ...
+
+
+class RunningAgent(Protocol):
+    """An agent that answers under one session."""
+
+    @property
+    def registered(self) -> Any:
+        """Return what the registry is to monitor: a process, a `ProcessRef`, a future...
+
+        None where the task that runs the turns is itself the agent.
+        """
+        ...
+
+    async def run_turn(self, port: TurnPort) -> None:
+        """Run one turn; return when it is done.
+
+        What it raises ends the turn: `EndSession` the session as well, `AgentLost` says that the
+        agent is gone or cannot be reached. A cancellation is an abort: stop the turn, clean up,
+        be ready for the next. Whoever calls waits for that `abort_grace_s` at most, then goes on
+        and discards what the turn still emits (`TurnOver`). Never called twice at a time, but for
+        a turn that was so given up.
+        """
+        ...
+
+    async def end(self, grace_s: float) -> None:
+        """End the agent: ask, wait up to the grace period, kill what can be killed. Idempotent.
+
+        Returns once nothing of the agent runs any more, or nothing more can be done.
+        """
+        ...
+
+
+class AgentFactory(Protocol):
+    """How a blueprint makes agents. One whose `check` may be slow is `Preparing` as well."""
+
+    def check(self, facts: SessionContext) -> None:
+        """Raise `CreateFailed` for what cannot work. Quick; nothing is started."""
+        ...
+
+    async def start(self, facts: SessionContext) -> RunningAgent:
+        """Start an agent. Raises `CreateFailed`; leaves nothing behind when it fails."""
+        ...
+
+
+class Preparing(Protocol):
+    """A program or recipe whose `check` may block at first, by an import for instance."""
+
+    def ready(self, facts: SessionContext) -> bool:
+        """Say whether `check` is quick now. Where it is not, it is called in a thread."""
+        ...
+
+
+async def check(recipe: AgentFactory, facts: SessionContext) -> None:
+    """Check what is about to be made, without blocking the event loop. Raises `CreateFailed`."""
+    if _is_ready(recipe, facts):
+        recipe.check(facts)
+    else:
+        await asyncio.to_thread(recipe.check, facts)
+
+
+def _is_ready(asked: object, facts: SessionContext) -> bool:
+    # Not by `isinstance`: a protocol is looked through member by member, at every create.
+    ready = getattr(asked, "ready", None)
+    return ready is None or bool(ready(facts))
+
+
+PIECE_CHARACTERS = 65_536
+"""Longer texts go out in pieces of this length."""
+
+_BREATH_PIECES = 64
+_BREATH_S = 0.005
+
+
+class AgentQuit(Exception):
+    """An agent called `sys.exit()`: that ends its turn, and not the process that it lives in."""
+
+
+async def drive(function: AgentFunction, port: TurnPort) -> None:
+    """Run a program's function over one turn, and emit what it yields or returns.
+
+    Lets the event loop breathe every few pieces, so that an agent that yields without ever waiting
+    can be stopped. Raises what the function raises; a generator is closed in every case.
+    """
+    answer = function(Turn(port))
+    try:
+        if isinstance(answer, AsyncGenerator):
+            await _drive_generator(answer, port)
+        else:
+            _say(port, await answer)
+    except SystemExit as error:
+        raise AgentQuit(f"the agent called sys.exit({error.code!r})") from error
+
+
+async def _drive_generator(pieces: AsyncGenerator[str | Event, None], port: TurnPort) -> None:
+    breath = _Breath()
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            _say(port, piece)
+            if breath.due():
+                await breath.take()
+
+
+class _Breath:
+    """Knows when a producer has had the loop for long enough."""
+
+    __slots__ = ("_pieces", "_since")
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def due(self) -> bool:
+        self._pieces += 1
+        return self._pieces >= _BREATH_PIECES or perf_counter() - self._since >= _BREATH_S
+
+    async def take(self) -> None:
+        await asyncio.sleep(0)
+        # Counted from here: what others did meanwhile, hundreds of streams for instance, is not
+        # the producer's. It would come back for one piece at a time.
+        self._begin()
+
+    def _begin(self) -> None:
+        # Not the loop's time, which on uvloop stands still until the loop's next turn.
+        self._pieces, self._since = 0, perf_counter()
+
+
+def _say(port: TurnPort, piece: str | Event | None) -> None:
+    if isinstance(piece, str):
+        for start in range(0, len(piece), PIECE_CHARACTERS):
+            port.emit(MessageDelta(piece[start : start + PIECE_CHARACTERS]))
+    elif isinstance(piece, Event):
+        port.emit(piece)
+    elif piece is not None:
+        raise InvalidType(
+            "what an agent yields", expected="text or an event", got=type(piece).__name__
+        )
+
+
+class TaskAgent:
+    """An agent in the gateway's own process: the task that runs its turns is the agent."""
+
+    __slots__ = ("_function",)
+
+    registered = None
+
+    def __init__(self, function: AgentFunction) -> None:
+        self._function = function
+
+    async def run_turn(self, port: TurnPort) -> None:
+        """Run the function over one turn."""
+        await drive(self._function, port)
+
+    async def end(self, grace_s: float) -> None:
+        """Do nothing: the runner's task ends, and nothing else is there."""
+
+
+class TaskAgentFactory:
+    """Make agents of a program that live in the gateway's process."""
+
+    __slots__ = ("program",)
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def check(self, facts: SessionContext) -> None:
+        """Ask the program."""
+        self.program.check(facts)
+
+    def ready(self, facts: SessionContext) -> bool:
+        """Ask the program, if it says."""
+        return _is_ready(self.program, facts)
+
+    async def start(self, facts: SessionContext) -> TaskAgent:
+        """Open the program for a session."""
+        return TaskAgent(self.program.open(facts))
+
+
+class FunctionProgram:
+    """A program that is one function, the same for every session."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: AgentFunction) -> None:
+        self.function = function
+
+    def check(self, facts: SessionContext) -> None:
+        """Refuse nothing: the function says itself what it cannot do."""
+
+    def open(self, facts: SessionContext) -> AgentFunction:  # noqa: ARG002
+        """Return the function."""
+        return self.function

@@ -1,0 +1,206 @@
+"""Agents on Pydantic AI: the blueprint kind `pydantic-ai`, and the default blueprint `assistant`.
+
+Above the turn and the parts named `pydantic_*`, beside the other kinds. One Pydantic AI agent
+serves all sessions of a blueprint; a session of its own has a memory and nothing else. It works
+the same in the gateway and in a process, as it knows only its `Turn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from frontdesk.agents.errors import CreateFailed
+from frontdesk.errors import MissingExtra
+
+try:
+    from pydantic_ai import Agent, Tool
+    from pydantic_ai.capabilities import HandleDeferredToolCalls, SelectModel
+    from pydantic_ai.models import Model
+    from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
+    from pydantic_ai.usage import UsageLimits
+
+    from frontdesk.agents.pydantic_ai.memory import Memory
+    from frontdesk.agents.pydantic_ai.models import HTTPClient, Models, ProviderOptions
+    from frontdesk.agents.pydantic_ai.run import RunTranslator
+    from frontdesk.agents.pydantic_ai.tools import (
+        CallbackToolset,
+        TracedToolset,
+        TurnDeps,
+        ask_user,
+        resolve_deferred,
+    )
+except ImportError as _missing:
+    raise MissingExtra(
+        "agents", part="the blueprint kind pydantic-ai", missing="pydantic-ai-slim"
+    ) from _missing
+
+from frontdesk.agents.blueprints import Blueprint
+from frontdesk.agents.protocol import AgentFunction, TaskAgentFactory
+from frontdesk.agents.records import SessionContext
+from frontdesk.agents.turn import Turn
+
+KIND = "pydantic-ai"
+
+OPTIONS = frozenset(
+    {
+        "system_prompt",
+        "working_dir",
+        "tools",
+        "plugins",
+        "max_turns",
+        "max_tokens",
+        "provider_opts",
+        "user_data",
+        "prompt_mode",
+    }
+)
+"""What such a blueprint makes of an order; it has no use for skills directories."""
+
+PROMPT_MODES = ("full", "minimal", "none")
+"""`full`: the operator's instructions and the client's `systemPrompt`; `minimal`: the client's
+alone; `none`: neither."""
+
+DEFAULT_MAX_TURNS = 50
+"""Model calls in a turn, where the client says nothing."""
+
+
+class PydanticAIProgram:
+    """Answer with a Pydantic AI agent: any provider it knows, by its usual environment variable.
+
+    `instructions` are the operator's own part of the system prompt. `tools` are the operator's
+    tools that clients may choose by name (functions, or `Tool`s, which may require approval; their
+    `RunContext.deps.turn` is the turn); `ask_user` is always among them. `plugins` are toolsets
+    that clients may choose. `named` are models of the operator's own. `base_urls` are patterns of
+    the addresses that clients may name in `providerOpts.baseUrl`, none by default, and
+    `http_client` makes the HTTP client that calls those.
+    """
+
+    def __init__(
+        self,
+        *,
+        instructions: str | None = None,
+        tools: Sequence[Tool[TurnDeps] | Callable[..., Any]] = (),
+        plugins: Mapping[str, AbstractToolset[TurnDeps]] | None = None,
+        named: Mapping[str, Model] | None = None,
+        base_urls: tuple[str, ...] = (),
+        http_client: Callable[[], HTTPClient] | None = None,
+    ) -> None:
+        made = [each if isinstance(each, Tool) else Tool(each) for each in (*tools, ask_user)]
+        self._tools = {each.name: each for each in made}
+        self._plugins = dict(plugins or {})
+        self._instructions = instructions
+        self.models = Models(named=named, base_urls=base_urls, http_client=http_client)
+        self.agent: Agent[TurnDeps, str] = Agent(
+            deps_type=TurnDeps,
+            capabilities=[SelectModel(_selected), HandleDeferredToolCalls(resolve_deferred)],
+        )
+
+    @property
+    def tool_names(self) -> frozenset[str]:
+        """Return the tools that clients may choose."""
+        return frozenset(self._tools)
+
+    @property
+    def plugin_names(self) -> frozenset[str]:
+        """Return the plugins that clients may choose."""
+        return frozenset(self._plugins)
+
+    def check(self, facts: SessionContext) -> None:
+        """Refuse an unknown model, one whose key is missing, and options that are wrong."""
+        if facts.prompt_mode not in (None, *PROMPT_MODES):
+            raise CreateFailed(f"promptMode must be one of {', '.join(PROMPT_MODES)}")
+        self.models.find(facts.model, ProviderOptions.of(facts))
+
+    def ready(self, facts: SessionContext) -> bool:
+        """Say whether `check` is quick; it is not for a provider that was never used before."""
+        return self.models.ready(facts.model, ProviderOptions.of(facts))
+
+    def open(self, facts: SessionContext) -> AgentFunction:
+        """Return a session's own part: a memory, and how it calls models."""
+        return PydanticAISession(self, facts).answer
+
+    def instructions(self, facts: SessionContext) -> str | None:
+        """Return the system prompt of a session."""
+        mode = facts.prompt_mode or "full"
+        parts = {
+            "full": (self._instructions, facts.system_prompt),
+            "minimal": (facts.system_prompt,),
+            "none": (),
+        }[mode]
+        return "\n\n".join(part for part in parts if part) or None
+
+    def toolsets(self, facts: SessionContext) -> list[AbstractToolset[TurnDeps]]:
+        """Return the tools of a session: those that it chose, and the client's callbacks."""
+        chosen = [self._tools[name] for name in facts.tools]
+        plugins = [TracedToolset(self._plugins[name]) for name in facts.plugins]
+        own = [TracedToolset(FunctionToolset(chosen))] if chosen else []
+        return [*own, *plugins, CallbackToolset()]
+
+
+class PydanticAISession:
+    """What one session keeps between turns."""
+
+    __slots__ = ("_facts", "_memory", "_models", "_options", "_program")
+
+    def __init__(self, program: PydanticAIProgram, facts: SessionContext) -> None:
+        self._program, self._facts = program, facts
+        self._memory = Memory()
+        self._options = ProviderOptions.of(facts)
+        self._models: dict[str, Model] = {}
+
+    async def answer(self, turn: Turn) -> None:
+        """Run one turn. An abort cuts it short; what was said until then is remembered."""
+        facts, told = self._facts, None
+        history = self._memory.begin(turn.history)
+        try:
+            async with self._program.agent.iter(
+                turn.text,
+                message_history=history,
+                deps=TurnDeps(turn, self._model),
+                instructions=self._program.instructions(facts),
+                model_settings=self._options.settings(facts.max_tokens),
+                usage_limits=UsageLimits(request_limit=facts.max_turns or DEFAULT_MAX_TURNS),
+                toolsets=self._program.toolsets(facts),
+            ) as run:
+                told = RunTranslator(run, turn)
+                await told.go()
+                self._memory.keep(run.all_messages())
+        except BaseException:
+            self._memory.keep_cut_short(turn.text, "" if told is None else "".join(told.said))
+            raise
+
+    def _model(self, name: str) -> Model:
+        """Return the model to call; a client's own server keeps one client for the session."""
+        if self._options.base_url is None:
+            return self._program.models.find(name, self._options)
+        if name not in self._models:
+            self._models = {name: self._program.models.find(name, self._options)}
+        return self._models[name]
+
+
+def pydantic_ai_blueprint(
+    name: str = "assistant", *, program: PydanticAIProgram | None = None, **rules: Any
+) -> Blueprint:
+    """Make a blueprint of kind `pydantic-ai`; `rules` are fields of `Blueprint`.
+
+    >>> pydantic_ai_blueprint(models=("test",)).name
+    'assistant'
+    """
+    program = program or PydanticAIProgram()
+    return Blueprint(
+        name=name,
+        kind=KIND,
+        recipe=TaskAgentFactory(program),
+        **{
+            "tools": program.tool_names,
+            "plugins": program.plugin_names,
+            "options": OPTIONS,
+            **rules,
+        },
+    )
+
+
+def _selected(ctx: Any) -> Model:
+    deps: TurnDeps = ctx.deps
+    return deps.find_model(deps.turn.model)

@@ -1,0 +1,178 @@
+"""Which model answers: names and a client's provider options become Pydantic AI models.
+
+Below `pydantic_ai.py`. It turns Pydantic AI's own complaints (unknown name, missing key, missing
+package) into sentences for the client, and sees to it that an operator's key goes to no server of
+a client's choosing.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+import msgspec
+from pydantic_ai.exceptions import UserError
+from pydantic_ai.models import Model, infer_model
+from pydantic_ai.settings import ModelSettings
+
+from frontdesk.agents.errors import CreateFailed, ModelRefused
+from frontdesk.agents.records import SessionContext
+
+HTTPClient = Any
+"""An `httpx2.AsyncClient`, for servers that clients name."""
+
+_COMPATIBLE = ("openai", "openai-chat")
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
+_ADDRESS = re.compile(r"(?P<scheme>[a-z*]+)://(?P<host>[^/@\\?#%\s]+)(?P<path>/[^@\\?#%\s]*)", re.I)
+_SLASHES = 2
+_NO_KEY = "none"
+_MOST_KEPT = 256
+
+
+class ProviderOptions(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
+    """What a client may set in `providerOpts`."""
+
+    base_url: str | None = None
+    api_key: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+    @classmethod
+    def of(cls, facts: SessionContext) -> ProviderOptions:
+        """Read a session's options; `CreateFailed` names what is wrong with them."""
+        try:
+            return msgspec.convert(facts.provider_opts, cls)
+        except msgspec.ValidationError as error:
+            raise CreateFailed(f"providerOpts: {error}") from None
+
+    def settings(self, max_tokens: int | None) -> ModelSettings:
+        """Return the settings of a model call."""
+        wanted = {
+            "max_tokens": max_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+        }
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return cast("ModelSettings", given)
+
+    def __repr__(self) -> str:
+        return "ProviderOptions(...)"
+
+
+class Models:
+    """Find models by name, from any thread. Those of the operator's providers are shared.
+
+    `named` are models of the operator's own. `base_urls` are the patterns of the addresses that
+    clients may name in `providerOpts.baseUrl` (`https://*.example.com/*`: no `*` reaches beyond
+    the host, or the path); `http_client` makes the client that calls them.
+    """
+
+    def __init__(
+        self,
+        *,
+        named: Mapping[str, Model] | None = None,
+        base_urls: tuple[str, ...] = (),
+        http_client: Callable[[], HTTPClient] | None = None,
+    ) -> None:
+        self._named = dict(named or {})
+        self._base_urls = base_urls
+        self._http_client = http_client
+        self._kept: dict[str, Model] = {}
+        self._lock = threading.Lock()
+
+    def ready(self, name: str, options: ProviderOptions) -> bool:
+        """Say whether finding this model is quick; a new provider is imported, for seconds."""
+        if options.base_url is not None:
+            return "pydantic_ai.models.openai" in sys.modules
+        return name in self._named or name in self._kept
+
+    def find(self, name: str, options: ProviderOptions) -> Model:
+        """Return the model of a name; `ModelRefused` says why there is none."""
+        if options.base_url is not None:
+            return self._at(options.base_url, name, options)
+        if options.api_key is not None:
+            raise CreateFailed("providerOpts: apiKey goes with baseUrl")
+        if name in self._named:
+            return self._named[name]
+        kept = self._kept.get(name)
+        if kept is None:
+            kept = _inferred(name)
+            self._keep(name, kept)
+        return kept
+
+    def _keep(self, name: str, model: Model) -> None:
+        with self._lock:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[name] = model
+
+    def _at(self, base_url: str, name: str, options: ProviderOptions) -> Model:
+        """Return a model behind an OpenAI-compatible server of the client's own."""
+        if not any(_matches(base_url, pattern) for pattern in self._base_urls):
+            raise CreateFailed("providerOpts: this baseUrl is not allowed here")
+        provider_name, colon, model_name = name.partition(":")
+        if not colon or provider_name not in _COMPATIBLE:
+            raise ModelRefused(name, problem="with baseUrl, models are named openai:<model>")
+        try:
+            from pydantic_ai.models.openai import OpenAIChatModel
+            from pydantic_ai.providers.openai import OpenAIProvider
+        except ImportError as error:
+            raise ModelRefused(name, problem="this server has no OpenAI client") from error
+        # A key must be given, or Pydantic AI would send the operator's own to this address.
+        provider = OpenAIProvider(
+            base_url=base_url,
+            api_key=options.api_key or _NO_KEY,
+            http_client=self._http_client() if self._http_client is not None else None,
+        )
+        return OpenAIChatModel(model_name, provider=provider)
+
+
+def _matches(url: str, pattern: str) -> bool:
+    """Say whether a pattern allows an address: scheme, host with port, and path, each by itself.
+
+    No part can reach into the next, and what a URL may hide a host behind is no address.
+    """
+    # Brackets belong to IPv6 addresses here, not to a set of characters.
+    pattern = "*://*/*" if pattern == "*" else pattern.replace("[", "[[]")
+    wanted = _ADDRESS.fullmatch(pattern if pattern.count("/") > _SLASHES else f"{pattern}/")
+    given = _ADDRESS.fullmatch(url if url.count("/") > _SLASHES else f"{url}/")
+    if wanted is None or given is None or ".." in given["path"]:
+        return False
+    return (
+        given["scheme"].lower() in ("http", "https")
+        and all(
+            fnmatchcase(given[part].lower(), wanted[part].lower()) for part in ("scheme", "host")
+        )
+        and fnmatchcase(given["path"], wanted["path"])
+    )
+
+
+def _inferred(name: str) -> Model:
+    try:
+        return infer_model(name)
+    except ImportError as error:
+        provider = name.partition(":")[0]
+        problem = f"the package for provider {provider!r} is not installed on this server"
+        raise ModelRefused(name, problem=problem) from error
+    except (UserError, ValueError) as error:
+        raise ModelRefused(name, problem=_problem(str(error))) from error
+    except Exception as error:
+        # A provider's own client complains in its own way about what it misses.
+        raise ModelRefused(name, problem=_problem(str(error))) from error
+
+
+def _problem(text: str) -> str:
+    variables = list(dict.fromkeys(_VARIABLE.findall(text)))
+    if variables:
+        return f"the server needs the environment variable {' or '.join(variables[:3])}"
+    suggestion = re.search(r"Did you mean '([^']+)'", text)
+    meant = f"; did you mean {suggestion[1]!r}?" if suggestion else ""
+    return f"no provider knows it{meant}"

@@ -1,0 +1,110 @@
+"""One run of a Pydantic AI agent, told as events of a turn.
+
+Below `pydantic_ai.py`. It walks the run step by step: between two steps it takes steering and
+reports what was used, within a model's step it passes on text and thoughts as they come.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_ai import Agent
+from pydantic_ai.messages import (
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
+    ToolCallPart,
+)
+from pydantic_ai.run import AgentRun
+from pydantic_ai.usage import RunUsage
+
+from frontdesk.agents.events import MessageDelta, MessageStart, ThinkingDelta, ToolCalls
+from frontdesk.agents.turn import Turn
+
+
+class RunTranslator:
+    """Tell one run. `said` is the text that went out since the turn began."""
+
+    __slots__ = ("_in_message", "_reported", "_run", "_turn", "said")
+
+    def __init__(self, run: AgentRun[Any, Any], turn: Turn) -> None:
+        self._run, self._turn = run, turn
+        self._reported = RunUsage()
+        self._in_message = False
+        self.said: list[str] = []
+
+    async def go(self) -> None:
+        """Run every step to the end."""
+        run = self._run
+        node = run.next_node
+        while not Agent.is_end_node(node):
+            for text in self._turn.steering():
+                run.enqueue(text)
+            if Agent.is_model_request_node(node):
+                await self._model_step(node)
+            elif Agent.is_call_tools_node(node):
+                await self._tools_step(node)
+            node = await run.next(node)
+
+    async def _model_step(self, node: Any) -> None:
+        self._in_message = False
+        async with node.stream(self._run.ctx) as stream:
+            try:
+                async for event in stream:
+                    self._tell(event)
+            finally:
+                # A stream that is cut short has used what it has used.
+                self._report(stream.usage)
+
+    async def _tools_step(self, node: Any) -> None:
+        calls = sum(isinstance(part, ToolCallPart) for part in node.model_response.parts)
+        if calls:
+            self._turn.emit(ToolCalls(calls))
+        async with node.stream(self._run.ctx) as stream:
+            async for _ in stream:
+                pass
+        self._report(self._run.usage)
+
+    def _tell(self, event: Any) -> None:
+        if isinstance(event, PartStartEvent):
+            if isinstance(event.part, TextPart):
+                self._say(event.part.content)
+            elif isinstance(event.part, ThinkingPart):
+                self._think(event.part.content)
+        elif isinstance(event, PartDeltaEvent):
+            if isinstance(event.delta, TextPartDelta):
+                self._say(event.delta.content_delta)
+            elif isinstance(event.delta, ThinkingPartDelta):
+                self._think(event.delta.content_delta)
+
+    def _say(self, text: str) -> None:
+        if not text:
+            return
+        if not self._in_message:
+            self._in_message = True
+            self._turn.emit(MessageStart())
+        self._turn.emit(MessageDelta(text))
+        self.said.append(text)
+
+    def _think(self, text: str | None) -> None:
+        if text:
+            self._in_message = False
+            self._turn.emit(ThinkingDelta(text))
+
+    def _report(self, used: RunUsage) -> None:
+        """Report what was used since the last report."""
+        before, self._reported = self._reported, _copied(used)
+        cost = float(used.cost or 0) - float(before.cost or 0)
+        self._turn.usage(
+            prompt=max(0, used.input_tokens - before.input_tokens),
+            completion=max(0, used.output_tokens - before.output_tokens),
+            cached=max(0, used.cache_read_tokens - before.cache_read_tokens),
+            cost=max(0.0, cost),
+        )
+
+
+def _copied(used: RunUsage) -> RunUsage:
+    return RunUsage() + used

@@ -1,0 +1,152 @@
+"""The tools of a Pydantic AI session: the operator's, with events, and the client's callbacks.
+
+Below `pydantic_ai.py`. Every tool that runs is told of with `tool_execution_start` and `_end`; one
+that needs approval waits for it first, and a rejection is told to the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
+from pydantic_ai.messages import ToolCallPart
+from pydantic_ai.models import Model
+from pydantic_ai.tools import (
+    DeferredToolRequests,
+    DeferredToolResults,
+    RunContext,
+    ToolApproved,
+    ToolDefinition,
+    ToolDenied,
+)
+from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
+from pydantic_ai.toolsets.abstract import ToolsetTool
+from pydantic_core import SchemaValidator, core_schema
+
+from frontdesk.agents.errors import QuestionExpired, ToolFailed, TurnOver
+from frontdesk.agents.events import ToolExecutionEnd, ToolExecutionStart
+from frontdesk.agents.turn import Turn
+
+_ANY_ARGUMENTS = SchemaValidator(core_schema.any_schema())
+_NO_PARAMETERS = {"type": "object", "properties": {}}
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDeps:
+    """What an operator's tools find in `RunContext.deps`: the turn that they run in."""
+
+    turn: Turn
+    find_model: Callable[[str], Model]
+
+
+class TracedToolset(WrapperToolset[TurnDeps]):
+    """Tell of every call of the tools inside."""
+
+    async def call_tool(
+        self,
+        name: str,
+        tool_args: dict[str, Any],
+        ctx: RunContext[TurnDeps],
+        tool: ToolsetTool[TurnDeps],
+    ) -> Any:
+        """Run a tool between its two events."""
+        turn, call_id = ctx.deps.turn, f"call_{secrets.token_hex(8)}"
+        began_s = time.monotonic()
+        turn.emit(ToolExecutionStart(call_id, name, tool_args))
+        status, shown = "cancelled", None
+        try:
+            result = await super().call_tool(name, tool_args, ctx, tool)
+            status, shown = "ok", result
+        except asyncio.CancelledError:
+            raise
+        except (ApprovalRequired, CallDeferred):
+            status = "deferred"
+            raise
+        except Exception as error:
+            status, shown = "error", type(error).__name__
+            raise
+        finally:
+            took_ms = round((time.monotonic() - began_s) * 1000)
+            with contextlib.suppress(TurnOver):
+                turn.emit(ToolExecutionEnd(call_id, name, status, shown, took_ms))
+        return result
+
+
+class CallbackToolset(AbstractToolset[TurnDeps]):
+    """The callback tools of the session, as they are at each step of the model."""
+
+    @property
+    def id(self) -> str:
+        """Return the toolset's name."""
+        return "frontdesk-callbacks"
+
+    async def get_tools(self, ctx: RunContext[TurnDeps]) -> dict[str, ToolsetTool[TurnDeps]]:
+        """Return what is attached now."""
+        return {
+            spec.name: ToolsetTool(
+                toolset=self,
+                tool_def=ToolDefinition(
+                    name=spec.name,
+                    description=spec.description or None,
+                    parameters_json_schema=spec.parameters or _NO_PARAMETERS,
+                ),
+                max_retries=1,
+                args_validator=_ANY_ARGUMENTS,
+            )
+            for spec in ctx.deps.turn.tools
+        }
+
+    async def call_tool(
+        self,
+        name: str,
+        tool_args: dict[str, Any],
+        ctx: RunContext[TurnDeps],
+        tool: ToolsetTool[TurnDeps],  # noqa: ARG002 - Pydantic AI's signature
+    ) -> Any:
+        """Let the gateway call the tool; the model is told of a failure."""
+        try:
+            return await ctx.deps.turn.call_tool(name, tool_args)
+        except ToolFailed as error:
+            return {"error": error.problem}
+
+
+async def ask_user(ctx: RunContext[TurnDeps], question: str) -> str:
+    """Ask the user a question and return the answer.
+
+    Args:
+        ctx: The turn.
+        question: What to ask, in one or two sentences.
+    """
+    try:
+        return str(await ctx.deps.turn.ask(question))
+    except QuestionExpired:
+        return "The user did not answer."
+
+
+async def resolve_deferred(
+    ctx: RunContext[TurnDeps], requests: DeferredToolRequests
+) -> DeferredToolResults:
+    """Ask for every approval that the model's calls need; refuse what runs nowhere."""
+    turn = ctx.deps.turn
+    answers = await asyncio.gather(*(_approved(turn, call) for call in requests.approvals))
+    return DeferredToolResults(
+        approvals={
+            call.tool_call_id: answer
+            for call, answer in zip(requests.approvals, answers, strict=True)
+        },
+        calls={call.tool_call_id: "This tool cannot be run here." for call in requests.calls},
+    )
+
+
+async def _approved(turn: Turn, call: ToolCallPart) -> ToolApproved | ToolDenied:
+    answer = await turn.approval(call.tool_name, call.args_as_dict())
+    if answer.approved:
+        return ToolApproved()
+    said = f": {answer.reason}" if answer.reason else "."
+    return ToolDenied(f"The user did not approve this call ({answer.status}){said}")

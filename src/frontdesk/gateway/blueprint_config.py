@@ -1,0 +1,162 @@
+"""Which blueprints are open: the operator's `[blueprints]` tables, or the ones that come built in.
+
+Between the configuration and the agents' layer. The operator names what is imported; clients
+choose by name from what is here. What cannot be imported is found now, not at the first session.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import Any
+
+from frontdesk.agents.blueprints import Blueprint, Blueprints, blueprint
+from frontdesk.agents.builtin import (
+    PROVIDER_VARIABLES,
+    process_blueprint,
+    python_process_blueprint,
+)
+from frontdesk.agents.process.factory import ProcessOptions
+from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
+from frontdesk.agents.restart import RestartLimit
+from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.errors import ConfigurationWrong
+from frontdesk.gateway.guarded_http import guarded_client
+from frontdesk.gateway.settings import (
+    AcpSettings,
+    BlueprintSettings,
+    Config,
+    ProcessSettings,
+    PydanticAISettings,
+    PythonSettings,
+)
+from frontdesk.gateway.ssrf import AddressGuard
+from frontdesk.keeper.client import Keeper
+from frontdesk.keeper.messages import ProcessLimits
+
+BUILT_IN: dict[str, BlueprintSettings] = {
+    "assistant": PydanticAISettings(kind="pydantic-ai"),
+    "process": ProcessSettings(kind="process"),
+}
+RULES = (
+    "models",
+    "restart",
+    "turn_timeout_s",
+    "idle_timeout_s",
+    "unused_timeout_s",
+    "max_age_s",
+    "max_sessions_per_tenant",
+)
+
+
+def blueprints_of(config: Config, keeper: Keeper) -> Blueprints:
+    """Return the blueprints of a configuration; `ConfigurationWrong` with every mistake.
+
+    The first table is the default, unless `default_blueprint` names another.
+    """
+    made: list[Blueprint] = []
+    guard = AddressGuard(config.callbacks.allow_networks)
+    mistakes: list[str] = []
+    for name, settings in (config.blueprints or BUILT_IN).items():
+        try:
+            made.append(blueprint_of(name, settings, keeper, guard))
+        except (FrontdeskError, _CannotImport) as error:
+            mistakes.append(f"blueprints.{name}: {error}")
+    if mistakes:
+        raise ConfigurationWrong("the configuration", mistakes=tuple(mistakes))
+    return Blueprints(made, default=config.default_blueprint)
+
+
+def blueprint_of(
+    name: str, settings: BlueprintSettings, keeper: Keeper, guard: AddressGuard
+) -> Blueprint:
+    """Return the blueprint of one table."""
+    if isinstance(settings, PydanticAISettings):
+        return _pydantic_ai(name, settings, guard)
+    if isinstance(settings, ProcessSettings):
+        rules = _process_rules(settings, environment=PROVIDER_VARIABLES)
+        return process_blueprint(name, keeper=keeper, rules=rules, **_rules(settings))
+    if isinstance(settings, AcpSettings):
+        return _acp(name, settings, keeper)
+    if settings.isolation == "process":
+        return python_process_blueprint(
+            name,
+            settings.target,
+            keeper=keeper,
+            rules=_process_rules(settings),
+            **_rules(settings),
+        )
+    return _python(name, settings)
+
+
+def _pydantic_ai(name: str, settings: PydanticAISettings, guard: AddressGuard) -> Blueprint:
+    program = PydanticAIProgram(
+        instructions=settings.instructions,
+        tools=[imported(target) for target in settings.tools],
+        plugins={target.partition(":")[2]: imported(target) for target in settings.plugins},
+        base_urls=settings.base_urls,
+        http_client=lambda: guarded_client(guard),
+    )
+    return pydantic_ai_blueprint(name, program=program, **_rules(settings))
+
+
+def _python(name: str, settings: PythonSettings) -> Blueprint:
+    found = imported(settings.target)
+    made = found if isinstance(found, Blueprint) else blueprint(name)(found)
+    return replace(made, name=name, **_rules(settings))
+
+
+def _acp(name: str, settings: AcpSettings, keeper: Keeper) -> Blueprint:
+    # Imported where it is asked for: the protocol's models take a second to load.
+    from frontdesk.agents.acp.blueprint import AcpOptions, acp_blueprint
+
+    return acp_blueprint(
+        name,
+        settings.command,
+        keeper=keeper,
+        rules=_process_rules(settings),
+        manners=AcpOptions(
+            files=settings.files,
+            auth_method=settings.auth_method,
+            start_timeout_s=settings.start_timeout_s,
+        ),
+        terminals=settings.terminals,
+        **_rules(settings),
+    )
+
+
+def _process_rules(
+    settings: PythonSettings | ProcessSettings | AcpSettings, *, environment: tuple[str, ...] = ()
+) -> ProcessOptions:
+    return ProcessOptions(
+        limits=ProcessLimits(
+            memory_mb=settings.memory_mb,
+            cpu_s=settings.cpu_s,
+            open_files=settings.open_files,
+        ),
+        env=settings.environment or environment,
+        account=settings.account,
+    )
+
+
+def _rules(settings: BlueprintSettings) -> dict[str, Any]:
+    rules = {rule: getattr(settings, rule) for rule in RULES}
+    limit = RestartLimit(most=settings.restart_limit, within_s=settings.restart_within_s)
+    return {**rules, "restart_limit": limit}
+
+
+class _CannotImport(Exception):
+    """A target that is not there."""
+
+
+def imported(target: str) -> Any:
+    """Return what a target names."""
+    module, _, name = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
+        problem = f"{type(error).__name__}: {error}"
+        raise _CannotImport(f"{target!r} cannot be imported: {problem}") from None
+    return found

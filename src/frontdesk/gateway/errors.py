@@ -1,0 +1,80 @@
+"""What is wrong with a request, a key, a configuration or the state on disk.
+
+Which error becomes which answer is said in `problems.py`.
+"""
+
+from __future__ import annotations
+
+from frontdesk.errors import FrontdeskError
+
+
+class Unauthorized(FrontdeskError):
+    """No key, or one that opens nothing here. Says no more, so that it helps nobody guess."""
+
+    def __init__(self) -> None:
+        super().__init__("send a valid key in X-API-Key or as Authorization: Bearer <key>")
+
+
+class RateLimited(FrontdeskError):
+    """Too much of `what` from one key or address; `retry_after_s` says when to come again."""
+
+    def __init__(self, what: str, *, limit: int, retry_after_s: int) -> None:
+        self.what, self.limit, self.retry_after_s = what, limit, retry_after_s
+        super().__init__(f"the limit of {limit} {what} is reached; retry in {retry_after_s} s")
+
+
+class TooLarge(FrontdeskError):
+    """What was sent is over a limit. `what` names it, `limit` is in `unit`."""
+
+    def __init__(self, what: str, *, limit: int, unit: str = "bytes") -> None:
+        self.what, self.limit, self.unit = what, limit, unit
+        super().__init__(f"the {what} is over the limit of {limit} {unit}")
+
+
+class MalformedRequest(FrontdeskError, ValueError):
+    """A request or message that cannot be understood; `field` names the part, where one is."""
+
+    def __init__(self, problem: str, *, field: str | None = None) -> None:
+        self.problem, self.field = problem, field
+        super().__init__(f"{field}: {problem}" if field else problem)
+
+
+class IdempotencyMismatch(FrontdeskError):
+    """An idempotency key was used again with another body."""
+
+    def __init__(self, idempotency_key: str) -> None:
+        self.idempotency_key = idempotency_key
+        super().__init__("this Idempotency-Key was used with another body within 10 minutes")
+
+
+class AddressRefused(FrontdeskError):
+    """A URL that the gateway will not call: `problem` says why, without naming an address."""
+
+    def __init__(self, field: str, *, problem: str) -> None:
+        self.field, self.problem = field, problem
+        super().__init__(f"{field} {problem}")
+
+
+class ConfigurationWrong(FrontdeskError, ValueError):
+    """The configuration cannot be used. `mistakes` lists all that is wrong, one sentence each."""
+
+    def __init__(self, source: str, *, mistakes: tuple[str, ...]) -> None:
+        self.source, self.mistakes = source, mistakes
+        lines = "\n".join(f"  {mistake}" for mistake in mistakes)
+        super().__init__(f"{source} has {len(mistakes)} mistake(s):\n{lines}")
+
+
+class KeyNotFound(FrontdeskError, LookupError):
+    """No key has this id."""
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(f"no key {key_id!r}")
+
+
+class StateUnusable(FrontdeskError, OSError):
+    """The state directory, or a file in it, cannot be used. `problem` is the system's own word."""
+
+    def __init__(self, path: str, *, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(f"the state directory cannot be used: {path}: {problem}")

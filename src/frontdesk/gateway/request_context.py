@@ -1,0 +1,173 @@
+"""One request on its way through the front, and what became of it.
+
+Below the front, which makes one for each request; the routes see it as `scope["frontdesk"]`. It
+stands between the server and the application in both directions: it counts the body as it comes
+in, adds the headers that every answer has, and remembers the status for the log. It decides
+nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+
+from frontdesk.gateway.errors import TooLarge, Unauthorized
+from frontdesk.gateway.problems import Problem
+
+if TYPE_CHECKING:
+    from frontdesk.gateway.keys import Key
+    from frontdesk.sessions.service import TenantSessions
+
+Scope = MutableMapping[str, Any]
+Message = dict[str, Any]
+Header = tuple[bytes, bytes]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+SCOPE_KEY = "frontdesk"
+SESSIONS = "/v1/sessions/"
+
+
+class RequestContext:
+    """A request: who asks, from where, for what; then how it was answered."""
+
+    __slots__ = (
+        "_body_left",
+        "_receive",
+        "_send",
+        "body_limit",
+        "client",
+        "desk",
+        "extra",
+        "key",
+        "path",
+        "scope",
+        "started",
+        "started_at",
+        "status",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, body_limit: int) -> None:
+        self.scope, self._receive, self._send = scope, receive, send
+        self.path: str = scope["path"]
+        self.body_limit = self._body_left = body_limit
+        self.client = "-"
+        self.key: Key | None = None
+        self.desk: TenantSessions | None = None
+        self.extra: list[Header] = []
+        self.started = False
+        self.status = 0
+        self.started_at = time.perf_counter()
+
+    @property
+    def method(self) -> str:
+        return str(self.scope.get("method", "GET"))
+
+    @property
+    def websocket(self) -> bool:
+        return bool(self.scope["type"] == "websocket")
+
+    @property
+    def session_id(self) -> str | None:
+        """The session that the path names, as it is written there."""
+        if not self.path.startswith(SESSIONS):
+            return None
+        return self.path[len(SESSIONS) :].partition("/")[0] or None
+
+    @property
+    def tenant_key(self) -> Key:
+        """The tenant's key that opened `/v1`; `Unauthorized` where none did."""
+        if self.key is None:
+            raise Unauthorized
+        return self.key
+
+    @property
+    def tenant_desk(self) -> TenantSessions:
+        """The desk that this key opens: all that a route can reach."""
+        if self.desk is None:
+            raise Unauthorized
+        return self.desk
+
+    @property
+    def duration_ms(self) -> float:
+        return round((time.perf_counter() - self.started_at) * 1000, 3)
+
+    def header(self, name: bytes) -> str | None:
+        """Return the first header of this (lower-case) name."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return str(value.decode("latin-1"))
+        return None
+
+    # -- towards the application -----------------------------------------------------------------
+
+    def refuse_announced_body(self) -> None:
+        """Raise `TooLarge` for a body whose announced length is over the limit."""
+        announced = self.header(b"content-length")
+        if announced and announced.isdigit() and int(announced) > self.body_limit:
+            raise TooLarge("body", limit=self.body_limit)
+
+    async def receive(self) -> Message:
+        """Receive, and refuse with 413 as soon as the body is over the limit."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._body_left -= len(message.get("body", b""))
+            if self._body_left < 0:
+                # In the framework's terms: it makes a 400 of any other error in a body.
+                raise HTTPException(413, str(TooLarge("body", limit=self.body_limit)))
+        return message
+
+    # -- towards the client ----------------------------------------------------------------------
+
+    async def send(self, message: Message) -> None:
+        """Send; the first message of an answer gets the headers that every answer has."""
+        kind = message["type"]
+        if kind == "http.response.start" or kind == "websocket.http.response.start":
+            self.started, self.status = True, message["status"]
+            message["headers"] = [*message.get("headers", ()), *self.extra]
+        elif kind == "websocket.accept":
+            self.started, self.status = True, 101
+        await self._send(message)
+
+    @property
+    def send_on(self) -> Send:
+        """What sends the rest of an answer that has begun, without a detour."""
+        return self._send
+
+    @property
+    def receive_on(self) -> Receive:
+        """What receives where no body is expected."""
+        return self._receive
+
+    async def refuse(self, problem: Problem, *, allow: str | None = None) -> None:
+        """Answer with a problem. Nothing can be answered once an answer has begun."""
+        headers = [(name.lower(), value) for name, value in problem.headers.items()]
+        if allow:
+            headers.append(("allow", allow))
+        await self.answer(problem.status, msgspec.json.encode(problem.content), headers=headers)
+
+    async def answer(
+        self, status: int, body: bytes, *, headers: list[tuple[str, str]] | None = None
+    ) -> None:
+        """Answer in one piece; on a WebSocket that means before the upgrade."""
+        prefix = "websocket.http.response" if self.websocket else "http.response"
+        sent = [(name.encode(), value.encode("latin-1")) for name, value in headers or ()]
+        if body:
+            sent.append((b"content-type", b"application/json"))
+        if status != 204:
+            sent.append((b"content-length", str(len(body)).encode()))
+        await self.send({"type": f"{prefix}.start", "status": status, "headers": sent})
+        await self.send({"type": f"{prefix}.body", "body": body})
+
+
+def context_of(scope: Scope) -> RequestContext:
+    """Return the passage of a request that came through the front."""
+    passage = scope.get(SCOPE_KEY)
+    if not isinstance(passage, RequestContext):
+        # Whatever did not come through the front has shown no key.
+        raise Unauthorized
+    return passage

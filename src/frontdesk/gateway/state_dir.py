@@ -1,0 +1,110 @@
+"""The state directory: what the gateway keeps on disk.
+
+Below the keys and the meter, which each keep one SQLite file here, and the callback tools, whose
+signing secrets derive from the master secret. It knows where things lie and with which rights
+(nobody else's), and nothing of what the tables hold.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from frontdesk.gateway.errors import StateUnusable
+
+MASTER_SECRET_BYTES = 32
+BUSY_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class StateDir:
+    """Name the files of one state directory; `make` it before use."""
+
+    path: Path
+
+    @classmethod
+    def make(cls, path: Path | str) -> StateDir:
+        """Create the directory, closed to other accounts, where there is none yet."""
+        directory = Path(path)
+        with _usable(directory):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return cls(directory)
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys.sqlite3"
+
+    @property
+    def usage(self) -> Path:
+        return self.path / "usage.sqlite3"
+
+    @property
+    def processes(self) -> Path:
+        """Where the keeper writes down what it started, for the next start to find."""
+        return self.path / "processes"
+
+    def master_secret(self) -> bytes:
+        """Return the server's own secret; it is made at the first call, readable by nobody else."""
+        place = self.path / "master.secret"
+        with _usable(place):
+            try:
+                return _written_once(place, secrets.token_bytes(MASTER_SECRET_BYTES))
+            except FileExistsError:
+                return place.read_bytes()
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        problem = getattr(error, "strerror", None) or str(error)
+        raise StateUnusable(str(path), problem=problem) from error
+
+
+def _written_once(place: Path, content: bytes) -> bytes:
+    # Written aside and linked into place: of two starts at once, both read one whole secret.
+    aside = place.with_name(f".{place.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(aside, place)
+    finally:
+        aside.unlink()
+    return content
+
+
+def open_database(
+    path: Path, *, schema: str, timeout_s: float = BUSY_TIMEOUT_S
+) -> sqlite3.Connection:
+    """Open an SQLite file in WAL mode, readable by this account only, and apply its schema.
+
+    In WAL mode readers never wait for the writer, and what was committed survives a SIGKILL.
+    `timeout_s` is how long a later statement waits for a lock. `StateUnusable`.
+    """
+    with _usable(path):
+        return _opened(path, schema=schema, timeout_s=timeout_s)
+
+
+def _opened(path: Path, *, schema: str, timeout_s: float) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.executescript(schema)
+        connection.execute(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

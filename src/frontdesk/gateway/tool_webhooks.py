@@ -1,0 +1,121 @@
+"""Callback tools: asks a client's own server to run a tool, signed and within bounds.
+
+The house below calls it (it is its `ToolCaller`). Each call goes to the address that the guard has
+just judged (`guarded_http.py`), follows no redirect, and reads no more than it may. What went wrong
+is told to the agent in a short sentence that shows nothing of the inside of the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from typing import Any
+
+import httpx2
+import msgspec
+
+from frontdesk.agents.errors import ToolFailed
+from frontdesk.agents.records import CallbackTool
+from frontdesk.clock import Clock
+from frontdesk.gateway.errors import AddressRefused
+from frontdesk.gateway.guarded_http import guarded_client
+from frontdesk.gateway.keys import signing_secret_of
+from frontdesk.gateway.ssrf import AddressGuard
+
+SHOWN_ERROR = 2000
+
+
+def signature(secret: str, *, timestamp: str, body: bytes) -> str:
+    """Return the value of `X-Frontdesk-Signature`: HMAC-SHA256 over `timestamp.body`, in hex."""
+    signed = timestamp.encode() + b"." + body
+    return "v1=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+
+
+class Callbacks:
+    """Call the callback tools of all sessions. An async context manager."""
+
+    def __init__(
+        self,
+        *,
+        guard: AddressGuard,
+        master_secret: bytes,
+        answer_bytes: int,
+        clock: Clock,
+    ) -> None:
+        self.guard = guard
+        self._master_secret, self._answer_bytes, self._clock = master_secret, answer_bytes, clock
+        self._client = guarded_client(guard)
+
+    async def __aenter__(self) -> Callbacks:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._client.aclose()
+
+    async def call(
+        self, tool: CallbackTool, *, call_id: str, args: Any, session_id: str, api_key: str | None
+    ) -> Any:
+        """Return the tool's result; `ToolFailed` with the tool's own error, or with ours."""
+        body = msgspec.json.encode(
+            {"callId": call_id, "toolName": tool.name, "args": args, "sessionId": session_id}
+        )
+        try:
+            async with asyncio.timeout(tool.timeout_ms / 1000):
+                answer = await self._post(tool.callback_url, body, key_id=api_key or "")
+        except TimeoutError:
+            problem = f"it did not answer within {tool.timeout_ms} ms"
+        except AddressRefused as error:
+            problem = error.problem
+        except httpx2.HTTPError:
+            problem = "it could not be reached"
+        except _WrongAnswer as error:
+            problem = str(error)
+        else:
+            return _result(tool, answer)
+        raise ToolFailed(tool.name, problem=problem)
+
+    async def _post(self, url: str, body: bytes, *, key_id: str) -> bytes:
+        headers = self._headers(body, key_id=key_id)
+        async with self._client.stream(
+            "POST", url, content=body, headers=headers, timeout=None
+        ) as response:
+            return await self._read(response)
+
+    def _headers(self, body: bytes, *, key_id: str) -> dict[str, str]:
+        timestamp = str(self._clock.wall_ms() // 1000)
+        secret = signing_secret_of(self._master_secret, key_id)
+        return {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "frontdesk",
+            "X-Frontdesk-Timestamp": timestamp,
+            "X-Frontdesk-Signature": signature(secret, timestamp=timestamp, body=body),
+        }
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        if response.status_code >= 300:
+            # Redirects among them: where they lead was judged by nobody.
+            raise _WrongAnswer(f"it answered with status {response.status_code}")
+        content = bytearray()
+        async for piece in response.aiter_raw():
+            content += piece
+            if len(content) > self._answer_bytes:
+                raise _WrongAnswer(f"its answer is over {self._answer_bytes} bytes")
+        return bytes(content)
+
+
+class _WrongAnswer(Exception):
+    """The tool answered, but not with what it should have."""
+
+
+def _result(tool: CallbackTool, answer: bytes) -> Any:
+    try:
+        content = msgspec.json.decode(answer)
+    except (msgspec.DecodeError, RecursionError):
+        raise ToolFailed(tool.name, problem="its answer is not JSON") from None
+    if isinstance(content, dict) and "result" in content:
+        return content["result"]
+    if isinstance(content, dict) and "error" in content:
+        raise ToolFailed(tool.name, problem=str(content["error"])[:SHOWN_ERROR])
+    raise ToolFailed(tool.name, problem="its answer has neither result nor error")

@@ -1,0 +1,309 @@
+"""The gateway's side of the keeper: `Keeper` starts it, gives orders, and takes in its reports.
+
+Above `connection.py` and `kept.py`, below the agents that run in processes. The gateway talks with
+each process directly: the other end of a channel goes through the keeper as a descriptor, its bytes
+do not. When the keeper dies its wards die with it; this side sees to that, and starts another. It
+knows nothing of sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar, assert_never
+
+import msgspec
+
+from frontdesk.keeper.connection import Connection
+from frontdesk.keeper.errors import ForkServerFailed, KeeperLost, SpawnFailed
+from frontdesk.keeper.journal import sweep_run
+from frontdesk.keeper.messages import (
+    LARGEST_PACKET,
+    End,
+    Exited,
+    ForkServerSpec,
+    Gone,
+    KeeperEvent,
+    KeeperRequest,
+    Ready,
+    Refused,
+    Spawn,
+    SpawnRequest,
+    Started,
+    Warm,
+    Warmed,
+)
+from frontdesk.keeper.process import ManagedProcess
+from frontdesk.keeper.seqpacket import close_all
+from frontdesk.keeper.streams import Channel, open_channel
+
+SPAWN_DEADLINE_S = 60.0
+"""How long a spawn may take, the first imports of its template included."""
+
+MOST_REPLACEMENTS = 3
+REPLACEMENT_WINDOW_S = 60.0
+
+_logger = logging.getLogger("frontdesk.keeper")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Starting:
+    """A spawn under way: who waits, and what its process is spoken to through."""
+
+    label: str
+    channel: Channel
+    answer: asyncio.Future[ManagedProcess]
+
+
+class Keeper:
+    """Start agent processes and see to it that none is ever left behind.
+
+    An async context manager that belongs to one event loop. Leaving it ends every process at once
+    (end them in kind before, with `KeptProcess.end`). The gateway's death, by whatever signal, ends
+    them too. `ledgers` is a directory that outlives both: leftovers of a run in which gateway and
+    keeper were killed together are ended at the next start. A keeper that dies takes its processes
+    with it and is replaced, at most 3 times in 60 s; until it is, and after that, `KeeperLost`.
+
+    >>> import asyncio
+    >>> from frontdesk.keeper.messages import Command, SpawnRequest
+    >>> async def main():
+    ...     async with Keeper() as keeper:
+    ...         cat = await keeper.spawn(SpawnRequest(run=Command(argv=("/bin/cat",))))
+    ...         cat.writer.write(b"hello")
+    ...         cat.writer.write_eof()
+    ...         return await cat.reader.read(), await cat.wait()
+    >>> asyncio.run(main())
+    (b'hello', 0)
+    """
+
+    def __init__(self, *, ledgers: Path | None = None) -> None:
+        self._ledgers = ledgers
+        self._wards = itertools.count(1)
+        self._errands = itertools.count(1)
+        self._starting: dict[int, _Starting] = {}
+        self._kept: dict[int, ManagedProcess] = {}
+        self._warming: dict[int, asyncio.Future[str | None]] = {}
+        self._replacements: deque[float] = deque(maxlen=MOST_REPLACEMENTS)
+        self._connection: Connection | None = None
+        self._replacing: asyncio.Task[None] | None = None
+        self._problem = "it was not started"
+
+    async def __aenter__(self) -> Self:
+        self._connection = await Connection.open(self, ledgers=self._ledgers)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._problem = "it was closed"
+        if self._replacing is not None:
+            await self._replacing
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+        self._forget_everything()
+
+    @property
+    def pid(self) -> int | None:
+        """Return the pid of the keeper's process, None while there is none."""
+        return self._connection.process.pid if self._connection is not None else None
+
+    def __len__(self) -> int:
+        """Return the number of processes of which anything is left."""
+        return len(self._kept)
+
+    async def warm(self, template: ForkServerSpec, *, timeout_s: float = SPAWN_DEADLINE_S) -> None:
+        """Start a template, and wait for its imports; `ForkServerFailed`, `KeeperLost`."""
+        errand = next(self._errands)
+        answer = self._warming[errand] = asyncio.get_running_loop().create_future()
+        try:
+            self._order(Warm(errand, template))
+            async with asyncio.timeout(timeout_s):
+                problem = await answer
+        except TimeoutError:
+            problem = f"not done after {timeout_s:g} s"
+        finally:
+            self._warming.pop(errand, None)
+        if problem is not None:
+            raise ForkServerFailed(template.preload, problem=problem)
+
+    async def spawn(
+        self, order: SpawnRequest, *, timeout_s: float = SPAWN_DEADLINE_S
+    ) -> ManagedProcess:
+        """Start a process; return once it executes its program, or is about to be entered.
+
+        `SpawnFailed` names the step that failed; `KeeperLost`. Whenever it does not return, nothing
+        is left: no process, no descriptor. Costs a message there and back, and a fork.
+        """
+        ward = next(self._wards)
+        payload = _encode(Spawn(ward, order))
+        self._connected()
+        channel, descriptors = await _open_channel(order.label)
+        answer: asyncio.Future[ManagedProcess] = asyncio.get_running_loop().create_future()
+        self._starting[ward] = _Starting(order.label, channel, answer)
+        try:
+            self._send(payload, descriptors)
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            self._give_up(ward)
+            problem = f"it did not run after {timeout_s:g} s"
+            raise SpawnFailed(order.label, stage="order", problem=problem) from None
+        except BaseException:
+            self._give_up(ward)
+            raise
+
+    # -- orders --------------------------------------------------------------------------------
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise KeeperLost(self._problem)
+        return self._connection
+
+    def _send(self, payload: bytes, descriptors: tuple[int, ...]) -> None:
+        try:
+            connection = self._connected()
+        except KeeperLost:
+            close_all(descriptors)
+            raise
+        connection.send(payload, descriptors)
+
+    def _order(self, order: KeeperRequest) -> None:
+        self._connected().send(msgspec.json.encode(order))
+
+    def _order_end(self, ward: int, grace_s: float) -> None:
+        # A keeper that is gone takes its wards with it, and `lose` reports them.
+        with contextlib.suppress(KeeperLost):
+            self._order(End(ward, grace_s))
+
+    def _give_up(self, ward: int) -> None:
+        starting = self._starting.pop(ward, None)
+        if starting is not None:
+            starting.channel.close()
+            self._order_end(ward, 0.0)
+        elif (kept := self._kept.get(ward)) is not None:
+            # It had just started when its caller was cancelled.
+            kept.kill()
+            kept.close()
+
+    # -- reports -------------------------------------------------------------------------------
+
+    def take_in(self, report: KeeperEvent) -> None:
+        """Take in a report of the keeper's."""
+        match report:
+            case Started():
+                self._started(report)
+            case Refused():
+                self._refused(report)
+            case Exited():
+                if (kept := self._kept.get(report.ward)) is not None:
+                    kept.tell_exited(report.returncode)
+            case Gone():
+                self._gone(report.ward)
+            case Warmed():
+                _resolve(self._warming.get(report.errand), report.error)
+            case Ready():
+                pass
+            case _:
+                assert_never(report)
+
+    def _started(self, report: Started) -> None:
+        starting = self._starting.get(report.ward)
+        if starting is None or starting.answer.done():
+            return  # given up meanwhile, and ended by that
+        del self._starting[report.ward]
+        kept = self._kept[report.ward] = ManagedProcess(
+            pid=report.pid,
+            start_time=report.start_time,
+            channel=starting.channel,
+            end=lambda grace_s: self._order_end(report.ward, grace_s),
+        )
+        starting.answer.set_result(kept)
+
+    def _refused(self, report: Refused) -> None:
+        starting = self._starting.get(report.ward)
+        if starting is not None:
+            problem = SpawnFailed(starting.label, stage=report.stage, problem=report.text)
+            _fail(starting.answer, problem)
+
+    def _gone(self, ward: int) -> None:
+        kept = self._kept.pop(ward, None)
+        if kept is not None:
+            kept.tell_gone()
+
+    # -- the keeper's own end ------------------------------------------------------------------
+
+    def lose(self) -> None:
+        """Take in that the keeper is gone: end what it had, and start another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._problem = "it has just died and is being replaced"
+            _logger.error("the keeper of agent processes died; its processes are ended")
+            self._replacing = asyncio.create_task(self._replace(connection))
+
+    async def _replace(self, connection: Connection) -> None:
+        await connection.close()
+        # Its wards die with it by themselves; what descended from them does not.
+        await asyncio.to_thread(sweep_run, connection.run)
+        self._forget_everything()
+        try:
+            self._count_replacement()
+            self._connection = await Connection.open(self, ledgers=self._ledgers)
+        except (KeeperLost, OSError) as error:
+            self._problem = str(error)
+            _logger.error("the keeper could not be replaced: %s", error)  # noqa: TRY400 - known
+
+    def _count_replacement(self) -> None:
+        now = time.monotonic()
+        if (
+            len(self._replacements) == MOST_REPLACEMENTS
+            and now - self._replacements[0] < REPLACEMENT_WINDOW_S
+        ):
+            raise KeeperLost(
+                f"it died over {MOST_REPLACEMENTS} times in {REPLACEMENT_WINDOW_S:g} s"
+            )
+        self._replacements.append(now)
+
+    def _forget_everything(self) -> None:
+        for ward in list(self._kept):
+            self._gone(ward)
+        for starting in self._starting.values():
+            _fail(starting.answer, KeeperLost(self._problem))
+        for warming in self._warming.values():
+            _fail(warming, KeeperLost(self._problem))
+
+
+def _encode(spawn: Spawn) -> bytes:
+    payload = msgspec.json.encode(spawn)
+    if len(payload) > LARGEST_PACKET:
+        problem = f"{len(payload)} bytes of arguments and environment, {LARGEST_PACKET} at most"
+        raise SpawnFailed(spawn.order.label, stage="order", problem=problem)
+    return payload
+
+
+async def _open_channel(label: str) -> tuple[Channel, tuple[int, int]]:
+    try:
+        return await open_channel(label)
+    except OSError as error:
+        raise SpawnFailed(label, stage="descriptors", problem=str(error)) from error
+
+
+def _resolve(future: asyncio.Future[_T] | None, value: _T) -> None:
+    if future is not None and not future.done():
+        future.set_result(value)
+
+
+def _fail(future: asyncio.Future[_T], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

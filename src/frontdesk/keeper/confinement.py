@@ -1,0 +1,118 @@
+"""The harness: what a fresh agent process puts on before any code of the agent runs.
+
+Worn in the child, between fork and exec or entry. Below `launch.py` and `template.py`. The order
+of the steps is the point of this file: what needs privileges comes before they are given up.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import signal
+from collections.abc import Callable
+
+import msgspec
+
+from frontdesk.keeper import prctl
+from frontdesk.keeper.messages import ProcessLimits
+from frontdesk.keeper.procfs import RLIMIT_LOCKS, state_of
+
+CPU_GRACE_S = 5
+"""Between SIGXCPU, which names the cause, and the SIGKILL for a process that is deaf to it."""
+
+_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+_PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+class Confinement(msgspec.Struct, frozen=True, kw_only=True):
+    """Say what a process must have done to itself before it runs an agent."""
+
+    tag: int
+    keeper_pid: int
+    limits: ProcessLimits = ProcessLimits()
+    account: str | None = None
+    cwd: str | None = None
+
+
+class ConfinementFailed(Exception):
+    """A step could not be taken: the process must not run."""
+
+    def __init__(self, stage: str, error: Exception) -> None:
+        self.stage, self.text = stage, str(error)
+        super().__init__(stage, self.text)
+
+
+def apply(harness: Confinement) -> None:
+    """Lead a group of its own, take the limits, the account and the directory, die with the keeper.
+
+    Signal handlers are left to `restore_signals`. Raises HarnessFailed, naming the step. Costs a
+    dozen system calls.
+    """
+    _step("group", os.setsid)
+    _step("limits", lambda: _limit(harness))
+    if harness.account is not None:
+        account = harness.account
+        _step("account", lambda: _become(account))
+    if harness.cwd is not None:
+        directory = harness.cwd
+        _step("directory", lambda: os.chdir(directory))
+    _step("keeper", lambda: _die_with(harness.keeper_pid))
+
+
+def _step(stage: str, action: Callable[[], object]) -> None:
+    try:
+        action()
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfinementFailed(stage, error) from error
+
+
+def restore_signals(*, for_exec: bool) -> None:
+    """Undo what a keeper or template set; before exec also what every Python ignores."""
+    signal.set_wakeup_fd(-1)
+    for number in _OURS + (_PYTHONS if for_exec else ()):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _limit(harness: Confinement) -> None:
+    resource.setrlimit(RLIMIT_LOCKS, (harness.tag, harness.tag))
+    # A core file holds what the agent knew, and nobody asked for it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limits = harness.limits
+    if limits.memory_mb is not None:
+        _lower(resource.RLIMIT_DATA, limits.memory_mb << 20)
+    if limits.cpu_s is not None:
+        _lower(resource.RLIMIT_CPU, limits.cpu_s, spare=CPU_GRACE_S)
+    if limits.open_files is not None:
+        _lower(resource.RLIMIT_NOFILE, limits.open_files)
+    if limits.processes is not None:
+        _lower(resource.RLIMIT_NPROC, limits.processes)
+
+
+def _lower(kind: int, value: int, *, spare: int = 0) -> None:
+    # A system that is stricter than we were asked to be stays so.
+    _, hard = resource.getrlimit(kind)
+    most = value + spare if hard == resource.RLIM_INFINITY else min(value + spare, hard)
+    resource.setrlimit(kind, (min(value, most), most))
+
+
+def _become(name: str) -> None:
+    account = pwd.getpwnam(name)
+    if os.getuid() == account.pw_uid and os.getgid() == account.pw_gid:
+        return
+    os.initgroups(name, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+
+
+def _die_with(keeper_pid: int) -> None:
+    # A process forked from a template has an intermediate parent for some microseconds, until that
+    # has exited and the keeper adopts it; asked for earlier, the signal would come then.
+    while os.getppid() != keeper_pid:
+        keeper = state_of(keeper_pid)
+        if keeper is None or keeper.dead:
+            raise ProcessLookupError("the keeper has ended")
+        os.sched_yield()
+    prctl.die_with_parent(signal.SIGKILL)
+    if os.getppid() != keeper_pid:
+        raise ProcessLookupError("the keeper has ended")

@@ -1,0 +1,194 @@
+"""The gateway's connection to one keeper process: start it, talk with it, see it end.
+
+Below `client.py`, above the packets. It knows what is sent no better than that it is an order or a
+report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from frontdesk.keeper.environment import interpreter_environment
+from frontdesk.keeper.errors import KeeperLost
+from frontdesk.keeper.journal import sweep_run
+from frontdesk.keeper.messages import LARGEST_PACKET, KeeperEvent, KeeperOptions, Ready
+from frontdesk.keeper.procfs import fresh_run
+from frontdesk.keeper.seqpacket import SeqPacketChannel, packet_pair
+from frontdesk.keeper.stderr import StderrLog
+
+READY_DEADLINE_S = 30.0
+"""How long a keeper may take to start, ending the leftovers of others before it included."""
+
+CLOSE_DEADLINE_S = 10.0
+"""How long a keeper may take to clear its house when we hang up; then it is killed."""
+
+_PACKAGE = str(Path(__file__).parents[1])
+
+_ENTER = """
+import runpy, sys, types
+package = sys.modules["frontdesk"] = types.ModuleType("frontdesk")
+package.__path__ = [sys.argv.pop(1)]
+runpy.run_module("frontdesk.keeper", run_name="__main__", alter_sys=True)
+"""
+"""What a keeper is started with. The package above its own is there for its imports to pass
+through, and is not run: what it imports is of no use to a keeper, and would stay in its memory."""
+
+_logger = logging.getLogger("frontdesk.keeper")
+
+
+class Owner(Protocol):
+    """Whom a connection tells what it hears."""
+
+    def take_in(self, report: KeeperEvent) -> None:
+        """Take in a report."""
+
+    def lose(self) -> None:
+        """Take in that the keeper has ended, or cannot be reached any more. Called once."""
+
+
+class Connection:
+    """One keeper process and the packets to and from it. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        packets: SeqPacketChannel,
+        stderr: StderrLog,
+        *,
+        run: int,
+    ) -> None:
+        self.process, self.run = process, run
+        self._packets, self._stderr = packets, stderr
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._owner: Owner | None = None
+        self._closed = False
+        self._loop.add_reader(packets.fileno(), self._readable)
+
+    @classmethod
+    async def open(cls, owner: Owner, *, ledgers: Path | None) -> Connection:
+        """Start a keeper and return once it is in its position; `KeeperLost`, `OSError`."""
+        connection = _start(ledgers)
+        try:
+            async with asyncio.timeout(READY_DEADLINE_S):
+                await connection._ready
+        except TimeoutError:
+            await connection.close()
+            raise KeeperLost(f"it was not ready after {READY_DEADLINE_S:g} s") from None
+        except BaseException:
+            await connection.close()
+            raise
+        connection._owner = owner
+        return connection
+
+    def send(self, payload: bytes, descriptors: Sequence[int] = ()) -> None:
+        """Send an order. The descriptors become ours, and are closed once sent."""
+        # Where the keeper has died, that is heard of as the end of its reports.
+        with contextlib.suppress(OSError):
+            self._packets.send(payload, descriptors)
+        if self._packets.pending and not self._closed:
+            self._loop.add_writer(self._packets.fileno(), self._writable)
+
+    async def close(self) -> None:
+        """Hang up, so that the keeper ends everything and itself, and wait for that."""
+        self._shut()
+        ended = await asyncio.to_thread(_await_end, self.process)
+        self._stderr.close()
+        if not ended:
+            _logger.error("the keeper did not end within %g s and was killed", CLOSE_DEADLINE_S)
+            # Its wards die with it; what descended from them would not.
+            await asyncio.to_thread(sweep_run, self.run)
+
+    def _shut(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._packets.fileno())
+            self._loop.remove_writer(self._packets.fileno())
+            self._packets.close()
+
+    def _writable(self) -> None:
+        with contextlib.suppress(OSError):
+            self._packets.flush()
+        if not self._packets.pending:
+            self._loop.remove_writer(self._packets.fileno())
+
+    def _readable(self) -> None:
+        while not self._closed:
+            try:
+                packet = self._packets.receive(largest=LARGEST_PACKET)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = None
+            if packet is None:
+                self._ended()
+                return
+            self._take_in(msgspec.json.decode(packet[0], type=KeeperEvent))
+
+    def _take_in(self, report: KeeperEvent) -> None:
+        if isinstance(report, Ready):
+            if report.ended:
+                _logger.warning("ended %d processes that an earlier run had left", report.ended)
+            if not self._ready.done():
+                self._ready.set_result(None)
+        elif self._owner is not None:
+            self._owner.take_in(report)
+
+    def _ended(self) -> None:
+        self._shut()
+        if not self._ready.done():
+            self._ready.set_exception(KeeperLost("it ended as it started; its log says why"))
+        elif self._owner is not None:
+            self._owner.lose()
+
+
+def _start(ledgers: Path | None) -> Connection:
+    run = fresh_run()
+    with contextlib.ExitStack() as ends:
+        ours, its = packet_pair()
+        ends.callback(its.close)
+        failing = ends.enter_context(contextlib.ExitStack())
+        failing.callback(ours.close)
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        ends.callback(os.close, writing)
+        failing.callback(os.close, reading)
+        place = None if ledgers is None else str(ledgers.absolute())
+        process = _launch(KeeperOptions(channel=its.fileno(), run=run, ledgers=place), writing)
+        failing.pop_all()
+        return Connection(
+            process, SeqPacketChannel(ours), StderrLog(reading, label="keeper"), run=run
+        )
+
+
+def _launch(terms: KeeperOptions, stderr: int) -> subprocess.Popen[bytes]:
+    # A session of its own, so that a terminal's Ctrl-C is the gateway's alone; an environment of
+    # its own, since others of this account may read that.
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _ENTER, _PACKAGE, msgspec.json.encode(terms).decode()],
+        stdin=subprocess.DEVNULL,
+        stdout=stderr,
+        stderr=stderr,
+        env=interpreter_environment(),
+        pass_fds=[terms.channel],
+        start_new_session=True,
+    )
+
+
+def _await_end(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(CLOSE_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+    return True

@@ -1,0 +1,44 @@
+"""What can go wrong between a keeper, its client and an agent's process.
+
+Each error carries its facts as attributes and writes its own message from them.
+"""
+
+from __future__ import annotations
+
+from frontdesk.errors import FrontdeskError
+
+
+class SpawnFailed(FrontdeskError):
+    """An agent process never ran: `stage` names the step that failed, `problem` says how.
+
+    Stages: `fork`, `group`, `limits`, `account`, `directory`, `keeper`, `exec`, `template`,
+    `descriptors`, `order`.
+    """
+
+    def __init__(self, label: str, *, stage: str, problem: str) -> None:
+        self.label, self.stage, self.problem = label, stage, problem
+        super().__init__(f"cannot start the process of {label!r} ({stage}): {problem}")
+
+
+class ForkServerFailed(FrontdeskError):
+    """The imports of a blueprint failed in the process that its agents would be forked from."""
+
+    def __init__(self, preload: tuple[str, ...], *, problem: str) -> None:
+        self.preload, self.problem = preload, problem
+        super().__init__(f"cannot prepare {', '.join(preload) or 'an interpreter'}: {problem}")
+
+
+class KeeperLost(FrontdeskError):
+    """The process that keeps the agent processes has ended and could not be replaced."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"the keeper of agent processes is gone: {problem}")
+
+
+class LimitUnenforceable(FrontdeskError):
+    """A limit was configured that this system cannot hold an agent process to."""
+
+    def __init__(self, limit: str, *, problem: str) -> None:
+        self.limit, self.problem = limit, problem
+        super().__init__(f"cannot enforce {limit}: {problem}")

@@ -1,0 +1,192 @@
+"""A template: an interpreter with its imports done, from which agents are forked.
+
+A process of its own (`python -m frontdesk.keeper.forkserver`), started by the keeper and
+ended by the end of their connection. It forks twice for each agent: the one in between exits at
+once, so that the keeper, who adopts orphans, becomes the agent's parent and reaps it. It knows what
+to import and what to call, and nothing of what that does.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import NoReturn, cast
+
+import msgspec
+
+from frontdesk.keeper.confinement import Confinement, ConfinementFailed, apply, restore_signals
+from frontdesk.keeper.messages import LARGEST_PACKET, ForkServerSpec, Refused
+from frontdesk.keeper.seqpacket import SeqPacketChannel, close_all
+
+Entry = Callable[[socket.socket], object]
+
+_MOST_TEXT = 2000
+
+
+class ForkRequest(msgspec.Struct, frozen=True, tag="fork"):
+    """Fork a ward. With it travel the socket of its channel and its standard error."""
+
+    ward: int
+    harness: Confinement
+
+
+class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
+    """The imports are done, or failed with `error`."""
+
+    error: str | None
+
+
+class Forked(msgspec.Struct, frozen=True, tag="forked"):
+    """The ward has a process, which is about to become the keeper's child."""
+
+    ward: int
+    pid: int
+
+
+class Confined(msgspec.Struct, frozen=True, tag="worn"):
+    """The ward's process is bounded and about to run the agent."""
+
+    ward: int
+
+
+ForkServerEvent = Prepared | Forked | Confined | Refused
+
+
+def main() -> None:
+    """Prepare what the keeper says, then fork until the keeper hangs up."""
+    # Its end comes through its connection: a signal meant for a whole service must not end it
+    # while the gateway still drains.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    keeper = socket.socket(fileno=int(sys.argv[1]))
+    keeper.set_inheritable(False)
+    template = msgspec.json.decode(keeper.recv(LARGEST_PACKET), type=ForkServerSpec)
+    try:
+        entry = _prepare(template)
+    except BaseException as error:  # noqa: BLE001 - whatever an import raises is the answer
+        _report(keeper, Prepared(_describe(error)))
+        return
+    _report(keeper, Prepared(None))
+    _serve(keeper, entry)
+
+
+def _prepare(template: ForkServerSpec) -> Entry:
+    os.environ.clear()
+    os.environ.update(template.env)
+    for name in template.preload:
+        importlib.import_module(name)
+    module, _, function = template.entry.partition(":")
+    entry: Entry = getattr(importlib.import_module(module), function)(template.argument)
+    if threading.active_count() > 1:
+        names = ", ".join(sorted(t.name for t in threading.enumerate()[1:]))
+        raise RuntimeError(f"preparing it started threads ({names}), which no fork can copy")
+    # What was imported is never garbage: a collection in a fork must not touch, and so copy, it.
+    gc.collect()
+    gc.freeze()
+    return entry
+
+
+def _describe(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()[:_MOST_TEXT]
+
+
+def _serve(keeper: socket.socket, entry: Entry) -> None:
+    packets = SeqPacketChannel(keeper)
+    keeper.setblocking(True)
+    while (packet := packets.receive(largest=LARGEST_PACKET)) is not None:
+        payload, descriptors = packet
+        order = msgspec.json.decode(payload, type=ForkRequest)
+        try:
+            _fork(keeper, entry, order, descriptors)
+        finally:
+            close_all(descriptors)
+
+
+def _fork(
+    keeper: socket.socket, entry: Entry, order: ForkRequest, descriptors: tuple[int, ...]
+) -> None:
+    try:
+        between = os.fork()
+    except OSError as error:
+        _report(keeper, Refused(order.ward, "fork", str(error)))
+        return
+    if between == 0:
+        _stand_between(keeper, entry, order, descriptors)
+    os.waitpid(between, 0)
+
+
+def _stand_between(
+    keeper: socket.socket, entry: Entry, order: ForkRequest, descriptors: tuple[int, ...]
+) -> NoReturn:
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become_agent(keeper, entry, order, descriptors)
+        # Told before this process exits, hence before the keeper can have adopted the agent: the
+        # keeper never reaps a ward that it has not heard of.
+        _report(keeper, Forked(order.ward, pid))
+    except OSError as error:
+        _report(keeper, Refused(order.ward, "fork", str(error)))
+    finally:
+        os._exit(0)
+
+
+def _become_agent(
+    keeper: socket.socket, entry: Entry, order: ForkRequest, descriptors: tuple[int, ...]
+) -> NoReturn:
+    code = 1
+    try:
+        channel, stderr = descriptors
+        _connect(stderr)
+        apply(order.harness)
+        restore_signals(for_exec=False)
+        _report(keeper, Confined(order.ward))
+        keeper.close()
+        code = _run(entry, socket.socket(fileno=channel))
+    except ConfinementFailed as error:
+        _report(keeper, Refused(order.ward, error.stage, error.text))
+    finally:
+        os._exit(code)
+
+
+def _connect(stderr: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(stderr, 1)
+    os.dup2(stderr, 2)
+    close_all((nothing, stderr))
+    # What an agent prints belongs into the log when it prints it, not when a buffer is full.
+    cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)
+
+
+def _run(entry: Entry, channel: socket.socket) -> int:
+    try:
+        entry(channel)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except BaseException:  # noqa: BLE001 - the process ends here, and says why on its stderr
+        traceback.print_exc()
+        return 1
+    finally:
+        # Whoever read them may be gone, which is no fault of the agent's.
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+    return 0
+
+
+def _report(keeper: socket.socket, report: ForkServerEvent) -> None:
+    keeper.sendall(msgspec.json.encode(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""What the gateway and its keeper say to each other: orders down, reports up.
+
+Shared by both sides of the keeper; above the packets that carry it. A ward is one agent process
+with all that descends from it; wards are numbered by the gateway and a number is never used twice.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+LARGEST_PACKET = 96 * 1024
+"""Bytes of one order or report. A packet has to fit into a socket buffer of the default size."""
+
+
+class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limit what one agent process may use; `None` leaves the system's limit as it is.
+
+    `memory_mb` bounds the memory that it can write to (`RLIMIT_DATA`: heap, private mappings), so
+    that runtimes which merely reserve address space work; `cpu_s` the processor seconds
+    (`RLIMIT_CPU`, ended by SIGXCPU); `open_files` the descriptors. These hold for each process of
+    an agent by itself, not for their sum. `processes` bounds the number of processes of the
+    account (`RLIMIT_NPROC`), and can be enforced only for an account of the agent's own.
+    """
+
+    memory_mb: int | None = None
+    cpu_s: int | None = None
+    open_files: int | None = None
+    processes: int | None = None
+
+
+class ForkServerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A warm interpreter that agents are forked from: started once, its imports done once.
+
+    `preload` names modules to import; then `entry` (`module:function`) is called, once, with
+    `argument`, and what it returns is called in each fork with the socket of its channel. `path` is
+    the module search path, the keeper's own where it is empty. The environment is exactly `env`;
+    `account` is the system account that imports and runs, `None` for the keeper's own.
+    """
+
+    entry: str
+    argument: str = ""
+    preload: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    account: str | None = None
+
+    @property
+    def key(self) -> bytes:
+        """Return what tells two templates apart."""
+        return msgspec.json.encode(self, order="deterministic")
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command"):
+    """Execute a program: `argv[0]` is looked up in the `PATH` of `env`, which is all it gets.
+
+    Its standard input and output are the two directions of one socket.
+    """
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = {}
+    account: str | None = None
+
+
+class Fork(msgspec.Struct, frozen=True, kw_only=True, tag="fork"):
+    """Fork an agent from a template, which is started first where it does not run yet."""
+
+    template: ForkServerSpec
+
+
+class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Say what to run and within which bounds. `label` names it in logs and errors."""
+
+    run: Command | Fork
+    label: str = ""
+    cwd: str | None = None
+    limits: ProcessLimits = ProcessLimits()
+
+    @property
+    def account(self) -> str | None:
+        """Return the system account that it runs under, `None` for the keeper's own."""
+        return self.run.account if isinstance(self.run, Command) else self.run.template.account
+
+
+class KeeperOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a keeper is started with: its connection's descriptor, its run, where ledgers are."""
+
+    channel: int
+    run: int
+    ledgers: str | None = None
+
+
+# -- orders: from the gateway to the keeper ----------------------------------------------------
+
+
+class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
+    """Spawn a ward. With it travel two descriptors: its channel and its standard error.
+
+    The channel is a stream socket: what a fork's entry is called with, a command's standard input
+    and output.
+    """
+
+    ward: int
+    order: SpawnRequest
+
+
+class Warm(msgspec.Struct, frozen=True, tag="warm"):
+    """Start a template ahead of its first use. `errand` comes back in the report."""
+
+    errand: int
+    template: ForkServerSpec
+
+
+class End(msgspec.Struct, frozen=True, tag="end"):
+    """End a ward: SIGTERM to its group, `grace_s` later SIGKILL to whatever is left of it."""
+
+    ward: int
+    grace_s: float
+
+
+KeeperRequest = Spawn | Warm | End
+
+# -- reports: from the keeper to the gateway ---------------------------------------------------
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The keeper is in its position, and has ended this many leftovers of others before it."""
+
+    ended: int
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """The ward runs. `start_time` is field 22 of `/proc/<pid>/stat`."""
+
+    ward: int
+    pid: int
+    start_time: int
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The ward never ran: `stage` names the step that failed, `text` says how."""
+
+    ward: int
+    stage: str
+    text: str
+
+
+class Exited(msgspec.Struct, frozen=True, tag="exited"):
+    """The ward's own process ended; `returncode` as in `Popen`: negative is a signal."""
+
+    ward: int
+    returncode: int
+
+
+class Gone(msgspec.Struct, frozen=True, tag="gone"):
+    """Nothing of the ward is alive any more, neither its process nor a descendant."""
+
+    ward: int
+
+
+class Warmed(msgspec.Struct, frozen=True, tag="warmed"):
+    """The template is ready, or failed to start with `error`."""
+
+    errand: int
+    error: str | None
+
+
+KeeperEvent = Ready | Started | Refused | Exited | Gone | Warmed

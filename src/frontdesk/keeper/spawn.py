@@ -1,0 +1,111 @@
+"""Launching: fork, put on the harness, execute a program, and learn whether that worked.
+
+Runs in the keeper, for ACP agents and for the interpreters of templates; below `house.py`. The
+child reports a failed step through a pipe that closes by itself when exec succeeds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from frontdesk.keeper.confinement import Confinement, ConfinementFailed, apply, restore_signals
+from frontdesk.keeper.seqpacket import close_all
+
+EXEC_DEADLINE_S = 5.0
+"""How long the child may take; a directory on a dead network drive would take for ever."""
+
+_MOST_REPORT = 4096
+
+
+class ExecFailed(Exception):
+    """The program never ran."""
+
+    def __init__(self, stage: str, text: str) -> None:
+        self.stage, self.text = stage, text
+        super().__init__(stage, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to execute: `descriptors` maps a number in the new process to one of ours."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    harness: Confinement
+    descriptors: Mapping[int, int] = field(default_factory=dict)
+
+
+def start_program(program: Program) -> int:
+    """Start the program and return its pid once it executes.
+
+    Raises LaunchFailed when a step fails or takes longer than EXEC_DEADLINE_S; there is no process
+    then. Blocks until exec, some milliseconds.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = os.fork()
+    except OSError as error:
+        close_all((reading, writing))
+        raise ExecFailed("fork", str(error)) from error
+    if pid == 0:
+        _run(program, writing)
+    os.close(writing)
+    try:
+        report = _await_exec(reading)
+    finally:
+        os.close(reading)
+    if report:
+        _discard(pid)
+        stage, _, text = report.partition("\n")
+        raise ExecFailed(stage, text)
+    return pid
+
+
+def _await_exec(reading: int) -> str:
+    waiting = select.poll()
+    waiting.register(reading, select.POLLIN)
+    if not waiting.poll(EXEC_DEADLINE_S * 1000):
+        return f"exec\nnot executed within {EXEC_DEADLINE_S:g} s"
+    return os.read(reading, _MOST_REPORT).decode(errors="replace")
+
+
+def _discard(pid: int) -> None:
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+
+
+def _run(program: Program, report: int) -> NoReturn:
+    try:
+        apply(program.harness)
+        report = _place(program.descriptors, report)
+        restore_signals(for_exec=True)
+        os.execvpe(program.argv[0], list(program.argv), dict(program.env))  # noqa: S606 - no shell
+    except ConfinementFailed as error:
+        _tell(report, error.stage, error.text)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, this copy must not run on
+        _tell(report, "exec", str(error))
+    finally:
+        os._exit(127)
+
+
+def _place(descriptors: Mapping[int, int], report: int) -> int:
+    # First everything moves out of the way of the numbers that are to be filled.
+    lowest = max(descriptors, default=2) + 1
+    moved = {number: _above(source, lowest) for number, source in descriptors.items()}
+    report = _above(report, lowest)
+    for number, source in moved.items():
+        os.dup2(source, number, inheritable=True)
+    return report
+
+
+def _above(descriptor: int, lowest: int) -> int:
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)
+
+
+def _tell(report: int, stage: str, text: str) -> None:
+    os.write(report, f"{stage}\n{text}".encode(errors="replace")[:_MOST_REPORT])

@@ -1,0 +1,170 @@
+"""What we ask of the kernel: pidfds, the status of a dead process, and `/proc/<pid>/stat`.
+
+The floor of the package beside `base.py`, below every monitor of a thread or process. It knows
+numbers, not agents: no `Popen`, no thread object, no callback. Everything here only reads. Nothing
+reaps, and nothing is remembered between calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import struct
+import threading
+from dataclasses import dataclass
+
+from frontdesk.records import ExitReason
+
+PIDFD_THREAD = os.O_EXCL
+"""Flag of pidfd_open(2), Linux 6.9: the descriptor is of one thread (uapi/linux/pidfd.h)."""
+
+_GET_INFO = 0xC040FF0B
+"""PIDFD_GET_INFO = _IOWR(0xFF, 11, struct pidfd_info), Linux 6.13 (uapi/linux/pidfd.h)."""
+
+_INFO_SIZE = 64
+_INFO_EXIT = 1 << 3
+_EXIT_CODE_OFFSET = 60
+
+CAN_WAIT = hasattr(select, "epoll") and hasattr(os, "eventfd")
+"""Whether a thread can sleep on descriptors here and be woken."""
+
+_PEEK = 0 if not hasattr(os, "waitid") else os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What this kernel (and its seccomp filter) lets us open: pidfds of processes, of threads."""
+
+    processes: bool
+    threads: bool
+
+
+def probe_abilities() -> Abilities:
+    """Try once what works here. `OSError` where it cannot be tried: no descriptor is free."""
+    return Abilities(
+        processes=_can_open(os.getpid(), 0),
+        threads=_can_open(threading.get_native_id(), PIDFD_THREAD),
+    )
+
+
+def _can_open(number: int, flags: int) -> bool:
+    if not hasattr(os, "pidfd_open") or not CAN_WAIT:
+        return False
+    try:
+        os.close(os.pidfd_open(number, flags))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        return False
+    return True
+
+
+def readable(fd: int) -> bool:
+    """Tell whether a pidfd says that its process or thread is over. False for a closed number."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    ready = poll.poll(0)
+    return bool(ready) and not ready[0][1] & select.POLLNVAL
+
+
+def status_of_child(pid: int, *, fd: int | None) -> ExitReason | None:
+    """Return how a child of ours ended, and leave it to be reaped; None if it is not (any more)."""
+    try:
+        return _reason_of_child(_peek(pid, fd))
+    except OSError:
+        return None
+
+
+def is_child(pid: int, *, fd: int | None) -> bool:
+    """Tell whether a process is a child of this one that nobody has reaped; it is not reaped."""
+    try:
+        _peek(pid, fd)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _peek(pid: int, fd: int | None) -> os.waitid_result | None:
+    """Ask without reaping, by the descriptor where there is one: a pid may be another's by now."""
+    return os.waitid(os.P_PID, pid, _PEEK) if fd is None else os.waitid(os.P_PIDFD, fd, _PEEK)
+
+
+def _reason_of_child(result: os.waitid_result | None) -> ExitReason | None:
+    if result is None:
+        return None
+    if result.si_code == os.CLD_EXITED:
+        return ExitReason.exited(result.si_status)
+    return ExitReason.signalled(result.si_status)
+
+
+def status_of_reaped(fd: int) -> ExitReason | None:
+    """Return how a process of anybody's ended once it was reaped, from Linux 6.15 on; else None."""
+    answer = bytearray(_INFO_SIZE)
+    struct.pack_into("=Q", answer, 0, _INFO_EXIT)
+    try:
+        fcntl.ioctl(fd, _GET_INFO, answer)
+    except OSError:
+        return None
+    (mask,) = struct.unpack_from("=Q", answer, 0)
+    if not mask & _INFO_EXIT:
+        return None
+    return reason_of_status(struct.unpack_from("=i", answer, _EXIT_CODE_OFFSET)[0])
+
+
+def reason_of_status(status: int) -> ExitReason:
+    """Translate a wait status, as waitpid(2) gives it."""
+    return ExitReason.from_returncode(os.waitstatus_to_exitcode(status))
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What `/proc/<pid>/stat` says of a process, all at one moment.
+
+    `status` is the wait status of one that is over, None where it cannot be trusted: the kernel
+    shows 0 to those who may not trace the process. Whoever may is shown the wait channel as 1
+    for what does not run, a zombie included, and that tells the zeros apart (proc(5), field 35).
+    """
+
+    start_time: int
+    over: bool
+    status: int | None
+
+
+def read_stat(pid: int, *, task: int | None = None) -> Stat | None:
+    """Read a process, or one task of it; None if there is none.
+
+    `OSError` where it cannot be read: no free descriptor, no `/proc`.
+    """
+    path = f"/proc/{pid}/stat" if task is None else f"/proc/{pid}/task/{task}/stat"
+    try:
+        with open(path, "rb", buffering=0) as file:
+            text = file.read(4096)
+    except ProcessLookupError:
+        return None
+    except FileNotFoundError:
+        if os.path.exists("/proc/self/stat"):
+            return None
+        raise
+    return parse_stat(text) if text else None
+
+
+def parse_stat(text: bytes) -> Stat:
+    """Parse a stat line. The command in field 2 may contain anything, `) ` included."""
+    fields = text[text.rindex(b")") + 2 :].split()
+    state, threads, start_time = fields[0], int(fields[17]), int(fields[19])
+    # The main thread of a living process may have ended before the others: state Z, and alive.
+    over = state in b"ZXx" and threads <= 1
+    status, may_see = int(fields[49]), fields[32] == b"1"
+    return Stat(start_time, over, status if over and (status or may_see) else None)
+
+
+def process_of(number: int) -> int | None:
+    """Return the process that a number belongs to: threads have a `/proc/<number>` too."""
+    try:
+        with open(f"/proc/{number}/status", "rb", buffering=0) as file:
+            _, _, rest = file.read(4096).partition(b"\nTgid:")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(rest.split(maxsplit=1)[0]) if rest else None

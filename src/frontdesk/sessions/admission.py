@@ -1,0 +1,122 @@
+"""What a client asks for, held against what the operator allows: an order becomes facts.
+
+Above the blueprints, below the desk. Whatever is not known or not allowed is refused with a
+sentence for the client, before anything is made. It starts nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from frontdesk.agents.blueprints import Blueprint, Blueprints
+from frontdesk.agents.errors import CreateFailed, ModelRefused
+from frontdesk.agents.ids import check_session_id, mint_session_id
+from frontdesk.agents.records import CreateSession, SessionContext
+
+OPTIONS = (
+    "system_prompt",
+    "working_dir",
+    "tools",
+    "plugins",
+    "max_turns",
+    "max_tokens",
+    "skills_dirs",
+    "provider_opts",
+    "user_data",
+    "prompt_mode",
+)
+"""The options of an order: what a blueprint may say that it does not know."""
+
+
+def admit(
+    order: CreateSession, *, tenant_id: str, blueprints: Blueprints, tenants_root: Path | None
+) -> tuple[SessionContext, Blueprint]:
+    """Return the facts of the session that was ordered, and its blueprint.
+
+    Raises `CreateFailed` (`ModelRefused`) for what may not be, `InvalidArgument` for an impossible
+    session id. What the blueprint's own recipe refuses is its own `check`.
+    """
+    chosen = _chosen(order.blueprint, blueprints)
+    if not chosen.allows(order.model):
+        raise ModelRefused(order.model, problem=f"blueprint {chosen.name!r} does not allow it")
+    given = _given(order, chosen)
+    _check_numbers(order)
+    if order.working_dir is not None:
+        given["working_dir"] = resolve(order.working_dir, tenant_id=tenant_id, root=tenants_root)
+    if order.skills_dirs:
+        given["skills_dirs"] = tuple(
+            resolve(each, tenant_id=tenant_id, root=tenants_root) for each in order.skills_dirs
+        )
+    facts = SessionContext(
+        session_id=_session_id(order.session_id),
+        tenant_id=tenant_id,
+        blueprint=chosen.name,
+        model=order.model,
+        **given,
+    )
+    return facts, chosen
+
+
+def resolve(directory: str, *, tenant_id: str, root: Path | None) -> str:
+    """Return a directory under the tenant's root, links followed; `CreateFailed` for any other."""
+    if root is None:
+        raise CreateFailed("this desk gives sessions no directories")
+    home = (root / tenant_id).resolve()
+    try:
+        place = (home / directory).resolve()
+        if place.is_relative_to(home) and place.is_dir():
+            return str(place)
+    except (OSError, ValueError, RuntimeError):
+        pass
+    raise CreateFailed(f"{directory[:200]!r} is not a directory under your tenant's root")
+
+
+def _chosen(name: str | None, blueprints: Blueprints) -> Blueprint:
+    name = name if name is not None else blueprints.default
+    chosen = None if name is None else blueprints.get(name)
+    if chosen is None:
+        raise CreateFailed(f"there is no blueprint {str(name)[:120]!r}")
+    return chosen
+
+
+def _session_id(wanted: str | None) -> str:
+    return mint_session_id() if wanted is None else check_session_id(wanted)
+
+
+def _given(order: CreateSession, chosen: Blueprint) -> dict[str, Any]:
+    """Return the options that were given; refuse those that the blueprint does not know."""
+    given = {name: getattr(order, name) for name in OPTIONS if getattr(order, name)}
+    if order.max_turns is not None:
+        given["max_turns"] = order.max_turns
+    if order.max_tokens is not None:
+        given["max_tokens"] = order.max_tokens
+    unknown = [name for name in given if chosen.options is not None and name not in chosen.options]
+    if unknown:
+        raise CreateFailed(f"blueprint {chosen.name!r} does not know {_wire(unknown[0])}")
+    _check_names("tool", order.tools, chosen.tools, chosen.name)
+    _check_names("plugin", order.plugins, chosen.plugins, chosen.name)
+    return given
+
+
+def _check_names(
+    what: str, wanted: tuple[str, ...], allowed: frozenset[str], blueprint: str
+) -> None:
+    for name in wanted:
+        if name not in allowed:
+            raise CreateFailed(f"blueprint {blueprint!r} has no {what} {name[:120]!r}")
+
+
+def _check_numbers(order: CreateSession) -> None:
+    for name, value in (("maxTurns", order.max_turns), ("maxTokens", order.max_tokens)):
+        if value is not None and value < 1:
+            raise CreateFailed(f"{name} must be 1 or more, got {value}")
+
+
+def _wire(name: str) -> str:
+    encoded: str = msgspec.structs.fields(CreateSession)[
+        CreateSession.__struct_fields__.index(name)
+    ].encode_name
+    return encoded

@@ -1,0 +1,74 @@
+"""What all conversations of one desk share: settings, time, ports, and the tasks given up on.
+
+Below the conversation and the desk, above the ports. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from frontdesk.clock import Clock, SystemClock
+from frontdesk.sessions.hooks import Guardrails, Meter, NoMeter, ToolCaller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSettings:
+    """What an operator may set about all sessions. Durations are in seconds.
+
+    `turn_timeout_s` is a turn's deadline, `abort_grace_s` how long a cancelled turn may clean up
+    before it is given up, `end_grace_s` how long an agent may take to end. An event is at most
+    `max_event_bytes` long. Each tenant's directories resolve under `<tenants_root>/<tenant>`;
+    without a root, sessions have none.
+    """
+
+    turn_timeout_s: float = 900.0
+    approval_timeout_s: float = 120.0
+    question_timeout_s: float = 300.0
+    abort_grace_s: float = 5.0
+    end_grace_s: float = 5.0
+    max_queued_prompts: int = 16
+    max_steering: int = 3
+    max_messages: int = 1000
+    max_history_characters: int = 4 * 1024 * 1024
+    max_tools: int = 64
+    max_event_bytes: int = 1024 * 1024
+    min_events: int = 1024
+    max_log_bytes: int = 8 * 1024 * 1024
+    recent_ends: int = 1000
+    recent_ends_bytes: int = 64 * 1024 * 1024
+    tenants_root: Path | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class ServiceContext:
+    """Settings, clock and ports of a desk, and what its conversations ask of it.
+
+    `update_model` tells the registry, `expire` ends a session whose time has run out. `stuck` holds
+    the turns that were given up while their task still ran: a task cannot be killed.
+    """
+
+    update_model: Callable[[Any, str], None]
+    expire: Callable[[Any], None]
+    settings: SessionSettings = field(default_factory=SessionSettings)
+    clock: Clock = field(default_factory=SystemClock)
+    meter: Meter = field(default_factory=NoMeter)
+    guardrails: Guardrails | None = None
+    call_tool: ToolCaller | None = None
+    draining: bool = False
+    stuck: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def give_up(self, task: asyncio.Task[None]) -> None:
+        """Cancel a task and wait for it no longer; it is held, and counted, until it ends."""
+        task.cancel()
+        self.stuck.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self.stuck.discard(task)
+        if not task.cancelled():
+            # Read, so that asyncio does not report what was given up on as never retrieved.
+            task.exception()

@@ -1,0 +1,76 @@
+"""What a session cannot be asked to do, and why: refusals, full queues, dead sessions.
+
+Each error carries its facts as attributes and writes its own message from them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from frontdesk.errors import FrontdeskError, SessionNotFound
+
+
+class SessionDead(SessionNotFound):
+    """The session existed and its agent ended recently; `reason` is its `ExitReason`."""
+
+    def __init__(self, session_id: str, *, reason: Any) -> None:
+        super().__init__(session_id)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} has ended: {self.reason.kind}"
+
+
+class PromptQueueFull(FrontdeskError):
+    """As many prompts wait in this session as may."""
+
+    def __init__(self, session_id: str, *, limit: int) -> None:
+        self.session_id, self.limit = session_id, limit
+        super().__init__(f"{limit} prompts wait already in session {session_id!r}")
+
+
+class SteeringQueueFull(FrontdeskError):
+    """As many steering texts wait in this session as may."""
+
+    def __init__(self, session_id: str, *, limit: int) -> None:
+        self.session_id, self.limit = session_id, limit
+        super().__init__(f"{limit} steering texts wait already in session {session_id!r}")
+
+
+class GuardrailRefused(FrontdeskError):
+    """A filter refused a text; `why` is the filter's own sentence."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"the text was refused: {why}")
+
+
+class UnknownReference(FrontdeskError, LookupError):
+    """No approval or question waits under this reference: it never did, or it was answered."""
+
+    def __init__(self, name: str, *, reference: str) -> None:
+        self.name, self.reference = name, reference
+        super().__init__(f"{name} {reference[:80]!r} waits for no answer")
+
+
+class ToolRefused(FrontdeskError):
+    """A callback tool could not be attached."""
+
+    def __init__(self, name: str, *, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"tool {name[:80]!r} {problem}")
+
+
+class ReaderTooSlow(FrontdeskError):
+    """A reader fell so far behind that the next event is no longer held; it may resume."""
+
+    def __init__(self, *, next_index: int, oldest: int) -> None:
+        self.next_index, self.oldest = next_index, oldest
+        super().__init__(f"event {next_index} is no longer held, the oldest is {oldest}")
+
+
+class Draining(FrontdeskError):
+    """The house is closing: it takes no new sessions and no new prompts."""
+
+    def __init__(self) -> None:
+        super().__init__("draining: no new sessions or prompts are taken")

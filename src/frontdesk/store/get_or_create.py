@@ -1,0 +1,85 @@
+"""`get_or_create`: one factory runs, however many callers race.
+
+Below `store.py`. The lock of the store is not held while a factory runs; what the callers share is
+a `PendingCreate`, found by the id of the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from frontdesk.errors import AgentFactoryFailed, RecursiveCreate, SessionBusy
+from frontdesk.records import Session
+
+
+class PendingCreate:
+    """The making of one session: by one thread, for all who ask for it meanwhile."""
+
+    __slots__ = ("_done", "_error", "_session", "_thread")
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._done = threading.Event()
+        self._session: Session | None = None
+        self._error: BaseException | None = None
+
+    def succeed(self, session: Session) -> None:
+        """Give every caller this session."""
+        self._session = session
+        self._done.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell every caller that the factory failed."""
+        self._error = error
+        self._done.set()
+
+    def wait(self, session_id: str, *, timeout_s: float) -> Session:
+        """Wait for the caller that runs the factory, and share what comes of it."""
+        if not self._done.is_set():
+            self._refuse_to_wait(session_id)
+            if not self._done.wait(timeout_s):
+                raise SessionBusy(session_id, waited_s=timeout_s)
+        if self._session is not None:
+            return self._session
+        error = self._error or RuntimeError("the factory's thread ended")
+        raise AgentFactoryFailed(session_id, error=error) from error
+
+    def _refuse_to_wait(self, session_id: str) -> None:
+        if self._thread == threading.get_ident():
+            raise RecursiveCreate(session_id)
+        if asyncio._get_running_loop() is not None:
+            raise SessionBusy(session_id, waited_s=0)
+
+
+class PendingCreates:
+    """The makings under way, by session id. Each is removed before its callers are told."""
+
+    __slots__ = ("_under_way",)
+
+    def __init__(self) -> None:
+        self._under_way: dict[str, PendingCreate] = {}
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def share(self, session_id: str, make: Callable[[], Session], *, timeout_s: float) -> Session:
+        """Run `make` unless another caller does so already; return what came of it."""
+        build = mine = PendingCreate()
+        try:
+            # One dict operation decides who builds, without a lock. A signal handler may raise
+            # before its answer is here, so what is mine is looked for below.
+            build = self._under_way.setdefault(session_id, mine)
+            session = make() if build is mine else None
+        except BaseException as error:
+            if self._under_way.get(session_id) is mine:
+                self._under_way.pop(session_id, None)
+            mine.fail(error)
+            raise
+        if session is None:
+            return build.wait(session_id, timeout_s=timeout_s)
+        # First out of the table, then told: a caller that comes in between finds the session.
+        self._under_way.pop(session_id, None)
+        build.succeed(session)
+        return session

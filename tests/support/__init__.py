@@ -1,0 +1,1 @@
+"""What the tests share, by subject: agents, processes, sessions, waiting, leftovers, programs."""

@@ -1,0 +1,76 @@
+"""A desk with ACP agents to test with: a keeper under it, and nothing left when it is closed."""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+import support.programs.acp_agents
+from frontdesk.agents.acp.blueprint import AcpOptions, acp_blueprint
+from frontdesk.agents.process.factory import ProcessOptions
+from frontdesk.keeper.client import Keeper
+from support.sessions import Stream, open_desk, open_session
+
+MANNERS = ("files", "auth_method", "start_timeout_s", "cancel_patience_s")
+RULES = ("limits", "env", "account")
+
+
+def command_of(habit):
+    """Return the command line of one of the tests' own programs."""
+    return (sys.executable, support.programs.acp_agents.__file__, habit)
+
+
+def acp(keeper, command, **options):
+    """Make a blueprint of a command line, or of one of the tests' own programs."""
+    manners = {name: options.pop(name) for name in MANNERS if name in options}
+    rules = {name: options.pop(name) for name in RULES if name in options}
+    return acp_blueprint(
+        "coder",
+        command_of(command) if isinstance(command, str) else command,
+        keeper=keeper,
+        manners=AcpOptions(**manners),
+        rules=ProcessOptions(**rules),
+        **options,
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_acp_desk(command, *, desk=None, **options):
+    """Open a desk whose one blueprint is an ACP agent; `desk` are settings of the desk."""
+    with place_for_places() as places:
+        async with Keeper() as keeper:
+            async with open_desk(acp(keeper, command, **options), **(desk or {})) as opened:
+                opened.keeper = keeper
+                yield opened
+            assert not len(keeper), "a process is left"
+        assert not os.listdir(places), "a directory is left"
+
+
+@contextlib.contextmanager
+def place_for_places():
+    """Have the directories that are made for sessions made in one of their own."""
+    former = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        tempfile.tempdir = place
+        try:
+            yield place
+        finally:
+            tempfile.tempdir = former
+
+
+async def turn_of(conversation, text):
+    """Run one turn and return its events."""
+    stream = Stream(conversation, since=None, from_now=True)
+    conversation.prompt(text)
+    try:
+        return await stream.until("agent_end", "agent_abort")
+    finally:
+        stream.close()
+
+
+@contextlib.asynccontextmanager
+async def open_acp_session(command, *, order=None, **options):
+    """Open a desk and one session in it."""
+    async with open_acp_desk(command, **options) as desk:
+        yield await open_session(desk, **(order or {}))

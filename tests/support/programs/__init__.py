@@ -1,0 +1,1 @@
+"""Programs that the tests start: agents, children of the keeper, a gateway to kill."""

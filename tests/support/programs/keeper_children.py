@@ -1,0 +1,135 @@
+"""Programs and entries that the keeper's tests start: small, and each with one bad habit."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+
+from frontdesk.keeper.environment import allowed_environment, search_path
+from frontdesk.keeper.messages import Command, Fork, ForkServerSpec, ProcessLimits, SpawnRequest
+
+
+def shell(script, **order):
+    """Order a shell that runs a script."""
+    account = order.pop("account", None)
+    env = {**allowed_environment(), **order.pop("env", {})}
+    run = Command(argv=("/bin/sh", "-c", script), env=env, account=account)
+    return SpawnRequest(run=run, label="shell", **order)
+
+
+def template(entry, **more):
+    """Return a template whose forks enter a function of this module."""
+    more.setdefault("env", allowed_environment())
+    return ForkServerSpec(
+        entry=f"{__name__}:entered", argument=entry, preload=(__name__,), path=search_path(), **more
+    )
+
+
+def fork(entry, *, limits=None, cwd=None, **more):
+    """Order a fork that enters a function of this module."""
+    run = Fork(template=template(entry, **more))
+    return SpawnRequest(run=run, label=entry, limits=limits or ProcessLimits(), cwd=cwd)
+
+
+def entered(name):
+    """Return what forks of a template are entered with."""
+    return globals()[name]
+
+
+def echo(channel: socket.socket):
+    """Send back what comes, until nothing comes."""
+    while data := channel.recv(65536):
+        channel.sendall(data)
+
+
+def tell_where(channel):
+    """Say who the process is, then live until the channel ends."""
+    facts = (os.getpid(), os.getppid(), os.getpgrp(), os.getsid(0), os.getcwd(), len(os.environ))
+    channel.sendall(repr(facts).encode())
+    channel.recv(1)
+
+
+def list_descriptors(channel):
+    """Say what is open beyond the standard three and the channel."""
+    found = []
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            if number not in (0, 1, 2, channel.fileno()):
+                found.append(os.readlink(f"/proc/self/fd/{number}"))
+    channel.sendall(repr(found).encode())
+
+
+def exit_with_three(channel):
+    """Exit with a code."""
+    sys.exit(3)
+
+
+def raise_something(channel):
+    """End by an exception."""
+    raise RuntimeError("the agent's own words")
+
+
+def grow(channel):
+    """Take memory until there is no more, and say so."""
+    hoard = []
+    try:
+        while True:
+            hoard.append(bytearray(8 << 20))
+    except MemoryError:
+        size = len(hoard) * 8
+        del hoard
+        channel.sendall(b"%d" % size)
+
+
+def spin(channel):
+    """Use the processor without end."""
+    channel.sendall(b"spinning")
+    while True:
+        pass
+
+
+def open_many(channel):
+    """Open descriptors until there are no more, and say how many there were."""
+    opened = []
+    try:
+        while True:
+            opened.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        os.close(opened.pop())
+        channel.sendall(b"%d" % len(opened))
+
+
+def leave_a_family(channel):
+    """Leave, deaf to SIGTERM: a child, a child in a session of its own, and a daemon of both."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pids = [os.getpid(), _descend(), _descend(os.setsid), _descend(os.setsid, again=True)]
+    channel.sendall((" ".join(map(str, pids)) + "\n").encode())
+    time.sleep(1000)
+
+
+def leave_a_family_and_exit(channel):
+    """Leave descendants behind and end without being asked."""
+    pids = [_descend(), _descend(os.setsid), _descend(os.setsid, again=True)]
+    channel.sendall((" ".join(map(str, pids)) + "\n").encode())
+    channel.recv(1)
+    sys.exit(0)
+
+
+def _descend(*actions, again=False):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        for action in actions:
+            action()
+        if not again or os.fork() == 0:
+            os.write(writing, b"%d" % os.getpid())
+            time.sleep(1000)
+        os._exit(0)
+    if again:
+        os.waitpid(child, 0)
+    os.close(writing)
+    pid = int(os.read(reading, 20))
+    os.close(reading)
+    return pid

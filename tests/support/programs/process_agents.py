@@ -1,0 +1,320 @@
+"""Agents that the tests run as tasks and in processes alike: each does one thing to its turn."""
+
+import asyncio
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+
+from frontdesk.agents import EndSession, blueprint
+from frontdesk.agents.errors import (
+    CreateFailed,
+    ModelRefused,
+    QuestionExpired,
+    ToolFailed,
+    UnknownTool,
+)
+from frontdesk.agents.events import (
+    AgentEnd,
+    Error,
+    LastMessage,
+    MessageDelta,
+    MessageStart,
+    ThinkingDelta,
+    ToolCalls,
+    ToolExecutionEnd,
+    ToolExecutionStart,
+    TurnTokens,
+)
+from frontdesk.agents.protocol import FunctionProgram
+
+
+@blueprint("parrot")
+async def parrot(turn):
+    """Say the prompt, word by word."""
+    for word in turn.text.split():
+        yield word + " "
+
+
+@blueprint("returner")
+async def returner(turn):
+    """Return the answer, without yielding."""
+    return turn.text.upper()
+
+
+@blueprint("witness")
+async def witness(turn):
+    """Say everything that the turn knows."""
+    yield repr(
+        [
+            turn.text,
+            turn.session.tenant_id,
+            turn.session.blueprint,
+            turn.session.model,
+            turn.session.user_data,
+            turn.session.provider_opts,
+            turn.model,
+            [(each.role, each.content) for each in turn.history],
+            [(tool.name, tool.parameters) for tool in turn.tools],
+            turn.steering(),
+        ]
+    )
+
+
+@blueprint("emitter")
+async def emitter(turn):
+    """Emit one of each, with values that are awkward to carry."""
+    turn.emit(ThinkingDelta("hm"))
+    turn.emit(MessageStart())
+    turn.emit(MessageDelta("half \ud800 a pair, \x00 and ünïcode"))
+    turn.emit(ToolCalls(1))
+    turn.emit(ToolExecutionStart("c1", "look", {"at": [1, 2.5, None], "what": object}))
+    turn.emit(ToolExecutionEnd("c1", "look", "ok", {"seen": {3: "three"}}, 5))
+    turn.emit(Error("not so bad"))
+    yield MessageDelta("last")
+    turn.usage(prompt=10, completion=5, cached=3, cost=0.25)
+
+
+@blueprint("forbidden")
+async def forbidden(turn):
+    """Emit what is not an agent's to emit."""
+    turn.emit(AgentEnd(LastMessage("assistant", "x"), TurnTokens()))
+    yield ""
+
+
+@blueprint("babbler")
+async def babbler(turn):
+    """Yield what is neither text nor an event."""
+    yield 42
+
+
+@blueprint("flooder")
+async def flooder(turn):
+    """Say a lot, without ever waiting."""
+    for number in range(5000):
+        yield f"{number} "
+
+
+@blueprint("huge")
+async def huge(turn):
+    """Say something very long at once."""
+    yield "x" * 500_000
+
+
+@blueprint("raiser")
+async def raiser(turn):
+    """Fail, in one of several ways."""
+    if turn.text == "value":
+        raise ValueError("not for clients")
+    if turn.text == "own":
+        raise LookupError("not for clients")
+    if turn.text == "exit":
+        sys.exit(3)
+    if turn.text == "end":
+        raise EndSession
+    if turn.text == "cancel":
+        raise asyncio.CancelledError
+    yield "fine"
+
+
+@blueprint("asker")
+async def asker(turn):
+    """Ask for approval and for an answer, and say what came."""
+    if turn.text == "approve":
+        answer = await turn.approval("rm", {"path": "/"}, hint="all of it")
+        yield f"{bool(answer)} {answer.status} {answer.reason}"
+    elif turn.text == "impatient":
+        try:
+            async with asyncio.timeout(0.05):
+                await turn.approval("rm", None)
+        except TimeoutError:
+            yield "too late"
+    else:
+        try:
+            yield repr(await turn.ask("why?"))
+        except QuestionExpired as error:
+            yield f"expired {error.ref[:4]} {error.waited_s}"
+
+
+@blueprint("caller")
+async def caller(turn):
+    """Call callback tools, and say what came of it."""
+    yield repr([tool.name for tool in turn.tools])
+    try:
+        yield repr(await turn.call_tool(turn.text, {"at": 1}))
+    except ToolFailed as error:
+        yield f"failed {error.name} {error.problem}"
+    except UnknownTool as error:
+        yield f"unknown {error.name}"
+
+
+@blueprint("listener")
+async def listener(turn):
+    """Say each change of the model, the tools and the steering as it comes."""
+    yield "ready"
+    while True:
+        await asyncio.sleep(0.001)
+        if texts := turn.steering():
+            yield f"steered {texts}"
+            if "stop" in texts:
+                return
+        if turn.model != turn.session.model:
+            yield f"model {turn.model}"
+            return
+        if turn.tools:
+            yield f"tools {[tool.name for tool in turn.tools]}"
+            return
+
+
+@blueprint("sleeper")
+async def sleeper(turn):
+    """Wait for ever, and clean up when that is cut short."""
+    yield "asleep"
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        turn.usage(prompt=7)
+        yield_late = MessageDelta("cleaned up")
+        turn.emit(yield_late)
+
+
+@blueprint("slow")
+async def slow(turn):
+    """Be deaf to cancellation for as long as the prompt says; then parrot."""
+    if turn.text == "deaf":
+        yield "deaf"
+        until = time.monotonic() + 1.0
+        while (left := until - time.monotonic()) > 0:
+            try:
+                await asyncio.sleep(left)
+            except asyncio.CancelledError:
+                continue
+        turn.emit(MessageDelta("too late for anybody"))
+    else:
+        yield turn.text
+
+
+# -- what only a process can take --------------------------------------------------------------
+
+
+@blueprint("rowdy")
+async def rowdy(turn):
+    """Do to its process what the prompt says, once it is told to."""
+    yield f"{os.getpid()}"
+    while not turn.steering():
+        await asyncio.sleep(0.001)
+    match turn.text:
+        case "hang":
+            await asyncio.sleep(1000)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "segfault":
+            ctypes.string_at(0)
+        case "exit":
+            os._exit(7)
+        case "spend":
+            turn.usage(prompt=9, cost=0.5)
+            os._exit(0)
+        case "spin":
+            while True:
+                pass
+        case "block":
+            time.sleep(1000)
+        case "leak":
+            hoard = []
+            while True:
+                hoard.append(bytearray(16 << 20))
+        case "garbage":
+            _write_to_channel(b"\x00\x00\x00\x05hello")
+            await asyncio.sleep(1000)
+        case "huge frame":
+            _write_to_channel(b"\xff\xff\xff\xff")
+            await asyncio.sleep(1000)
+        case "half a frame":
+            _write_to_channel(b"\x00\x00\x01\x00half")
+            os._exit(0)
+        case "close":
+            os.close(_channel())
+            await asyncio.sleep(1000)
+        case "shout":
+            for _ in range(2000):
+                sys.stderr.write("x" * 500 + "\n")
+            yield " shouted"
+        case "children":
+            context = multiprocessing.get_context("fork")
+            child = context.Process(target=_be_a_deaf_child, daemon=False)
+            child.start()
+            yield f" {child.pid}"
+            await asyncio.sleep(1000)
+        case "breed":
+            for _ in range(50):
+                if os.fork() == 0:
+                    os.setsid()
+                    _be_a_deaf_child()
+            yield " bred"
+            await asyncio.sleep(1000)
+
+
+def _be_a_deaf_child():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(1000)
+
+
+def _channel():
+    """Return the descriptor of the socket to the gateway: the only stream socket there is."""
+    for number in range(3, 64):
+        try:
+            if os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                import socket
+
+                with socket.socket(fileno=os.dup(number)) as found:
+                    if found.family == socket.AF_UNIX and _peer_is_elsewhere(found):
+                        return number
+        except OSError:
+            continue
+    raise LookupError("there is no channel")
+
+
+def _peer_is_elsewhere(found):
+    """Tell the channel from the loop's own wake-up pair: its peer is another process's."""
+    import socket
+    import struct
+
+    pid, _, _ = struct.unpack(
+        "3i", found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    )
+    return pid != os.getpid()
+
+
+def _write_to_channel(data):
+    os.write(_channel(), data)
+
+
+# -- programs that cannot be opened ------------------------------------------------------------
+
+
+class Choosy(FunctionProgram):
+    """A program that takes one model only."""
+
+    def __init__(self, model="right"):
+        super().__init__(parrot.recipe.program.function)
+        self._model = model
+
+    def check(self, facts):
+        """Refuse other models."""
+        if facts.model == "explode":
+            raise RuntimeError("not for clients")
+        if facts.model == "exit":
+            os._exit(9)
+        if facts.model == "hang":
+            time.sleep(1000)
+        if facts.system_prompt == "bad":
+            raise CreateFailed("this system prompt is not to my taste")
+        if facts.model != self._model:
+            raise ModelRefused(facts.model, problem="unknown here")
+
+
+choosy = Choosy()
+not_a_program = 42

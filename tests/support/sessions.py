@@ -1,0 +1,116 @@
+"""A desk to test with: opened, read from, and left without a task or an entry behind it."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+from frontdesk import SessionStore
+from frontdesk.agents import Blueprints, CreateSession, blueprint
+from frontdesk.sessions.service import SessionService, SessionSettings
+
+BOUND_S = 20
+"""How long a test waits for what must come."""
+
+PORTS = ("clock", "meter", "guardrails", "call_tool")
+
+
+@asynccontextmanager
+async def open_desk(*blueprints, limits=None, **options):
+    """Open a desk over a store of its own; nothing of it may be left when it is closed."""
+    ports = {name: options.pop(name) for name in PORTS if name in options}
+    settings = SessionSettings(**{"abort_grace_s": 0.2, "end_grace_s": 1.0, **options})
+    before = asyncio.all_tasks()
+    with SessionStore(limits=limits) as store:
+        desk = SessionService(store, Blueprints(blueprints), settings=settings, **ports)
+        async with desk:
+            desk.store = store
+            yield desk
+        assert store.closed or store.count() == 0
+        assert not asyncio.all_tasks() - before - set(desk._house.stuck)
+
+
+async def open_session(desk, *, tenant="acme", key="key-1", **order):
+    """Open a session for a tenant."""
+    return await desk.tenant(tenant, key).create(CreateSession(**{"model": "none", **order}))
+
+
+@blueprint("parrot")
+async def parrot(turn):
+    """Say the prompt, word by word."""
+    for word in turn.text.split():
+        yield word + " "
+
+
+def scripted(script, name="scripted", **rules):
+    """Make a blueprint of a function of the test's own."""
+    return blueprint(name, **rules)(script)
+
+
+class Stream:
+    """Read a conversation's events in a test: what came is kept, waits are bounded."""
+
+    def __init__(self, conversation, *, bound_s=BOUND_S, **options):
+        self.bound_s = bound_s
+        self.reader = conversation.subscribe(**{"since": "0", **options})
+        self.frames = []
+        self.over = False
+        self._unread = []
+
+    async def until(self, *names, count=1):
+        """Read until the last of `count` events of these names; return what came meanwhile."""
+        came = []
+        async with asyncio.timeout(self.bound_s):
+            while count:
+                frame = await self._next()
+                came.append(frame)
+                count -= frame.name in names
+        return came
+
+    async def rest(self):
+        """Read to the end of the stream."""
+        came = []
+        async with asyncio.timeout(self.bound_s):
+            while (frame := await self._next()) is not None:
+                came.append(frame)
+        return came
+
+    async def _next(self):
+        while not self._unread:
+            batch = await self.reader.next()
+            if batch is None:
+                self.over = True
+                return None
+            self._unread = list(batch)
+        self.frames.append(self._unread.pop(0))
+        return self.frames[-1]
+
+    def close(self):
+        self.reader.close()
+
+
+def facts(frame):
+    """Return a frame's data."""
+    return json.loads(frame.data)
+
+
+def names(frames):
+    """Return what kind of events came."""
+    return [frame.name for frame in frames]
+
+
+def text(frames):
+    """Return what was said."""
+    return "".join(facts(frame)["delta"] for frame in frames if frame.name == "message_delta")
+
+
+async def passes(number=5):
+    """Let the loop call back whoever is due."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def soon(condition):
+    """Wait until something holds that no event tells of."""
+    async with asyncio.timeout(BOUND_S):
+        while not condition():
+            await asyncio.sleep(0.001)
