@@ -209,7 +209,7 @@ async def test_an_agent_that_forks_is_deleted_with_all_its_offspring():
         async with asyncio.timeout(BOUND_S):
             while len(desk.keeper):
                 await asyncio.sleep(0.001)
-        assert children_of_keeper(desk.keeper) == 1  # the template
+        assert children_of_keeper(desk.keeper) == 1  # the fork server
 
 
 def children_of_keeper(keeper):
@@ -240,7 +240,7 @@ async def test_a_program_that_refuses_is_a_failed_create_and_leaves_nothing(orde
 @pytest.mark.parametrize("name", ["there_is_none", "not_a_program", "Choosy"])
 async def test_a_program_that_cannot_be_found_is_a_failed_create_without_paths(name):
     async with open_isolated(name) as desk:
-        with pytest.raises(CreateFailed, match=r"could not be started \(template\)") as refused:
+        with pytest.raises(CreateFailed, match=r"could not be started \(forkserver\)") as refused:
             await open_session(desk)
         assert "/" not in str(refused.value)
         assert (desk.store.count(), len(desk.keeper)) == (0, 0)

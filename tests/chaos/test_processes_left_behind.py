@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from frontdesk.keeper.client import MOST_REPLACEMENTS, Keeper
+from frontdesk.keeper.client import MAX_REPLACEMENTS, Keeper
 from frontdesk.keeper.errors import KeeperLost
 from frontdesk.keeper.journal import SUFFIX, JournalFile, Known, sweep_journals
 from frontdesk.keeper.procfs import boot_id, fresh_run
@@ -34,9 +34,9 @@ class Doomed:
 
 
 @contextlib.contextmanager
-def doomed_gateway(ledgers):
+def doomed_gateway(journals):
     """Run a gateway with two families of agents; at the end, none of them lives in any case."""
-    arguments = [sys.executable, "-m", "support.programs.doomed_gateway", str(ledgers)]
+    arguments = [sys.executable, "-m", "support.programs.doomed_gateway", str(journals)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=env) as process:
         try:
@@ -109,7 +109,7 @@ def test_the_next_start_ends_what_gateway_and_keeper_left_when_both_were_killed(
     caplog.set_level(logging.WARNING)
 
     async def start_again():
-        async with Keeper(ledgers=tmp_path):
+        async with Keeper(journals=tmp_path):
             assert all(life.over for life in doomed.everybody)
 
     with doomed_gateway(tmp_path) as doomed:
@@ -124,7 +124,7 @@ def test_the_next_start_ends_what_gateway_and_keeper_left_when_both_were_killed(
 
 def test_the_next_start_leaves_the_processes_of_a_living_gateway_alone(tmp_path):
     async def start_another():
-        async with Keeper(ledgers=tmp_path):
+        async with Keeper(journals=tmp_path):
             pass
 
     with doomed_gateway(tmp_path) as doomed:
@@ -132,12 +132,12 @@ def test_the_next_start_leaves_the_processes_of_a_living_gateway_alone(tmp_path)
         assert not any(life.over for life in doomed.everybody)
 
 
-def leave_ledger(directory, run, *entries, boot=None):
-    """Leave a ledger as a keeper that was killed would."""
-    ledger = JournalFile(directory, run=run)
+def leave_journal(directory, run, *entries, boot=None):
+    """Leave a journal as a keeper that was killed would."""
+    journal = JournalFile(directory, run=run)
     for entry in entries:
-        ledger.note(entry)
-    ledger._file.close()
+        journal.add(entry)
+    journal._file.close()
     if boot is not None:
         (path,) = directory.glob(f"*{SUFFIX}")
         path.write_text(path.read_text().replace(boot_id(), boot))
@@ -155,32 +155,32 @@ def bystander():
 
 def test_a_leftover_is_known_by_its_start_time(tmp_path, bystander):
     """The entry is of a process that ended, whose pid the bystander was given."""
-    leave_ledger(tmp_path, fresh_run(), Known(bystander.pid, bystander.start_time - 1))
+    leave_journal(tmp_path, fresh_run(), Known(bystander.pid, bystander.start_time - 1))
     assert sweep_journals(tmp_path) == 0
     assert not bystander.over
 
 
 def test_a_leftover_is_known_by_its_boot(tmp_path, bystander):
     entry = Known(bystander.pid, bystander.start_time)
-    leave_ledger(tmp_path, fresh_run(), entry, boot="another boot of this machine")
+    leave_journal(tmp_path, fresh_run(), entry, boot="another boot of this machine")
     assert sweep_journals(tmp_path) == 0
     assert not bystander.over
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_leftover_is_ended_by_its_entry_alone(tmp_path, bystander):
-    leave_ledger(tmp_path, fresh_run(), Known(bystander.pid, bystander.start_time))
+    leave_journal(tmp_path, fresh_run(), Known(bystander.pid, bystander.start_time))
     assert sweep_journals(tmp_path) == 1
     assert bystander.over
 
 
 @pytest.mark.parametrize("text", ["", "{", "\x00\x01", '{"boot":1}', "[]\n1 2\n"])
-def test_a_ledger_that_is_cut_off_or_damaged_does_not_keep_the_next_from_starting(tmp_path, text):
+def test_a_journal_that_is_cut_off_or_damaged_does_not_keep_the_next_from_starting(tmp_path, text):
     path = tmp_path / f"1{SUFFIX}"
     path.write_text(text)
 
     async def start():
-        async with Keeper(ledgers=tmp_path) as keeper:
+        async with Keeper(journals=tmp_path) as keeper:
             process = await keeper.spawn(shell("true"))
             assert await process.wait() == 0
 
@@ -188,14 +188,14 @@ def test_a_ledger_that_is_cut_off_or_damaged_does_not_keep_the_next_from_startin
     assert not path.exists()
 
 
-def test_a_ledger_does_not_grow_with_the_processes_that_have_gone(tmp_path):
-    ledger = JournalFile(tmp_path, run=fresh_run())
+def test_a_journal_does_not_grow_with_the_processes_that_have_gone(tmp_path):
+    journal = JournalFile(tmp_path, run=fresh_run())
     for pid in range(1, 2000):
-        ledger.note(Known(pid, 0))
-        ledger.strike(Known(pid, 0))
+        journal.add(Known(pid, 0))
+        journal.remove(Known(pid, 0))
     (path,) = tmp_path.iterdir()
     assert path.stat().st_size < 10_000
-    ledger.close()
+    journal.close()
 
 
 # -- the keeper's death ------------------------------------------------------------------------
@@ -258,14 +258,14 @@ async def soon_lost(keeper):
 def test_a_keeper_that_keeps_dying_is_replaced_so_often_and_no_more():
     async def main():
         async with asyncio.timeout(3 * PATIENCE_S), Keeper() as keeper:
-            for _ in range(MOST_REPLACEMENTS):
+            for _ in range(MAX_REPLACEMENTS):
                 pid = keeper.pid
                 Life(pid).kill()
                 await await_replacement(keeper, instead_of=pid)
             Life(keeper.pid).kill()
             await soon_lost(keeper)
             await keeper._replacing
-            with pytest.raises(KeeperLost, match=f"died over {MOST_REPLACEMENTS} times"):
+            with pytest.raises(KeeperLost, match=f"died over {MAX_REPLACEMENTS} times"):
                 await keeper.spawn(shell("true"))
 
     asyncio.run(main())

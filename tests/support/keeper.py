@@ -22,42 +22,42 @@ def with_keeper(scenario):
 
 
 @contextlib.asynccontextmanager
-async def spawned(keeper, order):
+async def spawned(keeper, request):
     """Spawn a process for the length of a block."""
-    process = await keeper.spawn(order)
+    process = await keeper.spawn(request)
     try:
         yield process
     finally:
         assert await process.end(0)
 
 
-def answer_of(order):
+def answer_of(request):
     """Spawn, and return the first thing that the process says."""
 
     async def scenario(keeper):
-        async with spawned(keeper, order) as process:
+        async with spawned(keeper, request) as process:
             return (await process.reader.read(65536)).decode()
 
     return with_keeper(scenario)
 
 
-def end_of(order):
+def end_of(request):
     """Spawn, and return the code or signal that the process ends with."""
 
     async def scenario(keeper):
-        async with spawned(keeper, order) as process:
+        async with spawned(keeper, request) as process:
             return await process.wait()
 
     return with_keeper(scenario)
 
 
-def refusal_of(order):
+def refusal_of(request):
     """Spawn, and return the refusal, having seen that nothing is left."""
 
     async def scenario(keeper):
         before = open_now()
         with pytest.raises(SpawnFailed) as refused:
-            await keeper.spawn(order)
+            await keeper.spawn(request)
         await until_open(before)
         assert len(keeper) == 0
         return refused.value

@@ -8,7 +8,7 @@ import select
 import signal
 from contextlib import contextmanager
 
-from frontdesk.keeper.procfs import pids, state_of, tag_of, untag
+from frontdesk.keeper.procfs import pids, stat_of, tag_of, untag
 
 PATIENCE_S = 30
 
@@ -17,14 +17,14 @@ class Life:
     """One process, told apart from any later one of its pid."""
 
     def __init__(self, pid):
-        state = state_of(pid)
+        state = stat_of(pid)
         assert state is not None, f"there is no process {pid}"
         self.pid, self.start_time = pid, state.start_time
 
     @property
     def over(self):
-        state = state_of(self.pid)
-        return state is None or state.dead or state.start_time != self.start_time
+        state = stat_of(self.pid)
+        return state is None or state.over or state.start_time != self.start_time
 
     def await_end(self):
         """Wait for the kernel to say that it is over; fail after PATIENCE_S."""
@@ -45,7 +45,7 @@ class Life:
             os.kill(self.pid, number)
 
     def __repr__(self):
-        return f"<Life {self.pid} {state_of(self.pid)}>"
+        return f"<Life {self.pid} {stat_of(self.pid)}>"
 
 
 def lives(text):
@@ -58,8 +58,8 @@ def alive_of_run(run):
     found = []
     for pid in pids():
         tag = tag_of(pid)
-        state = state_of(pid)
-        if tag is not None and untag(tag)[0] == run and state is not None and not state.dead:
+        state = stat_of(pid)
+        if tag is not None and untag(tag)[0] == run and state is not None and not state.over:
             found.append(pid)
     return found
 

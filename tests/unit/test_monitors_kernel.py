@@ -12,8 +12,11 @@ from frontdesk.monitors import linux
 from support.exits import Obedient, wait_for_zombie, wait_until
 
 
-def stat_line(*, state="S", threads=1, start=77, wchan=0, status=0, comm="sleep"):
+def stat_line(
+    *, state="S", threads=1, start=77, wchan=0, status=0, comm="sleep", parent=1, group=1
+):
     fields = ["0"] * 50
+    fields[1:3] = str(parent), str(group)
     fields[0], fields[17], fields[19] = state, str(threads), str(start)
     fields[32], fields[49] = str(wchan), str(status)
     return f"4711 ({comm}) {' '.join(fields)}\n".encode()
@@ -21,7 +24,8 @@ def stat_line(*, state="S", threads=1, start=77, wchan=0, status=0, comm="sleep"
 
 @pytest.mark.parametrize("comm", ["sleep", "a) Z 1 (b", ") ) )", "(", "two words", "\n) R "])
 def test_a_command_may_contain_anything(comm):
-    assert linux.parse_stat(stat_line(comm=comm)) == linux.Stat(77, over=False, status=None)
+    read = linux.Stat(77, over=False, status=None, parent=17, group=18)
+    assert linux.parse_stat(stat_line(comm=comm, parent=17, group=18)) == read
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from dataclasses import replace
 
 import pytest
 
@@ -340,7 +341,7 @@ def test_a_process_that_outlives_its_main_thread_is_alive(watcher):
     exits = Exits()
     process = subprocess.Popen([sys.executable, "-c", HEADLESS], stdin=subprocess.PIPE)
     try:
-        wait_until(lambda: state_of(process.pid) == "Z")
+        wait_until(lambda: stat_of(process.pid) == "Z")
         watched = monitor(process, exits, watcher=watcher)
         assert watched.alive
         assert monitor(ProcessRef.of(process.pid), exits, watcher=watcher).alive
@@ -351,7 +352,7 @@ def test_a_process_that_outlives_its_main_thread_is_alive(watcher):
         process.wait(PATIENCE_S)
 
 
-def state_of(pid):
+def stat_of(pid):
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rsplit(")", 1)[1].split()[0]
 
@@ -423,7 +424,7 @@ def test_a_status_that_nobody_can_read_is_unknown(watcher, strangers, monkeypatc
         stat = real(pid, **more)
         if stat is None or not stat.over:
             return stat
-        return linux.Stat(stat.start_time, over=True, status=None)
+        return replace(stat, over=True, status=None)
 
     monkeypatch.setattr(linux, "read_stat", hidden)
     os.kill(pid, signal.SIGKILL)
@@ -440,7 +441,7 @@ def test_a_status_that_can_be_read_a_little_later_is_told_then(strangers, monkey
 
         def hidden(pid, **more):
             stat = real(pid, **more)
-            return stat and linux.Stat(stat.start_time, stat.over, status=None)
+            return stat and replace(stat, status=None)
 
         monkeypatch.setattr(linux, "read_stat", hidden)
         os.kill(parent.pid, signal.SIGSTOP)

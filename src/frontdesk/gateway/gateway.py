@@ -111,7 +111,7 @@ class Gateway:
 
     async def _make_blueprints(self, state: StateDir) -> Blueprints:
         # Before anything here starts a thread, and ended after all that uses it.
-        keeper = Keeper(ledgers=state.processes)
+        keeper = Keeper(journals=state.processes)
         self._keeper = await self._stack.enter_async_context(keeper)
         return blueprints_of(self.config, keeper)
 

@@ -1,8 +1,10 @@
 """The keeper: one small process that spawns every agent process and sees to it that none is left.
 
-Below the agents that run in processes, above nothing of ours but the errors. The package has two
-sides. In the gateway: `client.py` (`Keeper`) and `kept.py` (`KeptProcess`). In the keeper itself:
-`__main__.py`, `house.py` and what they lean on, single-threaded and with the standard library and
-msgspec only. Both sides share `orders.py` (what they say to each other) and `packets.py` (how).
-It knows nothing of sessions, turns or blueprints: it keeps processes.
+In the gateway: `client.py` (`Keeper`) over `connection.py`, `process.py` (`ManagedProcess`) with
+`streams.py` and `stderr.py`, and what a request may hold (`environment.py`, `limits.py`). In the
+keeper itself, single-threaded and with the standard library and msgspec only: `__main__.py` (its
+loop), `server.py` (requests), `children.py` (processes and their orphans), `spawn.py` (fork and
+exec; the whole way of a spawn is told there), `confinement.py`, `forkserver.py` with
+`forkservers.py`, `journal.py`. On both sides: `messages.py`, `seqpacket.py`, `procfs.py`,
+`prctl.py`. It knows nothing of sessions, turns or blueprints: it keeps processes.
 """

@@ -1,6 +1,6 @@
-"""The keeper's process: `python -m frontdesk.keeper`, started by `client.py`.
+"""The keeper's process: `python -m frontdesk.keeper`, started by `connection.py`.
 
-Its one loop waits for the gateway, the templates and the deaths of children. It ends when the
+Its one loop waits for the gateway, the fork servers and the deaths of children. It ends when the
 gateway's connection does, however that came, and leaves nobody behind. It takes no notice of
 SIGTERM: the signal may be meant for a whole service whose gateway still drains.
 """
@@ -20,29 +20,30 @@ import msgspec
 
 from frontdesk.keeper import prctl
 from frontdesk.keeper.journal import JournalFile, NoJournal, sweep_journals
-from frontdesk.keeper.messages import LARGEST_PACKET, KeeperOptions, Ready
+from frontdesk.keeper.messages import MAX_PACKET_BYTES, KeeperOptions, Ready
 from frontdesk.keeper.seqpacket import SeqPacketChannel
 from frontdesk.keeper.server import KeeperServer
 
 
 def main() -> None:
-    """Keep house until the gateway is gone."""
-    terms = msgspec.json.decode(sys.argv[1], type=KeeperOptions)
-    wake = _take_the_position()
-    os.set_inheritable(terms.channel, False)
-    gateway = SeqPacketChannel(socket.socket(fileno=terms.channel))
-    directory = Path(terms.ledgers) if terms.ledgers is not None else None
+    """Serve until the gateway is gone."""
+    options = msgspec.json.decode(sys.argv[1], type=KeeperOptions)
+    wakeup_fd = _set_up_process()
+    os.set_inheritable(options.channel, False)
+    gateway = SeqPacketChannel(socket.socket(fileno=options.channel))
+    directory = Path(options.journals) if options.journals is not None else None
     ended = sweep_journals(directory) if directory is not None else 0
-    ledger = NoJournal() if directory is None else JournalFile(directory, run=terms.run)
-    house = KeeperServer(gateway, run=terms.run, ledger=ledger)
+    journal = NoJournal() if directory is None else JournalFile(directory, run=options.run)
+    server = KeeperServer(gateway, run=options.run, journal=journal)
     gateway.send(msgspec.json.encode(Ready(ended)))
     try:
-        _keep(house, gateway, wake)
+        _serve(server, gateway, wakeup_fd)
     finally:
-        house.wards.clear()
+        server.children.kill_all()
 
 
-def _take_the_position() -> int:
+def _set_up_process() -> int:
+    """Become a subreaper whom agents cannot read; return the descriptor that signals wake."""
     # It knows the environment of every agent, and agents may share its account.
     prctl.become_undumpable()
     prctl.become_subreaper()
@@ -54,54 +55,48 @@ def _take_the_position() -> int:
     return reading
 
 
-def _keep(house: KeeperServer, gateway: SeqPacketChannel, wake: int) -> None:
+def _serve(server: KeeperServer, gateway: SeqPacketChannel, wakeup_fd: int) -> None:
     while True:
-        ready = _wait(house, gateway, wake)
-        if wake in ready:
-            _drain(wake)
-        for running in house.templates:
-            if running.packets.fileno() in ready:
-                house.hear(running)
-        house.tidy(time.monotonic())
+        ready = _poll(server, gateway, wakeup_fd)
+        if wakeup_fd in ready:
+            with suppress(BlockingIOError):
+                while os.read(wakeup_fd, 4096):
+                    pass
+        for fork_server in server.fork_servers:
+            if fork_server.packets.fileno() in ready:
+                server.read_fork_server(fork_server)
+        server.reap(time.monotonic())
         if gateway.fileno() in ready:
-            if not _take_orders(house, gateway):
+            if not _read_requests(server, gateway):
                 return
-            house.tidy(time.monotonic())
+            server.reap(time.monotonic())
 
 
-def _wait(house: KeeperServer, gateway: SeqPacketChannel, wake: int) -> set[int]:
-    waiting = select.poll()
-    waiting.register(wake, select.POLLIN)
-    for packets in (gateway, *(running.packets for running in house.templates)):
+def _poll(server: KeeperServer, gateway: SeqPacketChannel, wakeup_fd: int) -> set[int]:
+    poll = select.poll()
+    poll.register(wakeup_fd, select.POLLIN)
+    for packets in (gateway, *(fork_server.packets for fork_server in server.fork_servers)):
         with suppress(OSError):
             packets.flush()
-        waiting.register(packets.fileno(), select.POLLIN | packets.pending * select.POLLOUT)
-    return {descriptor for descriptor, _ in waiting.poll(_patience_ms(house))}
-
-
-def _patience_ms(house: KeeperServer) -> float | None:
-    deadline = house.wards.next_deadline()
+        poll.register(packets.fileno(), select.POLLIN | packets.pending * select.POLLOUT)
+    deadline = server.children.next_deadline()
     # Rounded up: woken a moment early, the loop would spin until the deadline.
-    return None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1
+    timeout_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1
+    return {descriptor for descriptor, _ in poll.poll(timeout_ms)}
 
 
-def _drain(wake: int) -> None:
-    with suppress(BlockingIOError):
-        while os.read(wake, 4096):
-            pass
-
-
-def _take_orders(house: KeeperServer, gateway: SeqPacketChannel) -> bool:
+def _read_requests(server: KeeperServer, gateway: SeqPacketChannel) -> bool:
+    """Carry out what the gateway has sent; False once it has hung up."""
     while True:
         try:
-            packet = gateway.receive(largest=LARGEST_PACKET)
+            packet = gateway.receive(largest=MAX_PACKET_BYTES)
         except BlockingIOError:
             return True
         except OSError:
             return False
         if packet is None:
             return False
-        house.obey(*packet)
+        server.on_request(*packet)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The wards: their lives and deaths, and what happens to those whom they leave behind.
+"""The keeper's children: how each begins and ends, and what happens to the orphans that it leaves.
 
-Runs in the keeper, below `house.py`. Every process that an agent leaves behind becomes a child of
-the keeper (it is a child subreaper), in one step with its parent's death. So a child of the keeper
-that is neither a ward nor a template is an orphan: it may live while its ward does, and is killed
-after. It knows nothing of orders and templates.
+Every process that an agent leaves behind becomes a child of the keeper (it is a child subreaper),
+in one step with its parent's death. So a child process of the keeper that is neither an agent nor a
+fork server is an orphan: it may live while the agent that it descends from does, and is killed
+after.
 """
 
 from __future__ import annotations
@@ -13,190 +13,233 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
 
-from frontdesk.keeper.child import Child, Stage
 from frontdesk.keeper.journal import Journal, Known
 from frontdesk.keeper.messages import Exited, Gone, KeeperEvent, Refused, Started
-from frontdesk.keeper.procfs import children_of, state_of, tag_for, tag_of, untag
+from frontdesk.keeper.procfs import children_of, stat_of, tag_for, tag_of, untag
+
+
+class ChildState(Enum):
+    """How far the life of a child has come: each state is followed by the next, none comes back."""
+
+    FORKING = auto()
+    """Asked of a fork server, which has not said yet which process it is."""
+    CONFINING = auto()
+    """There is a process, not yet bounded and not yet running the agent."""
+    RUNNING = auto()
+    """It runs."""
+    EXITED = auto()
+    """Its own process is reaped, descendants may be left."""
+
+
+@dataclass(slots=True)
+class Child:
+    """What the keeper knows of one agent process, from the request to the last descendant's end.
+
+    `deadline` is when its ending stops being polite; `asked` and `killed` say what was sent to its
+    group; `refused` that the gateway was told that it never ran.
+    """
+
+    child_id: int
+    tag: int
+    state: ChildState = ChildState.FORKING
+    pid: int = 0
+    start_time: int = 0
+    deadline: float | None = None
+    asked: bool = False
+    killed: bool = False
+    refused: bool = False
+
+    def in_grace(self, now: float) -> bool:
+        """Tell whether what is left of it may still end by itself."""
+        return self.deadline is not None and now < self.deadline
+
+    @property
+    def can_be_killed(self) -> bool:
+        # While its fork server has not said which process it is, there is nobody to kill.
+        return not self.killed and self.state is not ChildState.FORKING
+
+    def signal(self, number: int) -> None:
+        # One that is not confined yet still has its fork server's group, which is not ours to end.
+        send = os.killpg if self.state is ChildState.RUNNING else os.kill
+        with suppress(ProcessLookupError, PermissionError):
+            send(self.pid, number)
 
 
 class Children:
-    """Hold the wards of one gateway. `tell` reports to it; nothing here waits for anything."""
+    """Hold the children of one gateway; `send_event` reports to it. Nothing here waits."""
 
-    def __init__(self, tell: Callable[[KeeperEvent], None], *, run: int, ledger: Journal) -> None:
-        self._tell = tell
+    def __init__(
+        self, send_event: Callable[[KeeperEvent], None], *, run: int, journal: Journal
+    ) -> None:
+        self._send_event = send_event
         self._run = run
-        self._ledger = ledger
-        self._by_number: dict[int, Child] = {}
+        self._journal = journal
+        self._by_id: dict[int, Child] = {}
         self._by_pid: dict[int, Child] = {}
         self._owners: dict[int, int | None] = {}
         self._asked: set[int] = set()
 
-    # -- from the order to the run -------------------------------------------------------------
+    # -- from the request to the run -----------------------------------------------------------
 
-    def open(self, number: int) -> Child:
-        """Make the record of a ward that was ordered."""
-        ward = self._by_number[number] = Child(number, tag_for(self._run, number))
-        return ward
+    def open(self, child_id: int) -> Child:
+        """Make the record of a child that was asked for."""
+        child = self._by_id[child_id] = Child(child_id, tag_for(self._run, child_id))
+        return child
 
-    def forked(self, number: int, pid: int) -> None:
-        """Note which process a ward is."""
-        ward = self._by_number[number]
-        ward.stage, ward.pid = Stage.HARNESSING, pid
-        self._by_pid[pid] = ward
+    def on_forked(self, child_id: int, pid: int) -> None:
+        """Keep which process a child is."""
+        child = self._by_id[child_id]
+        child.state, child.pid = ChildState.CONFINING, pid
+        self._by_pid[pid] = child
 
-    def begin(self, number: int) -> None:
-        """Report a ward as running, and end it where that was asked for meanwhile."""
-        ward = self._by_number[number]
-        ward.stage = Stage.RUNNING
+    def on_running(self, child_id: int) -> None:
+        """Report a child as running, and end it where that was asked for meanwhile."""
+        child = self._by_id[child_id]
+        child.state = ChildState.RUNNING
         # It is our child and not reaped, so the pid is its own, be it dead already.
-        state = state_of(ward.pid)
-        ward.start_time = state.start_time if state is not None else 0
-        self._ledger.note(Known(ward.pid, ward.start_time))
-        self._tell(Started(ward.number, ward.pid, ward.start_time))
-        if ward.deadline is not None:
-            self._ask(ward)
+        stat = stat_of(child.pid)
+        child.start_time = stat.start_time if stat is not None else 0
+        self._journal.add(Known(child.pid, child.start_time))
+        self._send_event(Started(child_id, child.pid, child.start_time))
+        if child.deadline is not None:
+            self._ask_to_end(child)
 
-    def refuse(self, number: int, stage: str, text: str) -> None:
-        """Report that a ward never ran. Its process, where there is one, has still to be reaped."""
-        ward = self._by_number[number]
-        self._tell(Refused(number, stage, text))
-        ward.refused = True
-        if ward.stage is Stage.FORKING:
-            del self._by_number[number]
+    def refuse(self, child_id: int, stage: str, text: str) -> None:
+        """Report that a child never ran. Its process, where there is one, has yet to be reaped."""
+        child = self._by_id[child_id]
+        self._send_event(Refused(child_id, stage, text))
+        child.refused = True
+        if child.state is ChildState.FORKING:
+            del self._by_id[child_id]
 
     # -- ending --------------------------------------------------------------------------------
 
-    def end(self, number: int, grace_s: float) -> None:
-        """Ask a ward to end; `expire` and `sweep` do the rest. Of two graces the earlier counts."""
-        ward = self._by_number.get(number)
-        if ward is None:
-            self._tell(Gone(number))
+    def end(self, child_id: int, grace_s: float) -> None:
+        """Ask a child to end; `expire` and `sweep` do the rest. The earlier grace counts."""
+        child = self._by_id.get(child_id)
+        if child is None:
+            self._send_event(Gone(child_id))
             return
         deadline = time.monotonic() + grace_s
-        ward.deadline = deadline if ward.deadline is None else min(deadline, ward.deadline)
-        if ward.stage is Stage.RUNNING:
-            self._ask(ward)
+        child.deadline = deadline if child.deadline is None else min(deadline, child.deadline)
+        if child.state is ChildState.RUNNING:
+            self._ask_to_end(child)
 
     def next_deadline(self) -> float | None:
         """Return when the next polite ending is over, None where none is under way."""
-        deadlines = [
-            ward.deadline
-            for ward in self._by_number.values()
-            if ward.deadline is not None and _can_be_killed(ward)
-        ]
-        return min(deadlines, default=None)
+        killable = (child for child in self._by_id.values() if child.can_be_killed)
+        return min((each.deadline for each in killable if each.deadline is not None), default=None)
 
     def expire(self, now: float) -> bool:
-        """Kill the wards whose grace is over; tell whether there were any."""
-        over = [ward for ward in self._by_number.values() if _is_over(ward, now)]
-        for ward in over:
-            ward.killed = True
-            if ward.stage is not Stage.EXITED:
-                _signal_group(ward, signal.SIGKILL)
-        return bool(over)
+        """Kill the children whose grace is over; tell whether there were any."""
+        expired = [
+            child
+            for child in self._by_id.values()
+            if child.can_be_killed and child.deadline is not None and child.deadline <= now
+        ]
+        for child in expired:
+            child.killed = True
+            if child.state is not ChildState.EXITED:
+                child.signal(signal.SIGKILL)
+        return bool(expired)
 
-    def _ask(self, ward: Child) -> None:
-        if not ward.asked:
-            ward.asked = True
-            _signal_group(ward, signal.SIGTERM)
+    def _ask_to_end(self, child: Child) -> None:
+        if not child.asked:
+            child.asked = True
+            child.signal(signal.SIGTERM)
 
     # -- deaths --------------------------------------------------------------------------------
 
-    def reap(self, *, hear: Callable[[], None]) -> set[int]:
-        """Reap every dead child, and return which they were.
+    def reap(self, *, read_fork_servers: Callable[[], None]) -> set[int]:
+        """Reap every dead child process, and return which they were.
 
-        `hear` takes in what the templates have said: a ward is announced before it can be reaped,
-        but the announcement may still wait to be read.
+        `read_fork_servers` handles what the fork servers have sent: a child is announced before it
+        can be reaped, but the announcement may still wait to be read.
         """
         dead = set()
         while (pid := _dead_child()) is not None:
             dead.add(pid)
-            if self._settle(pid) is None:
-                hear()
-            ward = self._by_pid.pop(pid, None)
-            if ward is not None and not ward.spared(time.monotonic()):
+            known = self._by_pid.get(pid)
+            if known is None or known.state is not ChildState.RUNNING:
+                read_fork_servers()
+            child = self._by_pid.pop(pid, None)
+            if child is not None and not child.in_grace(time.monotonic()):
                 # Before it is reaped: until then the number of its group is surely its own.
-                _signal_group(ward, signal.SIGKILL)
+                child.signal(signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
             self._owners.pop(pid, None)
             self._asked.discard(pid)
-            if ward is not None:
-                self._exited(ward, os.waitstatus_to_exitcode(status))
+            if child is not None:
+                self._on_exit(child, os.waitstatus_to_exitcode(status))
         return dead
 
-    def _settle(self, pid: int) -> Child | None:
-        ward = self._by_pid.get(pid)
-        return ward if ward is not None and ward.stage is Stage.RUNNING else None
+    def _on_exit(self, child: Child, returncode: int) -> None:
+        if child.state is ChildState.RUNNING:
+            self._send_event(Exited(child.child_id, returncode))
+        elif not child.refused:
+            self.refuse(child.child_id, "fork", f"ended with {returncode} before it ran")
+        child.state = ChildState.EXITED
 
-    def _exited(self, ward: Child, returncode: int) -> None:
-        if ward.stage is Stage.RUNNING:
-            self._tell(Exited(ward.number, returncode))
-        elif not ward.refused:
-            self.refuse(ward.number, "fork", f"ended with {returncode} before it ran")
-        ward.stage = Stage.EXITED
+    # -- orphans -------------------------------------------------------------------------------
 
-    def sweep(self, *, hear: Callable[[], None], known: Callable[[], Collection[int]]) -> None:
-        """Look after the orphans: kill those whose ward is over, report wards that left none.
+    def sweep(
+        self,
+        *,
+        read_fork_servers: Callable[[], None],
+        fork_server_pids: Callable[[], Collection[int]],
+    ) -> None:
+        """Kill the orphans whose agent has ended, and report the children that left none.
 
-        Costs one read for all children and one for each orphan not seen before.
+        Costs one read for all child processes and one for each orphan not seen before.
         """
-        children = children_of(os.getpid())
-        hear()  # whoever is announced is no orphan, however fresh
-        left = set(children) - self._by_pid.keys() - set(known())
+        found = children_of(os.getpid())
+        read_fork_servers()  # whoever is announced is no orphan, however fresh
+        orphans = set(found) - self._by_pid.keys() - set(fork_server_pids())
         now = time.monotonic()
-        alive = {self._owner_of(pid) for pid in left if self._treat(pid, now)}
-        for ward in [w for w in self._by_number.values() if w.stage is Stage.EXITED]:
-            if ward.number not in alive:
-                self._gone(ward)
+        alive = {self._owner_of(pid) for pid in orphans if self._may_live_on(pid, now)}
+        for child in [each for each in self._by_id.values() if each.state is ChildState.EXITED]:
+            if child.child_id not in alive:
+                self._on_gone(child)
 
-    def _treat(self, pid: int, now: float) -> bool:
-        ward = self._by_number.get(self._owner_of(pid) or -1)
-        if ward is not None and ward.stage is not Stage.EXITED:
+    def _may_live_on(self, pid: int, now: float) -> bool:
+        """Ask or force an orphan to end, as its agent's state has it; tell whether it lives on."""
+        child = self._by_id.get(self._owner_of(pid) or -1)
+        if child is not None and child.state is not ChildState.EXITED:
             return True
-        if ward is None or not ward.spared(now):
+        if child is None or not child.in_grace(now):
             return _signal(pid, signal.SIGKILL)
         if pid not in self._asked:
             self._asked.add(pid)
-            self._ask_orphan(pid, of=ward)
+            stat = stat_of(pid)
+            # Who is still in the agent's group was asked with it; asked twice, many end at once.
+            if not (child.asked and stat is not None and stat.group == child.pid):
+                _signal(pid, signal.SIGTERM)
         return True
 
-    def _ask_orphan(self, pid: int, *, of: Child) -> None:
-        state = state_of(pid)
-        # Who is still in the ward's group has been asked with it; asked twice, many end at once.
-        if not (of.asked and state is not None and state.group == of.pid):
-            _signal(pid, signal.SIGTERM)
-
     def _owner_of(self, pid: int) -> int | None:
-        # An orphan is our child, so until we reap it the answer holds.
+        # An orphan is our child process, so until we reap it the answer holds.
         if pid not in self._owners:
-            run, number = untag(tag_of(pid) or 0)
-            self._owners[pid] = number if run == self._run else None
+            run, child_id = untag(tag_of(pid) or 0)
+            self._owners[pid] = child_id if run == self._run else None
         return self._owners[pid]
 
-    def _gone(self, ward: Child) -> None:
-        del self._by_number[ward.number]
-        self._ledger.strike(Known(ward.pid, ward.start_time))
-        if not ward.refused:
-            self._tell(Gone(ward.number))
+    def _on_gone(self, child: Child) -> None:
+        del self._by_id[child.child_id]
+        self._journal.remove(Known(child.pid, child.start_time))
+        if not child.refused:
+            self._send_event(Gone(child.child_id))
 
-    def clear(self) -> None:
-        """Kill every child, and every child that they leave, until there is none. May block."""
+    def kill_all(self) -> None:
+        """Kill every child process, and all that they leave, until there is none. May block."""
         with suppress(ChildProcessError):
             while True:
                 for pid in children_of(os.getpid()):
                     _signal(pid, signal.SIGKILL)
                 os.waitpid(-1, 0)
-        self._ledger.close()
-
-
-def _is_over(ward: Child, now: float) -> bool:
-    return ward.deadline is not None and ward.deadline <= now and _can_be_killed(ward)
-
-
-def _can_be_killed(ward: Child) -> bool:
-    # While its template has not said which process it is, there is nobody to kill.
-    return not ward.killed and ward.stage is not Stage.FORKING
+        self._journal.close()
 
 
 def _dead_child() -> int | None:
@@ -205,13 +248,6 @@ def _dead_child() -> int | None:
     except ChildProcessError:
         return None
     return None if result is None else result.si_pid
-
-
-def _signal_group(ward: Child, number: int) -> None:
-    # A ward that is not harnessed yet still has its template's group, which is not ours to end.
-    send = os.killpg if ward.stage is Stage.RUNNING else os.kill
-    with suppress(ProcessLookupError, PermissionError):
-        send(ward.pid, number)
 
 
 def _signal(pid: int, number: int) -> bool:

@@ -1,9 +1,8 @@
-"""The gateway's side of the keeper: `Keeper` starts it, gives orders, and takes in its reports.
+"""The gateway's side of the keeper: `Keeper` starts it, sends requests, and handles its events.
 
-Above `connection.py` and `kept.py`, below the agents that run in processes. The gateway talks with
-each process directly: the other end of a channel goes through the keeper as a descriptor, its bytes
-do not. When the keeper dies its wards die with it; this side sees to that, and starts another. It
-knows nothing of sessions.
+The gateway talks with each process directly: the other end of a channel goes through the keeper as
+a descriptor, its bytes do not. When the keeper dies its children die with it; this side sees to
+that, and starts another.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from frontdesk.keeper.connection import Connection
 from frontdesk.keeper.errors import ForkServerFailed, KeeperLost, SpawnFailed
 from frontdesk.keeper.journal import sweep_run
 from frontdesk.keeper.messages import (
-    LARGEST_PACKET,
+    MAX_PACKET_BYTES,
     End,
     Exited,
     ForkServerSpec,
@@ -45,9 +44,9 @@ from frontdesk.keeper.seqpacket import close_all
 from frontdesk.keeper.streams import Channel, open_channel
 
 SPAWN_DEADLINE_S = 60.0
-"""How long a spawn may take, the first imports of its template included."""
+"""How long a spawn may take, the first imports of its fork server included."""
 
-MOST_REPLACEMENTS = 3
+MAX_REPLACEMENTS = 3
 REPLACEMENT_WINDOW_S = 60.0
 
 _logger = logging.getLogger("frontdesk.keeper")
@@ -67,10 +66,11 @@ class Keeper:
     """Start agent processes and see to it that none is ever left behind.
 
     An async context manager that belongs to one event loop. Leaving it ends every process at once
-    (end them in kind before, with `KeptProcess.end`). The gateway's death, by whatever signal, ends
-    them too. `ledgers` is a directory that outlives both: leftovers of a run in which gateway and
-    keeper were killed together are ended at the next start. A keeper that dies takes its processes
-    with it and is replaced, at most 3 times in 60 s; until it is, and after that, `KeeperLost`.
+    (end them politely before, with `ManagedProcess.end`). The gateway's death, by whatever signal,
+    ends them too. `journals` is a directory that outlives both: leftovers of a run in which gateway
+    and keeper were killed together are ended at the next start. A keeper that dies takes its
+    processes with it and is replaced, at most 3 times in 60 s; until it is, and after that,
+    `KeeperLost`.
 
     >>> import asyncio
     >>> from frontdesk.keeper.messages import Command, SpawnRequest
@@ -84,20 +84,20 @@ class Keeper:
     (b'hello', 0)
     """
 
-    def __init__(self, *, ledgers: Path | None = None) -> None:
-        self._ledgers = ledgers
-        self._wards = itertools.count(1)
-        self._errands = itertools.count(1)
+    def __init__(self, *, journals: Path | None = None) -> None:
+        self._journals = journals
+        self._child_ids = itertools.count(1)
+        self._request_ids = itertools.count(1)
         self._starting: dict[int, _Starting] = {}
-        self._kept: dict[int, ManagedProcess] = {}
+        self._processes: dict[int, ManagedProcess] = {}
         self._warming: dict[int, asyncio.Future[str | None]] = {}
-        self._replacements: deque[float] = deque(maxlen=MOST_REPLACEMENTS)
+        self._replacements: deque[float] = deque(maxlen=MAX_REPLACEMENTS)
         self._connection: Connection | None = None
         self._replacing: asyncio.Task[None] | None = None
         self._problem = "it was not started"
 
     async def __aenter__(self) -> Self:
-        self._connection = await Connection.open(self, ledgers=self._ledgers)
+        self._connection = await Connection.open(self, journals=self._journals)
         return self
 
     async def __aexit__(
@@ -121,50 +121,50 @@ class Keeper:
 
     def __len__(self) -> int:
         """Return the number of processes of which anything is left."""
-        return len(self._kept)
+        return len(self._processes)
 
-    async def warm(self, template: ForkServerSpec, *, timeout_s: float = SPAWN_DEADLINE_S) -> None:
-        """Start a template, and wait for its imports; `ForkServerFailed`, `KeeperLost`."""
-        errand = next(self._errands)
-        answer = self._warming[errand] = asyncio.get_running_loop().create_future()
+    async def warm(self, server: ForkServerSpec, *, timeout_s: float = SPAWN_DEADLINE_S) -> None:
+        """Start a fork server, and wait for its imports; `ForkServerFailed`, `KeeperLost`."""
+        request_id = next(self._request_ids)
+        answer = self._warming[request_id] = asyncio.get_running_loop().create_future()
         try:
-            self._order(Warm(errand, template))
+            self._send_request(Warm(request_id, server))
             async with asyncio.timeout(timeout_s):
                 problem = await answer
         except TimeoutError:
             problem = f"not done after {timeout_s:g} s"
         finally:
-            self._warming.pop(errand, None)
+            self._warming.pop(request_id, None)
         if problem is not None:
-            raise ForkServerFailed(template.preload, problem=problem)
+            raise ForkServerFailed(server.preload, problem=problem)
 
     async def spawn(
-        self, order: SpawnRequest, *, timeout_s: float = SPAWN_DEADLINE_S
+        self, request: SpawnRequest, *, timeout_s: float = SPAWN_DEADLINE_S
     ) -> ManagedProcess:
         """Start a process; return once it executes its program, or is about to be entered.
 
         `SpawnFailed` names the step that failed; `KeeperLost`. Whenever it does not return, nothing
         is left: no process, no descriptor. Costs a message there and back, and a fork.
         """
-        ward = next(self._wards)
-        payload = _encode(Spawn(ward, order))
+        child_id = next(self._child_ids)
+        payload = _encode(Spawn(child_id, request))
         self._connected()
-        channel, descriptors = await _open_channel(order.label)
+        channel, descriptors = await _open_channel(request.label)
         answer: asyncio.Future[ManagedProcess] = asyncio.get_running_loop().create_future()
-        self._starting[ward] = _Starting(order.label, channel, answer)
+        self._starting[child_id] = _Starting(request.label, channel, answer)
         try:
             self._send(payload, descriptors)
             async with asyncio.timeout(timeout_s):
                 return await answer
         except TimeoutError:
-            self._give_up(ward)
+            self._abandon(child_id)
             problem = f"it did not run after {timeout_s:g} s"
-            raise SpawnFailed(order.label, stage="order", problem=problem) from None
+            raise SpawnFailed(request.label, stage="request", problem=problem) from None
         except BaseException:
-            self._give_up(ward)
+            self._abandon(child_id)
             raise
 
-    # -- orders --------------------------------------------------------------------------------
+    # -- requests ------------------------------------------------------------------------------
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -179,73 +179,73 @@ class Keeper:
             raise
         connection.send(payload, descriptors)
 
-    def _order(self, order: KeeperRequest) -> None:
-        self._connected().send(msgspec.json.encode(order))
+    def _send_request(self, request: KeeperRequest) -> None:
+        self._connected().send(msgspec.json.encode(request))
 
-    def _order_end(self, ward: int, grace_s: float) -> None:
-        # A keeper that is gone takes its wards with it, and `lose` reports them.
+    def _request_end(self, child_id: int, grace_s: float) -> None:
+        # A keeper that is gone takes its children with it, and `on_connection_lost` reports them.
         with contextlib.suppress(KeeperLost):
-            self._order(End(ward, grace_s))
+            self._send_request(End(child_id, grace_s))
 
-    def _give_up(self, ward: int) -> None:
-        starting = self._starting.pop(ward, None)
+    def _abandon(self, child_id: int) -> None:
+        starting = self._starting.pop(child_id, None)
         if starting is not None:
             starting.channel.close()
-            self._order_end(ward, 0.0)
-        elif (kept := self._kept.get(ward)) is not None:
+            self._request_end(child_id, 0.0)
+        elif (process := self._processes.get(child_id)) is not None:
             # It had just started when its caller was cancelled.
-            kept.kill()
-            kept.close()
+            process.kill()
+            process.close()
 
-    # -- reports -------------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------
 
-    def take_in(self, report: KeeperEvent) -> None:
-        """Take in a report of the keeper's."""
-        match report:
+    def on_event(self, event: KeeperEvent) -> None:
+        """Handle an event of the keeper's."""
+        match event:
             case Started():
-                self._started(report)
+                self._on_started(event)
             case Refused():
-                self._refused(report)
+                self._on_refused(event)
             case Exited():
-                if (kept := self._kept.get(report.ward)) is not None:
-                    kept.tell_exited(report.returncode)
+                if (process := self._processes.get(event.child_id)) is not None:
+                    process.on_exited(event.returncode)
             case Gone():
-                self._gone(report.ward)
+                self._on_gone(event.child_id)
             case Warmed():
-                _resolve(self._warming.get(report.errand), report.error)
+                _resolve(self._warming.get(event.request_id), event.error)
             case Ready():
                 pass
             case _:
-                assert_never(report)
+                assert_never(event)
 
-    def _started(self, report: Started) -> None:
-        starting = self._starting.get(report.ward)
+    def _on_started(self, event: Started) -> None:
+        starting = self._starting.get(event.child_id)
         if starting is None or starting.answer.done():
-            return  # given up meanwhile, and ended by that
-        del self._starting[report.ward]
-        kept = self._kept[report.ward] = ManagedProcess(
-            pid=report.pid,
-            start_time=report.start_time,
+            return  # abandoned meanwhile, and ended by that
+        del self._starting[event.child_id]
+        process = self._processes[event.child_id] = ManagedProcess(
+            pid=event.pid,
+            start_time=event.start_time,
             channel=starting.channel,
-            end=lambda grace_s: self._order_end(report.ward, grace_s),
+            end=lambda grace_s: self._request_end(event.child_id, grace_s),
         )
-        starting.answer.set_result(kept)
+        starting.answer.set_result(process)
 
-    def _refused(self, report: Refused) -> None:
-        starting = self._starting.get(report.ward)
+    def _on_refused(self, event: Refused) -> None:
+        starting = self._starting.get(event.child_id)
         if starting is not None:
-            problem = SpawnFailed(starting.label, stage=report.stage, problem=report.text)
+            problem = SpawnFailed(starting.label, stage=event.stage, problem=event.text)
             _fail(starting.answer, problem)
 
-    def _gone(self, ward: int) -> None:
-        kept = self._kept.pop(ward, None)
-        if kept is not None:
-            kept.tell_gone()
+    def _on_gone(self, child_id: int) -> None:
+        process = self._processes.pop(child_id, None)
+        if process is not None:
+            process.on_gone()
 
     # -- the keeper's own end ------------------------------------------------------------------
 
-    def lose(self) -> None:
-        """Take in that the keeper is gone: end what it had, and start another."""
+    def on_connection_lost(self) -> None:
+        """Handle that the keeper is gone: end what it had, and start another."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._problem = "it has just died and is being replaced"
@@ -254,12 +254,12 @@ class Keeper:
 
     async def _replace(self, connection: Connection) -> None:
         await connection.close()
-        # Its wards die with it by themselves; what descended from them does not.
+        # Its children die with it by themselves; what descended from them does not.
         await asyncio.to_thread(sweep_run, connection.run)
         self._forget_everything()
         try:
             self._count_replacement()
-            self._connection = await Connection.open(self, ledgers=self._ledgers)
+            self._connection = await Connection.open(self, journals=self._journals)
         except (KeeperLost, OSError) as error:
             self._problem = str(error)
             _logger.error("the keeper could not be replaced: %s", error)  # noqa: TRY400 - known
@@ -267,17 +267,15 @@ class Keeper:
     def _count_replacement(self) -> None:
         now = time.monotonic()
         if (
-            len(self._replacements) == MOST_REPLACEMENTS
+            len(self._replacements) == MAX_REPLACEMENTS
             and now - self._replacements[0] < REPLACEMENT_WINDOW_S
         ):
-            raise KeeperLost(
-                f"it died over {MOST_REPLACEMENTS} times in {REPLACEMENT_WINDOW_S:g} s"
-            )
+            raise KeeperLost(f"it died over {MAX_REPLACEMENTS} times in {REPLACEMENT_WINDOW_S:g} s")
         self._replacements.append(now)
 
     def _forget_everything(self) -> None:
-        for ward in list(self._kept):
-            self._gone(ward)
+        for child_id in list(self._processes):
+            self._on_gone(child_id)
         for starting in self._starting.values():
             _fail(starting.answer, KeeperLost(self._problem))
         for warming in self._warming.values():
@@ -286,9 +284,9 @@ class Keeper:
 
 def _encode(spawn: Spawn) -> bytes:
     payload = msgspec.json.encode(spawn)
-    if len(payload) > LARGEST_PACKET:
-        problem = f"{len(payload)} bytes of arguments and environment, {LARGEST_PACKET} at most"
-        raise SpawnFailed(spawn.order.label, stage="order", problem=problem)
+    if len(payload) > MAX_PACKET_BYTES:
+        problem = f"{len(payload)} bytes of arguments and environment, {MAX_PACKET_BYTES} at most"
+        raise SpawnFailed(spawn.request.label, stage="request", problem=problem)
     return payload
 
 

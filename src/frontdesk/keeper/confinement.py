@@ -1,7 +1,7 @@
-"""The harness: what a fresh agent process puts on before any code of the agent runs.
+"""What a fresh process does to itself before any code of the agent runs: limits, account, signals.
 
-Worn in the child, between fork and exec or entry. Below `launch.py` and `template.py`. The order
-of the steps is the point of this file: what needs privileges comes before they are given up.
+Applied in the child, between fork and exec or entry. The order of the steps is the point of this
+file: what needs privileges comes before they are given up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from frontdesk.keeper import prctl
 from frontdesk.keeper.messages import ProcessLimits
-from frontdesk.keeper.procfs import RLIMIT_LOCKS, state_of
+from frontdesk.keeper.procfs import RLIMIT_LOCKS, stat_of
 
 CPU_GRACE_S = 5
 """Between SIGXCPU, which names the cause, and the SIGKILL for a process that is deaf to it."""
@@ -43,21 +43,21 @@ class ConfinementFailed(Exception):
         super().__init__(stage, self.text)
 
 
-def apply(harness: Confinement) -> None:
+def apply(confinement: Confinement) -> None:
     """Lead a group of its own, take the limits, the account and the directory, die with the keeper.
 
-    Signal handlers are left to `restore_signals`. Raises HarnessFailed, naming the step. Costs a
-    dozen system calls.
+    Signal handlers are left to `restore_signals`. Raises `ConfinementFailed`, naming the step.
+    Costs a dozen system calls.
     """
     _step("group", os.setsid)
-    _step("limits", lambda: _limit(harness))
-    if harness.account is not None:
-        account = harness.account
+    _step("limits", lambda: _limit(confinement))
+    if confinement.account is not None:
+        account = confinement.account
         _step("account", lambda: _become(account))
-    if harness.cwd is not None:
-        directory = harness.cwd
+    if confinement.cwd is not None:
+        directory = confinement.cwd
         _step("directory", lambda: os.chdir(directory))
-    _step("keeper", lambda: _die_with(harness.keeper_pid))
+    _step("keeper", lambda: _die_with(confinement.keeper_pid))
 
 
 def _step(stage: str, action: Callable[[], object]) -> None:
@@ -68,17 +68,17 @@ def _step(stage: str, action: Callable[[], object]) -> None:
 
 
 def restore_signals(*, for_exec: bool) -> None:
-    """Undo what a keeper or template set; before exec also what every Python ignores."""
+    """Undo what a keeper or fork server set; before exec also what every Python ignores."""
     signal.set_wakeup_fd(-1)
     for number in _OURS + (_PYTHONS if for_exec else ()):
         signal.signal(number, signal.SIG_DFL)
 
 
-def _limit(harness: Confinement) -> None:
-    resource.setrlimit(RLIMIT_LOCKS, (harness.tag, harness.tag))
+def _limit(confinement: Confinement) -> None:
+    resource.setrlimit(RLIMIT_LOCKS, (confinement.tag, confinement.tag))
     # A core file holds what the agent knew, and nobody asked for it.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limits = harness.limits
+    limits = confinement.limits
     if limits.memory_mb is not None:
         _lower(resource.RLIMIT_DATA, limits.memory_mb << 20)
     if limits.cpu_s is not None:
@@ -92,8 +92,8 @@ def _limit(harness: Confinement) -> None:
 def _lower(kind: int, value: int, *, spare: int = 0) -> None:
     # A system that is stricter than we were asked to be stays so.
     _, hard = resource.getrlimit(kind)
-    most = value + spare if hard == resource.RLIM_INFINITY else min(value + spare, hard)
-    resource.setrlimit(kind, (min(value, most), most))
+    bound = value + spare if hard == resource.RLIM_INFINITY else min(value + spare, hard)
+    resource.setrlimit(kind, (min(value, bound), bound))
 
 
 def _become(name: str) -> None:
@@ -106,11 +106,11 @@ def _become(name: str) -> None:
 
 
 def _die_with(keeper_pid: int) -> None:
-    # A process forked from a template has an intermediate parent for some microseconds, until that
-    # has exited and the keeper adopts it; asked for earlier, the signal would come then.
+    # What a fork server forks has an intermediate parent for some microseconds, until that has
+    # exited and the keeper adopts it; asked for earlier, the signal would come then.
     while os.getppid() != keeper_pid:
-        keeper = state_of(keeper_pid)
-        if keeper is None or keeper.dead:
+        stat = stat_of(keeper_pid)
+        if stat is None or stat.over:
             raise ProcessLookupError("the keeper has ended")
         os.sched_yield()
     prctl.die_with_parent(signal.SIGKILL)

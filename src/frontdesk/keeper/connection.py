@@ -1,7 +1,6 @@
 """The gateway's connection to one keeper process: start it, talk with it, see it end.
 
-Below `client.py`, above the packets. It knows what is sent no better than that it is an order or a
-report.
+What is sent is to it a request or an event, no more.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import msgspec
 from frontdesk.keeper.environment import interpreter_environment
 from frontdesk.keeper.errors import KeeperLost
 from frontdesk.keeper.journal import sweep_run
-from frontdesk.keeper.messages import LARGEST_PACKET, KeeperEvent, KeeperOptions, Ready
+from frontdesk.keeper.messages import MAX_PACKET_BYTES, KeeperEvent, KeeperOptions, Ready
 from frontdesk.keeper.procfs import fresh_run
 from frontdesk.keeper.seqpacket import SeqPacketChannel, packet_pair
 from frontdesk.keeper.stderr import StderrLog
@@ -30,30 +29,32 @@ READY_DEADLINE_S = 30.0
 """How long a keeper may take to start, ending the leftovers of others before it included."""
 
 CLOSE_DEADLINE_S = 10.0
-"""How long a keeper may take to clear its house when we hang up; then it is killed."""
+"""How long a keeper may take to end everything when we hang up; then it is killed."""
 
 _PACKAGE = str(Path(__file__).parents[1])
 
 _ENTER = """
 import runpy, sys, types
-package = sys.modules["frontdesk"] = types.ModuleType("frontdesk")
-package.__path__ = [sys.argv.pop(1)]
+for name, path in (("frontdesk", ""), ("frontdesk.monitors", "/monitors")):
+    package = sys.modules[name] = types.ModuleType(name)
+    package.__path__ = [sys.argv[1] + path]
+del sys.argv[1]
 runpy.run_module("frontdesk.keeper", run_name="__main__", alter_sys=True)
 """
-"""What a keeper is started with. The package above its own is there for its imports to pass
-through, and is not run: what it imports is of no use to a keeper, and would stay in its memory."""
+"""What a keeper is started with. The packages above what it imports are there for its imports to
+pass through, and are not run: what they import is of no use to it, and would stay in its memory."""
 
 _logger = logging.getLogger("frontdesk.keeper")
 
 
-class Owner(Protocol):
-    """Whom a connection tells what it hears."""
+class ConnectionListener(Protocol):
+    """Who is called with what a connection receives."""
 
-    def take_in(self, report: KeeperEvent) -> None:
-        """Take in a report."""
+    def on_event(self, event: KeeperEvent) -> None:
+        """Handle an event."""
 
-    def lose(self) -> None:
-        """Take in that the keeper has ended, or cannot be reached any more. Called once."""
+    def on_connection_lost(self) -> None:
+        """Handle that the keeper has ended, or cannot be reached any more. Called once."""
 
 
 class Connection:
@@ -71,14 +72,14 @@ class Connection:
         self._packets, self._stderr = packets, stderr
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._owner: Owner | None = None
+        self._listener: ConnectionListener | None = None
         self._closed = False
         self._loop.add_reader(packets.fileno(), self._readable)
 
     @classmethod
-    async def open(cls, owner: Owner, *, ledgers: Path | None) -> Connection:
-        """Start a keeper and return once it is in its position; `KeeperLost`, `OSError`."""
-        connection = _start(ledgers)
+    async def open(cls, listener: ConnectionListener, *, journals: Path | None) -> Connection:
+        """Start a keeper and return once it takes requests; `KeeperLost`, `OSError`."""
+        connection = _start(journals)
         try:
             async with asyncio.timeout(READY_DEADLINE_S):
                 await connection._ready
@@ -88,12 +89,12 @@ class Connection:
         except BaseException:
             await connection.close()
             raise
-        connection._owner = owner
+        connection._listener = listener
         return connection
 
     def send(self, payload: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Send an order. The descriptors become ours, and are closed once sent."""
-        # Where the keeper has died, that is heard of as the end of its reports.
+        """Send a request. The descriptors become ours, and are closed once sent."""
+        # Where the keeper has died, that is noticed as the end of its events.
         with contextlib.suppress(OSError):
             self._packets.send(payload, descriptors)
         if self._packets.pending and not self._closed:
@@ -106,7 +107,7 @@ class Connection:
         self._stderr.close()
         if not ended:
             _logger.error("the keeper did not end within %g s and was killed", CLOSE_DEADLINE_S)
-            # Its wards die with it; what descended from them would not.
+            # Its children die with it; what descended from them would not.
             await asyncio.to_thread(sweep_run, self.run)
 
     def _shut(self) -> None:
@@ -125,7 +126,7 @@ class Connection:
     def _readable(self) -> None:
         while not self._closed:
             try:
-                packet = self._packets.receive(largest=LARGEST_PACKET)
+                packet = self._packets.receive(largest=MAX_PACKET_BYTES)
             except BlockingIOError:
                 return
             except OSError:
@@ -133,26 +134,26 @@ class Connection:
             if packet is None:
                 self._ended()
                 return
-            self._take_in(msgspec.json.decode(packet[0], type=KeeperEvent))
+            self._on_event(msgspec.json.decode(packet[0], type=KeeperEvent))
 
-    def _take_in(self, report: KeeperEvent) -> None:
-        if isinstance(report, Ready):
-            if report.ended:
-                _logger.warning("ended %d processes that an earlier run had left", report.ended)
+    def _on_event(self, event: KeeperEvent) -> None:
+        if isinstance(event, Ready):
+            if event.ended:
+                _logger.warning("ended %d processes that an earlier run had left", event.ended)
             if not self._ready.done():
                 self._ready.set_result(None)
-        elif self._owner is not None:
-            self._owner.take_in(report)
+        elif self._listener is not None:
+            self._listener.on_event(event)
 
     def _ended(self) -> None:
         self._shut()
         if not self._ready.done():
             self._ready.set_exception(KeeperLost("it ended as it started; its log says why"))
-        elif self._owner is not None:
-            self._owner.lose()
+        elif self._listener is not None:
+            self._listener.on_connection_lost()
 
 
-def _start(ledgers: Path | None) -> Connection:
+def _start(journals: Path | None) -> Connection:
     run = fresh_run()
     with contextlib.ExitStack() as ends:
         ours, its = packet_pair()
@@ -162,24 +163,24 @@ def _start(ledgers: Path | None) -> Connection:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         ends.callback(os.close, writing)
         failing.callback(os.close, reading)
-        place = None if ledgers is None else str(ledgers.absolute())
-        process = _launch(KeeperOptions(channel=its.fileno(), run=run, ledgers=place), writing)
+        place = None if journals is None else str(journals.absolute())
+        process = _exec(KeeperOptions(channel=its.fileno(), run=run, journals=place), writing)
         failing.pop_all()
         return Connection(
             process, SeqPacketChannel(ours), StderrLog(reading, label="keeper"), run=run
         )
 
 
-def _launch(terms: KeeperOptions, stderr: int) -> subprocess.Popen[bytes]:
+def _exec(options: KeeperOptions, stderr: int) -> subprocess.Popen[bytes]:
     # A session of its own, so that a terminal's Ctrl-C is the gateway's alone; an environment of
     # its own, since others of this account may read that.
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", _ENTER, _PACKAGE, msgspec.json.encode(terms).decode()],
+        [sys.executable, "-P", "-c", _ENTER, _PACKAGE, msgspec.json.encode(options).decode()],
         stdin=subprocess.DEVNULL,
         stdout=stderr,
         stderr=stderr,
         env=interpreter_environment(),
-        pass_fds=[terms.channel],
+        pass_fds=[options.channel],
         start_new_session=True,
     )
 

@@ -1,8 +1,7 @@
 """Which environment variables go where: nothing is inherited that was not named.
 
-Used by the gateway's side of the keeper and by blueprints that run processes. The gateway's own
-environment holds secrets (keys, the master secret); an agent gets the harmless ones and those that
-its blueprint names.
+The gateway's own environment holds secrets (keys, the master secret); an agent gets the harmless
+ones and those that its blueprint names.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from frontdesk.errors import FrontdeskError
 class SpawnFailed(FrontdeskError):
     """An agent process never ran: `stage` names the step that failed, `problem` says how.
 
-    Stages: `fork`, `group`, `limits`, `account`, `directory`, `keeper`, `exec`, `template`,
-    `descriptors`, `order`.
+    Stages: `fork`, `group`, `limits`, `account`, `directory`, `keeper`, `exec`, `forkserver`,
+    `descriptors`, `request`.
     """
 
     def __init__(self, label: str, *, stage: str, problem: str) -> None:

@@ -1,4 +1,4 @@
-"""A template: an interpreter with its imports done, from which agents are forked.
+"""A fork server: an interpreter with its imports done, from which agents are forked.
 
 A process of its own (`python -m frontdesk.keeper.forkserver`), started by the keeper and
 ended by the end of their connection. It forks twice for each agent: the one in between exits at
@@ -24,19 +24,19 @@ from typing import NoReturn, cast
 import msgspec
 
 from frontdesk.keeper.confinement import Confinement, ConfinementFailed, apply, restore_signals
-from frontdesk.keeper.messages import LARGEST_PACKET, ForkServerSpec, Refused
+from frontdesk.keeper.messages import MAX_PACKET_BYTES, ForkServerSpec, Refused
 from frontdesk.keeper.seqpacket import SeqPacketChannel, close_all
 
 Entry = Callable[[socket.socket], object]
 
-_MOST_TEXT = 2000
+_MAX_TEXT = 2000
 
 
 class ForkRequest(msgspec.Struct, frozen=True, tag="fork"):
-    """Fork a ward. With it travel the socket of its channel and its standard error."""
+    """Fork a child. With it travel the socket of its channel and its standard error."""
 
-    ward: int
-    harness: Confinement
+    child_id: int
+    confinement: Confinement
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
@@ -46,16 +46,16 @@ class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):
-    """The ward has a process, which is about to become the keeper's child."""
+    """The child has a process, which is about to become the keeper's child."""
 
-    ward: int
+    child_id: int
     pid: int
 
 
-class Confined(msgspec.Struct, frozen=True, tag="worn"):
-    """The ward's process is bounded and about to run the agent."""
+class Confined(msgspec.Struct, frozen=True, tag="confined"):
+    """The child's process is confined and about to run the agent."""
 
-    ward: int
+    child_id: int
 
 
 ForkServerEvent = Prepared | Forked | Confined | Refused
@@ -69,9 +69,9 @@ def main() -> None:
         signal.signal(number, lambda *_: None)
     keeper = socket.socket(fileno=int(sys.argv[1]))
     keeper.set_inheritable(False)
-    template = msgspec.json.decode(keeper.recv(LARGEST_PACKET), type=ForkServerSpec)
+    spec = msgspec.json.decode(keeper.recv(MAX_PACKET_BYTES), type=ForkServerSpec)
     try:
-        entry = _prepare(template)
+        entry = _prepare(spec)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises is the answer
         _report(keeper, Prepared(_describe(error)))
         return
@@ -79,13 +79,13 @@ def main() -> None:
     _serve(keeper, entry)
 
 
-def _prepare(template: ForkServerSpec) -> Entry:
+def _prepare(spec: ForkServerSpec) -> Entry:
     os.environ.clear()
-    os.environ.update(template.env)
-    for name in template.preload:
+    os.environ.update(spec.env)
+    for name in spec.preload:
         importlib.import_module(name)
-    module, _, function = template.entry.partition(":")
-    entry: Entry = getattr(importlib.import_module(module), function)(template.argument)
+    module, _, function = spec.entry.partition(":")
+    entry: Entry = getattr(importlib.import_module(module), function)(spec.argument)
     if threading.active_count() > 1:
         names = ", ".join(sorted(t.name for t in threading.enumerate()[1:]))
         raise RuntimeError(f"preparing it started threads ({names}), which no fork can copy")
@@ -96,64 +96,64 @@ def _prepare(template: ForkServerSpec) -> Entry:
 
 
 def _describe(error: BaseException) -> str:
-    return "".join(traceback.format_exception_only(error)).strip()[:_MOST_TEXT]
+    return "".join(traceback.format_exception_only(error)).strip()[:_MAX_TEXT]
 
 
 def _serve(keeper: socket.socket, entry: Entry) -> None:
     packets = SeqPacketChannel(keeper)
     keeper.setblocking(True)
-    while (packet := packets.receive(largest=LARGEST_PACKET)) is not None:
+    while (packet := packets.receive(largest=MAX_PACKET_BYTES)) is not None:
         payload, descriptors = packet
-        order = msgspec.json.decode(payload, type=ForkRequest)
+        request = msgspec.json.decode(payload, type=ForkRequest)
         try:
-            _fork(keeper, entry, order, descriptors)
+            _fork(keeper, entry, request, descriptors)
         finally:
             close_all(descriptors)
 
 
 def _fork(
-    keeper: socket.socket, entry: Entry, order: ForkRequest, descriptors: tuple[int, ...]
+    keeper: socket.socket, entry: Entry, request: ForkRequest, descriptors: tuple[int, ...]
 ) -> None:
     try:
         between = os.fork()
     except OSError as error:
-        _report(keeper, Refused(order.ward, "fork", str(error)))
+        _report(keeper, Refused(request.child_id, "fork", str(error)))
         return
     if between == 0:
-        _stand_between(keeper, entry, order, descriptors)
+        _fork_again(keeper, entry, request, descriptors)
     os.waitpid(between, 0)
 
 
-def _stand_between(
-    keeper: socket.socket, entry: Entry, order: ForkRequest, descriptors: tuple[int, ...]
+def _fork_again(
+    keeper: socket.socket, entry: Entry, request: ForkRequest, descriptors: tuple[int, ...]
 ) -> NoReturn:
     try:
         pid = os.fork()
         if pid == 0:
-            _become_agent(keeper, entry, order, descriptors)
-        # Told before this process exits, hence before the keeper can have adopted the agent: the
-        # keeper never reaps a ward that it has not heard of.
-        _report(keeper, Forked(order.ward, pid))
+            _become_agent(keeper, entry, request, descriptors)
+        # Reported before this process exits, hence before the keeper can have adopted the agent:
+        # the keeper never reaps a child that it has not heard of.
+        _report(keeper, Forked(request.child_id, pid))
     except OSError as error:
-        _report(keeper, Refused(order.ward, "fork", str(error)))
+        _report(keeper, Refused(request.child_id, "fork", str(error)))
     finally:
         os._exit(0)
 
 
 def _become_agent(
-    keeper: socket.socket, entry: Entry, order: ForkRequest, descriptors: tuple[int, ...]
+    keeper: socket.socket, entry: Entry, request: ForkRequest, descriptors: tuple[int, ...]
 ) -> NoReturn:
     code = 1
     try:
         channel, stderr = descriptors
         _connect(stderr)
-        apply(order.harness)
+        apply(request.confinement)
         restore_signals(for_exec=False)
-        _report(keeper, Confined(order.ward))
+        _report(keeper, Confined(request.child_id))
         keeper.close()
         code = _run(entry, socket.socket(fileno=channel))
     except ConfinementFailed as error:
-        _report(keeper, Refused(order.ward, error.stage, error.text))
+        _report(keeper, Refused(request.child_id, error.stage, error.text))
     finally:
         os._exit(code)
 
@@ -184,8 +184,8 @@ def _run(entry: Entry, channel: socket.socket) -> int:
     return 0
 
 
-def _report(keeper: socket.socket, report: ForkServerEvent) -> None:
-    keeper.sendall(msgspec.json.encode(report))
+def _report(keeper: socket.socket, event: ForkServerEvent) -> None:
+    keeper.sendall(msgspec.json.encode(event))
 
 
 if __name__ == "__main__":

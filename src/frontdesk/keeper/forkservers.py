@@ -1,7 +1,7 @@
-"""The keeper's templates: starting them, handing them orders, and hearing what they say.
+"""The fork servers of a keeper: started, asked for forks, read, and dropped when unused.
 
-Below `house.py`, above `launch.py`; `template.py` is what runs at the other end. It knows which
-wards wait for which template, and does nothing to a ward itself.
+`forkserver.py` is what runs at the other end. It knows which children wait for which fork server,
+and does nothing to a child itself.
 """
 
 from __future__ import annotations
@@ -16,31 +16,34 @@ import msgspec
 from frontdesk.keeper.confinement import Confinement
 from frontdesk.keeper.environment import interpreter_environment
 from frontdesk.keeper.forkserver import ForkRequest, ForkServerEvent, Prepared
-from frontdesk.keeper.messages import LARGEST_PACKET, ForkServerSpec, Refused
+from frontdesk.keeper.messages import MAX_PACKET_BYTES, ForkServerSpec, Refused
 from frontdesk.keeper.seqpacket import SeqPacketChannel, close_all, packet_pair
-from frontdesk.keeper.spawn import Program, start_program
+from frontdesk.keeper.spawn import ExecSpec, start_program
 
 MAX_FORK_SERVERS = 16
-"""Templates kept warm; past that the one used longest ago is let go. Each holds its imports."""
+"""Fork servers kept warm; past that the one used longest ago is dropped. Each holds its imports."""
 
 _CHANNEL = 3
 
 
 @dataclass(slots=True)
 class ForkServerProcess:
-    """One running template: `forking` are the wards that it has been asked for and has not told of,
-    `errands` those who wait for its imports."""
+    """One running fork server.
+
+    `forking` are the children that it was asked for and has not announced, `waiting_requests` the
+    requests that wait for its imports.
+    """
 
     key: bytes
     pid: int
     packets: SeqPacketChannel
     forking: set[int] = field(default_factory=set)
-    errands: list[int] = field(default_factory=list)
+    waiting_requests: list[int] = field(default_factory=list)
     prepared: bool = False
 
 
 class ForkServers:
-    """Hold the templates that run, in the order of their last use."""
+    """Hold the fork servers that run, in the order of their last use."""
 
     def __init__(self) -> None:
         self._by_key: dict[bytes, ForkServerProcess] = {}
@@ -48,65 +51,62 @@ class ForkServers:
     def __iter__(self) -> Iterator[ForkServerProcess]:
         return iter(list(self._by_key.values()))
 
-    def get(self, template: ForkServerSpec, harness: Confinement) -> ForkServerProcess:
-        """Return the template's process, started now where there is none; LaunchFailed."""
-        running = self._by_key.pop(template.key, None)
-        if running is None:
-            self._let_go_of_the_oldest()
-            running = _start(template, harness)
-        self._by_key[running.key] = running
-        return running
+    def get(self, spec: ForkServerSpec, confinement: Confinement) -> ForkServerProcess:
+        """Return the running fork server, started now where there is none; `ExecFailed`."""
+        server = self._by_key.pop(spec.key, None)
+        if server is None:
+            idle = (each for each in self._by_key.values() if not each.forking)
+            if len(self._by_key) >= MAX_FORK_SERVERS and (oldest := next(idle, None)) is not None:
+                self.drop(oldest)
+            server = _start(spec, confinement)
+        self._by_key[server.key] = server
+        return server
 
-    def order(
-        self, running: ForkServerProcess, order: ForkRequest, descriptors: Sequence[int]
+    def send(
+        self, server: ForkServerProcess, request: ForkRequest, descriptors: Sequence[int]
     ) -> None:
-        """Ask for a ward. The descriptors become the template's."""
-        running.forking.add(order.ward)
-        running.packets.send(msgspec.json.encode(order), descriptors)
+        """Ask for a child. The descriptors become the fork server's."""
+        server.forking.add(request.child_id)
+        server.packets.send(msgspec.json.encode(request), descriptors)
 
-    def hear(self, running: ForkServerProcess) -> Iterator[ForkServerEvent]:
-        """Yield what the template has said since; ends it where it has hung up."""
-        while self._by_key.get(running.key) is running:
+    def receive(self, server: ForkServerProcess) -> Iterator[ForkServerEvent]:
+        """Yield what the fork server has sent since; its exit too, where it has hung up."""
+        while self._by_key.get(server.key) is server:
             try:
-                packet = running.packets.receive(largest=LARGEST_PACKET)
+                packet = server.packets.receive(largest=MAX_PACKET_BYTES)
             except BlockingIOError:
                 return
             except OSError:
                 packet = None
             if packet is None:
-                yield from self.lose(running)
+                yield from self.on_exit(server)
                 return
             yield msgspec.json.decode(packet[0], type=ForkServerEvent)
 
-    def lose(self, running: ForkServerProcess) -> Iterator[ForkServerEvent]:
-        """Yield what the end of a template means for those who wait for it."""
-        if self._by_key.get(running.key) is not running:
+    def on_exit(self, server: ForkServerProcess) -> Iterator[ForkServerEvent]:
+        """Yield what the end of a fork server means for those who wait for it."""
+        if self._by_key.get(server.key) is not server:
             return
-        self.drop(running)
+        self.drop(server)
         text = "the process that agents are forked from has ended"
-        if not running.prepared:
+        if not server.prepared:
             yield Prepared(text)
-        for ward in sorted(running.forking):
-            yield Refused(ward, "template", text)
+        for child_id in sorted(server.forking):
+            yield Refused(child_id, "forkserver", text)
 
-    def drop(self, running: ForkServerProcess) -> None:
-        """Hang up, which ends it. Its wards live on; those it has not forked yet never will."""
-        if self._by_key.get(running.key) is running:
-            del self._by_key[running.key]
-        running.packets.close()
-
-    def _let_go_of_the_oldest(self) -> None:
-        idle = (running for running in self._by_key.values() if not running.forking)
-        if len(self._by_key) >= MAX_FORK_SERVERS and (oldest := next(idle, None)) is not None:
-            self.drop(oldest)
+    def drop(self, server: ForkServerProcess) -> None:
+        """Hang up, which ends it. Its children live on; what it has not forked yet never will."""
+        if self._by_key.get(server.key) is server:
+            del self._by_key[server.key]
+        server.packets.close()
 
 
-def _start(template: ForkServerSpec, harness: Confinement) -> ForkServerProcess:
+def _start(spec: ForkServerSpec, confinement: Confinement) -> ForkServerProcess:
     ours, its = packet_pair()
     null = os.open(os.devnull, os.O_RDONLY)
     try:
         pid = start_program(
-            Program(
+            ExecSpec(
                 argv=(
                     sys.executable,
                     "-P",
@@ -114,8 +114,8 @@ def _start(template: ForkServerSpec, harness: Confinement) -> ForkServerProcess:
                     "frontdesk.keeper.forkserver",
                     str(_CHANNEL),
                 ),
-                env={**template.env, **interpreter_environment(template.path or None)},
-                harness=harness,
+                env={**spec.env, **interpreter_environment(spec.path or None)},
+                confinement=confinement,
                 descriptors={0: null, 1: 2, 2: 2, _CHANNEL: its.fileno()},
             )
         )
@@ -125,6 +125,6 @@ def _start(template: ForkServerSpec, harness: Confinement) -> ForkServerProcess:
     finally:
         close_all((null,))
         its.close()
-    running = ForkServerProcess(template.key, pid, SeqPacketChannel(ours))
-    running.packets.send(msgspec.json.encode(template))
-    return running
+    server = ForkServerProcess(spec.key, pid, SeqPacketChannel(ours))
+    server.packets.send(msgspec.json.encode(spec))
+    return server

@@ -1,6 +1,6 @@
-"""The ledger: what a keeper has started, in a file, for whoever starts after both were killed.
+"""The journal: what a keeper has started, in a file, for whoever starts after both were killed.
 
-Used by the keeper only. One file for each keeper in a directory of the operator's, locked while
+One file for each keeper in a directory of the operator's, locked while
 that keeper lives: a file whose lock can be had belongs to a dead one, and what it names is ended.
 A process is known by boot, pid and start time, and by its tag, which finds descendants as well.
 """
@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from frontdesk.keeper.procfs import boot_id, pids, state_of, tag_of, untag
+from frontdesk.keeper.procfs import boot_id, pids, stat_of, tag_of, untag
 from frontdesk.keeper.seqpacket import close_all
 
 SUFFIX = ".keeper"
@@ -42,30 +42,30 @@ class _Opening(msgspec.Struct, frozen=True):
 
 
 class Journal(Protocol):
-    """Where a keeper notes what it starts."""
+    """Where a keeper writes down what it starts."""
 
-    def note(self, process: Known) -> None:
-        """Note a process that now exists."""
+    def add(self, process: Known) -> None:
+        """Write down a process that now exists."""
 
-    def strike(self, process: Known) -> None:
-        """Note that a process is gone, together with all that descended from it."""
+    def remove(self, process: Known) -> None:
+        """Take out a process that is gone, together with all that descended from it."""
 
     def close(self) -> None:
-        """Note that nothing is left at all."""
+        """Say that nothing is left at all."""
 
 
 class NoJournal:
-    """Notes nothing: for a keeper without a directory."""
+    """Writes nothing: for a keeper without a directory."""
 
-    def note(self, process: Known) -> None: ...
+    def add(self, process: Known) -> None: ...
 
-    def strike(self, process: Known) -> None: ...
+    def remove(self, process: Known) -> None: ...
 
     def close(self) -> None: ...
 
 
 class JournalFile:
-    """A ledger that survives its keeper. An entry costs one write, no sync: it has to survive
+    """A journal that survives its keeper. An entry costs one write, no sync: it has to survive
     processes being killed, not the machine, since with the machine everything it names is dead."""
 
     def __init__(self, directory: Path, *, run: int) -> None:
@@ -73,19 +73,19 @@ class JournalFile:
         self._opening = _Opening(boot_id(), run)
         self._path = directory / f"{run:x}{SUFFIX}"
         self._known: set[Known] = set()
-        self._struck = 0
+        self._removed = 0
         self._file = self._write_anew()
 
-    def note(self, process: Known) -> None:
+    def add(self, process: Known) -> None:
         self._known.add(process)
         # On a full disk the tag still finds what is not written down.
         with suppress(OSError):
             _write(self._file, process)
 
-    def strike(self, process: Known) -> None:
+    def remove(self, process: Known) -> None:
         self._known.discard(process)
-        self._struck += 1
-        if self._struck >= _COMPACT_AFTER + len(self._known):
+        self._removed += 1
+        if self._removed >= _COMPACT_AFTER + len(self._known):
             self._compact()
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class JournalFile:
             _write(file, process)
         file.flush()
         draft.rename(self._path)
-        self._struck = 0
+        self._removed = 0
         return file
 
 
@@ -129,7 +129,7 @@ def _sweep_one(path: Path) -> int:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return 0  # its keeper lives, and keeps its own house
+            return 0  # its keeper lives, and ends its own
         ended = _end_what_it_names(file.read().splitlines())
         path.unlink(missing_ok=True)
         return ended
@@ -172,9 +172,9 @@ def _tagged(run: int) -> set[Known]:
     for pid in pids():
         tag = tag_of(pid)
         if tag is not None and untag(tag)[0] == run and pid != os.getpid():
-            state = state_of(pid)
-            if state is not None and not state.dead:
-                found.add(Known(pid, state.start_time))
+            stat = stat_of(pid)
+            if stat is not None and not stat.over:
+                found.add(Known(pid, stat.start_time))
     return found
 
 
@@ -193,8 +193,8 @@ def _kill(process: Known) -> int | None:
     except OSError:
         return None
     # Only now is the pid pinned down: what is read of it is read of the process that is killed.
-    state = state_of(process.pid)
-    if state is not None and not state.dead and state.start_time == process.start_time:
+    stat = stat_of(process.pid)
+    if stat is not None and not stat.over and stat.start_time == process.start_time:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             return descriptor
@@ -204,6 +204,6 @@ def _kill(process: Known) -> int | None:
 
 def _await_ends(descriptors: Iterable[int]) -> None:
     for descriptor in descriptors:
-        waiting = select.poll()
-        waiting.register(descriptor, select.POLLIN)
-        waiting.poll(SWEEP_DEADLINE_S * 1000)
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll(SWEEP_DEADLINE_S * 1000)

@@ -1,6 +1,6 @@
 """Which limits this system can hold an agent process to: said at the start, not found out later.
 
-Used by whoever makes orders. Pure but for looking at the account that it runs under.
+Pure but for looking at the account that it runs under.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from frontdesk.errors import InvalidArgument
 from frontdesk.keeper.errors import LimitUnenforceable
 from frontdesk.keeper.messages import ProcessLimits
 
-LEAST_MEMORY_MB = 64
-LEAST_OPEN_FILES = 32
+MIN_MEMORY_MB = 64
+MIN_OPEN_FILES = 32
 
 
 def check_limits(limits: ProcessLimits, *, account: str | None = None) -> None:
@@ -23,9 +23,9 @@ def check_limits(limits: ProcessLimits, *, account: str | None = None) -> None:
     processes by account, and would count the gateway's too), or an account that this process may
     not change to or that does not exist. `InvalidArgument`: a value out of range.
     """
-    _at_least("memory_mb", limits.memory_mb, LEAST_MEMORY_MB)
+    _at_least("memory_mb", limits.memory_mb, MIN_MEMORY_MB)
     _at_least("cpu_s", limits.cpu_s, 1)
-    _at_least("open_files", limits.open_files, LEAST_OPEN_FILES)
+    _at_least("open_files", limits.open_files, MIN_OPEN_FILES)
     _at_least("processes", limits.processes, 1)
     if account is not None:
         _check_account(account)

@@ -1,15 +1,15 @@
-"""What the gateway and its keeper say to each other: orders down, reports up.
+"""What the gateway and its keeper say to each other: requests down, events up.
 
-Shared by both sides of the keeper; above the packets that carry it. A ward is one agent process
-with all that descends from it; wards are numbered by the gateway and a number is never used twice.
+A child is one agent process with all that descends from it. The gateway numbers children and
+requests, and never uses a number twice, so that an answer that comes late is nobody else's.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-LARGEST_PACKET = 96 * 1024
-"""Bytes of one order or report. A packet has to fit into a socket buffer of the default size."""
+MAX_PACKET_BYTES = 96 * 1024
+"""Bytes of one request or event. A packet has to fit into a socket buffer of the default size."""
 
 
 class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class ForkServerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> bytes:
-        """Return what tells two templates apart."""
+        """Return what tells two fork servers apart."""
         return msgspec.json.encode(self, order="deterministic")
 
 
@@ -62,9 +62,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command"):
 
 
 class Fork(msgspec.Struct, frozen=True, kw_only=True, tag="fork"):
-    """Fork an agent from a template, which is started first where it does not run yet."""
+    """Fork an agent from a fork server, which is started first where it does not run yet."""
 
-    template: ForkServerSpec
+    server: ForkServerSpec
 
 
 class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +78,7 @@ class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def account(self) -> str | None:
         """Return the system account that it runs under, `None` for the keeper's own."""
-        return self.run.account if isinstance(self.run, Command) else self.run.template.account
+        return self.run.account if isinstance(self.run, Command) else self.run.server.account
 
 
 class KeeperOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,81 +86,81 @@ class KeeperOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     channel: int
     run: int
-    ledgers: str | None = None
+    journals: str | None = None
 
 
-# -- orders: from the gateway to the keeper ----------------------------------------------------
+# -- requests: from the gateway to the keeper --------------------------------------------------
 
 
 class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
-    """Spawn a ward. With it travel two descriptors: its channel and its standard error.
+    """Spawn a child. With it travel two descriptors: its channel and its standard error.
 
     The channel is a stream socket: what a fork's entry is called with, a command's standard input
     and output.
     """
 
-    ward: int
-    order: SpawnRequest
+    child_id: int
+    request: SpawnRequest
 
 
 class Warm(msgspec.Struct, frozen=True, tag="warm"):
-    """Start a template ahead of its first use. `errand` comes back in the report."""
+    """Start a fork server ahead of its first use; answered by `Warmed`."""
 
-    errand: int
-    template: ForkServerSpec
+    request_id: int
+    server: ForkServerSpec
 
 
 class End(msgspec.Struct, frozen=True, tag="end"):
-    """End a ward: SIGTERM to its group, `grace_s` later SIGKILL to whatever is left of it."""
+    """End a child: SIGTERM to its group, `grace_s` later SIGKILL to whatever is left of it."""
 
-    ward: int
+    child_id: int
     grace_s: float
 
 
 KeeperRequest = Spawn | Warm | End
 
-# -- reports: from the keeper to the gateway ---------------------------------------------------
+# -- events: from the keeper to the gateway ----------------------------------------------------
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The keeper is in its position, and has ended this many leftovers of others before it."""
+    """The keeper takes requests, and has ended this many leftovers of others before it."""
 
     ended: int
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
-    """The ward runs. `start_time` is field 22 of `/proc/<pid>/stat`."""
+    """The child runs. `start_time` is field 22 of `/proc/<pid>/stat`."""
 
-    ward: int
+    child_id: int
     pid: int
     start_time: int
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The ward never ran: `stage` names the step that failed, `text` says how."""
+    """The child never ran: `stage` names the step that failed, `text` says how."""
 
-    ward: int
+    child_id: int
     stage: str
     text: str
 
 
 class Exited(msgspec.Struct, frozen=True, tag="exited"):
-    """The ward's own process ended; `returncode` as in `Popen`: negative is a signal."""
+    """The child's own process ended; `returncode` as in `Popen`: negative is a signal."""
 
-    ward: int
+    child_id: int
     returncode: int
 
 
 class Gone(msgspec.Struct, frozen=True, tag="gone"):
-    """Nothing of the ward is alive any more, neither its process nor a descendant."""
+    """Nothing of the child is alive any more, neither its process nor a descendant."""
 
-    ward: int
+    child_id: int
 
 
 class Warmed(msgspec.Struct, frozen=True, tag="warmed"):
-    """The template is ready, or failed to start with `error`."""
+    """The fork server is ready, or failed to start with `error`."""
 
-    errand: int
+    request_id: int
     error: str | None
 
 

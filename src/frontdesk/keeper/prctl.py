@@ -1,7 +1,7 @@
 """The three switches of prctl(2) that processes are kept in hand with.
 
 Used by the keeper, by what it starts, and by a gateway that serves. Linux only; knows nothing of
-wards. Source of the numbers: linux/prctl.h.
+children. Source of the numbers: linux/prctl.h.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A kept process: what the gateway holds of an agent process.
+"""A managed process: what the gateway holds of an agent process.
 
-Made by `client.py`. It carries the streams to the process (which do not lead through the keeper),
-what the keeper reports of it, and the one way to end it. It knows nothing of turns.
+It carries the streams to the process (which do not lead through the keeper),
+what the keeper reports of it, and the one way to end it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ANSWER_SLACK_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ManagedProcessRef(ProcessRef):
-    """Name a kept process; where the kernel does not tell how it ended, its keeper does."""
+    """Name a managed process; where the kernel does not tell how it ended, its keeper does."""
 
     owner: ManagedProcess = field(repr=False, compare=False)
 
@@ -46,7 +46,7 @@ class ManagedProcess:
     ) -> None:
         self.ref = ManagedProcessRef(pid, start_time, self)
         self._channel = channel
-        self._order_end = end
+        self._request_end = end
         self._exited = asyncio.Event()
         self._gone = asyncio.Event()
         self._returncode: int | None = None
@@ -95,7 +95,7 @@ class ManagedProcess:
     def kill(self) -> None:
         """Kill the process and all that descended from it, without waiting."""
         if not self._gone.is_set():
-            self._order_end(0.0)
+            self._request_end(0.0)
 
     async def end(self, grace_s: float, *, close: bool = True) -> bool:
         """End the process with all that descended from it: SIGTERM, `grace_s`, SIGKILL.
@@ -107,7 +107,7 @@ class ManagedProcess:
         """
         try:
             if not self._gone.is_set():
-                self._order_end(grace_s)
+                self._request_end(grace_s)
                 async with asyncio.timeout(grace_s + ANSWER_SLACK_S):
                     await self._gone.wait()
         except TimeoutError:
@@ -121,20 +121,20 @@ class ManagedProcess:
         """Close the streams; the process, where it still runs, sees the end of its input."""
         self._channel.writer.close()
 
-    # -- told by the client --------------------------------------------------------------------
+    # -- called by the client ------------------------------------------------------------------
 
-    def tell_exited(self, returncode: int | None) -> None:
-        """Take in that the process itself has ended."""
+    def on_exited(self, returncode: int | None) -> None:
+        """Keep how the process itself ended; the first report counts."""
         if not self._exited.is_set():
             self._returncode = returncode
             self._exited.set()
 
-    def tell_gone(self) -> None:
-        """Take in that nothing of it is alive."""
+    def on_gone(self) -> None:
+        """Wake whoever waits: nothing of it is alive."""
         self._exited.set()
         self._gone.set()
         # The streams are left to end by themselves: what it said last may still be unread.
         self._channel.stderr.close()
 
     def __repr__(self) -> str:
-        return f"<KeptProcess {self.pid} returncode={self._returncode}>"
+        return f"<ManagedProcess {self.pid} returncode={self._returncode}>"

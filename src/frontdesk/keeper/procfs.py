@@ -1,9 +1,9 @@
 """Reading `/proc`: what runs, since when, below whom, and under which tag.
 
-Used by the keeper to know its wards from everybody else; knows nothing of orders. A process that
-ends while it is read is simply not there: every function answers `None` or leaves it out.
+How the keeper tells its children from everybody else. A process that ends while it is read is
+simply not there: every function answers `None` or leaves it out.
 
-A tag is how a process is known as descended from a ward, whatever its group, session, parent,
+A tag is how a process is known as descended from a child, whatever its group, session, parent,
 environment or account have become since: a number in the hard limit of file locks, which no kernel
 since 2.4.25 enforces, every child inherits through fork and exec, and anybody may read in
 `/proc/<pid>/limits`. It is a fence against accidents; a hostile process could lower its own.
@@ -15,8 +15,9 @@ import errno
 import os
 import resource
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from frontdesk.monitors.linux import Stat, read_stat
 
 RLIMIT_LOCKS = 10
 """The number of the limit in setrlimit(2); the `resource` module has no name for it."""
@@ -25,31 +26,12 @@ _SERIAL_BITS = 32
 _RUN_BITS = 31
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessState:
-    """What `/proc/<pid>/stat` says; `start_time` in clock ticks since boot, field 22."""
-
-    pid: int
-    state: str
-    parent: int
-    group: int
-    start_time: int
-
-    @property
-    def dead(self) -> bool:
-        """Tell whether it only waits to be reaped."""
-        return self.state in "ZXx"
-
-
-def state_of(pid: int) -> ProcessState | None:
-    """Return the state of a process, `None` where there is none of this pid."""
-    text = _read(f"/proc/{pid}/stat")
-    if text is None:
+def stat_of(pid: int) -> Stat | None:
+    """Return the state of a process, `None` where there is none of this pid that we may read."""
+    try:
+        return read_stat(pid)
+    except PermissionError:
         return None
-    # The name in parentheses may itself hold parentheses and spaces: the last one closes it.
-    fields = text[text.rindex(b")") + 2 :].split()
-    state, parent, group, start_time = fields[0], fields[1], fields[2], fields[19]
-    return ProcessState(pid, state.decode(), int(parent), int(group), int(start_time))
 
 
 def tag_of(pid: int) -> int | None:
@@ -77,13 +59,13 @@ def fresh_run() -> int:
     return 1 + int.from_bytes(os.urandom(8), "big") % (bound - 1)
 
 
-def tag_for(run: int, ward: int) -> int:
-    """Return the tag of a ward."""
-    return run << _SERIAL_BITS | ward
+def tag_for(run: int, child_id: int) -> int:
+    """Return the tag of a child."""
+    return run << _SERIAL_BITS | child_id
 
 
 def untag(tag: int) -> tuple[int, int]:
-    """Return the run and the ward that a tag stands for."""
+    """Return the run and the child's number that a tag stands for."""
     return tag >> _SERIAL_BITS, tag & ((1 << _SERIAL_BITS) - 1)
 
 
@@ -97,8 +79,8 @@ def children_of(pid: int) -> list[int]:
     text = _read(f"/proc/{pid}/task/{pid}/children")
     if text is not None:
         return [int(child) for child in text.split()]
-    states = (state_of(other) for other in pids())
-    return [state.pid for state in states if state is not None and state.parent == pid]
+    stats = ((other, stat_of(other)) for other in pids())
+    return [other for other, stat in stats if stat is not None and stat.parent == pid]
 
 
 def boot_id() -> str:

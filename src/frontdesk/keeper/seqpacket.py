@@ -1,8 +1,7 @@
 """Packets: whole messages with descriptors over a UNIX socket of type SEQPACKET.
 
-Shared by the gateway, the keeper and the templates. The kernel keeps the bounds of a message and
-carries its descriptors; the end of the peer is the end of the stream. It knows nothing of what the
-messages say.
+For the gateway, the keeper and the fork servers. The kernel keeps the bounds of a message and
+carries its descriptors; the end of the peer is the end of the stream.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-MOST_DESCRIPTORS = 4
+MAX_DESCRIPTORS = 4
 
 Packet = tuple[bytes, tuple[int, ...]]
 
@@ -21,7 +20,7 @@ _Ancillary = list[tuple[int, int, bytes]]
 _Received = tuple[bytes, _Ancillary, int, object]
 
 _INT_SIZE = array("i").itemsize
-_ROOM = socket.CMSG_LEN(MOST_DESCRIPTORS * _INT_SIZE)
+_ROOM = socket.CMSG_LEN(MAX_DESCRIPTORS * _INT_SIZE)
 
 
 class SeqPacketChannel:
@@ -29,7 +28,7 @@ class SeqPacketChannel:
 
     What the kernel does not take at once waits here; whoever runs the loop calls `flush` when the
     socket is writable and `pending` is true. The number that waits is bounded by what the callers
-    have under way: a packet or two for each ward.
+    have under way: a packet or two for each child.
     """
 
     __slots__ = ("_outgoing", "socket")

@@ -1,7 +1,7 @@
-"""The keeper's house: what is done about each order of the gateway and each word of a template.
+"""The keeper's server: what is done about each request of the gateway and each fork server's event.
 
-Runs in the keeper, single-threaded, below the loop in `__main__.py`, above the wards and the
-templates. It knows nothing of what agents do.
+It runs in the keeper, single-threaded, inside the loop of `__main__.py`. Nothing in it waits but
+the start of a program.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import assert_never
 
 import msgspec
 
-from frontdesk.keeper.child import Child
 from frontdesk.keeper.children import Children
 from frontdesk.keeper.confinement import Confinement
 from frontdesk.keeper.forkserver import Confined, Forked, ForkRequest, ForkServerEvent, Prepared
@@ -21,168 +20,167 @@ from frontdesk.keeper.journal import Journal
 from frontdesk.keeper.messages import (
     Command,
     End,
+    Fork,
     ForkServerSpec,
     KeeperEvent,
     KeeperRequest,
     Refused,
     Spawn,
-    SpawnRequest,
     Warm,
     Warmed,
 )
 from frontdesk.keeper.procfs import tag_for
 from frontdesk.keeper.seqpacket import SeqPacketChannel, close_all
-from frontdesk.keeper.spawn import ExecFailed, Program, start_program
+from frontdesk.keeper.spawn import ExecFailed, ExecSpec, start_program
 
-TEMPLATE_WARD = (1 << 32) - 1
-"""The number that templates are tagged with: above all wards, as a tag can only be lowered."""
+FORK_SERVER_ID = (1 << 32) - 1
+"""The number in the tag of every fork server: above all children, as a tag can only be lowered."""
 
 
 class KeeperServer:
-    """Keep the wards of one gateway. Nothing here waits but the start of a program."""
+    """Serve one gateway: spawn its children, end them, and report what becomes of them."""
 
-    def __init__(self, gateway: SeqPacketChannel, *, run: int, ledger: Journal) -> None:
-        self.templates = ForkServers()
-        self.wards = Children(self._tell, run=run, ledger=ledger)
+    def __init__(self, gateway: SeqPacketChannel, *, run: int, journal: Journal) -> None:
+        self.fork_servers = ForkServers()
+        self.children = Children(self._send_event, run=run, journal=journal)
         self._gateway = gateway
         self._run = run
 
-    def obey(self, payload: bytes, descriptors: tuple[int, ...]) -> None:
-        """Carry out one order of the gateway."""
-        order = msgspec.json.decode(payload, type=KeeperRequest)
-        match order:
+    def on_request(self, payload: bytes, descriptors: tuple[int, ...]) -> None:
+        """Carry out one request of the gateway."""
+        request = msgspec.json.decode(payload, type=KeeperRequest)
+        match request:
             case Spawn():
-                self._spawn(order, descriptors)
+                self._spawn(request, descriptors)
             case Warm():
-                self._warm(order)
+                self._warm(request)
             case End():
-                self.wards.end(order.ward, order.grace_s)
+                self.children.end(request.child_id, request.grace_s)
             case _:
-                assert_never(order)
+                assert_never(request)
 
-    def tidy(self, now: float) -> None:
-        """Reap the dead, end what is overdue, and look after the orphans of both."""
-        died = self.wards.reap(hear=self.hear_all)
-        for running in self.templates:
-            if running.pid in died:
-                self._bury(running)
-        if self.wards.expire(now) or died:
-            self.wards.sweep(hear=self.hear_all, known=self._template_pids)
+    def reap(self, now: float) -> None:
+        """Reap the dead, end what is overdue, and end the orphans of both."""
+        died = self.children.reap(read_fork_servers=self._read_fork_servers)
+        for server in self.fork_servers:
+            if server.pid in died:
+                self._on_forkserver_exit(server)
+        if self.children.expire(now) or died:
+            self.children.sweep(
+                read_fork_servers=self._read_fork_servers,
+                fork_server_pids=lambda: {server.pid for server in self.fork_servers},
+            )
 
-    def hear_all(self) -> None:
-        """Take in what every template has said."""
-        for running in self.templates:
-            self.hear(running)
+    def read_fork_server(self, server: ForkServerProcess) -> None:
+        """Handle what a fork server has sent."""
+        for event in self.fork_servers.receive(server):
+            self._on_forkserver_event(server, event)
 
-    def hear(self, running: ForkServerProcess) -> None:
-        """Take in what a template has said."""
-        for report in self.templates.hear(running):
-            self._take_in(running, report)
+    def _read_fork_servers(self) -> None:
+        for server in self.fork_servers:
+            self.read_fork_server(server)
 
-    # -- orders --------------------------------------------------------------------------------
+    # -- requests ------------------------------------------------------------------------------
 
     def _spawn(self, spawn: Spawn, descriptors: tuple[int, ...]) -> None:
-        ward = self.wards.open(spawn.ward)
+        child = self.children.open(spawn.child_id)
         if len(descriptors) != 2:
             close_all(descriptors)
-            self.wards.refuse(ward.number, "descriptors", "the keeper has no free descriptors")
+            self.children.refuse(
+                child.child_id, "descriptors", "the keeper has no free descriptors"
+            )
             return
+        request = spawn.request
+        confinement = Confinement(
+            tag=child.tag,
+            keeper_pid=os.getpid(),
+            limits=request.limits,
+            # A fork has its fork server's account already, and could not ask for it again.
+            account=request.run.account if isinstance(request.run, Command) else None,
+            cwd=request.cwd,
+        )
         try:
-            self._run_it(ward, spawn.order, descriptors)
+            if isinstance(request.run, Command):
+                self._exec(child.child_id, request.run, confinement, descriptors)
+            else:
+                self._fork(child.child_id, request.run, confinement, descriptors)
         except ExecFailed as error:
             close_all(descriptors)
-            self.wards.refuse(ward.number, error.stage, error.text)
+            self.children.refuse(child.child_id, error.stage, error.text)
 
-    def _run_it(self, ward: Child, order: SpawnRequest, descriptors: tuple[int, ...]) -> None:
-        harness = self._harness(order, ward.tag)
-        if isinstance(order.run, Command):
-            self._launch(ward, order.run, harness, descriptors)
-        else:
-            self._fork(ForkRequest(ward.number, harness), order.run.template, descriptors)
-
-    def _launch(
-        self, ward: Child, command: Command, harness: Confinement, descriptors: tuple[int, ...]
+    def _exec(
+        self,
+        child_id: int,
+        command: Command,
+        confinement: Confinement,
+        descriptors: tuple[int, ...],
     ) -> None:
         channel, stderr = descriptors
         standard = {0: channel, 1: channel, 2: stderr}
-        pid = start_program(Program(command.argv, command.env, harness, standard))
+        pid = start_program(ExecSpec(command.argv, command.env, confinement, standard))
         close_all(descriptors)
-        self.wards.forked(ward.number, pid)
-        self.wards.begin(ward.number)
+        self.children.on_forked(child_id, pid)
+        self.children.on_running(child_id)
 
     def _fork(
-        self, order: ForkRequest, template: ForkServerSpec, descriptors: tuple[int, ...]
+        self, child_id: int, fork: Fork, confinement: Confinement, descriptors: tuple[int, ...]
     ) -> None:
-        running = self._template(template)
-        # A template that has just ended is heard of as the end of its connection.
+        server = self._running_server(fork.server)
+        # One that has just ended is noticed as the end of its connection.
         with suppress(OSError):
-            self.templates.order(running, order, descriptors)
+            self.fork_servers.send(server, ForkRequest(child_id, confinement), descriptors)
 
-    def _template(self, template: ForkServerSpec) -> ForkServerProcess:
-        tag = tag_for(self._run, TEMPLATE_WARD)
-        harness = Confinement(tag=tag, keeper_pid=os.getpid(), account=template.account)
-        return self.templates.get(template, harness)
-
-    def _harness(self, order: SpawnRequest, tag: int) -> Confinement:
-        # A fork has its template's account already, and could not ask for it again.
-        account = order.run.account if isinstance(order.run, Command) else None
-        return Confinement(
-            tag=tag,
-            keeper_pid=os.getpid(),
-            limits=order.limits,
-            account=account,
-            cwd=order.cwd,
-        )
+    def _running_server(self, spec: ForkServerSpec) -> ForkServerProcess:
+        tag = tag_for(self._run, FORK_SERVER_ID)
+        confinement = Confinement(tag=tag, keeper_pid=os.getpid(), account=spec.account)
+        return self.fork_servers.get(spec, confinement)
 
     def _warm(self, warm: Warm) -> None:
         try:
-            running = self._template(warm.template)
+            server = self._running_server(warm.server)
         except ExecFailed as error:
-            self._tell(Warmed(warm.errand, f"{error.stage}: {error.text}"))
+            self._send_event(Warmed(warm.request_id, f"{error.stage}: {error.text}"))
             return
-        if running.prepared:
-            self._tell(Warmed(warm.errand, None))
+        if server.prepared:
+            self._send_event(Warmed(warm.request_id, None))
         else:
-            running.errands.append(warm.errand)
+            server.waiting_requests.append(warm.request_id)
 
-    # -- what templates say --------------------------------------------------------------------
+    # -- what fork servers send ----------------------------------------------------------------
 
-    def _take_in(self, running: ForkServerProcess, report: ForkServerEvent) -> None:
-        match report:
+    def _on_forkserver_event(self, server: ForkServerProcess, event: ForkServerEvent) -> None:
+        match event:
             case Prepared():
-                self._prepared(running, report)
+                self._on_prepared(server, event)
             case Forked():
-                running.forking.discard(report.ward)
-                self.wards.forked(report.ward, report.pid)
+                server.forking.discard(event.child_id)
+                self.children.on_forked(event.child_id, event.pid)
             case Confined():
-                self.wards.begin(report.ward)
+                self.children.on_running(event.child_id)
             case Refused():
-                running.forking.discard(report.ward)
-                self.wards.refuse(report.ward, report.stage, report.text)
+                server.forking.discard(event.child_id)
+                self.children.refuse(event.child_id, event.stage, event.text)
             case _:
-                assert_never(report)
+                assert_never(event)
 
-    def _prepared(self, running: ForkServerProcess, report: Prepared) -> None:
-        running.prepared = True
-        for errand in running.errands:
-            self._tell(Warmed(errand, report.error))
-        running.errands.clear()
-        if report.error is not None:
-            for ward in sorted(running.forking):
-                self.wards.refuse(ward, "template", report.error)
-            running.forking.clear()
-            self.templates.drop(running)
+    def _on_prepared(self, server: ForkServerProcess, event: Prepared) -> None:
+        server.prepared = True
+        for request_id in server.waiting_requests:
+            self._send_event(Warmed(request_id, event.error))
+        server.waiting_requests.clear()
+        if event.error is not None:
+            for child_id in sorted(server.forking):
+                self.children.refuse(child_id, "forkserver", event.error)
+            server.forking.clear()
+            self.fork_servers.drop(server)
 
-    def _bury(self, running: ForkServerProcess) -> None:
+    def _on_forkserver_exit(self, server: ForkServerProcess) -> None:
         # Its end of the connection may stay open for a moment, in a fork that is still young.
-        self.hear(running)
-        for report in self.templates.lose(running):
-            self._take_in(running, report)
+        self.read_fork_server(server)
+        for event in self.fork_servers.on_exit(server):
+            self._on_forkserver_event(server, event)
 
-    def _template_pids(self) -> set[int]:
-        return {running.pid for running in self.templates}
-
-    def _tell(self, report: KeeperEvent) -> None:
-        # A gateway that is gone is noticed where its orders are read.
+    def _send_event(self, event: KeeperEvent) -> None:
+        # A gateway that is gone is noticed where its requests are read.
         with suppress(OSError):
-            self._gateway.send(msgspec.json.encode(report))
+            self._gateway.send(msgspec.json.encode(event))

@@ -1,7 +1,23 @@
-"""Launching: fork, put on the harness, execute a program, and learn whether that worked.
+"""Spawn: fork, confine the child, execute a program, and learn whether that worked.
 
-Runs in the keeper, for ACP agents and for the interpreters of templates; below `house.py`. The
-child reports a failed step through a pipe that closes by itself when exec succeeds.
+For ACP agents and for the interpreters of fork servers. The spawn of an agent, from the request to
+the answer, on both sides of the keeper:
+
+1. The gateway (`Keeper.spawn`) makes the channel and the pipe for standard error, and sends `Spawn`
+   with the child's ends. It keeps a future under the child's number.
+2. The keeper (`KeeperServer`) opens a record of the child, so that whatever happens from here on
+   has somebody to be reported for.
+3. A `Command`: `start_program` forks. The child confines itself, moves its descriptors into place
+   and executes; a failed step comes back through a pipe that closes by itself when exec succeeds.
+4. A `Fork`: the fork server forks twice. The process in between exits, and the keeper, a child
+   subreaper, adopts the agent. `Forked` is sent before that exit, so the keeper never reaps a child
+   that it has not heard of. The agent confines itself and answers `Confined`.
+5. The keeper writes the child into its journal, then answers `Started`: a keeper killed in between
+   leaves a process that its tag finds all the same. A step that failed answers `Refused` with its
+   name, and there is no process.
+6. The gateway takes `Started` and makes the `ManagedProcess`. A caller that gave up meanwhile
+   (cancelled, or past its deadline) has sent `End` with no grace: the child is killed, and `Gone`
+   is for nobody.
 """
 
 from __future__ import annotations
@@ -19,7 +35,7 @@ from frontdesk.keeper.seqpacket import close_all
 EXEC_DEADLINE_S = 5.0
 """How long the child may take; a directory on a dead network drive would take for ever."""
 
-_MOST_REPORT = 4096
+_MAX_REPORT_BYTES = 4096
 
 
 class ExecFailed(Exception):
@@ -31,19 +47,19 @@ class ExecFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class ExecSpec:
     """What to execute: `descriptors` maps a number in the new process to one of ours."""
 
     argv: Sequence[str]
     env: Mapping[str, str]
-    harness: Confinement
+    confinement: Confinement
     descriptors: Mapping[int, int] = field(default_factory=dict)
 
 
-def start_program(program: Program) -> int:
+def start_program(program: ExecSpec) -> int:
     """Start the program and return its pid once it executes.
 
-    Raises LaunchFailed when a step fails or takes longer than EXEC_DEADLINE_S; there is no process
+    Raises `ExecFailed` when a step fails or takes longer than EXEC_DEADLINE_S; there is no process
     then. Blocks until exec, some milliseconds.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -67,11 +83,11 @@ def start_program(program: Program) -> int:
 
 
 def _await_exec(reading: int) -> str:
-    waiting = select.poll()
-    waiting.register(reading, select.POLLIN)
-    if not waiting.poll(EXEC_DEADLINE_S * 1000):
+    poll = select.poll()
+    poll.register(reading, select.POLLIN)
+    if not poll.poll(EXEC_DEADLINE_S * 1000):
         return f"exec\nnot executed within {EXEC_DEADLINE_S:g} s"
-    return os.read(reading, _MOST_REPORT).decode(errors="replace")
+    return os.read(reading, _MAX_REPORT_BYTES).decode(errors="replace")
 
 
 def _discard(pid: int) -> None:
@@ -79,16 +95,16 @@ def _discard(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def _run(program: Program, report: int) -> NoReturn:
+def _run(program: ExecSpec, report: int) -> NoReturn:
     try:
-        apply(program.harness)
+        apply(program.confinement)
         report = _place(program.descriptors, report)
         restore_signals(for_exec=True)
         os.execvpe(program.argv[0], list(program.argv), dict(program.env))  # noqa: S606 - no shell
     except ConfinementFailed as error:
-        _tell(report, error.stage, error.text)
+        _send_failure(report, error.stage, error.text)
     except BaseException as error:  # noqa: BLE001 - whatever it is, this copy must not run on
-        _tell(report, "exec", str(error))
+        _send_failure(report, "exec", str(error))
     finally:
         os._exit(127)
 
@@ -107,5 +123,5 @@ def _above(descriptor: int, lowest: int) -> int:
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)
 
 
-def _tell(report: int, stage: str, text: str) -> None:
-    os.write(report, f"{stage}\n{text}".encode(errors="replace")[:_MOST_REPORT])
+def _send_failure(report: int, stage: str, text: str) -> None:
+    os.write(report, f"{stage}\n{text}".encode(errors="replace")[:_MAX_REPORT_BYTES])

@@ -1,8 +1,8 @@
 """Standard error of agent processes, line by line into the log, within bounds.
 
-Used by the gateway's side of the keeper. An agent that floods its standard error is slowed down by
+An agent that floods its standard error is slowed down by
 its own full pipe; it costs the gateway a bounded number of bytes and the log a bounded number of
-lines a second. It knows of a process only the label that the lines carry.
+lines a second.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import asyncio
 import logging
 import os
 
-LONGEST_LINE = 2000
+MAX_LINE_CHARACTERS = 2000
 """Characters of one line that the log gets; the rest of the line is left out."""
 
-LINES_A_SECOND = 100
-BYTES_A_SECOND = 256 * 1024
+MAX_LINES_PER_S = 100
+MAX_BYTES_PER_S = 256 * 1024
 
-_AT_ONCE = 32 * 1024
+_READ_BYTES = 32 * 1024
 
 _logger = logging.getLogger("frontdesk.agents.stderr")
 
@@ -47,7 +47,7 @@ class StderrLog:
 
     def _read(self) -> bool:
         try:
-            chunk = os.read(self._fd, _AT_ONCE)
+            chunk = os.read(self._fd, _READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return False
         if not chunk:
@@ -55,13 +55,13 @@ class StderrLog:
             return False
         self._count(len(chunk))
         self._split(chunk)
-        return self._bytes < BYTES_A_SECOND
+        return self._bytes < MAX_BYTES_PER_S
 
     def _count(self, size: int) -> None:
         if self._timer is None:
             self._timer = self._loop.call_later(1.0, self._next_second)
         self._bytes += size
-        if self._bytes >= BYTES_A_SECOND:
+        if self._bytes >= MAX_BYTES_PER_S:
             self._loop.remove_reader(self._fd)
 
     def _next_second(self) -> None:
@@ -75,14 +75,14 @@ class StderrLog:
         for line in lines:
             self._log(line)
         # Of a line without end only what the log would show is kept.
-        self._tail = tail[: LONGEST_LINE * 4]
+        self._tail = tail[: MAX_LINE_CHARACTERS * 4]
 
     def _log(self, line: bytes) -> None:
         self._lines += 1
-        if self._lines > LINES_A_SECOND:
+        if self._lines > MAX_LINES_PER_S:
             self._left_out += 1
             return
-        text = line.decode(errors="replace").rstrip("\r")[:LONGEST_LINE]
+        text = line.decode(errors="replace").rstrip("\r")[:MAX_LINE_CHARACTERS]
         _logger.info("%s: %s", self._label, text, extra={"session": self._label})
 
     def _report_left_out(self) -> None:

@@ -1,7 +1,4 @@
-"""The two ends of what a process is spoken to through: streams for us, descriptors for it.
-
-Below `client.py`. It knows neither what is said nor to whom.
-"""
+"""The channel to a process: streams for us, descriptors for it."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from dataclasses import dataclass
 
 from frontdesk.keeper.stderr import StderrLog
 
-LARGEST_READ = 256 * 1024
+MAX_READ_BYTES = 256 * 1024
 """Bytes of unread input that are buffered for a process before it has to wait."""
 
 
@@ -56,7 +53,7 @@ async def open_channel(label: str) -> tuple[Channel, tuple[int, int]]:
 
 async def _streams(ours: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=LARGEST_READ, loop=loop)
+    reader = asyncio.StreamReader(limit=MAX_READ_BYTES, loop=loop)
     protocol = _Protocol(reader, loop=loop)
     transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -130,6 +130,8 @@ class Stat:
     start_time: int
     over: bool
     status: int | None
+    parent: int
+    group: int
 
 
 def read_stat(pid: int, *, task: int | None = None) -> Stat | None:
@@ -157,7 +159,8 @@ def parse_stat(text: bytes) -> Stat:
     # The main thread of a living process may have ended before the others: state Z, and alive.
     over = state in b"ZXx" and threads <= 1
     status, may_see = int(fields[49]), fields[32] == b"1"
-    return Stat(start_time, over, status if over and (status or may_see) else None)
+    status_if_known = status if over and (status or may_see) else None
+    return Stat(start_time, over, status_if_known, int(fields[1]), int(fields[2]))
 
 
 def process_of(number: int) -> int | None:

@@ -1,6 +1,6 @@
 """A gateway for the tests to kill: a process with a keeper, agents and their descendants.
 
-`python -m doomed_gateway LEDGERS` prints one line, with the pids of everybody, and waits.
+`python -m doomed_gateway JOURNALS` prints one line, with the pids of everybody, and waits.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ LAUNCHER = shell(
 
 async def main():
     """Start a family of each kind, say who they are, and live on."""
-    async with Keeper(ledgers=Path(sys.argv[1])) as keeper:
+    async with Keeper(journals=Path(sys.argv[1])) as keeper:
         launcher = await keeper.spawn(LAUNCHER)
         family = await keeper.spawn(fork("leave_a_family"))
         pids = [launcher.pid, *await _launched(launcher)]

@@ -11,16 +11,16 @@ from frontdesk.keeper.environment import allowed_environment, search_path
 from frontdesk.keeper.messages import Command, Fork, ForkServerSpec, ProcessLimits, SpawnRequest
 
 
-def shell(script, **order):
+def shell(script, **request):
     """Order a shell that runs a script."""
-    account = order.pop("account", None)
-    env = {**allowed_environment(), **order.pop("env", {})}
+    account = request.pop("account", None)
+    env = {**allowed_environment(), **request.pop("env", {})}
     run = Command(argv=("/bin/sh", "-c", script), env=env, account=account)
-    return SpawnRequest(run=run, label="shell", **order)
+    return SpawnRequest(run=run, label="shell", **request)
 
 
-def template(entry, **more):
-    """Return a template whose forks enter a function of this module."""
+def fork_server(entry, **more):
+    """Return a fork server whose forks enter a function of this module."""
     more.setdefault("env", allowed_environment())
     return ForkServerSpec(
         entry=f"{__name__}:entered", argument=entry, preload=(__name__,), path=search_path(), **more
@@ -29,12 +29,12 @@ def template(entry, **more):
 
 def fork(entry, *, limits=None, cwd=None, **more):
     """Order a fork that enters a function of this module."""
-    run = Fork(template=template(entry, **more))
+    run = Fork(server=fork_server(entry, **more))
     return SpawnRequest(run=run, label=entry, limits=limits or ProcessLimits(), cwd=cwd)
 
 
 def entered(name):
-    """Return what forks of a template are entered with."""
+    """Return what forks of a fork server are entered with."""
     return globals()[name]
 
 

@@ -63,7 +63,7 @@ class ProcessAgentFactory:
         rules = rules or ProcessOptions()
         check_limits(rules.limits, account=rules.account)
         self._keeper, self._rules, self._program = keeper, rules, program
-        self.template = ForkServerSpec(
+        self.fork_server = ForkServerSpec(
             entry=f"{_ENTRY}:prepare",
             argument=msgspec.json.encode(source).decode(),
             preload=(_ENTRY, source.module, *preload),
@@ -74,7 +74,7 @@ class ProcessAgentFactory:
 
     async def warm(self) -> None:
         """Do the program's imports now, instead of for the first session; `ForkServerFailed`."""
-        await self._keeper.warm(self.template)
+        await self._keeper.warm(self.fork_server)
 
     def check(self, facts: SessionContext) -> None:
         """Ask the program, where it is at hand on this side."""
@@ -84,11 +84,11 @@ class ProcessAgentFactory:
     async def start(self, facts: SessionContext) -> ProcessAgent:
         """Start a process and open the program in it; `CreateFailed`.
 
-        Costs a fork and two messages there and back, once the template is warm.
+        Costs a fork and two messages there and back, once the fork server is warm.
         """
         label = registry_key(facts.tenant_id, facts.session_id)
         order = SpawnRequest(
-            run=Fork(template=self.template),
+            run=Fork(server=self.fork_server),
             label=label,
             cwd=facts.working_dir,
             limits=self._rules.limits,

@@ -10,6 +10,7 @@ import signal
 import sys
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from frontdesk import Change, ExitReason, ProcessRef, SessionStore, Watcher
@@ -17,11 +18,11 @@ from frontdesk.keeper.environment import allowed_environment, search_path
 from frontdesk.keeper.errors import ForkServerFailed, KeeperLost, SpawnFailed
 from frontdesk.keeper.forkservers import MAX_FORK_SERVERS
 from frontdesk.keeper.messages import Command, Fork, ForkServerSpec, SpawnRequest
-from frontdesk.keeper.procfs import state_of
+from frontdesk.keeper.procfs import stat_of
 from frontdesk.monitors import linux
 from support.keeper import answer_of, end_of, open_now, refusal_of, spawned, until_open, with_keeper
 from support.processes import PATIENCE_S, Life, lives
-from support.programs.keeper_children import fork, shell, template
+from support.programs.keeper_children import fork, fork_server, shell
 
 DEAF = shell("trap '' TERM; echo ready; while :; do sleep 1000; done")
 
@@ -53,7 +54,7 @@ def test_a_fork_is_spoken_to_through_its_channel():
 def test_the_reference_names_the_process_and_no_later_one():
     async def scenario(keeper):
         async with spawned(keeper, fork("echo")) as process:
-            assert process.ref.start_time == state_of(process.pid).start_time
+            assert process.ref.start_time == stat_of(process.pid).start_time
             assert (process.pid, process.start_time) == (process.ref.pid, process.ref.start_time)
 
     with_keeper(scenario)
@@ -61,13 +62,13 @@ def test_the_reference_names_the_process_and_no_later_one():
 
 def test_an_agent_leads_a_group_and_a_session_of_its_own_below_the_keeper(tmp_path):
     async def scenario(keeper):
-        for order in (fork("tell_where"), fork("tell_where", cwd=str(tmp_path))):
-            async with spawned(keeper, order) as process:
+        for request in (fork("tell_where"), fork("tell_where", cwd=str(tmp_path))):
+            async with spawned(keeper, request) as process:
                 text = (await process.reader.read(4096)).decode()
                 pid, parent, group, session, cwd, _ = ast.literal_eval(text)
                 assert pid == group == session == process.pid
                 assert parent == keeper.pid
-                assert cwd == (order.cwd or os.getcwd())
+                assert cwd == (request.cwd or os.getcwd())
 
     with_keeper(scenario)
 
@@ -82,8 +83,8 @@ def test_an_agent_gets_the_variables_that_are_named_for_it_and_no_others(monkeyp
     monkeypatch.setenv("FRONTDESK_SECRET", "not for agents")
     monkeypatch.setenv("MODEL_KEY", "for agents")
     env = allowed_environment(["MODEL_*"])
-    order = SpawnRequest(run=Command(argv=("/usr/bin/env",), env=env))
-    lines = dict(line.split("=", 1) for line in answer_of(order).splitlines())
+    request = SpawnRequest(run=Command(argv=("/usr/bin/env",), env=env))
+    lines = dict(line.split("=", 1) for line in answer_of(request).splitlines())
     assert lines == env
     assert lines["MODEL_KEY"] == "for agents"
     assert "FRONTDESK_SECRET" not in lines
@@ -114,20 +115,20 @@ def test_the_signals_of_an_agent_are_those_of_a_fresh_program():
 
 
 @pytest.mark.parametrize(
-    ("order", "stage"),
+    ("spawn", "stage"),
     [
         (SpawnRequest(run=Command(argv=("there-is-no-such-program",))), "exec"),
         (SpawnRequest(run=Command(argv=("/etc/passwd",))), "exec"),
         (shell("true", cwd="/there/is/no/such/directory"), "directory"),
         (fork("echo", cwd="/there/is/no/such/directory"), "directory"),
         (shell("true", account="there-is-no-such-account"), "account"),
-        (shell("true", env={"TOO_MUCH": "x" * 200_000}), "order"),
-        (SpawnRequest(run=Fork(template=ForkServerSpec(entry="no_such_module:main"))), "template"),
-        (SpawnRequest(run=Fork(template=template("there_is_no_such_entry"))), "template"),
+        (shell("true", env={"TOO_MUCH": "x" * 200_000}), "request"),
+        (SpawnRequest(run=Fork(server=ForkServerSpec(entry="no_such_module:main"))), "forkserver"),
+        (SpawnRequest(run=Fork(server=fork_server("there_is_no_such_entry"))), "forkserver"),
     ],
 )
-def test_what_cannot_start_is_refused_with_its_reason_and_leaves_nothing(order, stage):
-    refusal = refusal_of(order)
+def test_what_cannot_start_is_refused_with_its_reason_and_leaves_nothing(spawn, stage):
+    refusal = refusal_of(spawn)
     assert refusal.stage == stage
     assert refusal.problem
 
@@ -138,8 +139,8 @@ def test_a_spawn_that_is_cancelled_leaves_nothing(tmp_path):
 
     async def scenario(keeper):
         before = open_now()
-        spawning = asyncio.create_task(keeper.spawn(SpawnRequest(run=Fork(template=slow))))
-        async with spawned(keeper, shell("echo the keeper has both orders")) as process:
+        spawning = asyncio.create_task(keeper.spawn(SpawnRequest(run=Fork(server=slow))))
+        async with spawned(keeper, shell("echo the keeper has both requests")) as process:
             await process.reader.readline()
         spawning.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -156,7 +157,7 @@ def test_a_spawn_that_takes_too_long_is_refused(tmp_path):
 
     async def scenario(keeper):
         with pytest.raises(SpawnFailed, match=r"did not run after 0\.05 s"):
-            await keeper.spawn(SpawnRequest(run=Fork(template=slow)), timeout_s=0.05)
+            await keeper.spawn(SpawnRequest(run=Fork(server=slow)), timeout_s=0.05)
         with pytest.raises(ForkServerFailed, match=r"not done after 0\.05 s"):
             await keeper.warm(slow, timeout_s=0.05)
 
@@ -174,8 +175,8 @@ def test_a_keeper_that_was_closed_starts_nothing():
 
 def test_many_are_spawned_at_once_and_each_is_its_own():
     async def scenario(keeper):
-        orders = [fork("echo") if n % 2 else shell("cat") for n in range(60)]
-        processes = await asyncio.gather(*(keeper.spawn(order) for order in orders))
+        requests = [fork("echo") if n % 2 else shell("cat") for n in range(60)]
+        processes = await asyncio.gather(*(keeper.spawn(request) for request in requests))
         assert len({process.pid for process in processes}) == len(keeper) == 60
         for number, process in enumerate(processes):
             process.writer.write(b"%d\n" % number)
@@ -223,10 +224,10 @@ def test_a_keeper_without_free_descriptors_refuses_and_goes_on():
     with_keeper(scenario)
 
 
-# -- templates ---------------------------------------------------------------------------------
+# -- fork_servers ---------------------------------------------------------------------------------
 
 
-def test_the_imports_of_a_template_are_done_once(tmp_path):
+def test_the_imports_of_a_fork_server_are_done_once(tmp_path):
     (tmp_path / "counted.py").write_text(
         f"open({str(tmp_path / 'imports')!r}, 'a').write('.')\n"
         "def main(_): return lambda channel: channel.sendall(b'in')\n"
@@ -239,26 +240,26 @@ def test_the_imports_of_a_template_are_done_once(tmp_path):
         await keeper.warm(counted)
         await keeper.warm(counted)
         for _ in range(3):
-            async with spawned(keeper, SpawnRequest(run=Fork(template=counted))) as process:
+            async with spawned(keeper, SpawnRequest(run=Fork(server=counted))) as process:
                 assert await process.reader.read() == b"in"
         assert (tmp_path / "imports").read_text() == "."
 
     with_keeper(scenario)
 
 
-def test_templates_that_nobody_has_used_for_longest_are_let_go():
+def test_fork_servers_that_nobody_has_used_for_longest_are_let_go():
     async def scenario(keeper):
         for number in range(MAX_FORK_SERVERS + 2):
-            order = fork("echo", env={**allowed_environment(), "NUMBER": str(number)})
-            async with spawned(keeper, order) as process:
+            request = fork("echo", env={**allowed_environment(), "NUMBER": str(number)})
+            async with spawned(keeper, request) as process:
                 process.writer.write(b"x")
                 assert await process.reader.readexactly(1) == b"x"
-        assert len(templates_of(keeper)) <= MAX_FORK_SERVERS
+        assert len(fork_servers_of(keeper)) <= MAX_FORK_SERVERS
 
     with_keeper(scenario)
 
 
-def test_a_template_whose_imports_fail_says_how():
+def test_a_fork_server_whose_imports_fail_says_how():
     async def scenario(keeper):
         with pytest.raises(ForkServerFailed, match="No module named 'no_such_module'"):
             await keeper.warm(ForkServerSpec(entry="no_such_module:main"))
@@ -266,7 +267,7 @@ def test_a_template_whose_imports_fail_says_how():
     with_keeper(scenario)
 
 
-def test_a_template_whose_imports_start_threads_is_refused(tmp_path):
+def test_a_fork_server_whose_imports_start_threads_is_refused(tmp_path):
     (tmp_path / "threaded.py").write_text(
         "import threading, time\n"
         "threading.Thread(target=time.sleep, args=(1000,), name='pest', daemon=True).start()\n"
@@ -281,10 +282,10 @@ def test_a_template_whose_imports_start_threads_is_refused(tmp_path):
     with_keeper(scenario)
 
 
-def test_a_template_that_was_killed_is_started_again():
+def test_a_fork_server_that_was_killed_is_started_again():
     async def scenario(keeper):
         async with spawned(keeper, fork("echo")) as process:
-            (killed,) = templates_of(keeper) - {process.pid}
+            (killed,) = fork_servers_of(keeper) - {process.pid}
             life = Life(killed)
             life.kill()
             life.await_end()
@@ -296,7 +297,7 @@ def test_a_template_that_was_killed_is_started_again():
     with_keeper(scenario)
 
 
-def templates_of(keeper):
+def fork_servers_of(keeper):
     with open(f"/proc/{keeper.pid}/task/{keeper.pid}/children", encoding="ascii") as children:
         return {int(pid) for pid in children.read().split()}
 
@@ -305,7 +306,7 @@ def templates_of(keeper):
 
 
 @pytest.mark.parametrize(
-    ("order", "returncode"),
+    ("spawn", "returncode"),
     [
         (shell("exit 0"), 0),
         (shell("exit 7"), 7),
@@ -315,8 +316,8 @@ def templates_of(keeper):
         (fork("raise_something"), 1),
     ],
 )
-def test_an_exit_is_reported_with_its_code_or_signal(order, returncode):
-    assert end_of(order) == returncode
+def test_an_exit_is_reported_with_its_code_or_signal(spawn, returncode):
+    assert end_of(spawn) == returncode
 
 
 def test_what_was_said_last_can_be_read_after_the_end():
@@ -330,8 +331,8 @@ def test_what_was_said_last_can_be_read_after_the_end():
 
 def test_ending_asks_first_and_lets_a_process_end_in_its_own_way():
     async def scenario(keeper):
-        order = shell("trap 'echo tidied; exit 5' TERM; echo ready; while :; do sleep 0.01; done")
-        process = await keeper.spawn(order)
+        request = shell("trap 'echo tidied; exit 5' TERM; echo ready; while :; do sleep 0.01; done")
+        process = await keeper.spawn(request)
         assert await process.reader.readline() == b"ready\n"
         assert await process.end(PATIENCE_S)
         assert process.returncode == 5
@@ -357,7 +358,7 @@ def test_a_process_that_is_deaf_to_sigterm_is_killed_after_the_grace_period():
 def test_a_stopped_process_is_killed_after_the_grace_period():
     async def scenario(keeper):
         process = await keeper.spawn(shell("kill -STOP $$"))
-        while state_of(process.pid).state != "T":
+        while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
             await asyncio.sleep(0.001)
         assert await process.end(0.05)
         assert process.returncode == -signal.SIGKILL
@@ -394,8 +395,8 @@ def test_of_two_graces_the_earlier_counts():
 def test_the_descriptors_of_a_process_are_closed_when_it_is_gone():
     async def scenario(keeper):
         before = open_now()
-        for order in (shell("exec sleep 1000"), fork("echo"), shell("exit 0")):
-            process = await keeper.spawn(order)
+        for request in (shell("exec sleep 1000"), fork("echo"), shell("exit 0")):
+            process = await keeper.spawn(request)
             await process.end(0)
             await process.writer.wait_closed()
             await until_open(before)
@@ -452,7 +453,8 @@ def test_the_keeper_tells_how_a_process_ended_where_the_kernel_does_not(use_pidf
 
 def test_leaving_the_keeper_ends_every_process():
     async def scenario(keeper):
-        processes = [await keeper.spawn(order) for order in (fork("leave_a_family"), shell("cat"))]
+        requests = (fork("leave_a_family"), shell("cat"))
+        processes = [await keeper.spawn(request) for request in requests]
         family = lives((await processes[0].reader.read(4096)).decode())
         return [*family, Life(processes[1].pid)], processes
 

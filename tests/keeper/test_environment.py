@@ -15,7 +15,7 @@ from frontdesk.keeper.environment import (
 from frontdesk.keeper.errors import LimitUnenforceable
 from frontdesk.keeper.limits import check_limits
 from frontdesk.keeper.messages import ForkServerSpec, ProcessLimits
-from frontdesk.keeper.procfs import ProcessState, state_of
+from frontdesk.keeper.procfs import stat_of
 
 SOURCE = {
     "PATH": "/bin",
@@ -59,7 +59,7 @@ def test_the_search_path_means_the_same_elsewhere(monkeypatch, tmp_path):
     assert search_path() == (str(tmp_path), str(tmp_path / "relative"), "/absolute")
 
 
-def test_templates_that_differ_in_anything_are_two():
+def test_fork_servers_that_differ_in_anything_are_two():
     one = ForkServerSpec(entry="a:b", env={"x": "1", "y": "2"})
     same = ForkServerSpec(entry="a:b", env={"y": "2", "x": "1"})
     assert one.key == same.key
@@ -106,10 +106,10 @@ def test_a_process_whose_name_looks_like_a_stat_line_is_read_right(tmp_path):
     program.symlink_to("/bin/sleep")
     pid = os.spawnv(os.P_NOWAIT, str(program), [str(program), "1000"])
     try:
-        while (state := state_of(pid)).state == "R":
-            pass
-        assert state == ProcessState(pid, "S", os.getpid(), os.getpgrp(), state.start_time)
+        stat = stat_of(pid)
+        assert (stat.over, stat.parent, stat.group) == (False, os.getpid(), os.getpgrp())
+        assert stat.start_time > stat_of(os.getpid()).start_time
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
-    assert state_of(pid) is None
+    assert stat_of(pid) is None

@@ -36,16 +36,16 @@ def test_open_files_are_limited():
 def test_the_number_of_processes_is_limited_for_an_account_of_its_own(caplog):
     caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
     script = "for n in $(seq 30); do sleep 1000 & echo $!; done"
-    order = shell(script, limits=ProcessLimits(processes=20), account=ACCOUNT)
-    assert end_of(order) == 2
+    request = shell(script, limits=ProcessLimits(processes=20), account=ACCOUNT)
+    assert end_of(request) == 2
     assert "Cannot fork" in caplog.text
 
 
 @needs_root
 def test_an_agent_runs_under_the_account_of_its_blueprint():
     env = allowed_environment(account=ACCOUNT)
-    order = SpawnRequest(run=Command(argv=("id", "-un"), env=env, account=ACCOUNT))
-    assert answer_of(order).strip() == ACCOUNT
+    request = SpawnRequest(run=Command(argv=("id", "-un"), env=env, account=ACCOUNT))
+    assert answer_of(request).strip() == ACCOUNT
 
 
 # -- standard error ----------------------------------------------------------------------------
@@ -53,8 +53,8 @@ def test_an_agent_runs_under_the_account_of_its_blueprint():
 
 def test_standard_error_goes_to_the_log_with_the_label(caplog):
     caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
-    order = shell("echo one >&2; echo two >&2; printf three >&2")
-    assert end_of(order) == 0
+    request = shell("echo one >&2; echo two >&2; printf three >&2")
+    assert end_of(request) == 0
     records = [r for r in caplog.records if r.name == "frontdesk.agents.stderr"]
     assert [record.message for record in records] == ["shell: one", "shell: two", "shell: three"]
     assert {record.session for record in records} == {"shell"}
