@@ -11,7 +11,7 @@ from frontdesk.agents.process.factory import ProcessOptions
 from frontdesk.keeper.client import Keeper
 from support.sessions import Stream, open_desk, open_session
 
-MANNERS = ("files", "auth_method", "start_timeout_s", "cancel_patience_s")
+ACP_OPTIONS = ("files", "auth_method", "start_timeout_s", "cancel_patience_s")
 RULES = ("limits", "env", "account")
 
 
@@ -22,13 +22,13 @@ def command_of(habit):
 
 def acp(keeper, command, **options):
     """Make a blueprint of a command line, or of one of the tests' own programs."""
-    manners = {name: options.pop(name) for name in MANNERS if name in options}
+    acp_options = {name: options.pop(name) for name in ACP_OPTIONS if name in options}
     rules = {name: options.pop(name) for name in RULES if name in options}
     return acp_blueprint(
         "coder",
         command_of(command) if isinstance(command, str) else command,
         keeper=keeper,
-        manners=AcpOptions(**manners),
+        acp=AcpOptions(**acp_options),
         rules=ProcessOptions(**rules),
         **options,
     )

@@ -115,7 +115,7 @@ def _acp(name: str, settings: AcpSettings, keeper: Keeper) -> Blueprint:
         settings.command,
         keeper=keeper,
         rules=_process_rules(settings),
-        manners=AcpOptions(
+        acp=AcpOptions(
             files=settings.files,
             auth_method=settings.auth_method,
             start_timeout_s=settings.start_timeout_s,

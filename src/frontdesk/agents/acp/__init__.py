@@ -1,4 +1,7 @@
 """Agents that speak the Agent Client Protocol: the blueprint kind `acp`.
 
-`blueprint.py` starts one, `agent.py` runs its turns, `transport.py` bounds what it sends.
+`blueprint.py` starts one for each session; `agent.py` opens the agent's session and runs turns;
+`updates.py` turns what it reports into events; `client_methods.py` answers what it asks for, with
+`workdir.py` (files) and `terminals.py`; `model_choice.py` is which model answers. Messages go
+through `connection.py` (answers are checked, an end is noticed) over `transport.py` (bounds).
 """

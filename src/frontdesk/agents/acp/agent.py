@@ -1,8 +1,7 @@
 """An agent that speaks the Agent Client Protocol, in a process of its own: the gateway's end of it.
 
-Implements `RunningAgent` above the link, the requests and the telling; beside `process_agent.py`.
-It opens the agent's session, asks it one prompt after another, cancels, and ends it. It knows
-nothing of the registry and of restarts.
+A `RunningAgent`. It opens the agent's session, sends it one prompt after another, cancels, and ends
+it.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from frontdesk.agents.acp.connection import AcpConnection
 from frontdesk.agents.acp.model_choice import ModelChoice
 from frontdesk.agents.acp.terminals import Terminals
 from frontdesk.agents.acp.updates import TurnUsage, UpdateTranslator
-from frontdesk.agents.acp.workdir import Workplace
+from frontdesk.agents.acp.workdir import WorkDir
 from frontdesk.agents.errors import AgentFailed, AgentLost, CreateFailed, ModelRefused
 from frontdesk.agents.turn import TurnPort
 from frontdesk.keeper.process import ManagedProcess, ManagedProcessRef
@@ -49,11 +48,11 @@ _log = logging.getLogger("frontdesk.agents.acp")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcpOptions:
-    """How an agent is dealt with. Durations are in seconds.
+    """What an operator sets for an agent. Durations are in seconds.
 
     `start_timeout_s` bounds everything up to its first prompt; `cancel_patience_s` is how long the
     next turn waits for one that was aborted and has not ended. `auth_method` is the id of the
-    method that it is to log in by, where it must be told.
+    method that it is to log in by, where it has to be said.
     """
 
     files: FileAccess = "none"
@@ -69,21 +68,19 @@ class AcpAgent:
         self,
         process: ManagedProcess,
         *,
-        place: Workplace,
-        manners: AcpOptions,
+        workdir: WorkDir,
+        options: AcpOptions,
         terminals: Terminals | None,
         label: str,
     ) -> None:
-        self._process, self._place, self._manners = process, place, manners
+        self._process, self._workdir, self._options = process, workdir, options
         self._terminals, self._label = terminals, label
-        self._requests = ClientMethods(
-            ground=place.ground, files=manners.files, terminals=terminals
-        )
-        self._link = AcpConnection(process, answer=self._requests.answer, label=label)
-        self._spent = TurnUsage()
+        self._methods = ClientMethods(workdir=workdir, files=options.files, terminals=terminals)
+        self._connection = AcpConnection(process, answer=self._methods.answer, label=label)
+        self._usage = TurnUsage()
         self._session_id = ""
         self._models: ModelChoice | None = None
-        self._asking: asyncio.Task[PromptResponse] | None = None
+        self._prompting: asyncio.Task[PromptResponse] | None = None
 
     @property
     def registered(self) -> ManagedProcessRef:
@@ -94,12 +91,12 @@ class AcpAgent:
 
     async def open(self, model: str) -> None:
         """Open the agent's session with this model; `CreateFailed`: then `end` the agent."""
-        deadline_s = self._manners.start_timeout_s
+        deadline_s = self._options.start_timeout_s
         try:
             async with asyncio.timeout(deadline_s):
-                await self._introduce()
+                await self._initialize()
                 await self._open_session()
-                await self._choose(model)
+                await self._select_model(model)
         except TimeoutError:
             raise CreateFailed(f"the agent was not ready after {deadline_s:g} s") from None
         except AgentLost as error:
@@ -107,14 +104,14 @@ class AcpAgent:
             raise CreateFailed("the agent failed as it was opened") from error
         except RequestError as error:
             _log.error("session %s: %s", self._label, refusal(error))
-            raise CreateFailed(_refused(error)) from error
+            raise CreateFailed(_refusal_for_client(error)) from error
 
-    async def _introduce(self) -> None:
-        answer = await self._link.request(
+    async def _initialize(self) -> None:
+        answer = await self._connection.request(
             AGENT_METHODS["initialize"],
             InitializeRequest(
                 protocol_version=PROTOCOL_VERSION,
-                client_capabilities=self._requests.capabilities,
+                client_capabilities=self._methods.capabilities,
                 client_info=Implementation(name="frontdesk", version=__version__),
             ),
             InitializeResponse,
@@ -124,17 +121,21 @@ class AcpAgent:
                 f"the agent speaks version {answer.protocol_version} of the Agent Client Protocol, "
                 f"this server speaks {PROTOCOL_VERSION}"
             )
-        if self._manners.auth_method is not None:
-            request = AuthenticateRequest(method_id=self._manners.auth_method)
-            await self._link.request(AGENT_METHODS["authenticate"], request, AuthenticateResponse)
+        if self._options.auth_method is not None:
+            request = AuthenticateRequest(method_id=self._options.auth_method)
+            await self._connection.request(
+                AGENT_METHODS["authenticate"], request, AuthenticateResponse
+            )
 
     async def _open_session(self) -> None:
-        request = NewSessionRequest(cwd=self._place.path, mcp_servers=[])
-        answer = await self._link.request(AGENT_METHODS["session_new"], request, NewSessionResponse)
-        self._session_id = self._requests.session_id = answer.session_id
+        request = NewSessionRequest(cwd=self._workdir.path, mcp_servers=[])
+        answer = await self._connection.request(
+            AGENT_METHODS["session_new"], request, NewSessionResponse
+        )
+        self._session_id = self._methods.session_id = answer.session_id
         self._models = ModelChoice.among(answer.config_options)
 
-    async def _choose(self, model: str) -> None:
+    async def _select_model(self, model: str) -> None:
         """Have the agent answer with a model, where it offers a choice of them."""
         offered = self._models
         if offered is None:
@@ -147,7 +148,7 @@ class AcpAgent:
         request = SetSessionConfigOptionSelectRequest(
             session_id=self._session_id, config_id=offered.option_id, value=value
         )
-        await self._link.request(
+        await self._connection.request(
             AGENT_METHODS["session_set_config_option"], request, SetSessionConfigOptionResponse
         )
         offered.current = value
@@ -156,81 +157,81 @@ class AcpAgent:
 
     async def run_turn(self, port: TurnPort) -> None:
         """Run one turn; `AgentLost` where the agent is gone, or deaf to the last abort."""
-        await self._await_former()
-        telling = UpdateTranslator(port, spent=self._spent)
-        self._requests.telling = telling
-        self._link.wire.ask(True)
+        await self._await_previous_turn()
+        translator = UpdateTranslator(port, usage=self._usage)
+        self._methods.translator = translator
+        self._connection.transport.set_turn_running(True)
         try:
-            await self._converse(port, telling)
+            await self._prompt_until_done(port, translator)
         except RequestError as error:
             raise AgentFailed(refusal(error)) from error
         finally:
-            if self._requests.telling is telling:
-                self._requests.telling = None
-                self._link.wire.ask(False)
-            telling.close()
+            if self._methods.translator is translator:
+                self._methods.translator = None
+                self._connection.transport.set_turn_running(False)
+            translator.close()
 
-    async def _converse(self, port: TurnPort, telling: UpdateTranslator) -> None:
-        """Ask for the prompt, and then for what was steered meanwhile: it is the next step."""
+    async def _prompt_until_done(self, port: TurnPort, translator: UpdateTranslator) -> None:
+        """Send the prompt, and then what was steered meanwhile: it is the next step."""
         texts = [port.facts.text]
         while texts:
-            await self._choose(port.model)
-            telling.concluded(await self._ask("\n\n".join(texts), telling))
+            await self._select_model(port.model)
+            translator.on_response(await self._prompt("\n\n".join(texts), translator))
             texts = port.steering()
 
-    async def _ask(self, text: str, telling: UpdateTranslator) -> PromptResponse:
+    async def _prompt(self, text: str, translator: UpdateTranslator) -> PromptResponse:
         request = PromptRequest(
             session_id=self._session_id, prompt=[TextContentBlock(type="text", text=text)]
         )
-        asking = self._asking = asyncio.create_task(
-            self._link.request(AGENT_METHODS["session_prompt"], request, PromptResponse)
+        prompting = self._prompting = asyncio.create_task(
+            self._connection.request(AGENT_METHODS["session_prompt"], request, PromptResponse)
         )
-        asking.add_done_callback(_read)
+        prompting.add_done_callback(_retrieve)
         try:
-            await asyncio.wait({asking})
+            await asyncio.wait({prompting})
         except asyncio.CancelledError:
-            await self._cancel(asking, telling)
+            await self._cancel(prompting, translator)
             raise
-        return asking.result()
+        return prompting.result()
 
     async def _cancel(
-        self, asking: asyncio.Task[PromptResponse], telling: UpdateTranslator
+        self, prompting: asyncio.Task[PromptResponse], translator: UpdateTranslator
     ) -> None:
         """Have the agent stop, and wait until it has; whoever aborts cancels that as well."""
-        telling.dismiss()
+        translator.cancel_approvals()
         notice = CancelNotification(session_id=self._session_id)
-        await self._link.tell(AGENT_METHODS["session_cancel"], notice)
-        await asyncio.wait({asking})
-        error = asking.exception()
+        await self._connection.notify(AGENT_METHODS["session_cancel"], notice)
+        await asyncio.wait({prompting})
+        error = prompting.exception()
         if isinstance(error, AgentLost):
             raise error from None
         if error is None:
-            telling.used(asking.result())
+            translator.add_usage(prompting.result())
 
-    async def _await_former(self) -> None:
-        """Wait for a turn that was given up; what it still says is nobody's."""
-        former = self._asking
-        if former is None or former.done():
+    async def _await_previous_turn(self) -> None:
+        """Wait for a turn that was aborted; what it still sends is nobody's."""
+        previous = self._prompting
+        if previous is None or previous.done():
             return
-        await asyncio.wait({former}, timeout=self._manners.cancel_patience_s)
-        if not former.done():
-            raise await self._link.give_up("it does not end a turn that was aborted")
+        await asyncio.wait({previous}, timeout=self._options.cancel_patience_s)
+        if not previous.done():
+            raise await self._connection.abandon("it does not end a turn that was aborted")
 
     # -- the end -------------------------------------------------------------------------------
 
     async def end(self, grace_s: float) -> None:
         """Close the agent's input, then end it with everything that descended from it."""
-        if grace_s > 0 and not self._link.lost:
+        if grace_s > 0 and not self._connection.lost:
             grace_s /= 2
-            await self._hang_up(grace_s)
+            await self._close_input(grace_s)
         if not await self._process.end(grace_s):
             _log.error("session %s: something of its agent could not be killed", self._label)
-        await self._link.close()
+        await self._connection.close()
         if self._terminals is not None:
             await self._terminals.end()
-        await self._place.clear()
+        await self._workdir.clear()
 
-    async def _hang_up(self, patience_s: float) -> None:
+    async def _close_input(self, patience_s: float) -> None:
         writer = self._process.writer
         with contextlib.suppress(OSError, RuntimeError, TimeoutError):
             if not writer.is_closing():
@@ -240,18 +241,18 @@ class AcpAgent:
 
 
 def refusal(error: RequestError) -> str:
-    """Return what an agent said when it refused, for operators."""
+    """Return what an agent answered when it refused, for operators."""
     more = f": {str(error.data)[:1000]}" if error.data else ""
     return f"the agent answered {error.code} ({str(error)[:1000]}){more}"
 
 
-def _refused(error: RequestError) -> str:
+def _refusal_for_client(error: RequestError) -> str:
     if error.code == _AUTH_REQUIRED:
         return "the agent is not logged in"
     return f"the agent refused to open a session ({error.code})"
 
 
-def _read(task: asyncio.Task[Any]) -> None:
+def _retrieve(task: asyncio.Task[Any]) -> None:
     """Read how a task ended, as nobody may wait for it any more."""
     if not task.cancelled():
         task.exception()

@@ -1,7 +1,6 @@
 """ACP agents: the blueprint kind `acp`, any program that speaks the Agent Client Protocol.
 
-Above the parts named `acp_*` and the keeper, beside the other kinds. It decides what an agent's
-process may use and see, and what it may ask of the gateway. It knows nothing of turns.
+It decides what an agent's process may use and see, and what it may ask of the gateway.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ except ImportError as _missing:
     ) from _missing
 
 from frontdesk.agents.acp.terminals import Terminals
-from frontdesk.agents.acp.workdir import Workplace
+from frontdesk.agents.acp.workdir import WorkDir
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.process.factory import ProcessOptions
@@ -40,7 +39,7 @@ __all__ = ["KIND", "OPTIONS", "AcpAgentFactory", "AcpOptions", "acp_blueprint"]
 KIND = "acp"
 
 OPTIONS = frozenset({"working_dir", "user_data"})
-"""What such a blueprint makes of an order: the protocol has no words for the rest."""
+"""What such a blueprint makes of a request: the protocol has no words for the rest."""
 
 _log = logging.getLogger("frontdesk.agents.acp")
 
@@ -49,7 +48,7 @@ class AcpAgentFactory:
     """Start a program for each session, and speak ACP with it.
 
     `command` is looked up in the gateway's own `PATH` and directory, never in a session's. `rules`
-    say what its processes may use, terminals included. `manners.files` and `terminals` open what
+    say what its processes may use, terminals included. `acp.files` and `terminals` open what
     agents may ask of the gateway, in the session's working directory; files are read and written by
     the gateway's account, so agents under an account of their own have none. Raises
     `InvalidArgument` and `LimitUnenforceable` at once for what cannot be kept.
@@ -61,12 +60,12 @@ class AcpAgentFactory:
         command: tuple[str, ...],
         *,
         rules: ProcessOptions | None = None,
-        manners: AcpOptions | None = None,
+        acp: AcpOptions | None = None,
         terminals: bool = False,
     ) -> None:
-        self._rules, self._manners = rules or ProcessOptions(), manners or AcpOptions()
+        self._rules, self._options = rules or ProcessOptions(), acp or AcpOptions()
         check_limits(self._rules.limits, account=self._rules.account)
-        _check(command, files=self._manners.files, account=self._rules.account)
+        _check(command, files=self._options.files, account=self._rules.account)
         self._keeper, self._command, self._terminals = keeper, command, terminals
         self._env = allowed_environment(self._rules.env, account=self._rules.account)
 
@@ -81,16 +80,16 @@ class AcpAgentFactory:
         """
         label = registry_key(facts.tenant_id, facts.session_id)
         program = self._program()
-        place = self._place(facts)
+        workdir = self._open_workdir(facts)
         try:
-            process = await self._spawn(program, cwd=place.path, label=label)
+            process = await self._spawn(program, cwd=workdir.path, label=label)
         except BaseException:
-            await asyncio.shield(place.clear())
+            await asyncio.shield(workdir.clear())
             raise
         agent = AcpAgent(
             process,
-            place=place,
-            manners=self._manners,
+            workdir=workdir,
+            options=self._options,
             terminals=self._terminals_of(label),
             label=label,
         )
@@ -111,9 +110,9 @@ class AcpAgentFactory:
             raise CreateFailed("the agent's program is not installed on this server") from missing
         return os.path.abspath(found)
 
-    def _place(self, facts: SessionContext) -> Workplace:
+    def _open_workdir(self, facts: SessionContext) -> WorkDir:
         try:
-            return Workplace(facts.working_dir, account=self._rules.account)
+            return WorkDir(facts.working_dir, account=self._rules.account)
         except OSError as error:
             _log.error("session %s: %s", facts.session_id, error)
             raise CreateFailed("the session's working directory cannot be used") from error
@@ -150,7 +149,7 @@ def acp_blueprint(
     *,
     keeper: Keeper,
     rules: ProcessOptions | None = None,
-    manners: AcpOptions | None = None,
+    acp: AcpOptions | None = None,
     terminals: bool = False,
     **fields: Any,
 ) -> Blueprint:
@@ -158,7 +157,7 @@ def acp_blueprint(
 
     Raises `InvalidArgument` and `LimitUnenforceable` for what this system cannot keep.
     """
-    recipe = AcpAgentFactory(keeper, command, rules=rules, manners=manners, terminals=terminals)
+    recipe = AcpAgentFactory(keeper, command, rules=rules, acp=acp, terminals=terminals)
     return Blueprint(
         name=name, kind=KIND, recipe=recipe, isolation="process", **{"options": OPTIONS, **fields}
     )

@@ -1,9 +1,7 @@
 """What an ACP agent may ask of the gateway: permissions, files and terminals, and nothing else.
 
-Above the telling, the ground and the terminals, below `acp_agent.py`. Files and terminals are
-answered inside the session's working directory and where the operator allows them; otherwise the
-agent was told at the start that there are none, and is told so again. It knows nothing of how
-messages travel.
+Files and terminals are answered inside the session's working directory and where the operator
+allows them; otherwise the agent was told at the start that there are none, and is told so again.
 """
 
 from __future__ import annotations
@@ -39,16 +37,15 @@ from acp.schema import (
 )
 from pydantic import BaseModel, ValidationError
 
-from frontdesk.agents.acp.connection import shown
-from frontdesk.agents.acp.files import FileTooLarge, read_text, write_text
-from frontdesk.agents.acp.ground import OutsideWorkDir, WorkDir
+from frontdesk.agents.acp.connection import first_problem
 from frontdesk.agents.acp.terminals import NoTerminal, Terminals, TooManyTerminals
 from frontdesk.agents.acp.updates import UpdateTranslator
+from frontdesk.agents.acp.workdir import FileTooLarge, OutsideWorkDir, WorkDir
 from frontdesk.keeper.errors import KeeperLost, SpawnFailed
 
 FileAccess = Literal["none", "read", "write"]
 
-MOST_AT_ONCE = 64
+MAX_CONCURRENT_REQUESTS = 64
 """Requests of one agent that are being answered at a time."""
 
 _Route = tuple[type[BaseModel], Callable[[Any], Awaitable[Any]]]
@@ -60,19 +57,19 @@ _PREFERRED = {
 
 
 class ClientMethods:
-    """Answer one agent's requests. `telling` is its turn under way, None between turns.
+    """Answer one agent's requests. `translator` is of its turn under way, None between turns.
 
     `session_id` is the one that the agent gave its session; requests for any other are refused.
     """
 
     def __init__(
-        self, *, ground: WorkDir, files: FileAccess, terminals: Terminals | None = None
+        self, *, workdir: WorkDir, files: FileAccess, terminals: Terminals | None = None
     ) -> None:
         self.session_id: str | None = None
-        self.telling: UpdateTranslator | None = None
-        self._ground, self._terminals = ground, terminals
+        self.translator: UpdateTranslator | None = None
+        self._workdir, self._terminals = workdir, terminals
         self._files = files
-        self._routes = self._open_routes()
+        self._routes = self._routes_of()
         self._under_way = 0
 
     @property
@@ -88,48 +85,48 @@ class ClientMethods:
     async def answer(self, method: str, params: Any, is_notification: bool) -> Any:
         """Answer a request with a model of the SDK's; raises its `RequestError` only."""
         if is_notification:
-            self._take_in(method, params)
+            self._on_notification(method, params)
             return None
         if method not in self._routes:
             raise RequestError.method_not_found(method)
-        if self._under_way >= MOST_AT_ONCE:
+        if self._under_way >= MAX_CONCURRENT_REQUESTS:
             raise RequestError.internal_error({"details": "too many requests at once"})
         self._under_way += 1
         try:
-            return await self._act(method, params)
+            return await self._dispatch(method, params)
         finally:
             self._under_way -= 1
 
     # -- within --------------------------------------------------------------------------------
 
-    def _open_routes(self) -> dict[str, _Route]:
+    def _routes_of(self) -> dict[str, _Route]:
         routes: dict[str, _Route] = {
             "session_request_permission": (RequestPermissionRequest, self._permission)
         }
         if self._files != "none":
-            routes["fs_read_text_file"] = (ReadTextFileRequest, self._read)
+            routes["fs_read_text_file"] = (ReadTextFileRequest, self._read_file)
         if self._files == "write":
-            routes["fs_write_text_file"] = (WriteTextFileRequest, self._write)
+            routes["fs_write_text_file"] = (WriteTextFileRequest, self._write_file)
         if self._terminals is not None:
-            routes |= TerminalMethods(self._terminals, ground=self._ground).routes
+            routes |= TerminalMethods(self._terminals, workdir=self._workdir).routes
         return {CLIENT_METHODS[name]: route for name, route in routes.items()}
 
-    def _take_in(self, method: str, params: Any) -> None:
-        if method != CLIENT_METHODS["session_update"] or self.telling is None:
+    def _on_notification(self, method: str, params: Any) -> None:
+        if method != CLIENT_METHODS["session_update"] or self.translator is None:
             return
         try:
             notice = SessionNotification.model_validate(params)
         except ValidationError:
             return  # an update of a kind that is not known here
         if notice.session_id == self.session_id:
-            self.telling.take(notice.update)
+            self.translator.on_update(notice.update)
 
-    async def _act(self, method: str, params: Any) -> Any:
+    async def _dispatch(self, method: str, params: Any) -> Any:
         model, act = self._routes[method]
         try:
             request: Any = model.model_validate(params)
         except ValidationError as error:
-            raise _invalid(shown(error)) from None
+            raise _invalid(first_problem(error)) from None
         if request.session_id != self.session_id:
             raise _invalid("there is no such session")
         try:
@@ -145,8 +142,8 @@ class ClientMethods:
 
     async def _permission(self, request: RequestPermissionRequest) -> RequestPermissionResponse:
         chosen = None
-        if self.telling is not None:
-            answer = await self.telling.approval(request)
+        if self.translator is not None:
+            answer = await self.translator.approval(request)
             if answer.status != "cancelled":
                 chosen = option_for(answer.approved, request.options)
         if chosen is None:
@@ -156,10 +153,10 @@ class ClientMethods:
 
     # -- files ---------------------------------------------------------------------------------
 
-    async def _read(self, request: ReadTextFileRequest) -> ReadTextFileResponse:
+    async def _read_file(self, request: ReadTextFileRequest) -> ReadTextFileResponse:
         try:
             content = await asyncio.to_thread(
-                read_text, self._ground, request.path, line=request.line, limit=request.limit
+                self._workdir.read_text, request.path, line=request.line, limit=request.limit
             )
         except FileTooLarge:
             raise _invalid("the file is too large") from None
@@ -167,9 +164,9 @@ class ClientMethods:
             raise _invalid("the file is not UTF-8 text") from None
         return ReadTextFileResponse(content=content)
 
-    async def _write(self, request: WriteTextFileRequest) -> dict[str, Any]:
+    async def _write_file(self, request: WriteTextFileRequest) -> dict[str, Any]:
         try:
-            await asyncio.to_thread(write_text, self._ground, request.path, request.content)
+            await asyncio.to_thread(self._workdir.write_text, request.path, request.content)
         except FileTooLarge:
             raise _invalid("the text is too large") from None
         return {}
@@ -178,24 +175,24 @@ class ClientMethods:
 class TerminalMethods:
     """Answer the requests about terminals."""
 
-    def __init__(self, terminals: Terminals, *, ground: WorkDir) -> None:
-        self._terminals, self._ground = terminals, ground
+    def __init__(self, terminals: Terminals, *, workdir: WorkDir) -> None:
+        self._terminals, self._workdir = terminals, workdir
 
     @property
     def routes(self) -> dict[str, _Route]:
         """Return what is answered, by the SDK's names."""
         return {
             "terminal_create": (CreateTerminalRequest, self._create),
-            "terminal_output": (TerminalOutputRequest, _saying(self._output)),
-            "terminal_wait_for_exit": (WaitForTerminalExitRequest, _saying(self._wait)),
-            "terminal_kill": (KillTerminalRequest, _saying(self._kill)),
-            "terminal_release": (ReleaseTerminalRequest, _saying(self._release)),
+            "terminal_output": (TerminalOutputRequest, _refusing_unknown(self._output)),
+            "terminal_wait_for_exit": (WaitForTerminalExitRequest, _refusing_unknown(self._wait)),
+            "terminal_kill": (KillTerminalRequest, _refusing_unknown(self._kill)),
+            "terminal_release": (ReleaseTerminalRequest, _refusing_unknown(self._release)),
         }
 
     async def _create(self, request: CreateTerminalRequest) -> CreateTerminalResponse:
-        cwd = self._ground.path
+        cwd = self._workdir.path
         if request.cwd is not None:
-            cwd = await asyncio.to_thread(self._ground.directory, request.cwd)
+            cwd = await asyncio.to_thread(self._workdir.directory, request.cwd)
         try:
             terminal_id = await self._terminals.create(
                 (request.command, *(request.args or ())),
@@ -246,7 +243,7 @@ def option_for(approved: bool, options: list[PermissionOption]) -> str | None:
     return None
 
 
-def _saying(act: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+def _refusing_unknown(act: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
     async def acting(request: Any) -> Any:
         try:
             return await act(request)

@@ -1,7 +1,6 @@
 """Which model an ACP agent answers with: the choice that it offers, by the names of clients.
 
-Below `acp_agent.py`. Agents offer their models as one of the session's options, or offer none. It
-knows nothing of the connection.
+Agents offer their models as one of the session's options, or offer none.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ class ModelChoice:
         return found.pop() if len(found) == 1 else None
 
     def __str__(self) -> str:
-        shown = ", ".join(list(self._named)[:10])
-        return f"{shown}, ..." if len(self._named) > 10 else shown
+        named = ", ".join(list(self._named)[:10])
+        return f"{named}, ..." if len(self._named) > 10 else named
 
 
 def _values(option: SessionConfigOptionSelect) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """The terminals of an ACP session: programs that its agent has the gateway run in its directory.
 
-Above the keeper, which starts, bounds and ends them like agents; below the requests. What a program
-prints is kept up to a limit, the newest of it. It knows nothing of the protocol.
+The keeper starts, bounds and ends them like agents. What a program prints is kept up to a limit,
+the newest of it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from frontdesk.keeper.client import Keeper
 from frontdesk.keeper.messages import Command, ProcessLimits, SpawnRequest
 from frontdesk.keeper.process import ManagedProcess
 
-MOST_TERMINALS = 16
+MAX_TERMINALS = 16
 """Terminals of one session at a time, those included that have exited and are not released."""
 
-MOST_OUTPUT = 1024 * 1024
+MAX_OUTPUT_BYTES = 1024 * 1024
 """Bytes of output that are kept of a terminal at most, whatever its agent asks for."""
 
 _TAIL_PATIENCE_S = 1.0
 """How long after a program's exit what it printed last is waited for."""
 
-_AT_ONCE = 64 * 1024
+_READ_BYTES = 64 * 1024
 
 _MERGED = 'exec "$0" "$@" </dev/null 2>&1'
 """Both outputs are one here; a missing program is said in it, with exit code 127."""
@@ -45,18 +45,18 @@ class Terminal:
         self.process = process
         self.truncated = False
         self._limit = limit
-        self._kept = bytearray()
+        self._output = bytearray()
         self._reading = asyncio.create_task(self._read())
 
     @property
     def output(self) -> str:
         """Return what is kept of the output."""
-        kept = bytes(self._kept)
+        output = bytes(self._output)
         if self.truncated:
             # Cut between characters: what continues one is left out.
-            begin = next((i for i, byte in enumerate(kept[:4]) if byte & 0xC0 != 0x80), 0)
-            kept = kept[begin:]
-        return kept.decode(errors="replace")
+            begin = next((i for i, byte in enumerate(output[:4]) if byte & 0xC0 != 0x80), 0)
+            output = output[begin:]
+        return output.decode(errors="replace")
 
     async def wait(self) -> int | None:
         """Wait until the program has exited and its output is there; return its `returncode`."""
@@ -66,17 +66,17 @@ class Terminal:
         return returncode
 
     async def end(self) -> None:
-        """Kill the program and let go of it."""
+        """Kill the program and close its streams."""
         await self.process.end(0.0)
         self._reading.cancel()
         await asyncio.wait({self._reading})
 
     async def _read(self) -> None:
         with contextlib.suppress(ConnectionError):
-            while piece := await self.process.reader.read(_AT_ONCE):
-                self._kept += piece
-                if len(self._kept) > self._limit:
-                    del self._kept[: len(self._kept) - self._limit]
+            while piece := await self.process.reader.read(_READ_BYTES):
+                self._output += piece
+                if len(self._output) > self._limit:
+                    del self._output[: len(self._output) - self._limit]
                     self.truncated = True
 
 
@@ -110,9 +110,9 @@ class Terminals:
         self, argv: tuple[str, ...], *, cwd: str, env: Mapping[str, str], limit: int | None
     ) -> str:
         """Start a program; return its terminal's id. `TooManyTerminals`, `SpawnFailed`."""
-        if len(self._open) + self._starting >= MOST_TERMINALS:
+        if len(self._open) + self._starting >= MAX_TERMINALS:
             raise TooManyTerminals
-        order = SpawnRequest(
+        request = SpawnRequest(
             run=Command(
                 argv=("/bin/sh", "-c", _MERGED, *argv),
                 env={**self._env, **env},
@@ -124,12 +124,12 @@ class Terminals:
         )
         self._starting += 1
         try:
-            process = await self._keeper.spawn(order)
+            process = await self._keeper.spawn(request)
         finally:
             self._starting -= 1
         terminal_id = f"term_{secrets.token_hex(8)}"
-        most = MOST_OUTPUT if limit is None else min(limit, MOST_OUTPUT)
-        self._open[terminal_id] = Terminal(process, limit=most)
+        kept_bytes = MAX_OUTPUT_BYTES if limit is None else min(limit, MAX_OUTPUT_BYTES)
+        self._open[terminal_id] = Terminal(process, limit=kept_bytes)
         return terminal_id
 
     async def release(self, terminal_id: str) -> None:

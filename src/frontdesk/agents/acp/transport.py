@@ -1,8 +1,8 @@
 """The messages of an ACP agent: lines of JSON on its standard output and input, within bounds.
 
-Below `acp_link.py`; the transport of the SDK's connection, in place of its own, which neither
-bounds a line nor minds what is no message. An agent that is past bearing is broken off with: its
-process is killed, and `problem` says why. It knows nothing of what the messages mean.
+The transport of the SDK's connection, in place of its own, which neither bounds a line nor minds
+what is no message. An agent that breaks a bound is ended: its process is killed, and `problem` says
+why.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any
 from frontdesk.agents.events import sayable
 from frontdesk.keeper.process import ManagedProcess
 
-LARGEST_MESSAGE = 16 * 1024 * 1024
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Bytes of one message of an agent."""
 
-LARGEST_STRAY = 64 * 1024
+MAX_STRAY_BYTES = 64 * 1024
 """Bytes of one line that is no message, as its first character tells."""
 
-MOST_STRAYS = 100
+MAX_STRAYS = 100
 """Lines in a row that are no messages. A stray one is forgiven: launchers say hello."""
 
-MOST_UNREAD = 32 * 1024 * 1024
+MAX_UNREAD_BYTES = 32 * 1024 * 1024
 """Bytes that may wait for an agent that does not read."""
 
-MOST_UNASKED = 10_000
+MAX_UNSOLICITED = 10_000
 """Messages of an agent that nobody has asked anything."""
 
-_BREATH_MESSAGES = 32
-_AT_ONCE = 256 * 1024
+_MESSAGES_PER_YIELD = 32
+_READ_BYTES = 256 * 1024
 
 _log = logging.getLogger("frontdesk.agents.acp")
 
@@ -41,15 +41,15 @@ Message = dict[str, Any]
 class AcpTransport:
     """Carry messages to and from one process. `ended` is set once no more will come.
 
-    Implements the SDK's `Transport`. `asked` says whether a turn is under way: then an agent may
-    say as much as it likes.
+    Implements the SDK's `Transport`. `turn_running` says whether a turn is under way: then an
+    agent may send as much as it likes.
     """
 
     def __init__(self, process: ManagedProcess, *, label: str) -> None:
         self._process, self._label = process, label
         self._lines = Lines()
-        self._strays = self._unasked = self._heard = 0
-        self.asked = False
+        self._strays = self._unsolicited = self._received = 0
+        self.turn_running = False
         self.problem: str | None = None
         self.ended = asyncio.Event()
 
@@ -58,7 +58,7 @@ class AcpTransport:
         try:
             message = await self._next()
         except LineTooLong as error:
-            self.break_off(str(error))
+            self.abort(str(error))
             message = None
         except ConnectionError:
             message = None
@@ -73,17 +73,17 @@ class AcpTransport:
             return
         writer.write(json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode())
         writer.write(b"\n")
-        if writer.transport.get_write_buffer_size() > MOST_UNREAD:
-            self.break_off(f"it has left {MOST_UNREAD} bytes unread")
+        if writer.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self.abort(f"it has left {MAX_UNREAD_BYTES} bytes unread")
 
     async def close(self) -> None:
         """Do nothing: the streams belong to the process."""
 
-    def ask(self, asked: bool) -> None:
-        """Say that a turn begins, or that it has ended."""
-        self.asked, self._unasked = asked, 0
+    def set_turn_running(self, turn_running: bool) -> None:
+        """Note that a turn begins, or that it has ended."""
+        self.turn_running, self._unsolicited = turn_running, 0
 
-    def break_off(self, problem: str) -> None:
+    def abort(self, problem: str) -> None:
         """Kill the process; the first problem counts."""
         if self.problem is None:
             self.problem = problem
@@ -96,11 +96,11 @@ class AcpTransport:
         while self.problem is None:
             line = self._lines.take()
             if line is None:
-                piece = await self._process.reader.read(_AT_ONCE)
+                piece = await self._process.reader.read(_READ_BYTES)
                 if not piece:
                     return None
                 self._lines.feed(piece)
-            elif (message := message_of(line)) is not None:
+            elif (message := parse_message(line)) is not None:
                 await self._count()
                 return message
             else:
@@ -109,22 +109,24 @@ class AcpTransport:
 
     async def _count(self) -> None:
         self._strays = 0
-        self._heard += 1
-        if not self.asked:
-            self._unasked += 1
-            if self._unasked > MOST_UNASKED:
-                self.break_off(f"it has said {MOST_UNASKED} things that nobody asked for")
-        if self._heard % _BREATH_MESSAGES == 0:
+        self._received += 1
+        if not self.turn_running:
+            self._unsolicited += 1
+            if self._unsolicited > MAX_UNSOLICITED:
+                self.abort(f"it has said {MAX_UNSOLICITED} things that nobody asked for")
+        if self._received % _MESSAGES_PER_YIELD == 0:
             # What came so far is worked on, and the loop's other tasks have their turn.
             await asyncio.sleep(0)
 
     def _stray(self, line: bytes) -> None:
         self._strays += 1
         if self._strays == 1:
-            shown = line[:200].decode(errors="replace").strip()
-            _log.warning("session %s: its agent said what is no ACP: %r", self._label, shown)
-        if self._strays > MOST_STRAYS:
-            self.break_off("what it says is not the Agent Client Protocol")
+            first_problem = line[:200].decode(errors="replace").strip()
+            _log.warning(
+                "session %s: its agent said what is no ACP: %r", self._label, first_problem
+            )
+        if self._strays > MAX_STRAYS:
+            self.abort("what it says is not the Agent Client Protocol")
 
 
 class LineTooLong(Exception):
@@ -141,7 +143,7 @@ class Lines:
         self._begin = self._searched = 0
 
     def feed(self, piece: bytes) -> None:
-        """Take in what was read, once every whole line was taken out."""
+        """Add what was read, once every whole line was taken out."""
         del self._bytes[: self._begin]
         self._searched -= self._begin
         self._begin = 0
@@ -161,26 +163,26 @@ class Lines:
 
     def _check(self, end: int) -> None:
         size = end - self._begin
-        if size <= LARGEST_STRAY:
+        if size <= MAX_STRAY_BYTES:
             return
         if not self._bytes[self._begin : self._begin + 64].lstrip().startswith(b"{"):
             raise LineTooLong("what it says is not the Agent Client Protocol")
-        if size > LARGEST_MESSAGE:
-            raise LineTooLong(f"it has sent a message of over {LARGEST_MESSAGE} bytes")
+        if size > MAX_MESSAGE_BYTES:
+            raise LineTooLong(f"it has sent a message of over {MAX_MESSAGE_BYTES} bytes")
 
 
-def message_of(line: bytes) -> Message | None:
+def parse_message(line: bytes) -> Message | None:
     """Return the JSON-RPC message in a line; None where it is none.
 
-    >>> message_of(b'{"jsonrpc":"2.0","method":"session/update","params":{}}')["method"]
+    >>> parse_message(b'{"jsonrpc":"2.0","method":"session/update","params":{}}')["method"]
     'session/update'
-    >>> message_of(b"Server listening"), message_of(b"[]")
+    >>> parse_message(b"Server listening"), parse_message(b"[]")
     (None, None)
     """
     try:
         message = json.loads(line)
         if b"\\ud" in line or b"\\uD" in line:
-            message = _said(message)
+            message = _encodable(message)
     except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) and _is_rpc(message) else None
@@ -197,12 +199,12 @@ def _is_rpc(message: Message) -> bool:
     return "id" in message and ("result" in message or "error" in message)
 
 
-def _said(value: Any) -> Any:
+def _encodable(value: Any) -> Any:
     """Return a value without halves of surrogate pairs, into which some agents cut emoji."""
     if isinstance(value, str):
         return sayable(value)
     if isinstance(value, list):
-        return [_said(each) for each in value]
+        return [_encodable(each) for each in value]
     if isinstance(value, dict):
-        return {sayable(name): _said(each) for name, each in value.items()}
+        return {sayable(name): _encodable(each) for name, each in value.items()}
     return value

@@ -1,7 +1,7 @@
-"""One turn of an ACP agent, told as events: what the agent reports goes to the turn's port.
+"""One turn of an ACP agent as events: the protocol's updates go to the turn's port.
 
-Below `acp_agent.py` and the requests, above the turn's port. It knows the protocol's updates, and
-nothing of the connection that they come through.
+An agent reports a tool call as often as it likes, in parts; clients see it begin once it runs, and
+end.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 from acp.schema import (
@@ -17,6 +18,7 @@ from acp.schema import (
     AgentPlanUpdate,
     AgentThoughtChunk,
     AudioContentBlock,
+    ContentToolCallContent,
     EmbeddedResourceContentBlock,
     ImageContentBlock,
     PlanEntry,
@@ -27,23 +29,43 @@ from acp.schema import (
     ResourceContentBlock,
     TextContentBlock,
     TextResourceContents,
+    ToolCall,
     ToolCallProgress,
     ToolCallStart,
+    ToolCallUpdate,
     Usage,
     UsageUpdate,
 )
 
-from frontdesk.agents.acp.calls import AcpToolCalls
 from frontdesk.agents.errors import TurnOver
-from frontdesk.agents.events import Error, Event, MessageDelta, MessageStart, ThinkingDelta
+from frontdesk.agents.events import (
+    Error,
+    Event,
+    MessageDelta,
+    MessageStart,
+    ThinkingDelta,
+    ToolExecutionEnd,
+    ToolExecutionStart,
+)
 from frontdesk.agents.protocol import PIECE_CHARACTERS
 from frontdesk.agents.records import Approval
 from frontdesk.agents.turn import TurnPort
 
-LONGEST_HINT = 2000
+MAX_CALLS = 1000
+"""Calls of one turn that are remembered; past that the oldest is forgotten."""
+
+MAX_NAME_CHARACTERS = 200
+"""Characters of a tool's name or of a call's id."""
+
+CallReport = ToolCall | ToolCallUpdate
+
+_STATUS = {"completed": "ok", "failed": "error"}
+
+
+MAX_HINT_CHARACTERS = 2000
 """Characters of what an approval says beside the tool and its arguments."""
 
-MOST_TOKENS = 1_000_000_000
+MAX_TOKENS = 1_000_000_000
 """Tokens that an agent may say it used in one turn, of each kind."""
 
 _MARKS = {"completed": "[x]", "in_progress": "[>]", "pending": "[ ]"}
@@ -57,81 +79,151 @@ class TurnUsage:
     def __init__(self) -> None:
         self.cost_usd = 0.0
 
-    def more(self, total: float) -> float:
-        """Take in a new sum; return what it is more than the last."""
+    def increase_to(self, total: float) -> float:
+        """Keep a new sum; return what it is more than the last."""
         if not math.isfinite(total) or total <= self.cost_usd:
             return 0.0
-        more, self.cost_usd = total - self.cost_usd, total
-        return more
+        increase_to, self.cost_usd = total - self.cost_usd, total
+        return increase_to
+
+
+class AcpToolCall:
+    """One call: what is known of it so far."""
+
+    __slots__ = ("args", "began_s", "content", "ended", "name", "output", "verdict")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.args: Any = None
+        self.content: Any = None
+        self.output: Any = None
+        self.began_s: float | None = None
+        self.ended = False
+        self.verdict: str | None = None
+        """How its approval was answered, where that was no."""
+
+
+class AcpToolCalls:
+    """Follow the calls of a turn, and emit when one begins and ends."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self._calls: dict[str, AcpToolCall] = {}
+        self._now = asyncio.get_running_loop().time
+
+    def on_report(self, report: CallReport) -> None:
+        """Handle a report: of a call that is new, or of one that goes on."""
+        call_id = report.tool_call_id[:MAX_NAME_CHARACTERS]
+        call = self.call_of(report)
+        _update(call, report)
+        if call.ended:
+            return
+        if report.status in ("in_progress", "completed", "failed"):
+            self._begin(call_id, call)
+        if report.status in _STATUS:
+            status = _STATUS[report.status]
+            self._end(call_id, call, call.verdict if status == "error" else status)
+
+    def call_of(self, report: CallReport) -> AcpToolCall:
+        """Return the call that a report is about; one that is not known is new."""
+        call_id = report.tool_call_id[:MAX_NAME_CHARACTERS]
+        if call_id not in self._calls:
+            if len(self._calls) >= MAX_CALLS:
+                self._drop(next(iter(self._calls)))
+            self._calls[call_id] = AcpToolCall(name_of(report))
+        return self._calls[call_id]
+
+    def close(self) -> None:
+        """End the calls that are still running: their turn is over."""
+        for call_id in list(self._calls):
+            self._drop(call_id)
+
+    def _drop(self, call_id: str) -> None:
+        call = self._calls.pop(call_id)
+        if call.began_s is not None and not call.ended:
+            self._end(call_id, call, "cancelled")
+
+    def _begin(self, call_id: str, call: AcpToolCall) -> None:
+        if call.began_s is None:
+            call.began_s = self._now()
+            self._emit(ToolExecutionStart(call_id, call.name, call.args))
+
+    def _end(self, call_id: str, call: AcpToolCall, status: str | None) -> None:
+        call.ended = True
+        took_ms = round((self._now() - (call.began_s or self._now())) * 1000)
+        result = call.output if call.output is not None else call.content
+        self._emit(ToolExecutionEnd(call_id, call.name, status or "error", result, took_ms))
+        # Calls stay known to the end of the turn, but not what they carried.
+        call.args = call.content = call.output = None
 
 
 class UpdateTranslator:
-    """Tell one turn. What comes after its end is discarded."""
+    """Translate one turn. What comes after its end is discarded."""
 
-    def __init__(self, port: TurnPort, *, spent: TurnUsage) -> None:
-        self._port, self._spent = port, spent
+    def __init__(self, port: TurnPort, *, usage: TurnUsage) -> None:
+        self._port, self._usage = port, usage
         self._calls = AcpToolCalls(self._emit)
         self._message_id: str | None = None
-        self._asking: set[asyncio.Future[Approval]] = set()
+        self._prompting: set[asyncio.Future[Approval]] = set()
 
-    def take(self, update: Any) -> None:
-        """Take in a `session/update`."""
+    def on_update(self, update: Any) -> None:
+        """Handle a `session/update`."""
         with contextlib.suppress(TurnOver):
-            self._take(update)
+            self._translate(update)
 
-    def concluded(self, response: PromptResponse) -> None:
-        """Take in how the agent ended what it was asked."""
-        self.used(response)
+    def on_response(self, response: PromptResponse) -> None:
+        """Handle how the agent ended a prompt."""
+        self.add_usage(response)
         if response.stop_reason != "end_turn":
             self._port.emit(Error(response.stop_reason))
 
-    def used(self, response: PromptResponse) -> None:
-        """Take in the tokens alone."""
+    def add_usage(self, response: PromptResponse) -> None:
+        """Add the tokens alone."""
         if response.usage is not None:
             prompt, completion = tokens_of(response.usage)
-            cached = min(response.usage.cached_read_tokens or 0, MOST_TOKENS)
+            cached = min(response.usage.cached_read_tokens or 0, MAX_TOKENS)
             self._port.usage(prompt=prompt, completion=completion, cached=cached)
 
     async def approval(self, request: RequestPermissionRequest) -> Approval:
         """Ask whether a tool may run; `cancelled` where the turn ends before an answer."""
-        call = self._calls.known(request.tool_call)
-        asking = asyncio.ensure_future(
+        call = self._calls.call_of(request.tool_call)
+        prompting = asyncio.ensure_future(
             self._port.approval(
                 call.name,
                 call.args if request.tool_call.raw_input is None else request.tool_call.raw_input,
-                hint=(request.tool_call.title or "")[:LONGEST_HINT] or None,
+                hint=(request.tool_call.title or "")[:MAX_HINT_CHARACTERS] or None,
             )
         )
-        self._asking.add(asking)
+        self._prompting.add(prompting)
         try:
-            answer = await _answer(asking)
+            answer = await _answer(prompting)
         finally:
-            asking.cancel()
-            self._asking.discard(asking)
+            prompting.cancel()
+            self._prompting.discard(prompting)
         call.verdict = None if answer.approved else answer.status
         return answer
 
-    def dismiss(self) -> None:
+    def cancel_approvals(self) -> None:
         """Answer what still waits for an approval with `cancelled`."""
-        for asking in list(self._asking):
-            asking.cancel()
+        for prompting in list(self._prompting):
+            prompting.cancel()
 
     def close(self) -> None:
         """End what is still under way: the turn is over."""
-        self.dismiss()
+        self.cancel_approvals()
         with contextlib.suppress(TurnOver):
             self._calls.close()
 
     # -- updates -------------------------------------------------------------------------------
 
-    def _take(self, update: Any) -> None:
+    def _translate(self, update: Any) -> None:
         match update:
             case AgentMessageChunk():
                 self._message(update)
             case AgentThoughtChunk():
                 self._think(text_of(update.content))
             case ToolCallStart() | ToolCallProgress():
-                self._calls.take(update)
+                self._calls.on_report(update)
             case AgentPlanUpdate():
                 self._think(plan_text(update.entries))
             case AgentPlanContentUpdate(plan=PlanUpdateItems() as plan):
@@ -139,31 +231,31 @@ class UpdateTranslator:
             case AgentPlanContentUpdate(plan=PlanUpdateMarkdown() as plan):
                 self._think(f"{plan.content}\n")
             case UsageUpdate() if update.cost is not None and update.cost.currency == "USD":
-                self._port.usage(cost_usd=self._spent.more(update.cost.amount))
+                self._port.usage(cost_usd=self._usage.increase_to(update.cost.amount))
             case _:
                 pass  # modes, commands and titles are the business of editors
 
     def _message(self, chunk: AgentMessageChunk) -> None:
-        former, self._message_id = self._message_id, chunk.message_id
-        if former is not None and chunk.message_id not in (None, former):
+        previous, self._message_id = self._message_id, chunk.message_id
+        if previous is not None and chunk.message_id not in (None, previous):
             self._emit(MessageStart())
-        for piece in _pieces(text_of(chunk.content)):
+        for piece in _split(text_of(chunk.content)):
             self._emit(MessageDelta(piece))
 
     def _think(self, text: str) -> None:
-        for piece in _pieces(text):
+        for piece in _split(text):
             self._emit(ThinkingDelta(piece))
 
     def _emit(self, event: Event) -> None:
         self._port.emit(event)
 
 
-async def _answer(asking: asyncio.Future[Approval]) -> Approval:
-    await asyncio.wait({asking})
-    if asking.cancelled():
+async def _answer(prompting: asyncio.Future[Approval]) -> Approval:
+    await asyncio.wait({prompting})
+    if prompting.cancelled():
         return Approval("cancelled")
     try:
-        return asking.result()
+        return prompting.result()
     except TurnOver:
         return Approval("cancelled")
 
@@ -187,7 +279,7 @@ def text_of(block: Any) -> str:
             return ""
 
 
-def tokens_of(used: Usage) -> tuple[int, int]:
+def tokens_of(add_usage: Usage) -> tuple[int, int]:
     """Return the tokens of prompts and of answers, caches and thoughts included.
 
     The protocol's total is the sum of all kinds, so it tells whether those are counted beside.
@@ -197,11 +289,11 @@ def tokens_of(used: Usage) -> tuple[int, int]:
     >>> tokens_of(Usage(input_tokens=11, output_tokens=5, cached_read_tokens=4, total_tokens=16))
     (11, 5)
     """
-    prompt, completion = used.input_tokens, used.output_tokens
-    if used.total_tokens > prompt + completion:
-        prompt += (used.cached_read_tokens or 0) + (used.cached_write_tokens or 0)
-        completion += used.thought_tokens or 0
-    return min(prompt, MOST_TOKENS), min(completion, MOST_TOKENS)
+    prompt, completion = add_usage.input_tokens, add_usage.output_tokens
+    if add_usage.total_tokens > prompt + completion:
+        prompt += (add_usage.cached_read_tokens or 0) + (add_usage.cached_write_tokens or 0)
+        completion += add_usage.thought_tokens or 0
+    return min(prompt, MAX_TOKENS), min(completion, MAX_TOKENS)
 
 
 def plan_text(entries: list[PlanEntry]) -> str:
@@ -215,5 +307,32 @@ def plan_text(entries: list[PlanEntry]) -> str:
     return "".join(f"{line}\n" for line in ("Plan:", *lines))
 
 
-def _pieces(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     return [text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)]
+
+
+def name_of(report: CallReport) -> str:
+    """Return what clients know a tool by: the first title of its call, or else its kind."""
+    title = (report.title or "").strip().partition("\n")[0]
+    return (title or report.kind or "tool")[:MAX_NAME_CHARACTERS]
+
+
+def _update(call: AcpToolCall, report: CallReport) -> None:
+    if report.raw_input is not None:
+        call.args = report.raw_input
+    if report.raw_output is not None:
+        call.output = report.raw_output
+    if report.content:
+        call.content = _result_of(report.content)
+
+
+def _result_of(content: list[Any]) -> Any:
+    """Return the content of a call as its result: text where all of it is text."""
+    texts = [
+        each.content.text
+        for each in content
+        if isinstance(each, ContentToolCallContent) and isinstance(each.content, TextContentBlock)
+    ]
+    if len(texts) == len(content):
+        return "".join(texts)
+    return [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in content]

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from frontdesk.agents.acp.terminals import MOST_TERMINALS
+from frontdesk.agents.acp.terminals import MAX_TERMINALS
 from support.acp import open_acp_session, turn_of
 from support.processes import lives
 from support.sessions import soon, text
@@ -183,7 +183,7 @@ async def test_a_terminal_begins_where_the_agent_says(tmp_path):
 
 async def test_terminals_are_counted():
     async with open_acp_session("Worker", terminals=True) as conversation:
-        answers, _ = await asked(conversation, *[shell("true")] * (MOST_TERMINALS + 1))
+        answers, _ = await asked(conversation, *[shell("true")] * (MAX_TERMINALS + 1))
         assert "error" not in answers[-2]
         assert code_of(answers[-1]) == INVALID
 

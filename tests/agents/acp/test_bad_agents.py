@@ -133,7 +133,7 @@ async def test_an_answer_that_is_none_ends_the_session():
 
 
 async def test_an_agent_that_asks_without_end_and_reads_nothing_is_ended(monkeypatch):
-    monkeypatch.setattr(transport, "MOST_UNREAD", 1_000_000)
+    monkeypatch.setattr(transport, "MAX_UNREAD_BYTES", 1_000_000)
     await failed_turn("FloodingRequests")
 
 
@@ -205,7 +205,7 @@ def lines_of(*pieces):
 
 @given(binary())
 def test_no_line_upsets_the_wire(line):
-    message = transport.message_of(line)
+    message = transport.parse_message(line)
     assert message is None or "method" in message or "id" in message
 
 
@@ -217,7 +217,7 @@ async def test_lines_are_cut_wherever_the_pieces_end():
 
 
 async def test_a_line_is_bounded_though_all_of_it_comes_at_once(monkeypatch):
-    monkeypatch.setattr(transport, "LARGEST_MESSAGE", 100_000)
+    monkeypatch.setattr(transport, "MAX_MESSAGE_BYTES", 100_000)
     assert lines_of(b"{" + b" " * 99_999 + b"\n")
     for line in (b"{" + b" " * 100_001, b"x" * 65_537):
         for end in (b"", b"\n"):
