@@ -1,9 +1,9 @@
-"""The feed: numbered slots that every watcher and every stream reads with a cursor of its own.
+"""The feed: a ring of numbered slots that readers follow with cursors, and how they are woken.
 
-Beside the monitors, below the store. One writer at a time (the owner sees to that) appends; any
-number of readers, in threads and event loops, follow. There is no queue per reader: a slow reader
-is one whose cursor points at a slot that is no longer held, and `read` says so. The writer never
-waits for anybody. It knows nothing of what the slots hold.
+One writer at a time (the owner sees to that) appends; any number of readers, in threads and event
+loops, follow. There is no queue per reader: a slow reader is one whose cursor points at a slot that
+is no longer held, and `Ring.read` says so. The writer never waits for anybody. The store's watches
+and the sessions' event logs are made of the same two parts.
 """
 
 from __future__ import annotations
@@ -21,26 +21,29 @@ class FellBehind(Exception):
     """The slot under the cursor is no longer held."""
 
 
-class Feed(Generic[T]):
+class Ring(Generic[T]):
     """Hold the last `capacity` items under contiguous numbers.
 
-    `append` costs two dict operations and, where a reader waits, its wake-up. Memory is bounded by
-    `capacity` items, whatever the number of readers.
+    `append` costs two dict operations. Memory is bounded by `capacity` items, whatever the number
+    of readers.
     """
 
-    __slots__ = ("_capacity", "_slots", "_wakers", "head", "oldest")
+    __slots__ = ("_capacity", "_slots", "head", "oldest")
 
     def __init__(self, *, capacity: int, head: int = 0) -> None:
         self._capacity = capacity
         self._slots: dict[int, T] = {}
-        self._wakers: dict[object, Callable[[], None]] = {}
         self.head = head
         """The number of the newest slot."""
         self.oldest = head + 1
         """The number of the oldest slot that is held, `head + 1` where none is."""
 
+    def __len__(self) -> int:
+        """Return the number of slots that are held."""
+        return len(self._slots)
+
     def append(self, item: T) -> int:
-        """Put the item into the next slot and return its number. The owner calls `wake` after."""
+        """Put the item into the next slot and return its number. The owner wakes readers after."""
         number = self.head + 1
         self._slots[number] = item
         # The slot is filled before the head moves, so a reader that sees the head finds the slot.
@@ -62,68 +65,93 @@ class Feed(Generic[T]):
         self._slots.clear()
         self.head, self.oldest = head, head + 1
 
-    def read(self, after: int, *, most: int = 1024) -> list[T]:
-        """Return up to `most` items that follow the cursor `after`; `FellBehind` if one is gone."""
+    def read(self, after: int, *, limit: int = 1024) -> list[T]:
+        """Return up to `limit` items that follow the cursor `after`; `FellBehind` if one is gone."""
         items = []
-        for number in range(after + 1, min(self.head, after + most) + 1):
+        for number in range(after + 1, min(self.head, after + limit) + 1):
             try:
                 items.append(self._slots[number])
             except KeyError:
                 raise FellBehind from None
         return items
 
-    def wake(self) -> None:
+
+class Wakers:
+    """Wake readers that wait: threads, and tasks on any event loop of asyncio or trio.
+
+    Each waits under a key of its own, is woken once, and waits again if it likes. A wake-up costs a
+    dict operation and what the reader's own waker costs.
+    """
+
+    __slots__ = ("_by_key",)
+
+    def __init__(self) -> None:
+        self._by_key: dict[object, Callable[[], object]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of readers that wait."""
+        return len(self._by_key)
+
+    def add(self, key: object, waker: Callable[[], object]) -> None:
+        """Have `waker` called at the next wake-up, once."""
+        self._by_key[key] = waker
+
+    def discard(self, key: object) -> None:
+        """Take a reader's waker out, if it is still there."""
+        self._by_key.pop(key, None)
+
+    def wake(self, key: object) -> None:
+        """Wake one reader, if it waits."""
+        waker = self._by_key.pop(key, None)
+        if waker is not None:
+            waker()
+
+    def wake_all(self) -> None:
         """Wake whoever waits. Call it after the append, outside any lock."""
         # Those who wait now: one that is woken and waits again must not be taken for another's.
-        for key in list(self._wakers):
-            waker = self._wakers.pop(key, None)
-            if waker is not None:
-                waker()
+        for key in list(self._by_key):
+            self.wake(key)
 
-    def wait(
-        self, after: int, *, timeout_s: float | None = None, ended: Callable[[], bool]
-    ) -> bool:
-        """Block this thread until something follows the cursor, or `ended()`; False if neither."""
+    def wait(self, ready: Callable[[], bool], *, timeout_s: float | None = None) -> bool:
+        """Block this thread until it is woken, or `ready()`; False if neither came in time."""
         event = threading.Event()
-        self._wakers[event] = event.set
+        self._by_key[event] = event.set
         try:
             # Registered first, looked at second: an append in between has woken us already.
-            return self.head > after or ended() or event.wait(timeout_s)
+            return ready() or event.wait(timeout_s)
         finally:
-            self._wakers.pop(event, None)
+            self._by_key.pop(event, None)
 
-    async def wait_async(self, after: int, *, ended: Callable[[], bool]) -> None:
-        """Wait on the running event loop, asyncio's or trio's, until something follows the cursor,
-        or `ended()`.
-        """
+    async def wait_async(self, ready: Callable[[], bool]) -> None:
+        """Wait on the running event loop, asyncio's or trio's, until it is woken, or `ready()`."""
         if asyncio._get_running_loop() is None:
-            await self._wait_on_trio(after, ended)
+            await self._wait_on_trio(ready)
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._wakers[future] = lambda: _wake_future(loop, future)
+        self._by_key[future] = lambda: _wake_future(loop, future)
         try:
-            if self.head <= after and not ended():
+            if not ready():
                 await future
         finally:
-            self._wakers.pop(future, None)
+            self._by_key.pop(future, None)
 
-    async def _wait_on_trio(self, after: int, ended: Callable[[], bool]) -> None:
+    async def _wait_on_trio(self, ready: Callable[[], bool]) -> None:
         import trio  # it runs already: there would be an event loop of asyncio otherwise
 
-        over, token = trio.Event(), trio.lowlevel.current_trio_token()
+        woken, token = trio.Event(), trio.lowlevel.current_trio_token()
 
         def wake() -> None:
             # The reader's loop may be over: then nobody waits there any more.
             with suppress(trio.RunFinishedError):
-                token.run_sync_soon(over.set)
+                token.run_sync_soon(woken.set)
 
-        self._wakers[over] = wake
+        self._by_key[woken] = wake
         try:
-            if self.head <= after and not ended():
-                await over.wait()
+            if not ready():
+                await woken.wait()
         finally:
-            self._wakers.pop(over, None)
+            self._by_key.pop(woken, None)
 
 
 def _wake_future(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:

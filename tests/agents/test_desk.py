@@ -58,16 +58,16 @@ class Recipe:
     def __init__(self, starting, agent=None):
         self.starting, self.agent = starting, agent
 
-    def check(self, facts):
+    def check(self, context):
         pass
 
-    async def start(self, facts):
+    async def start(self, context):
         await self.starting(facts)
         return self.agent or TaskAgent(waiting)
 
 
-def made_by(recipe, **rules):
-    return Blueprint(name="made", kind="python", recipe=recipe, **rules)
+def made_by(factory, **rules):
+    return Blueprint(name="made", kind="python", factory=factory, **rules)
 
 
 # -- opening -------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ async def test_what_cannot_or_may_not_be_is_refused_and_leaves_nothing(order, er
         with pytest.raises(error):
             await open_session(desk, **order)
         assert desk.store.count() == 0
-        assert len(desk._residents) == 0
+        assert len(desk._live) == 0
 
 
 async def test_a_directory_resolves_under_the_tenants_root_and_nowhere_else(tmp_path):
@@ -202,7 +202,7 @@ class Body:
     """An agent that is not a task: the registry monitors a future."""
 
     def __init__(self):
-        self.registered = asyncio.get_running_loop().create_future()
+        self.registry_agent = asyncio.get_running_loop().create_future()
         self.ended = 0
 
     async def run_turn(self, port):
@@ -210,8 +210,8 @@ class Body:
 
     async def end(self, grace_s):
         self.ended += 1
-        if not self.registered.done():
-            self.registered.set_result(None)
+        if not self.registry_agent.done():
+            self.registry_agent.set_result(None)
 
 
 async def nothing(facts):
@@ -220,7 +220,7 @@ async def nothing(facts):
 
 async def test_an_agent_that_ended_while_it_was_started_is_a_create_that_failed():
     body = Body()
-    body.registered.set_result(None)
+    body.registry_agent.set_result(None)
     async with open_desk(made_by(Recipe(nothing, body))) as desk:
         with pytest.raises(CreateFailed):
             await open_session(desk)
@@ -233,7 +233,7 @@ async def test_a_session_beyond_a_limit_is_refused_and_its_agent_is_ended():
     bodies = iter([Body(), body])
 
     class Recipes(Recipe):
-        async def start(self, facts):
+        async def start(self, context):
             return next(bodies)
 
     async with open_desk(made_by(Recipes(nothing)), limits=Limits(per_tenant=1)) as desk:
@@ -323,7 +323,7 @@ async def test_a_tenants_list_has_its_own_sessions_oldest_first_in_pages():
 async def test_a_lookup_never_returns_a_session_whose_agent_has_ended_told_of_it_or_not():
     async with open_desk(made_by(Recipe(nothing, body := Body()))) as desk:
         await open_session(desk, session_id="s-1")
-        body.registered.set_exception(ValueError("secret"))
+        body.registry_agent.set_exception(ValueError("secret"))
         with pytest.raises(SessionDead) as dead:
             desk.tenant("acme", "a").find("s-1")
         assert dead.value.reason.error == "ValueError"
@@ -463,7 +463,7 @@ async def test_an_agent_that_never_ends_does_not_keep_a_delete_from_answering():
         await open_session(desk, session_id="s-1")
         await asyncio.wait_for(desk.tenant("acme", "a").delete("s-1"), BOUND_S)
         assert desk.store.count() == 0
-        for task in desk._ending._tasks:
+        for task in desk._supervisor._tasks:
             task.cancel()
 
 
@@ -513,7 +513,7 @@ async def test_expiry_ends_the_agent_and_not_only_its_entry():
         conversation = await open_session(desk)
         await soon(lambda: conversation.ended is not None)
         assert body.ended
-        assert body.registered.done()
+        assert body.registry_agent.done()
 
 
 @pytest.mark.parametrize("end", ["delete", "crash", "cancel", "expire", "drain", "session"])
@@ -535,15 +535,15 @@ async def test_every_end_comes_back_to_a_count_of_zero(end):
         if end == "delete":
             await desk.tenant("acme", "a").delete("s-1")
         elif end == "crash":
-            body.registered.set_exception(ValueError("crash"))
+            body.registry_agent.set_exception(ValueError("crash"))
         elif end == "cancel":
             desk.store.get("acme/s-1").agent.cancel()
         elif end == "drain":
             await desk.drain(0.0)
         await soon(lambda: conversation.ended is not None)
-        await soon(lambda: not desk._ending._tasks)
-        assert (desk.store.count(), len(desk._residents), desk.stuck) == (0, 0, 0)
-        assert desk._residents.count("acme", conversation.blueprint) == 0
+        await soon(lambda: not desk._supervisor._tasks)
+        assert (desk.store.count(), len(desk._live), desk.stuck) == (0, 0, 0)
+        assert desk._live.count("acme", conversation.blueprint) == 0
 
 
 # -- time ----------------------------------------------------------------------------------------
@@ -554,7 +554,7 @@ async def test_a_session_that_is_opened_and_abandoned_expires_and_nothing_is_lef
         opened = [await open_session(desk) for _ in range(500)]
         await soon(lambda: desk.store.count() == 0)
         assert {str(each.ended) for each in opened} == {"expired"}
-        assert len(desk._residents) == 0
+        assert len(desk._live) == 0
 
 
 async def test_an_open_stream_keeps_a_session_from_idling_out():
@@ -724,7 +724,7 @@ async def test_ten_thousand_opened_and_deleted_sessions_leave_nothing_behind():
             opened = [await acme.create(CreateSession(model="none")) for _ in range(100)]
             await asyncio.gather(*(acme.delete(each.session_id) for each in opened))
         assert desk.store.count() == 0
-        assert len(desk._residents) == 0
-        assert desk._residents.count("acme", "parrot") == 0
-        assert len(desk._ending.recent) == 10
+        assert len(desk._live) == 0
+        assert desk._live.count("acme", "parrot") == 0
+        assert len(desk._supervisor.recent) == 10
         assert not desk._opening

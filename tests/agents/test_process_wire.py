@@ -105,8 +105,8 @@ def test_a_history_with_text_that_utf8_cannot_carry_reaches_the_process():
         pack(RunTurn(1, turn, ("\udc00",)), largest=LARGEST_DOWN)
     )
     came = msgspec.msgpack.decode(payload, type=ToWorker)
-    assert came.facts.history[0].content == "half \ufffd a pair"
-    assert came.facts.history[1] == history[1]
+    assert came.context.history[0].content == "half \ufffd a pair"
+    assert came.context.history[1] == history[1]
     assert came.steering == ("\ufffd",)
 
 

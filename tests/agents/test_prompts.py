@@ -363,14 +363,14 @@ async def test_steering_that_a_turn_did_not_take_goes_with_it():
 class Picky(FunctionProgram):
     """A program that knows few models."""
 
-    def check(self, facts):
-        if facts.model not in {"small", "large"}:
+    def check(self, context):
+        if context.model not in {"small", "large"}:
             raise CreateFailed("no such model")
 
 
 def picky(script, models=("*",)):
     return Blueprint(
-        name="picky", kind="python", recipe=TaskAgentFactory(Picky(script)), models=models
+        name="picky", kind="python", factory=TaskAgentFactory(Picky(script)), models=models
     )
 
 

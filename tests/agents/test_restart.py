@@ -139,10 +139,10 @@ class Slow:
         self.begun, self.go = asyncio.Event(), asyncio.Event()
         self.fails = False
 
-    def check(self, facts):
+    def check(self, context):
         pass
 
-    async def start(self, facts):
+    async def start(self, context):
         self.started += 1
         if self.started > 1:
             self.begun.set()
@@ -152,12 +152,12 @@ class Slow:
         return TaskAgent(self.script)
 
 
-def slow_blueprint(recipe, **rules):
+def slow_blueprint(factory, **rules):
     return Blueprint(
         **{
             "name": "slow",
             "kind": "python",
-            "recipe": recipe,
+            "recipe": factory,
             "restart": "on_crash",
             "errors_end": "session",
             **rules,
@@ -167,12 +167,12 @@ def slow_blueprint(recipe, **rules):
 
 @anyio_test
 async def test_between_two_agents_the_session_is_restarting_and_prompts_queue():
-    recipe = Slow(fragile)
-    async with open_desk(slow_blueprint(recipe)) as desk:
+    factory = Slow(fragile)
+    async with open_desk(slow_blueprint(factory)) as desk:
         conversation = await open_session(desk, session_id="s-1")
         stream = Stream(conversation)
         conversation.prompt("crash")
-        await recipe.begun.wait()
+        await factory.begun.wait()
         acme = desk.tenant("acme", "k")
         assert acme.find("s-1") is conversation
         assert conversation.info()["state"] == "restarting"
@@ -180,7 +180,7 @@ async def test_between_two_agents_the_session_is_restarting_and_prompts_queue():
         assert conversation.prompt("queued").queued
         with pytest.raises(SessionAlreadyExists):
             await open_session(desk, session_id="s-1")
-        recipe.go.set()
+        factory.go.set()
         came = await stream.until("agent_end")
         stream.close()
         assert "hearing queued" in text(came)
@@ -190,9 +190,9 @@ async def test_between_two_agents_the_session_is_restarting_and_prompts_queue():
 
 @anyio_test
 async def test_lookups_that_find_the_agent_dead_at_the_same_time_make_one_new_agent():
-    recipe = Slow(fragile)
-    recipe.go.set()
-    async with open_desk(slow_blueprint(recipe, restart="always")) as desk:
+    factory = Slow(fragile)
+    factory.go.set()
+    async with open_desk(slow_blueprint(factory, restart="always")) as desk:
         conversation = await open_session(desk, session_id="s-1")
         stream = Stream(conversation)
         desk.store.get("acme/s-1").agent.agent.cancel()
@@ -202,22 +202,22 @@ async def test_lookups_that_find_the_agent_dead_at_the_same_time_make_one_new_ag
         await stream.until("agent_restarted")
         stream.close()
         await passes(20)
-        assert recipe.started == 2
+        assert factory.started == 2
         assert desk.store.count() == 1
 
 
 @anyio_test
 async def test_a_session_deleted_between_two_agents_ends_and_the_next_agent_does_not_stay():
-    recipe = Slow(fragile)
-    async with open_desk(slow_blueprint(recipe)) as desk:
+    factory = Slow(fragile)
+    async with open_desk(slow_blueprint(factory)) as desk:
         conversation = await open_session(desk, session_id="s-1")
         stream = Stream(conversation)
         conversation.prompt("crash")
-        await recipe.begun.wait()
+        await factory.begun.wait()
         await desk.tenant("acme", "k").delete("s-1")
         assert facts((await stream.rest())[-1]) == {"reason": "deleted"}
-        recipe.go.set()
-        await soon(lambda: not desk._ending._tasks)
+        factory.go.set()
+        await soon(lambda: not desk._supervisor._tasks)
         assert desk.store.count() == 0
         with pytest.raises(SessionDead):
             desk.tenant("acme", "k").find("s-1")
@@ -225,10 +225,10 @@ async def test_a_session_deleted_between_two_agents_ends_and_the_next_agent_does
 
 @anyio_test
 async def test_a_restart_that_fails_ends_the_session_with_its_last_reason():
-    recipe = Slow(fragile)
-    recipe.fails = True
-    recipe.go.set()
-    async with open_desk(slow_blueprint(recipe)) as desk:
+    factory = Slow(fragile)
+    factory.fails = True
+    factory.go.set()
+    async with open_desk(slow_blueprint(factory)) as desk:
         conversation = await open_session(desk, session_id="s-1")
         stream = Stream(conversation)
         conversation.prompt("crash")
@@ -313,8 +313,8 @@ def watcher():
 async def test_a_registrant_is_alive_as_long_as_its_agent_and_told_of_its_end_once(watcher):
     agent = asyncio.get_running_loop().create_future()
     told = []
-    registrant = SupervisedAgent(agent, restarts=lambda reason: False, watcher=watcher)
-    watched = monitor(registrant, told.append)
+    supervised_agent = SupervisedAgent(agent, restarts=lambda reason: False, watcher=watcher)
+    watched = monitor(supervised_agent, told.append)
     assert watched.alive
     agent.set_exception(ValueError("x"))
     assert not watched.alive, "liveness is read"
@@ -327,9 +327,9 @@ async def test_a_registrant_is_alive_as_long_as_its_agent_and_told_of_its_end_on
 async def test_a_registrant_says_what_the_desk_explained(watcher):
     agent = asyncio.get_running_loop().create_future()
     told = []
-    registrant = SupervisedAgent(agent, restarts=lambda reason: False, watcher=watcher)
-    monitor(registrant, told.append)
-    registrant.explain(ExitReason.of("deleted"))
+    supervised_agent = SupervisedAgent(agent, restarts=lambda reason: False, watcher=watcher)
+    monitor(supervised_agent, told.append)
+    supervised_agent.explain(ExitReason.of("deleted"))
     agent.set_result(None)
     await passes()
     assert told == [ExitReason.of("deleted")]
@@ -346,12 +346,12 @@ async def test_a_registrant_of_an_agent_that_is_restarted_says_so_and_keeps_the_
         asked.append(reason)
         return True
 
-    registrant = SupervisedAgent(agent, restarts=decide, watcher=watcher)
-    monitor(registrant, told.append)
+    supervised_agent = SupervisedAgent(agent, restarts=decide, watcher=watcher)
+    monitor(supervised_agent, told.append)
     agent.cancel()
     await passes()
     assert told == [ExitReason.of("restarted")]
-    assert registrant.agent_reason == ExitReason.of("cancelled")
+    assert supervised_agent.agent_reason == ExitReason.of("cancelled")
     assert len(asked) == 1
 
 
@@ -359,7 +359,7 @@ async def test_a_registrant_of_an_agent_that_is_restarted_says_so_and_keeps_the_
 async def test_a_registrant_of_a_dead_agent_is_dead_at_once(watcher):
     agent = asyncio.get_running_loop().create_future()
     agent.set_result(None)
-    registrant = SupervisedAgent(agent, restarts=lambda reason: False, watcher=watcher)
-    watched = monitor(registrant, lambda reason: pytest.fail("told of a dead agent"))
+    supervised_agent = SupervisedAgent(agent, restarts=lambda reason: False, watcher=watcher)
+    watched = monitor(supervised_agent, lambda reason: pytest.fail("told of a dead agent"))
     assert not watched.alive
     assert str(watched.exit_reason()) == "normal"

@@ -434,8 +434,8 @@ async def test_an_agent_that_ends_its_session_ends_its_turn_well_and_the_session
         await stream.rest()
         assert names(stream.frames)[-2:] == ["agent_end", "session_end"]
         assert facts(stream.frames[-1])["reason"] == "normal"
-        registered = f"acme/{conversation.session_id}"
-        assert str(desk.store.ended(registered).reason) == "normal"
+        registry_agent = f"acme/{conversation.session_id}"
+        assert str(desk.store.ended(registry_agent).reason) == "normal"
 
 
 async def test_a_session_whose_task_is_cancelled_from_outside_ends_its_turn_and_its_stream():

@@ -22,7 +22,7 @@ from frontdesk.errors import (
     SessionNotFound,
     StoreClosed,
 )
-from frontdesk.feed import Feed, FellBehind
+from frontdesk.feed import FellBehind, Ring, Wakers
 from frontdesk.monitors import monitor
 from frontdesk.records import Change, Ended, ExitReason, Metadata, Snapshot
 from frontdesk.store import Limits
@@ -59,7 +59,8 @@ class PlainStore:
         self.lock = threading.RLock()
         self.entries: dict[str, PlainSession] = {}
         self.ends: dict[str, Ended] = {}
-        self.feed: Feed[Change] = Feed(capacity=options.feed_capacity)
+        self.feed: Ring[Change] = Ring(capacity=options.feed_capacity)
+        self.wakers = Wakers()
         self.revision = 0
         self.is_closed = False
 
@@ -227,7 +228,7 @@ class PlainStore:
             check_identifier(name, value)
 
     def wake(self):
-        self.feed.wake()
+        self.wakers.wake_all()
 
     def require_open(self):
         if self.is_closed:
@@ -277,7 +278,8 @@ class PlainWatch:
     async def read(self):
         if self.store.is_closed and self.cursor >= self.store.feed.head:
             raise StopAsyncIteration
-        await self.store.feed.wait_async(self.cursor, ended=lambda: self.store.is_closed)
+        store = self.store
+        await store.wakers.wait_async(lambda: store.feed.head > self.cursor or store.is_closed)
         try:
             changes = self.store.feed.read(self.cursor)
         except FellBehind:

@@ -157,8 +157,8 @@ class StoreModel:
 
     def end_group(self, agents: Iterable[ModelAgent]) -> None:
         """End agents that were found finished together, in the order that the store chose."""
-        registered = [agent for agent in agents if self._of(agent)]
-        for agent in sorted(registered, key=self._ended_at):
+        registry_agent = [agent for agent in agents if self._of(agent)]
+        for agent in sorted(registry_agent, key=self._ended_at):
             self._end_batch(agent, agent.reason)
 
     def close(self, order: Callable[[str], int]) -> None:

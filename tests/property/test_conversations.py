@@ -182,7 +182,7 @@ async def scenario(taken, policy):
         for reader in readers:
             first = reader.frames[0].index if reader.frames else len(whole) + 1
             assert reader.frames == whole[first - 1 :]
-        assert (desk.store.count(), len(desk._residents)) == (0, 0)
+        assert (desk.store.count(), len(desk._live)) == (0, 0)
         released.set()
 
 

@@ -298,10 +298,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def agents_that_live_are_watched_once_or_not_at_all(self):
         if not hasattr(self, "store"):
             return
-        registered = {id(one.agent) for one in self.model.entries.values()}
+        registry_agent = {id(one.agent) for one in self.model.entries.values()}
         for agent in self.agents:
             if agent.kind == "fake" and not agent.finished:
-                assert agent.real.watched_by == (id(agent) in registered)
+                assert agent.real.watched_by == (id(agent) in registry_agent)
 
     def teardown(self):
         if not hasattr(self, "store"):

@@ -20,7 +20,7 @@ def leftovers(store):
         "watches": len(store._watches),
         "builds": len(store._builds),
         "deferred": len(store._lock.deferred),
-        "waiting": len(store._feed._wakers),
+        "waiting": len(store._wakers),
         "watched": len(store._watcher),
     }
 
@@ -43,8 +43,8 @@ def assert_indexes_agree(store):
         assert bucketed == {fence: key for fence, key in filtered.items() if key is not None}
     fences = [one.fence for one in entries]
     assert fences == sorted(fences)
-    registered = [one.fence for held in store._agents.values() for one in sessions_of(held)]
-    assert sorted(registered) == fences
+    registry_agent = [one.fence for held in store._agents.values() for one in sessions_of(held)]
+    assert sorted(registry_agent) == fences
 
 
 def sessions_of(held):

@@ -26,7 +26,7 @@ async def open_desk(*blueprints, limits=None, **options):
             desk.store = store
             yield desk
         assert store.closed or store.count() == 0
-        assert not asyncio.all_tasks() - before - set(desk._house.stuck)
+        assert not asyncio.all_tasks() - before - set(desk._context.stuck)
 
 
 async def open_session(desk, *, tenant="acme", key="key-1", **order):

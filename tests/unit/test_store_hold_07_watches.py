@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from frontdesk import Change, Snapshot, StoreClosed
-from frontdesk.feed import Feed
+from frontdesk.feed import Ring
 from frontdesk.testing import FakeAgent
 from support.agents import BOUND_S, in_threads, next_change, next_changes, told
 from support.leftovers import collected, leftovers
@@ -269,17 +269,19 @@ def test_who_waits_is_told_of_an_end_that_another_operation_came_upon(make_store
 
 def test_a_reader_that_waits_again_at_once_is_not_woken_in_the_place_of_another(store):
     """Two wait; the one that is woken waits again before the other was woken."""
-    woken, feed = [], store._feed
+    woken, wakers = [], store._wakers
 
     def wait_again():
         woken.append("quick")
-        feed._wakers[object()] = wait_again
+        wakers.add(object(), wait_again)
 
-    feed._wakers[object()] = lambda: woken.append("patient")
-    feed._wakers[object()] = wait_again
-    feed.wake()
+    wakers.add(object(), lambda: woken.append("patient"))
+    again = object()
+    wakers.add(again, wait_again)
+    wakers.wake_all()
     assert sorted(woken) == ["patient", "quick"]
-    feed._wakers.clear()
+    wakers.wake_all()  # the one that waits again, and then waits again
+    assert len(wakers) == 1
 
 
 def test_waiting_for_a_change_has_a_bound(store):
@@ -477,7 +479,7 @@ def test_who_hears_of_a_created_session_finds_it_and_of_an_ended_one_does_not(st
     """A reader that is busy anyway may see a change before the write that made it is over."""
     heard = []
 
-    class Overheard(Feed):
+    class Overheard(Ring):
         def append(self, change):
             number = super().append(change)
             name = change.session.session_id

@@ -30,7 +30,7 @@ class Blueprint:
 
     name: str
     kind: str
-    recipe: AgentFactory
+    factory: AgentFactory
     isolation: Literal["task", "process"] = "task"
     models: tuple[str, ...] = ("*",)
     tools: frozenset[str] = frozenset()
@@ -72,7 +72,7 @@ class Blueprints(Mapping[str, Blueprint]):
 def blueprint(name: str, **rules: Any) -> Callable[[AgentFunction], Blueprint]:
     """Make a `Blueprint` from an async generator function (or coroutine function) of a turn.
 
-    `rules` are fields of `Blueprint`. The function stays reachable as `recipe.program.function`.
+    `rules` are fields of `Blueprint`. The function stays reachable as `factory.program.function`.
 
     >>> @blueprint("parrot", models=("any",))
     ... async def parrot(turn):
@@ -88,7 +88,7 @@ def blueprint(name: str, **rules: Any) -> Callable[[AgentFunction], Blueprint]:
                 expected="an async generator function or a coroutine function",
                 got=type(function).__name__,
             )
-        recipe = TaskAgentFactory(FunctionProgram(function))
-        return Blueprint(name=name, kind="python", recipe=recipe, **rules)
+        factory = TaskAgentFactory(FunctionProgram(function))
+        return Blueprint(name=name, kind="python", factory=factory, **rules)
 
     return make

@@ -54,8 +54,8 @@ def python_process_blueprint(
     `Program`; it is imported in the process, not here. `fields` are fields of `Blueprint`. Raises
     `LimitUnenforceable` and `InvalidArgument` for rules that this system cannot keep.
     """
-    recipe = ProcessAgentFactory(keeper, ProgramSource(target=target), rules=rules)
-    return Blueprint(name=name, kind="python", recipe=recipe, isolation="process", **fields)
+    factory = ProcessAgentFactory(keeper, ProgramSource(target=target), rules=rules)
+    return Blueprint(name=name, kind="python", factory=factory, isolation="process", **fields)
 
 
 def process_blueprint(
@@ -74,7 +74,7 @@ def process_blueprint(
 
     program = PydanticAIProgram()
     rules = rules or ProcessOptions(env=PROVIDER_VARIABLES)
-    recipe = ProcessAgentFactory(
+    factory = ProcessAgentFactory(
         keeper,
         ProgramSource(target=_ASSISTANT, options={}, rehearse="test"),
         rules=rules,
@@ -83,7 +83,7 @@ def process_blueprint(
     )
     own = {"tools": program.tool_names, "plugins": program.plugin_names, "options": OPTIONS}
     return Blueprint(
-        name=name, kind="process", recipe=recipe, isolation="process", **{**own, **fields}
+        name=name, kind="process", factory=factory, isolation="process", **{**own, **fields}
     )
 
 

@@ -50,9 +50,9 @@ def registry_key(tenant_id: str, session_id: str) -> str:
     return f"{check_tenant(tenant_id)}/{check_session_id(session_id)}"
 
 
-def split(registered: str) -> tuple[str, str]:
+def split(registry_agent: str) -> tuple[str, str]:
     """Return the tenant and the session id that `registry_key` composed."""
-    tenant_id, _, session_id = registered.partition("/")
+    tenant_id, _, session_id = registry_agent.partition("/")
     return check_tenant(tenant_id), check_session_id(session_id)
 
 

@@ -26,15 +26,15 @@ AgentFunction = Callable[[Turn], AsyncGenerator[str | Event, None] | Awaitable[s
 class Program(Protocol):
     """What a blueprint runs: checked and opened once a session, in the gateway or in a child."""
 
-    def check(self, facts: SessionContext) -> None:
+    def check(self, context: SessionContext) -> None:
         """Raise `CreateFailed` for what cannot work: unknown model, missing key, wrong option.
 
         Called before the session is made and before each switch of its model (then with
-        `facts.model` the new one). Quick, and without a network.
+        `context.model` the new one). Quick, and without a network.
         """
         ...
 
-    def open(self, facts: SessionContext) -> AgentFunction:
+    def open(self, context: SessionContext) -> AgentFunction:
         """Return what answers the turns of this session. It may keep state between turns."""
         ...
 
@@ -43,7 +43,7 @@ class RunningAgent(Protocol):
     """An agent that answers under one session."""
 
     @property
-    def registered(self) -> Any:
+    def registry_agent(self) -> Any:
         """Return what the registry is to monitor: a process, a `ProcessRef`, a future...
 
         None where the task that runs the turns is itself the agent.
@@ -72,11 +72,11 @@ class RunningAgent(Protocol):
 class AgentFactory(Protocol):
     """How a blueprint makes agents. One whose `check` may be slow is `Preparing` as well."""
 
-    def check(self, facts: SessionContext) -> None:
+    def check(self, context: SessionContext) -> None:
         """Raise `CreateFailed` for what cannot work. Quick; nothing is started."""
         ...
 
-    async def start(self, facts: SessionContext) -> RunningAgent:
+    async def start(self, context: SessionContext) -> RunningAgent:
         """Start an agent. Raises `CreateFailed`; leaves nothing behind when it fails."""
         ...
 
@@ -84,23 +84,23 @@ class AgentFactory(Protocol):
 class Preparing(Protocol):
     """A program or recipe whose `check` may block at first, by an import for instance."""
 
-    def ready(self, facts: SessionContext) -> bool:
+    def ready(self, context: SessionContext) -> bool:
         """Say whether `check` is quick now. Where it is not, it is called in a thread."""
         ...
 
 
-async def check(recipe: AgentFactory, facts: SessionContext) -> None:
+async def check(factory: AgentFactory, context: SessionContext) -> None:
     """Check what is about to be made, without blocking the event loop. Raises `CreateFailed`."""
-    if _is_ready(recipe, facts):
-        recipe.check(facts)
+    if _is_ready(factory, context):
+        factory.check(context)
     else:
-        await asyncio.to_thread(recipe.check, facts)
+        await asyncio.to_thread(factory.check, context)
 
 
-def _is_ready(asked: object, facts: SessionContext) -> bool:
+def _is_ready(asked: object, context: SessionContext) -> bool:
     # Not by `isinstance`: a protocol is looked through member by member, at every create.
     ready = getattr(asked, "ready", None)
-    return ready is None or bool(ready(facts))
+    return ready is None or bool(ready(context))
 
 
 PIECE_CHARACTERS = 65_536
@@ -179,7 +179,7 @@ class TaskAgent:
 
     __slots__ = ("_function",)
 
-    registered = None
+    registry_agent = None
 
     def __init__(self, function: AgentFunction) -> None:
         self._function = function
@@ -200,17 +200,17 @@ class TaskAgentFactory:
     def __init__(self, program: Program) -> None:
         self.program = program
 
-    def check(self, facts: SessionContext) -> None:
+    def check(self, context: SessionContext) -> None:
         """Ask the program."""
-        self.program.check(facts)
+        self.program.check(context)
 
-    def ready(self, facts: SessionContext) -> bool:
+    def ready(self, context: SessionContext) -> bool:
         """Ask the program, if it says."""
-        return _is_ready(self.program, facts)
+        return _is_ready(self.program, context)
 
-    async def start(self, facts: SessionContext) -> TaskAgent:
+    async def start(self, context: SessionContext) -> TaskAgent:
         """Open the program for a session."""
-        return TaskAgent(self.program.open(facts))
+        return TaskAgent(self.program.open(context))
 
 
 class FunctionProgram:
@@ -221,9 +221,9 @@ class FunctionProgram:
     def __init__(self, function: AgentFunction) -> None:
         self.function = function
 
-    def check(self, facts: SessionContext) -> None:
+    def check(self, context: SessionContext) -> None:
         """Refuse nothing: the function says itself what it cannot do."""
 
-    def open(self, facts: SessionContext) -> AgentFunction:  # noqa: ARG002
+    def open(self, context: SessionContext) -> AgentFunction:  # noqa: ARG002
         """Return the function."""
         return self.function

@@ -42,7 +42,7 @@ class TurnPort(Protocol):
     """
 
     @property
-    def facts(self) -> TurnContext:
+    def context(self) -> TurnContext:
         """Return what the turn began with."""
         ...
 
@@ -117,22 +117,22 @@ class Turn:
     @property
     def text(self) -> str:
         """Return the prompt."""
-        return self._port.facts.text
+        return self._port.context.text
 
     @property
     def request_id(self) -> str:
         """Return the id that the prompt was accepted under; events of the turn carry it."""
-        return self._port.facts.request_id
+        return self._port.context.request_id
 
     @property
     def session(self) -> SessionContext:
         """Return the session's id, tenant, options and user data."""
-        return self._port.facts.session
+        return self._port.context.session
 
     @property
     def history(self) -> tuple[Message, ...]:
         """Return the messages before this turn, oldest first. The history kept is bounded."""
-        return self._port.facts.history
+        return self._port.context.history
 
     @property
     def model(self) -> str:

@@ -193,9 +193,9 @@ class Gateway:
     async def _warm(self) -> None:
         """Do the imports of agents that run in processes before the first session asks for them."""
         for blueprint in self._blueprints.values():
-            if isinstance(blueprint.recipe, ProcessAgentFactory):
+            if isinstance(blueprint.factory, ProcessAgentFactory):
                 try:
-                    await blueprint.recipe.warm()
+                    await blueprint.factory.warm()
                 except FrontdeskError as error:
                     logger.error("blueprint %s: %s", blueprint.name, error)  # noqa: TRY400
 

@@ -32,32 +32,32 @@ OPTIONS = (
 
 
 def admit(
-    order: CreateSession, *, tenant_id: str, blueprints: Blueprints, tenants_root: Path | None
+    request: CreateSession, *, tenant_id: str, blueprints: Blueprints, tenants_root: Path | None
 ) -> tuple[SessionContext, Blueprint]:
     """Return the facts of the session that was ordered, and its blueprint.
 
     Raises `CreateFailed` (`ModelRefused`) for what may not be, `InvalidArgument` for an impossible
     session id. What the blueprint's own recipe refuses is its own `check`.
     """
-    chosen = _chosen(order.blueprint, blueprints)
-    if not chosen.allows(order.model):
-        raise ModelRefused(order.model, problem=f"blueprint {chosen.name!r} does not allow it")
-    given = _given(order, chosen)
-    _check_numbers(order)
-    if order.working_dir is not None:
-        given["working_dir"] = resolve(order.working_dir, tenant_id=tenant_id, root=tenants_root)
-    if order.skills_dirs:
+    chosen = _chosen(request.blueprint, blueprints)
+    if not chosen.allows(request.model):
+        raise ModelRefused(request.model, problem=f"blueprint {chosen.name!r} does not allow it")
+    given = _given(request, chosen)
+    _check_numbers(request)
+    if request.working_dir is not None:
+        given["working_dir"] = resolve(request.working_dir, tenant_id=tenant_id, root=tenants_root)
+    if request.skills_dirs:
         given["skills_dirs"] = tuple(
-            resolve(each, tenant_id=tenant_id, root=tenants_root) for each in order.skills_dirs
+            resolve(each, tenant_id=tenant_id, root=tenants_root) for each in request.skills_dirs
         )
-    facts = SessionContext(
-        session_id=_session_id(order.session_id),
+    context = SessionContext(
+        session_id=_session_id(request.session_id),
         tenant_id=tenant_id,
         blueprint=chosen.name,
-        model=order.model,
+        model=request.model,
         **given,
     )
-    return facts, chosen
+    return context, chosen
 
 
 def resolve(directory: str, *, tenant_id: str, root: Path | None) -> str:
@@ -86,18 +86,18 @@ def _session_id(wanted: str | None) -> str:
     return mint_session_id() if wanted is None else check_session_id(wanted)
 
 
-def _given(order: CreateSession, chosen: Blueprint) -> dict[str, Any]:
+def _given(request: CreateSession, chosen: Blueprint) -> dict[str, Any]:
     """Return the options that were given; refuse those that the blueprint does not know."""
-    given = {name: getattr(order, name) for name in OPTIONS if getattr(order, name)}
-    if order.max_turns is not None:
-        given["max_turns"] = order.max_turns
-    if order.max_tokens is not None:
-        given["max_tokens"] = order.max_tokens
+    given = {name: getattr(request, name) for name in OPTIONS if getattr(request, name)}
+    if request.max_turns is not None:
+        given["max_turns"] = request.max_turns
+    if request.max_tokens is not None:
+        given["max_tokens"] = request.max_tokens
     unknown = [name for name in given if chosen.options is not None and name not in chosen.options]
     if unknown:
         raise CreateFailed(f"blueprint {chosen.name!r} does not know {_wire(unknown[0])}")
-    _check_names("tool", order.tools, chosen.tools, chosen.name)
-    _check_names("plugin", order.plugins, chosen.plugins, chosen.name)
+    _check_names("tool", request.tools, chosen.tools, chosen.name)
+    _check_names("plugin", request.plugins, chosen.plugins, chosen.name)
     return given
 
 
@@ -109,8 +109,8 @@ def _check_names(
             raise CreateFailed(f"blueprint {blueprint!r} has no {what} {name[:120]!r}")
 
 
-def _check_numbers(order: CreateSession) -> None:
-    for name, value in (("maxTurns", order.max_turns), ("maxTokens", order.max_tokens)):
+def _check_numbers(request: CreateSession) -> None:
+    for name, value in (("maxTurns", request.max_turns), ("maxTokens", request.max_tokens)):
         if value is not None and value < 1:
             raise CreateFailed(f"{name} must be 1 or more, got {value}")
 

@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 class ToolOwner(Protocol):
     """The conversation whose tools these are."""
 
-    house: ServiceContext
+    service: ServiceContext
     session_id: str
     api_key: str | None
     callback_tools: dict[str, CallbackTool]
@@ -65,12 +65,12 @@ def _problem_of(tool: CallbackTool) -> str | None:
 
 
 def _place_problem(tool: CallbackTool, *, owner: ToolOwner, taken: frozenset[str]) -> str | None:
-    if owner.house.call_tool is None:
+    if owner.service.call_tool is None:
         return "cannot be called: this desk calls no callback tools"
     if tool.name in taken or tool.name in owner.callback_tools:
         return "is attached already"
-    if len(owner.callback_tools) >= owner.house.settings.max_tools:
-        return f"is one too many: {owner.house.settings.max_tools} are attached"
+    if len(owner.callback_tools) >= owner.service.settings.max_tools:
+        return f"is one too many: {owner.service.settings.max_tools} are attached"
     return None
 
 
@@ -81,11 +81,11 @@ async def run_callback_tool(
 
     Raises `UnknownTool`, and `ToolFailed` when the tool fails.
     """
-    tool, caller = owner.callback_tools.get(name), owner.house.call_tool
+    tool, caller = owner.callback_tools.get(name), owner.service.call_tool
     if tool is None or caller is None:
         raise UnknownTool(name)
     call_id = call_id or f"call_{secrets.token_hex(8)}"
-    began_s = owner.house.clock.monotonic()
+    began_s = owner.service.clock.monotonic()
     turn.emit(ToolExecutionStart(call_id, name, args))
     status, shown = "cancelled", None
     try:
@@ -102,7 +102,7 @@ async def run_callback_tool(
         status, shown = "error", type(error).__name__
         raise
     finally:
-        took_ms = round((owner.house.clock.monotonic() - began_s) * 1000)
+        took_ms = round((owner.service.clock.monotonic() - began_s) * 1000)
         with contextlib.suppress(TurnOver):
             turn.emit(ToolExecutionEnd(call_id, name, status, shown, took_ms))
     return shown

@@ -61,7 +61,7 @@ class ServiceContext:
     draining: bool = False
     stuck: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def give_up(self, task: asyncio.Task[None]) -> None:
+    def abandon(self, task: asyncio.Task[None]) -> None:
         """Cancel a task and wait for it no longer; it is held, and counted, until it ends."""
         task.cancel()
         self.stuck.add(task)

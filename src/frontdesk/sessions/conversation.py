@@ -1,12 +1,15 @@
 """A conversation: what a client sees of a session: history, prompt queue, event stream.
 
-Above the lifecycle that it inherits, below the desk and the doors. Every verb here is one that a
-client may ask for; all are synchronous, quick, and belong to one event loop. It outlives the
-registry's entry where a restarted agent takes over. It knows nothing of HTTP.
+The verbs that a client may ask for come first, then what the runner does (turns begin and finish),
+then what the supervisor does (an agent is bound, its end interrupts, the session ends). All are
+synchronous, quick, and belong to one event loop. It outlives the registry's entry where another
+agent takes over. Every turn that begins ends with exactly one `agent_end` or `agent_abort`, and
+`session_end` is the last event of all.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +17,41 @@ from typing import Any
 
 import msgspec
 
+from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.errors import CreateFailed, ModelRefused, UnknownTool
-from frontdesk.agents.events import ModelSwitched, Steering, ToolAttached, ToolDetached, sayable
+from frontdesk.agents.events import (
+    AgentAbort,
+    AgentEnd,
+    AgentRestarted,
+    AgentStart,
+    ApprovalRequired,
+    AskUser,
+    Error,
+    Event,
+    ModelSwitched,
+    PromptReceived,
+    SessionEnd,
+    Steering,
+    ToolAttached,
+    ToolDetached,
+    TurnTokens,
+    sayable,
+)
 from frontdesk.agents.protocol import check
-from frontdesk.agents.records import Accepted, Approval, CallbackTool
-from frontdesk.sessions import views
+from frontdesk.agents.records import (
+    Accepted,
+    Approval,
+    CallbackTool,
+    Message,
+    SessionContext,
+    State,
+    TurnContext,
+)
+from frontdesk.agents.restart import CRASHES
+from frontdesk.agents.usage import Usage
+from frontdesk.records import ExitReason, Session
 from frontdesk.sessions.callback_tools import check_tool
+from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import (
     Draining,
     GuardrailRefused,
@@ -27,23 +59,153 @@ from frontdesk.sessions.errors import (
     SessionDead,
     SteeringQueueFull,
 )
-from frontdesk.sessions.event_reader import Beginning, EventReader, after_since, at_prompt
-from frontdesk.sessions.lifecycle import Lifecycle
-from frontdesk.sessions.queue import Prompt
-from frontdesk.sessions.running_turn import StopReason
+from frontdesk.sessions.event_log import EventLog
+from frontdesk.sessions.event_reader import EventReader, StreamStart
+from frontdesk.sessions.expiry import Expiry, LifeTimes
+from frontdesk.sessions.history import History
+from frontdesk.sessions.pending import PendingRequests
+from frontdesk.sessions.phases import SessionPhase
+from frontdesk.sessions.queue import Prompt, PromptQueue
+from frontdesk.sessions.reasons import public_reason
+from frontdesk.sessions.running_turn import RunningTurn, StopReason, specs_of
 
 MAX_REASON_CHARACTERS = 200
 """How much of a client's own reason for an abort goes out."""
 
 
-class Conversation(Lifecycle):
-    """One session as its client sees it. Made by a desk.
+class Conversation:
+    """One session as its client sees it. Made by a `SessionService`.
 
     Verbs that change something raise `SessionDead` once the session has ended, or is ending;
-    the views and `subscribe` go on working.
+    what it is can be read and `subscribe` goes on working.
     """
 
-    __slots__ = ()
+    __slots__ = (
+        "_deadline_timer",
+        "_end_reason",
+        "_latest_index",
+        "_latest_request",
+        "_pid",
+        "_readers",
+        "_stop_next",
+        "api_key",
+        "approvals",
+        "born_s",
+        "callback_tools",
+        "context",
+        "created_at",
+        "expiry",
+        "history",
+        "log",
+        "model",
+        "phase",
+        "prompts",
+        "questions",
+        "restarts",
+        "rules",
+        "service",
+        "session_id",
+        "steering_texts",
+        "tenant_id",
+        "turn",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        context: SessionContext,
+        *,
+        service: ServiceContext,
+        blueprint: Blueprint,
+        api_key: str | None,
+    ) -> None:
+        settings = service.settings
+        self.session_id, self.tenant_id = context.session_id, context.tenant_id
+        self.context, self.model, self.api_key = context, context.model, api_key
+        self.service = service
+        self.rules = blueprint
+        """The blueprint, as it was when the session was opened."""
+        self.created_at, self.born_s = service.clock.wall_ms(), service.clock.monotonic()
+        self.phase = SessionPhase.OPENING
+        self._end_reason: ExitReason | None = None
+        self.restarts = 0
+        self._pid: int | None = None
+        self.usage = Usage()
+        self.log = EventLog(
+            min_events=settings.min_events,
+            max_bytes=settings.max_log_bytes,
+            max_event_bytes=settings.max_event_bytes,
+        )
+        self.history = History(
+            max_messages=settings.max_messages, max_characters=settings.max_history_characters
+        )
+        self.prompts = PromptQueue()
+        self.approvals: PendingRequests[ApprovalRequired, Approval] = PendingRequests("approvalId")
+        self.questions: PendingRequests[AskUser, Any] = PendingRequests("ref")
+        self.steering_texts: list[str] = []
+        self.callback_tools: dict[str, CallbackTool] = {}
+        self.expiry = Expiry(
+            LifeTimes(blueprint.idle_timeout_s, blueprint.unused_timeout_s, blueprint.max_age_s),
+            clock=service.clock,
+            expire=self._expire,
+        )
+        self._readers = 0
+        self.turn: RunningTurn | None = None
+        """The turn under way."""
+        self._stop_next: StopReason | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._latest_request: str | None = None
+        self._latest_index: int | None = None
+
+    # -- what it is --------------------------------------------------------------------------
+
+    @property
+    def blueprint(self) -> str:
+        """Return the name of the blueprint that its agents are built from."""
+        return self.rules.name
+
+    @property
+    def ended(self) -> ExitReason | None:
+        """Return how it ended; None before that."""
+        return self._end_reason if self.phase is SessionPhase.ENDED else None
+
+    @property
+    def restarting(self) -> bool:
+        """Say whether it is between two agents."""
+        return self.phase is SessionPhase.RESTARTING
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process of its own that the agent runs in; None for a task."""
+        return None if self.restarting or self.rules.isolation == "task" else self._pid
+
+    @property
+    def fence(self) -> int:
+        """Return the fence of its first entry in the registry: it tells two of one id apart."""
+        return self.log.fence
+
+    @property
+    def uptime_ms(self) -> int:
+        """Return how long ago the session was opened."""
+        return round((self.service.clock.monotonic() - self.born_s) * 1000)
+
+    @property
+    def busy(self) -> bool:
+        """Say whether a prompt that comes now has to wait."""
+        return self.turn is not None or len(self.prompts) > 0 or self.restarting
+
+    @property
+    def state(self) -> State:
+        """Return what the session is doing."""
+        if self.restarting:
+            return "restarting"
+        if not self.busy:
+            return "idle"
+        if self.approvals:
+            return "waiting_approval"
+        return "waiting_input" if self.questions else "working"
+
+    # -- a client's verbs --------------------------------------------------------------------
 
     def prompt(self, text: str) -> Accepted:
         """Accept a prompt: its turn begins at once, or after those before it.
@@ -51,35 +213,38 @@ class Conversation(Lifecycle):
         Raises `PromptQueueFull`, `SessionDead`, `GuardrailRefused`, `Draining`.
         """
         self._require_open()
-        if self.house.draining:
+        if self.service.draining:
             raise Draining
-        text = self._passed(text)
-        if self._is_full():
-            raise PromptQueueFull(self.session_id, limit=self.house.settings.max_queued_prompts)
+        text = self._filtered(text)
+        limit = self.service.settings.max_queued_prompts
+        # Where no turn is under way, the first that waits is about to begin: it takes no place.
+        if len(self.prompts) >= limit + (1 if self.turn is None else 0):
+            raise PromptQueueFull(self.session_id, limit=limit)
         queued = self.busy
         prompt = Prompt(f"req_{secrets.token_hex(8)}", text)
         self._latest_request, self._latest_index = prompt.request_id, None
         self.prompts.put(prompt)
         self.usage.prompts += 1
         self.expiry.busy(used=True)
-        self.house.meter.record(tenant_id=self.tenant_id, api_key=self.api_key, prompts=1)
+        self.service.meter.record(tenant_id=self.tenant_id, api_key=self.api_key, prompts=1)
         return Accepted(prompt.request_id, self.session_id, queued)
 
-    def approve(self, approval_id: str, reason: str | None = None) -> str:
-        """Let a tool run; return `approved`. `UnknownReference` where nothing waits for it."""
-        return self._resolve(approval_id, Approval("approved", reason))
-
-    def reject(self, approval_id: str, reason: str | None = None) -> str:
-        """Keep a tool from running; return `rejected`. `UnknownReference` as in `approve`."""
-        return self._resolve(approval_id, Approval("rejected", reason))
-
-    def respond(self, ref: str, response: Any) -> str:
-        """Answer a question of the agent; return `answered`. `UnknownReference`."""
+    def approve(self, approval_id: str, reason: str | None = None) -> None:
+        """Let a tool run. `UnknownReference` where nothing waits for it."""
         self._require_open()
-        if isinstance(response, str):
-            response = self._passed(response)
-        self.questions.answer(ref, response)
-        return "answered"
+        self.approvals.answer(approval_id, Approval("approved", reason))
+
+    def reject(self, approval_id: str, reason: str | None = None) -> None:
+        """Keep a tool from running. `UnknownReference` as in `approve`."""
+        self._require_open()
+        self.approvals.answer(approval_id, Approval("rejected", reason))
+
+    def respond(self, ref: str, response: Any) -> None:
+        """Answer a question of the agent. `UnknownReference`."""
+        self._require_open()
+        self.questions.answer(
+            ref, self._filtered(response) if isinstance(response, str) else response
+        )
 
     def abort(self, reason: str | None = None, *, kill_tools: bool = False) -> None:  # noqa: ARG002
         """End the turn under way, if there is one; the session lives on.
@@ -88,8 +253,8 @@ class Conversation(Lifecycle):
         """
         self._require_open()
         stop = StopReason((reason or "aborted")[:MAX_REASON_CHARACTERS])
-        if self._turn is not None:
-            self._turn.stop(stop)
+        if self.turn is not None:
+            self.turn.stop(stop)
         elif self.prompts:
             self._stop_next = stop
 
@@ -100,45 +265,45 @@ class Conversation(Lifecycle):
         Raises `SteeringQueueFull`, `GuardrailRefused`, `SessionDead`.
         """
         self._require_open()
-        text = self._passed(text)
-        limit = self.house.settings.max_steering
+        text = self._filtered(text)
+        limit = self.service.settings.max_steering
         if len(self.steering_texts) >= limit:
             raise SteeringQueueFull(self.session_id, limit=limit)
         self.steering_texts.append(text)
-        self.say(Steering(text), request_id=self._request_id())
-        if self._turn is not None and self._turn.listener is not None:
-            self._turn.listener.steered()
+        self._append_to_turn(Steering(text))
+        if self.turn is not None and self.turn.listener is not None:
+            self.turn.listener.steered()
 
     async def prepare_model(self, model: str) -> None:
         """Load what `switch_model` needs without blocking the loop; refuses like it."""
         self._require_open()
-        with self._refusing(model):
-            await check(self._rules.recipe, msgspec.structs.replace(self.options, model=model))
+        with self._refusing_model(model):
+            await check(self.rules.factory, msgspec.structs.replace(self.context, model=model))
 
     def switch_model(self, model: str) -> None:
         """Answer with another model, from the next model call on. `ModelRefused`, `SessionDead`."""
         self._require_open()
-        with self._refusing(model):
-            self._rules.recipe.check(msgspec.structs.replace(self.options, model=model))
+        with self._refusing_model(model):
+            self.rules.factory.check(msgspec.structs.replace(self.context, model=model))
         former, self.model = self.model, model
-        self.house.update_model(self, model)
-        self.say(ModelSwitched(former, model), request_id=self._request_id())
-        if self._turn is not None and self._turn.listener is not None:
-            self._turn.listener.model_switched(model)
+        self.service.update_model(self, model)
+        self._append_to_turn(ModelSwitched(former, model))
+        if self.turn is not None and self.turn.listener is not None:
+            self.turn.listener.model_switched(model)
 
     def attach_tool(self, tool: CallbackTool) -> None:
         """Attach a callback tool. `ToolRefused`, `SessionDead`."""
         self._require_open()
-        check_tool(tool, owner=self, taken=frozenset(self.options.tools))
+        check_tool(tool, owner=self, taken=frozenset(self.context.tools))
         self.callback_tools[tool.name] = tool
-        self._tools_changed(ToolAttached(tool.name))
+        self._on_tools_changed(ToolAttached(tool.name))
 
     def detach_tool(self, name: str) -> None:
         """Detach a callback tool. `UnknownTool`, `SessionDead`."""
         self._require_open()
         if self.callback_tools.pop(name, None) is None:
             raise UnknownTool(name)
-        self._tools_changed(ToolDetached(name))
+        self._on_tools_changed(ToolDetached(name))
 
     def subscribe(
         self,
@@ -156,62 +321,145 @@ class Conversation(Lifecycle):
 
         Raises `InvalidArgument` for a `since` that is neither an id nor an index.
         """
-        reader = EventReader(
-            self.log, self._beginning(since, from_now), types=types, on_close=self._reader_closed
-        )
+        if since is not None:
+            start = StreamStart.after(since, self.log)
+        elif from_now:
+            start = StreamStart(self.log.last_index)
+        else:
+            start = StreamStart.at_prompt(self._latest_request, self._latest_index, self.log)
+        reader = EventReader(self.log, start, types=types, on_close=self._on_reader_closed)
         self._readers += 1
         self.expiry.busy()
         return reader
 
-    def info(self) -> dict[str, Any]:
-        """Return the body of `GET /v1/sessions/{id}`."""
-        return views.info(self)
+    # -- turns: called by the runner ---------------------------------------------------------
 
-    def stats(self) -> dict[str, Any]:
-        """Return the body of `GET .../stats`."""
-        return views.stats(self)
+    def begin(self, prompt: Prompt) -> RunningTurn:
+        """Begin the turn of a prompt."""
+        timeout_s = self.rules.turn_timeout_s or self.service.settings.turn_timeout_s
+        context = TurnContext(
+            text=prompt.text,
+            request_id=prompt.request_id,
+            session=self.context,
+            model=self.model,
+            history=self.history.all(),
+            tools=specs_of(self.callback_tools),
+        )
+        deadline_s = self.service.clock.monotonic() + timeout_s
+        turn = self.turn = RunningTurn(self, context, deadline_s=deadline_s)
+        self.history.add(Message("user", prompt.text))
+        self.append_event(PromptReceived(prompt.text), request_id=prompt.request_id)
+        if prompt.request_id == self._latest_request:
+            self._latest_index = self.log.last_index
+        self.append_event(AgentStart(), request_id=prompt.request_id)
+        late = StopReason("deadline", error="deadline", silent=True)
+        self._deadline_timer = asyncio.get_running_loop().call_later(timeout_s, turn.stop, late)
+        # One that was aborted when its prompt was accepted but had not begun stops at once.
+        stop, self._stop_next = self._stop_next, None
+        if stop is not None:
+            turn.stop(stop)
+        return turn
 
-    def status(self) -> dict[str, Any]:
-        """Return the body of `GET .../status`."""
-        return views.status(self)
+    def finish(self, turn: RunningTurn, stop: StopReason | None = None) -> None:
+        """End a turn, well or with the reason of a stop. What was finished stays as it is."""
+        if turn.finished:
+            return
+        if stop is None and turn.refuses_end():
+            stop = turn.stopped
+        self.approvals.dismiss_all()
+        self.questions.dismiss_all()
+        last, used = turn.close(), turn.usage_of_turn
+        self.turn = None
+        if stop is None:
+            tokens = TurnTokens(used.prompt_tokens, used.completion_tokens, used.total_tokens)
+            self.append_event(AgentEnd(last, tokens), request_id=turn.request_id)
+        else:
+            if stop.error is not None:
+                self.append_event(Error(stop.error), request_id=turn.request_id)
+            self.append_event(AgentAbort(stop.reason), request_id=turn.request_id)
+        self.usage.turns += 1
+        self.steering_texts.clear()
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+            self._deadline_timer = None
+        self._idle_if_unused()
 
-    def messages(self, *, limit: int = 100, after: str | None = None) -> dict[str, Any]:
-        """Return the body of `GET .../messages`. `InvalidArgument` for a wrong cursor."""
-        return self.history.page(limit=limit, after=after)
+    def append_event(self, event: Event, *, request_id: str | None = None) -> None:
+        """Append an event to the log."""
+        self.log.append(event, request_id=request_id)
+
+    # -- agents: called by the supervisor ----------------------------------------------------
+
+    def bind_entry(self, entry: Session) -> None:
+        """Go by the registry's entry: its process, and its fence if this is the first."""
+        self._pid = entry.pid
+        if not self.log.fence:
+            self.log.fence = entry.fence
+            self.phase = self.phase.to(SessionPhase.LIVE)
+
+    def interrupt(self, reason: ExitReason) -> None:
+        """End the turn under way, because its agent has ended, and wait for the next agent."""
+        self.phase = self.phase.to(SessionPhase.RESTARTING)
+        self.expiry.busy()
+        self._abort_for(reason)
+
+    def resume(self, reason: ExitReason) -> None:
+        """Go on with a new agent, after the last has ended for this reason."""
+        if self.restarting:
+            self.phase = self.phase.to(SessionPhase.LIVE)
+        self.restarts += 1
+        self.append_event(AgentRestarted(public_reason(reason), self.restarts))
+        self._idle_if_unused()
+
+    def begin_ending(self, reason: ExitReason) -> None:
+        """Take nothing new from now on; the session ends for this reason."""
+        if self.phase is not SessionPhase.ENDED:
+            self._end_reason = reason
+            self.phase = self.phase.to(SessionPhase.ENDING)
+
+    @property
+    def ending_reason(self) -> ExitReason | None:
+        """Return why it ends or has ended; None while it does not."""
+        return self._end_reason
+
+    def end(self, reason: ExitReason) -> None:
+        """End the conversation: the turn under way, the queue, the stream. The first end counts."""
+        if self.phase is SessionPhase.ENDED:
+            return
+        self._end_reason = reason
+        self.phase = self.phase.to(SessionPhase.ENDED)
+        self.expiry.cancel()
+        self.prompts.clear()
+        self._abort_for(reason)
+        self.append_event(SessionEnd(public_reason(reason)))
+        self.log.close()
+        # Its stream may be replayed for a while; nobody asks for the rest any more.
+        self.history.clear()
+        self.callback_tools.clear()
 
     # -- within ------------------------------------------------------------------------------
 
     def _require_open(self) -> None:
-        reason = self.ended or self.ending
-        if reason is not None:
-            raise SessionDead(self.session_id, reason=reason)
+        if self._end_reason is not None:
+            raise SessionDead(self.session_id, reason=self._end_reason)
 
-    def _is_full(self) -> bool:
-        # Where no turn is under way, the first that waits is about to begin: it takes no place.
-        about_to_begin = 1 if self._turn is None else 0
-        limit = self.house.settings.max_queued_prompts
-        return len(self.prompts) >= limit + about_to_begin
-
-    def _passed(self, text: str) -> str:
+    def _filtered(self, text: str) -> str:
+        """Return a client's text as it may go in; `GuardrailRefused`."""
         text = sayable(text)
-        guardrails = self.house.guardrails
+        guardrails = self.service.guardrails
         why = guardrails.refuse_input(self.tenant_id, text) if guardrails else None
         if why is not None:
             raise GuardrailRefused(why)
         return text
 
-    def _resolve(self, approval_id: str, answer: Approval) -> str:
-        self._require_open()
-        self.approvals.answer(approval_id, answer)
-        return answer.status
-
-    def _request_id(self) -> str | None:
-        return None if self._turn is None else self._turn.request_id
+    def _append_to_turn(self, event: Event) -> None:
+        """Append an event that belongs to the turn under way, where there is one."""
+        self.append_event(event, request_id=None if self.turn is None else self.turn.request_id)
 
     @contextmanager
-    def _refusing(self, model: str) -> Iterator[None]:
+    def _refusing_model(self, model: str) -> Iterator[None]:
         """Refuse a model that clients may not ask for, and one that cannot be."""
-        if not self._rules.allows(model):
+        if not self.rules.allows(model):
             raise ModelRefused(model, problem=f"blueprint {self.blueprint!r} does not allow it")
         try:
             yield
@@ -220,18 +468,27 @@ class Conversation(Lifecycle):
         except CreateFailed as error:
             raise ModelRefused(model, problem=error.problem) from error
 
-    def _tools_changed(self, event: ToolAttached | ToolDetached) -> None:
-        self.say(event, request_id=self._request_id())
-        if self._turn is not None and self._turn.listener is not None:
-            self._turn.listener.tools_changed()
+    def _on_tools_changed(self, event: ToolAttached | ToolDetached) -> None:
+        self._append_to_turn(event)
+        if self.turn is not None and self.turn.listener is not None:
+            self.turn.listener.tools_changed()
 
-    def _beginning(self, since: str | None, from_now: bool) -> Beginning:
-        if since is not None:
-            return after_since(since, self.log)
-        if from_now:
-            return Beginning(self.log.last_index)
-        return at_prompt(self._latest_request, self._latest_index, self.log)
+    def _abort_for(self, reason: ExitReason) -> None:
+        """End the turn under way because of the end of its agent, or of its session."""
+        if self.turn is not None:
+            text = public_reason(reason)
+            failed = reason.kind in CRASHES
+            stop = StopReason("agent_ended" if failed else text, error=text if failed else None)
+            self.finish(self.turn, self.turn.stopped or stop)
 
-    def _reader_closed(self) -> None:
+    def _on_reader_closed(self) -> None:
         self._readers -= 1
-        self._settle()
+        self._idle_if_unused()
+
+    def _idle_if_unused(self) -> None:
+        """Begin the idle time where nothing is under way and nobody listens."""
+        if not self.busy and not self._readers and self.phase is not SessionPhase.ENDED:
+            self.expiry.idle()
+
+    def _expire(self) -> None:
+        self.service.expire(self)

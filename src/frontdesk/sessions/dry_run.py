@@ -43,16 +43,18 @@ class DryRunResult:
     took_s: float
 
 
-def facts_for(blueprint: Blueprint, *, model: str) -> SessionContext:
+def context_for(blueprint: Blueprint, *, model: str) -> SessionContext:
     """Return a session's facts as a client's order would give them; raises what it would."""
-    order = CreateSession(model=model, blueprint=blueprint.name)
-    facts, _ = admit(order, tenant_id=TENANT, blueprints=Blueprints([blueprint]), tenants_root=None)
-    return facts
+    request = CreateSession(model=model, blueprint=blueprint.name)
+    context, _ = admit(
+        request, tenant_id=TENANT, blueprints=Blueprints([blueprint]), tenants_root=None
+    )
+    return context
 
 
 async def allow(blueprint: Blueprint, *, model: str) -> None:
     """Check that a session with this model may be opened; raises `CreateFailed`. Starts nothing."""
-    await check(blueprint.recipe, facts_for(blueprint, model=model))
+    await check(blueprint.factory, context_for(blueprint, model=model))
 
 
 async def dry_run(
@@ -63,10 +65,10 @@ async def dry_run(
     `TimeoutError` where the turn takes longer than it may, even where the agent is deaf to that.
     """
     began_s = _now_s()
-    facts = facts_for(blueprint, model=model)
-    await check(blueprint.recipe, facts)
-    agent = await blueprint.recipe.start(facts)
-    port = DryRunPort(facts, prompt)
+    context = context_for(blueprint, model=model)
+    await check(blueprint.factory, context)
+    agent = await blueprint.factory.start(context)
+    port = DryRunPort(context, prompt)
     turn = asyncio.create_task(agent.run_turn(port))
     try:
         await asyncio.wait({turn}, timeout=turn_timeout_s)
@@ -92,7 +94,7 @@ class DryRunPort:
     """A turn's port that keeps what is said, and answers for the client (`TurnPort`)."""
 
     def __init__(self, session: SessionContext, prompt: str) -> None:
-        self.facts = TurnContext(
+        self.context = TurnContext(
             text=prompt, request_id="req_check", session=session, model=session.model
         )
         self.said: list[str] = []
@@ -102,7 +104,7 @@ class DryRunPort:
     @property
     def model(self) -> str:
         """Return the model that the trial is about."""
-        return self.facts.model
+        return self.context.model
 
     @property
     def tools(self) -> Sequence[ToolSpec]:

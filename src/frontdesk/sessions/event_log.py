@@ -1,8 +1,7 @@
 """The log of one conversation: its events under numbers without gaps, bounded.
 
-Above the events and the feed, below the conversation. One writer, on one event loop; any number of
-readers (`reader.py`) with a cursor each, and no queue for any of them. It knows nothing of turns
-but where the latest began.
+One writer, on one event loop; any number of readers (`event_reader.py`) with a cursor each, and no
+queue for any of them. It holds events and their JSON; how a protocol frames them is the protocol's.
 """
 
 from __future__ import annotations
@@ -10,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from collections.abc import Callable
 from time import perf_counter
 
 from frontdesk.agents.errors import EventTooLarge
-from frontdesk.agents.events import Event, Frame, PromptReceived
-from frontdesk.feed import Feed
+from frontdesk.agents.events import Event, PromptReceived, encode
+from frontdesk.feed import Ring, Wakers
 
 REST_FOR_COST = 1.0
 """How long readers are left alone, for each second that they took to read and send."""
@@ -28,6 +28,43 @@ _LEAST_REST_S = 0.001
 _LONGEST_REST_S = 0.1
 
 
+class LoggedEvent:
+    """One event of a log, as every reader gets it.
+
+    `json` is the event as a JSON object, led by the `requestId` of its turn where it belongs to
+    one. A protocol frames it with `encoded`, once for all of its streams.
+    """
+
+    __slots__ = ("_encodings", "event", "fence", "index", "json", "request_id")
+
+    def __init__(
+        self, event: Event, *, fence: int, index: int, request_id: str | None = None
+    ) -> None:
+        self.event, self.fence, self.index, self.request_id = event, fence, index, request_id
+        self.json: bytes = encode(event, request_id=request_id)
+        self._encodings: dict[Callable[[LoggedEvent], bytes], bytes] = {}
+
+    @property
+    def name(self) -> str:
+        """Return the event's type on the wire."""
+        return self.event.name
+
+    @property
+    def id(self) -> str:
+        """Return what `Last-Event-ID` resumes after."""
+        return f"{self.fence}-{self.index}"
+
+    def encoded(self, encoder: Callable[[LoggedEvent], bytes]) -> bytes:
+        """Return what a protocol's encoder makes of it; it is asked once."""
+        encoding = self._encodings.get(encoder)
+        if encoding is None:
+            encoding = self._encodings[encoder] = encoder(self)
+        return encoding
+
+    def __repr__(self) -> str:
+        return f"<LoggedEvent {self.id} {self.name}>"
+
+
 class EventLog:
     """Hold the whole latest turn and the last `min_events` events, within `max_bytes`.
 
@@ -35,19 +72,19 @@ class EventLog:
     those that wait: what is appended before they run costs no further wake-up. Many readers are not
     woken again before as much time has passed as they needed the last time, so that they use at
     most half of the loop's: what comes faster than that goes out in batches. `max_bytes` bounds
-    the frames as they are sent; the newest is kept whatever its size.
+    the events as JSON; the newest is kept whatever its size.
     """
 
     __slots__ = (
-        "_feed",
         "_max_bytes",
         "_max_event_bytes",
         "_min_events",
         "_missed",
         "_rest_until_s",
+        "_ring",
         "_turn_from",
-        "_waiting",
         "_wake_timer",
+        "_wakers",
         "_woken_s",
         "closed",
         "fence",
@@ -68,43 +105,44 @@ class EventLog:
         self._min_events, self._max_bytes = min_events, max_bytes
         self._max_event_bytes = max_event_bytes
         self._turn_from = sys.maxsize
-        self._feed: Feed[Frame] = Feed(capacity=sys.maxsize)
-        self._waiting: dict[object, asyncio.Future[None]] = {}
+        self._ring: Ring[LoggedEvent] = Ring(capacity=sys.maxsize)
+        self._wakers = Wakers()
         self._wake_timer: asyncio.TimerHandle | None = None
         self._woken_s = self._rest_until_s = 0.0
         self._missed = False
 
-    def append(self, event: Event, *, request_id: str | None = None) -> Frame:
-        """Append an event, wake the readers, return its frame. `EventTooLarge` changes nothing."""
-        feed = self._feed
-        frame = Frame(event, fence=self.fence, index=feed.head + 1, request_id=request_id)
-        if len(frame.sse) > self._max_event_bytes:
-            raise EventTooLarge(frame.name, size=len(frame.sse), limit=self._max_event_bytes)
-        feed.append(frame)
-        self.held_bytes += len(frame.sse)
+    def append(self, event: Event, *, request_id: str | None = None) -> LoggedEvent:
+        """Append an event, wake the readers, return it. `EventTooLarge` changes nothing."""
+        ring = self._ring
+        logged = LoggedEvent(event, fence=self.fence, index=ring.head + 1, request_id=request_id)
+        size = len(logged.json)
+        if size > self._max_event_bytes:
+            raise EventTooLarge(event.name, size=size, limit=self._max_event_bytes)
+        ring.append(logged)
+        self.held_bytes += size
         if type(event) is PromptReceived:
-            self._turn_from = frame.index
+            self._turn_from = logged.index
         self._trim()
-        if self._waiting:
+        if self._wakers:
             self._wake_soon()
-        return frame
+        return logged
 
     @property
     def last_index(self) -> int:
         """Return the index of the newest event, 0 where there is none."""
-        return self._feed.head
+        return self._ring.head
 
     @property
     def oldest(self) -> int:
         """Return the index of the oldest event that is held, `last_index + 1` where none is."""
-        return self._feed.oldest
+        return self._ring.oldest
 
     def __len__(self) -> int:
-        return self._feed.head - self._feed.oldest + 1
+        return len(self._ring)
 
-    def read(self, after: int, *, most: int) -> list[Frame]:
-        """Return up to `most` frames that follow the index `after`; `FellBehind` if one is gone."""
-        return self._feed.read(after, most=most)
+    def read(self, after: int, *, limit: int) -> list[LoggedEvent]:
+        """Return up to `limit` events after the index `after`; `FellBehind` if one is gone."""
+        return self._ring.read(after, limit=limit)
 
     def close(self) -> None:
         """Take no more events; readers come to an end after the last."""
@@ -112,7 +150,7 @@ class EventLog:
         if self._wake_timer is not None:
             self._wake_timer.cancel()
             self._wake_timer = None
-        self._wake_all()
+        self._wakers.wake_all()
 
     async def wait(self, reader: object) -> None:
         """Wait until something is appended, the log is closed, or `wake` is called for the reader.
@@ -120,18 +158,17 @@ class EventLog:
         The caller has looked already: nothing can come in between, as all is on one loop.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[reader] = future
+        self._wakers.add(reader, lambda: future.done() or future.set_result(None))
         try:
             await future
         finally:
-            if self._waiting.get(reader) is future:
-                del self._waiting[reader]
+            self._wakers.discard(reader)
 
     def wake(self, reader: object) -> None:
         """Wake one reader."""
-        future = self._waiting.pop(reader, None)
-        if future is not None and not future.done():
-            future.set_result(None)
+        self._wakers.wake(reader)
+
+    # -- many readers ------------------------------------------------------------------------
 
     def _wake_soon(self) -> None:
         """Wake the readers now, or when it is their turn again."""
@@ -141,50 +178,41 @@ class EventLog:
         if math.isinf(rest_s):
             self._missed = True
         elif rest_s > _LEAST_REST_S:
-            self._wake_timer = asyncio.get_running_loop().call_later(rest_s, self._rested)
-        elif len(self._waiting) < _FEW:
-            self._wake_all()
+            self._wake_timer = asyncio.get_running_loop().call_later(rest_s, self._on_rested)
+        elif len(self._wakers) < _FEW:
+            self._wakers.wake_all()
         else:
-            self._wake_many()
+            # They run between the two calls, which measure how long they take.
+            loop = asyncio.get_running_loop()
+            self._rest_until_s = math.inf
+            loop.call_soon(self._on_first_woken)
+            self._wakers.wake_all()
+            loop.call_soon(self._on_all_woken)
 
-    def _rested(self) -> None:
+    def _on_rested(self) -> None:
         self._wake_timer = None
-        if self._waiting:
+        if self._wakers:
             # Looked at again: the loop's own clock may be behind, by as long as its turn lasts.
             self._wake_soon()
 
-    def _wake_many(self) -> None:
-        """Wake the readers, and measure how long they take: they run between the two calls."""
-        loop = asyncio.get_running_loop()
-        self._rest_until_s = math.inf
-        loop.call_soon(self._first_woken)
-        self._wake_all()
-        loop.call_soon(self._all_woken)
-
-    def _first_woken(self) -> None:
+    def _on_first_woken(self) -> None:
         self._woken_s = perf_counter()
 
-    def _all_woken(self) -> None:
+    def _on_all_woken(self) -> None:
         now = perf_counter()
         rest_s = min(REST_FOR_COST * (now - self._woken_s), _LONGEST_REST_S)
         self._rest_until_s = now + rest_s
-        if self._missed and self._waiting:
+        if self._missed and self._wakers:
             self._wake_soon()
         self._missed = False
 
-    def _wake_all(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_result(None)
-
     def _trim(self) -> None:
         """Forget what neither the latest turn nor the last events hold, or what is too much."""
-        feed = self._feed
-        keep_from = min(self._turn_from, feed.head - self._min_events + 1)
-        while feed.oldest < keep_from or (
-            self.held_bytes > self._max_bytes and feed.oldest < feed.head
+        ring = self._ring
+        keep_from = min(self._turn_from, ring.head - self._min_events + 1)
+        while ring.oldest < keep_from or (
+            self.held_bytes > self._max_bytes and ring.oldest < ring.head
         ):
-            (frame,) = feed.read(feed.oldest - 1, most=1)
-            self.held_bytes -= len(frame.sse)
-            feed.forget(frame.index)
+            (logged,) = ring.read(ring.oldest - 1, limit=1)
+            self.held_bytes -= len(logged.json)
+            ring.forget(logged.index)

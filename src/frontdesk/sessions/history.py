@@ -1,12 +1,9 @@
-"""The history of one conversation: its messages, numbered, bounded.
-
-Beside the log, below the conversation. It knows nothing of turns or of models.
-"""
+"""The history of one conversation: its messages, numbered, bounded."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from dataclasses import dataclass
 
 import msgspec
 
@@ -14,6 +11,14 @@ from frontdesk.agents.records import Message
 from frontdesk.errors import InvalidArgument
 
 _OVERHEAD = 64
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """A part of a history. `next` is the cursor of the following part, None where there is none."""
+
+    messages: tuple[Message, ...]
+    next: str | None
 
 
 class History:
@@ -49,14 +54,14 @@ class History:
         self._messages.clear()
         self._size = 0
 
-    def page(self, *, limit: int, after: str | None) -> dict[str, Any]:
-        """Return `{"messages": [...], "next": cursor or None}`: `limit` messages after a cursor."""
+    def page(self, *, limit: int = 100, after: str | None = None) -> MessagePage:
+        """Return up to `limit` messages after a cursor; `InvalidArgument` for a wrong one."""
         oldest = self._newest - len(self._messages) + 1
         first = max(_number(after) + 1, oldest)
         chosen = list(self._messages)[first - oldest : first - oldest + limit]
         last = first + len(chosen) - 1
         following = str(last) if chosen and last < self._newest else None
-        return {"messages": msgspec.to_builtins(chosen), "next": following}
+        return MessagePage(tuple(chosen), following)
 
 
 def _size_of(message: Message) -> int:

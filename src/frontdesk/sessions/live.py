@@ -1,7 +1,6 @@
-"""Who is in the house: every session of a desk by its registered id, with its agent of the moment.
+"""The sessions that live now, with the agent of the moment, and those that ended recently.
 
-Above the runner, below the desk, which changes it. One place adds and one removes, so that counts
-and index cannot differ. All on one event loop.
+One place adds and one removes, so that counts and index cannot differ. All on one event loop.
 """
 
 from __future__ import annotations
@@ -27,24 +26,29 @@ class LiveSession:
         "conversation",
         "ending",
         "may_restart",
-        "registered_id",
-        "registrant",
+        "registry_key",
+        "supervised_agent",
         "restart_state",
         "runner",
     )
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
-        self.registered_id = registry_key(conversation.tenant_id, conversation.session_id)
+        self.registry_key = registry_key(conversation.tenant_id, conversation.session_id)
         self.runner: Runner | None = None
-        self.registrant: SupervisedAgent | None = None
+        self.supervised_agent: SupervisedAgent | None = None
         self.restart_state = RestartState()
         self.may_restart = True
         self.ending: asyncio.Task[None] | None = None
 
+    @property
+    def counted_as(self) -> tuple[str, str]:
+        """Return what it counts for: its tenant and its blueprint."""
+        return self.conversation.tenant_id, self.conversation.blueprint
+
 
 class LiveSessions:
-    """The sessions of a desk, and how many each tenant has of each blueprint."""
+    """The live sessions of a service, and how many each tenant has of each blueprint."""
 
     __slots__ = ("_by_id", "_counts")
 
@@ -52,25 +56,25 @@ class LiveSessions:
         self._by_id: dict[str, LiveSession] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
 
-    def add(self, resident: LiveSession) -> None:
-        """Enter a session."""
-        self._by_id[resident.registered_id] = resident
-        self._counts[_pair(resident)] += 1
+    def add(self, live_session: LiveSession) -> None:
+        """Add a session."""
+        self._by_id[live_session.registry_key] = live_session
+        self._counts[live_session.counted_as] += 1
 
-    def remove(self, resident: LiveSession) -> bool:
-        """Take a session out; say whether it was there."""
-        if self._by_id.get(resident.registered_id) is not resident:
+    def remove(self, live_session: LiveSession) -> bool:
+        """Remove a session; say whether it was there."""
+        if self._by_id.get(live_session.registry_key) is not live_session:
             return False
-        del self._by_id[resident.registered_id]
-        pair = _pair(resident)
-        self._counts[pair] -= 1
-        if not self._counts[pair]:
-            del self._counts[pair]
+        del self._by_id[live_session.registry_key]
+        counted_as = live_session.counted_as
+        self._counts[counted_as] -= 1
+        if not self._counts[counted_as]:
+            del self._counts[counted_as]
         return True
 
-    def get(self, registered: str) -> LiveSession | None:
-        """Return the session of a registered id."""
-        return self._by_id.get(registered)
+    def get(self, key: str) -> LiveSession | None:
+        """Return the session of a registry key."""
+        return self._by_id.get(key)
 
     def of(self, conversation: Conversation) -> LiveSession | None:
         """Return the session of a conversation, if it is still here."""
@@ -88,5 +92,32 @@ class LiveSessions:
         return iter(list(self._by_id.values()))
 
 
-def _pair(resident: LiveSession) -> tuple[str, str]:
-    return resident.conversation.tenant_id, resident.conversation.blueprint
+class RecentlyEnded:
+    """Hold the last `limit` ended conversations, and of those at most `max_bytes` of events."""
+
+    __slots__ = ("_bytes", "_ended", "_max_bytes", "_most")
+
+    def __init__(self, *, limit: int, max_bytes: int) -> None:
+        self._limit, self._max_bytes = limit, max_bytes
+        self._ended: dict[str, Conversation] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._ended)
+
+    def get(self, key: str) -> Conversation | None:
+        """Return the conversation that ended last under this id, if it is still held."""
+        return self._ended.get(key)
+
+    def add(self, key: str, conversation: Conversation) -> None:
+        """Keep a conversation that has ended; forget the oldest that are too many."""
+        self._drop(key)
+        self._ended[key] = conversation
+        self._bytes += conversation.log.held_bytes
+        while len(self._ended) > self._limit or self._bytes > self._max_bytes:
+            self._drop(next(iter(self._ended)))
+
+    def _drop(self, key: str) -> None:
+        dropped = self._ended.pop(key, None)
+        if dropped is not None:
+            self._bytes -= dropped.log.held_bytes

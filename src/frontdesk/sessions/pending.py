@@ -1,87 +1,85 @@
-"""What waits for somebody's answer: approvals, or questions. Each is answered once.
-
-Beside the prompt queue, below the turn. It knows nothing of events: whoever waits says what is to
-be told when the answer comes.
-"""
+"""What waits for somebody's answer: approvals, or questions. Each is answered once."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from frontdesk.sessions.errors import UnknownReference
 
+R = TypeVar("R")
 A = TypeVar("A")
 
 
-class _Open(Generic[A]):
-    __slots__ = ("dismissed", "future", "shown", "told")
+class _Pending(Generic[R, A]):
+    __slots__ = ("dismissed", "future", "on_answer", "request")
 
-    def __init__(self, *, shown: dict[str, Any], dismissed: A, told: Callable[[A], None]) -> None:
+    def __init__(self, request: R, *, dismissed: A, on_answer: Callable[[A], object]) -> None:
+        self.request = request
         self.future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self.shown, self.dismissed, self.told = shown, dismissed, told
+        self.dismissed, self.on_answer = dismissed, on_answer
 
 
-class PendingRequests(Generic[A]):
-    """Hold what waits, by reference. All on one event loop.
+class PendingRequests(Generic[R, A]):
+    """Hold the requests (the events that went out) that wait for an answer, by reference.
 
     `name` is what a reference is called on the wire. An answer counts the moment it is given,
-    even where the waiting turn is cancelled in the same moment.
+    even where the waiting turn is cancelled in the same moment. All on one event loop.
     """
 
-    __slots__ = ("_name", "_open")
+    __slots__ = ("_by_reference", "_name")
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._open: dict[str, _Open[A]] = {}
+        self._by_reference: dict[str, _Pending[R, A]] = {}
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._by_reference)
 
-    def shown(self) -> list[dict[str, Any]]:
-        """Return what waits, as `status` shows it."""
-        return [each.shown for each in self._open.values()]
+    def requests(self) -> tuple[R, ...]:
+        """Return what waits, oldest first."""
+        return tuple(each.request for each in self._by_reference.values())
 
     async def wait(
         self,
         reference: str,
+        request: R,
         *,
-        shown: dict[str, Any],
         timeout_s: float,
         late: A,
         dismissed: A,
-        told: Callable[[A], None],
+        on_answer: Callable[[A], object] = lambda _: None,
     ) -> A:
-        """Wait for the answer to one reference; `late` is the answer after `timeout_s`.
+        """Wait for the answer to one request; `late` is the answer after `timeout_s`.
 
-        `told` is called with the answer, once and as soon as it is given; with `dismissed` when
-        whoever waits is cancelled, or its turn has ended.
+        `on_answer` is called with the answer, once and as soon as it is given; with `dismissed`
+        when whoever waits is cancelled, or its turn has ended.
         """
-        waiting = _Open(shown=shown, dismissed=dismissed, told=told)
-        self._open[reference] = waiting
-        timer = asyncio.get_running_loop().call_later(timeout_s, self._settle, reference, late)
+        pending = _Pending(request, dismissed=dismissed, on_answer=on_answer)
+        self._by_reference[reference] = pending
+        timer = asyncio.get_running_loop().call_later(timeout_s, self._resolve, reference, late)
         try:
-            return await waiting.future
+            return await pending.future
         finally:
             timer.cancel()
-            self._settle(reference, dismissed)
+            self._resolve(reference, dismissed)
 
     def answer(self, reference: str, answer: A) -> None:
         """Give the answer; `UnknownReference` where nothing waits under this reference any more."""
-        if reference not in self._open:
+        if reference not in self._by_reference:
             raise UnknownReference(self._name, reference=reference)
-        self._settle(reference, answer)
+        self._resolve(reference, answer)
 
     def dismiss_all(self) -> None:
         """Dismiss everything that waits: its turn has ended."""
-        for reference, waiting in list(self._open.items()):
-            self._settle(reference, waiting.dismissed)
+        for reference, pending in list(self._by_reference.items()):
+            self._resolve(reference, pending.dismissed)
 
-    def _settle(self, reference: str, answer: A) -> None:
-        waiting = self._open.pop(reference, None)
-        if waiting is None:
+    def _resolve(self, reference: str, answer: A) -> None:
+        pending = self._by_reference.pop(reference, None)
+        if pending is None:
             return
-        waiting.told(answer)
-        if not waiting.future.done():
-            waiting.future.set_result(answer)
+        pending.on_answer(answer)
+        if not pending.future.done():
+            pending.future.set_result(answer)

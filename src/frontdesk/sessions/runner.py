@@ -68,11 +68,11 @@ class Runner:
             if not work.done():
                 self._finish_silent(turn)
                 work.cancel()
-                await asyncio.wait({work}, timeout=conversation.house.settings.abort_grace_s)
+                await asyncio.wait({work}, timeout=conversation.service.settings.abort_grace_s)
         finally:
             # Here, too, when this task is cancelled; the desk then ends the turn, knowing why.
             if not work.done():
-                conversation.house.give_up(work)
+                conversation.service.abandon(work)
         return await self._conclude(turn, work)
 
     def _finish_silent(self, turn: RunningTurn) -> None:

@@ -48,7 +48,7 @@ _EMITTABLE = frozenset(AGENT_EVENTS)
 class TurnHost(Protocol):
     """What a turn needs of its conversation."""
 
-    house: ServiceContext
+    service: ServiceContext
     session_id: str
     tenant_id: str
     api_key: str | None
@@ -60,7 +60,7 @@ class TurnHost(Protocol):
     approvals: PendingRequests[Approval]
     questions: PendingRequests[Any]
 
-    def say(self, event: Event, *, request_id: str | None) -> None:
+    def append_event(self, event: Event, *, request_id: str | None) -> None:
         """Append an event to the log."""
         ...
 
@@ -88,16 +88,16 @@ class RunningTurn:
         "closed",
         "deadline_s",
         "done",
-        "facts",
+        "context",
         "over",
         "running_tools",
         "stopped",
         "usage_of_turn",
     )
 
-    def __init__(self, host: TurnHost, facts: TurnContext, *, deadline_s: float) -> None:
+    def __init__(self, host: TurnHost, context: TurnContext, *, deadline_s: float) -> None:
         self._host = host
-        self.facts = facts
+        self.context = context
         self.deadline_s = deadline_s
         loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = loop.create_future()
@@ -143,7 +143,7 @@ class RunningTurn:
         host = self._host
         for counter in (self.usage_of_turn, host.usage):
             counter.add(prompt=prompt, completion=completion, cached=cached, cost_usd=cost_usd)
-        host.house.meter.record(
+        host.service.meter.record(
             tenant_id=host.tenant_id,
             api_key=host.api_key,
             prompt_tokens=prompt,
@@ -173,15 +173,15 @@ class RunningTurn:
         """Wait until somebody approves or rejects, or until it is too late."""
         self._require_open()
         reference, host = f"apr_{secrets.token_hex(8)}", self._host
-        event = ApprovalRequired(reference, tool, plain(args), hint, host.house.clock.wall_ms())
+        event = ApprovalRequired(reference, tool, plain(args), hint, host.service.clock.wall_ms())
         self._say(event)
         return await host.approvals.wait(
             reference,
             shown=msgspec.to_builtins(event),
-            timeout_s=host.house.settings.approval_timeout_s,
+            timeout_s=host.service.settings.approval_timeout_s,
             late=Approval("expired"),
             dismissed=Approval("cancelled"),
-            told=partial(self._approval_resolved, reference),
+            on_answer=partial(self._approval_resolved, reference),
         )
 
     async def ask(self, question: str) -> Any:
@@ -190,14 +190,14 @@ class RunningTurn:
         reference, host = f"ask_{secrets.token_hex(8)}", self._host
         event = AskUser(reference, question)
         self._say(event)
-        timeout_s = host.house.settings.question_timeout_s
+        timeout_s = host.service.settings.question_timeout_s
         answer = await host.questions.wait(
             reference,
             shown=msgspec.to_builtins(event),
             timeout_s=timeout_s,
             late=_NO_ANSWER,
             dismissed=_NO_ANSWER,
-            told=_tell_nobody,
+            on_answer=_tell_nobody,
         )
         if answer is _NO_ANSWER:
             self._require_open()
@@ -214,7 +214,7 @@ class RunningTurn:
     @property
     def request_id(self) -> str:
         """Return the id that the prompt was accepted under."""
-        return self.facts.request_id
+        return self.context.request_id
 
     @property
     def listener(self) -> TurnListener | None:
@@ -254,7 +254,7 @@ class RunningTurn:
 
     def _require_open(self) -> None:
         stopped = self.stopped
-        late = self._host.house.clock.monotonic() > self.deadline_s
+        late = self._host.service.clock.monotonic() > self.deadline_s
         if self.closed or late or (stopped is not None and stopped.silent):
             raise TurnOver(self.request_id)
 
@@ -272,10 +272,10 @@ class RunningTurn:
     def _say(self, event: Event) -> Event:
         """Send an event out; arguments and results that are too large go without their value."""
         try:
-            self._host.say(event, request_id=self.request_id)
+            self._host.append_event(event, request_id=self.request_id)
         except EventTooLarge as error:
             shorter = _without_value(event, error)
-            self._host.say(shorter, request_id=self.request_id)
+            self._host.append_event(shorter, request_id=self.request_id)
             return shorter
         return event
 
@@ -319,7 +319,7 @@ def _without_value(event: Event, error: EventTooLarge) -> Event:
 
 
 def _guards(host: TurnHost) -> dict[type[Event], OutputGuard]:
-    guardrails = host.house.guardrails
+    guardrails = host.service.guardrails
     if guardrails is None:
         return {}
     return {kind: OutputGuard(guardrails, host.tenant_id) for kind in (MessageDelta, ThinkingDelta)}

@@ -83,7 +83,7 @@ class SessionService:
     ) -> None:
         self.blueprints = blueprints
         self._store = store
-        self._house = ServiceContext(
+        self._context = ServiceContext(
             update_model=self._update_model,
             expire=self._expire,
             settings=settings or SessionSettings(),
@@ -93,10 +93,10 @@ class SessionService:
             call_tool=call_tool,
         )
         self._watcher = Watcher()
-        self._residents = LiveSessions()
-        self._starter = Starter(store, house=self._house, watcher=self._watcher)
+        self._live = LiveSessions()
+        self._starter = Starter(store, service=self._context, watcher=self._watcher)
         self._ending = Ending(
-            store, house=self._house, residents=self._residents, starter=self._starter
+            store, service=self._context, live_sessions=self._live, starter=self._starter
         )
         self._opening: set[str] = set()
         self._watch: Watch | None = None
@@ -122,17 +122,17 @@ class SessionService:
     @property
     def draining(self) -> bool:
         """Say whether the house is closing: it takes no new sessions and no new prompts."""
-        return self._house.draining
+        return self._context.draining
 
     @property
     def settings(self) -> SessionSettings:
         """Return what the operator has set."""
-        return self._house.settings
+        return self._context.settings
 
     @property
     def stuck(self) -> int:
         """Return how many turns were given up while their task still ran, and runs now."""
-        return len(self._house.stuck)
+        return len(self._context.stuck)
 
     def tenant(self, tenant_id: str, api_key: str | None) -> TenantSessions:
         """Return the desk as a key of a tenant sees it. Cheap: one for each request will do."""
@@ -144,119 +144,121 @@ class SessionService:
         Prompts that wait are not begun. Streams get `session_end{reason: "shutdown"}`. Returns
         when all have ended, at the latest the agents' own grace period after `grace_s`.
         """
-        self._house.draining = True
-        for resident in self._residents:
-            resident.may_restart = False
-            resident.conversation.prompts.hold()
-        await asyncio.gather(*(self._drain_one(each, grace_s) for each in self._residents))
-        await self._ending.settle()
+        self._context.draining = True
+        for live_session in self._live:
+            live_session.may_restart = False
+            live_session.conversation.prompts.hold()
+        await asyncio.gather(*(self._drain_one(each, grace_s) for each in self._live))
+        await self._ending.join()
 
     # -- what a tenant's desk asks ---------------------------------------------------------------
 
     async def open(
-        self, order: CreateSession, *, tenant_id: str, api_key: str | None
+        self, request: CreateSession, *, tenant_id: str, api_key: str | None
     ) -> Conversation:
         """Open a session for a tenant; see `TenantSessions.create`."""
-        if self._house.draining:
+        if self._context.draining:
             raise Draining
-        facts, rules = admit(
-            order,
+        context, rules = admit(
+            request,
             tenant_id=tenant_id,
             blueprints=self.blueprints,
-            tenants_root=self._house.settings.tenants_root,
+            tenants_root=self._context.settings.tenants_root,
         )
-        await check(rules.recipe, facts)
-        registered = self._claim(facts)
+        await check(rules.factory, context)
+        key = self._claim(context)
         try:
             self._check_limit(tenant_id, rules)
-            return await self._open(facts, rules=rules, api_key=api_key)
+            return await self._open(context, rules=rules, api_key=api_key)
         finally:
-            self._opening.discard(registered)
+            self._opening.discard(key)
 
-    def live(self, registered: str, session_id: str) -> Conversation:
+    def live(self, key: str, session_id: str) -> Conversation:
         """Return a live session; see `TenantSessions.find`."""
-        resident = self._residents.get(registered)
-        if resident is not None and self._ending.catch_up(resident):
-            return resident.conversation
-        raise self._absent(registered, session_id)
+        live_session = self._live.get(key)
+        if live_session is not None and self._ending.refresh(live_session):
+            return live_session.conversation
+        raise self._absent(key, session_id)
 
-    def recently_ended(self, registered: str) -> Conversation | None:
+    def recently_ended(self, key: str) -> Conversation | None:
         """Return the conversation that ended last under this id, while it is held."""
-        return self._ending.recent.get(registered)
+        return self._ending.recent.get(key)
 
     def live_of_tenant(self, tenant_id: str) -> list[Conversation]:
         """Return a tenant's live sessions, those between two agents included, oldest first."""
         entries = self._store.list_by_tenant(tenant_id)
-        found = [self._residents.get(each.session_id) for each in entries]
-        live = {each.registered_id: each.conversation for each in found if each is not None}
+        found = [self._live.get(each.session_id) for each in entries]
+        live = {each.registry_key: each.conversation for each in found if each is not None}
         live.update(self._between_agents(tenant_id))
         return sorted(live.values(), key=lambda each: each.fence)
 
-    async def delete(self, registered: str, session_id: str) -> None:
+    async def delete(self, key: str, session_id: str) -> None:
         """End a session; see `TenantSessions.delete`."""
-        self.live(registered, session_id)
-        resident = self._residents.get(registered)
-        if resident is not None:
-            grace_s = self._house.settings.end_grace_s
+        self.live(key, session_id)
+        live_session = self._live.get(key)
+        if live_session is not None:
+            grace_s = self._context.settings.end_grace_s
             # Shielded: a client that leaves does not keep its session from ending.
-            await asyncio.shield(self._ending.begin(resident, _DELETED, grace_s=grace_s))
+            await asyncio.shield(self._ending.begin(live_session, _DELETED, grace_s=grace_s))
 
     # -- opening ---------------------------------------------------------------------------------
 
-    def _claim(self, facts: SessionContext) -> str:
-        registered = registry_key(facts.tenant_id, facts.session_id)
-        resident = self._residents.get(registered)
-        held = resident is not None and self._ending.catch_up(resident)
-        if held or registered in self._opening:
-            raise SessionAlreadyExists(facts.session_id, holder=self._holder(registered))
-        self._opening.add(registered)
-        return registered
+    def _claim(self, context: SessionContext) -> str:
+        key = registry_key(context.tenant_id, context.session_id)
+        live_session = self._live.get(key)
+        held = live_session is not None and self._ending.refresh(live_session)
+        if held or key in self._opening:
+            raise SessionAlreadyExists(context.session_id, holder=self._holder(key))
+        self._opening.add(key)
+        return key
 
-    def _holder(self, registered: str) -> Metadata | None:
+    def _holder(self, key: str) -> Metadata | None:
         try:
-            return self._store.get(registered).metadata
+            return self._store.get(key).metadata
         except SessionNotFound:
             return None
 
     async def _open(
-        self, facts: SessionContext, *, rules: Blueprint, api_key: str | None
+        self, context: SessionContext, *, rules: Blueprint, api_key: str | None
     ) -> Conversation:
-        conversation = Conversation(facts, house=self._house, blueprint=rules, api_key=api_key)
-        resident = LiveSession(conversation)
+        conversation = Conversation(
+            context, service=self._context, blueprint=rules, api_key=api_key
+        )
+        live_session = LiveSession(conversation)
         try:
-            await self._starter.start(resident)
+            await self._starter.start(live_session)
         except BaseException:
             conversation.expiry.cancel()
             raise
-        self._residents.add(resident)
-        self._ending.attend(resident)
+        self._live.add(live_session)
+        self._ending.watch_runner(live_session)
         return conversation
 
     def _check_limit(self, tenant_id: str, rules: Blueprint) -> None:
         limit = rules.max_sessions_per_tenant
-        if limit is None or self._residents.count(tenant_id, rules.name) < limit:
+        if limit is None or self._live.count(tenant_id, rules.name) < limit:
             return
-        for resident in self._residents:
-            if resident.conversation.tenant_id == tenant_id:
-                self._ending.catch_up(resident)
-        if self._residents.count(tenant_id, rules.name) >= limit:
+        for live_session in self._live:
+            if live_session.conversation.tenant_id == tenant_id:
+                self._ending.refresh(live_session)
+        if self._live.count(tenant_id, rules.name) >= limit:
             raise SessionLimitExceeded(scope="per_tenant", limit=limit)
 
     # -- looking ---------------------------------------------------------------------------------
 
-    def _absent(self, registered: str, session_id: str) -> SessionNotFound:
-        ended = self._ending.recent.get(registered)
+    def _absent(self, key: str, session_id: str) -> SessionNotFound:
+        ended = self._ending.recent.get(key)
         if ended is not None and ended.ended is not None:
             return SessionDead(session_id, reason=ended.ended)
         try:
-            return SessionDead(session_id, reason=self._store.ended(registered).reason)
+            return SessionDead(session_id, reason=self._store.ended(key).reason)
         except SessionNotFound:
             return SessionNotFound(session_id)
 
     def _between_agents(self, tenant_id: str) -> Iterator[tuple[str, Conversation]]:
-        for each in self._residents:
+        for each in self._live:
             if each.runner is None and each.conversation.tenant_id == tenant_id:
-                yield each.registered_id, each.conversation
+                yield each.registry_key, each.conversation
 
     # -- ending ----------------------------------------------------------------------------------
 
@@ -271,27 +273,29 @@ class SessionService:
     def _hear(self, item: Change | Snapshot) -> None:
         if isinstance(item, Snapshot):
             # What ended while changes were missed is found by asking for each.
-            for resident in self._residents:
-                self._ending.catch_up(resident)
+            for live_session in self._live:
+                self._ending.refresh(live_session)
         elif item.kind == "ended":
-            ended = self._residents.get(item.session.session_id)
+            ended = self._live.get(item.session.session_id)
             if ended is not None:
-                self._ending.conclude(ended, item.session.fence, item.reason or _UNKNOWN)
+                self._ending.on_agent_exit(ended, item.session.fence, item.reason or _UNKNOWN)
 
-    async def _drain_one(self, resident: LiveSession, grace_s: float) -> None:
-        turn = resident.conversation.turn
+    async def _drain_one(self, live_session: LiveSession, grace_s: float) -> None:
+        turn = live_session.conversation.turn
         if turn is not None and grace_s > 0:
             await asyncio.wait({turn.done}, timeout=grace_s)
-        await self._ending.begin(resident, _SHUTDOWN, grace_s=self._house.settings.end_grace_s)
+        await self._ending.begin(
+            live_session, _SHUTDOWN, grace_s=self._context.settings.end_grace_s
+        )
 
     def _expire(self, conversation: Conversation) -> None:
-        resident = self._residents.of(conversation)
-        if resident is not None:
-            self._ending.begin(resident, _EXPIRED, grace_s=self._house.settings.end_grace_s)
+        live_session = self._live.of(conversation)
+        if live_session is not None:
+            self._ending.begin(live_session, _EXPIRED, grace_s=self._context.settings.end_grace_s)
 
     def _update_model(self, conversation: Conversation, model: str) -> None:
-        resident = self._residents.of(conversation)
-        if resident is not None and resident.runner is not None:
+        live_session = self._live.of(conversation)
+        if live_session is not None and live_session.runner is not None:
             # An agent that has just died is heard of in its own time.
             with contextlib.suppress(SessionNotFound):
-                self._store.update(resident.registered_id, model=model)
+                self._store.update(live_session.registry_key, model=model)

@@ -21,7 +21,7 @@ class SupervisedAgent:
     """Stand for one agent in the registry (it is an agent with `add_exit_callback`).
 
     `restarts` is asked once, at the end of the agent and maybe in another thread, whether another
-    agent will take over. `explain` says beforehand how an end that is being brought about is to be
+    agent will take over. `set_reason` says beforehand how an end that is being brought about is to be
     called. `agent_reason` is how the agent itself ended.
     """
 
@@ -72,7 +72,7 @@ class SupervisedAgent:
         reason = None if self._monitor is None else self._monitor.exit_reason()
         return None if reason is None else self._judge(reason)
 
-    def explain(self, reason: ExitReason) -> None:
+    def set_reason(self, reason: ExitReason) -> None:
         """Call the end that follows by this reason. An end that was judged already stays."""
         with self._lock:
             self._explained = reason

@@ -21,16 +21,16 @@ class Floor(Protocol):
     """What a tenant's desk needs of the desk: questions by registered id."""
 
     async def open(
-        self, order: CreateSession, *, tenant_id: str, api_key: str | None
+        self, request: CreateSession, *, tenant_id: str, api_key: str | None
     ) -> Conversation: ...
 
-    def live(self, registered: str, session_id: str) -> Conversation: ...
+    def live(self, key: str, session_id: str) -> Conversation: ...
 
-    def recently_ended(self, registered: str) -> Conversation | None: ...
+    def recently_ended(self, key: str) -> Conversation | None: ...
 
     def live_of_tenant(self, tenant_id: str) -> Iterable[Conversation]: ...
 
-    async def delete(self, registered: str, session_id: str) -> None: ...
+    async def delete(self, key: str, session_id: str) -> None: ...
 
 
 class TenantSessions:
@@ -42,13 +42,13 @@ class TenantSessions:
         self._floor = floor
         self.tenant_id, self.api_key = check_tenant(tenant_id), api_key
 
-    async def create(self, order: CreateSession) -> Conversation:
+    async def create(self, request: CreateSession) -> Conversation:
         """Open a session. A refused or cancelled create leaves nothing behind.
 
         Raises `SessionAlreadyExists`, `SessionLimitExceeded`, `CreateFailed`, `Draining`,
         `InvalidArgument`.
         """
-        return await self._floor.open(order, tenant_id=self.tenant_id, api_key=self.api_key)
+        return await self._floor.open(request, tenant_id=self.tenant_id, api_key=self.api_key)
 
     def find(self, session_id: str) -> Conversation:
         """Return a live session.
@@ -63,11 +63,11 @@ class TenantSessions:
 
         Raises `SessionNotFound`; `SessionDead` where it ended but is no longer held.
         """
-        registered = registry_key(self.tenant_id, session_id)
+        key = registry_key(self.tenant_id, session_id)
         try:
-            return self._floor.live(registered, session_id)
+            return self._floor.live(key, session_id)
         except SessionNotFound:
-            ended = self._floor.recently_ended(registered)
+            ended = self._floor.recently_ended(key)
             if ended is None:
                 raise
             return ended

@@ -25,7 +25,7 @@ from frontdesk.errors import (
     SessionLimitExceeded,
     StoreClosed,
 )
-from frontdesk.feed import Feed
+from frontdesk.feed import Ring, Wakers
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
 from frontdesk.monitors.dispatch import function_of, is_future
 from frontdesk.monitors.futures import (
@@ -95,11 +95,12 @@ class Core(Lookups):
         self._builds = PendingCreates()
         self._revision = 0
         self._ends = RecentEnds(validation.capacity("ends_capacity", ends_capacity))
-        self._feed: Feed[Change] = Feed(
+        self._feed: Ring[Change] = Ring(
             capacity=validation.capacity("feed_capacity", feed_capacity)
         )
         self._watches: dict[object, None] = {}
-        self._closing: Feed[None] = Feed(capacity=1)
+        self._wakers = Wakers()
+        self._closing = Wakers()
         self._self: weakref.ref[Core] = weakref.ref(self)
         self._when_done = FutureListener(self._self)
         self._watcher = Watcher() if watcher is None else watcher
@@ -413,7 +414,7 @@ class Core(Lookups):
         if self._lock.deferred:
             self._lock.run_deferred()
         if self._watches:
-            self._feed.wake()
+            self._wakers.wake_all()
 
     def _look_now_and_then(self) -> None:
         # Held weakly by the watcher, so that it keeps no store.

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from frontdesk.feed import Feed
+from frontdesk.feed import Wakers
 
 
 class TaskStatus(Protocol):
@@ -25,7 +25,7 @@ class Hosted:
 
     __slots__ = ()
 
-    _closing: Feed[None]
+    _closing: Wakers
 
     @property
     def closed(self) -> bool:
@@ -59,7 +59,7 @@ class Hosted:
 
     async def _until_closed(self) -> None:
         while not self.closed:
-            await self._closing.wait_async(self._closing.head, ended=lambda: self.closed)
+            await self._closing.wait_async(lambda: self.closed)
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[dict[str, Self]]:

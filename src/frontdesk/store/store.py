@@ -280,7 +280,7 @@ class SessionStore(Core, Hosted):
             registrations = [] if self.closed else self._empty()
         # Watchers first: a monitor of the user's own may block when it is cancelled.
         self._after_write()
-        self._closing.wake()
+        self._closing.wake_all()
         if self._owns_watcher:
             self._watcher.close()
         # One that raises, SystemExit included, keeps no other from being released.

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from frontdesk.errors import StoreClosed
-from frontdesk.feed import Feed, FellBehind
+from frontdesk.feed import FellBehind, Ring, Wakers
 from frontdesk.records import Change, Metadata, Session, Snapshot
 from frontdesk.store import validation
 
@@ -24,7 +24,8 @@ _READ_AHEAD = 256
 class WatchedStore(Protocol):
     """What a watch needs of its store."""
 
-    _feed: Feed[Change]
+    _feed: Ring[Change]
+    _wakers: Wakers
     _closed: StoreClosed | None
 
     def _snapshot(
@@ -107,7 +108,7 @@ class Watch:
         while not self._ready or not self._open:
             try:
                 if not self._read():
-                    await self._store._feed.wait_async(self._cursor, ended=self._over)
+                    await self._store._wakers.wait_async(self._is_ready)
             except StopIteration:
                 raise StopAsyncIteration from None
         return self._ready.popleft()
@@ -118,7 +119,7 @@ class Watch:
         """End the watch, from any thread; a reader that waits stops. Idempotent."""
         self._open = False
         self._forget()
-        self._store._feed.wake()
+        self._store._wakers.wake_all()
 
     def __enter__(self) -> Self:
         return self
@@ -158,7 +159,7 @@ class Watch:
         if closed is not None and closed.forked:
             raise StoreClosed(forked=True)
         try:
-            changes = self._store._feed.read(self._cursor, most=_READ_AHEAD)
+            changes = self._store._feed.read(self._cursor, limit=_READ_AHEAD)
         except FellBehind:
             self._take_snapshot(resync=True)
             return True
@@ -174,10 +175,11 @@ class Watch:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and not left > 0:
             return False
-        return self._store._feed.wait(self._cursor, timeout_s=left, ended=self._over)
+        return self._store._wakers.wait(self._is_ready, timeout_s=left)
 
-    def _over(self) -> bool:
-        return not self._open or self._store._closed is not None
+    def _is_ready(self) -> bool:
+        closed = not self._open or self._store._closed is not None
+        return self._store._feed.head > self._cursor or closed
 
     def _take_snapshot(self, *, resync: bool) -> None:
         revision, sessions = self._store._snapshot(self._tenant_id, self._api_key)

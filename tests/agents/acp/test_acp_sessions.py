@@ -364,8 +364,8 @@ async def test_the_session_ends_the_moment_its_process_is_killed():
         stream = Stream(conversation)
         conversation.prompt("dig")
         await stream.until("message_delta")
-        registered = desk.store.get(f"acme/{conversation.session_id}")
-        os.kill(registered.metadata.pid, signal.SIGKILL)
+        registry_agent = desk.store.get(f"acme/{conversation.session_id}")
+        os.kill(registry_agent.metadata.pid, signal.SIGKILL)
         frames = await stream.rest()
         stream.close()
         assert names(frames) == ["error", "tool_execution_end", "agent_abort", "session_end"] or (
@@ -406,8 +406,8 @@ async def test_limits_hold_for_the_program():
     limits = ProcessLimits(open_files=40)
     async with open_acp_desk("Inquisitive", limits=limits) as desk:
         conversation = await open_session(desk)
-        registered = desk.store.get(f"acme/{conversation.session_id}")
-        with open(f"/proc/{registered.metadata.pid}/limits") as file:
+        registry_agent = desk.store.get(f"acme/{conversation.session_id}")
+        with open(f"/proc/{registry_agent.metadata.pid}/limits") as file:
             line = next(line for line in file if line.startswith("Max open files"))
         assert line.split()[3:5] == ["40", "40"]
 

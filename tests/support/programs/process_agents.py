@@ -299,20 +299,20 @@ class Choosy(FunctionProgram):
     """A program that takes one model only."""
 
     def __init__(self, model="right"):
-        super().__init__(parrot.recipe.program.function)
+        super().__init__(parrot.factory.program.function)
         self._model = model
 
-    def check(self, facts):
+    def check(self, context):
         """Refuse other models."""
-        if facts.model == "explode":
+        if context.model == "explode":
             raise RuntimeError("not for clients")
-        if facts.model == "exit":
+        if context.model == "exit":
             os._exit(9)
-        if facts.model == "hang":
+        if context.model == "hang":
             time.sleep(1000)
-        if facts.system_prompt == "bad":
+        if context.system_prompt == "bad":
             raise CreateFailed("this system prompt is not to my taste")
-        if facts.model != self._model:
+        if context.model != self._model:
             raise ModelRefused(facts.model, problem="unknown here")
 
 

@@ -83,7 +83,7 @@ class AcpAgent:
         self._prompting: asyncio.Task[PromptResponse] | None = None
 
     @property
-    def registered(self) -> ManagedProcessRef:
+    def registry_agent(self) -> ManagedProcessRef:
         """Return the reference by which the registry watches the process."""
         return self._process.ref
 
@@ -173,7 +173,7 @@ class AcpAgent:
 
     async def _prompt_until_done(self, port: TurnPort, translator: UpdateTranslator) -> None:
         """Send the prompt, and then what was steered meanwhile: it is the next step."""
-        texts = [port.facts.text]
+        texts = [port.context.text]
         while texts:
             await self._select_model(port.model)
             translator.on_response(await self._prompt("\n\n".join(texts), translator))

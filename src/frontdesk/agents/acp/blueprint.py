@@ -69,18 +69,18 @@ class AcpAgentFactory:
         self._keeper, self._command, self._terminals = keeper, command, terminals
         self._env = allowed_environment(self._rules.env, account=self._rules.account)
 
-    def check(self, facts: SessionContext) -> None:  # noqa: ARG002 - what it can do, it says itself
+    def check(self, context: SessionContext) -> None:  # noqa: ARG002 - what it can do, it says itself
         """Refuse where the program is not installed."""
         self._program()
 
-    async def start(self, facts: SessionContext) -> AcpAgent:
+    async def start(self, context: SessionContext) -> AcpAgent:
         """Start the program and open a session in it; `CreateFailed`, `KeeperLost`.
 
         Costs what the program's own start costs: seconds, for some.
         """
-        label = registry_key(facts.tenant_id, facts.session_id)
+        label = registry_key(context.tenant_id, context.session_id)
         program = self._program()
-        workdir = self._open_workdir(facts)
+        workdir = self._open_workdir(context)
         try:
             process = await self._spawn(program, cwd=workdir.path, label=label)
         except BaseException:
@@ -94,7 +94,7 @@ class AcpAgentFactory:
             label=label,
         )
         try:
-            await agent.open(facts.model)
+            await agent.open(context.model)
         except BaseException:
             await asyncio.shield(agent.end(0.0))
             raise
@@ -110,11 +110,11 @@ class AcpAgentFactory:
             raise CreateFailed("the agent's program is not installed on this server") from missing
         return os.path.abspath(found)
 
-    def _open_workdir(self, facts: SessionContext) -> WorkDir:
+    def _open_workdir(self, context: SessionContext) -> WorkDir:
         try:
-            return WorkDir(facts.working_dir, account=self._rules.account)
+            return WorkDir(context.working_dir, account=self._rules.account)
         except OSError as error:
-            _log.error("session %s: %s", facts.session_id, error)
+            _log.error("session %s: %s", context.session_id, error)
             raise CreateFailed("the session's working directory cannot be used") from error
 
     async def _spawn(self, program: str, *, cwd: str, label: str) -> ManagedProcess:
@@ -157,9 +157,9 @@ def acp_blueprint(
 
     Raises `InvalidArgument` and `LimitUnenforceable` for what this system cannot keep.
     """
-    recipe = AcpAgentFactory(keeper, command, rules=rules, acp=acp, terminals=terminals)
+    factory = AcpAgentFactory(keeper, command, rules=rules, acp=acp, terminals=terminals)
     return Blueprint(
-        name=name, kind=KIND, recipe=recipe, isolation="process", **{"options": OPTIONS, **fields}
+        name=name, kind=KIND, factory=factory, isolation="process", **{"options": OPTIONS, **fields}
     )
 
 

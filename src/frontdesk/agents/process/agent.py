@@ -72,12 +72,12 @@ class ProcessAgent:
 
     @classmethod
     async def open(
-        cls, process: ManagedProcess, *, facts: SessionContext, label: str
+        cls, process: ManagedProcess, *, context: SessionContext, label: str
     ) -> ProcessAgent:
         """Open a program in a fresh process. `CreateFailed`; the process is ended then."""
         agent = cls(process, label=label)
         try:
-            agent._send(Begin(facts))
+            agent._send(Begin(context))
             async with asyncio.timeout(OPEN_DEADLINE_S):
                 await agent._opened
         except TimeoutError:
@@ -91,7 +91,7 @@ class ProcessAgent:
         return agent
 
     @property
-    def registered(self) -> ManagedProcessRef:
+    def registry_agent(self) -> ManagedProcessRef:
         """Return the reference by which the registry watches the process."""
         return self._process.ref
 

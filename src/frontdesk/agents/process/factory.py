@@ -76,21 +76,21 @@ class ProcessAgentFactory:
         """Do the program's imports now, instead of for the first session; `ForkServerFailed`."""
         await self._keeper.warm(self.fork_server)
 
-    def check(self, facts: SessionContext) -> None:
+    def check(self, context: SessionContext) -> None:
         """Ask the program, where it is at hand on this side."""
         if self._program is not None:
-            self._program.check(facts)
+            self._program.check(context)
 
-    async def start(self, facts: SessionContext) -> ProcessAgent:
+    async def start(self, context: SessionContext) -> ProcessAgent:
         """Start a process and open the program in it; `CreateFailed`.
 
         Costs a fork and two messages there and back, once the fork server is warm.
         """
-        label = registry_key(facts.tenant_id, facts.session_id)
+        label = registry_key(context.tenant_id, context.session_id)
         order = SpawnRequest(
             run=Fork(server=self.fork_server),
             label=label,
-            cwd=facts.working_dir,
+            cwd=context.working_dir,
             limits=self._rules.limits,
         )
         try:
@@ -105,4 +105,4 @@ class ProcessAgentFactory:
             # Not the caller's fault, and it passes: said as it is, for the door to answer 503.
             _log.error("%s", error)
             raise
-        return await ProcessAgent.open(process, facts=facts, label=label)
+        return await ProcessAgent.open(process, context=context, label=label)

@@ -62,14 +62,14 @@ class RemoteError(msgspec.Struct, frozen=True, kw_only=True):
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
     """Open the program for a session. Answered by `Opened` or `OpenFailed`."""
 
-    facts: SessionContext
+    context: SessionContext
 
 
 class RunTurn(msgspec.Struct, frozen=True, tag="run"):
     """Run a turn; `steering` are the texts that wait already. Answered by `Finished`."""
 
     turn: int
-    facts: TurnContext
+    context: TurnContext
     steering: tuple[str, ...]
 
 

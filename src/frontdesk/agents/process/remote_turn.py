@@ -60,7 +60,7 @@ class RemoteTurn:
         waiting = self._port.waiting_steering()
         self._told = len(waiting)
         self._port.listen(self)
-        return RunTurn(self.number, self._port.facts, tuple(waiting))
+        return RunTurn(self.number, self._port.context, tuple(waiting))
 
     def close(self) -> None:
         """Stop listening, and drop the calls that still wait."""

@@ -25,27 +25,31 @@ def rehearse(program: Program, *, model: str) -> None:
 
     A rehearsal that fails is no reason not to open: the first session will tell.
     """
-    facts = SessionContext(session_id="rehearsal", tenant_id="none", blueprint="none", model=model)
+    context = SessionContext(
+        session_id="rehearsal", tenant_id="none", blueprint="none", model=model
+    )
     with contextlib.suppress(Exception):
-        asyncio.run(_rehearse(program, facts))
+        asyncio.run(_rehearse(program, context))
 
 
-async def _rehearse(program: Program, facts: SessionContext) -> None:
-    program.check(facts)
-    turn = TurnContext(text="rehearsal", request_id="rehearsal", session=facts, model=facts.model)
+async def _rehearse(program: Program, context: SessionContext) -> None:
+    program.check(context)
+    turn = TurnContext(
+        text="rehearsal", request_id="rehearsal", session=context, model=context.model
+    )
     async with asyncio.timeout(DEADLINE_S):
-        await drive(program.open(facts), _DeafPort(turn))
+        await drive(program.open(context), _DeafPort(turn))
 
 
 class _DeafPort:
     """A turn's port that hears nothing and has nobody to ask."""
 
-    def __init__(self, facts: TurnContext) -> None:
-        self.facts = facts
+    def __init__(self, context: TurnContext) -> None:
+        self.context = context
 
     @property
     def model(self) -> str:
-        return self.facts.model
+        return self.context.model
 
     @property
     def tools(self) -> Sequence[ToolSpec]:
@@ -72,7 +76,7 @@ class _DeafPort:
         return Approval("expired")
 
     async def ask(self, question: str) -> Any:  # noqa: ARG002
-        raise TurnOver(self.facts.request_id)
+        raise TurnOver(self.context.request_id)
 
     async def call_tool(self, name: str, args: Any = None, *, call_id: str | None = None) -> Any:  # noqa: ARG002
-        raise TurnOver(self.facts.request_id)
+        raise TurnOver(self.context.request_id)

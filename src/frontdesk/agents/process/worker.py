@@ -138,8 +138,8 @@ class _Child:
 
     def _begin(self, begin: Begin) -> None:
         try:
-            self._program.check(begin.facts)
-            self._function = self._program.open(begin.facts)
+            self._program.check(begin.context)
+            self._function = self._program.open(begin.context)
         except Exception as error:  # noqa: BLE001 - whatever it is, the gateway is told
             self._send(OpenFailed(_told(error)))
         else:
@@ -204,8 +204,8 @@ def program_of(source: ProgramSource) -> Program:
 
 
 def _as_program(found: Any, *, target: str) -> Program:
-    if isinstance(found, Blueprint) and isinstance(found.recipe, TaskAgentFactory):
-        return found.recipe.program
+    if isinstance(found, Blueprint) and isinstance(found.factory, TaskAgentFactory):
+        return found.factory.program
     if inspect.isasyncgenfunction(found) or inspect.iscoroutinefunction(found):
         return FunctionProgram(found)
     if _is_program(found):

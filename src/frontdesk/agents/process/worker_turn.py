@@ -46,9 +46,9 @@ class WorkerTurnPort:
 
     def __init__(self, run: RunTurn, send: Callable[[FromWorker], None]) -> None:
         self._number, self._send = run.turn, send
-        self.facts: TurnContext = run.facts
-        self._model = run.facts.model
-        self._tools: Sequence[ToolSpec] = run.facts.tools
+        self.context: TurnContext = run.context
+        self._model = run.context.model
+        self._tools: Sequence[ToolSpec] = run.context.tools
         self._steering = list(run.steering)
         self._listener: TurnListener | None = None
         self._calls = itertools.count(1)
@@ -149,7 +149,7 @@ class WorkerTurnPort:
 
     def _require_open(self) -> None:
         if self._over:
-            raise TurnOver(self.facts.request_id)
+            raise TurnOver(self.context.request_id)
 
     async def _call(self, make: Callable[[int], Call]) -> Any:
         self._require_open()

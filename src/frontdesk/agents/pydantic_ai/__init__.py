@@ -106,34 +106,34 @@ class PydanticAIProgram:
         """Return the plugins that clients may choose."""
         return frozenset(self._plugins)
 
-    def check(self, facts: SessionContext) -> None:
+    def check(self, context: SessionContext) -> None:
         """Refuse an unknown model, one whose key is missing, and options that are wrong."""
-        if facts.prompt_mode not in (None, *PROMPT_MODES):
+        if context.prompt_mode not in (None, *PROMPT_MODES):
             raise CreateFailed(f"promptMode must be one of {', '.join(PROMPT_MODES)}")
-        self.models.find(facts.model, ProviderOptions.of(facts))
+        self.models.find(context.model, ProviderOptions.of(context))
 
-    def ready(self, facts: SessionContext) -> bool:
+    def ready(self, context: SessionContext) -> bool:
         """Say whether `check` is quick; it is not for a provider that was never used before."""
-        return self.models.ready(facts.model, ProviderOptions.of(facts))
+        return self.models.ready(context.model, ProviderOptions.of(context))
 
-    def open(self, facts: SessionContext) -> AgentFunction:
+    def open(self, context: SessionContext) -> AgentFunction:
         """Return a session's own part: a memory, and how it calls models."""
-        return PydanticAISession(self, facts).answer
+        return PydanticAISession(self, context).answer
 
-    def instructions(self, facts: SessionContext) -> str | None:
+    def instructions(self, context: SessionContext) -> str | None:
         """Return the system prompt of a session."""
-        mode = facts.prompt_mode or "full"
+        mode = context.prompt_mode or "full"
         parts = {
-            "full": (self._instructions, facts.system_prompt),
-            "minimal": (facts.system_prompt,),
+            "full": (self._instructions, context.system_prompt),
+            "minimal": (context.system_prompt,),
             "none": (),
         }[mode]
         return "\n\n".join(part for part in parts if part) or None
 
-    def toolsets(self, facts: SessionContext) -> list[AbstractToolset[TurnDeps]]:
+    def toolsets(self, context: SessionContext) -> list[AbstractToolset[TurnDeps]]:
         """Return the tools of a session: those that it chose, and the client's callbacks."""
-        chosen = [self._tools[name] for name in facts.tools]
-        plugins = [TracedToolset(self._plugins[name]) for name in facts.plugins]
+        chosen = [self._tools[name] for name in context.tools]
+        plugins = [TracedToolset(self._plugins[name]) for name in context.plugins]
         own = [TracedToolset(FunctionToolset(chosen))] if chosen else []
         return [*own, *plugins, CallbackToolset()]
 
@@ -143,25 +143,25 @@ class PydanticAISession:
 
     __slots__ = ("_facts", "_memory", "_models", "_options", "_program")
 
-    def __init__(self, program: PydanticAIProgram, facts: SessionContext) -> None:
-        self._program, self._facts = program, facts
+    def __init__(self, program: PydanticAIProgram, context: SessionContext) -> None:
+        self._program, self._facts = program, context
         self._memory = Memory()
-        self._options = ProviderOptions.of(facts)
+        self._options = ProviderOptions.of(context)
         self._models: dict[str, Model] = {}
 
     async def answer(self, turn: Turn) -> None:
         """Run one turn. An abort cuts it short; what was said until then is remembered."""
-        facts, told = self._facts, None
+        context, told = self._facts, None
         history = self._memory.begin(turn.history)
         try:
             async with self._program.agent.iter(
                 turn.text,
                 message_history=history,
                 deps=TurnDeps(turn, self._model),
-                instructions=self._program.instructions(facts),
-                model_settings=self._options.settings(facts.max_tokens),
-                usage_limits=UsageLimits(request_limit=facts.max_turns or DEFAULT_MAX_TURNS),
-                toolsets=self._program.toolsets(facts),
+                instructions=self._program.instructions(context),
+                model_settings=self._options.settings(context.max_tokens),
+                usage_limits=UsageLimits(request_limit=context.max_turns or DEFAULT_MAX_TURNS),
+                toolsets=self._program.toolsets(context),
             ) as run:
                 told = RunTranslator(run, turn)
                 await told.go()
@@ -191,7 +191,7 @@ def pydantic_ai_blueprint(
     return Blueprint(
         name=name,
         kind=KIND,
-        recipe=TaskAgentFactory(program),
+        factory=TaskAgentFactory(program),
         **{
             "tools": program.tool_names,
             "plugins": program.plugin_names,

@@ -45,10 +45,10 @@ class ProviderOptions(
     seed: int | None = None
 
     @classmethod
-    def of(cls, facts: SessionContext) -> ProviderOptions:
+    def of(cls, context: SessionContext) -> ProviderOptions:
         """Read a session's options; `CreateFailed` names what is wrong with them."""
         try:
-            return msgspec.convert(facts.provider_opts, cls)
+            return msgspec.convert(context.provider_opts, cls)
         except msgspec.ValidationError as error:
             raise CreateFailed(f"providerOpts: {error}") from None
 
