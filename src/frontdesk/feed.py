@@ -84,13 +84,20 @@ class Feed(Generic[T]):
         self, after: int, *, timeout_s: float | None = None, ended: Callable[[], bool]
     ) -> bool:
         """Block this thread until something follows the cursor, or `ended()`; False if neither."""
-        event = threading.Event()
-        self._wakers[event] = event.set
+        # Not an Event: from CPython 3.14 on, a signal handler that raises as its wait() begins can
+        # leave it locked, and then whoever is about to set it waits for ever.
+        latch = threading.Lock()
+        latch.acquire()
+        self._wakers[latch] = latch.release
         try:
             # Registered first, looked at second: an append in between has woken us already.
-            return self.head > after or ended() or event.wait(timeout_s)
+            return (
+                self.head > after
+                or ended()
+                or latch.acquire(timeout=-1 if timeout_s is None else max(0, timeout_s))
+            )
         finally:
-            self._wakers.pop(event, None)
+            self._wakers.pop(latch, None)
 
     async def wait_async(self, after: int, *, ended: Callable[[], bool]) -> None:
         """Wait on the running event loop, asyncio's or trio's, until something follows the cursor,

@@ -26,7 +26,8 @@ from frontdesk import (
     StoreClosed,
 )
 from frontdesk.testing import FakeAgent
-from support.agents import StillWatcher, told
+from support.agents import StillWatcher, in_threads, told
+from support.control_c import ControlC, interrupted_after
 from support.leftovers import assert_indexes_agree, leftovers, sessions_of
 
 
@@ -269,38 +270,6 @@ def test_a_write_that_has_to_answer_is_answered_or_refused(operation):
     interrupt_everywhere(operation, write)
 
 
-class ControlC:
-    """Raise what a signal handler raises, at the n-th moment when the interpreter may call one.
-
-    Those are the beginning of a function and the return from a built-in one.
-    """
-
-    def __init__(self, at):
-        self._left = at
-        self.place = None
-
-    def __enter__(self):
-        # Without the collector: it would run the finalizers of former scenes in here, and CPython
-        # 3.11 does not survive what a profile function raises inside a collection.
-        gc.disable()
-        sys.setprofile(self._moment)
-        return self
-
-    def __exit__(self, *_):
-        sys.setprofile(None)
-        gc.enable()
-
-    def _moment(self, frame, event, argument):
-        name = frame.f_code.co_filename
-        inside = "/frontdesk/" in name and "/testing/" not in name
-        if inside and event in ("call", "c_return"):
-            self._left -= 1
-            if self._left == 0:
-                sys.setprofile(None)
-                self.place = f"{name}:{frame.f_lineno}, {event} {argument}"
-                raise KeyboardInterrupt
-
-
 @every_operation
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a __del__
 def test_a_handler_that_raises_in_the_middle_of_a_write_leaves_a_store_that_works(operation):
@@ -309,7 +278,7 @@ def test_a_handler_that_raises_in_the_middle_of_a_write_leaves_a_store_that_work
     """
     for at in itertools.count(1):
         with contextlib.closing(Scene()) as scene:
-            control_c = ControlC(at)
+            control_c = ControlC(at, inside=of_the_library)
             with contextlib.suppress(FrontdeskError, KeyboardInterrupt), control_c:
                 operation(scene)
             assert not scene.store._lock.interrupting(), control_c.place
@@ -320,6 +289,10 @@ def test_a_handler_that_raises_in_the_middle_of_a_write_leaves_a_store_that_work
                 assert nothing_but_watches_left(scene.store), control_c.place
             if control_c.place is None:
                 return
+
+
+def of_the_library(code):
+    return "/frontdesk/" in code.co_filename and "/testing/" not in code.co_filename
 
 
 def end_everything(scene):
@@ -588,3 +561,32 @@ def test_signals_in_the_middle_of_writes_do_no_harm(make_store, closing):
     assert leftovers(store)["deferred"] == 0
     assert_indexes_agree(store)
     assert store.closed == closing
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a __del__
+def test_control_c_anywhere_leaves_a_store_that_works_and_can_be_closed(make_store):
+    """Control-C at no chosen moment, in a program that writes as fast as it can."""
+    store, loop = make_store(), asyncio.new_event_loop()
+    future = loop.create_future()
+
+    def write():
+        with contextlib.suppress(FrontdeskError):
+            store.create("future", future)
+            store.create("s", FakeAgent(), tenant_id="t")
+            store.update("s", model="m")
+        with contextlib.suppress(FrontdeskError):
+            store.get_or_create("made", FakeAgent)
+            with store.watch() as watch:
+                watch.next(timeout_s=0)
+        for name in ("future", "s", "made"):
+            store.delete(name)
+
+    write()  # so that the watcher's thread, whose start Control-C may break off, is there
+    for number in range(300):
+        interrupted_after(0.0001 + 0.0000031 * number, write)
+        assert not store._lock.interrupting()
+    for name in ("future", "s", "made"):
+        store.delete(name)
+    assert store.list() == []
+    in_threads(store.close)  # which would wait for ever for a lock that this thread holds
+    loop.close()

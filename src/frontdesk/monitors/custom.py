@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from frontdesk.errors import InvalidType
+from frontdesk.lock import InterruptibleLock
 from frontdesk.monitors.protocol import ExitCallback, Monitor, MonitorFunction, tell
 from frontdesk.records import ExitKind, ExitReason
 
@@ -95,7 +95,7 @@ class CustomMonitor:
 
     def __init__(self, agent: Any, on_exit: ExitCallback, *, function: MonitorFunction) -> None:
         # Recursive: a signal handler or finalizer that comes in here may end the agent.
-        self._lock = threading.RLock()
+        self._lock = InterruptibleLock()
         self._on_exit: ExitCallback | None = None
         self._reason: ExitReason | None = None
         self._over = self._told_of_error = False

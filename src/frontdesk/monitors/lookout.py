@@ -22,6 +22,7 @@ from functools import partial
 from types import MethodType
 from typing import Protocol
 
+from frontdesk.lock import InterruptibleLock
 from frontdesk.monitors.poller import Poller, make_poller
 from frontdesk.records import ExitKind, ExitReason
 
@@ -72,7 +73,7 @@ class WatchLoop:
 
     def __init__(self, *, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._lock = threading.RLock()
+        self._lock = InterruptibleLock()
         self._by_fd: dict[int, Pollable] = {}
         self._looked_at: dict[Pollable, None] = {}
         self._ticks: list[_Tick] = []
@@ -142,8 +143,7 @@ class WatchLoop:
             self.abandon()
             return
         with self._lock:
-            if self.closed:
-                return
+            # Also where it was closed before: a signal handler may have broken that off.
             self.closed = True
             self._ticks.clear()
             for watched in (*self._by_fd.values(), *self._looked_at):
@@ -167,7 +167,7 @@ class WatchLoop:
         if self._pid == os.getpid():
             self.close()
             return
-        self._lock = threading.RLock()
+        self._lock = InterruptibleLock()
         self.closed = True
         waiting, self._waiting, self._thread = self._waiting, None, None
         for watched in (*self._by_fd.values(), *self._looked_at):

@@ -7,10 +7,10 @@ one that will be restarted with a signal: in the registry the one is `deleted`, 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
+from frontdesk.lock import InterruptibleLock
 from frontdesk.monitors import ExitCallback, Watcher, monitor
 from frontdesk.records import ExitKind, ExitReason
 
@@ -42,7 +42,7 @@ class SupervisedAgent:
         self.agent = agent
         self.agent_reason: ExitReason | None = None
         self._restarts, self._watcher = restarts, watcher
-        self._lock = threading.Lock()
+        self._lock = InterruptibleLock()
         self._explained: ExitReason | None = None
         self._judged: ExitReason | None = None
         self._monitor: Any = None

@@ -288,9 +288,10 @@ class Core(Lookups):
     def _end_told(self, key: Any, life: Any, reason: ExitReason) -> None:
         """Remove an agent's sessions, all in one go."""
         sessions: tuple[Session, ...] = ()
-        held = self._lock.held
+        lock = self._lock
+        acquire, release = lock.acquire, lock.release
         try:
-            held.acquire()
+            acquire()
             present = self._agents.get(key)
             # By identity: the sessions go only if this very agent answers for them.
             if present is not None and first_of(present)._life is life:
@@ -300,11 +301,11 @@ class Core(Lookups):
             self._lock.defer(partial(self._end_told, key, life, reason))
             raise
         finally:
-            try:  # noqa: SIM105 - suppress() costs more than the lock does
-                held.release()
+            try:  # noqa: SIM105 - a call in its place could be interrupted itself
+                release()
             except RuntimeError:  # a signal handler raised before the lock was had
                 pass
-        if self._lock.deferred or self._watches:
+        if lock.deferred or self._watches:
             self._after_write()
         if sessions and reason.kind is ExitKind.CRASHED:
             report_crash(sessions, reason)

@@ -129,28 +129,10 @@ class SessionStore(Core, Hosted):
         if self._lock.interrupting():
             self._lock.defer(partial(self.delete, session_id, fence=fence, reason=reason))
             return
-        released: Monitor | None = None
-        # Named out here, so that the last reference to the agent is dropped after the lock.
         session = self._entries.get(session_id)
         if session is not None and fence in (None, session.fence) and session._life.done():
             self._reap(session)
-        try:
-            with self._lock.held:
-                if self._closed is not None:
-                    self._require_open()
-                session = self._entries.get(session_id)
-                if session is not None and (fence is None or session.fence == fence):
-                    if is_finished(session):
-                        self._end_finished(session)
-                    else:
-                        released = self._forget(session, reason)
-        finally:
-            # Watchers first: a monitor of the user's own may block when it is cancelled.
-            if self._lock.deferred or self._watches:
-                self._after_write()
-            if released is not None:
-                released.cancel()
-        if session is None:
+        if self._delete(session_id, fence, reason) is None:
             validation.identifier("session_id", session_id)
 
     def update(
@@ -290,11 +272,42 @@ class SessionStore(Core, Hosted):
 
     # -- within --------------------------------------------------------------------------------
 
+    def _delete(self, session_id: str, fence: Fence | None, reason: ExitReason) -> Session | None:
+        """Remove it, and return what had the id; it holds the agent until the lock is let go."""
+        lock = self._lock
+        acquire, release = lock.acquire, lock.release
+        released: Monitor | None = None
+        session: Session | None = None
+        try:
+            try:
+                acquire()
+                if self._closed is not None:
+                    self._require_open()
+                session = self._entries.get(session_id)
+                if session is not None and (fence is None or session.fence == fence):
+                    if is_finished(session):
+                        self._end_finished(session)
+                    else:
+                        released = self._forget(session, reason)
+            finally:
+                try:  # noqa: SIM105 - a call in its place could be interrupted itself
+                    release()
+                except RuntimeError:  # a signal handler raised before the lock was had
+                    pass
+        finally:
+            # Watchers first: a monitor of the user's own may block when it is cancelled.
+            if lock.deferred or self._watches:
+                self._after_write()
+            if released is not None:
+                released.cancel()
+        return session
+
     def _create_future(self, draft: Any, context: Context | None = None) -> Session:
         # Not `with`: on CPython 3.11 that costs twice as much, and this is the hot path.
-        held, future = self._lock.held, draft.agent
+        lock, future = self._lock, draft.agent
+        acquire, release = lock.acquire, lock.release
         try:
-            held.acquire()
+            acquire()
             if (
                 self._closed is not None
                 or self._limits is not NO_LIMITS
@@ -307,11 +320,11 @@ class SessionStore(Core, Hosted):
             future.add_done_callback(self._when_done, context=context)
             return self._enter(draft, future, future, FutureLiveness, self._pid, True)
         finally:
-            try:  # noqa: SIM105 - suppress() costs more than the lock does
-                held.release()
+            try:  # noqa: SIM105 - a call in its place could be interrupted itself
+                release()
             except RuntimeError:  # a signal handler raised before the lock was had
                 pass
-            if self._lock.deferred or self._watches:
+            if lock.deferred or self._watches:
                 self._after_write()
 
     def _create_monitored(self, draft: Any) -> Session:

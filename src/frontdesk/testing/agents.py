@@ -6,9 +6,9 @@ so any store takes it as it is. It knows nothing of stores and sessions.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 
+from frontdesk.lock import InterruptibleLock
 from frontdesk.records import ExitReason
 
 ExitCallback = Callable[[ExitReason], None]
@@ -34,7 +34,7 @@ class FakeAgent:
         self._reason: ExitReason | None = ExitReason.of("normal") if dead else None
         self._callbacks: dict[object, ExitCallback] = {}
         # Recursive: a signal handler or finalizer may come in while it is held.
-        self._lock = threading.RLock()
+        self._lock = InterruptibleLock()
 
     def __repr__(self) -> str:
         return f"<FakeAgent {self.name!r} {'alive' if self.alive else self._reason}>"
