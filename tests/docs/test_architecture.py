@@ -22,5 +22,5 @@ def test_the_layers_are_those_that_the_checks_hold():
     layers = next(each["layers"] for each in contracts["contracts"] if each["type"] == "layers")
     held = [[name.strip() for name in layer.split("|")] for layer in layers]
     picture = next(block.source for block in PAGE.blocks if block.heading == "The layers")
-    drawn = re.findall(r"^   (\w+(?: \| \w+)?)  ", picture, flags=re.MULTILINE)
+    drawn = re.findall(r"^   (\w+(?: \| \w+)*)  ", picture, flags=re.MULTILINE)
     assert [layer.split(" | ") for layer in drawn] == held

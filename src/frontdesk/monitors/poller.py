@@ -73,7 +73,7 @@ class EpollPoller:
             os.write(self._wake, _WOKEN)
 
     def close(self) -> None:
-        # From CPython 3.15 on, epoll objects too say so where somebody else closed their descriptor.
+        # From CPython 3.15 on, epoll objects say so where somebody else closed the descriptor.
         with contextlib.suppress(OSError):
             self._epoll.close()
         with contextlib.suppress(OSError):
