@@ -93,7 +93,7 @@ def answers(python: str, version: str) -> bool:
 def passes(version: str, python: str) -> bool:
     started = time.monotonic()
     venv = ROOT / f".venv-{version}"
-    pip = [str(venv / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip = [str(venv / "bin/python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     setting_up = [
         [python, "-m", "venv", str(venv)],
         [*pip, "--no-deps", *forced(version), "-r", "requirements/dev.txt"],

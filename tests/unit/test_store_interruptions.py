@@ -32,10 +32,10 @@ from support.leftovers import assert_indexes_agree, leftovers, sessions_of
 
 
 class Interruption:
-    """Run something in the middle of an operation: at its n-th line inside the store."""
+    """Run something in the middle of an operation: at its n-th line, or instruction, inside."""
 
-    def __init__(self, at, what):
-        self._left, self._what = at, what
+    def __init__(self, at, what, event="line"):
+        self._left, self._what, self._event = at, what, event
         self.happened = False
         self.place = self.error = None
 
@@ -47,11 +47,13 @@ class Interruption:
         sys.settrace(None)
 
     def _enter_frame(self, frame, event, argument):
-        name = frame.f_code.co_filename
-        return self._line if "/frontdesk/" in name and "/testing/" not in name else None
+        if not of_the_library(frame.f_code):
+            return None
+        frame.f_trace_opcodes = self._event == "opcode"
+        return self._line
 
     def _line(self, frame, event, argument):
-        if event == "line" and not self.happened:
+        if event == self._event and not self.happened:
             self._left -= 1
             if self._left == 0:
                 self.place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -67,6 +69,10 @@ class Interruption:
             return  # the operation is a close(), and almost done
         except BaseException as error:
             self.error = error
+
+
+def of_the_library(code):
+    return "/frontdesk/" in code.co_filename and "/testing/" not in code.co_filename
 
 
 class Scene:
@@ -136,11 +142,11 @@ OPERATIONS = {
 }
 
 
-def interrupt_everywhere(operation, interrupt, check=lambda scene: None):
+def interrupt_everywhere(operation, interrupt, check=lambda scene: None, *, event="line"):
     """Interrupt an operation at each of its lines in turn, and check the scene after each."""
     for at in itertools.count(1):
         with contextlib.closing(Scene()) as scene:
-            interruption = Interruption(at, lambda scene=scene: interrupt(scene))
+            interruption = Interruption(at, lambda scene=scene: interrupt(scene), event)
             try:
                 with contextlib.suppress(FrontdeskError), interruption:
                     operation(scene)
@@ -193,6 +199,20 @@ def test_a_delete_that_interrupts_is_carried_out(operation):
             assert str(scene.store.ended("victim").reason) == "deleted"
 
     interrupt_everywhere(operation, lambda scene: scene.store.delete("victim"), check)
+
+
+@pytest.mark.slow
+@every_operation
+def test_deletes_and_ends_that_interrupt_between_two_instructions_are_carried_out(operation):
+    def interrupt(scene):
+        scene.store.delete("victim")
+        scene.mine.end()
+
+    def check(scene):
+        assert "victim" not in scene.store._entries
+        assert all(one.agent is not scene.mine for one in scene.store._entries.values())
+
+    interrupt_everywhere(operation, interrupt, check, event="opcode")
 
 
 @every_operation
@@ -289,10 +309,6 @@ def test_a_handler_that_raises_in_the_middle_of_a_write_leaves_a_store_that_work
                 assert nothing_but_watches_left(scene.store), control_c.place
             if control_c.place is None:
                 return
-
-
-def of_the_library(code):
-    return "/frontdesk/" in code.co_filename and "/testing/" not in code.co_filename
 
 
 def end_everything(scene):
