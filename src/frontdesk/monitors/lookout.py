@@ -146,10 +146,7 @@ class WatchLoop:
             # Also where it was closed before: a signal handler may have broken that off.
             self.closed = True
             self._ticks.clear()
-            for watched in (*self._by_fd.values(), *self._looked_at):
-                self._close_watched(watched)
-            self._by_fd.clear()
-            self._looked_at.clear()
+            self._close_all()
             self._wake()
 
     def join(self, timeout_s: float) -> None:
@@ -316,6 +313,12 @@ class WatchLoop:
     def _leave(self, fd: int) -> None:
         if self._waiting is not None:
             self._waiting.remove(fd)
+
+    def _close_all(self) -> None:
+        for watched in (*self._by_fd.values(), *self._looked_at):
+            self._close_watched(watched)
+        self._by_fd.clear()
+        self._looked_at.clear()
 
     def _close_watched(self, watched: Pollable) -> None:
         fd, watched.fd = watched.fd, None

@@ -430,13 +430,17 @@ class Core(Lookups):
 
     def _end_loops(self) -> None:
         with self._lock.held:
-            for held in list(self._agents.values()):
-                session = first_of(held)
-                if session._life is session.agent and on_closed_loop(session.agent):
-                    self._end_finished(session)
-            # Last: where a signal handler breaks this off, the next look finds the loops again.
-            self._loops.forget_closed()
+            self._end_on_closed_loops()
         self._after_write()
+
+    def _end_on_closed_loops(self) -> None:
+        """End whose loop is closed (a step)."""
+        for held in list(self._agents.values()):
+            session = first_of(held)
+            if session._life is session.agent and on_closed_loop(session.agent):
+                self._end_finished(session)
+        # Last: where a signal handler breaks this off, the next look finds the loops again.
+        self._loops.forget_closed()
 
     def _snapshot(self, tenant_id: str | None, api_key: str | None) -> tuple[int, list[Session]]:
         self._lock.refuse_interrupting("watch")
