@@ -28,12 +28,19 @@ _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 class ProcessRef:
     """Name a process of anyone's, so that no later process of the same pid is taken for it.
 
-    `start_time` is field 22 of `/proc/<pid>/stat`: clock ticks since the boot.
+    A subclass may have a `returncode`: it is asked where the kernel does not say how the process
+    ended.
 
-    >>> import os
-    >>> ref = ProcessRef.of(os.getpid())
-    >>> ref.pid == os.getpid()
-    True
+    Attributes:
+        pid (int): The number of the process.
+        start_time (int): Field 22 of `/proc/<pid>/stat`: clock ticks since the boot. Read it where
+            you learned the pid.
+
+    Examples:
+        >>> import os
+        >>> ref = ProcessRef.of(os.getpid())
+        >>> ref.pid == os.getpid()
+        True
     """
 
     pid: int

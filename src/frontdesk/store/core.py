@@ -113,7 +113,10 @@ class Core(Lookups):
 
     @property
     def limits(self) -> Limits:
-        """The limits in force. Others hold from the next create on; no session ends for them."""
+        """The limits in force.
+
+        Set it to replace them: they hold from the next `create` on, and no session ends for them.
+        """
         return self._limits
 
     @limits.setter

@@ -18,13 +18,15 @@ class FakeAgent:
     """Live until told to `end`. Usable from any thread, with or without an event loop.
 
     `end` is `die` and `tell` in one. Between the two the agent is finished while nobody was called
-    yet: the moment that every asyncio task goes through, here for as long as a test likes.
+    yet: the moment that every asyncio task goes through, here for as long as a test likes. With
+    `dead=True` it is over from the start.
 
-    >>> agent, ends = FakeAgent(), []
-    >>> _ = agent.add_exit_callback(ends.append)
-    >>> agent.end(ExitReason.exited(3))
-    >>> [str(reason) for reason in ends], agent.alive
-    (['exited: 3'], False)
+    Examples:
+        >>> agent, ends = FakeAgent(), []
+        >>> _ = agent.add_exit_callback(ends.append)
+        >>> agent.end(ExitReason.exited(3))
+        >>> [str(reason) for reason in ends], agent.alive
+        (['exited: 3'], False)
     """
 
     __slots__ = ("__weakref__", "_callbacks", "_lock", "_reason", "name")
