@@ -2,4 +2,60 @@
 
 `service.py` opens, finds and ends sessions, `tenant.py` is how one tenant sees them,
 `conversation.py` what a client sees of one. `runner.py` runs its turns.
+
+The public names are imported when they are asked for: modules of this package import each other,
+and none should have to wait for all.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from frontdesk.sessions.context import SessionSettings
+    from frontdesk.sessions.conversation import Conversation
+    from frontdesk.sessions.errors import (
+        Draining,
+        GuardrailRefused,
+        PromptQueueFull,
+        ReaderTooSlow,
+        SessionDead,
+        SteeringQueueFull,
+        ToolRefused,
+        UnknownReference,
+    )
+    from frontdesk.sessions.event_reader import EventReader
+    from frontdesk.sessions.service import SessionService
+    from frontdesk.sessions.tenant import TenantSessions
+
+_MODULE_OF = {
+    "Conversation": "conversation",
+    "EventReader": "event_reader",
+    "SessionService": "service",
+    "SessionSettings": "context",
+    "TenantSessions": "tenant",
+}
+
+__all__ = [
+    "SessionService",
+    "SessionSettings",
+    "TenantSessions",
+    "Conversation",
+    "EventReader",
+    # errors
+    "Draining",
+    "GuardrailRefused",
+    "PromptQueueFull",
+    "ReaderTooSlow",
+    "SessionDead",
+    "SteeringQueueFull",
+    "ToolRefused",
+    "UnknownReference",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'errors')}"), name)
