@@ -8,6 +8,7 @@ import pytest
 
 from frontdesk.agents import events
 from frontdesk.agents.events import EVENTS, Frame, encode, plain
+from frontdesk.errors import InvalidArgument
 
 WIRE = {
     "prompt_received": {"text"},
@@ -40,6 +41,22 @@ def test_the_events_and_their_fields_are_those_of_the_wire_contract():
         for event in EVENTS
     }
     assert shapes == WIRE
+
+
+@pytest.mark.parametrize("status", ["deferred", "", None, 1, "OK"])
+def test_a_tool_can_end_with_no_status_that_the_documents_do_not_have(status):
+    with pytest.raises(InvalidArgument) as refused:
+        events.ToolExecutionEnd("c", "t", status)
+    assert refused.value.name == "status"
+
+
+def test_every_status_of_an_event_is_one_of_a_closed_list():
+    for event in EVENTS:
+        for field in msgspec.structs.fields(event):
+            if field.name == "status":
+                assert isinstance(
+                    msgspec.inspect.type_info(field.type), msgspec.inspect.LiteralType
+                )
 
 
 def test_an_event_class_is_found_by_its_wire_name():

@@ -9,6 +9,7 @@ from support.sessions import Stream, facts, names, open_desk, open_session, text
 pytest.importorskip("pydantic_ai")
 
 from pydantic_ai import Tool
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
 from pydantic_ai.messages import (
     ModelRequest,
     ModelResponse,
@@ -294,6 +295,34 @@ async def test_a_tool_that_raises_ends_the_turn_with_its_events():
     assert names(frames)[-3:] == ["tool_execution_end", "error", "agent_abort"]
     assert facts(frames[-3])["status"] == "error"
     assert facts(frames[-2])["reason"] == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [
+        (ApprovalRequired(), "cancelled"),
+        (CallDeferred(), "error"),
+        (ToolFailed("inner", problem="no"), "error"),
+    ],
+    ids=["ApprovalRequired", "CallDeferred", "ToolFailed"],
+)
+async def test_a_tool_that_breaks_off_ends_with_a_status_that_clients_know(raised, status):
+    async def odd() -> str:
+        raise raised
+
+    async def approve(conversation, stream):
+        if isinstance(raised, ApprovalRequired):
+            frame = (await stream.until("approval_required"))[-1]
+            conversation.reject(facts(frame)["approvalId"])
+
+    program = PydanticAIProgram(
+        tools=[odd], named={"fn": FunctionModel(stream_function=calls_once("odd"))}
+    )
+    frames = await one_turn(
+        pydantic_ai_blueprint(program=program), order={"tools": ("odd",)}, during=approve
+    )
+    ends = [facts(frame) for frame in frames if frame.name == "tool_execution_end"]
+    assert [end["status"] for end in ends] == [status]
 
 
 def dangerous(ran):

@@ -12,6 +12,8 @@ import msgspec
 
 Role = Literal["user", "assistant", "system", "tool_result"]
 
+ApprovalStatus = Literal["approved", "rejected", "expired", "cancelled"]
+
 State = Literal["idle", "working", "waiting_approval", "waiting_input", "restarting"]
 
 
@@ -62,7 +64,7 @@ class SessionContext(msgspec.Struct, frozen=True, kw_only=True):
     prompt_mode: str | None = None
 
     def __repr__(self) -> str:
-        return f"SessionFacts(session_id={self.session_id!r}, tenant_id={self.tenant_id!r}, ...)"
+        return f"SessionContext(session_id={self.session_id!r}, tenant_id={self.tenant_id!r}, ...)"
 
 
 class ToolCall(msgspec.Struct, frozen=True, rename="camel"):
@@ -100,9 +102,9 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Approval(msgspec.Struct, frozen=True):
-    """How an approval was answered: `approved`, `rejected`, `expired` or `cancelled`."""
+    """How an approval was answered."""
 
-    status: str
+    status: ApprovalStatus
     reason: str | None = None
 
     @property

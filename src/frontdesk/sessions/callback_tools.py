@@ -6,17 +6,15 @@ is the gateway's `ToolCaller`.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
-import secrets
 from typing import Any, Protocol
 
 import msgspec
 
-from frontdesk.agents.errors import ToolFailed, TurnOver, UnknownTool
-from frontdesk.agents.events import Event, ToolExecutionEnd, ToolExecutionStart
+from frontdesk.agents.errors import UnknownTool
+from frontdesk.agents.events import Event
 from frontdesk.agents.records import CallbackTool
+from frontdesk.agents.tool_run import ToolRun
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import ToolRefused
 
@@ -84,25 +82,13 @@ async def run_callback_tool(
     tool, caller = owner.callback_tools.get(name), owner.house.call_tool
     if tool is None or caller is None:
         raise UnknownTool(name)
-    call_id = call_id or f"call_{secrets.token_hex(8)}"
-    began_s = owner.house.clock.monotonic()
-    turn.emit(ToolExecutionStart(call_id, name, args))
-    status, shown = "cancelled", None
-    try:
-        shown = await caller.call(
-            tool, call_id=call_id, args=args, session_id=owner.session_id, api_key=owner.api_key
+    now = owner.house.clock.monotonic
+    with ToolRun(turn.emit, name, args, now=now, call_id=call_id) as run:
+        run.result = await caller.call(
+            tool,
+            call_id=run.call_id,
+            args=args,
+            session_id=owner.session_id,
+            api_key=owner.api_key,
         )
-        status = "ok"
-    except ToolFailed as error:
-        status, shown = "error", error.problem
-        raise
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:
-        status, shown = "error", type(error).__name__
-        raise
-    finally:
-        took_ms = round((owner.house.clock.monotonic() - began_s) * 1000)
-        with contextlib.suppress(TurnOver):
-            turn.emit(ToolExecutionEnd(call_id, name, status, shown, took_ms))
-    return shown
+    return run.result
