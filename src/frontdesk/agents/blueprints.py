@@ -56,12 +56,10 @@ class Blueprint:
     tools: frozenset[str] = frozenset()
     plugins: frozenset[str] = frozenset()
     options: frozenset[str] | None = None
-    """The options that the recipe knows (`system_prompt`, `max_turns`, ...); None knows all."""
     errors_end: Literal["turn", "session"] = "turn"
     restart: RestartPolicy = "never"
     restart_limit: RestartLimit = field(default_factory=RestartLimit)
     turn_timeout_s: float | None = None
-    """None: the desk's own (`SessionSettings.turn_timeout_s`)."""
     idle_timeout_s: float | None = 3600.0
     unused_timeout_s: float | None = 600.0
     max_age_s: float | None = None
