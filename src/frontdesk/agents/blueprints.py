@@ -1,8 +1,8 @@
 """Blueprints: the named recipes from which an operator lets clients choose.
 
-Above the agents' seam, below the desk. A client names a blueprint; it can never make the gateway
-import something. `@blueprint` makes one from a Python function, configuration makes them from the
-operator's file, `Blueprints` holds those that are open. It knows nothing of sessions.
+A client names a blueprint; it can never make the gateway import something. `@blueprint` makes one
+from a Python function, configuration makes them from the operator's file, `Blueprints` holds those
+that are open.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a session says: one frozen struct per event type, and the frame that carries it.
 
-At the bottom of the agents layer. Every door (SSE, WebSocket, and those to come) sends these and
-adds none of its own; agents emit the few of `AGENT_EVENTS`, the conversation emits the rest. The
-fields are snake_case here and camelCase in JSON. It knows nothing of sessions or of streams.
+Every door (SSE, WebSocket, and those to come) sends these and adds none of its own; agents emit the
+few of `AGENT_EVENTS`, the conversation emits the rest. The fields are snake_case here and camelCase
+in JSON.
 """
 
 from __future__ import annotations

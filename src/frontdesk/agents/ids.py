@@ -1,6 +1,6 @@
-"""The ids of the house: what a tenant's session is called in the registry.
+"""The ids of sessions: what a tenant's session is called in the registry.
 
-At the bottom of the agents layer, above the errors. The registry's ids are global to a store and
+The registry's ids are global to a store and
 clients' ids are not: two tenants may choose the same one. This is the only file that composes
 `<tenant>/<session id>` and takes it apart, and so the only one where isolation by name could break.
 """

@@ -1,9 +1,8 @@
 """The seam between a conversation and whatever answers in it, and the agent that is a task.
 
-Above the turn, below the runner. A `AgentFactory` makes a `RunningAgent` for each session; the task
-kind is here, the process kinds are in `process_agent.py` and `acp.py`. What stands above cannot
-tell them apart. `drive` runs a program's function over one turn, in the gateway or in a child.
-It knows nothing of queues, restarts or the registry.
+An `AgentFactory` makes a `RunningAgent` for each session: a task here, a process in `process/` and
+`acp/`, and no conversation can tell them apart. `drive` runs a program's function over one turn, in
+the gateway or in an agent's process.
 """
 
 from __future__ import annotations
@@ -106,8 +105,8 @@ def _is_ready(asked: object, facts: SessionContext) -> bool:
 PIECE_CHARACTERS = 65_536
 """Longer texts go out in pieces of this length."""
 
-_BREATH_PIECES = 64
-_BREATH_S = 0.005
+_YIELD_AFTER_PIECES = 64
+_YIELD_AFTER_S = 0.005
 
 
 class AgentQuit(Exception):
@@ -149,7 +148,7 @@ class _Breath:
 
     def due(self) -> bool:
         self._pieces += 1
-        return self._pieces >= _BREATH_PIECES or perf_counter() - self._since >= _BREATH_S
+        return self._pieces >= _YIELD_AFTER_PIECES or perf_counter() - self._since >= _YIELD_AFTER_S
 
     async def take(self) -> None:
         await asyncio.sleep(0)

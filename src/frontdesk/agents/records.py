@@ -1,7 +1,7 @@
 """The records of the agents layer: what goes into a session and into a turn, frozen.
 
-Beside the events, below everything that has behaviour. All are msgspec structs, so that they
-travel to an agent's process unchanged. They hold no agent and no task.
+All are msgspec structs, so that they travel to an agent's process unchanged. They hold no agent and
+no task.
 """
 
 from __future__ import annotations

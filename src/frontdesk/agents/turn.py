@@ -1,9 +1,7 @@
 """A turn: one prompt, and everything that an agent can do about it.
 
-Above the records and events, below the agents. `Turn` is the face that agents are written
-against; `TurnPort` is the seam behind it: in the gateway the conversation answers it, in an
-agent's process messages do, and an agent cannot tell the difference. It knows nothing of queues,
-of streams or of the registry.
+`Turn` is what agents are written against; `TurnPort` is the seam behind it: in the gateway the
+conversation answers it, in an agent's process messages do, and an agent cannot tell the difference.
 """
 
 from __future__ import annotations

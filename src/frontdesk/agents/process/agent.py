@@ -1,8 +1,7 @@
 """An agent in a process of its own: the gateway's end of it.
 
-Implements `RunningAgent` above the keeper and the wire; the counterpart of `child.py`. What the
-agent asks of its turn comes as messages and is asked of the real turn here, so that neither side of
-the seam can tell this agent from a task. It knows nothing of the registry and of restarts.
+What the agent asks of its turn comes as messages and is asked of the real turn here, so that
+neither side of the seam can tell this agent from a task.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import msgspec
 
 from frontdesk.agents.errors import AgentLost, CreateFailed, MessageInvalid
 from frontdesk.agents.process.messages import (
-    LARGEST_DOWN,
-    LARGEST_UP,
+    MAX_FROM_WORKER_BYTES,
+    MAX_TO_WORKER_BYTES,
     AbortTurn,
     Begin,
     Close,
@@ -44,10 +43,10 @@ OPEN_DEADLINE_S = 30.0
 EXIT_PATIENCE_S = 1.0
 """How long a process that has closed its channel may take to exit by itself, and say its code."""
 
-BREATH_MESSAGES = 256
+YIELD_AFTER_MESSAGES = 256
 """After so many messages of one agent in a row, the loop's other tasks have their turn."""
 
-MOST_UNREAD = 2 * LARGEST_DOWN
+MAX_UNREAD_BYTES = 2 * MAX_TO_WORKER_BYTES
 """Bytes that may wait for a process that does not read; past that it is ended."""
 
 _AT_ONCE = 256 * 1024
@@ -157,10 +156,10 @@ class ProcessAgent:
         writer = self._process.writer
         if writer.is_closing():
             return  # the end of the channel is being told to everybody by `_listen`
-        writer.write(pack(message, largest=LARGEST_DOWN))
-        if writer.transport.get_write_buffer_size() > MOST_UNREAD:
+        writer.write(pack(message, largest=MAX_TO_WORKER_BYTES))
+        if writer.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._process.kill()
-            raise MessageInvalid(f"its process has left {MOST_UNREAD} bytes unread")
+            raise MessageInvalid(f"its process has left {MAX_UNREAD_BYTES} bytes unread")
 
     async def _listen(self) -> None:
         """Take in what the process says, until it says nothing more."""
@@ -181,12 +180,12 @@ class ProcessAgent:
         self._lose(problem)
 
     async def _hear(self) -> None:
-        frames, heard = Frames(largest=LARGEST_UP), 0
+        frames, heard = Frames(largest=MAX_FROM_WORKER_BYTES), 0
         while piece := await self._process.reader.read(_AT_ONCE):
             for payload in frames.feed(piece):
                 self._take_in(msgspec.msgpack.decode(payload, type=FromWorker))
                 heard += 1
-                if heard % BREATH_MESSAGES == 0:
+                if heard % YIELD_AFTER_MESSAGES == 0:
                     await asyncio.sleep(0)
 
     def _take_in(self, message: FromWorker) -> None:

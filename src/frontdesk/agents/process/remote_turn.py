@@ -1,7 +1,6 @@
 """One turn that runs in another process, as the gateway sees it.
 
-Below `process_agent.py`, above the wire. It carries what the process says to the turn's port, and
-what changes at the port to the process. It knows nothing of sockets and of the process's life.
+It carries what the process says to the turn's port, and what changes at the port to the process.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from frontdesk.agents.turn import TurnPort
 
 TurnMessage = Emitted | Used | SteeringTaken | Call | CallDropped | Finished
 
-MOST_CALLS = 256
+MAX_CALLS = 256
 """Calls of one turn that may wait for answers at a time."""
 
 
@@ -114,8 +113,8 @@ class RemoteTurn:
                 assert_never(message)
 
     def _call(self, call: Call) -> None:
-        if len(self._calls) >= MOST_CALLS:
-            raise MessageInvalid(f"more than {MOST_CALLS} calls of one turn wait for answers")
+        if len(self._calls) >= MAX_CALLS:
+            raise MessageInvalid(f"more than {MAX_CALLS} calls of one turn wait for answers")
         task = self._calls[call.call] = asyncio.create_task(self._answer(call))
         task.add_done_callback(lambda _: self._calls.pop(call.call, None))
 

@@ -1,6 +1,6 @@
 """One run of a Pydantic AI agent, told as events of a turn.
 
-Below `pydantic_ai.py`. It walks the run step by step: between two steps it takes steering and
+It walks the run step by step: between two steps it takes steering and
 reports what was used, within a model's step it passes on text and thoughts as they come.
 """
 

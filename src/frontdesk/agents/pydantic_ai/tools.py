@@ -1,6 +1,6 @@
 """The tools of a Pydantic AI session: the operator's, with events, and the client's callbacks.
 
-Below `pydantic_ai.py`. Every tool that runs is told of with `tool_execution_start` and `_end`; one
+Every tool that runs is told of with `tool_execution_start` and `_end`; one
 that needs approval waits for it first, and a rejection is told to the model.
 """
 
