@@ -3,7 +3,7 @@
 Beside the event stream, above the conversation. One task answers actions, one sends events, and a
 lock between them keeps the order that the contract wants: the answer to an action goes out before
 any event that the action causes. Pings, the greatest message and stalled clients are the server's
-affair (`wire.py`, `server.py`).
+affair (`http_protocol.py`, `server.py`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The thread's own side of a `Watcher`: what it waits for, what it looks at, what it calls.
 
-Between `waiting.py` (how to sleep) and `watcher.py` (who owns the thread). It knows that a watched
+Between `poller.py` (how to sleep) and `watcher.py` (who owns the thread). It knows that a watched
 thing can be looked at and told, and nothing of agents or sessions. The thread holds the lookout and
 not the `Watcher`, so that a forgotten `Watcher` is collected and ends its thread.
 

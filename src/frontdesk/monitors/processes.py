@@ -1,7 +1,7 @@
 """Monitors of operating-system processes: of `asyncio`, `subprocess`, `multiprocessing`, anyone's.
 
-Above `watched.py`, below `process_kinds.py` (how each kind of object is asked) and `kinds.py`. A
-pid is a number that the kernel gives away again, so it is never trusted alone here: first the
+Above `pollable.py`, below `process_kinds.py` (how each kind of object is asked) and `dispatch.py`.
+A pid is a number that the kernel gives away again, so it is never trusted alone here: first the
 descriptor is opened, then it is made sure that it is of the process that was meant. It never reaps,
 polls or joins: that is the owner's.
 """

@@ -1,8 +1,8 @@
 """The log of one conversation: its events under numbers without gaps, bounded.
 
 Above the events and the feed, below the conversation. One writer, on one event loop; any number of
-readers (`reader.py`) with a cursor each, and no queue for any of them. It knows nothing of turns
-but where the latest began.
+readers (`event_reader.py`) with a cursor each, and no queue for any of them. It knows nothing of
+turns but where the latest began.
 """
 
 from __future__ import annotations
