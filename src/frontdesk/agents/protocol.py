@@ -116,7 +116,7 @@ class AgentQuit(Exception):
 async def drive(function: AgentFunction, port: TurnPort) -> None:
     """Run a program's function over one turn, and emit what it yields or returns.
 
-    Lets the event loop breathe every few pieces, so that an agent that yields without ever waiting
+    Yields to the event loop every few pieces, so that an agent that yields without ever waiting
     can be stopped. Raises what the function raises; a generator is closed in every case.
     """
     answer = function(Turn(port))
@@ -124,21 +124,21 @@ async def drive(function: AgentFunction, port: TurnPort) -> None:
         if isinstance(answer, AsyncGenerator):
             await _drive_generator(answer, port)
         else:
-            _say(port, await answer)
+            _emit(port, await answer)
     except SystemExit as error:
         raise AgentQuit(f"the agent called sys.exit({error.code!r})") from error
 
 
 async def _drive_generator(pieces: AsyncGenerator[str | Event, None], port: TurnPort) -> None:
-    breath = _Breath()
+    loop_yield = _LoopYield()
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
-            _say(port, piece)
-            if breath.due():
-                await breath.take()
+            _emit(port, piece)
+            if loop_yield.due():
+                await loop_yield.take()
 
 
-class _Breath:
+class _LoopYield:
     """Knows when a producer has had the loop for long enough."""
 
     __slots__ = ("_pieces", "_since")
@@ -161,7 +161,7 @@ class _Breath:
         self._pieces, self._since = 0, perf_counter()
 
 
-def _say(port: TurnPort, piece: str | Event | None) -> None:
+def _emit(port: TurnPort, piece: str | Event | None) -> None:
     if isinstance(piece, str):
         for start in range(0, len(piece), PIECE_CHARACTERS):
             port.emit(MessageDelta(piece[start : start + PIECE_CHARACTERS]))

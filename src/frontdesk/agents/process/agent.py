@@ -117,9 +117,9 @@ class ProcessAgent:
             await self._ask_to_exit(grace_s)
         if not await self._process.end(grace_s, close=False):
             _log.error("session %s: something of its agent could not be killed", self._label)
-        await self._hear_out()
+        await self._join()
 
-    async def _hear_out(self) -> None:
+    async def _join(self) -> None:
         """Take in what the process said last, what it used above all; then hang up."""
         await asyncio.wait({self._listening}, timeout=EXIT_PATIENCE_S)
         self._listening.cancel()
@@ -165,7 +165,7 @@ class ProcessAgent:
         """Take in what the process says, until it says nothing more."""
         problem = "its process closed the channel"
         try:
-            await self._hear()
+            await self._read_messages()
         except (MessageInvalid, msgspec.MsgspecError) as error:
             problem = f"its process broke the protocol: {error}"
             self._process.kill()
@@ -177,28 +177,28 @@ class ProcessAgent:
                 await self._process.wait()
         if (returncode := self._process.returncode) is not None:
             problem += f" ({ExitReason.from_returncode(returncode)})"
-        self._lose(problem)
+        self._on_connection_lost(problem)
 
-    async def _hear(self) -> None:
-        frames, heard = Frames(largest=MAX_FROM_WORKER_BYTES), 0
+    async def _read_messages(self) -> None:
+        frames, received = Frames(largest=MAX_FROM_WORKER_BYTES), 0
         while piece := await self._process.reader.read(_AT_ONCE):
             for payload in frames.feed(piece):
-                self._take_in(msgspec.msgpack.decode(payload, type=FromWorker))
-                heard += 1
-                if heard % YIELD_AFTER_MESSAGES == 0:
+                self._on_message(msgspec.msgpack.decode(payload, type=FromWorker))
+                received += 1
+                if received % YIELD_AFTER_MESSAGES == 0:
                     await asyncio.sleep(0)
 
-    def _take_in(self, message: FromWorker) -> None:
+    def _on_message(self, message: FromWorker) -> None:
         if isinstance(message, Opened):
             _settle(self._opened, None)
         elif isinstance(message, OpenFailed):
             _settle(self._opened, _refusal(message.error, label=self._label))
         elif (turn := self._turns.get(message.turn)) is not None:
-            turn.take_in(message)
+            turn.on_message(message)
             if isinstance(message, Finished):
                 del self._turns[message.turn]
 
-    def _lose(self, problem: str) -> None:
+    def _on_connection_lost(self, problem: str) -> None:
         self._lost = problem
         _settle(self._opened, AgentLost(problem))
         for turn in self._turns.values():

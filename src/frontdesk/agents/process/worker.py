@@ -115,9 +115,9 @@ class _Child:
             self._closing.set()
             return
         for payload in self._frames.feed(piece):
-            self._obey(msgspec.msgpack.decode(payload, type=ToWorker))
+            self._on_message(msgspec.msgpack.decode(payload, type=ToWorker))
 
-    def _obey(self, message: ToWorker) -> None:
+    def _on_message(self, message: ToWorker) -> None:
         match message:
             case Begin():
                 self._begin(message)
@@ -130,7 +130,7 @@ class _Child:
                 self._closing.set()
             case _:
                 if message.turn in self._turns:
-                    self._turns[message.turn][0].take_in(message)
+                    self._turns[message.turn][0].on_message(message)
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class _Child:
             self._program.check(begin.facts)
             self._function = self._program.open(begin.facts)
         except Exception as error:  # noqa: BLE001 - whatever it is, the gateway is told
-            self._send(OpenFailed(_told(error)))
+            self._send(OpenFailed(_remote_error(error)))
         else:
             self._send(Opened())
 
@@ -156,7 +156,7 @@ class _Child:
         port, task = self._turns.pop(number)
         port.close()
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        self._send(Finished(number, None if error is None else _told(error)))
+        self._send(Finished(number, None if error is None else _remote_error(error)))
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class _Child:
         waiting.poll()
 
 
-def _told(error: BaseException) -> RemoteError:
+def _remote_error(error: BaseException) -> RemoteError:
     if isinstance(error, EndSession | asyncio.CancelledError):
         return remote(error)
     return remote(error, trace="".join(traceback.format_exception(error))[-MAX_TRACE_CHARACTERS:])

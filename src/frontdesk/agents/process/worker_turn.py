@@ -122,7 +122,7 @@ class WorkerTurnPort:
 
     # -- the gateway's side --------------------------------------------------------------------
 
-    def take_in(self, message: Steered | ModelChanged | ToolsChanged | Answered) -> None:
+    def on_message(self, message: Steered | ModelChanged | ToolsChanged | Answered) -> None:
         """Take in what has changed, or an answer; tell the listener."""
         match message:
             case Answered():
