@@ -37,7 +37,7 @@ MAX_REASON_CHARACTERS = 200
 
 
 class Conversation(Lifecycle):
-    """One session as its client sees it. Made by a desk.
+    """One session as its client sees it. Made by `TenantSessions.create`.
 
     Verbs that change something raise `SessionDead` once the session has ended, or is ending;
     the views and `subscribe` go on working.

@@ -45,29 +45,31 @@ _UNKNOWN = ExitReason.of("unknown")
 
 
 class SessionService:
-    """The house's sessions, over a registry. Use it with `async with`, on one event loop.
+    """Open, find and end sessions over a registry. Use it with `async with`, on one event loop.
 
     `blueprints` may be replaced while it runs: sessions keep the blueprint that they began with.
     Leaving the block ends every session; `drain` before that gives turns their time.
 
-    >>> import asyncio
-    >>> from frontdesk import SessionStore
-    >>> from frontdesk.agents import Blueprints, CreateSession, blueprint
-    >>> @blueprint("parrot")
-    ... async def parrot(turn):
-    ...     yield turn.text
-    >>> async def main():
-    ...     with SessionStore() as store:
-    ...         async with SessionService(store, Blueprints([parrot])) as desk:
-    ...             acme = desk.tenant("acme", api_key="key-1")
-    ...             session = await acme.create(CreateSession(model="none"))
-    ...             session.prompt("hello")
-    ...             stream = session.subscribe(types=frozenset({"message_delta"}))
-    ...             for frame in await stream.next():
-    ...                 print(frame.name, frame.data.split(b",")[1].decode())
-    ...             stream.close()
-    >>> asyncio.run(main())
-    message_delta "delta":"hello"}
+    Examples:
+        >>> import asyncio
+        >>> from frontdesk import SessionStore
+        >>> from frontdesk.agents import Blueprints, CreateSession, blueprint
+        >>> from frontdesk.sessions import SessionService
+        >>> @blueprint("parrot")
+        ... async def parrot(turn):
+        ...     yield turn.text
+        >>> async def main():
+        ...     with SessionStore() as store:
+        ...         async with SessionService(store, Blueprints([parrot])) as service:
+        ...             acme = service.tenant("acme", api_key="key-1")
+        ...             session = await acme.create(CreateSession(model="none"))
+        ...             session.prompt("hello")
+        ...             stream = session.subscribe(types=frozenset({"message_delta"}))
+        ...             for frame in await stream.next():
+        ...                 print(frame.name, frame.data.split(b",")[1].decode())
+        ...             stream.close()
+        >>> asyncio.run(main())
+        message_delta "delta":"hello"}
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class SessionService:
 
     @property
     def draining(self) -> bool:
-        """Say whether the house is closing: it takes no new sessions and no new prompts."""
+        """Say whether it is draining: it takes no new sessions and no new prompts."""
         return self._house.draining
 
     @property
@@ -131,15 +133,15 @@ class SessionService:
 
     @property
     def stuck(self) -> int:
-        """Return how many turns were given up while their task still ran, and runs now."""
+        """Return how many turns were abandoned while their task still ran, and runs now."""
         return len(self._house.stuck)
 
     def tenant(self, tenant_id: str, api_key: str | None) -> TenantSessions:
-        """Return the desk as a key of a tenant sees it. Cheap: one for each request will do."""
+        """Return the sessions as a key of a tenant sees them. Cheap: make one a request."""
         return TenantSessions(self, tenant_id=tenant_id, api_key=api_key)
 
     async def drain(self, grace_s: float) -> None:
-        """Close the house: take nothing new, let turns finish for `grace_s`, end every session.
+        """Take nothing new, let turns finish for `grace_s`, then end every session.
 
         Prompts that wait are not begun. Streams get `session_end{reason: "shutdown"}`. Returns
         when all have ended, at the latest the agents' own grace period after `grace_s`.

@@ -34,7 +34,7 @@ class Floor(Protocol):
 
 
 class TenantSessions:
-    """Open, find and end the sessions of one tenant, with one key. Made by `Desk.tenant`."""
+    """Open, find and end a tenant's sessions, with one key. Made by `SessionService.tenant`."""
 
     __slots__ = ("_floor", "api_key", "tenant_id")
 
