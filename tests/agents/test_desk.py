@@ -478,7 +478,7 @@ async def test_one_error_in_the_desks_hearing_does_not_stop_it_for_life(monkeypa
         def fail(reason):
             raise RuntimeError("broken")
 
-        with monkeypatch.context() as patch, caplog.at_level("CRITICAL", "frontdesk.agents"):
+        with monkeypatch.context() as patch, caplog.at_level("CRITICAL", "frontdesk.sessions"):
             patch.setattr(type(broken), "end", lambda self, reason: fail(reason))
             desk.store.delete(f"acme/{broken.session_id}")
             await passes(20)

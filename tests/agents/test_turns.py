@@ -182,7 +182,7 @@ async def test_what_an_agent_raises_ends_the_turn_and_not_the_session(caplog):
         stream = Stream(conversation)
         conversation.prompt("fail")
         conversation.prompt("work")
-        with caplog.at_level(logging.ERROR, logger="frontdesk.agents"):
+        with caplog.at_level(logging.ERROR, logger="frontdesk.sessions"):
             await stream.until("agent_end")
         stream.close()
         assert_ends_once(stream.frames)

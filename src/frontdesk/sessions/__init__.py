@@ -26,15 +26,19 @@ if TYPE_CHECKING:
         UnknownReference,
     )
     from frontdesk.sessions.event_reader import EventReader
+    from frontdesk.sessions.hooks import Guardrails, Meter, ToolCaller
     from frontdesk.sessions.service import SessionService
     from frontdesk.sessions.tenant import TenantSessions
 
 _MODULE_OF = {
     "Conversation": "conversation",
     "EventReader": "event_reader",
+    "Guardrails": "hooks",
+    "Meter": "hooks",
     "SessionService": "service",
     "SessionSettings": "context",
     "TenantSessions": "tenant",
+    "ToolCaller": "hooks",
 }
 
 __all__ = [
@@ -43,6 +47,10 @@ __all__ = [
     "TenantSessions",
     "Conversation",
     "EventReader",
+    # what an embedder may give to the service
+    "Guardrails",
+    "Meter",
+    "ToolCaller",
     # errors
     "Draining",
     "GuardrailRefused",

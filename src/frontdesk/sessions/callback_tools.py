@@ -64,7 +64,7 @@ def _problem_of(tool: CallbackTool) -> str | None:
 
 def _place_problem(tool: CallbackTool, *, owner: ToolOwner, taken: frozenset[str]) -> str | None:
     if owner.house.call_tool is None:
-        return "cannot be called: this desk calls no callback tools"
+        return "cannot be called: this service calls no callback tools"
     if tool.name in taken or tool.name in owner.callback_tools:
         return "is attached already"
     if len(owner.callback_tools) >= owner.house.settings.max_tools:

@@ -1,7 +1,7 @@
 """The runner: the one task of a session, which runs its turns one after another.
 
-Above the conversation and the agent, below the desk. For agents that live in the gateway's process
-this task *is* the agent, and is what the registry monitors; for a process it stands for the process
+Above the conversation and the agent, below the service. For agents in the gateway's process this
+task *is* the agent, and is what the registry monitors; for a process it stands for the process
 on this side. Each turn runs in a child task of its own, so that an abort cancels the turn and
 nothing else, and a turn that is deaf to its cancellation can be left behind.
 """
@@ -18,7 +18,7 @@ from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.queue import Prompt
 from frontdesk.sessions.running_turn import RunningTurn, StopReason
 
-_log = logging.getLogger("frontdesk.agents")
+_log = logging.getLogger("frontdesk.sessions")
 
 
 class Runner:
@@ -70,7 +70,7 @@ class Runner:
                 work.cancel()
                 await asyncio.wait({work}, timeout=conversation.house.settings.abort_grace_s)
         finally:
-            # Here, too, when this task is cancelled; the desk then ends the turn, knowing why.
+            # Here, too, when this task is cancelled; the supervision ends the turn.
             if not work.done():
                 conversation.house.give_up(work)
         return await self._conclude(turn, work)

@@ -36,7 +36,7 @@ from frontdesk.store import SessionStore, Watch
 
 __all__ = ["SessionService", "SessionSettings", "TenantSessions"]
 
-_log = logging.getLogger("frontdesk.agents")
+_log = logging.getLogger("frontdesk.sessions")
 
 _EXPIRED = ExitReason.of("expired")
 _DELETED = ExitReason.of("deleted")
@@ -106,7 +106,9 @@ class SessionService:
 
     async def __aenter__(self) -> Self:
         self._watch = self._store.watch()
-        self._following = asyncio.create_task(self._follow(self._watch), name="frontdesk desk")
+        self._following = asyncio.create_task(
+            self._follow(self._watch), name="frontdesk session service"
+        )
         return self
 
     async def __aexit__(

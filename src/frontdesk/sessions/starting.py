@@ -26,7 +26,7 @@ from frontdesk.sessions.runner import Runner
 from frontdesk.sessions.supervised_agent import SupervisedAgent
 from frontdesk.store import SessionStore
 
-_log = logging.getLogger("frontdesk.agents")
+_log = logging.getLogger("frontdesk.sessions")
 
 
 class Starter:

@@ -24,7 +24,7 @@ from frontdesk.sessions.running_turn import StopReason
 from frontdesk.sessions.starting import Starter
 from frontdesk.store import SessionStore
 
-_log = logging.getLogger("frontdesk.agents")
+_log = logging.getLogger("frontdesk.sessions")
 
 _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 _SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)

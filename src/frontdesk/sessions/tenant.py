@@ -1,4 +1,4 @@
-"""The desk as one key of one tenant sees it: the only way from a door to a session.
+"""The service as one key of one tenant sees it: the only way from a door to a session.
 
 Above nothing but names and records, below the doors. A tenant's own id is put into every question
 here, so that no route can forget it: what is somebody else's is not found, as if it never existed.
@@ -18,7 +18,7 @@ MAX_PAGE = 1000
 
 
 class Floor(Protocol):
-    """What a tenant's desk needs of the desk: questions by registered id."""
+    """What `TenantSessions` asks of the service, by registry key."""
 
     async def open(
         self, order: CreateSession, *, tenant_id: str, api_key: str | None
