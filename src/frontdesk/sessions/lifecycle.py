@@ -105,16 +105,13 @@ class Lifecycle:
         self.history = History(
             max_messages=settings.max_messages, max_characters=settings.max_history_characters
         )
-        self.prompts = PromptQueue(limit=settings.max_queued_prompts)
+        self.prompts = PromptQueue()
         self.approvals: PendingRequests[Approval] = PendingRequests("approvalId")
         self.questions: PendingRequests[Any] = PendingRequests("ref")
         self.steering_texts: list[str] = []
         self.callback_tools: dict[str, CallbackTool] = {}
-        self.expiry = Expiry(
-            LifeTimes(blueprint.idle_timeout_s, blueprint.unused_timeout_s, blueprint.max_age_s),
-            clock=house.clock,
-            expire=self._expire,
-        )
+        times = LifeTimes(blueprint.idle_timeout_s, blueprint.unused_timeout_s, blueprint.max_age_s)
+        self.expiry = Expiry(times, clock=house.clock, expire=self._expire)
         self._readers = 0
         self._turn: RunningTurn | None = None
         self._stop_next: StopReason | None = None

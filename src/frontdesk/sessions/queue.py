@@ -1,4 +1,4 @@
-"""The prompts that wait in one conversation: a bounded queue with one taker.
+"""The prompts that wait in one conversation: a queue with one taker.
 
 Beside the log and the history, below the conversation. It knows nothing of turns.
 """
@@ -20,13 +20,13 @@ class Prompt(msgspec.Struct, frozen=True):
 class PromptQueue:
     """Hold prompts until the runner takes them, one at a time. All on one event loop.
 
-    Costs an empty list while nothing waits. `hold` keeps what waits from being taken (drain).
+    Its bound is the conversation's, which refuses a prompt that is too many. Costs an empty list
+    while nothing waits. `hold` keeps what waits from being taken (drain).
     """
 
-    __slots__ = ("_held", "_limit", "_taker", "_waiting")
+    __slots__ = ("_held", "_taker", "_waiting")
 
-    def __init__(self, *, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._waiting: list[Prompt] = []
         self._taker: asyncio.Future[None] | None = None
         self._held = False
@@ -34,13 +34,8 @@ class PromptQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @property
-    def full(self) -> bool:
-        """Say whether one more would be too many."""
-        return len(self._waiting) >= self._limit
-
     def put(self, prompt: Prompt) -> None:
-        """Append a prompt; the caller has looked at `full`."""
+        """Append a prompt."""
         self._waiting.append(prompt)
         self._wake()
 

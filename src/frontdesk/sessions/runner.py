@@ -29,14 +29,14 @@ class Runner:
     costs this one task.
     """
 
-    __slots__ = ("_conversation", "agent", "ended_session", "fence", "lost", "task")
+    __slots__ = ("_conversation", "agent", "ended_session", "fence", "task")
 
     def __init__(self, conversation: Conversation, agent: RunningAgent) -> None:
         self._conversation = conversation
         self.agent = agent
         self.fence = 0
         """The fence of the registry's entry for this agent."""
-        self.ended_session = self.lost = False
+        self.ended_session = False
         name = f"frontdesk session {conversation.session_id}"
         self.task: asyncio.Task[None] = asyncio.create_task(self._live(), name=name)
 
@@ -98,7 +98,6 @@ class Runner:
         _log.warning("session %s: %s", self._conversation.session_id, error)
         if turn.stopped is not None:
             self._conversation.finish(turn, turn.stopped)
-        self.lost = True
         await self.agent.end(0.0)
         return False
 
