@@ -13,7 +13,10 @@ import secrets
 from frontdesk.errors import InvalidArgument
 
 _TENANT = re.compile(r"[a-z0-9_-]{1,64}")
-_SESSION_ID = re.compile(r"[A-Za-z0-9_~.-]{1,128}")
+SESSION_ID = r"[A-Za-z0-9_~.-]{1,128}"
+"""What a session may be called, `.` and `..` excepted."""
+
+_SESSION_ID = re.compile(SESSION_ID)
 _MEANT_BY_A_PATH = frozenset({".", ".."})
 _SHOWN_CHARACTERS = 40
 

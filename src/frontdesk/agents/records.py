@@ -10,6 +10,11 @@ from typing import Any, Literal
 
 import msgspec
 
+TOOL_NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
+"""What a callback tool may be called: what every model provider takes."""
+
+MAX_TOOL_DESCRIPTION_CHARACTERS = 4096
+
 Role = Literal["user", "assistant", "system", "tool_result"]
 
 ApprovalStatus = Literal["approved", "rejected", "expired", "cancelled"]

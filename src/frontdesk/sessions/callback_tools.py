@@ -13,15 +13,13 @@ import msgspec
 
 from frontdesk.agents.errors import UnknownTool
 from frontdesk.agents.events import Event
-from frontdesk.agents.records import CallbackTool
+from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, TOOL_NAME, CallbackTool
 from frontdesk.agents.tool_run import ToolRun
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import ToolRefused
 
 MAX_PARAMETERS_BYTES = 64 * 1024
-MAX_DESCRIPTION_CHARACTERS = 4096
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_NAME = re.compile(TOOL_NAME)
 
 
 class ToolOwner(Protocol):
@@ -50,9 +48,9 @@ def check_tool(tool: CallbackTool, *, owner: ToolOwner, taken: frozenset[str]) -
 
 def _problem_of(tool: CallbackTool) -> str | None:
     if not _NAME.fullmatch(tool.name):
-        return "needs a name of [A-Za-z0-9_-], 64 characters at most, that starts with a letter"
-    if len(tool.description) > MAX_DESCRIPTION_CHARACTERS:
-        return f"has a description of more than {MAX_DESCRIPTION_CHARACTERS} characters"
+        return "needs a name of [A-Za-z0-9_-], at most 64 characters, a letter or _ first"
+    if len(tool.description) > MAX_TOOL_DESCRIPTION_CHARACTERS:
+        return f"has a description of more than {MAX_TOOL_DESCRIPTION_CHARACTERS} characters"
     if len(msgspec.json.encode(tool.parameters)) > MAX_PARAMETERS_BYTES:
         return f"has parameters of more than {MAX_PARAMETERS_BYTES} bytes"
     if tool.parameters and tool.parameters.get("type", "object") != "object":

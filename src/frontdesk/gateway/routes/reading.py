@@ -30,15 +30,17 @@ STATS = {
     "eventBufferCount": 9,
 }
 STATUS = {
+    "sessionId": "support-42",
     "state": "idle",
     "pendingTools": [],
     "pendingApprovals": [],
+    "pendingQuestions": [],
     "queues": {"prompts": 0, "steering": 0},
     "lastEventIndex": 9,
 }
 MESSAGES = {
     "messages": [{"role": "user", "content": "Hello", "toolCalls": []}],
-    "next": None,
+    "next": "1",
 }
 
 

@@ -35,12 +35,6 @@ from frontdesk.sessions.service import TenantSessions
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
 
-CREATED = {
-    "sessionId": "support-42",
-    "model": "test",
-    "blueprint": "assistant",
-    "createdAt": 1795339800000,
-}
 INFO = {
     "sessionId": "support-42",
     "state": "idle",
@@ -53,8 +47,9 @@ INFO = {
     "createdAt": 1795339800000,
     "tenantId": "acme",
     "restarts": 0,
-    "pid": None,
+    "pid": 4711,
 }
+CREATED = {**INFO, "turns": 0, "totalTokens": 0, "uptimeMs": 0, "fence": "42"}
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 
@@ -105,7 +100,7 @@ def _shown(conversation: Conversation) -> dict[str, object]:
     return {**conversation.info(), "fence": str(conversation.fence)}
 
 
-@router.get("", responses=answers(200, SessionList, {"sessions": [INFO], "next": None}))
+@router.get("", responses=answers(200, SessionList, {"sessions": [INFO], "next": "42"}))
 async def list_sessions(
     desk: InDesk,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
