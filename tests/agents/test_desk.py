@@ -74,8 +74,10 @@ def made_by(recipe, **rules):
 
 
 async def test_a_session_is_in_the_registry_under_its_tenant_with_its_metadata():
-    async with open_desk(parrot) as desk:
+    clock = ManualClock()
+    async with open_desk(parrot, clock=clock) as desk:
         conversation = await open_session(desk, session_id="s-1", model="m-1")
+        clock.advance(0.25)
         entry = desk.store.get("acme/s-1")
         assert (entry.tenant_id, entry.api_key) == ("acme", "key-1")
         assert (entry.blueprint, entry.model) == ("parrot", "m-1")
@@ -86,7 +88,7 @@ async def test_a_session_is_in_the_registry_under_its_tenant_with_its_metadata()
             "turns": 0,
             "toolCalls": 0,
             "totalTokens": 0,
-            "uptimeMs": conversation.info()["uptimeMs"],
+            "uptimeMs": 250,
             "model": "m-1",
             "blueprint": "parrot",
             "createdAt": conversation.created_at,
