@@ -1,4 +1,4 @@
-# One command each: serve, test, check, bench, test-all. Every one does its own set-up.
+# One command each: serve, test, check, site, bench, test-all. Every one does its own set-up.
 # PYTHON is the interpreter for the virtual environment (3.11 or newer).
 PYTHON ?= python3
 VENV := .venv
@@ -8,8 +8,9 @@ SPREAD := -n 4 --dist loadfile --no-loadscope-reorder
 # What failed beside others has to pass alone, and is reported both times: a busy machine is no defect.
 ALONE := --last-failed --last-failed-no-failures none
 READY := $(VENV)/.ready
+SITE_READY := $(VENV)/.site-ready
 
-.PHONY: serve test test-all check format bench wheel clean
+.PHONY: serve test test-all check site format bench wheel clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements/dev.txt pyproject.toml
@@ -17,6 +18,10 @@ $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(SITE_READY): requirements/docs.txt $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/docs.txt
 	@touch $@
 
 serve: $(READY)  ## start the gateway in development mode on 127.0.0.1:4000
@@ -32,12 +37,16 @@ test-all: $(READY)  ## also slow, chaos and browser tests, and every other inter
 		|| FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest $(ALONE)
 	$(BIN)/python tests/interpreters.py
 
-check: $(READY)  ## format, lint, types, import contracts, documents
+check: $(READY) $(SITE_READY)  ## format, lint, types, import contracts, documents and their site
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zensical build --strict --clean
 	$(BIN)/python -m pytest -q $(SPREAD) tests/docs || $(BIN)/python -m pytest $(ALONE)
+
+site: $(SITE_READY)  ## the documents as a site, into site/; a warning is an error
+	$(BIN)/zensical build --strict --clean
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -50,4 +59,4 @@ wheel: $(READY)
 	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
 
 clean:
-	rm -rf .venv .venv-* .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .cache dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

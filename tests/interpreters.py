@@ -1,7 +1,8 @@
-"""Run the quick suite on every other CPython from 3.11 that is at hand.
+"""Run the quick suites of library, agents and gateway on every other CPython that is promised.
 
 Part of `make test-all`. Each interpreter gets a virtual environment of its own (`.venv-3.12`) with
-the same pinned packages; the list of those that were found, and of those that were not, is printed.
+the same pinned packages. They come from the path, from pyenv, or, where Debian has them and this
+may be done, from `.ci/interpreters`. A missing one is told of, and is a failure where CI is set.
 """
 
 from __future__ import annotations
@@ -10,17 +11,34 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
-VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.14t")
+PROMISED = ("3.11", "3.12", "3.13", "3.14", "3.15")
+# Not promised: run where somebody has one.
+FREE_THREADED = ("3.14t", "3.15t")
+FROM_DEBIAN = frozenset({"3.14", "3.15"})
+# A pinned package that says it is not for this interpreter: installed and tested all the same.
+FORCED = {"3.15": "agent-client-protocol, which says <3.15"}
 ROOT = Path(__file__).resolve().parent.parent
+# Not the documents nor the benchmark's own tests: slow, and alike on all of them.
+SUITES = ("unit", "laws", "property", "agents", "gateway", "cli")
+ELSEWHERE = ("tests/unit/test_bench.py", "tests/unit/test_bench_gateway.py")
 
 
 def main() -> int:
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    found = {version: find(version) for version in VERSIONS if version != here}
+    others = [version for version in (*PROMISED, *FREE_THREADED) if version != here]
+    found = {version: find(version) for version in others}
+    if FROM_DEBIAN & {version for version, python in found.items() if python is None}:
+        found |= from_debian(found)
     for version, python in found.items():
-        say(f"CPython {version}: {python or 'not at hand'}")
+        say(f"CPython {version}: {python or 'not at hand, not tested'}")
+    missing = [version for version in PROMISED if found.get(version, here) is None]
+    if missing and os.environ.get("CI"):
+        say(f"failed: no CPython {', '.join(missing)}; .ci/interpreters has 3.14 and 3.15")
+        return 1
     failed = [
         version for version, python in found.items() if python and not passes(version, python)
     ]
@@ -33,12 +51,32 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def find(version: str) -> str | None:
+def find(version: str, folders: Iterable[Path] = ()) -> str | None:
     """Return an interpreter of exactly this version, from the path or from pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     installed = sorted(pyenv.glob(f"{version.rstrip('t')}.*{'t' if version[-1] == 't' else ''}"))
-    candidates = [shutil.which(f"python{version}"), *(str(one / "bin/python") for one in installed)]
+    candidates = [
+        shutil.which(f"python{version}"),
+        *(str(one / "bin/python") for one in installed),
+        *(str(one / f"python{version}") for one in folders),
+    ]
     return next((one for one in candidates if one and answers(one, version)), None)
+
+
+def from_debian(found: dict[str, str | None]) -> dict[str, str | None]:
+    """Return what is still missing and Debian has, where it may be set up here."""
+    if os.geteuid() != 0 or shutil.which("debootstrap") is None:
+        say("3.14 and 3.15: .ci/interpreters sets them up, as root, with debootstrap installed")
+        return {}
+    made = subprocess.run([ROOT / ".ci/interpreters"], stdout=subprocess.PIPE, text=True)
+    if made.returncode != 0:
+        return {}
+    folder = Path(made.stdout.strip())
+    return {
+        version: find(version, [folder])
+        for version in sorted(FROM_DEBIAN)
+        if version in found and found[version] is None
+    }
 
 
 def answers(python: str, version: str) -> bool:
@@ -53,28 +91,34 @@ def answers(python: str, version: str) -> bool:
 
 
 def passes(version: str, python: str) -> bool:
+    started = time.monotonic()
     venv = ROOT / f".venv-{version}"
-    pip = [str(venv / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    steps = [
+    pip = [str(venv / "bin/python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    setting_up = [
         [python, "-m", "venv", str(venv)],
-        [*pip, "-r", "requirements/dev.txt"],
+        [*pip, "--no-deps", *forced(version), "-r", "requirements/dev.txt"],
         [*pip, "--no-build-isolation", "--no-deps", "-e", "."],
-        [
-            str(venv / "bin/python"),
-            "-m",
-            "pytest",
-            "-q",
-            *("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"),
-            "-m",
-            "not slow and not chaos and not browser",
-        ],
     ]
-    *setting_up, suite = steps
-    if not all(ran_well(step) for step in setting_up):
-        return False
+    pytest = [str(venv / "bin/python"), "-m", "pytest"]
+    suite = [
+        *(*pytest, "-q", "-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"),
+        *("-m", "not slow and not chaos and not browser"),
+        *(f"--ignore={file}" for file in ELSEWHERE),
+        *(f"tests/{name}" for name in SUITES),
+    ]
     # What failed beside others has to pass alone, as in `make test`.
-    alone = [*suite[:3], "--last-failed", "--last-failed-no-failures", "none"]
-    return ran_well(suite) or ran_well(alone)
+    alone = [*pytest, "--last-failed", "--last-failed-no-failures", "none"]
+    passed = all(ran_well(step) for step in setting_up) and (ran_well(suite) or ran_well(alone))
+    outcome = "passed" if passed else "failed"
+    say(f"CPython {version}: {outcome} after {time.monotonic() - started:.0f} s")
+    return passed
+
+
+def forced(version: str) -> list[str]:
+    if version not in FORCED:
+        return []
+    say(f"CPython {version}: installed against its word: {FORCED[version]}")
+    return ["--ignore-requires-python"]
 
 
 def ran_well(step: list[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where Frontdesk gets its time from."""
+    """Where Frontdesk gets its time from: what `SessionStore(clock=...)` takes."""
 
     def monotonic(self) -> float:
         """Return seconds that never run backwards."""
@@ -29,7 +29,9 @@ class SystemClock:
     __slots__ = ()
 
     def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
         return time.monotonic()
 
     def wall_ms(self) -> int:
+        """Return the wall clock in whole milliseconds since the epoch."""
         return time.time_ns() // 1_000_000

@@ -66,7 +66,7 @@ class Ring(Generic[T]):
         self.head, self.oldest = head, head + 1
 
     def read(self, after: int, *, limit: int = 1024) -> list[T]:
-        """Return up to `limit` items that follow the cursor `after`; `FellBehind` if one is gone."""
+        """Return up to `limit` items after the cursor `after`; `FellBehind` if one is gone."""
         items = []
         for number in range(after + 1, min(self.head, after + limit) + 1):
             try:
@@ -114,13 +114,16 @@ class Wakers:
 
     def wait(self, ready: Callable[[], bool], *, timeout_s: float | None = None) -> bool:
         """Block this thread until it is woken, or `ready()`; False if neither came in time."""
-        event = threading.Event()
-        self._by_key[event] = event.set
+        # Not an Event: from CPython 3.14 on, a signal handler that raises as its wait() begins can
+        # leave it locked, and then whoever is about to set it waits for ever.
+        latch = threading.Lock()
+        latch.acquire()
+        self._by_key[latch] = latch.release
         try:
             # Registered first, looked at second: an append in between has woken us already.
-            return ready() or event.wait(timeout_s)
+            return ready() or latch.acquire(timeout=-1 if timeout_s is None else max(0, timeout_s))
         finally:
-            self._by_key.pop(event, None)
+            self._by_key.pop(latch, None)
 
     async def wait_async(self, ready: Callable[[], bool]) -> None:
         """Wait on the running event loop, asyncio's or trio's, until it is woken, or `ready()`."""

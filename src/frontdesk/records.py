@@ -40,13 +40,20 @@ class ExitKind(StrEnum):
 class ExitReason:
     """Say how a session ended, with the facts of that kind and no others.
 
-    `error` and `text` (at most 500 characters) belong to `crashed`, `signal` to `signalled`,
-    `code` to `exited`.
+    Its text is for people.
 
-    >>> str(ExitReason.signalled(9))
-    'signalled: 9 (SIGKILL)'
-    >>> str(ExitReason.crashed(ValueError("no such model")))
-    'crashed: ValueError: no such model'
+    Attributes:
+        kind (ExitKind): What ended it.
+        error (str | None): Of `crashed`: the name of the exception's type.
+        text (str | None): Of `crashed`: at most 500 characters of its text.
+        signal (int | None): Of `signalled`: the number.
+        code (int | None): Of `exited`: the exit code.
+
+    Examples:
+        >>> str(ExitReason.signalled(9))
+        'signalled: 9 (SIGKILL)'
+        >>> str(ExitReason.crashed(ValueError("no such model")))
+        'crashed: ValueError: no such model'
     """
 
     kind: ExitKind
@@ -109,7 +116,10 @@ _PLAIN = {kind: ExitReason(kind) for kind in ExitKind}
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What is known of a session, without its agent. The repr shows no key."""
+    """What may outlive a session: no agent, no monitor, no exception. The repr shows no key.
+
+    Each field is what it is of a `Session`.
+    """
 
     session_id: str
     pid: int
@@ -155,12 +165,21 @@ class _Fields:
 class Session(_Fields):
     """One entry: an id, the agent that answers under it, and its metadata. Frozen and slotted.
 
-    `pid` is the operating-system process that the agent runs in, `created_at` the wall clock in
-    integer milliseconds, `api_key` the id of the key that created it (never a secret; the repr
-    leaves it out), `monitor` what watches the agent, `fence` the revision at which the session was
-    created: two sessions of one id differ in it.
+    Two `Session` objects are equal if they are the same object; an `update` makes another one. It
+    cannot be pickled, because it holds a live agent: take `metadata`.
 
-    Equality is identity of the incarnation's record; hold on to `fence` to compare incarnations.
+    Attributes:
+        session_id (str): The id, unique in its store while it lives.
+        agent (Any): The agent itself.
+        pid (int): The operating-system process that the agent runs in: this one for tasks, futures
+            and threads, its own for a process.
+        api_key (str | None): The id of the key that created it, never a secret. The repr leaves it
+            out.
+        tenant_id (str): The customer that it belongs to.
+        created_at (int): The wall clock, in whole milliseconds.
+        blueprint (str | None): The recipe of its agent.
+        model (str | None): The model that its agent calls.
+        fence (Fence): The revision at which it was created. Two sessions of one id differ in it.
     """
 
     __slots__ = ()
@@ -260,7 +279,14 @@ def revised(session: Session, *, blueprint: str | None, model: str | None) -> Se
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the last session of an id ended: when (wall clock, milliseconds), and as which change."""
+    """How the last session of an id ended.
+
+    Attributes:
+        session (Metadata): What is known of it.
+        reason (ExitReason): How it ended.
+        ended_at (int): The wall clock, in whole milliseconds.
+        revision (int): The change that it ended as.
+    """
 
     session: Metadata
     reason: ExitReason
@@ -270,7 +296,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of the store. `reason` is set where `kind` is `ended`, and only there."""
+    """One change of the store.
+
+    Attributes:
+        revision (int): Its number: contiguous, never reused.
+        kind (Literal["created", "updated", "ended"]): What happened.
+        session (Metadata): The session, as it was after the change.
+        reason (ExitReason | None): Set where `kind` is `ended`, and only there.
+    """
 
     revision: int
     kind: Literal["created", "updated", "ended"]
@@ -280,10 +313,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All sessions that a watch is about, as of `revision`.
+    """All sessions that a watch is about. A watch begins with one.
 
-    A watch begins with one. `resync` marks a later one: the watcher fell so far behind that the
-    changes in between are no longer held, and this snapshot stands in for them.
+    Attributes:
+        revision (int): The last change that it includes.
+        sessions (tuple[Metadata, ...]): Oldest first.
+        resync (bool): Whether it is a later one: the watcher fell so far behind that the changes in
+            between are no longer held, and this snapshot stands in for them.
     """
 
     revision: int

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from frontdesk.agents import events
-from frontdesk.agents.events import EVENTS, Frame, encode, plain
+from frontdesk.agents.events import EVENTS, encode, plain
+from frontdesk.errors import InvalidArgument
 
 WIRE = {
     "prompt_received": {"text"},
@@ -42,32 +43,26 @@ def test_the_events_and_their_fields_are_those_of_the_wire_contract():
     assert shapes == WIRE
 
 
+@pytest.mark.parametrize("status", ["deferred", "", None, 1, "OK"])
+def test_a_tool_can_end_with_no_status_that_the_documents_do_not_have(status):
+    with pytest.raises(InvalidArgument) as refused:
+        events.ToolExecutionEnd("c", "t", status)
+    assert refused.value.name == "status"
+
+
+def test_every_status_of_an_event_is_one_of_a_closed_list():
+    for event in EVENTS:
+        for field in msgspec.structs.fields(event):
+            if field.name == "status":
+                assert isinstance(
+                    msgspec.inspect.type_info(field.type), msgspec.inspect.LiteralType
+                )
+
+
 def test_an_event_class_is_found_by_its_wire_name():
     assert events.event_class("ask_user") is events.AskUser
     with pytest.raises(KeyError):
         events.event_class("nothing")
-
-
-def test_a_frame_is_one_server_sent_event_with_id_name_and_one_line_of_json():
-    frame = Frame(events.MessageDelta('a\n"b"\r'), fence=7, index=3, request_id="r-1")
-    head, data, *rest = frame.sse.decode().split("\ndata: ")
-    assert head == "id: 7-3\nevent: message_delta"
-    assert not rest
-    assert data.endswith("\n\n")
-    assert json.loads(data) == {"requestId": "r-1", "delta": 'a\n"b"\r'}
-    assert "\n" not in data[:-2]
-    assert "\r" not in data
-    assert frame.data == data[:-2].encode()
-    assert frame.id == "7-3"
-
-
-def test_a_frame_reads_as_one_message_on_a_websocket():
-    frame = Frame(events.AgentStart(), fence=7, index=3, request_id="r-1")
-    assert json.loads(frame.text) == {
-        "event": "agent_start",
-        "data": {"requestId": "r-1"},
-        "index": 3,
-    }
 
 
 def test_an_event_outside_any_turn_has_no_request_id():

@@ -18,7 +18,16 @@ from frontdesk.keeper.messages import ProcessLimits
 from frontdesk.sessions.errors import SessionDead
 from support.isolated_sessions import open_isolated
 from support.processes import Life, lives
-from support.sessions import BOUND_S, Stream, facts, names, open_session, soon, text
+from support.sessions import (
+    BOUND_S,
+    Stream,
+    facts,
+    names,
+    open_session,
+    soon,
+    stats_of,
+    text,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -131,8 +140,8 @@ async def test_what_an_agent_used_is_counted_although_it_ended_right_after():
     async with open_isolated("rowdy") as desk:
         conversation, stream = await rowdy_turn(desk, "spend")
         assert facts((await stream.rest())[-1])["reason"] == "normal"
-        await soon(lambda: conversation.stats()["totalTokens"] == 9)
-        assert conversation.stats()["costUsd"] == 0.5
+        await soon(lambda: stats_of(conversation)["totalTokens"] == 9)
+        assert stats_of(conversation)["costUsd"] == 0.5
 
 
 async def test_a_crash_ends_the_session_where_the_blueprint_says_so():

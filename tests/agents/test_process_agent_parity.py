@@ -12,7 +12,15 @@ from frontdesk.agents import CallbackTool
 from frontdesk.agents.errors import ToolFailed
 from frontdesk.sessions.errors import SessionDead
 from support.isolated_sessions import ISOLATIONS, open_either
-from support.sessions import Stream, facts, names, open_session, text
+from support.sessions import (
+    Stream,
+    facts,
+    names,
+    open_session,
+    stats_of,
+    status_of,
+    text,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("isolation", ISOLATIONS)]
 
@@ -99,7 +107,7 @@ async def test_it_emits_its_events_with_whatever_they_carry(isolation):
         ]
         usage = facts(frames[-1])["tokenUsage"]
         assert usage == {"promptTokens": 10, "completionTokens": 5, "totalTokens": 15}
-        stats = conversation.stats()
+        stats = stats_of(conversation)
         assert (stats["costUsd"], stats["tokenUsage"]["cachedTokens"]) == (0.25, 3)
 
 
@@ -183,7 +191,7 @@ async def test_an_approval_that_it_no_longer_waits_for_is_cancelled(isolation):
         assert text(frames) == "too late"
         resolved = [facts(frame) for frame in frames if frame.name == "approval_resolved"]
         assert [each["status"] for each in resolved] == ["cancelled"]
-        assert conversation.status()["pendingApprovals"] == []
+        assert status_of(conversation)["pendingApprovals"] == []
 
 
 async def test_a_question_is_answered_with_whatever_json_holds(isolation):
@@ -247,13 +255,13 @@ async def test_steering_reaches_the_turn_and_is_taken_once(isolation):
         conversation.steer("stop")
         frames = await stream.until("agent_end")
         assert text(frames).replace("steered ", "").replace("][", ", ") == "['right', 'stop']"
-        assert conversation.steering_texts == []
+        assert conversation.parts.steering_texts == []
 
 
 async def test_steering_that_came_before_the_turn_is_there_when_it_begins(isolation):
     async with open_either(isolation, "listener") as desk:
         conversation = await open_session(desk)
-        conversation.steering_texts += ["early", "stop"]
+        conversation.parts.steering_texts.extend(["early", "stop"])
         frames = await next_turn(conversation, "go")
         assert "steered ['early', 'stop']" in text(frames)
 
@@ -289,7 +297,7 @@ async def test_an_abort_cancels_the_turn_which_cleans_up(isolation):
         assert names(frames) == ["message_delta", "agent_abort"]
         assert text(frames) == "cleaned up"
         assert facts(frames[-1])["reason"] == "enough"
-        assert conversation.stats()["totalTokens"] == 7
+        assert stats_of(conversation)["totalTokens"] == 7
         assert conversation.state == "idle"
 
 

@@ -16,8 +16,8 @@ from frontdesk.agents.events import (
     event_class,
 )
 from frontdesk.agents.process.messages import (
-    LARGEST_DOWN,
-    LARGEST_UP,
+    MAX_FROM_WORKER_BYTES,
+    MAX_TO_WORKER_BYTES,
     AgentRaised,
     Answered,
     Close,
@@ -69,30 +69,34 @@ def test_a_message_over_the_limit_is_refused_before_it_has_come():
 
 def test_a_message_over_the_limit_is_not_sent():
     with pytest.raises(MessageInvalid, match="at most"):
-        pack(emitted(1, MessageDelta("x" * LARGEST_UP)), largest=LARGEST_UP)
+        pack(emitted(1, MessageDelta("x" * MAX_FROM_WORKER_BYTES)), largest=MAX_FROM_WORKER_BYTES)
 
 
 def test_a_value_that_is_not_plain_is_not_sent():
     with pytest.raises(MessageInvalid, match="cannot be sent"):
-        pack(Answered(1, 1, object()), largest=LARGEST_DOWN)
+        pack(Answered(1, 1, object()), largest=MAX_TO_WORKER_BYTES)
 
 
 @given(JSON)
 def test_plain_values_arrive_as_they_are(value):
-    (payload,) = Frames(largest=LARGEST_DOWN).feed(
-        pack(Answered(1, 2, value), largest=LARGEST_DOWN)
+    (payload,) = Frames(largest=MAX_TO_WORKER_BYTES).feed(
+        pack(Answered(1, 2, value), largest=MAX_TO_WORKER_BYTES)
     )
     assert msgspec.msgpack.decode(payload, type=ToWorker) == Answered(1, 2, value)
 
 
 @pytest.mark.parametrize("message", [Opened(), Finished(3), Finished(3, remote(ValueError("x")))])
 def test_a_message_of_the_process_arrives_as_it_is(message):
-    (payload,) = Frames(largest=LARGEST_UP).feed(pack(message, largest=LARGEST_UP))
+    (payload,) = Frames(largest=MAX_FROM_WORKER_BYTES).feed(
+        pack(message, largest=MAX_FROM_WORKER_BYTES)
+    )
     assert msgspec.msgpack.decode(payload, type=FromWorker) == message
 
 
 def test_a_message_of_the_gateway_is_none_of_the_process():
-    (payload,) = Frames(largest=LARGEST_UP).feed(pack(Close(), largest=LARGEST_UP))
+    (payload,) = Frames(largest=MAX_FROM_WORKER_BYTES).feed(
+        pack(Close(), largest=MAX_FROM_WORKER_BYTES)
+    )
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(payload, type=FromWorker)
 
@@ -101,8 +105,8 @@ def test_a_history_with_text_that_utf8_cannot_carry_reaches_the_process():
     facts = SessionContext(session_id="s", tenant_id="t", blueprint="b", model="m")
     history = (Message("assistant", "half \ud800 a pair"), Message("user", "whole"))
     turn = TurnContext(text="x", request_id="r", session=facts, model="m", history=history)
-    (payload,) = Frames(largest=LARGEST_DOWN).feed(
-        pack(RunTurn(1, turn, ("\udc00",)), largest=LARGEST_DOWN)
+    (payload,) = Frames(largest=MAX_TO_WORKER_BYTES).feed(
+        pack(RunTurn(1, turn, ("\udc00",)), largest=MAX_TO_WORKER_BYTES)
     )
     came = msgspec.msgpack.decode(payload, type=ToWorker)
     assert came.context.history[0].content == "half \ufffd a pair"

@@ -4,11 +4,20 @@ import asyncio
 
 import pytest
 
-from support.sessions import Stream, facts, names, open_desk, open_session, text
+from support.sessions import (
+    Stream,
+    facts,
+    names,
+    open_desk,
+    open_session,
+    stats_of,
+    text,
+)
 
 pytest.importorskip("pydantic_ai")
 
 from pydantic_ai import Tool
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
 from pydantic_ai.messages import (
     ModelRequest,
     ModelResponse,
@@ -185,7 +194,7 @@ async def test_the_cost_of_a_model_with_a_known_price_is_reported():
         conversation.prompt("go")
         await stream.until("agent_end")
         stream.close()
-        assert conversation.stats()["costUsd"] > 0
+        assert stats_of(conversation)["costUsd"] > 0
 
 
 def _priced():
@@ -294,6 +303,34 @@ async def test_a_tool_that_raises_ends_the_turn_with_its_events():
     assert names(frames)[-3:] == ["tool_execution_end", "error", "agent_abort"]
     assert facts(frames[-3])["status"] == "error"
     assert facts(frames[-2])["reason"] == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [
+        (ApprovalRequired(), "cancelled"),
+        (CallDeferred(), "error"),
+        (ToolFailed("inner", problem="no"), "error"),
+    ],
+    ids=["ApprovalRequired", "CallDeferred", "ToolFailed"],
+)
+async def test_a_tool_that_breaks_off_ends_with_a_status_that_clients_know(raised, status):
+    async def odd() -> str:
+        raise raised
+
+    async def approve(conversation, stream):
+        if isinstance(raised, ApprovalRequired):
+            frame = (await stream.until("approval_required"))[-1]
+            conversation.reject(facts(frame)["approvalId"])
+
+    program = PydanticAIProgram(
+        tools=[odd], named={"fn": FunctionModel(stream_function=calls_once("odd"))}
+    )
+    frames = await one_turn(
+        pydantic_ai_blueprint(program=program), order={"tools": ("odd",)}, during=approve
+    )
+    ends = [facts(frame) for frame in frames if frame.name == "tool_execution_end"]
+    assert [end["status"] for end in ends] == [status]
 
 
 def dangerous(ran):
@@ -594,7 +631,7 @@ async def test_what_a_stream_used_before_it_was_aborted_is_counted():
         conversation.abort()
         await stream.until("agent_abort")
         stream.close()
-        assert conversation.stats()["totalTokens"] > 0
+        assert stats_of(conversation)["totalTokens"] > 0
 
 
 # -- which models there are ----------------------------------------------------------------------

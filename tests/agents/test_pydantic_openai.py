@@ -5,7 +5,16 @@ import asyncio
 import pytest
 
 from support.openai_server import OpenAIServer, tool_call
-from support.sessions import BOUND_S, Stream, facts, names, open_desk, open_session, text
+from support.sessions import (
+    BOUND_S,
+    Stream,
+    facts,
+    names,
+    open_desk,
+    open_session,
+    stats_of,
+    text,
+)
 
 pytest.importorskip("pydantic_ai")
 pytest.importorskip("openai")
@@ -48,7 +57,7 @@ async def test_a_servers_words_are_streamed_and_its_usage_is_counted():
             "completionTokens": 7,
             "totalTokens": 18,
         }
-        assert conversation.stats()["tokenUsage"]["cachedTokens"] == 4
+        assert stats_of(conversation)["tokenUsage"]["cachedTokens"] == 4
         (request,) = server.requests
         assert [each["content"] for each in request["body"]["messages"]] == ["be kind", "hi"]
         assert request["body"]["model"] == "small"

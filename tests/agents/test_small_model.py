@@ -18,7 +18,7 @@ from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprin
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
 
-SERVER = Path(__file__).parent.parent / "support.programs.small_model.py"
+SERVER = Path(__file__).parents[1] / "support/programs/small_model.py"
 
 
 @asynccontextmanager

@@ -2,10 +2,12 @@
 
 import re
 import tomllib
+from xml.etree import ElementTree
 
 from docs.pages import ROOT, page
 
 PAGE = page("ARCHITECTURE.md")
+SVG = {"s": "http://www.w3.org/2000/svg"}
 
 
 def test_every_file_that_is_named_exists():
@@ -21,6 +23,15 @@ def test_the_layers_are_those_that_the_checks_hold():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     layers = next(each["layers"] for each in contracts["contracts"] if each["type"] == "layers")
     held = [[name.strip() for name in layer.split("|")] for layer in layers]
-    picture = next(block.source for block in PAGE.blocks if block.heading == "The layers")
-    drawn = re.findall(r"^   (\w+(?: \| \w+)?)  ", picture, flags=re.MULTILINE)
-    assert [layer.split(" | ") for layer in drawn] == held
+    assert drawn_layers() == held
+
+
+def test_the_page_shows_the_picture():
+    assert "docs/images/layers.svg" in PAGE.links
+
+
+def drawn_layers():
+    """Return the names that stand in each row of the picture, from the top down."""
+    picture = ElementTree.parse(ROOT / "docs/images/layers.svg")
+    rows = picture.iterfind(".//s:g[@class='row']", SVG)
+    return [[text.text for text in row.iterfind("s:text[@class='layer']", SVG)] for row in rows]

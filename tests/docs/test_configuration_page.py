@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from docs.pages import page
-from frontdesk.gateway.config import load
+from frontdesk.gateway.config import load_config
 from frontdesk.gateway.settings import BlueprintSettings, Config, GuardrailSettings
 from frontdesk.keeper.environment import HARMLESS
 
@@ -68,4 +68,4 @@ def test_a_tenant_has_the_settings_that_the_page_says():
 def test_the_configuration_on_the_page_is_accepted(block, tmp_path):
     file = tmp_path / "frontdesk.toml"
     file.write_text(block.source)
-    assert load(path=file)
+    assert load_config(path=file)

@@ -1,13 +1,17 @@
-"""Every example in a docstring of Frontdesk runs and gives what it shows."""
+"""Every example in a docstring of Frontdesk runs and gives what it shows; its files exist."""
 
+import ast
 import doctest
 import importlib
 import pkgutil
+import re
 
 import pytest
 
 import frontdesk
+from docs.pages import ROOT
 
+SOURCES = [path.relative_to(ROOT) for path in sorted((ROOT / "src/frontdesk").rglob("*.py"))]
 MODULES = [
     "frontdesk",
     *(
@@ -27,3 +31,12 @@ def test_the_examples_of_the_module_run(name):
         runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False)
         runner.run(test, out=said.append)
         assert not runner.summarize(verbose=False).failed, "".join(said)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_the_files_that_a_docstring_names_exist(path):
+    """Beside the file, or in a folder that it is in."""
+    text = ast.get_docstring(ast.parse((ROOT / path).read_text(encoding="utf-8"))) or ""
+    folders = [ROOT / each for each in path.parents if each.is_relative_to("src/frontdesk")]
+    for name in re.findall(r"`([\w/]+\.py)`", text):
+        assert any((folder / name).exists() for folder in folders), name

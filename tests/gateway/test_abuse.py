@@ -134,6 +134,24 @@ def test_what_comes_beside_a_body_without_end_is_refused_at_the_limit(gateway, b
             connection.sendall(b"a" * 64 * 1024 * 1024)
 
 
+@pytest.mark.parametrize("body", [b"", b"{}"], ids=["without-bodies", "with-bodies"])
+def test_what_came_with_earlier_requests_does_not_count_against_a_later_one(gateway, body, sid):
+    """A client that polls on one connection, and then sends a body in a packet of its own."""
+    padding = "X-Padding: " + "p" * 4096
+    with gateway.connect() as connection:
+        connection.settimeout(PROMPTLY_S)
+        for _ in range(20):
+            size = f"Content-Length: {len(body)}"
+            connection.sendall(head("GET", "/healthz", padding, size) + body)
+            assert status(received(connection)) == 200
+        created = json.dumps({"model": "test", "sessionId": sid}).encode()
+        size = f"Content-Length: {len(created)}"
+        connection.sendall(head("POST", "/v1/sessions", JSON, size, "Expect: 100-continue"))
+        assert status(connection.recv(65536)) == 100  # the head was read, and by itself
+        connection.sendall(created)
+        assert status(received(connection)) == 201
+
+
 @covers("keys.header")
 def test_a_trailer_is_no_header_and_brings_no_key(gateway):
     lines = [b"POST /v1/sessions HTTP/1.1", b"Host: x", JSON.encode()]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from frontdesk.gateway.config import lines_of, load
+from frontdesk.gateway.config import lines_of, load_config
 from frontdesk.gateway.errors import ConfigurationWrong
 from gateway.requirements import covers
 
@@ -20,21 +20,21 @@ def written(tmp_path, text):
 
 @covers("wire.default-address")
 def test_the_defaults_listen_on_loopback_port_4000():
-    config = load()
+    config = load_config()
     assert (config.server.host, config.server.port) == ("127.0.0.1", 4000)
     assert config.limits.requests_per_minute == 600
 
 
 def test_the_file_of_the_working_directory_is_read(tmp_path):
     (tmp_path / "frontdesk.toml").write_text("[server]\nport = 4001\n")
-    assert load().server.port == 4001
+    assert load_config().server.port == 4001
 
 
 def test_the_environment_is_over_the_file_and_the_command_line_over_both(tmp_path, monkeypatch):
     path = written(tmp_path, "[server]\nport = 1\nhost = 'a'\ngrace_s = 1\n")
     monkeypatch.setenv("FRONTDESK_SERVER__PORT", "2")
     monkeypatch.setenv("FRONTDESK_SERVER__HOST", "b")
-    config = load(path=path, overrides={"server": {"port": 3}})
+    config = load_config(path=path, overrides={"server": {"port": 3}})
     assert (config.server.port, config.server.host, config.server.grace_s) == (3, "b", 1)
 
 
@@ -46,7 +46,7 @@ def test_every_mistake_is_listed_with_its_line(tmp_path):
         '[tenants.UPPER]\n[guardrails]\ndenied_patterns = ["("]\n[surprise]\na = 1\n',
     )
     with pytest.raises(ConfigurationWrong) as caught:
-        load(path=path)
+        load_config(path=path)
     starts = [mistake.split(":")[0:2] for mistake in caught.value.mistakes]
     assert starts == [
         ["line 2", " server.port"],
@@ -62,7 +62,7 @@ def test_a_mistake_of_the_environment_or_the_command_line_is_named_as_theirs(tmp
     path = written(tmp_path, "[limits]\nstreams_per_key = 5\n")
     monkeypatch.setenv("FRONTDESK_LIMITS__STREAMS_PER_KEY", "-1")
     with pytest.raises(ConfigurationWrong) as caught:
-        load(path=path, overrides={"server": {"port": 70_000}})
+        load_config(path=path, overrides={"server": {"port": 70_000}})
     text = str(caught.value)
     assert "FRONTDESK_LIMITS__STREAMS_PER_KEY: limits.streams_per_key" in text
     assert "the command line: server.port" in text
@@ -70,17 +70,17 @@ def test_a_mistake_of_the_environment_or_the_command_line_is_named_as_theirs(tmp
 
 def test_a_file_that_is_no_toml_is_said_to_be_wrong_with_its_line(tmp_path):
     with pytest.raises(ConfigurationWrong, match="line 2"):
-        load(path=written(tmp_path, "[server]\nport = = 3\n"))
+        load_config(path=written(tmp_path, "[server]\nport = = 3\n"))
 
 
 def test_a_file_that_is_not_there_is_a_clear_error(tmp_path):
     with pytest.raises(ConfigurationWrong, match="cannot be read"):
-        load(path=tmp_path / "none.toml")
+        load_config(path=tmp_path / "none.toml")
 
 
 def test_certificate_and_key_belong_together(tmp_path):
     with pytest.raises(ConfigurationWrong, match="belong together"):
-        load(path=written(tmp_path, "[server]\ntls_key = 'k.pem'\n"))
+        load_config(path=written(tmp_path, "[server]\ntls_key = 'k.pem'\n"))
 
 
 def test_lines_are_found_past_multi_line_strings_and_quoted_names():

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import subprocess
 import sys
 
 import pytest
@@ -104,12 +105,12 @@ def test_a_process_whose_name_looks_like_a_stat_line_is_read_right(tmp_path):
     """The name of a process is its own choice."""
     program = tmp_path / ") Z 1 (x"
     program.symlink_to("/bin/sleep")
-    pid = os.spawnv(os.P_NOWAIT, str(program), [str(program), "1000"])
+    child = subprocess.Popen([str(program), "1000"])
     try:
-        stat = stat_of(pid)
+        stat = stat_of(child.pid)
         assert (stat.over, stat.parent, stat.group) == (False, os.getpid(), os.getpgrp())
         assert stat.start_time > stat_of(os.getpid()).start_time
     finally:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-    assert stat_of(pid) is None
+        child.kill()
+        child.wait()
+    assert stat_of(child.pid) is None

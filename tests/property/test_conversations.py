@@ -112,11 +112,11 @@ async def do(step, desk, conversation, readers):
         elif what == "steer":
             conversation.steer("left")
         elif what in {"approve", "reject"}:
-            for pending in conversation.status()["pendingApprovals"]:
-                getattr(conversation, what)(pending["approvalId"])
+            for pending in conversation.parts.approvals.requests():
+                getattr(conversation, what)(pending.approval_id)
         elif what == "respond":
-            for pending in conversation.status()["pendingQuestions"]:
-                conversation.respond(pending["ref"], "answer")
+            for pending in conversation.parts.questions.requests():
+                conversation.respond(pending.ref, "answer")
         elif what == "deadline" and conversation.turn is not None:
             conversation.turn.stop(StopReason("deadline", error="deadline", silent=True))
         elif what == "cancel":
@@ -143,7 +143,7 @@ def assert_kept(frames):
     assert frames[-1].name == "session_end"
     open_turn, began, ended = None, [], []
     for frame in frames:
-        request = json.loads(frame.data).get("requestId")
+        request = json.loads(frame.json).get("requestId")
         if frame.name == "prompt_received":
             assert open_turn is None, "two turns at a time"
             open_turn = request

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-CACHE = Path(__file__).resolve().parent.parent / ".cache"
+CACHE = Path(__file__).resolve().parents[2] / ".cache"
 INSTALL_S = 400
 
 EXAMPLE_AGENT = ("@agentclientprotocol/sdk", "1.9.0")

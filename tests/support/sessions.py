@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from frontdesk import SessionStore
 from frontdesk.agents import Blueprints, CreateSession, blueprint
+from frontdesk.gateway import views
 from frontdesk.sessions.service import SessionService, SessionSettings
 
 BOUND_S = 20
@@ -88,9 +89,29 @@ class Stream:
         self.reader.close()
 
 
+def info_of(conversation):
+    """Return what a client is shown of a conversation."""
+    return views.info(conversation)
+
+
+def stats_of(conversation):
+    """Return the numbers that a client is shown of a conversation."""
+    return views.stats(conversation)
+
+
+def status_of(conversation):
+    """Return what a client is shown of what a conversation waits for."""
+    return views.status(conversation)
+
+
+def messages_of(conversation, **page):
+    """Return the history as a client is shown it."""
+    return views.messages(conversation.history.page(**page))
+
+
 def facts(frame):
     """Return a frame's data."""
-    return json.loads(frame.data)
+    return json.loads(frame.json)
 
 
 def names(frames):

@@ -3,6 +3,7 @@ fails all are told and the next may try; nobody waits for ever, and no event loo
 """
 
 import asyncio
+import sys
 import threading
 
 import pytest
@@ -17,6 +18,7 @@ from frontdesk import (
     SessionNotFound,
     StoreClosed,
 )
+from frontdesk.store.get_or_create import PendingCreate
 from frontdesk.testing import FakeAgent
 from support.agents import BOUND_S, in_threads
 from support.leftovers import leftovers, nothing_left
@@ -65,10 +67,14 @@ class Caller(threading.Thread):
 def waiting_callers(store, gate, number):
     """Start callers while a factory runs, and wait until each of them is waiting for it."""
     callers = [Caller(store, "s", failing, timeout_s=BOUND_S) for _ in range(number)]
-    build = store._builds._under_way["s"]
-    while len(build._done._cond._waiters) < number:
+    while not all(is_waiting(caller) for caller in callers):
         assert all(caller.is_alive() for caller in callers)
     return callers
+
+
+def is_waiting(caller):
+    frame = sys._current_frames().get(caller.ident)
+    return frame is not None and frame.f_code is PendingCreate._wait.__code__
 
 
 def test_a_hundred_racers_get_one_session_and_the_factory_runs_once(store, eager_switches):

@@ -1,19 +1,22 @@
 """Holds 8 and 12 at their hardest: code that comes in between two lines of the store's own writes,
 in the same thread. A signal handler does, and so does a finalizer that the garbage collector runs.
 
-`interrupted` puts the interruption at every single line that an operation runs through, one after
-the other, with a trace function. Then real signals and the real collector do it where they like.
+`Interruption` puts it at every single line, or instruction, that an operation runs through, one
+after the other, and `ControlC` raises at every moment when a signal handler may. Then real signals
+and the real collector do it where they like.
 """
 
 import asyncio
 import contextlib
 import gc
 import itertools
+import os
 import signal
 import sys
 
 import pytest
 
+import frontdesk
 from frontdesk import (
     Change,
     FrontdeskError,
@@ -26,40 +29,70 @@ from frontdesk import (
     StoreClosed,
 )
 from frontdesk.testing import FakeAgent
-from support.agents import StillWatcher, told
+from support.agents import StillWatcher, in_threads, told
+from support.control_c import TOOL, ControlC, interrupted_after
 from support.leftovers import assert_indexes_agree, leftovers, sessions_of
+
+PACKAGE = os.path.dirname(frontdesk.__file__)
+
+
+def of_the_library(code):
+    name = code.co_filename
+    return name.startswith(PACKAGE) and not name.startswith(f"{PACKAGE}/testing/")
 
 
 class Interruption:
-    """Run something in the middle of an operation: at its n-th line inside the store."""
+    """Run something in the middle of an operation: at its n-th line, or instruction, inside."""
 
-    def __init__(self, at, what):
-        self._left, self._what = at, what
+    def __init__(self, at, what, event="line"):
+        self._left, self._what, self._event = at, what, event
         self.happened = False
         self.place = self.error = None
 
     def __enter__(self):
-        sys.settrace(self._enter_frame)
+        if self._event == "opcode" and sys.version_info >= (3, 12):
+            # From 3.12 on, not every frame that is asked for its instructions tells of them.
+            monitoring, instruction = sys.monitoring, sys.monitoring.events.INSTRUCTION
+            monitoring.use_tool_id(TOOL, "interruption")
+            monitoring.register_callback(TOOL, instruction, self._instruction)
+            monitoring.set_events(TOOL, instruction)
+        else:
+            sys.settrace(self._enter_frame)
         return self
 
     def __exit__(self, *_):
+        self._stop()
+
+    def _stop(self):
         sys.settrace(None)
+        if sys.version_info >= (3, 12) and sys.monitoring.get_tool(TOOL):
+            sys.monitoring.set_events(TOOL, 0)
+            sys.monitoring.free_tool_id(TOOL)
+
+    def _instruction(self, code, offset):
+        if of_the_library(code):
+            self._count(f"{code.co_filename}:{code.co_qualname}, {offset}")
 
     def _enter_frame(self, frame, event, argument):
-        name = frame.f_code.co_filename
-        return self._line if "/frontdesk/" in name and "/testing/" not in name else None
-
-    def _line(self, frame, event, argument):
-        if event == "line" and not self.happened:
-            self._left -= 1
-            if self._left == 0:
-                self.place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-                self._interrupt()
+        if not of_the_library(frame.f_code):
+            return None
+        frame.f_trace_opcodes = self._event == "opcode"
         return self._line
 
+    def _line(self, frame, event, argument):
+        if event == self._event:
+            self._count(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        return self._line
+
+    def _count(self, place):
+        if not self.happened:
+            self._left -= 1
+            if self._left == 0:
+                self.happened, self.place = True, place
+                self._interrupt()
+
     def _interrupt(self):
-        self.happened = True
-        sys.settrace(None)
+        self._stop()
         try:
             self._what()
         except StoreClosed:
@@ -135,11 +168,11 @@ OPERATIONS = {
 }
 
 
-def interrupt_everywhere(operation, interrupt, check=lambda scene: None):
+def interrupt_everywhere(operation, interrupt, check=lambda scene: None, *, event="line"):
     """Interrupt an operation at each of its lines in turn, and check the scene after each."""
     for at in itertools.count(1):
         with contextlib.closing(Scene()) as scene:
-            interruption = Interruption(at, lambda scene=scene: interrupt(scene))
+            interruption = Interruption(at, lambda scene=scene: interrupt(scene), event)
             try:
                 with contextlib.suppress(FrontdeskError), interruption:
                     operation(scene)
@@ -192,6 +225,19 @@ def test_a_delete_that_interrupts_is_carried_out(operation):
             assert str(scene.store.ended("victim").reason) == "deleted"
 
     interrupt_everywhere(operation, lambda scene: scene.store.delete("victim"), check)
+
+
+@every_operation
+def test_deletes_and_ends_that_interrupt_between_two_instructions_are_carried_out(operation):
+    def interrupt(scene):
+        scene.store.delete("victim")
+        scene.mine.end()
+
+    def check(scene):
+        assert "victim" not in scene.store._entries
+        assert all(one.agent is not scene.mine for one in scene.store._entries.values())
+
+    interrupt_everywhere(operation, interrupt, check, event="opcode")
 
 
 @every_operation
@@ -269,38 +315,6 @@ def test_a_write_that_has_to_answer_is_answered_or_refused(operation):
     interrupt_everywhere(operation, write)
 
 
-class ControlC:
-    """Raise what a signal handler raises, at the n-th moment when the interpreter may call one.
-
-    Those are the beginning of a function and the return from a built-in one.
-    """
-
-    def __init__(self, at):
-        self._left = at
-        self.place = None
-
-    def __enter__(self):
-        # Without the collector: it would run the finalizers of former scenes in here, and CPython
-        # 3.11 does not survive what a profile function raises inside a collection.
-        gc.disable()
-        sys.setprofile(self._moment)
-        return self
-
-    def __exit__(self, *_):
-        sys.setprofile(None)
-        gc.enable()
-
-    def _moment(self, frame, event, argument):
-        name = frame.f_code.co_filename
-        inside = "/frontdesk/" in name and "/testing/" not in name
-        if inside and event in ("call", "c_return"):
-            self._left -= 1
-            if self._left == 0:
-                sys.setprofile(None)
-                self.place = f"{name}:{frame.f_lineno}, {event} {argument}"
-                raise KeyboardInterrupt
-
-
 @every_operation
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a __del__
 def test_a_handler_that_raises_in_the_middle_of_a_write_leaves_a_store_that_works(operation):
@@ -309,7 +323,7 @@ def test_a_handler_that_raises_in_the_middle_of_a_write_leaves_a_store_that_work
     """
     for at in itertools.count(1):
         with contextlib.closing(Scene()) as scene:
-            control_c = ControlC(at)
+            control_c = ControlC(at, inside=of_the_library)
             with contextlib.suppress(FrontdeskError, KeyboardInterrupt), control_c:
                 operation(scene)
             assert not scene.store._lock.interrupting(), control_c.place
@@ -588,3 +602,32 @@ def test_signals_in_the_middle_of_writes_do_no_harm(make_store, closing):
     assert leftovers(store)["deferred"] == 0
     assert_indexes_agree(store)
     assert store.closed == closing
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a __del__
+def test_control_c_anywhere_leaves_a_store_that_works_and_can_be_closed(make_store):
+    """Control-C at no chosen moment, in a program that writes as fast as it can."""
+    store, loop = make_store(), asyncio.new_event_loop()
+    future = loop.create_future()
+
+    def write():
+        with contextlib.suppress(FrontdeskError):
+            store.create("future", future)
+            store.create("s", FakeAgent(), tenant_id="t")
+            store.update("s", model="m")
+        with contextlib.suppress(FrontdeskError):
+            store.get_or_create("made", FakeAgent)
+            with store.watch() as watch:
+                watch.next(timeout_s=0)
+        for name in ("future", "s", "made"):
+            store.delete(name)
+
+    write()  # so that the watcher's thread, whose start Control-C may break off, is there
+    for number in range(300):
+        interrupted_after(0.0001 + 0.0000031 * number, write)
+        assert not store._lock.interrupting()
+    for name in ("future", "s", "made"):
+        store.delete(name)
+    assert store.list() == []
+    in_threads(store.close)  # which would wait for ever for a lock that this thread holds
+    loop.close()

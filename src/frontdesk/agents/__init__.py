@@ -1,8 +1,8 @@
-"""What runs inside a session, and what a session can be asked to do: the house below HTTP.
+"""What runs inside a session: tasks, processes, Pydantic AI, ACP. It knows no sessions and no HTTP.
 
-Above the store, below the gateway. `turn.py` is what agents are written against, `agent.py` the
-seam behind which they run, `conversation.py` what a client sees of a session, `desk.py` opens,
-finds and ends them. Protocols (REST, SSE, WebSocket) are doors to this house and live above it.
+`turn.py` is what agents are written against, with its `records.py` and `events.py`;
+`blueprints.py` holds the recipes that an operator opens; `protocol.py` is the seam behind which
+agents run: tasks there, processes in `process/`. `pydantic_ai/` and `acp/` are two kinds of agents.
 """
 
 from __future__ import annotations
@@ -14,9 +14,43 @@ except ImportError as _missing:
 
     raise MissingExtra("agents", part="frontdesk.agents", missing="msgspec") from _missing
 
+from typing import TYPE_CHECKING
+
 from frontdesk.agents.blueprints import Blueprint, Blueprints, blueprint
-from frontdesk.agents.records import Approval, CallbackTool, CreateSession
+from frontdesk.agents.errors import (
+    AgentFailed,
+    AgentLost,
+    CreateFailed,
+    EventTooLarge,
+    MessageInvalid,
+    ModelRefused,
+    QuestionExpired,
+    ToolFailed,
+    TurnOver,
+    UnknownTool,
+)
+from frontdesk.agents.events import (
+    Error,
+    MessageDelta,
+    MessageStart,
+    ThinkingDelta,
+    ThinkingStart,
+    ToolCalls,
+    ToolExecutionEnd,
+    ToolExecutionStart,
+)
+from frontdesk.agents.records import Approval, CallbackTool, CreateSession, SessionContext
+from frontdesk.agents.restart import RestartLimit
 from frontdesk.agents.turn import EndSession, Turn
+from frontdesk.keeper.errors import (
+    ForkServerFailed,
+    KeeperLost,
+    LimitUnenforceable,
+    SpawnFailed,
+)
+
+if TYPE_CHECKING:
+    from frontdesk.agents.pydantic_ai import PydanticAIProgram
 
 __all__ = [
     "Turn",
@@ -24,7 +58,43 @@ __all__ = [
     "EndSession",
     "Blueprint",
     "Blueprints",
+    "RestartLimit",
     "Approval",
     "CallbackTool",
     "CreateSession",
+    "SessionContext",
+    "PydanticAIProgram",
+    # events that an agent may emit
+    "MessageStart",
+    "MessageDelta",
+    "ThinkingStart",
+    "ThinkingDelta",
+    "ToolCalls",
+    "ToolExecutionStart",
+    "ToolExecutionEnd",
+    "Error",
+    # errors
+    "AgentFailed",
+    "AgentLost",
+    "CreateFailed",
+    "EventTooLarge",
+    "ForkServerFailed",
+    "KeeperLost",
+    "LimitUnenforceable",
+    "MessageInvalid",
+    "ModelRefused",
+    "QuestionExpired",
+    "SpawnFailed",
+    "ToolFailed",
+    "TurnOver",
+    "UnknownTool",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Late: its framework takes longer to import than everything else of this package.
+    if name == "PydanticAIProgram":
+        from frontdesk.agents.pydantic_ai import PydanticAIProgram
+
+        return PydanticAIProgram
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

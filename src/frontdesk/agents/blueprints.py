@@ -1,8 +1,8 @@
 """Blueprints: the named recipes from which an operator lets clients choose.
 
-Above the agents' seam, below the desk. A client names a blueprint; it can never make the gateway
-import something. `@blueprint` makes one from a Python function, configuration makes them from the
-operator's file, `Blueprints` holds those that are open. It knows nothing of sessions.
+A client names a blueprint; it can never make the gateway import something. `@blueprint` makes one
+from a Python function, configuration makes them from the operator's file, `Blueprints` holds those
+that are open.
 """
 
 from __future__ import annotations
@@ -22,10 +22,30 @@ from frontdesk.errors import InvalidType
 class Blueprint:
     """A named recipe that builds an agent, and the rules for the sessions that run it.
 
-    `models` are shell-style patterns of the model names that clients may ask for; `tools` and
-    `plugins` the names that they may choose from. `errors_end` says what an exception of the agent
-    ends: the turn (then no restart policy sees it), or the session. Time-outs of None never run
-    out; the session's whole time is bounded by `max_age_s`.
+    A client can never make the gateway import anything: it chooses by name from what the operator
+    has opened.
+
+    Attributes:
+        name (str): What clients choose it by.
+        kind (str): Where it comes from: `python`, `process`, `pydantic-ai` or `acp`.
+        recipe (AgentFactory): What makes its agents.
+        isolation (Literal["task", "process"]): Where they run: in the gateway, or each in a
+            process.
+        models (tuple[str, ...]): Shell-style patterns of the model names that clients may ask for.
+        tools (frozenset[str]): Names that clients may choose in `tools`.
+        plugins (frozenset[str]): Names that clients may choose in `plugins`.
+        options (frozenset[str] | None): The options of a session that it knows (`system_prompt`,
+            `max_turns`, ...); others are refused. None knows all.
+        errors_end (Literal["turn", "session"]): What an exception of the agent ends: the turn (then
+            no restart policy sees it), or the session.
+        restart (RestartPolicy): `never`, `on_crash` or `always`.
+        restart_limit (RestartLimit): After how many restarts the session ends with its last reason.
+        turn_timeout_s (float | None): The deadline of a turn; None is the session service's own.
+        idle_timeout_s (float | None): How long without turn, open approval, question or stream;
+            then it ends as `expired`. None never runs out.
+        unused_timeout_s (float | None): The same, before the first prompt.
+        max_age_s (float | None): The longest life of a session.
+        max_sessions_per_tenant (int | None): How many sessions of it a tenant may have at once.
     """
 
     name: str
@@ -36,12 +56,10 @@ class Blueprint:
     tools: frozenset[str] = frozenset()
     plugins: frozenset[str] = frozenset()
     options: frozenset[str] | None = None
-    """The options that the recipe knows (`system_prompt`, `max_turns`, ...); None knows all."""
     errors_end: Literal["turn", "session"] = "turn"
     restart: RestartPolicy = "never"
     restart_limit: RestartLimit = field(default_factory=RestartLimit)
     turn_timeout_s: float | None = None
-    """None: the desk's own (`SessionSettings.turn_timeout_s`)."""
     idle_timeout_s: float | None = 3600.0
     unused_timeout_s: float | None = 600.0
     max_age_s: float | None = None
@@ -53,7 +71,10 @@ class Blueprint:
 
 
 class Blueprints(Mapping[str, Blueprint]):
-    """The blueprints that are open, by name. `default` is what a client gets that names none."""
+    """The blueprints that are open, by name.
+
+    `default` is what a client gets that names none: the first, unless given.
+    """
 
     def __init__(self, blueprints: Iterable[Blueprint], *, default: str | None = None) -> None:
         self._by_name = {each.name: each for each in blueprints}
@@ -74,11 +95,12 @@ def blueprint(name: str, **rules: Any) -> Callable[[AgentFunction], Blueprint]:
 
     `rules` are fields of `Blueprint`. The function stays reachable as `factory.program.function`.
 
-    >>> @blueprint("parrot", models=("any",))
-    ... async def parrot(turn):
-    ...     yield turn.text
-    >>> parrot.name, parrot.allows("any"), parrot.allows("other")
-    ('parrot', True, False)
+    Examples:
+        >>> @blueprint("parrot", models=("any",))
+        ... async def parrot(turn):
+        ...     yield turn.text
+        >>> parrot.name, parrot.allows("any"), parrot.allows("other")
+        ('parrot', True, False)
     """
 
     def make(function: AgentFunction) -> Blueprint:

@@ -1,7 +1,6 @@
 """Blueprints whose agents live in processes: any Python program, and the built-in `process`.
 
-Above the recipe and the Pydantic AI program, below whoever reads the configuration. It imports no
-program of an operator's: that is done in the process alone.
+It imports no program of an operator's: that is done in the process alone.
 """
 
 from __future__ import annotations

@@ -1,16 +1,23 @@
 """What a session says: one frozen struct per event type, and the frame that carries it.
 
-At the bottom of the agents layer. Every door (SSE, WebSocket, and those to come) sends these and
-adds none of its own; agents emit the few of `AGENT_EVENTS`, the conversation emits the rest. The
-fields are snake_case here and camelCase in JSON. It knows nothing of sessions or of streams.
+Every door (SSE, WebSocket, and those to come) sends these and adds none of its own; agents emit the
+few of `AGENT_EVENTS`, the conversation emits the rest. The fields are snake_case here and camelCase
+in JSON.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import msgspec
+
+from frontdesk.agents.records import ApprovalStatus
+from frontdesk.errors import InvalidArgument
+
+ToolStatus = Literal["ok", "error", "rejected", "expired", "cancelled"]
+"""How a tool's call ended: it ran, it failed, its approval was refused or came too late, or it was
+broken off."""
 
 
 class Event(msgspec.Struct, frozen=True, rename="camel"):
@@ -75,14 +82,19 @@ class ToolExecutionStart(Event, frozen=True, rename="camel"):
 
 
 class ToolExecutionEnd(Event, frozen=True, rename="camel"):
-    """A tool ended: `status` is `ok`, `error`, `rejected`, `expired` or `cancelled`."""
+    """A tool ended. Raises `InvalidArgument` for a `status` that no client knows."""
 
     name: ClassVar[str] = "tool_execution_end"
     call_id: str
     tool_name: str
-    status: str
+    status: ToolStatus
     result: Any = None
     duration_ms: int = 0
+
+    def __post_init__(self) -> None:
+        if self.status not in get_args(ToolStatus):
+            expected = f"one of {', '.join(get_args(ToolStatus))}"
+            raise InvalidArgument("status", expected=expected, got=repr(self.status)[:40])
 
 
 class ApprovalRequired(Event, frozen=True, rename="camel"):
@@ -97,11 +109,11 @@ class ApprovalRequired(Event, frozen=True, rename="camel"):
 
 
 class ApprovalResolved(Event, frozen=True, rename="camel"):
-    """An approval was answered: `approved`, `rejected`, `expired` or `cancelled`."""
+    """An approval was answered."""
 
     name: ClassVar[str] = "approval_resolved"
     approval_id: str
-    status: str
+    status: ApprovalStatus
 
 
 class AskUser(Event, frozen=True, rename="camel"):

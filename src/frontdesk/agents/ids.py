@@ -1,6 +1,6 @@
-"""The ids of the house: what a tenant's session is called in the registry.
+"""The ids of sessions: what a tenant's session is called in the registry.
 
-At the bottom of the agents layer, above the errors. The registry's ids are global to a store and
+The registry's ids are global to a store and
 clients' ids are not: two tenants may choose the same one. This is the only file that composes
 `<tenant>/<session id>` and takes it apart, and so the only one where isolation by name could break.
 """
@@ -13,7 +13,10 @@ import secrets
 from frontdesk.errors import InvalidArgument
 
 _TENANT = re.compile(r"[a-z0-9_-]{1,64}")
-_SESSION_ID = re.compile(r"[A-Za-z0-9_~.-]{1,128}")
+SESSION_ID = r"[A-Za-z0-9_~.-]{1,128}"
+"""What a session may be called, `.` and `..` excepted."""
+
+_SESSION_ID = re.compile(SESSION_ID)
 _MEANT_BY_A_PATH = frozenset({".", ".."})
 _SHOWN_CHARACTERS = 40
 

@@ -1,9 +1,8 @@
 """The seam between a conversation and whatever answers in it, and the agent that is a task.
 
-Above the turn, below the runner. A `AgentFactory` makes a `RunningAgent` for each session; the task
-kind is here, the process kinds are in `process_agent.py` and `acp.py`. What stands above cannot
-tell them apart. `drive` runs a program's function over one turn, in the gateway or in a child.
-It knows nothing of queues, restarts or the registry.
+An `AgentFactory` makes a `RunningAgent` for each session: a task here, a process in `process/` and
+`acp/`, and no conversation can tell them apart. `drive` runs a program's function over one turn, in
+the gateway or in an agent's process.
 """
 
 from __future__ import annotations
@@ -106,8 +105,8 @@ def _is_ready(asked: object, context: SessionContext) -> bool:
 PIECE_CHARACTERS = 65_536
 """Longer texts go out in pieces of this length."""
 
-_BREATH_PIECES = 64
-_BREATH_S = 0.005
+_YIELD_AFTER_PIECES = 64
+_YIELD_AFTER_S = 0.005
 
 
 class AgentQuit(Exception):
@@ -117,7 +116,7 @@ class AgentQuit(Exception):
 async def drive(function: AgentFunction, port: TurnPort) -> None:
     """Run a program's function over one turn, and emit what it yields or returns.
 
-    Lets the event loop breathe every few pieces, so that an agent that yields without ever waiting
+    Yields to the event loop every few pieces, so that an agent that yields without ever waiting
     can be stopped. Raises what the function raises; a generator is closed in every case.
     """
     answer = function(Turn(port))
@@ -125,21 +124,21 @@ async def drive(function: AgentFunction, port: TurnPort) -> None:
         if isinstance(answer, AsyncGenerator):
             await _drive_generator(answer, port)
         else:
-            _say(port, await answer)
+            _emit(port, await answer)
     except SystemExit as error:
         raise AgentQuit(f"the agent called sys.exit({error.code!r})") from error
 
 
 async def _drive_generator(pieces: AsyncGenerator[str | Event, None], port: TurnPort) -> None:
-    breath = _Breath()
+    loop_yield = _LoopYield()
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
-            _say(port, piece)
-            if breath.due():
-                await breath.take()
+            _emit(port, piece)
+            if loop_yield.due():
+                await loop_yield.take()
 
 
-class _Breath:
+class _LoopYield:
     """Knows when a producer has had the loop for long enough."""
 
     __slots__ = ("_pieces", "_since")
@@ -149,7 +148,7 @@ class _Breath:
 
     def due(self) -> bool:
         self._pieces += 1
-        return self._pieces >= _BREATH_PIECES or perf_counter() - self._since >= _BREATH_S
+        return self._pieces >= _YIELD_AFTER_PIECES or perf_counter() - self._since >= _YIELD_AFTER_S
 
     async def take(self) -> None:
         await asyncio.sleep(0)
@@ -162,7 +161,7 @@ class _Breath:
         self._pieces, self._since = 0, perf_counter()
 
 
-def _say(port: TurnPort, piece: str | Event | None) -> None:
+def _emit(port: TurnPort, piece: str | Event | None) -> None:
     if isinstance(piece, str):
         for start in range(0, len(piece), PIECE_CHARACTERS):
             port.emit(MessageDelta(piece[start : start + PIECE_CHARACTERS]))

@@ -1,7 +1,7 @@
 """The records of the agents layer: what goes into a session and into a turn, frozen.
 
-Beside the events, below everything that has behaviour. All are msgspec structs, so that they
-travel to an agent's process unchanged. They hold no agent and no task.
+All are msgspec structs, so that they travel to an agent's process unchanged. They hold no agent and
+no task.
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 import msgspec
 
+TOOL_NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
+"""What a callback tool may be called: what every model provider takes."""
+
+MAX_TOOL_DESCRIPTION_CHARACTERS = 4096
+
 Role = Literal["user", "assistant", "system", "tool_result"]
+
+ApprovalStatus = Literal["approved", "rejected", "expired", "cancelled"]
 
 State = Literal["idle", "working", "waiting_approval", "waiting_input", "restarting"]
 
@@ -62,7 +69,7 @@ class SessionContext(msgspec.Struct, frozen=True, kw_only=True):
     prompt_mode: str | None = None
 
     def __repr__(self) -> str:
-        return f"SessionFacts(session_id={self.session_id!r}, tenant_id={self.tenant_id!r}, ...)"
+        return f"SessionContext(session_id={self.session_id!r}, tenant_id={self.tenant_id!r}, ...)"
 
 
 class ToolCall(msgspec.Struct, frozen=True, rename="camel"):
@@ -100,9 +107,9 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Approval(msgspec.Struct, frozen=True):
-    """How an approval was answered: `approved`, `rejected`, `expired` or `cancelled`."""
+    """How an approval was answered."""
 
-    status: str
+    status: ApprovalStatus
     reason: str | None = None
 
     @property

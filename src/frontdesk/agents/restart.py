@@ -1,6 +1,6 @@
 """Whether an agent that ended is started again: a pure decision, and the memory that it needs.
 
-Beside the records. It knows nothing of agents, tasks or clocks: time comes in as a number.
+Time comes in as a number, so that a test decides what it is.
 """
 
 from __future__ import annotations

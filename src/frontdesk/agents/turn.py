@@ -1,9 +1,7 @@
 """A turn: one prompt, and everything that an agent can do about it.
 
-Above the records and events, below the agents. `Turn` is the face that agents are written
-against; `TurnPort` is the seam behind it: in the gateway the conversation answers it, in an
-agent's process messages do, and an agent cannot tell the difference. It knows nothing of queues,
-of streams or of the registry.
+`Turn` is what agents are written against; `TurnPort` is the seam behind it: in the gateway the
+conversation answers it, in an agent's process messages do, and an agent cannot tell the difference.
 """
 
 from __future__ import annotations
@@ -102,11 +100,12 @@ class Turn:
     An abort cancels the turn: clean up in `finally`, like any coroutine. What you raise ends the
     turn with `error` and `agent_abort`; raise `EndSession` to end the session.
 
-    >>> from frontdesk.agents import Turn, blueprint
-    >>> @blueprint("parrot")
-    ... async def parrot(turn: Turn):
-    ...     for word in turn.text.split():
-    ...         yield word + " "
+    Examples:
+        >>> from frontdesk.agents import Turn, blueprint
+        >>> @blueprint("parrot")
+        ... async def parrot(turn: Turn):
+        ...     for word in turn.text.split():
+        ...         yield word + " "
     """
 
     __slots__ = ("_port",)
@@ -166,8 +165,9 @@ class Turn:
     async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:
         """Ask whether a tool may run; true where it may.
 
-        Waits until a client approves or rejects, at most 120 s by default: then the answer is
-        false with status `expired`. The turn goes on either way.
+        Waits until a client approves or rejects, at most 120 s by default: then the answer is false
+        with status `expired` (`cancelled`, where the turn ends first). `reason` is the client's.
+        The turn goes on either way.
         """
         return await self._port.approval(tool, args, hint=hint)
 
@@ -176,7 +176,10 @@ class Turn:
         return await self._port.ask(question)
 
     async def call_tool(self, name: str, args: Any = None) -> Any:
-        """Run a callback tool of this session and return its result; `ToolFailed` when it fails."""
+        """Run a callback tool of this session, with its events, and return its result.
+
+        Raises `ToolFailed` when it fails, `UnknownTool` where the session has none of that name.
+        """
         return await self._port.call_tool(name, args)
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
 """What one conversation has used: turns, tool calls, tokens, cost.
 
-Beside the log and the history, below the conversation. The meter that bills keys and tenants is
+The meter that bills keys and tenants is
 the gateway's; these are the figures that `info` and `stats` show.
 """
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from frontdesk.errors import FrontdeskError
-from frontdesk.gateway.config import load
+from frontdesk.gateway.config import load_config
 from frontdesk.gateway.settings import Config
 
 WRONG_USE = 2
@@ -37,4 +37,4 @@ def failing_clearly() -> Iterator[None]:
 def loaded(path: Path | None, **server: Any) -> Config:
     """Return the configuration with the command line's options over it."""
     given = {name: value for name, value in server.items() if value is not None}
-    return load(path=path, overrides={"server": given} if given else {})
+    return load_config(path=path, overrides={"server": given} if given else {})

@@ -1,7 +1,76 @@
-"""The gateway: HTTP, server-sent events and WebSocket over the agents' house.
+"""The gateway: HTTP, server-sent events and WebSocket over the session service.
 
-From the top down: `server.py` (uvicorn, signals) and `wire.py` (bounds) run `front.py`, which every
-request passes (key, limits, sizes; errors and the log on the way out), then `app.py` with the
-routes, or a stream (`sse.py`, `websocket.py`). `gateway.py` holds what they share. `problems.py` is
-the table of errors. What a session can do is not here: it lives below, in `frontdesk.agents`.
+From the top down: `server.py` (uvicorn, signals) and `http_protocol.py` (bounds) run
+`middleware.py`, which every request passes (key, limits, sizes; errors and the log on the way out),
+then `app.py` with the routes, or a stream (`sse.py`, `websocket.py`). `gateway.py` holds what they
+share. `problems.py` is the table of errors. What a session can do is not here: it lives below, in
+`frontdesk.sessions`.
+
+The public names are imported when they are asked for: what needs only the error or the key need
+not load a web framework.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from frontdesk.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from frontdesk.gateway.app import create_app
+    from frontdesk.gateway.config import load_config
+    from frontdesk.gateway.errors import (
+        AddressRefused,
+        ConfigurationWrong,
+        IdempotencyMismatch,
+        KeyNotFound,
+        MalformedRequest,
+        RateLimited,
+        StateUnusable,
+        TooLarge,
+        Unauthorized,
+    )
+    from frontdesk.gateway.gateway import Gateway
+    from frontdesk.gateway.keys import Key, keys_from_text
+    from frontdesk.gateway.settings import Config
+
+_MODULE_OF = {
+    "Config": "settings",
+    "Gateway": "gateway",
+    "Key": "keys",
+    "create_app": "app",
+    "keys_from_text": "keys",
+    "load_config": "config",
+}
+
+__all__ = [
+    "create_app",
+    "Gateway",
+    "Config",
+    "load_config",
+    "Key",
+    "keys_from_text",
+    # errors
+    "AddressRefused",
+    "ConfigurationWrong",
+    "IdempotencyMismatch",
+    "KeyNotFound",
+    "MalformedRequest",
+    "RateLimited",
+    "StateUnusable",
+    "TooLarge",
+    "Unauthorized",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'errors')}"), name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.startswith("frontdesk"):
+            raise
+        raise MissingExtra("gateway", part=__name__, missing=missing) from error

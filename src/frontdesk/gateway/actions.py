@@ -44,17 +44,20 @@ def prompt(conversation: Conversation, body: PromptBody) -> Answer:
 
 def approve(conversation: Conversation, body: ApprovalBody) -> Answer:
     """Let a tool run."""
-    return {"status": conversation.approve(body.approval_id, body.reason)}
+    conversation.approve(body.approval_id, body.reason)
+    return {"status": "approved"}
 
 
 def reject(conversation: Conversation, body: ApprovalBody) -> Answer:
     """Tell the agent that a tool may not run."""
-    return {"status": conversation.reject(body.approval_id, body.reason)}
+    conversation.reject(body.approval_id, body.reason)
+    return {"status": "rejected"}
 
 
 def respond(conversation: Conversation, body: RespondBody) -> Answer:
     """Answer the agent's question."""
-    return {"status": conversation.respond(body.ref, body.response)}
+    conversation.respond(body.ref, body.response)
+    return {"status": "answered"}
 
 
 def abort(conversation: Conversation, body: AbortBody) -> Answer:

@@ -6,7 +6,6 @@ choose by name from what is here. What cannot be imported is found now, not at t
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from frontdesk.agents.builtin import (
 from frontdesk.agents.process.factory import ProcessOptions
 from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
 from frontdesk.agents.restart import RestartLimit
+from frontdesk.agents.targets import import_target
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.guarded_http import guarded_client
@@ -151,12 +151,8 @@ class _CannotImport(Exception):
 
 def imported(target: str) -> Any:
     """Return what a target names."""
-    module, _, name = target.partition(":")
     try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        return import_target(target)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
         problem = f"{type(error).__name__}: {error}"
         raise _CannotImport(f"{target!r} cannot be imported: {problem}") from None
-    return found

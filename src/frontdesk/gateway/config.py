@@ -26,7 +26,7 @@ Location = tuple[str | int, ...]
 Table = dict[str, Any]
 
 
-def load(*, path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(*, path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Return the configuration, or raise `ConfigurationWrong` with every mistake in it.
 
     `path` None reads `frontdesk.toml` in the working directory where there is one. `overrides` are

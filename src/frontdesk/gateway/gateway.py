@@ -34,8 +34,9 @@ from frontdesk.gateway.ssrf import AddressGuard
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.tool_webhooks import Callbacks
 from frontdesk.keeper.client import Keeper
+from frontdesk.sessions.context import SessionSettings
 from frontdesk.sessions.errors import Draining
-from frontdesk.sessions.service import SessionService, SessionSettings, TenantSessions
+from frontdesk.sessions.service import SessionService, TenantSessions
 from frontdesk.store import Limits, SessionStore
 
 FOLLOW_KEYS_S = 0.25
@@ -68,7 +69,6 @@ class Gateway:
         )
         self.idempotency = Idempotency(clock=self.clock)
         self.filters = TenantGuardrails(config)
-        self.draining = False
         self.open = False
         self._given = blueprints
         self._keeper: Keeper | None = None
@@ -136,10 +136,13 @@ class Gateway:
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new sessions and prompts, let turns end within the grace, end the sessions."""
-        self.draining = True
         await self.desk.drain(grace_s)
 
     # -- what requests ask -----------------------------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        return self.open and self.desk.draining
 
     @property
     def ready(self) -> bool:

@@ -1,6 +1,6 @@
 """An HTTP client that connects only where the guard lets it, to the very address it judged.
 
-Between the guard (`addresses.py`) and whoever calls URLs that clients named: the callback tools,
+Between the guard (`ssrf.py`) and whoever calls URLs that clients named: the callback tools,
 and models at a client's own `baseUrl`. It follows no redirect, takes nothing from the environment,
 and uses no connection twice: one that was opened for one name must not serve another that shares
 its address.

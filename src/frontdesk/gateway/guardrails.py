@@ -6,13 +6,13 @@ filter of the operator's own that raises refuses: what cannot be checked does no
 
 from __future__ import annotations
 
-import importlib
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from frontdesk.agents.targets import import_target
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.settings import Config, GuardrailSettings
 
@@ -92,9 +92,8 @@ def _denied(settings: GuardrailSettings) -> re.Pattern[str] | None:
 
 
 def _imported(target: str) -> Filter:
-    module, _, name = target.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = import_target(target)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
         problem = f"{type(error).__name__}: {error}"
         mistake = f"guardrails.filter: {target!r} cannot be imported: {problem}"

@@ -150,6 +150,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._disarm()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         self._in_head, self._head_bytes = False, 0
+        # What came before is no overhead of this body: a connection carries many requests.
+        self._overhead_bytes = 0
         if size > self._bounds.head_bytes:
             self._refuse(431, "the head of the request is over the limit")
         if not self.transport.is_closing():

@@ -1,8 +1,8 @@
 """A transport that lets the head of an answer leave together with what follows it.
 
-Below `wire.py`, around the server's transport. uvicorn writes the head of an answer and its body
-one after the other, and each would be a system call of ours and a wake-up of the client's. It
-knows nothing of HTTP: it is told when a head comes.
+Below `http_protocol.py`, around the server's transport. uvicorn writes the head of an answer and
+its body one after the other, and each would be a system call of ours and a wake-up of the client's.
+It knows nothing of HTTP: it is told when a head comes.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ EXAMPLES: dict[tuple[int, str], dict[str, Any]] = {
         "scope": "per_tenant",
         "limit": 1000,
     },
+    (431, "too_large"): {"message": "the head of the request is over the limit"},
     (503, "unavailable"): {
         "message": "draining: no new sessions or prompts are taken",
         "retryAfter": 5,

@@ -15,6 +15,9 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from frontdesk.agents.ids import SESSION_ID
+from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, TOOL_NAME, Role, State
+
 DEEPEST = 64
 
 
@@ -29,10 +32,11 @@ def _unicode(text: str) -> str:
 
 
 Str = Annotated[str, AfterValidator(_unicode)]
-SessionId = Annotated[Str, Field(pattern=r"^[A-Za-z0-9_~.-]{1,128}$", examples=["support-42"])]
+SessionId = Annotated[str, Field(pattern=f"^{SESSION_ID}$", examples=["support-42"])]
 Name = Annotated[Str, Field(min_length=1, max_length=256)]
 Reference = Annotated[Str, Field(min_length=1, max_length=256)]
 Text = Annotated[Str, Field(min_length=1)]
+# A pattern on top of `Str` would be checked, and missing in the description.
 Reason = Annotated[Str, Field(max_length=2000)]
 
 
@@ -134,8 +138,8 @@ class SwitchModelBody(_Body):
 class ToolBody(_Body):
     """A callback tool."""
 
-    name: Annotated[Str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", examples=["lookup_order"])]
-    description: Annotated[Str, Field(max_length=8192)]
+    name: Annotated[str, Field(pattern=f"^{TOOL_NAME}$", examples=["lookup_order"])]
+    description: Annotated[Str, Field(max_length=MAX_TOOL_DESCRIPTION_CHARACTERS)]
     parameters: Annotated[
         FreeObject,
         Field(examples=[{"type": "object", "properties": {"order": {"type": "string"}}}]),
@@ -149,11 +153,17 @@ class ToolBody(_Body):
 # -- what clients get ----------------------------------------------------------------------------
 
 
-class Health(_Body):
-    class Sessions(_Body):
+class _Answer(_Body):
+    """An answer: each field is always there, and there is no other."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Health(_Answer):
+    class Sessions(_Answer):
         active: int
 
-    class Meter(_Body):
+    class Meter(_Answer):
         tracked_keys: Annotated[int, Field(alias="tracked_keys")]
 
     status: Literal["ok"]
@@ -163,21 +173,11 @@ class Health(_Body):
     timestamp: Annotated[str, Field(description="ISO-8601, UTC")]
 
 
-class Readiness(_Body):
+class Readiness(_Answer):
     status: Literal["ready"]
 
 
-class SessionCreated(_Body):
-    session_id: str
-    model: str
-    blueprint: str
-    created_at: int
-
-
-State = Literal["idle", "working", "waiting_approval", "waiting_input", "restarting"]
-
-
-class SessionInfo(_Body):
+class SessionInfo(_Answer):
     session_id: str
     state: State
     turns: int
@@ -188,40 +188,45 @@ class SessionInfo(_Body):
     blueprint: str
     created_at: int
     tenant_id: str
-    restarts: int = 0
-    pid: int | None = None
+    restarts: int
+    pid: int | None
 
 
-class SessionList(_Body):
+class SessionCreated(SessionInfo):
+    fence: Annotated[str, Field(description="tells two sessions of one id apart")]
+
+
+class SessionList(_Answer):
     sessions: list[SessionInfo]
-    next: str | None = None
+    next: str | None
 
 
-class SessionDeleted(_Body):
+class SessionDeleted(_Answer):
     session_id: str
     status: Literal["deleted"]
 
 
-class PromptAccepted(_Body):
+class PromptAccepted(_Answer):
     request_id: str
     session_id: str
     queued: bool
+    status: Literal["accepted", "queued"]
 
 
-class Status(_Body):
+class Status(_Answer):
     """`status` says what became of it."""
 
-    status: str
+    status: Literal["approved", "rejected", "answered", "aborting", "accepted"]
 
 
-class TokenUsage(_Body):
+class TokenUsage(_Answer):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     cached_tokens: int
 
 
-class SessionStats(_Body):
+class SessionStats(_Answer):
     session_id: str
     turns: int
     total_tokens: int
@@ -232,38 +237,63 @@ class SessionStats(_Body):
     event_buffer_count: int
 
 
-class SessionStatus(_Body):
-    model_config = ConfigDict(extra="allow")
+class SessionStatus(_Answer):
+    class Tool(_Answer):
+        call_id: str
+        tool_name: str
+        args: Any
 
+    class PendingApproval(_Answer):
+        approval_id: str
+        tool_name: str
+        args: Any
+        hint: str | None
+        requested_at: int
+
+    class PendingQuestion(_Answer):
+        ref: str
+        question: str
+
+    class Queues(_Answer):
+        prompts: int
+        steering: int
+
+    session_id: str
     state: State
-    pending_tools: list[Any]
-    pending_approvals: list[Any]
-    queues: dict[str, Any]
+    pending_tools: list[Tool]
+    pending_approvals: list[PendingApproval]
+    pending_questions: list[PendingQuestion]
+    queues: Queues
     last_event_index: int
 
 
-class HistoryMessage(_Body):
-    role: Literal["user", "assistant", "system", "tool_result"]
+class HistoryMessage(_Answer):
+    class ToolCall(_Answer):
+        call_id: str
+        tool_name: str
+        args: Any
+
+    role: Role
     content: str
-    tool_calls: list[Any]
+    tool_calls: list[ToolCall]
 
 
-class Messages(_Body):
+class Messages(_Answer):
     messages: list[HistoryMessage]
-    next: str | None = None
+    next: str | None
 
 
-class ToolAttached(_Body):
+class AttachedTool(_Answer):
     name: str
     status: Literal["attached"]
 
 
-class ToolDetached(_Body):
+class DetachedTool(_Answer):
     name: str
     status: Literal["detached"]
 
 
-class MeterReading(_Body):
+class MeterReading(_Answer):
     prompts: int
     prompt_tokens: int
     completion_tokens: int
@@ -272,7 +302,7 @@ class MeterReading(_Body):
     cost_usd: float
 
 
-class UsageAnswer(_Body):
+class UsageAnswer(_Answer):
     """What the calling key has used, and all keys of its tenant together."""
 
     class OfKey(MeterReading):

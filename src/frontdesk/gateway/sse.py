@@ -2,20 +2,23 @@
 
 Beside the WebSocket, above the conversation, whose reader it follows with a cursor: there is no
 queue per stream. One task a stream, which is the server's own. What the reader has is sent in one
-piece, however many events it is. Where the server is ours (`wire.py`), it tells at once when the
-client leaves; under another server a second task listens for that.
+piece, however many events it is. Where the server is ours (`http_protocol.py`), it tells at once
+when the client leaves; under another server a second task listens for that.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from frontdesk.agents.events import Frame
+import msgspec
+
+from frontdesk.agents.events import Error
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import connection_of
 from frontdesk.gateway.query import since_of, types_of
 from frontdesk.gateway.request_context import Message, RequestContext
 from frontdesk.sessions.errors import ReaderTooSlow
+from frontdesk.sessions.event_log import LoggedEvent
 from frontdesk.sessions.event_reader import EventReader, Gap
 
 HEADERS = (
@@ -123,8 +126,17 @@ def end() -> Message:
     return {"type": "http.response.body", "body": b"", "more_body": False}
 
 
-def joined(batch: list[Frame] | Gap) -> bytes:
+def joined(batch: list[LoggedEvent] | Gap) -> bytes:
     """Return what the reader gave as the bytes of a stream."""
     if isinstance(batch, Gap):
-        return batch.sse
-    return batch[0].sse if len(batch) == 1 else b"".join([frame.sse for frame in batch])
+        # Without an id: it is no event of the session.
+        return b"event: %b\ndata: %b\n\n" % (Error.name.encode(), msgspec.json.encode(batch))
+    if len(batch) == 1:
+        return batch[0].encoded(server_sent_event)
+    return b"".join([logged.encoded(server_sent_event) for logged in batch])
+
+
+def server_sent_event(logged: LoggedEvent) -> bytes:
+    """Encode an event for event streams."""
+    head = f"id: {logged.id}\nevent: {logged.name}\ndata: ".encode()
+    return b"%b%b\n\n" % (head, logged.json)

@@ -3,7 +3,7 @@
 Beside the event stream, above the conversation. One task answers actions, one sends events, and a
 lock between them keeps the order that the contract wants: the answer to an action goes out before
 any event that the action causes. Pings, the greatest message and stalled clients are the server's
-affair (`wire.py`, `server.py`).
+affair (`http_protocol.py`, `server.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from frontdesk.agents.events import Frame
+from frontdesk.agents.events import Error
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import connection_of
@@ -23,6 +23,7 @@ from frontdesk.gateway.request_context import RequestContext
 from frontdesk.gateway.socket_actions import act, parsed, refusal, shown_action
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
+from frontdesk.sessions.event_log import LoggedEvent
 from frontdesk.sessions.event_reader import EventReader, Gap
 
 ENDED, REVOKED, TOO_SLOW = 1000, 1008, 1013
@@ -122,6 +123,18 @@ class SessionSocket:
             connection.hang_up_if_stalled()
 
 
-def texts(batch: list[Frame] | Gap) -> list[bytes]:
+def texts(batch: list[LoggedEvent] | Gap) -> list[bytes]:
     """Return what the reader gave as WebSocket messages."""
-    return [batch.text] if isinstance(batch, Gap) else [frame.text for frame in batch]
+    if isinstance(batch, Gap):
+        gap = msgspec.json.encode(batch)
+        return [b'{"event":"%b","data":%b}' % (Error.name.encode(), gap)]
+    return [logged.encoded(socket_message) for logged in batch]
+
+
+def socket_message(logged: LoggedEvent) -> bytes:
+    """Encode an event for WebSockets: `{"event", "data", "index"}`."""
+    return b'{"event":"%b","data":%b,"index":%d}' % (
+        logged.name.encode(),
+        logged.json,
+        logged.index,
+    )

@@ -1,9 +1,9 @@
 """Monitors: each watches one agent and tells once that it ended, and how.
 
-Above the records, below the store. `base.py` holds the protocol; `futures.py`, `threads.py`,
-`processes.py` and `foreign.py` the kinds; `kinds.py` the dispatch on the agent's type. `watcher.py`
-owns the one thread that waits on the kernel for all threads and processes of a store, `lookout.py`
-is what that thread does, `kernel.py` what it asks. Nothing here knows of sessions.
+Above the records, below the store. `protocol.py` holds the protocol; `futures.py`, `threads.py`,
+`processes.py` and `custom.py` the kinds; `dispatch.py` the dispatch on the agent's type.
+`watcher.py` owns the one thread that waits on the kernel for all threads and processes of a store,
+`lookout.py` is what that thread does, `linux.py` what it asks. Nothing here knows of sessions.
 """
 
 from frontdesk.monitors.custom import ExitCallbackAgent

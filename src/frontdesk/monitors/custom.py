@@ -1,19 +1,19 @@
 """Monitors of the user's own: kinds registered by type, and agents with `add_exit_callback()`.
 
-Above `base.py`, below `kinds.py`. What comes from outside promises little, so it is held to the
-rules of the built-in kinds here: one call at most, none inside `monitor()`, none after `cancel()`,
-an `ExitReason` or else `unknown`.
+Above `protocol.py`, below `dispatch.py`. What comes from outside promises little, so it is held to
+the rules of the built-in kinds here: one call at most, none inside `monitor()`, none after
+`cancel()`, an `ExitReason` or else `unknown`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from frontdesk.errors import InvalidType
+from frontdesk.lock import InterruptibleLock
 from frontdesk.monitors.protocol import ExitCallback, Monitor, MonitorFunction, tell
 from frontdesk.records import ExitKind, ExitReason
 
@@ -95,7 +95,7 @@ class CustomMonitor:
 
     def __init__(self, agent: Any, on_exit: ExitCallback, *, function: MonitorFunction) -> None:
         # Recursive: a signal handler or finalizer that comes in here may end the agent.
-        self._lock = threading.RLock()
+        self._lock = InterruptibleLock()
         self._on_exit: ExitCallback | None = None
         self._reason: ExitReason | None = None
         self._over = self._told_of_error = False

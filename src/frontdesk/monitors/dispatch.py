@@ -32,8 +32,8 @@ def monitor(
 
     Agents are asyncio tasks and futures of any loop, concurrent futures, started threads, started
     processes (`asyncio.subprocess.Process`, `subprocess.Popen`, `multiprocessing.Process`), a
-    `ProcessRef`, and objects with an `add_exit_callback()` (see `ExitCallbackAgent`). `kinds` maps
-    further types, subclasses included, to monitor functions of yours; it comes before all others.
+    `ProcessRef`, and objects with an `add_exit_callback()`. `kinds` maps further types, subclasses
+    included, to monitor functions of yours; it comes before all others.
 
     `on_exit` is called at most once, from any thread: the future's loop, the thread that finishes a
     concurrent future, the watcher's; never inside `monitor()`, and never after `cancel()`. An agent
@@ -51,13 +51,14 @@ def monitor(
     `InvalidArgument` for one that cannot be told from others, and `MonitorFailed` where the
     operating system refuses (no free descriptor, say); nothing is left behind then.
 
-    >>> import concurrent.futures
-    >>> future = concurrent.futures.Future()
-    >>> watched = monitor(future, lambda reason: print("ended:", reason))
-    >>> watched.alive
-    True
-    >>> future.set_exception(ValueError("no such model"))
-    ended: crashed: ValueError: no such model
+    Examples:
+        >>> import concurrent.futures
+        >>> future = concurrent.futures.Future()
+        >>> watched = monitor(future, lambda reason: print("ended:", reason))
+        >>> watched.alive
+        True
+        >>> future.set_exception(ValueError("no such model"))
+        ended: crashed: ValueError: no such model
     """
     function = function_of(type(agent), kinds)
     if function is not None:

@@ -1,6 +1,6 @@
 """What we ask of the kernel: pidfds, the status of a dead process, and `/proc/<pid>/stat`.
 
-The floor of the package beside `base.py`, below every monitor of a thread or process. It knows
+The floor of the package beside `protocol.py`, below every monitor of a thread or process. It knows
 numbers, not agents: no `Popen`, no thread object, no callback. Everything here only reads. Nothing
 reaps, and nothing is remembered between calls.
 """

@@ -1,6 +1,6 @@
 """The thread's own side of a `Watcher`: what it waits for, what it looks at, what it calls.
 
-Between `waiting.py` (how to sleep) and `watcher.py` (who owns the thread). It knows that a watched
+Between `poller.py` (how to sleep) and `watcher.py` (who owns the thread). It knows that a watched
 thing can be looked at and told, and nothing of agents or sessions. The thread holds the lookout and
 not the `Watcher`, so that a forgotten `Watcher` is collected and ends its thread.
 
@@ -22,6 +22,7 @@ from functools import partial
 from types import MethodType
 from typing import Protocol
 
+from frontdesk.lock import InterruptibleLock
 from frontdesk.monitors.poller import Poller, make_poller
 from frontdesk.records import ExitKind, ExitReason
 
@@ -72,7 +73,7 @@ class WatchLoop:
 
     def __init__(self, *, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._lock = threading.RLock()
+        self._lock = InterruptibleLock()
         self._by_fd: dict[int, Pollable] = {}
         self._looked_at: dict[Pollable, None] = {}
         self._ticks: list[_Tick] = []
@@ -142,14 +143,10 @@ class WatchLoop:
             self.abandon()
             return
         with self._lock:
-            if self.closed:
-                return
+            # Also where it was closed before: a signal handler may have broken that off.
             self.closed = True
             self._ticks.clear()
-            for watched in (*self._by_fd.values(), *self._looked_at):
-                self._close_watched(watched)
-            self._by_fd.clear()
-            self._looked_at.clear()
+            self._close_all()
             self._wake()
 
     def join(self, timeout_s: float) -> None:
@@ -167,7 +164,7 @@ class WatchLoop:
         if self._pid == os.getpid():
             self.close()
             return
-        self._lock = threading.RLock()
+        self._lock = InterruptibleLock()
         self.closed = True
         waiting, self._waiting, self._thread = self._waiting, None, None
         for watched in (*self._by_fd.values(), *self._looked_at):
@@ -316,6 +313,12 @@ class WatchLoop:
     def _leave(self, fd: int) -> None:
         if self._waiting is not None:
             self._waiting.remove(fd)
+
+    def _close_all(self) -> None:
+        for watched in (*self._by_fd.values(), *self._looked_at):
+            self._close_watched(watched)
+        self._by_fd.clear()
+        self._looked_at.clear()
 
     def _close_watched(self, watched: Pollable) -> None:
         fd, watched.fd = watched.fd, None

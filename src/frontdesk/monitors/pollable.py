@@ -1,6 +1,6 @@
 """What monitors of threads and processes have in common: a descriptor, a watcher, one telling.
 
-Above `kernel.py` and `watcher.py`, below `threads.py` and `processes.py`. It knows when to open,
+Above `linux.py` and `watcher.py`, below `threads.py` and `processes.py`. It knows when to open,
 look, tell and close, and leaves to them what is opened and how an end looks.
 """
 

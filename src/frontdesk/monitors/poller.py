@@ -73,8 +73,11 @@ class EpollPoller:
             os.write(self._wake, _WOKEN)
 
     def close(self) -> None:
-        self._epoll.close()
-        os.close(self._wake)
+        # From CPython 3.15 on, epoll objects say so where somebody else closed the descriptor.
+        with contextlib.suppress(OSError):
+            self._epoll.close()
+        with contextlib.suppress(OSError):
+            os.close(self._wake)
 
 
 class PipePoller:

@@ -1,6 +1,6 @@
 """The kinds of process objects, and how each is asked without being touched.
 
-Above `processes.py`, below `kinds.py`. It knows the attributes of `Popen`, of asyncio's and of
+Above `processes.py`, below `dispatch.py`. It knows the attributes of `Popen`, of asyncio's and of
 multiprocessing's processes, the private ones that there is no public way to: multiprocessing's
 `exitcode` and `is_alive()` reap, so what it has already found out is read beside them.
 """

@@ -1,7 +1,7 @@
 """Monitors of operating-system processes: of `asyncio`, `subprocess`, `multiprocessing`, anyone's.
 
-Above `watched.py`, below `process_kinds.py` (how each kind of object is asked) and `kinds.py`. A
-pid is a number that the kernel gives away again, so it is never trusted alone here: first the
+Above `pollable.py`, below `process_kinds.py` (how each kind of object is asked) and `dispatch.py`.
+A pid is a number that the kernel gives away again, so it is never trusted alone here: first the
 descriptor is opened, then it is made sure that it is of the process that was meant. It never reaps,
 polls or joins: that is the owner's.
 """
@@ -28,12 +28,19 @@ _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 class ProcessRef:
     """Name a process of anyone's, so that no later process of the same pid is taken for it.
 
-    `start_time` is field 22 of `/proc/<pid>/stat`: clock ticks since the boot.
+    A subclass may have a `returncode`: it is asked where the kernel does not say how the process
+    ended.
 
-    >>> import os
-    >>> ref = ProcessRef.of(os.getpid())
-    >>> ref.pid == os.getpid()
-    True
+    Attributes:
+        pid (int): The number of the process.
+        start_time (int): Field 22 of `/proc/<pid>/stat`: clock ticks since the boot. Read it where
+            you learned the pid.
+
+    Examples:
+        >>> import os
+        >>> ref = ProcessRef.of(os.getpid())
+        >>> ref.pid == os.getpid()
+        True
     """
 
     pid: int

@@ -1,7 +1,7 @@
 """What a monitor is: the protocol, the callback, and how an exit is told.
 
-The floor of the package: the kinds (`futures.py`, `threads.py`, `processes.py`, `foreign.py`) and
-the dispatch over them (`kinds.py`) stand on it. It knows the records below and no kind of agent.
+The floor of the package: the kinds (`futures.py`, `threads.py`, `processes.py`, `custom.py`) and
+the dispatch over them (`dispatch.py`) stand on it. It knows the records below and no kind of agent.
 """
 
 from __future__ import annotations

@@ -18,30 +18,33 @@ from frontdesk.monitors.lookout import Pollable, WatchLoop
 class Watcher:
     """Wait for the ends of threads and processes, whatever their number, in one daemon thread.
 
-    Pass one to several `monitor()` calls, or to several stores. The thread and its two descriptors
-    come with the first thing to watch; each watched process or thread costs one descriptor more.
-    Usable with `with`; a `Watcher` that nobody refers to and that watches nothing is closed by the
-    garbage collector.
+    Pass one to several `monitor()` calls, or to several stores: it is one thread for all of them,
+    and yours to close. **A watcher that is closed tells nobody any more**: close it after
+    everything that uses it. The thread and its two descriptors come with the first thing to watch;
+    each watched process or thread costs one descriptor more. Usable with `with`; a `Watcher` that
+    nobody refers to and that watches nothing is closed by the garbage collector.
 
     Callbacks run in that thread, one after the other: **one that blocks delays every later exit of
-    this watcher**. One that raises is logged and harms nobody. A `monitor()` without a watcher has
-    a thread of its own, so there only its own callback waits.
+    this watcher**. One that raises is logged and harms nobody. (A store's own never block.)
 
-    `use_pidfd=None` asks the kernel what it can do, once, when first needed. Without pidfds (or for
-    threads before Linux 6.9, or with `use_pidfd=False`) everything is looked at every
-    `fallback_interval_s` seconds: an end is told at most that much later, or five times what one
-    look at all of them takes, whichever is more.
+    Args:
+        use_pidfd: None asks the kernel what it can do, once, when first needed; False switches to
+            the fallback everywhere.
+        fallback_interval_s: How often is looked where there are no pidfds (or, for threads, before
+            Linux 6.9): an end is told at most that much later, or five times what one look at all
+            of them takes, whichever is more.
 
-    >>> import subprocess, threading
-    >>> from frontdesk.monitors import monitor
-    >>> over = threading.Event()
-    >>> with Watcher() as watcher:
-    ...     process = subprocess.Popen(["sleep", "0.1"])
-    ...     watched = monitor(process, lambda reason: over.set(), watcher=watcher)
-    ...     over.wait(10) or not watched.alive
-    True
-    >>> process.wait()
-    0
+    Examples:
+        >>> import subprocess, threading
+        >>> from frontdesk import Watcher, monitor
+        >>> over = threading.Event()
+        >>> with Watcher() as watcher:
+        ...     process = subprocess.Popen(["sleep", "0.1"])
+        ...     watched = monitor(process, lambda reason: over.set(), watcher=watcher)
+        ...     over.wait(10) or not watched.alive
+        True
+        >>> process.wait()
+        0
     """
 
     __slots__ = ("__weakref__", "_abilities", "_lookout")

@@ -1,5 +1,77 @@
 """The session service: conversations, turns, event log, supervision. It knows no HTTP.
 
-`service.py` opens, finds and ends sessions, `tenant.py` is how one tenant sees them,
-`conversation.py` what a client sees of one. `runner.py` runs its turns.
+    service             opens, finds and ends sessions; `TenantSessions` is how one tenant sees them
+    admission           what a client asks for, held against what the operator allows
+    live                the sessions of now, each with its agent, and those that ended recently
+    supervision         starts and ends agents, writes the registry, decides what an end means
+    supervised_agent    what the registry monitors where a session has a word in the reason
+    runner              the one task of a session: its turns, one after another
+    conversation        what a client sees of a session; made of the parts below
+    running_turn        the turn under way, as its agent sees it
+    event_log, event_reader, history, queue, pending, callback_tools, expiry, phases
+    context, hooks      what all sessions share; what the gateway (or an embedder) gives to them
+    dry_run             one turn of a blueprint without a service
+
+The public names are imported when they are asked for: modules of this package import each other,
+and none should have to wait for all.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from frontdesk.sessions.context import SessionSettings
+    from frontdesk.sessions.conversation import Conversation
+    from frontdesk.sessions.errors import (
+        Draining,
+        GuardrailRefused,
+        PromptQueueFull,
+        ReaderTooSlow,
+        SessionDead,
+        SteeringQueueFull,
+        ToolRefused,
+        UnknownReference,
+    )
+    from frontdesk.sessions.event_reader import EventReader
+    from frontdesk.sessions.hooks import Guardrails, Meter, ToolCaller
+    from frontdesk.sessions.service import SessionService, TenantSessions
+
+_MODULE_OF = {
+    "Conversation": "conversation",
+    "EventReader": "event_reader",
+    "Guardrails": "hooks",
+    "Meter": "hooks",
+    "SessionService": "service",
+    "SessionSettings": "context",
+    "TenantSessions": "service",
+    "ToolCaller": "hooks",
+}
+
+__all__ = [
+    "SessionService",
+    "SessionSettings",
+    "TenantSessions",
+    "Conversation",
+    "EventReader",
+    # what an embedder may give to the service
+    "Guardrails",
+    "Meter",
+    "ToolCaller",
+    # errors
+    "Draining",
+    "GuardrailRefused",
+    "PromptQueueFull",
+    "ReaderTooSlow",
+    "SessionDead",
+    "SteeringQueueFull",
+    "ToolRefused",
+    "UnknownReference",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'errors')}"), name)

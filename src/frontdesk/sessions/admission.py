@@ -63,7 +63,7 @@ def admit(
 def resolve(directory: str, *, tenant_id: str, root: Path | None) -> str:
     """Return a directory under the tenant's root, links followed; `CreateFailed` for any other."""
     if root is None:
-        raise CreateFailed("this desk gives sessions no directories")
+        raise CreateFailed("this service gives sessions no directories")
     home = (root / tenant_id).resolve()
     try:
         place = (home / directory).resolve()

@@ -1,60 +1,104 @@
 """Callback tools of a session: what may be attached, and one call with its events.
 
-Above the ports, below the turn and the conversation. The call itself (signing, addresses, limits)
-is the gateway's `ToolCaller`.
+The call itself (signing, addresses, limits) is the gateway's `ToolCaller`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
-import secrets
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
-from frontdesk.agents.errors import ToolFailed, TurnOver, UnknownTool
-from frontdesk.agents.events import Event, ToolExecutionEnd, ToolExecutionStart
-from frontdesk.agents.records import CallbackTool
+from frontdesk.agents.errors import UnknownTool
+from frontdesk.agents.events import Event
+from frontdesk.agents.records import (
+    MAX_TOOL_DESCRIPTION_CHARACTERS,
+    TOOL_NAME,
+    CallbackTool,
+    SessionContext,
+    ToolSpec,
+)
+from frontdesk.agents.tool_run import ToolRun
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import ToolRefused
 
 MAX_PARAMETERS_BYTES = 64 * 1024
-MAX_DESCRIPTION_CHARACTERS = 4096
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_NAME = re.compile(TOOL_NAME)
 
 
-class ToolOwner(Protocol):
-    """The conversation whose tools these are."""
+class CallbackTools:
+    """The callback tools that are attached to one session, by name. All on one event loop."""
 
-    service: ServiceContext
-    session_id: str
-    api_key: str | None
-    callback_tools: dict[str, CallbackTool]
+    __slots__ = ("_api_key", "_by_name", "_service", "_session")
 
+    def __init__(
+        self, session: SessionContext, *, service: ServiceContext, api_key: str | None
+    ) -> None:
+        self._session, self._service, self._api_key = session, service, api_key
+        self._by_name: dict[str, CallbackTool] = {}
 
-class Emitter(Protocol):
-    """The turn in which a tool is called."""
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """Return the tools as agents see them."""
+        return tuple(
+            ToolSpec(name=each.name, description=each.description, parameters=each.parameters)
+            for each in self._by_name.values()
+        )
 
-    def emit(self, event: Event) -> None:
-        """Emit an event of the agent."""
-        ...
+    def attach(self, tool: CallbackTool) -> None:
+        """Attach a tool; `ToolRefused` with the reason where it cannot be."""
+        problem = _problem_of(tool) or self._problem_with(tool.name)
+        if problem is not None:
+            raise ToolRefused(tool.name, problem=problem)
+        self._by_name[tool.name] = tool
 
+    def detach(self, name: str) -> None:
+        """Detach a tool; `UnknownTool` where there is none of this name."""
+        if self._by_name.pop(name, None) is None:
+            raise UnknownTool(name)
 
-def check_tool(tool: CallbackTool, *, owner: ToolOwner, taken: frozenset[str]) -> None:
-    """Refuse what cannot be attached: `ToolRefused` with the reason. `taken` are other tools."""
-    problem = _problem_of(tool) or _place_problem(tool, owner=owner, taken=taken)
-    if problem is not None:
-        raise ToolRefused(tool.name, problem=problem)
+    def clear(self) -> None:
+        """Detach every tool."""
+        self._by_name.clear()
+
+    async def call(
+        self, name: str, args: Any, *, emit: Callable[[Event], None], call_id: str | None
+    ) -> Any:
+        """Call one tool and return its result, between `tool_execution_start` and `_end`.
+
+        Raises `UnknownTool`, and `ToolFailed` when the tool fails.
+        """
+        tool, caller = self._by_name.get(name), self._service.call_tool
+        if tool is None or caller is None:
+            raise UnknownTool(name)
+        now = self._service.clock.monotonic
+        with ToolRun(emit, name, args, now=now, call_id=call_id) as run:
+            run.result = await caller.call(
+                tool,
+                call_id=run.call_id,
+                args=args,
+                session_id=self._session.session_id,
+                api_key=self._api_key,
+            )
+        return run.result
+
+    def _problem_with(self, name: str) -> str | None:
+        limit = self._service.settings.max_tools
+        if self._service.call_tool is None:
+            return "cannot be called: this service calls no callback tools"
+        if name in self._session.tools or name in self._by_name:
+            return "is attached already"
+        if len(self._by_name) >= limit:
+            return f"is one too many: {limit} are attached"
+        return None
 
 
 def _problem_of(tool: CallbackTool) -> str | None:
     if not _NAME.fullmatch(tool.name):
-        return "needs a name of [A-Za-z0-9_-], 64 characters at most, that starts with a letter"
-    if len(tool.description) > MAX_DESCRIPTION_CHARACTERS:
-        return f"has a description of more than {MAX_DESCRIPTION_CHARACTERS} characters"
+        return "needs a name of [A-Za-z0-9_-], at most 64 characters, a letter or _ first"
+    if len(tool.description) > MAX_TOOL_DESCRIPTION_CHARACTERS:
+        return f"has a description of more than {MAX_TOOL_DESCRIPTION_CHARACTERS} characters"
     if len(msgspec.json.encode(tool.parameters)) > MAX_PARAMETERS_BYTES:
         return f"has parameters of more than {MAX_PARAMETERS_BYTES} bytes"
     if tool.parameters and tool.parameters.get("type", "object") != "object":
@@ -62,47 +106,3 @@ def _problem_of(tool: CallbackTool) -> str | None:
     if tool.timeout_ms <= 0:
         return "needs a timeoutMs above 0"
     return None
-
-
-def _place_problem(tool: CallbackTool, *, owner: ToolOwner, taken: frozenset[str]) -> str | None:
-    if owner.service.call_tool is None:
-        return "cannot be called: this desk calls no callback tools"
-    if tool.name in taken or tool.name in owner.callback_tools:
-        return "is attached already"
-    if len(owner.callback_tools) >= owner.service.settings.max_tools:
-        return f"is one too many: {owner.service.settings.max_tools} are attached"
-    return None
-
-
-async def run_callback_tool(
-    turn: Emitter, owner: ToolOwner, name: str, *, args: Any, call_id: str | None
-) -> Any:
-    """Call one tool and return its result, between `tool_execution_start` and `_end`.
-
-    Raises `UnknownTool`, and `ToolFailed` when the tool fails.
-    """
-    tool, caller = owner.callback_tools.get(name), owner.service.call_tool
-    if tool is None or caller is None:
-        raise UnknownTool(name)
-    call_id = call_id or f"call_{secrets.token_hex(8)}"
-    began_s = owner.service.clock.monotonic()
-    turn.emit(ToolExecutionStart(call_id, name, args))
-    status, shown = "cancelled", None
-    try:
-        shown = await caller.call(
-            tool, call_id=call_id, args=args, session_id=owner.session_id, api_key=owner.api_key
-        )
-        status = "ok"
-    except ToolFailed as error:
-        status, shown = "error", error.problem
-        raise
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:
-        status, shown = "error", type(error).__name__
-        raise
-    finally:
-        took_ms = round((owner.service.clock.monotonic() - began_s) * 1000)
-        with contextlib.suppress(TurnOver):
-            turn.emit(ToolExecutionEnd(call_id, name, status, shown, took_ms))
-    return shown

@@ -1,6 +1,6 @@
-"""What all conversations of one desk share: settings, time, ports, and the tasks given up on.
+"""What all conversations of one service share: settings, time, hooks, and abandoned tasks.
 
-Below the conversation and the desk, above the ports. It decides nothing.
+Below the conversation and the service, above the hooks. It decides nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SessionSettings:
 
 @dataclass(slots=True, kw_only=True)
 class ServiceContext:
-    """Settings, clock and ports of a desk, and what its conversations ask of it.
+    """Settings, clock and hooks of the service, and what its conversations ask of it.
 
     `update_model` tells the registry, `expire` ends a session whose time has run out. `stuck` holds
     the turns that were given up while their task still ran: a task cannot be killed.

@@ -18,14 +18,12 @@ from typing import Any
 import msgspec
 
 from frontdesk.agents.blueprints import Blueprint
-from frontdesk.agents.errors import CreateFailed, ModelRefused, UnknownTool
+from frontdesk.agents.errors import CreateFailed, ModelRefused
 from frontdesk.agents.events import (
     AgentAbort,
     AgentEnd,
     AgentRestarted,
     AgentStart,
-    ApprovalRequired,
-    AskUser,
     Error,
     Event,
     ModelSwitched,
@@ -50,7 +48,7 @@ from frontdesk.agents.records import (
 from frontdesk.agents.restart import CRASHES
 from frontdesk.agents.usage import Usage
 from frontdesk.records import ExitReason, Session
-from frontdesk.sessions.callback_tools import check_tool
+from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import (
     Draining,
@@ -63,11 +61,10 @@ from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.event_reader import EventReader, StreamStart
 from frontdesk.sessions.expiry import Expiry, LifeTimes
 from frontdesk.sessions.history import History
-from frontdesk.sessions.pending import PendingRequests
-from frontdesk.sessions.phases import SessionPhase
+from frontdesk.sessions.phases import SessionPhase, TurnPhase
 from frontdesk.sessions.queue import Prompt, PromptQueue
 from frontdesk.sessions.reasons import public_reason
-from frontdesk.sessions.running_turn import RunningTurn, StopReason, specs_of
+from frontdesk.sessions.running_turn import RunningTurn, StopReason, TurnParts
 
 MAX_REASON_CHARACTERS = 200
 """How much of a client's own reason for an abort goes out."""
@@ -82,30 +79,27 @@ class Conversation:
 
     __slots__ = (
         "_deadline_timer",
-        "_end_reason",
         "_latest_index",
         "_latest_request",
         "_pid",
         "_readers",
         "_stop_next",
         "api_key",
-        "approvals",
         "born_s",
-        "callback_tools",
         "context",
         "created_at",
+        "ending_reason",
         "expiry",
         "history",
         "log",
         "model",
+        "parts",
         "phase",
         "prompts",
-        "questions",
         "restarts",
         "rules",
         "service",
         "session_id",
-        "steering_texts",
         "tenant_id",
         "turn",
         "usage",
@@ -127,10 +121,10 @@ class Conversation:
         """The blueprint, as it was when the session was opened."""
         self.created_at, self.born_s = service.clock.wall_ms(), service.clock.monotonic()
         self.phase = SessionPhase.OPENING
-        self._end_reason: ExitReason | None = None
+        self.ending_reason: ExitReason | None = None
+        """Why it ends or has ended; None while it does not."""
         self.restarts = 0
         self._pid: int | None = None
-        self.usage = Usage()
         self.log = EventLog(
             min_events=settings.min_events,
             max_bytes=settings.max_log_bytes,
@@ -139,19 +133,22 @@ class Conversation:
         self.history = History(
             max_messages=settings.max_messages, max_characters=settings.max_history_characters
         )
-        self.prompts = PromptQueue()
-        self.approvals: PendingRequests[ApprovalRequired, Approval] = PendingRequests("approvalId")
-        self.questions: PendingRequests[AskUser, Any] = PendingRequests("ref")
-        self.steering_texts: list[str] = []
-        self.callback_tools: dict[str, CallbackTool] = {}
-        self.expiry = Expiry(
-            LifeTimes(blueprint.idle_timeout_s, blueprint.unused_timeout_s, blueprint.max_age_s),
-            clock=service.clock,
-            expire=self._expire,
+        self.usage = Usage()
+        self.parts = TurnParts(
+            service=service,
+            tenant_id=self.tenant_id,
+            api_key=api_key,
+            log=self.log,
+            history=self.history,
+            usage=self.usage,
+            tools=CallbackTools(context, service=service, api_key=api_key),
         )
-        self._readers = 0
+        self.prompts = PromptQueue()
         self.turn: RunningTurn | None = None
         """The turn under way."""
+        times = LifeTimes(blueprint.idle_timeout_s, blueprint.unused_timeout_s, blueprint.max_age_s)
+        self.expiry = Expiry(times, clock=service.clock, expire=lambda: service.expire(self))
+        self._readers = 0
         self._stop_next: StopReason | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._latest_request: str | None = None
@@ -167,7 +164,7 @@ class Conversation:
     @property
     def ended(self) -> ExitReason | None:
         """Return how it ended; None before that."""
-        return self._end_reason if self.phase is SessionPhase.ENDED else None
+        return self.ending_reason if self.phase is SessionPhase.ENDED else None
 
     @property
     def restarting(self) -> bool:
@@ -177,7 +174,7 @@ class Conversation:
     @property
     def pid(self) -> int | None:
         """Return the process of its own that the agent runs in; None for a task."""
-        return None if self.restarting or self.rules.isolation == "task" else self._pid
+        return None if self.rules.isolation == "task" else self._pid
 
     @property
     def fence(self) -> int:
@@ -201,9 +198,9 @@ class Conversation:
             return "restarting"
         if not self.busy:
             return "idle"
-        if self.approvals:
+        if self.parts.approvals:
             return "waiting_approval"
-        return "waiting_input" if self.questions else "working"
+        return "waiting_input" if self.parts.questions else "working"
 
     # -- a client's verbs --------------------------------------------------------------------
 
@@ -232,17 +229,17 @@ class Conversation:
     def approve(self, approval_id: str, reason: str | None = None) -> None:
         """Let a tool run. `UnknownReference` where nothing waits for it."""
         self._require_open()
-        self.approvals.answer(approval_id, Approval("approved", reason))
+        self.parts.approvals.answer(approval_id, Approval("approved", reason))
 
     def reject(self, approval_id: str, reason: str | None = None) -> None:
         """Keep a tool from running. `UnknownReference` as in `approve`."""
         self._require_open()
-        self.approvals.answer(approval_id, Approval("rejected", reason))
+        self.parts.approvals.answer(approval_id, Approval("rejected", reason))
 
     def respond(self, ref: str, response: Any) -> None:
         """Answer a question of the agent. `UnknownReference`."""
         self._require_open()
-        self.questions.answer(
+        self.parts.questions.answer(
             ref, self._filtered(response) if isinstance(response, str) else response
         )
 
@@ -267,12 +264,12 @@ class Conversation:
         self._require_open()
         text = self._filtered(text)
         limit = self.service.settings.max_steering
-        if len(self.steering_texts) >= limit:
+        if len(self.parts.steering_texts) >= limit:
             raise SteeringQueueFull(self.session_id, limit=limit)
-        self.steering_texts.append(text)
+        self.parts.steering_texts.append(text)
         self._append_to_turn(Steering(text))
-        if self.turn is not None and self.turn.listener is not None:
-            self.turn.listener.steered()
+        if self.turn is not None:
+            self.turn.on_steered()
 
     async def prepare_model(self, model: str) -> None:
         """Load what `switch_model` needs without blocking the loop; refuses like it."""
@@ -288,21 +285,19 @@ class Conversation:
         former, self.model = self.model, model
         self.service.update_model(self, model)
         self._append_to_turn(ModelSwitched(former, model))
-        if self.turn is not None and self.turn.listener is not None:
-            self.turn.listener.model_switched(model)
+        if self.turn is not None:
+            self.turn.on_model_switched(model)
 
     def attach_tool(self, tool: CallbackTool) -> None:
         """Attach a callback tool. `ToolRefused`, `SessionDead`."""
         self._require_open()
-        check_tool(tool, owner=self, taken=frozenset(self.context.tools))
-        self.callback_tools[tool.name] = tool
+        self.parts.tools.attach(tool)
         self._on_tools_changed(ToolAttached(tool.name))
 
     def detach_tool(self, name: str) -> None:
         """Detach a callback tool. `UnknownTool`, `SessionDead`."""
         self._require_open()
-        if self.callback_tools.pop(name, None) is None:
-            raise UnknownTool(name)
+        self.parts.tools.detach(name)
         self._on_tools_changed(ToolDetached(name))
 
     def subscribe(
@@ -343,15 +338,15 @@ class Conversation:
             session=self.context,
             model=self.model,
             history=self.history.all(),
-            tools=specs_of(self.callback_tools),
+            tools=self.parts.tools.specs(),
         )
         deadline_s = self.service.clock.monotonic() + timeout_s
-        turn = self.turn = RunningTurn(self, context, deadline_s=deadline_s)
+        turn = self.turn = RunningTurn(context, self.parts, deadline_s=deadline_s)
         self.history.add(Message("user", prompt.text))
-        self.append_event(PromptReceived(prompt.text), request_id=prompt.request_id)
+        self.log.append(PromptReceived(prompt.text), request_id=prompt.request_id)
         if prompt.request_id == self._latest_request:
             self._latest_index = self.log.last_index
-        self.append_event(AgentStart(), request_id=prompt.request_id)
+        self.log.append(AgentStart(), request_id=prompt.request_id)
         late = StopReason("deadline", error="deadline", silent=True)
         self._deadline_timer = asyncio.get_running_loop().call_later(timeout_s, turn.stop, late)
         # One that was aborted when its prompt was accepted but had not begun stops at once.
@@ -362,86 +357,76 @@ class Conversation:
 
     def finish(self, turn: RunningTurn, stop: StopReason | None = None) -> None:
         """End a turn, well or with the reason of a stop. What was finished stays as it is."""
-        if turn.finished:
+        if turn.phase is TurnPhase.FINISHED:
             return
         if stop is None and turn.refuses_end():
             stop = turn.stopped
-        self.approvals.dismiss_all()
-        self.questions.dismiss_all()
+        self.parts.approvals.dismiss_all()
+        self.parts.questions.dismiss_all()
         last, used = turn.close(), turn.usage_of_turn
         self.turn = None
         if stop is None:
             tokens = TurnTokens(used.prompt_tokens, used.completion_tokens, used.total_tokens)
-            self.append_event(AgentEnd(last, tokens), request_id=turn.request_id)
+            self.log.append(AgentEnd(last, tokens), request_id=turn.request_id)
         else:
             if stop.error is not None:
-                self.append_event(Error(stop.error), request_id=turn.request_id)
-            self.append_event(AgentAbort(stop.reason), request_id=turn.request_id)
+                self.log.append(Error(stop.error), request_id=turn.request_id)
+            self.log.append(AgentAbort(stop.reason), request_id=turn.request_id)
         self.usage.turns += 1
-        self.steering_texts.clear()
+        self.parts.steering_texts.clear()
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
             self._deadline_timer = None
         self._idle_if_unused()
 
-    def append_event(self, event: Event, *, request_id: str | None = None) -> None:
-        """Append an event to the log."""
-        self.log.append(event, request_id=request_id)
-
     # -- agents: called by the supervisor ----------------------------------------------------
 
     def bind_entry(self, entry: Session) -> None:
-        """Go by the registry's entry: its process, and its fence if this is the first."""
+        """Go by the registry's entry of an agent: its process, and its fence if it is the first."""
         self._pid = entry.pid
-        if not self.log.fence:
+        if self.phase is SessionPhase.OPENING:
             self.log.fence = entry.fence
             self.phase = self.phase.to(SessionPhase.LIVE)
 
     def interrupt(self, reason: ExitReason) -> None:
         """End the turn under way, because its agent has ended, and wait for the next agent."""
         self.phase = self.phase.to(SessionPhase.RESTARTING)
+        self._pid = None
         self.expiry.busy()
         self._abort_for(reason)
 
     def resume(self, reason: ExitReason) -> None:
         """Go on with a new agent, after the last has ended for this reason."""
-        if self.restarting:
-            self.phase = self.phase.to(SessionPhase.LIVE)
+        self.phase = self.phase.to(SessionPhase.LIVE)
         self.restarts += 1
-        self.append_event(AgentRestarted(public_reason(reason), self.restarts))
+        self.log.append(AgentRestarted(public_reason(reason), self.restarts))
         self._idle_if_unused()
 
     def begin_ending(self, reason: ExitReason) -> None:
         """Take nothing new from now on; the session ends for this reason."""
-        if self.phase is not SessionPhase.ENDED:
-            self._end_reason = reason
-            self.phase = self.phase.to(SessionPhase.ENDING)
-
-    @property
-    def ending_reason(self) -> ExitReason | None:
-        """Return why it ends or has ended; None while it does not."""
-        return self._end_reason
+        self.phase = self.phase.to(SessionPhase.ENDING)
+        self.ending_reason = reason
 
     def end(self, reason: ExitReason) -> None:
         """End the conversation: the turn under way, the queue, the stream. The first end counts."""
         if self.phase is SessionPhase.ENDED:
             return
-        self._end_reason = reason
+        self.ending_reason = reason
         self.phase = self.phase.to(SessionPhase.ENDED)
         self.expiry.cancel()
         self.prompts.clear()
         self._abort_for(reason)
-        self.append_event(SessionEnd(public_reason(reason)))
+        self.log.append(SessionEnd(public_reason(reason)))
         self.log.close()
         # Its stream may be replayed for a while; nobody asks for the rest any more.
         self.history.clear()
-        self.callback_tools.clear()
+        self.parts.tools.clear()
 
     # -- within ------------------------------------------------------------------------------
 
     def _require_open(self) -> None:
-        if self._end_reason is not None:
-            raise SessionDead(self.session_id, reason=self._end_reason)
+        if self.ending_reason is not None:
+            raise SessionDead(self.session_id, reason=self.ending_reason)
 
     def _filtered(self, text: str) -> str:
         """Return a client's text as it may go in; `GuardrailRefused`."""
@@ -454,7 +439,7 @@ class Conversation:
 
     def _append_to_turn(self, event: Event) -> None:
         """Append an event that belongs to the turn under way, where there is one."""
-        self.append_event(event, request_id=None if self.turn is None else self.turn.request_id)
+        self.log.append(event, request_id=None if self.turn is None else self.turn.request_id)
 
     @contextmanager
     def _refusing_model(self, model: str) -> Iterator[None]:
@@ -470,8 +455,8 @@ class Conversation:
 
     def _on_tools_changed(self, event: ToolAttached | ToolDetached) -> None:
         self._append_to_turn(event)
-        if self.turn is not None and self.turn.listener is not None:
-            self.turn.listener.tools_changed()
+        if self.turn is not None:
+            self.turn.on_tools_changed()
 
     def _abort_for(self, reason: ExitReason) -> None:
         """End the turn under way because of the end of its agent, or of its session."""
@@ -489,6 +474,3 @@ class Conversation:
         """Begin the idle time where nothing is under way and nobody listens."""
         if not self.busy and not self._readers and self.phase is not SessionPhase.ENDED:
             self.expiry.idle()
-
-    def _expire(self) -> None:
-        self.service.expire(self)

@@ -78,6 +78,8 @@ async def dry_run(
         await asyncio.shield(agent.end(0.0 if late else END_GRACE_S))
         await asyncio.wait({turn}, timeout=END_GRACE_S)
     if late:
+        if turn.done() and not turn.cancelled():
+            turn.exception()  # seen: a deaf agent that was ended is the time-out's doing
         raise TimeoutError
     if turn.cancelled():
         raise AgentFailed("the agent cancelled its own turn")

@@ -70,7 +70,7 @@ class ReaderTooSlow(FrontdeskError):
 
 
 class Draining(FrontdeskError):
-    """The house is closing: it takes no new sessions and no new prompts."""
+    """The service is draining: it takes no new sessions and no new prompts."""
 
     def __init__(self) -> None:
         super().__init__("draining: no new sessions or prompts are taken")

@@ -10,6 +10,7 @@ import asyncio
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 
 from frontdesk.agents.errors import EventTooLarge
@@ -32,17 +33,19 @@ class LoggedEvent:
     """One event of a log, as every reader gets it.
 
     `json` is the event as a JSON object, led by the `requestId` of its turn where it belongs to
-    one. A protocol frames it with `encoded`, once for all of its streams.
+    one. A protocol frames it with `encoded`: once for all of its streams, as long as streams of no
+    other protocol read the same session.
     """
 
-    __slots__ = ("_encodings", "event", "fence", "index", "json", "request_id")
+    __slots__ = ("_encoded", "_encoder", "event", "fence", "index", "json", "request_id")
 
     def __init__(
         self, event: Event, *, fence: int, index: int, request_id: str | None = None
     ) -> None:
         self.event, self.fence, self.index, self.request_id = event, fence, index, request_id
         self.json: bytes = encode(event, request_id=request_id)
-        self._encodings: dict[Callable[[LoggedEvent], bytes], bytes] = {}
+        self._encoder: Callable[[LoggedEvent], bytes] | None = None
+        self._encoded = b""
 
     @property
     def name(self) -> str:
@@ -55,11 +58,10 @@ class LoggedEvent:
         return f"{self.fence}-{self.index}"
 
     def encoded(self, encoder: Callable[[LoggedEvent], bytes]) -> bytes:
-        """Return what a protocol's encoder makes of it; it is asked once."""
-        encoding = self._encodings.get(encoder)
-        if encoding is None:
-            encoding = self._encodings[encoder] = encoder(self)
-        return encoding
+        """Return what a protocol's encoder makes of it. The last one's answer is kept."""
+        if self._encoder is not encoder:
+            self._encoder, self._encoded = encoder, encoder(self)
+        return self._encoded
 
     def __repr__(self) -> str:
         return f"<LoggedEvent {self.id} {self.name}>"
@@ -72,7 +74,8 @@ class EventLog:
     those that wait: what is appended before they run costs no further wake-up. Many readers are not
     woken again before as much time has passed as they needed the last time, so that they use at
     most half of the loop's: what comes faster than that goes out in batches. `max_bytes` bounds
-    the events as JSON; the newest is kept whatever its size.
+    the events as JSON, of which streams keep one encoding each beside them; the newest is kept
+    whatever its size.
     """
 
     __slots__ = (
@@ -158,7 +161,7 @@ class EventLog:
         The caller has looked already: nothing can come in between, as all is on one loop.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wakers.add(reader, lambda: future.done() or future.set_result(None))
+        self._wakers.add(reader, partial(_resolve, future))
         try:
             await future
         finally:
@@ -216,3 +219,8 @@ class EventLog:
             (logged,) = ring.read(ring.oldest - 1, limit=1)
             self.held_bytes -= len(logged.json)
             ring.forget(logged.index)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

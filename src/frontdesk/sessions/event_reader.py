@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -20,15 +21,15 @@ BATCH = 256
 _SINCE = re.compile(r"(?:([0-9]{1,20})-)?([0-9]{1,20})")
 
 
-class Gap(msgspec.Struct, frozen=True, rename="camel"):
+class Gap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """What a client asked to resume after is not held; `resumes_at` says where the stream goes on.
 
     A protocol sends it as an `error` event without an id: it is no event of the session.
     """
 
+    reason: Literal["gap"] = "gap"
     requested: str
     resumes_at: str
-    reason: str = "gap"
 
 
 @dataclass(frozen=True, slots=True)

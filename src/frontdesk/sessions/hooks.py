@@ -1,6 +1,6 @@
-"""What the house needs from above without knowing it: a meter, guardrails, a caller of tools.
+"""What the session service needs from above without knowing it: meter, guardrails, tool caller.
 
-At the bottom of the agents layer. The gateway implements these; whoever embeds the house without
+At the bottom of its layer. The gateway implements these; whoever embeds the service without
 a gateway leaves them out. Nothing here does anything.
 """
 
@@ -68,17 +68,3 @@ class NoMeter:
 
     def record(self, **_: Any) -> None:
         """Forget it."""
-
-
-class NoGuardrails:
-    """Refuse nothing."""
-
-    __slots__ = ()
-
-    def refuse_input(self, tenant_id: str, text: str) -> str | None:  # noqa: ARG002
-        """Return None."""
-        return None
-
-    def refuse_output(self, tenant_id: str, text: str) -> str | None:  # noqa: ARG002
-        """Return None."""
-        return None

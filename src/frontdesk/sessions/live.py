@@ -25,11 +25,10 @@ class LiveSession:
     __slots__ = (
         "conversation",
         "ending",
-        "may_restart",
         "registry_key",
-        "supervised_agent",
         "restart_state",
         "runner",
+        "supervised_agent",
     )
 
     def __init__(self, conversation: Conversation) -> None:
@@ -38,64 +37,70 @@ class LiveSession:
         self.runner: Runner | None = None
         self.supervised_agent: SupervisedAgent | None = None
         self.restart_state = RestartState()
-        self.may_restart = True
         self.ending: asyncio.Task[None] | None = None
-
-    @property
-    def counted_as(self) -> tuple[str, str]:
-        """Return what it counts for: its tenant and its blueprint."""
-        return self.conversation.tenant_id, self.conversation.blueprint
 
 
 class LiveSessions:
-    """The live sessions of a service, and how many each tenant has of each blueprint."""
+    """The live sessions of a service, by registry key and by tenant. All on one event loop."""
 
-    __slots__ = ("_by_id", "_counts")
+    __slots__ = ("_by_key", "_by_tenant", "_counts")
 
     def __init__(self) -> None:
-        self._by_id: dict[str, LiveSession] = {}
+        self._by_key: dict[str, LiveSession] = {}
+        self._by_tenant: dict[str, dict[str, LiveSession]] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def add(self, live_session: LiveSession) -> None:
         """Add a session."""
-        self._by_id[live_session.registry_key] = live_session
-        self._counts[live_session.counted_as] += 1
+        key, conversation = live_session.registry_key, live_session.conversation
+        self._by_key[key] = live_session
+        self._by_tenant.setdefault(conversation.tenant_id, {})[key] = live_session
+        self._counts[conversation.tenant_id, conversation.blueprint] += 1
 
     def remove(self, live_session: LiveSession) -> bool:
         """Remove a session; say whether it was there."""
-        if self._by_id.get(live_session.registry_key) is not live_session:
+        key, conversation = live_session.registry_key, live_session.conversation
+        if self._by_key.get(key) is not live_session:
             return False
-        del self._by_id[live_session.registry_key]
-        counted_as = live_session.counted_as
-        self._counts[counted_as] -= 1
-        if not self._counts[counted_as]:
-            del self._counts[counted_as]
+        del self._by_key[key]
+        of_tenant = self._by_tenant[conversation.tenant_id]
+        del of_tenant[key]
+        if not of_tenant:
+            del self._by_tenant[conversation.tenant_id]
+        counted = conversation.tenant_id, conversation.blueprint
+        self._counts[counted] -= 1
+        if not self._counts[counted]:
+            del self._counts[counted]
         return True
 
     def get(self, key: str) -> LiveSession | None:
         """Return the session of a registry key."""
-        return self._by_id.get(key)
+        return self._by_key.get(key)
 
     def of(self, conversation: Conversation) -> LiveSession | None:
         """Return the session of a conversation, if it is still here."""
-        found = self._by_id.get(registry_key(conversation.tenant_id, conversation.session_id))
+        found = self._by_key.get(registry_key(conversation.tenant_id, conversation.session_id))
         return found if found is not None and found.conversation is conversation else None
+
+    def of_tenant(self, tenant_id: str) -> list[LiveSession]:
+        """Return a tenant's sessions. Costs what it returns."""
+        return list(self._by_tenant.get(tenant_id, {}).values())
 
     def count(self, tenant_id: str, blueprint: str) -> int:
         """Return how many sessions a tenant has of a blueprint."""
         return self._counts.get((tenant_id, blueprint), 0)
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self._by_key)
 
     def __iter__(self) -> Iterator[LiveSession]:
-        return iter(list(self._by_id.values()))
+        return iter(list(self._by_key.values()))
 
 
 class RecentlyEnded:
     """Hold the last `limit` ended conversations, and of those at most `max_bytes` of events."""
 
-    __slots__ = ("_bytes", "_ended", "_max_bytes", "_most")
+    __slots__ = ("_bytes", "_ended", "_limit", "_max_bytes")
 
     def __init__(self, *, limit: int, max_bytes: int) -> None:
         self._limit, self._max_bytes = limit, max_bytes

@@ -1,4 +1,4 @@
-"""The states of a session and of a turn, each with its one transition function."""
+"""The phases of a session and of a turn, each with its one transition function."""
 
 from __future__ import annotations
 

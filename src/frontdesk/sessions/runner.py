@@ -1,9 +1,9 @@
 """The runner: the one task of a session, which runs its turns one after another.
 
-Above the conversation and the agent, below the desk. For agents that live in the gateway's process
-this task *is* the agent, and is what the registry monitors; for a process it stands for the process
-on this side. Each turn runs in a child task of its own, so that an abort cancels the turn and
-nothing else, and a turn that is deaf to its cancellation can be left behind.
+For agents in the gateway's process this task *is* the agent, and is what the registry monitors; for
+a process it stands for the process on this side. Each turn runs in a child task of its own, so that
+an abort cancels the turn and nothing else, and a turn that is deaf to its cancellation can be left
+behind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.queue import Prompt
 from frontdesk.sessions.running_turn import RunningTurn, StopReason
 
-_log = logging.getLogger("frontdesk.agents")
+_log = logging.getLogger("frontdesk.sessions")
 
 
 class Runner:
@@ -29,14 +29,14 @@ class Runner:
     costs this one task.
     """
 
-    __slots__ = ("_conversation", "agent", "ended_session", "fence", "lost", "task")
+    __slots__ = ("_conversation", "agent", "ended_session", "fence", "task")
 
     def __init__(self, conversation: Conversation, agent: RunningAgent) -> None:
         self._conversation = conversation
         self.agent = agent
         self.fence = 0
         """The fence of the registry's entry for this agent."""
-        self.ended_session = self.lost = False
+        self.ended_session = False
         name = f"frontdesk session {conversation.session_id}"
         self.task: asyncio.Task[None] = asyncio.create_task(self._live(), name=name)
 
@@ -49,7 +49,7 @@ class Runner:
             await asyncio.wait({turn.done}, timeout=grace_s)
 
     async def cancel(self) -> None:
-        """End the task; a turn that it still runs is given up. Never raises."""
+        """End the task; a turn that it still runs is abandoned. Never raises."""
         self.task.cancel()
         await asyncio.wait({self.task})
 
@@ -58,7 +58,23 @@ class Runner:
             pass
 
     async def _run(self, prompt: Prompt) -> bool:
-        """Run one turn; say whether there may be another."""
+        """Run one turn; say whether there may be another.
+
+        The turn is over (`turn.over`) when its agent returns or raises, or when somebody stops it:
+        a client, the deadline, a filter, the end of the session. Then:
+
+        1. It was stopped, and nothing more may go out (deadline, filter): it ends at once.
+        2. It was stopped: its agent is cancelled and may clean up, for `abort_grace_s`. One that
+           takes longer is abandoned: what it still says is discarded, and it is counted.
+        3. The agent is lost: the turn is left open, for the registry's reason to end it, unless
+           the stop came first. The runner ends; the supervisor makes sure of the agent.
+        4. The agent returned: the turn ends well, unless the stop came first.
+        5. It raised `EndSession`: the turn ends well, and so do the runner and the session.
+        6. It raised anything else: the turn ends with an error, and where the blueprint says that
+           errors end the session, so does the runner.
+
+        When this task itself is cancelled, the supervisor ends the turn.
+        """
         conversation = self._conversation
         turn = conversation.begin(prompt)
         work = asyncio.create_task(self.agent.run_turn(turn))
@@ -66,45 +82,31 @@ class Runner:
         try:
             await turn.over
             if not work.done():
-                self._finish_silent(turn)
+                if turn.stopped is not None and turn.stopped.silent:
+                    conversation.finish(turn, turn.stopped)  # case 1
                 work.cancel()
                 await asyncio.wait({work}, timeout=conversation.service.settings.abort_grace_s)
         finally:
-            # Here, too, when this task is cancelled; the desk then ends the turn, knowing why.
             if not work.done():
-                conversation.service.abandon(work)
-        return await self._conclude(turn, work)
+                conversation.service.abandon(work)  # case 2
+        return await self._finish(turn, _error_of(work))
 
-    def _finish_silent(self, turn: RunningTurn) -> None:
-        """End a turn that may say nothing more before its agent has cleaned up: at its deadline."""
-        if turn.stopped is not None and turn.stopped.silent:
-            self._conversation.finish(turn, turn.stopped)
-
-    async def _conclude(self, turn: RunningTurn, work: asyncio.Task[None]) -> bool:
-        error = _error_of(work)
-        if isinstance(error, AgentLost):
-            return await self._lost(turn, error)
+    async def _finish(self, turn: RunningTurn, error: BaseException | None) -> bool:
+        conversation = self._conversation
+        if isinstance(error, AgentLost):  # case 3
+            _log.warning("session %s: %s", conversation.session_id, error)
+            if turn.stopped is not None:
+                conversation.finish(turn, turn.stopped)
+            await self.agent.end(0.0)
+            return False
         if turn.stopped is not None:
-            self._conversation.finish(turn, turn.stopped)
+            conversation.finish(turn, turn.stopped)
             return True
-        if error is None or isinstance(error, EndSession):
-            self._conversation.finish(turn)
+        if error is None or isinstance(error, EndSession):  # cases 4 and 5
+            conversation.finish(turn)
             self.ended_session = error is not None
             return error is None
-        return self._failed(turn, error)
-
-    async def _lost(self, turn: RunningTurn, error: AgentLost) -> bool:
-        """Make sure that the agent is gone; the registry's reason then ends the turn."""
-        _log.warning("session %s: %s", self._conversation.session_id, error)
-        if turn.stopped is not None:
-            self._conversation.finish(turn, turn.stopped)
-        self.lost = True
-        await self.agent.end(0.0)
-        return False
-
-    def _failed(self, turn: RunningTurn, error: BaseException) -> bool:
-        """End a turn whose agent raised: clients see the type, operators the text."""
-        conversation = self._conversation
+        # Case 6: clients see the type of the error, operators its text.
         conversation.finish(turn, _stop_for(error))
         if conversation.rules.errors_end == "session":
             raise error

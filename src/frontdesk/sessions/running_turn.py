@@ -1,8 +1,8 @@
 """The turn under way: what stands behind a `Turn` in the gateway.
 
-Above the transcript and the answers, below the conversation that begins and ends it. An agent acts
-through it (`TurnPort`); whoever ends the turn calls `stop`, and `close` when it is over. What its
-agent does after that is discarded. It knows nothing of tasks, queues or the registry.
+An agent acts through it (`TurnPort`): what it emits is filtered, logged, and written into the
+history. Whoever ends the turn calls `stop`, and `close` when it is over. What its agent does after
+that is discarded.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import asyncio
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -26,43 +26,36 @@ from frontdesk.agents.events import (
     Event,
     LastMessage,
     MessageDelta,
+    MessageStart,
     ThinkingDelta,
+    ThinkingStart,
     ToolExecutionEnd,
     ToolExecutionStart,
     plain,
+    sayable,
 )
-from frontdesk.agents.records import Approval, CallbackTool, ToolSpec, TurnContext
+from frontdesk.agents.records import Approval, Message, ToolCall, ToolSpec, TurnContext
 from frontdesk.agents.turn import TurnListener
 from frontdesk.agents.usage import Usage
 from frontdesk.errors import InvalidArgument, InvalidType
-from frontdesk.sessions.callback_tools import run_callback_tool
+from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.context import ServiceContext
+from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.history import History
-from frontdesk.sessions.output_guard import OutputGuard
+from frontdesk.sessions.hooks import Guardrails
 from frontdesk.sessions.pending import PendingRequests
-from frontdesk.sessions.transcript import Transcript
+from frontdesk.sessions.phases import TurnPhase
+
+MAX_MESSAGE_CHARACTERS = 1_000_000
+"""What is kept of one message. The stream carries all of it; the history is bounded."""
+
+MAX_RESULT_CHARACTERS = 100_000
+"""What the history keeps of one tool's result."""
+
+FILTER_WINDOW_CHARACTERS = 4096
+"""How much of what went out before the guardrails see with each piece."""
 
 _EMITTABLE = frozenset(AGENT_EVENTS)
-
-
-class TurnHost(Protocol):
-    """What a turn needs of its conversation."""
-
-    service: ServiceContext
-    session_id: str
-    tenant_id: str
-    api_key: str | None
-    model: str
-    usage: Usage
-    history: History
-    steering_texts: list[str]
-    callback_tools: dict[str, CallbackTool]
-    approvals: PendingRequests[Approval]
-    questions: PendingRequests[Any]
-
-    def append_event(self, event: Event, *, request_id: str | None) -> None:
-        """Append an event to the log."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,52 +70,72 @@ class StopReason:
     silent: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnParts:
+    """What a turn shares with its session: each part is one object for the session's whole life."""
+
+    service: ServiceContext
+    tenant_id: str
+    api_key: str | None
+    log: EventLog
+    history: History
+    usage: Usage
+    tools: CallbackTools
+    steering_texts: list[str] = field(default_factory=list)
+    approvals: PendingRequests[ApprovalRequired, Approval] = field(
+        default_factory=lambda: PendingRequests("approvalId")
+    )
+    questions: PendingRequests[AskUser, Any] = field(default_factory=lambda: PendingRequests("ref"))
+
+
 class RunningTurn:
     """One turn, from its prompt to its end. Implements `TurnPort`; all on one event loop."""
 
     __slots__ = (
-        "_guards",
-        "_host",
+        "_filters",
         "_listener",
+        "_parts",
         "_transcript",
-        "closed",
+        "context",
         "deadline_s",
         "done",
-        "context",
+        "model",
         "over",
+        "phase",
         "running_tools",
         "stopped",
         "usage_of_turn",
     )
 
-    def __init__(self, host: TurnHost, context: TurnContext, *, deadline_s: float) -> None:
-        self._host = host
-        self.context = context
+    def __init__(self, context: TurnContext, parts: TurnParts, *, deadline_s: float) -> None:
+        self.context, self._parts = context, parts
         self.deadline_s = deadline_s
+        self.model = context.model
+        """The model to call next."""
         loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = loop.create_future()
         """Done when the agent is, or when the turn is to be stopped."""
         self.done: asyncio.Future[None] = loop.create_future()
         """Done when the turn has ended."""
+        self.phase = TurnPhase.RUNNING
         self.stopped: StopReason | None = None
-        self.closed = False
+        """Why it is being stopped, or was; None where nobody asked for that."""
         self.usage_of_turn = Usage()
         self.running_tools: dict[str, ToolExecutionStart] = {}
-        self._transcript = Transcript(host.history)
+        self._transcript = Transcript(parts.history)
         self._listener: TurnListener | None = None
-        self._guards = _guards(host)
+        guardrails = parts.service.guardrails
+        self._filters: dict[type[Event], OutputFilter] = {}
+        if guardrails is not None:
+            for kind in (MessageDelta, ThinkingDelta):
+                self._filters[kind] = OutputFilter(guardrails, parts.tenant_id)
 
     # -- the agent's side: TurnPort --------------------------------------------------------------
 
     @property
-    def model(self) -> str:
-        """Return the model to call next."""
-        return self._host.model
-
-    @property
     def tools(self) -> Sequence[ToolSpec]:
         """Return the callback tools that are attached now."""
-        return specs_of(self._host.callback_tools)
+        return self._parts.tools.specs()
 
     def emit(self, event: Event) -> None:
         """Emit one of `AGENT_EVENTS`."""
@@ -132,72 +145,71 @@ class RunningTurn:
             raise InvalidType("event", expected=expected, got=type(event).__name__)
         opening = self._transcript.opening(event)
         if opening is not None:
-            self._note(opening)
-        self._note(event)
+            self._emit_one(opening)
+        self._emit_one(event)
 
     def usage(
         self, *, prompt: int = 0, completion: int = 0, cached: int = 0, cost_usd: float = 0.0
     ) -> None:
         """Count tokens and cost, even of a turn that is over: they were spent."""
-        _check_usage(prompt, completion, cached, cost_usd)
-        host = self._host
-        for counter in (self.usage_of_turn, host.usage):
+        for name, value in (("prompt", prompt), ("completion", completion), ("cached", cached)):
+            if value < 0:
+                raise InvalidArgument(name, expected="a number of tokens", got=repr(value)[:40])
+        if not (math.isfinite(cost_usd) and cost_usd >= 0):
+            raise InvalidArgument("cost", expected="an amount of USD", got=repr(cost_usd)[:40])
+        parts = self._parts
+        for counter in (self.usage_of_turn, parts.usage):
             counter.add(prompt=prompt, completion=completion, cached=cached, cost_usd=cost_usd)
-        host.service.meter.record(
-            tenant_id=host.tenant_id,
-            api_key=host.api_key,
+        parts.service.meter.record(
+            tenant_id=parts.tenant_id,
+            api_key=parts.api_key,
             prompt_tokens=prompt,
             completion_tokens=completion,
             cached_tokens=cached,
             cost_usd=cost_usd,
         )
 
-    def steering(self, most: int | None = None) -> list[str]:
-        """Take up to `most` of the steering texts that wait, oldest first; all by default."""
+    def steering(self, limit: int | None = None) -> list[str]:
+        """Take up to `limit` of the steering texts that wait, oldest first; all by default."""
         self._require_open()
-        waiting = self._host.steering_texts
-        taken = waiting[:most]
+        waiting = self._parts.steering_texts
+        taken = waiting[:limit]
         del waiting[: len(taken)]
         return taken
 
     def waiting_steering(self) -> list[str]:
         """Return the steering texts that wait, without taking them."""
         self._require_open()
-        return list(self._host.steering_texts)
+        return list(self._parts.steering_texts)
 
     def listen(self, listener: TurnListener | None) -> None:
-        """Tell this listener, and no other, what changes from now on."""
+        """Notify this listener, and no other, of what changes from now on."""
         self._listener = listener
 
     async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:
         """Wait until somebody approves or rejects, or until it is too late."""
         self._require_open()
-        reference, host = f"apr_{secrets.token_hex(8)}", self._host
-        event = ApprovalRequired(reference, tool, plain(args), hint, host.service.clock.wall_ms())
-        self._say(event)
-        return await host.approvals.wait(
+        reference, service = f"apr_{secrets.token_hex(8)}", self._parts.service
+        event = ApprovalRequired(reference, tool, plain(args), hint, service.clock.wall_ms())
+        self._append(event)
+        return await self._parts.approvals.wait(
             reference,
-            shown=msgspec.to_builtins(event),
-            timeout_s=host.service.settings.approval_timeout_s,
+            event,
+            timeout_s=service.settings.approval_timeout_s,
             late=Approval("expired"),
             dismissed=Approval("cancelled"),
-            on_answer=partial(self._approval_resolved, reference),
+            on_answer=partial(self._on_approval, reference),
         )
 
     async def ask(self, question: str) -> Any:
         """Wait for the user's answer; `QuestionExpired` when there is none in time."""
         self._require_open()
-        reference, host = f"ask_{secrets.token_hex(8)}", self._host
+        reference = f"ask_{secrets.token_hex(8)}"
         event = AskUser(reference, question)
-        self._say(event)
-        timeout_s = host.service.settings.question_timeout_s
-        answer = await host.questions.wait(
-            reference,
-            shown=msgspec.to_builtins(event),
-            timeout_s=timeout_s,
-            late=_NO_ANSWER,
-            dismissed=_NO_ANSWER,
-            on_answer=_tell_nobody,
+        self._append(event)
+        timeout_s = self._parts.service.settings.question_timeout_s
+        answer = await self._parts.questions.wait(
+            reference, event, timeout_s=timeout_s, late=_NO_ANSWER, dismissed=_NO_ANSWER
         )
         if answer is _NO_ANSWER:
             self._require_open()
@@ -207,7 +219,7 @@ class RunningTurn:
     async def call_tool(self, name: str, args: Any = None, *, call_id: str | None = None) -> Any:
         """Run a callback tool, with its events; `ToolFailed` when it fails."""
         self._require_open()
-        return await run_callback_tool(self, self._host, name, args=args, call_id=call_id)
+        return await self._parts.tools.call(name, args, emit=self.emit, call_id=call_id)
 
     # -- the conversation's side -----------------------------------------------------------------
 
@@ -216,14 +228,26 @@ class RunningTurn:
         """Return the id that the prompt was accepted under."""
         return self.context.request_id
 
-    @property
-    def listener(self) -> TurnListener | None:
-        """Return who is told of changes, if anybody."""
-        return self._listener
+    def on_steered(self) -> None:
+        """Notify the agent of a steering text."""
+        if self._listener is not None:
+            self._listener.steered()
+
+    def on_model_switched(self, model: str) -> None:
+        """Go on with another model from the next call on, and notify the agent."""
+        self.model = model
+        if self._listener is not None:
+            self._listener.model_switched(model)
+
+    def on_tools_changed(self) -> None:
+        """Notify the agent that a callback tool came or went."""
+        if self._listener is not None:
+            self._listener.tools_changed()
 
     def stop(self, stop: StopReason) -> None:
         """Ask for the end of the turn; the first to ask is heard."""
-        if self.stopped is None and not self.closed:
+        if self.phase is TurnPhase.RUNNING:
+            self.phase = self.phase.to(TurnPhase.STOPPING)
             self.stopped = stop
             self.wake()
 
@@ -235,7 +259,7 @@ class RunningTurn:
     def refuses_end(self) -> bool:
         """Ask the guardrails about the message that is still open; true where they refuse it."""
         try:
-            self._guard_whole(self._transcript.open_text())
+            self._filter_whole(self._transcript.open_text())
         except TurnOver:
             return True
         return False
@@ -243,7 +267,7 @@ class RunningTurn:
     def close(self) -> LastMessage:
         """End the turn's own part: nothing more comes from its agent. Returns the last message."""
         last = self._transcript.close()
-        self.closed = True
+        self.phase = self.phase.to(TurnPhase.FINISHED)
         self._listener = None
         self.wake()
         if not self.done.done():
@@ -253,88 +277,161 @@ class RunningTurn:
     # -- within ----------------------------------------------------------------------------------
 
     def _require_open(self) -> None:
-        stopped = self.stopped
-        late = self._host.service.clock.monotonic() > self.deadline_s
-        if self.closed or late or (stopped is not None and stopped.silent):
+        late = self._parts.service.clock.monotonic() > self.deadline_s
+        silenced = self.stopped is not None and self.stopped.silent
+        if self.phase is TurnPhase.FINISHED or late or silenced:
             raise TurnOver(self.request_id)
 
-    def _note(self, event: Event) -> None:
-        self._guard_piece(event)
-        event = self._say(event)
+    def _emit_one(self, event: Event) -> None:
+        if self._filters and isinstance(event, MessageDelta | ThinkingDelta):
+            self._stop_if_refused(self._filters[type(event)].refuses(event.delta))
+        event = self._append(event)
         completed = self._transcript.add(event)
         if isinstance(event, ToolExecutionStart):
-            self._tool_began(event)
+            self.running_tools[event.call_id] = event
+            self._parts.usage.tool_calls += 1
+            self.usage_of_turn.tool_calls += 1
         elif isinstance(event, ToolExecutionEnd):
             self.running_tools.pop(event.call_id, None)
         if completed is not None:
-            self._guard_whole(completed)
+            self._filter_whole(completed)
 
-    def _say(self, event: Event) -> Event:
-        """Send an event out; arguments and results that are too large go without their value."""
+    def _append(self, event: Event) -> Event:
+        """Append to the log; arguments and results that are too large go without their value."""
         try:
-            self._host.append_event(event, request_id=self.request_id)
+            self._parts.log.append(event, request_id=self.request_id)
         except EventTooLarge as error:
-            shorter = _without_value(event, error)
-            self._host.append_event(shorter, request_id=self.request_id)
-            return shorter
+            names = [name for name in ("args", "result") if hasattr(event, name)]
+            if not names:
+                raise
+            event = msgspec.structs.replace(event, **{names[0]: f"<{error.size} bytes>"})
+            self._parts.log.append(event, request_id=self.request_id)
         return event
 
-    def _tool_began(self, event: ToolExecutionStart) -> None:
-        self.running_tools[event.call_id] = event
-        self._host.usage.tool_calls += 1
-        self.usage_of_turn.tool_calls += 1
+    def _filter_whole(self, text: str) -> None:
+        if self._filters:
+            self._stop_if_refused(self._filters[MessageDelta].refuses_whole(text))
 
-    def _guard_piece(self, event: Event) -> None:
-        if self._guards and isinstance(event, MessageDelta | ThinkingDelta):
-            self._refuse(self._guards[type(event)].refuses(event.delta))
-
-    def _guard_whole(self, text: str) -> None:
-        if self._guards:
-            self._refuse(self._guards[MessageDelta].refuses_whole(text))
-
-    def _refuse(self, why: str | None) -> None:
+    def _stop_if_refused(self, why: str | None) -> None:
         if why is not None:
             self.stop(StopReason("guardrail", error="guardrail", silent=True))
             raise TurnOver(self.request_id)
 
-    def _approval_resolved(self, reference: str, answer: Approval) -> None:
-        if not self.closed:
-            self._say(ApprovalResolved(reference, answer.status))
+    def _on_approval(self, reference: str, answer: Approval) -> None:
+        if self.phase is not TurnPhase.FINISHED:
+            self._append(ApprovalResolved(reference, answer.status))
 
 
-def specs_of(tools: dict[str, CallbackTool]) -> tuple[ToolSpec, ...]:
-    """Return callback tools as agents see them."""
-    return tuple(
-        ToolSpec(name=each.name, description=each.description, parameters=each.parameters)
-        for each in tools.values()
-    )
+class Transcript:
+    """Collect the messages of one turn.
+
+    `opening` says which event must come first; `add` takes each event in order; `close` writes
+    what is open. Calls that begin before the next text belong to the message before them.
+    """
+
+    __slots__ = ("_calls", "_characters", "_history", "_last", "_opened", "_parts")
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._parts: list[str] = []
+        self._characters = 0
+        self._calls: list[ToolCall] = []
+        self._opened: type[Event] | None = None
+        self._last = ""
+
+    def opening(self, event: Event) -> Event | None:
+        """Return `message_start` or `thinking_start` where a delta needs one first."""
+        kind = type(event)
+        if kind is MessageDelta and self._opened is not MessageStart:
+            return MessageStart()
+        if kind is ThinkingDelta and self._opened is not ThinkingStart:
+            return ThinkingStart()
+        return None
+
+    def add(self, event: Event) -> str | None:
+        """Take the next event; return the text of a message that it completed, if it did."""
+        if isinstance(event, MessageDelta):
+            self._take(event.delta)
+            return None
+        if isinstance(event, ThinkingDelta):
+            return None
+        completed = self._text() if self._opened is MessageStart else None
+        self._opened = type(event) if isinstance(event, MessageStart | ThinkingStart) else None
+        if isinstance(event, MessageStart):
+            self._write()
+        elif isinstance(event, ToolExecutionStart):
+            self._calls.append(_call_of(event))
+        elif isinstance(event, ToolExecutionEnd):
+            self._write()
+            self._history.add(Message("tool_result", _result_text(event.result)))
+        return completed
+
+    def close(self) -> LastMessage:
+        """Write what is open into the history, and return the turn's last message."""
+        self._opened = None
+        self._write()
+        return LastMessage("assistant", self._last)
+
+    def open_text(self) -> str:
+        """Return the text of the message that is open, "" where none is."""
+        return self._text() if self._opened is MessageStart else ""
+
+    def _take(self, delta: str) -> None:
+        kept = delta[: max(0, MAX_MESSAGE_CHARACTERS - self._characters)]
+        if kept:
+            self._parts.append(kept)
+            self._characters += len(kept)
+
+    def _text(self) -> str:
+        text = sayable("".join(self._parts))
+        self._parts = [text] if text else []
+        return text
+
+    def _write(self) -> None:
+        text = self._text()
+        if text or self._calls:
+            self._history.add(Message("assistant", text, tuple(self._calls)))
+            self._last = text or self._last
+        self._parts, self._calls, self._characters = [], [], 0
 
 
-def _without_value(event: Event, error: EventTooLarge) -> Event:
-    for name in ("args", "result"):
-        if hasattr(event, name):
-            shorter: Event = msgspec.structs.replace(event, **{name: f"<{error.size} bytes>"})
-            return shorter
-    raise error
+def _call_of(event: ToolExecutionStart) -> ToolCall:
+    args = plain(event.args)
+    too_long = len(msgspec.json.encode(args)) > MAX_RESULT_CHARACTERS
+    return ToolCall(event.call_id, event.tool_name, None if too_long else args)
 
 
-def _guards(host: TurnHost) -> dict[type[Event], OutputGuard]:
-    guardrails = host.service.guardrails
-    if guardrails is None:
-        return {}
-    return {kind: OutputGuard(guardrails, host.tenant_id) for kind in (MessageDelta, ThinkingDelta)}
+def _result_text(result: Any) -> str:
+    if result is None:
+        return ""
+    if isinstance(result, str):
+        return sayable(result[:MAX_RESULT_CHARACTERS])
+    return msgspec.json.encode(plain(result)).decode()[:MAX_RESULT_CHARACTERS]
 
 
-def _check_usage(prompt: int, completion: int, cached: int, cost_usd: float) -> None:
-    for name, value in (("prompt", prompt), ("completion", completion), ("cached", cached)):
-        if value < 0:
-            raise InvalidArgument(name, expected="a number of tokens", got=repr(value)[:40])
-    if not (math.isfinite(cost_usd) and cost_usd >= 0):
-        raise InvalidArgument("cost", expected="an amount of USD", got=repr(cost_usd)[:40])
+class OutputFilter:
+    """Ask one tenant's guardrails about one turn's text, or about its thoughts.
 
+    A word may come in two pieces, so they see each piece behind the end of what went out before;
+    not the whole message each time, which would cost the square of its length.
+    """
 
-def _tell_nobody(_: object) -> None:
-    """Questions have no event of their end."""
+    __slots__ = ("_guardrails", "_sent", "_tenant_id")
+
+    def __init__(self, guardrails: Guardrails, tenant_id: str) -> None:
+        self._guardrails, self._tenant_id = guardrails, tenant_id
+        self._sent = ""
+
+    def refuses(self, piece: str) -> str | None:
+        """Return why the next piece may not go out, None where it may."""
+        seen = self._sent + piece
+        self._sent = seen[-FILTER_WINDOW_CHARACTERS:]
+        return self._guardrails.refuse_output(self._tenant_id, seen)
+
+    def refuses_whole(self, text: str) -> str | None:
+        """Return why a complete message should not have gone out; the next one begins."""
+        self._sent = ""
+        return self._guardrails.refuse_output(self._tenant_id, text) if text else None
 
 
 _NO_ANSWER = object()

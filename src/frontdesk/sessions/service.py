@@ -1,42 +1,42 @@
 """The session service: opens sessions, finds them, ends them, and follows the registry.
 
-Protocols stand on it, and reach its sessions only through a `TenantSessions`. It joins
-conversations to the registry: an entry there has a conversation here, and when the registry says
-that an agent has ended, its conversation ends or gets another agent. All on one event loop. It
-knows nothing of HTTP, of keys or of processes.
+An entry in the registry has a conversation here, and when the registry says that an agent has
+ended, its conversation ends or gets another agent. Protocols reach sessions only through a
+`TenantSessions`, which puts its tenant's id into every question. All on one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 from frontdesk.agents.blueprints import Blueprint, Blueprints
-from frontdesk.agents.ids import registry_key
+from frontdesk.agents.ids import check_tenant, registry_key
 from frontdesk.agents.protocol import check
-from frontdesk.agents.records import CreateSession, SessionContext
+from frontdesk.agents.records import CreateSession
 from frontdesk.clock import Clock, SystemClock
-from frontdesk.errors import SessionAlreadyExists, SessionLimitExceeded, SessionNotFound
+from frontdesk.errors import (
+    InvalidArgument,
+    SessionAlreadyExists,
+    SessionLimitExceeded,
+    SessionNotFound,
+)
 from frontdesk.monitors import Watcher
-from frontdesk.records import Change, ExitReason, Metadata, Snapshot
+from frontdesk.records import Change, ExitReason, Snapshot
 from frontdesk.sessions.admission import admit
 from frontdesk.sessions.context import ServiceContext, SessionSettings
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import Draining, SessionDead
 from frontdesk.sessions.hooks import Guardrails, Meter, NoMeter, ToolCaller
 from frontdesk.sessions.live import LiveSession, LiveSessions
-from frontdesk.sessions.starting import Starter
-from frontdesk.sessions.supervision import Ending
-from frontdesk.sessions.tenant import TenantSessions
+from frontdesk.sessions.supervision import Supervisor
 from frontdesk.store import SessionStore, Watch
 
-__all__ = ["SessionService", "SessionSettings", "TenantSessions"]
+MAX_PAGE = 1000
 
-_log = logging.getLogger("frontdesk.agents")
+_log = logging.getLogger("frontdesk.sessions")
 
 _EXPIRED = ExitReason.of("expired")
 _DELETED = ExitReason.of("deleted")
@@ -45,29 +45,31 @@ _UNKNOWN = ExitReason.of("unknown")
 
 
 class SessionService:
-    """The house's sessions, over a registry. Use it with `async with`, on one event loop.
+    """Open, find and end sessions over a registry. Use it with `async with`, on one event loop.
 
     `blueprints` may be replaced while it runs: sessions keep the blueprint that they began with.
     Leaving the block ends every session; `drain` before that gives turns their time.
 
-    >>> import asyncio
-    >>> from frontdesk import SessionStore
-    >>> from frontdesk.agents import Blueprints, CreateSession, blueprint
-    >>> @blueprint("parrot")
-    ... async def parrot(turn):
-    ...     yield turn.text
-    >>> async def main():
-    ...     with SessionStore() as store:
-    ...         async with SessionService(store, Blueprints([parrot])) as desk:
-    ...             acme = desk.tenant("acme", api_key="key-1")
-    ...             session = await acme.create(CreateSession(model="none"))
-    ...             session.prompt("hello")
-    ...             stream = session.subscribe(types=frozenset({"message_delta"}))
-    ...             for frame in await stream.next():
-    ...                 print(frame.name, frame.data.split(b",")[1].decode())
-    ...             stream.close()
-    >>> asyncio.run(main())
-    message_delta "delta":"hello"}
+    Examples:
+        >>> import asyncio
+        >>> from frontdesk import SessionStore
+        >>> from frontdesk.agents import Blueprints, CreateSession, blueprint
+        >>> from frontdesk.sessions import SessionService
+        >>> @blueprint("parrot")
+        ... async def parrot(turn):
+        ...     yield turn.text
+        >>> async def main():
+        ...     with SessionStore() as store:
+        ...         async with SessionService(store, Blueprints([parrot])) as service:
+        ...             acme = service.tenant("acme", api_key="key-1")
+        ...             session = await acme.create(CreateSession(model="none"))
+        ...             session.prompt("hello")
+        ...             stream = session.subscribe(types=frozenset({"message_delta"}))
+        ...             for logged in await stream.next():
+        ...                 print(logged.name, logged.event.delta)
+        ...             stream.close()
+        >>> asyncio.run(main())
+        message_delta hello
     """
 
     def __init__(
@@ -84,8 +86,8 @@ class SessionService:
         self.blueprints = blueprints
         self._store = store
         self._context = ServiceContext(
-            update_model=self._update_model,
-            expire=self._expire,
+            update_model=self._on_model_switched,
+            expire=self._on_expired,
             settings=settings or SessionSettings(),
             clock=clock or SystemClock(),
             meter=meter or NoMeter(),
@@ -94,9 +96,8 @@ class SessionService:
         )
         self._watcher = Watcher()
         self._live = LiveSessions()
-        self._starter = Starter(store, service=self._context, watcher=self._watcher)
-        self._ending = Ending(
-            store, service=self._context, live_sessions=self._live, starter=self._starter
+        self._supervisor = Supervisor(
+            store, service=self._context, live_sessions=self._live, watcher=self._watcher
         )
         self._opening: set[str] = set()
         self._watch: Watch | None = None
@@ -104,7 +105,9 @@ class SessionService:
 
     async def __aenter__(self) -> Self:
         self._watch = self._store.watch()
-        self._following = asyncio.create_task(self._follow(self._watch), name="frontdesk desk")
+        self._following = asyncio.create_task(
+            self._follow(self._watch), name="frontdesk session service"
+        )
         return self
 
     async def __aexit__(
@@ -121,7 +124,7 @@ class SessionService:
 
     @property
     def draining(self) -> bool:
-        """Say whether the house is closing: it takes no new sessions and no new prompts."""
+        """Say whether it is draining: it takes no new sessions and no new prompts."""
         return self._context.draining
 
     @property
@@ -131,27 +134,30 @@ class SessionService:
 
     @property
     def stuck(self) -> int:
-        """Return how many turns were given up while their task still ran, and runs now."""
+        """Return how many turns were abandoned while their task still ran, and runs now."""
         return len(self._context.stuck)
 
     def tenant(self, tenant_id: str, api_key: str | None) -> TenantSessions:
-        """Return the desk as a key of a tenant sees it. Cheap: one for each request will do."""
+        """Return the sessions as a key of a tenant sees them. Cheap: make one a request."""
         return TenantSessions(self, tenant_id=tenant_id, api_key=api_key)
 
+    def begin_draining(self) -> None:
+        """Take no new sessions and no new prompts from now on."""
+        self._context.draining = True
+
     async def drain(self, grace_s: float) -> None:
-        """Close the house: take nothing new, let turns finish for `grace_s`, end every session.
+        """Take nothing new, let turns finish for `grace_s`, then end every session.
 
         Prompts that wait are not begun. Streams get `session_end{reason: "shutdown"}`. Returns
         when all have ended, at the latest the agents' own grace period after `grace_s`.
         """
-        self._context.draining = True
+        self.begin_draining()
         for live_session in self._live:
-            live_session.may_restart = False
             live_session.conversation.prompts.hold()
         await asyncio.gather(*(self._drain_one(each, grace_s) for each in self._live))
-        await self._ending.join()
+        await self._supervisor.join()
 
-    # -- what a tenant's desk asks ---------------------------------------------------------------
+    # -- what a tenant's sessions ask, by registry key -------------------------------------------
 
     async def open(
         self, request: CreateSession, *, tenant_id: str, api_key: str | None
@@ -166,136 +172,184 @@ class SessionService:
             tenants_root=self._context.settings.tenants_root,
         )
         await check(rules.factory, context)
-        key = self._claim(context)
+        key = registry_key(tenant_id, context.session_id)
+        self._refuse_taken(key, context.session_id)
+        self._opening.add(key)
         try:
-            self._check_limit(tenant_id, rules)
-            return await self._open(context, rules=rules, api_key=api_key)
+            self._refuse_over_limit(tenant_id, rules)
+            conversation = Conversation(
+                context, service=self._context, blueprint=rules, api_key=api_key
+            )
+            live_session = LiveSession(conversation)
+            try:
+                await self._supervisor.start(live_session)
+            except BaseException:
+                conversation.expiry.cancel()
+                raise
+            self._live.add(live_session)
+            self._supervisor.watch_runner(live_session)
+            return conversation
         finally:
             self._opening.discard(key)
 
     def live(self, key: str, session_id: str) -> Conversation:
         """Return a live session; see `TenantSessions.find`."""
         live_session = self._live.get(key)
-        if live_session is not None and self._ending.refresh(live_session):
+        if live_session is not None and self._supervisor.refresh(live_session):
             return live_session.conversation
-        raise self._absent(key, session_id)
+        ended = self._supervisor.recent.get(key)
+        if ended is not None and ended.ended is not None:
+            raise SessionDead(session_id, reason=ended.ended)
+        try:
+            reason = self._store.ended(key).reason
+        except SessionNotFound:
+            raise SessionNotFound(session_id) from None
+        raise SessionDead(session_id, reason=reason)
 
     def recently_ended(self, key: str) -> Conversation | None:
         """Return the conversation that ended last under this id, while it is held."""
-        return self._ending.recent.get(key)
+        return self._supervisor.recent.get(key)
 
     def live_of_tenant(self, tenant_id: str) -> list[Conversation]:
-        """Return a tenant's live sessions, those between two agents included, oldest first."""
-        entries = self._store.list_by_tenant(tenant_id)
-        found = [self._live.get(each.session_id) for each in entries]
-        live = {each.registry_key: each.conversation for each in found if each is not None}
-        live.update(self._between_agents(tenant_id))
-        return sorted(live.values(), key=lambda each: each.fence)
+        """Return a tenant's live sessions, those between two agents included, oldest first.
+
+        Costs what it returns.
+        """
+        live = [
+            each.conversation
+            for each in self._live.of_tenant(tenant_id)
+            if each.runner is None or each.registry_key in self._store
+        ]
+        return sorted(live, key=lambda each: each.fence)
 
     async def delete(self, key: str, session_id: str) -> None:
         """End a session; see `TenantSessions.delete`."""
         self.live(key, session_id)
         live_session = self._live.get(key)
         if live_session is not None:
-            grace_s = self._context.settings.end_grace_s
             # Shielded: a client that leaves does not keep its session from ending.
-            await asyncio.shield(self._ending.begin(live_session, _DELETED, grace_s=grace_s))
+            await asyncio.shield(self._supervisor.begin_ending(live_session, _DELETED))
 
-    # -- opening ---------------------------------------------------------------------------------
+    # -- within ----------------------------------------------------------------------------------
 
-    def _claim(self, context: SessionContext) -> str:
-        key = registry_key(context.tenant_id, context.session_id)
+    def _refuse_taken(self, key: str, session_id: str) -> None:
         live_session = self._live.get(key)
-        held = live_session is not None and self._ending.refresh(live_session)
+        held = live_session is not None and self._supervisor.refresh(live_session)
         if held or key in self._opening:
-            raise SessionAlreadyExists(context.session_id, holder=self._holder(key))
-        self._opening.add(key)
-        return key
+            try:
+                holder = self._store.get(key).metadata
+            except SessionNotFound:
+                holder = None
+            raise SessionAlreadyExists(session_id, holder=holder)
 
-    def _holder(self, key: str) -> Metadata | None:
-        try:
-            return self._store.get(key).metadata
-        except SessionNotFound:
-            return None
-
-    async def _open(
-        self, context: SessionContext, *, rules: Blueprint, api_key: str | None
-    ) -> Conversation:
-        conversation = Conversation(
-            context, service=self._context, blueprint=rules, api_key=api_key
-        )
-        live_session = LiveSession(conversation)
-        try:
-            await self._starter.start(live_session)
-        except BaseException:
-            conversation.expiry.cancel()
-            raise
-        self._live.add(live_session)
-        self._ending.watch_runner(live_session)
-        return conversation
-
-    def _check_limit(self, tenant_id: str, rules: Blueprint) -> None:
+    def _refuse_over_limit(self, tenant_id: str, rules: Blueprint) -> None:
         limit = rules.max_sessions_per_tenant
         if limit is None or self._live.count(tenant_id, rules.name) < limit:
             return
-        for live_session in self._live:
-            if live_session.conversation.tenant_id == tenant_id:
-                self._ending.refresh(live_session)
+        for live_session in self._live.of_tenant(tenant_id):
+            self._supervisor.refresh(live_session)
         if self._live.count(tenant_id, rules.name) >= limit:
             raise SessionLimitExceeded(scope="per_tenant", limit=limit)
 
-    # -- looking ---------------------------------------------------------------------------------
-
-    def _absent(self, key: str, session_id: str) -> SessionNotFound:
-        ended = self._ending.recent.get(key)
-        if ended is not None and ended.ended is not None:
-            return SessionDead(session_id, reason=ended.ended)
-        try:
-            return SessionDead(session_id, reason=self._store.ended(key).reason)
-        except SessionNotFound:
-            return SessionNotFound(session_id)
-
-    def _between_agents(self, tenant_id: str) -> Iterator[tuple[str, Conversation]]:
-        for each in self._live:
-            if each.runner is None and each.conversation.tenant_id == tenant_id:
-                yield each.registry_key, each.conversation
-
-    # -- ending ----------------------------------------------------------------------------------
-
     async def _follow(self, watch: Watch) -> None:
-        """Hear from the registry which agents have ended. One error does not end the hearing."""
+        """Learn from the registry which agents have ended. One error does not end the watch."""
         async for item in watch:
             try:
-                self._hear(item)
-            except Exception:  # noqa: BLE001 - logged; the next change is heard all the same
+                self._on_change(item)
+            except Exception:  # noqa: BLE001 - logged; the next change is handled all the same
                 _log.exception("a change of the registry could not be followed")
 
-    def _hear(self, item: Change | Snapshot) -> None:
+    def _on_change(self, item: Change | Snapshot) -> None:
         if isinstance(item, Snapshot):
             # What ended while changes were missed is found by asking for each.
             for live_session in self._live:
-                self._ending.refresh(live_session)
+                self._supervisor.refresh(live_session)
         elif item.kind == "ended":
             ended = self._live.get(item.session.session_id)
             if ended is not None:
-                self._ending.on_agent_exit(ended, item.session.fence, item.reason or _UNKNOWN)
+                reason = item.reason or _UNKNOWN
+                self._supervisor.on_agent_exit(ended, item.session.fence, reason)
 
     async def _drain_one(self, live_session: LiveSession, grace_s: float) -> None:
         turn = live_session.conversation.turn
         if turn is not None and grace_s > 0:
             await asyncio.wait({turn.done}, timeout=grace_s)
-        await self._ending.begin(
-            live_session, _SHUTDOWN, grace_s=self._context.settings.end_grace_s
-        )
+        await self._supervisor.begin_ending(live_session, _SHUTDOWN)
 
-    def _expire(self, conversation: Conversation) -> None:
+    def _on_model_switched(self, conversation: Conversation, model: str) -> None:
+        self._supervisor.update_model(conversation, model)
+
+    def _on_expired(self, conversation: Conversation) -> None:
         live_session = self._live.of(conversation)
         if live_session is not None:
-            self._ending.begin(live_session, _EXPIRED, grace_s=self._context.settings.end_grace_s)
+            self._supervisor.begin_ending(live_session, _EXPIRED)
 
-    def _update_model(self, conversation: Conversation, model: str) -> None:
-        live_session = self._live.of(conversation)
-        if live_session is not None and live_session.runner is not None:
-            # An agent that has just died is heard of in its own time.
-            with contextlib.suppress(SessionNotFound):
-                self._store.update(live_session.registry_key, model=model)
+
+class TenantSessions:
+    """Open, find and end a tenant's sessions, with one key. Made by `SessionService.tenant`."""
+
+    __slots__ = ("_service", "api_key", "tenant_id")
+
+    def __init__(self, service: SessionService, *, tenant_id: str, api_key: str | None) -> None:
+        self._service = service
+        self.tenant_id, self.api_key = check_tenant(tenant_id), api_key
+
+    async def create(self, request: CreateSession) -> Conversation:
+        """Open a session. A refused or cancelled create leaves nothing behind.
+
+        Raises `SessionAlreadyExists`, `SessionLimitExceeded`, `CreateFailed`, `Draining`,
+        `InvalidArgument`.
+        """
+        return await self._service.open(request, tenant_id=self.tenant_id, api_key=self.api_key)
+
+    def find(self, session_id: str) -> Conversation:
+        """Return a live session.
+
+        Never returns one whose agent has ended, told of it or not. Raises `SessionNotFound`,
+        `SessionDead` where it ended recently, `InvalidArgument` for an impossible id.
+        """
+        return self._service.live(registry_key(self.tenant_id, session_id), session_id)
+
+    def recent(self, session_id: str) -> Conversation:
+        """Return a live session, or the last that ended under this id: its stream replays.
+
+        Raises `SessionNotFound`; `SessionDead` where it ended but is no longer held.
+        """
+        key = registry_key(self.tenant_id, session_id)
+        try:
+            return self._service.live(key, session_id)
+        except SessionNotFound:
+            ended = self._service.recently_ended(key)
+            if ended is None:
+                raise
+            return ended
+
+    def sessions(
+        self, *, limit: int = 100, after: str | None = None
+    ) -> tuple[list[Conversation], str | None]:
+        """Return up to `limit` live sessions, oldest first, and the cursor of the next page.
+
+        Raises `InvalidArgument` for a limit that is not 1 to 1000, and for a wrong cursor.
+        """
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidArgument("limit", expected=f"1 to {MAX_PAGE}", got=str(limit))
+        first = _fence_of(after)
+        live = [each for each in self._service.live_of_tenant(self.tenant_id) if each.fence > first]
+        page = live[:limit]
+        return page, str(page[-1].fence) if len(live) > limit else None
+
+    async def delete(self, session_id: str) -> None:
+        """End a session; returns when its entry is gone.
+
+        That is within the grace period and a second, whatever its agent does, and whoever else
+        deletes it at the same time. Raises `SessionNotFound`, `SessionDead`.
+        """
+        await self._service.delete(registry_key(self.tenant_id, session_id), session_id)
+
+
+def _fence_of(cursor: str | None) -> int:
+    if cursor is None:
+        return -1
+    if cursor.isascii() and cursor.isdigit() and len(cursor) < 20:
+        return int(cursor)
+    raise InvalidArgument("after", expected="a cursor from `next`", got=repr(cursor[:40]))

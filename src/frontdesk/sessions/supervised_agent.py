@@ -1,16 +1,16 @@
-"""What the registry monitors in an agent's place, where the desk has a word in how it ended.
+"""What the registry monitors in an agent's place where its session has a word in how it ended.
 
-Above the restart decision, below the desk. A process that a client deleted ends with an exit code,
-one that will be restarted with a signal: in the registry the one is `deleted`, the other
-`restarted`. The registrant watches the agent itself, and translates. It may be told by a thread.
+A process that a client deleted ends with an exit code, one that will be restarted with a signal: in
+the registry the one is `deleted`, the other `restarted`. `SupervisedAgent` monitors the agent
+itself, and translates.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
+from frontdesk.lock import InterruptibleLock
 from frontdesk.monitors import ExitCallback, Watcher, monitor
 from frontdesk.records import ExitKind, ExitReason
 
@@ -21,16 +21,16 @@ class SupervisedAgent:
     """Stand for one agent in the registry (it is an agent with `add_exit_callback`).
 
     `restarts` is asked once, at the end of the agent and maybe in another thread, whether another
-    agent will take over. `set_reason` says beforehand how an end that is being brought about is to be
-    called. `agent_reason` is how the agent itself ended.
+    agent will take over. `set_reason` says beforehand what an end that is being brought about is
+    to be called. `agent_reason` is how the agent itself ended.
     """
 
     __slots__ = (
-        "_explained",
-        "_judged",
+        "_given_reason",
         "_lock",
         "_monitor",
         "_restarts",
+        "_translated",
         "_watcher",
         "agent",
         "agent_reason",
@@ -42,18 +42,18 @@ class SupervisedAgent:
         self.agent = agent
         self.agent_reason: ExitReason | None = None
         self._restarts, self._watcher = restarts, watcher
-        self._lock = threading.Lock()
-        self._explained: ExitReason | None = None
-        self._judged: ExitReason | None = None
+        self._lock = InterruptibleLock()
+        self._given_reason: ExitReason | None = None
+        self._translated: ExitReason | None = None
         self._monitor: Any = None
 
     def add_exit_callback(self, callback: ExitCallback) -> Callable[[], None]:
-        """Tell the callback how the agent ended, once it has."""
+        """Call back with how the agent ended, once it has."""
         self._monitor = monitor(
-            self.agent, lambda reason: callback(self._judge(reason)), watcher=self._watcher
+            self.agent, lambda reason: callback(self._translate(reason)), watcher=self._watcher
         )
         if not self._monitor.alive:
-            callback(self._judge(self._monitor.exit_reason()))
+            callback(self._translate(self._monitor.exit_reason()))
         cancel: Callable[[], None] = self._monitor.cancel
         return cancel
 
@@ -70,17 +70,17 @@ class SupervisedAgent:
     def exit_reason(self) -> ExitReason | None:
         """Return how the agent ended, as the registry is to show it; None while it lives."""
         reason = None if self._monitor is None else self._monitor.exit_reason()
-        return None if reason is None else self._judge(reason)
+        return None if reason is None else self._translate(reason)
 
     def set_reason(self, reason: ExitReason) -> None:
-        """Call the end that follows by this reason. An end that was judged already stays."""
+        """Call the end that follows by this reason. An end that was translated already stays."""
         with self._lock:
-            self._explained = reason
+            self._given_reason = reason
 
-    def _judge(self, reason: ExitReason | None) -> ExitReason:
+    def _translate(self, reason: ExitReason | None) -> ExitReason:
         with self._lock:
-            if self._judged is None:
-                own = self._explained or reason or ExitReason.of(ExitKind.UNKNOWN)
+            if self._translated is None:
+                own = self._given_reason or reason or ExitReason.of(ExitKind.UNKNOWN)
                 self.agent_reason = own
-                self._judged = _RESTARTED if self._restarts(own) else own
-            return self._judged
+                self._translated = _RESTARTED if self._restarts(own) else own
+            return self._translated

@@ -1,8 +1,29 @@
-"""Ending sessions: by request, by time, with the house, or because the registry says so.
+"""Supervision: agents are started and ended, and every write to the registry is made, here.
 
-Above the residents, below the desk. A session ends in one place (`on_agent_exit`), whoever learns of it
-first: the watch on the registry, a lookup that finds the agent dead, or the request that ended it.
-Where another agent is to take over, it is started here.
+The registry's monitor decides that an agent has ended, and how; whoever else notices only makes
+sure that it is so, or asks the registry again:
+
+    heard by                                    does
+    ------------------------------------------  ------------------------------------------------
+    the watch on the registry                   `on_agent_exit`
+    a lookup that finds the entry gone          `refresh`: `on_agent_exit`
+    the runner's task, which returned           `refresh`; if the agent lives on, its end is begun
+    a client's delete, a time-out, a drain      `begin_ending`: the agent is ended, its entry
+                                                deleted, then `on_agent_exit`
+    an agent process's channel, the keeper      the runner's turn ends with `AgentLost`: the agent
+                                                is killed, the monitor hears of that
+
+An agent's end, once for each entry, whoever hears of it first:
+
+    1. The entry is another agent's by now (its fence differs), or none is here: nothing.
+    2. The registry calls the end `restarted` (`SupervisedAgent` was asked as it happened), and the
+       session is live: its turn is aborted and the next agent is started. If that succeeds, the
+       conversation goes on with `agent_restarted`. If it fails, the session ends for the reason
+       for which its last agent did.
+    3. The same, but the session is being ended: it ends, for the reason that it was ended for.
+    4. Everything else ends the session for the registry's reason.
+
+In cases 2 to 4 what is left of the agent is cleared away beside that.
 """
 
 from __future__ import annotations
@@ -13,25 +34,34 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from frontdesk.errors import FrontdeskError, SessionNotFound, StoreClosed
-from frontdesk.records import ExitKind, ExitReason
+import msgspec
+
+from frontdesk.agents.errors import CreateFailed
+from frontdesk.agents.protocol import RunningAgent
+from frontdesk.agents.restart import restarts
+from frontdesk.errors import FrontdeskError, SessionAlreadyExists, SessionNotFound, StoreClosed
+from frontdesk.keeper.errors import KeeperLost
+from frontdesk.monitors import Watcher
+from frontdesk.records import ExitKind, ExitReason, Session
 from frontdesk.sessions.context import ServiceContext
-from frontdesk.sessions.live import LiveSession, LiveSessions
+from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.errors import Draining
+from frontdesk.sessions.live import LiveSession, LiveSessions, RecentlyEnded
+from frontdesk.sessions.phases import SessionPhase
 from frontdesk.sessions.reasons import public_reason
-from frontdesk.sessions.recently_ended import RecentlyEnded
 from frontdesk.sessions.runner import Runner
 from frontdesk.sessions.running_turn import StopReason
-from frontdesk.sessions.starting import Starter
+from frontdesk.sessions.supervised_agent import SupervisedAgent
 from frontdesk.store import SessionStore
 
-_log = logging.getLogger("frontdesk.agents")
+_log = logging.getLogger("frontdesk.sessions")
 
 _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 _SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)
 
 
-class Ending:
-    """End sessions, and start the agents of those that go on."""
+class Supervisor:
+    """Start the agents of sessions, end them, and go by what the registry says of them."""
 
     def __init__(
         self,
@@ -39,55 +69,184 @@ class Ending:
         *,
         service: ServiceContext,
         live_sessions: LiveSessions,
-        starter: Starter,
+        watcher: Watcher,
     ) -> None:
-        self._store, self._context = store, service
-        self._live, self._starter = live_sessions, starter
+        self._store, self._service, self._watcher = store, service, watcher
+        self._live = live_sessions
         settings = service.settings
-        self.recent = RecentlyEnded(most=settings.recent_ends, max_bytes=settings.recent_ends_bytes)
+        self.recent = RecentlyEnded(
+            limit=settings.recent_ends, max_bytes=settings.recent_ends_bytes
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # -- learning of it ----------------------------------------------------------------------
+    # -- starting ----------------------------------------------------------------------------
+
+    async def start(self, live_session: LiveSession) -> Runner:
+        """Start an agent for the conversation, and register it.
+
+        Raises `CreateFailed`, `Draining`, `SessionAlreadyExists`, `SessionLimitExceeded`; after
+        any of them, and after a cancellation, nothing of the agent is left.
+        """
+        conversation = live_session.conversation
+        context = msgspec.structs.replace(conversation.context, model=conversation.model)
+        try:
+            agent = await conversation.rules.factory.start(context)
+        except (CreateFailed, KeeperLost):
+            raise
+        except Exception as error:
+            _log.exception("an agent of blueprint %s could not be started", conversation.blueprint)
+            name = type(error).__name__
+            raise CreateFailed(f"the agent could not be started: {name}") from error
+        try:
+            return self._register(live_session, agent)
+        except BaseException:
+            # Nobody will have this agent; a caller that is cancelled does not stop its end.
+            await asyncio.shield(self._spawn(agent.end(0.0)))
+            raise
+
+    def _register(self, live_session: LiveSession, agent: RunningAgent) -> Runner:
+        """Run the agent's turns from now on, and enter it in the registry."""
+        if self._service.draining:
+            raise Draining
+        conversation = live_session.conversation
+        runner = Runner(conversation, agent)
+        registered = runner.task if agent.registry_agent is None else agent.registry_agent
+        supervised = None
+        if agent.registry_agent is not None or conversation.rules.restart != "never":
+            supervised = registered = SupervisedAgent(
+                registered,
+                restarts=lambda reason: self._restarts(live_session, runner, reason),
+                watcher=self._watcher,
+            )
+        try:
+            entry = self._create_entry(live_session, registered)
+        except BaseException:
+            runner.task.cancel()
+            raise
+        runner.fence = entry.fence
+        conversation.bind_entry(entry)
+        live_session.runner, live_session.supervised_agent = runner, supervised
+        return runner
+
+    def _create_entry(self, live_session: LiveSession, agent: Any) -> Session:
+        conversation = live_session.conversation
+        try:
+            entry = self._store.create(
+                live_session.registry_key,
+                agent,
+                api_key=conversation.api_key,
+                tenant_id=conversation.tenant_id,
+                blueprint=conversation.blueprint,
+                model=conversation.model,
+            )
+        except SessionAlreadyExists as error:
+            # The registry knows the id with its tenant; the client is told the one that it chose.
+            raise SessionAlreadyExists(conversation.session_id, holder=error.holder) from None
+        if live_session.registry_key not in self._store:
+            raise CreateFailed("the agent ended as soon as it was started")
+        return entry
+
+    def _restarts(self, live_session: LiveSession, runner: Runner, reason: ExitReason) -> bool:
+        """Say whether another agent takes over. Asked once an agent, maybe in another thread."""
+        conversation = live_session.conversation
+        if self._service.draining or runner.ended_session or conversation.ending_reason is not None:
+            return False
+        return restarts(
+            conversation.rules.restart,
+            reason,
+            state=live_session.restart_state,
+            now=self._service.clock.monotonic(),
+            limit=conversation.rules.restart_limit,
+        )
+
+    def update_model(self, conversation: Conversation, model: str) -> None:
+        """Write a conversation's new model into its entry."""
+        live_session = self._live.of(conversation)
+        if live_session is not None and live_session.runner is not None:
+            # An agent that has just died is heard of in its own time.
+            with contextlib.suppress(SessionNotFound):
+                self._store.update(live_session.registry_key, model=model)
+
+    # -- hearing of an end -------------------------------------------------------------------
 
     def watch_runner(self, live_session: LiveSession) -> None:
         """See to it that an agent whose runner has ended does not live on alone."""
         runner = live_session.runner
         if runner is not None and runner.agent.registry_agent is not None:
-            runner.task.add_done_callback(lambda _: self._runner_ended(live_session, runner))
+            runner.task.add_done_callback(lambda _: self._on_runner_exit(live_session, runner))
 
     def refresh(self, live_session: LiveSession) -> bool:
-        """Conclude a session whose agent is found dead; say whether the session lives on."""
+        """Ask the registry about a session's agent; say whether the session lives on."""
         runner = live_session.runner
-        if runner is None:
-            return live_session.conversation.ended is None
-        if self._lives(live_session, runner):
-            return True
-        self.on_agent_exit(live_session, runner.fence, self._reason_of(live_session, runner.fence))
+        if runner is not None and not self._has_entry(live_session, runner):
+            reason = self._exit_reason(live_session, runner.fence)
+            self.on_agent_exit(live_session, runner.fence, reason)
         return live_session.conversation.ended is None
 
     def on_agent_exit(self, live_session: LiveSession, fence: int, reason: ExitReason) -> None:
-        """Draw the consequences of an agent's end, once: another agent, or the session's end."""
-        runner = live_session.runner
+        """Draw the consequences of an agent's end, once (cases 1 to 4 above)."""
+        runner, conversation = live_session.runner, live_session.conversation
         if runner is None or runner.fence != fence:
             return
         live_session.runner = None
         self._spawn(self._clear_away(runner))
-        if reason.kind is ExitKind.RESTARTED and live_session.supervised_agent is not None:
-            own = live_session.supervised_agent.agent_reason or _UNKNOWN
-            live_session.conversation.interrupt(own)
-            self._spawn(self._restart(live_session, own))
-        else:
+        supervised = live_session.supervised_agent
+        if reason.kind is not ExitKind.RESTARTED or supervised is None:
             self._close(live_session, reason)
+        elif conversation.ending_reason is not None:
+            self._close(live_session, conversation.ending_reason)
+        else:
+            own = supervised.agent_reason or _UNKNOWN
+            conversation.interrupt(own)
+            self._spawn(self._restart(live_session, own))
 
-    # -- bringing it about -------------------------------------------------------------------
+    async def _restart(self, live_session: LiveSession, reason: ExitReason) -> None:
+        """Start the next agent of a session whose last one ended for this reason (case 2)."""
+        conversation = live_session.conversation
+        live_session.restart_state = live_session.restart_state.after_restart(
+            self._service.clock.monotonic(), limit=conversation.rules.restart_limit
+        )
+        try:
+            runner = await self.start(live_session)
+        except FrontdeskError as error:
+            _log.warning("session %s is not restarted: %s", conversation.session_id, error)
+            self._close(live_session, conversation.ending_reason or reason)
+            return
+        self.watch_runner(live_session)
+        if conversation.ended is not None:
+            # Ended while its next agent was started: the entry that was just made goes again.
+            live_session.runner = None
+            self._delete_entry(live_session, runner, conversation.ended)
+            await self._clear_away(runner)
+        elif conversation.phase is SessionPhase.RESTARTING:
+            # Otherwise it is being ended, and whoever does that finds the agent.
+            conversation.resume(reason)
 
-    def begin(
-        self, live_session: LiveSession, reason: ExitReason, *, grace_s: float
+    def _on_runner_exit(self, live_session: LiveSession, runner: Runner) -> None:
+        """End an agent whose runner has ended, if the registry does not know yet."""
+        error = None if runner.task.cancelled() else runner.task.exception()
+        if live_session.runner is not runner or not self.refresh(live_session):
+            return
+        if live_session.runner is not runner:
+            return
+        if error is not None:
+            self._spawn(self._end_crashed(live_session, runner, error))
+        elif runner.ended_session:
+            self.begin_ending(live_session, ExitReason.of(ExitKind.NORMAL))
+        else:
+            self.begin_ending(live_session, ExitReason.of(ExitKind.LOST), grace_s=0.0)
+
+    # -- bringing an end about ---------------------------------------------------------------
+
+    def begin_ending(
+        self, live_session: LiveSession, reason: ExitReason, *, grace_s: float | None = None
     ) -> asyncio.Task[None]:
         """Begin to end a session; the first reason counts. Returns what ends it."""
         if live_session.ending is None:
-            live_session.may_restart = False
-            live_session.conversation.ending = reason
+            if live_session.conversation.ended is None:
+                live_session.conversation.begin_ending(reason)
+            if grace_s is None:
+                grace_s = self._service.settings.end_grace_s
             live_session.ending = self._spawn(self._end(live_session, reason, grace_s))
         return live_session.ending
 
@@ -95,8 +254,6 @@ class Ending:
         """Wait for everything that was begun."""
         while self._tasks:
             await asyncio.wait(set(self._tasks))
-
-    # -- within ------------------------------------------------------------------------------
 
     async def _end(self, live_session: LiveSession, reason: ExitReason, grace_s: float) -> None:
         until_s = _now_s() + grace_s
@@ -115,8 +272,10 @@ class Ending:
             await self._end_agent(runner, max(0.0, until_s - _now_s()))
         # The entry goes after its agent, or after the grace period, and before the runner's task:
         # the registry would call that `cancelled`.
-        self._remove_entry(live_session, runner, reason)
-        self.on_agent_exit(live_session, runner.fence, self._reason_of(live_session, runner.fence))
+        self._delete_entry(live_session, runner, reason)
+        self.on_agent_exit(
+            live_session, runner.fence, self._exit_reason(live_session, runner.fence)
+        )
         await runner.cancel()
 
     async def _end_crashed(
@@ -125,9 +284,9 @@ class Ending:
         """End a process whose agent raised, where that ends the session: it may be restarted."""
         if live_session.supervised_agent is not None:
             live_session.supervised_agent.set_reason(ExitReason.crashed(error))
-        await self._end_agent(runner, self._context.settings.end_grace_s)
+        await self._end_agent(runner, self._service.settings.end_grace_s)
         if self.refresh(live_session) and live_session.runner is runner:
-            await self.begin(live_session, ExitReason.crashed(error), grace_s=0.0)
+            await self.begin_ending(live_session, ExitReason.crashed(error), grace_s=0.0)
 
     async def _end_agent(self, runner: Runner, grace_s: float) -> None:
         """End an agent and wait for that; not for longer than it may take."""
@@ -139,42 +298,6 @@ class Ending:
         if runner.agent.registry_agent is not None:
             await runner.agent.end(0.0)
 
-    async def _restart(self, live_session: LiveSession, reason: ExitReason) -> None:
-        conversation, service = live_session.conversation, self._context
-        live_session.restart_state = live_session.restart_state.after_restart(
-            service.clock.monotonic(), limit=conversation.rules.restart_limit
-        )
-        try:
-            runner = await self._starter.start(live_session)
-        except FrontdeskError as error:
-            _log.warning("session %s is not restarted: %s", conversation.session_id, error)
-            self._close(live_session, conversation.ending or reason)
-            return
-        self.watch_runner(live_session)
-        if conversation.ended is not None:
-            # Ended while its next agent was started: the entry that was just made goes again.
-            live_session.runner = None
-            self._remove_entry(live_session, runner, conversation.ended)
-            await self._clear_away(runner)
-            return
-        conversation.resume(reason)
-
-    def _runner_ended(self, live_session: LiveSession, runner: Runner) -> None:
-        """End an agent whose session its runner has ended, if the registry does not know yet."""
-        error = None if runner.task.cancelled() else runner.task.exception()
-        if live_session.runner is not runner or not self.refresh(live_session):
-            return
-        if live_session.runner is not runner:
-            return
-        if error is not None:
-            self._spawn(self._end_crashed(live_session, runner, error))
-        elif runner.ended_session:
-            self.begin(
-                live_session, ExitReason.of("normal"), grace_s=self._context.settings.end_grace_s
-            )
-        else:
-            self.begin(live_session, ExitReason.of("lost"), grace_s=0.0)
-
     def _close(self, live_session: LiveSession, reason: ExitReason) -> None:
         """End the conversation; from here on the session is one that has ended recently."""
         live_session.conversation.end(reason)
@@ -182,17 +305,19 @@ class Ending:
             self.recent.add(live_session.registry_key, live_session.conversation)
         live_session.supervised_agent = None
 
-    def _lives(self, live_session: LiveSession, runner: Runner) -> bool:
+    # -- the registry ------------------------------------------------------------------------
+
+    def _has_entry(self, live_session: LiveSession, runner: Runner) -> bool:
         try:
             return self._store.get(live_session.registry_key).fence == runner.fence
         except (SessionNotFound, StoreClosed):
             return False
 
-    def _remove_entry(self, live_session: LiveSession, runner: Runner, reason: ExitReason) -> None:
+    def _delete_entry(self, live_session: LiveSession, runner: Runner, reason: ExitReason) -> None:
         with contextlib.suppress(StoreClosed):
             self._store.delete(live_session.registry_key, fence=runner.fence, reason=reason)
 
-    def _reason_of(self, live_session: LiveSession, fence: int) -> ExitReason:
+    def _exit_reason(self, live_session: LiveSession, fence: int) -> ExitReason:
         """Return how the entry of this fence ended, from the registry's memory of ends."""
         try:
             ended = self._store.ended(live_session.registry_key)
@@ -205,10 +330,10 @@ class Ending:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._on_task_done)
         return task
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("ending a session failed", exc_info=error)

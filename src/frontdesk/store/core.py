@@ -114,7 +114,10 @@ class Core(Lookups):
 
     @property
     def limits(self) -> Limits:
-        """The limits in force. Others hold from the next create on; no session ends for them."""
+        """The limits in force.
+
+        Set it to replace them: they hold from the next `create` on, and no session ends for them.
+        """
         return self._limits
 
     @limits.setter
@@ -289,9 +292,10 @@ class Core(Lookups):
     def _end_told(self, key: Any, life: Any, reason: ExitReason) -> None:
         """Remove an agent's sessions, all in one go."""
         sessions: tuple[Session, ...] = ()
-        held = self._lock.held
+        lock = self._lock
+        acquire, release = lock.acquire, lock.release
         try:
-            held.acquire()
+            acquire()
             present = self._agents.get(key)
             # By identity: the sessions go only if this very agent answers for them.
             if present is not None and first_of(present)._life is life:
@@ -301,11 +305,11 @@ class Core(Lookups):
             self._lock.defer(partial(self._end_told, key, life, reason))
             raise
         finally:
-            try:  # noqa: SIM105 - suppress() costs more than the lock does
-                held.release()
+            try:  # noqa: SIM105 - a call in its place could be interrupted itself
+                release()
             except RuntimeError:  # a signal handler raised before the lock was had
                 pass
-        if self._lock.deferred or self._watches:
+        if lock.deferred or self._watches:
             self._after_write()
         if sessions and reason.kind is ExitKind.CRASHED:
             report_crash(sessions, reason)
@@ -430,13 +434,17 @@ class Core(Lookups):
 
     def _end_loops(self) -> None:
         with self._lock.held:
-            for held in list(self._agents.values()):
-                session = first_of(held)
-                if session._life is session.agent and on_closed_loop(session.agent):
-                    self._end_finished(session)
-            # Last: where a signal handler breaks this off, the next look finds the loops again.
-            self._loops.forget_closed()
+            self._end_on_closed_loops()
         self._after_write()
+
+    def _end_on_closed_loops(self) -> None:
+        """End whose loop is closed (a step)."""
+        for held in list(self._agents.values()):
+            session = first_of(held)
+            if session._life is session.agent and on_closed_loop(session.agent):
+                self._end_finished(session)
+        # Last: where a signal handler breaks this off, the next look finds the loops again.
+        self._loops.forget_closed()
 
     def _snapshot(self, tenant_id: str | None, api_key: str | None) -> tuple[int, list[Session]]:
         self._lock.refuse_interrupting("watch")

@@ -11,39 +11,37 @@ import threading
 from collections.abc import Callable
 
 from frontdesk.errors import AgentFactoryFailed, RecursiveCreate, SessionBusy
+from frontdesk.lock import InterruptibleLock
 from frontdesk.records import Session
 
 
 class PendingCreate:
-    """The making of one session: by one thread, for all who ask for it meanwhile."""
+    """The making of one session: by one thread, for all who ask for it meanwhile.
 
-    __slots__ = ("_done", "_error", "_session", "_thread")
+    That thread holds `making` until `session` or `error` is there. Not an Event: from CPython 3.14
+    on, a signal handler that raises as its wait() begins can leave it locked, and then the maker
+    waits for ever to set it.
+    """
+
+    __slots__ = ("_making", "_thread", "error", "finish", "session")
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
-        self._done = threading.Event()
-        self._session: Session | None = None
-        self._error: BaseException | None = None
-
-    def succeed(self, session: Session) -> None:
-        """Give every caller this session."""
-        self._session = session
-        self._done.set()
-
-    def fail(self, error: BaseException) -> None:
-        """Tell every caller that the factory failed."""
-        self._error = error
-        self._done.set()
+        self.session: Session | None = None
+        self.error: BaseException | None = None
+        self._making = InterruptibleLock()
+        self._making.acquire()
+        self.finish: Callable[[], None] = self._making.release
 
     def wait(self, session_id: str, *, timeout_s: float) -> Session:
         """Wait for the caller that runs the factory, and share what comes of it."""
-        if not self._done.is_set():
+        if self.session is None and self.error is None:
             self._refuse_to_wait(session_id)
-            if not self._done.wait(timeout_s):
+            if not self._wait(timeout_s):
                 raise SessionBusy(session_id, waited_s=timeout_s)
-        if self._session is not None:
-            return self._session
-        error = self._error or RuntimeError("the factory's thread ended")
+        if self.session is not None:
+            return self.session
+        error = self.error or RuntimeError("the factory's thread ended")
         raise AgentFactoryFailed(session_id, error=error) from error
 
     def _refuse_to_wait(self, session_id: str) -> None:
@@ -51,6 +49,15 @@ class PendingCreate:
             raise RecursiveCreate(session_id)
         if asyncio._get_running_loop() is not None:
             raise SessionBusy(session_id, waited_s=0)
+
+    def _wait(self, timeout_s: float) -> bool:
+        try:
+            return self._making.acquire(timeout=timeout_s)
+        finally:
+            try:  # noqa: SIM105 - a call in its place could be interrupted itself
+                self._making.release()  # for the next who waits
+            except RuntimeError:  # it was not had in time, or a signal handler raised before
+                pass
 
 
 class PendingCreates:
@@ -75,11 +82,15 @@ class PendingCreates:
         except BaseException as error:
             if self._under_way.get(session_id) is mine:
                 self._under_way.pop(session_id, None)
-            mine.fail(error)
+            mine.error = error
+            mine.finish()
             raise
         if session is None:
             return build.wait(session_id, timeout_s=timeout_s)
-        # First out of the table, then told: a caller that comes in between finds the session.
-        self._under_way.pop(session_id, None)
-        build.succeed(session)
+        mine.session = session
+        try:
+            # First out of the table, then told: a caller that comes in between finds the session.
+            self._under_way.pop(session_id, None)
+        finally:
+            mine.finish()
         return session

@@ -41,14 +41,15 @@ class Hosted:
 
         Returns when the store is closed; closes it when cancelled.
 
-        >>> import anyio, frontdesk
-        >>> async def main():
-        ...     async with anyio.create_task_group() as group:
-        ...         store = await group.start(frontdesk.SessionStore().serve)
-        ...         print(store.count())
-        ...         store.close()
-        >>> anyio.run(main)
-        0
+        Examples:
+            >>> import anyio, frontdesk
+            >>> async def main():
+            ...     async with anyio.create_task_group() as group:
+            ...         store = await group.start(frontdesk.SessionStore().serve)
+            ...         print(store.count())
+            ...         store.close()
+            >>> anyio.run(main)
+            0
         """
         try:
             if task_status is not None:
@@ -65,7 +66,7 @@ class Hosted:
     async def lifespan(self, app: object = None) -> AsyncIterator[dict[str, Self]]:
         """Live as long as an ASGI application: `Starlette(lifespan=store.lifespan)`.
 
-        Requests find the store as `request.state.sessions`.
+        Its state is `{"sessions": store}`: requests find the store as `request.state.sessions`.
         """
         del app
         with self:

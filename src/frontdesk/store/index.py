@@ -31,10 +31,11 @@ _EMPTY: Mapping[Fence, Session] = {}
 class Limits:
     """How many sessions may live at once: in all, of one tenant, of one API key.
 
-    `None` is no limit. Sessions without a key count in no `per_api_key`.
+    None is no limit. Sessions without a key count in no `per_api_key`.
 
-    >>> Limits(total=1000, per_tenant=100)
-    Limits(total=1000, per_tenant=100, per_api_key=None)
+    Examples:
+        >>> Limits(total=1000, per_tenant=100)
+        Limits(total=1000, per_tenant=100, per_api_key=None)
     """
 
     total: int | None = None

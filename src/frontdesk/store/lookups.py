@@ -27,10 +27,15 @@ class Lookups:
     _revision: int
 
     def get(self, session_id: str) -> Session:
-        """Return the live session of this id.
+        """Return the live session of this id. Also `session_id in store`.
 
-        Never returns one whose task, thread or future has finished. Raises `SessionNotFound`.
-        Costs a dict lookup and one question to the agent.
+        Never returns one whose agent has finished. One exception, and its bound: a task that is
+        **pending on an event loop that was closed** never finishes. It is found, and ended as
+        `lost`, by the next `create`, listing or count, or within about a second.
+
+        It knows no tenants: it finds the sessions of all. Raises `SessionNotFound`. Costs a dict
+        lookup and one question to the agent; for a thread or process that question is a system call
+        or two.
         """
         try:
             session = self._entries[session_id]
@@ -48,18 +53,28 @@ class Lookups:
         return False
 
     def list(self) -> Sessions:
-        """Return all live sessions, oldest first. Costs grow with the result."""
+        """Return all live sessions, oldest first. Also `for session in store`.
+
+        The list is your own: what happens next does not change it. Costs as much as it returns.
+        """
         self._look_at_loops()
         return list(unfinished(list(self._entries.values())))
 
     def list_by_tenant(self, tenant_id: str) -> Sessions:
-        """Return a tenant's live sessions, oldest first. Costs grow with the result."""
+        """Return a tenant's live sessions, oldest first.
+
+        Costs as much as it returns, not as much as the store holds.
+        """
         validation.name("tenant_id", tenant_id)
         self._look_at_loops()
         return list(unfinished(held(self._index.tenants, tenant_id)))
 
     def list_by_api_key(self, api_key: str) -> Sessions:
-        """Return a key's live sessions (by its id), oldest first. Costs grow with the result."""
+        """Return the live sessions of a key (its id), oldest first.
+
+        Sessions without a key are in no such list. Costs as much as it returns, not as much as the
+        store holds.
+        """
         validation.optional_name("api_key", api_key)
         self._look_at_loops()
         return list(unfinished(held(self._index.api_keys, api_key)))
@@ -68,9 +83,10 @@ class Lookups:
         return iter(self.list())
 
     def count(self) -> int:
-        """Return the number of sessions, in constant time.
+        """Return the number of sessions, in constant time. Also `len(store)`.
 
-        May for a moment include a finished agent whose callback has not run: `>= len(list())`.
+        **It may for a moment include an agent that has finished and whose callback has not run**:
+        `count() >= len(list())`.
         """
         self._look_at_loops()
         return len(self._entries)
@@ -95,12 +111,12 @@ class Lookups:
 
     @property
     def revision(self) -> int:
-        """The number of the last change."""
+        """The number of the last change: contiguous, never reused."""
         return self._revision
 
     @property
     def closed(self) -> bool:
-        """Tell whether the store was closed, or was inherited by `fork()`."""
+        """Tell whether the store was closed, or came into this process by `fork()`."""
         return self._closed is not None
 
     # -- within --------------------------------------------------------------------------------

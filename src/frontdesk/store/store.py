@@ -47,22 +47,35 @@ _DELETED = ExitReason.of(ExitKind.DELETED)
 class SessionStore(Core, Hosted):
     """Register live agents under ids; an entry exists exactly as long as its agent lives.
 
-    Thread-safe; usable with or without an event loop. `limits` bounds the number of live sessions,
-    `monitors` maps further agent types to functions `(agent, on_exit) -> Monitor`, `feed_capacity`
-    is how many changes a slow watch may lag behind before it gets a fresh snapshot,
-    `ends_capacity` how many ended ids are remembered at least. A store ends with `close()`, `with`,
-    `async with`, `lifespan` or `serve`.
+    Thread-safe; usable with or without an event loop. A store ends with `close()`, `with`,
+    `async with`, `lifespan` or `serve`. An empty one is true, as a condition.
 
-    >>> import concurrent.futures
-    >>> from frontdesk import SessionStore
-    >>> agent = concurrent.futures.Future()
-    >>> with SessionStore() as store:
-    ...     session = store.create("s-1", agent, tenant_id="acme")
-    ...     print(store.get("s-1") is session)
-    ...     agent.set_result(None)
-    ...     print("s-1" in store, store.ended("s-1").reason)
-    True
-    False normal
+    A new store has no thread. One daemon thread comes with the first thread or process agent, or
+    with the first task or asyncio future (it looks for closed event loops once a second), and
+    serves everything of the store. It ends with the store, also with one that is forgotten
+    without `close()`.
+
+    Args:
+        limits: How many sessions may live at once. None is no limit.
+        monitors: Further kinds of agents: a type to a function `(agent, on_exit) -> Monitor`.
+        feed_capacity: How many changes a slow watch may lag behind before it gets a fresh
+            snapshot.
+        ends_capacity: How many ended ids are remembered: at least this many, at most twice.
+        clock: What `created_at` and `ended_at` are read from; the machine's unless given.
+        watcher: A `Watcher` to share with other stores, or with pidfds switched off. It stays open
+            when the store is closed: it is yours.
+
+    Examples:
+        >>> import concurrent.futures
+        >>> from frontdesk import SessionStore
+        >>> agent = concurrent.futures.Future()
+        >>> with SessionStore() as store:
+        ...     session = store.create("s-1", agent, tenant_id="acme")
+        ...     print(store.get("s-1") is session)
+        ...     agent.set_result(None)
+        ...     print("s-1" in store, store.ended("s-1").reason)
+        True
+        False normal
     """
 
     def create(
@@ -77,14 +90,23 @@ class SessionStore(Core, Hosted):
     ) -> Session:
         """Register a live agent under an id, and monitor it.
 
-        Guarantees that of any number of racing callers exactly one gets the id, that limits hold
-        exactly, and that a refused call leaves nothing behind. An agent that is already dead is
-        not entered: its `Session` is returned and its end, `not_alive`, is on record.
+        - Of any number of racing callers exactly one gets an id; limits hold exactly; a refused
+          call leaves nothing behind.
+        - **An agent that is dead already is not an error**: its `Session` is returned, the change
+          feed shows it created and ended with `not_alive`, `ended` knows it, and no lookup ever
+          sees it. A process that has exited and was not waited for is dead.
+        - A finished agent that still has the id, or fills a limit, is ended first, with its own
+          reason.
+        - One agent may have any number of sessions. It gets one monitor per store, and its end ends
+          them all in one go.
+        - The store keeps the agent alive (in Python's sense): a registered task that nobody else
+          refers to is not garbage-collected.
 
-        Raises `SessionAlreadyExists` (with the holder) if a live agent has the id,
-        `SessionLimitExceeded`, `UnknownAgentKind`, `AgentNotStarted`, `MonitorFailed` if the
-        operating system cannot watch one more, `InvalidArgument`, `InvalidType`, `StoreClosed`.
-        Costs constant time, but for a refusal by a limit, which looks through what fills it.
+        Raises `SessionAlreadyExists` (with the `holder`, which is untouched) if a live agent has
+        the id, `SessionLimitExceeded`, `UnknownAgentKind`, `AgentNotStarted`, `MonitorFailed` if
+        the operating system cannot watch one more (no descriptor is free, say), `InvalidArgument`,
+        `InvalidType`, `ReentrantWrite`, `StoreClosed`. Costs constant time, but for a refusal by a
+        limit, which looks through the sessions that fill it.
         """
         draft = draft_session(
             validation.identifier("session_id", session_id),
@@ -115,10 +137,17 @@ class SessionStore(Core, Hosted):
     def delete(
         self, session_id: str, *, fence: Fence | None = None, reason: ExitReason = _DELETED
     ) -> None:
-        """Remove a session and stop monitoring it; the agent is left alone.
+        """Remove a session and stop monitoring it; **the agent is left alone**.
 
-        Never fails for an id that is not there. With `fence`, only that incarnation is removed.
-        `reason` is what the change feed and `ended` will say. Constant time.
+        Never fails for an id that is not there. End the agent yourself: `delete` only takes it out
+        of the registry. With `fence`, only that incarnation is removed, so that a late clean-up of
+        yours cannot hit a session made since. `reason` is what the feed and `ended` will say
+        (`deleted`, unless given); a session whose agent had finished already ends with the agent's
+        reason instead.
+
+        In a signal handler or finalizer that interrupted a write of this store, it is carried out
+        right after that write. Raises `InvalidType` for a `fence` or `reason` of another type, and
+        removes nothing then. Costs constant time.
         """
         if type(session_id) is not str:
             session_id = validation.identifier("session_id", session_id)
@@ -129,28 +158,10 @@ class SessionStore(Core, Hosted):
         if self._lock.interrupting():
             self._lock.defer(partial(self.delete, session_id, fence=fence, reason=reason))
             return
-        released: Monitor | None = None
-        # Named out here, so that the last reference to the agent is dropped after the lock.
         session = self._entries.get(session_id)
         if session is not None and fence in (None, session.fence) and session._life.done():
             self._reap(session)
-        try:
-            with self._lock.held:
-                if self._closed is not None:
-                    self._require_open()
-                session = self._entries.get(session_id)
-                if session is not None and (fence is None or session.fence == fence):
-                    if is_finished(session):
-                        self._end_finished(session)
-                    else:
-                        released = self._forget(session, reason)
-        finally:
-            # Watchers first: a monitor of the user's own may block when it is cancelled.
-            if self._lock.deferred or self._watches:
-                self._after_write()
-            if released is not None:
-                released.cancel()
-        if session is None:
+        if self._delete(session_id, fence, reason) is None:
             validation.identifier("session_id", session_id)
 
     def update(
@@ -162,7 +173,9 @@ class SessionStore(Core, Hosted):
     ) -> Session:
         """Replace the metadata of a live session: same agent and fence, new revision.
 
-        What is not given stays. Raises `SessionNotFound`. Constant time.
+        What is not given stays; None clears. Sessions are frozen, so one that you hold shows what
+        was. Nothing else of a session can be changed: not its tenant, key, id or agent. Raises
+        `SessionNotFound`. Costs constant time.
         """
         session_id = validation.identifier("session_id", session_id)
         self._lock.refuse_interrupting("update")
@@ -198,14 +211,23 @@ class SessionStore(Core, Hosted):
     ) -> Session:
         """Return the live session of this id, or register the agent that `factory()` makes.
 
-        The factory runs once, outside the store's lock, however many callers race; the others wait
-        for it for at most `timeout_s` seconds. Where it fails, its own caller sees its exception,
-        the waiting ones `AgentFactoryFailed`, and the next call may try again.
+        - The factory is a plain function of no arguments that returns an agent. It runs once
+          however many callers race, in the first one's thread, outside the store's lock. The others
+          wait for at most `timeout_s` seconds.
+        - If it fails, its own caller sees its exception, the waiting ones `AgentFactoryFailed`, and
+          the next call may try again.
+        - **A caller on a running event loop never waits**: it would block the loop. It gets
+          `SessionBusy` with `waited_s=0`. (If it is the first, it runs the factory, as any plain
+          call.) In a thread, `SessionBusy` comes after `timeout_s`.
+        - The attributes are for a session that is made. **One that exists is returned as it is,
+          whatever its tenant, key or model.**
+        - A factory that returns a dead agent gives a `Session` that is over (`not_alive`), to all
+          callers.
 
-        Raises `RecursiveCreate` inside the factory, `SessionBusy` where the wait times out or would
-        block a running event loop, `SessionAlreadyExists` where somebody registers the id by
-        `create` meanwhile, and what `create` raises. An agent that was made and then refused is the
-        error's `agent`: it is alive, and the caller's to end.
+        Raises `RecursiveCreate` for the same id inside the factory, `SessionAlreadyExists` (with
+        the `holder`) where somebody takes the id by `create` meanwhile, and what `create` raises.
+        Whatever the refusal (a limit, say), the error's `agent` is the one that was made for
+        nothing: it is alive, and the caller's to end.
         """
         session_id = validation.identifier("session_id", session_id)
         if not callable(factory):
@@ -226,10 +248,12 @@ class SessionStore(Core, Hosted):
         return self._find(session_id) or self._builds.share(session_id, make, timeout_s=timeout_s)
 
     def ended(self, session_id: str) -> Ended:
-        """Return how the last session of this id ended, from the memory of recent ends.
+        """Return how the last session of this id ended.
 
-        Raises `SessionNotFound` when nothing is remembered. The memory holds at least
-        `ends_capacity` ids and no agents. Constant time.
+        It knows the end of a finished agent before its callback has run. While a session of the id
+        lives, it tells of the one before. It comes from a bounded memory of at least
+        `ends_capacity` ids, which holds no agents and knows no tenants. Raises `SessionNotFound`
+        when nothing is remembered: it never was, or was too long ago. Costs constant time.
         """
         self._require_open()
         session = self._entries.get(validation.identifier("session_id", session_id))
@@ -267,8 +291,9 @@ class SessionStore(Core, Hosted):
     def close(self) -> None:
         """End the store: every session ends with `shutdown`, monitors are released, watches end.
 
-        Idempotent, and safe from anywhere: callbacks, watchers, signal handlers, finalizers. The
-        agents are left alone. Every later call raises `StoreClosed`.
+        Watches deliver what is left first. **The agents are left alone.** Idempotent, and safe from
+        anywhere: callbacks, watchers, signal handlers, finalizers, while other threads are in the
+        middle of calls. Every later operation raises `StoreClosed`; a second `close` does nothing.
         """
         if self._lock.interrupting():
             self._lock.defer(self.close)
@@ -290,11 +315,42 @@ class SessionStore(Core, Hosted):
 
     # -- within --------------------------------------------------------------------------------
 
+    def _delete(self, session_id: str, fence: Fence | None, reason: ExitReason) -> Session | None:
+        """Remove it, and return what had the id; it holds the agent until the lock is let go."""
+        lock = self._lock
+        acquire, release = lock.acquire, lock.release
+        released: Monitor | None = None
+        session: Session | None = None
+        try:
+            try:
+                acquire()
+                if self._closed is not None:
+                    self._require_open()
+                session = self._entries.get(session_id)
+                if session is not None and (fence is None or session.fence == fence):
+                    if is_finished(session):
+                        self._end_finished(session)
+                    else:
+                        released = self._forget(session, reason)
+            finally:
+                try:  # noqa: SIM105 - a call in its place could be interrupted itself
+                    release()
+                except RuntimeError:  # a signal handler raised before the lock was had
+                    pass
+        finally:
+            # Watchers first: a monitor of the user's own may block when it is cancelled.
+            if lock.deferred or self._watches:
+                self._after_write()
+            if released is not None:
+                released.cancel()
+        return session
+
     def _create_future(self, draft: Any, context: Context | None = None) -> Session:
         # Not `with`: on CPython 3.11 that costs twice as much, and this is the hot path.
-        held, future = self._lock.held, draft.agent
+        lock, future = self._lock, draft.agent
+        acquire, release = lock.acquire, lock.release
         try:
-            held.acquire()
+            acquire()
             if (
                 self._closed is not None
                 or self._limits is not NO_LIMITS
@@ -307,11 +363,11 @@ class SessionStore(Core, Hosted):
             future.add_done_callback(self._when_done, context=context)
             return self._enter(draft, future, future, FutureLiveness, self._pid, True)
         finally:
-            try:  # noqa: SIM105 - suppress() costs more than the lock does
-                held.release()
+            try:  # noqa: SIM105 - a call in its place could be interrupted itself
+                release()
             except RuntimeError:  # a signal handler raised before the lock was had
                 pass
-            if self._lock.deferred or self._watches:
+            if lock.deferred or self._watches:
                 self._after_write()
 
     def _create_monitored(self, draft: Any) -> Session:

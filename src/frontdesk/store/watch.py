@@ -36,20 +36,25 @@ class WatchedStore(Protocol):
 class Watch:
     """Follow the changes of a store; made by `SessionStore.watch`.
 
-    Iterate it with `for` in a thread, or with `async for` in any event loop of asyncio or trio. The
-    first item is a `Snapshot` at some revision r; every later one is a `Change`, or a `Snapshot`
-    marked `resync` where the watch was too slow and changes are no longer held. Nothing is missed,
-    repeated or reordered. When the store is closed, what is left is delivered (each session ends
-    with `shutdown`) and the iteration ends. One reader at a time.
+    Iterate it with `for` in a thread (it blocks for each next item), or with `async for` in any
+    event loop of asyncio or trio. The first item is a `Snapshot` at some revision r. Every later
+    one is a `Change`, in the order of revisions, without gap or repetition (but for what the
+    filter leaves out), or a `Snapshot` marked `resync` where the watch was too slow and changes
+    are no longer held.
 
-    >>> import concurrent.futures, frontdesk
-    >>> store = frontdesk.SessionStore()
-    >>> with store.watch() as watch:
-    ...     first = watch.next(timeout_s=5)
-    ...     _ = store.create("s-1", concurrent.futures.Future())
-    ...     watch.next(timeout_s=5).kind
-    'created'
-    >>> store.close()
+    When the store is closed, what is left is delivered (each session ends with `shutdown`) and the
+    iteration ends. It is a cursor into the ring of changes that all watches share: it holds no
+    queue, and the store never waits for it. One reader at a time.
+
+    Examples:
+        >>> import concurrent.futures, frontdesk
+        >>> store = frontdesk.SessionStore()
+        >>> with store.watch() as watch:
+        ...     first = watch.next(timeout_s=5)
+        ...     _ = store.create("s-1", concurrent.futures.Future())
+        ...     watch.next(timeout_s=5).kind
+        'created'
+        >>> store.close()
     """
 
     __slots__ = (
@@ -116,7 +121,10 @@ class Watch:
     # -- ending --------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the watch, from any thread; a reader that waits stops. Idempotent."""
+        """End the watch, from any thread; a reader that waits stops. Idempotent.
+
+        After it nothing more is delivered. Also `with` and `async with`.
+        """
         self._open = False
         self._forget()
         self._store._wakers.wake_all()

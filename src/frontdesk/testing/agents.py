@@ -6,9 +6,9 @@ so any store takes it as it is. It knows nothing of stores and sessions.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 
+from frontdesk.lock import InterruptibleLock
 from frontdesk.records import ExitReason
 
 ExitCallback = Callable[[ExitReason], None]
@@ -18,13 +18,15 @@ class FakeAgent:
     """Live until told to `end`. Usable from any thread, with or without an event loop.
 
     `end` is `die` and `tell` in one. Between the two the agent is finished while nobody was called
-    yet: the moment that every asyncio task goes through, here for as long as a test likes.
+    yet: the moment that every asyncio task goes through, here for as long as a test likes. With
+    `dead=True` it is over from the start.
 
-    >>> agent, ends = FakeAgent(), []
-    >>> _ = agent.add_exit_callback(ends.append)
-    >>> agent.end(ExitReason.exited(3))
-    >>> [str(reason) for reason in ends], agent.alive
-    (['exited: 3'], False)
+    Examples:
+        >>> agent, ends = FakeAgent(), []
+        >>> _ = agent.add_exit_callback(ends.append)
+        >>> agent.end(ExitReason.exited(3))
+        >>> [str(reason) for reason in ends], agent.alive
+        (['exited: 3'], False)
     """
 
     __slots__ = ("__weakref__", "_callbacks", "_lock", "_reason", "name")
@@ -34,7 +36,7 @@ class FakeAgent:
         self._reason: ExitReason | None = ExitReason.of("normal") if dead else None
         self._callbacks: dict[object, ExitCallback] = {}
         # Recursive: a signal handler or finalizer may come in while it is held.
-        self._lock = threading.RLock()
+        self._lock = InterruptibleLock()
 
     def __repr__(self) -> str:
         return f"<FakeAgent {self.name!r} {'alive' if self.alive else self._reason}>"

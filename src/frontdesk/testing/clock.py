@@ -17,10 +17,11 @@ class ManualClock:
     Monotonic time starts at 0 and moves with wall time; `set_wall_ms` moves wall time alone, as an
     administrator or a time server does.
 
-    >>> clock = ManualClock()
-    >>> clock.advance(1.5)
-    >>> clock.monotonic(), clock.wall_ms() - START_WALL_MS
-    (1.5, 1500)
+    Examples:
+        >>> clock = ManualClock()
+        >>> clock.advance(1.5)
+        >>> clock.monotonic(), clock.wall_ms() - START_WALL_MS
+        (1.5, 1500)
     """
 
     __slots__ = ("_lock", "_monotonic_ms", "_wall_ms")

@@ -37,7 +37,15 @@ StoreFactory = Callable[[StoreOptions], AbstractAsyncContextManager[StoreUnderTe
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """One thing that every store does. `hold` is the number of the promise it belongs to."""
+    """One thing that every store does.
+
+    Attributes:
+        law_id (str): What to name it by.
+        sentence (str): What a store does that keeps it.
+        hold (int): The number of the promise that it belongs to.
+        check (Check): Fails where a store breaks it.
+        options (StoreOptions): What its store is made with.
+    """
 
     law_id: str
     sentence: str

@@ -13,7 +13,16 @@ from frontdesk.keeper.messages import ProcessLimits
 from frontdesk.sessions.errors import SessionDead
 from support.acp import acp, open_acp_desk, open_acp_session, turn_of
 from support.processes import lives
-from support.sessions import Stream, facts, names, open_session, soon, text
+from support.sessions import (
+    Stream,
+    facts,
+    info_of,
+    names,
+    open_session,
+    soon,
+    stats_of,
+    text,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +73,7 @@ async def test_an_agent_answers_one_prompt_after_another():
         ]
         assert text(first) == "hello"
         assert text(await turn_of(conversation, "again")) == "again"
-        assert conversation.stats()["turns"] == 2
+        assert stats_of(conversation)["turns"] == 2
 
 
 async def test_everything_that_an_agent_reports_becomes_events():
@@ -111,8 +120,8 @@ async def test_a_call_begins_once_it_runs_and_ends_with_its_result():
             ("c2", "error", {"no": 1}),
             ("c3", "cancelled", None),
         ]
-        assert conversation.stats()["turns"] == 1
-        assert conversation.info()["toolCalls"] == 3
+        assert stats_of(conversation)["turns"] == 1
+        assert info_of(conversation)["toolCalls"] == 3
 
 
 async def test_tokens_and_cost_reach_the_meters_once():
@@ -120,7 +129,7 @@ async def test_tokens_and_cost_reach_the_meters_once():
         frames = await turn_of(conversation, "go")
         assert the(frames, "agent_end")["tokenUsage"]["totalTokens"] == 30
         await turn_of(conversation, "again")
-        stats = conversation.stats()
+        stats = stats_of(conversation)
         assert stats["tokenUsage"] == {
             "promptTokens": 40,
             "completionTokens": 20,

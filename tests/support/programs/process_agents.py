@@ -313,7 +313,7 @@ class Choosy(FunctionProgram):
         if context.system_prompt == "bad":
             raise CreateFailed("this system prompt is not to my taste")
         if context.model != self._model:
-            raise ModelRefused(facts.model, problem="unknown here")
+            raise ModelRefused(context.model, problem="unknown here")
 
 
 choosy = Choosy()

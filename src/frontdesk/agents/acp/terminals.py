@@ -31,7 +31,7 @@ _MERGED = 'exec "$0" "$@" </dev/null 2>&1'
 
 
 class TooManyTerminals(Exception):
-    """The session has `MOST_TERMINALS` already."""
+    """The session has `MAX_TERMINALS` already."""
 
 
 class NoTerminal(Exception):

@@ -44,11 +44,11 @@ from frontdesk.agents.events import (
     MessageDelta,
     MessageStart,
     ThinkingDelta,
-    ToolExecutionEnd,
-    ToolExecutionStart,
+    ToolStatus,
 )
 from frontdesk.agents.protocol import PIECE_CHARACTERS
 from frontdesk.agents.records import Approval
+from frontdesk.agents.tool_run import ToolRun
 from frontdesk.agents.turn import TurnPort
 
 MAX_CALLS = 1000
@@ -59,8 +59,7 @@ MAX_NAME_CHARACTERS = 200
 
 CallReport = ToolCall | ToolCallUpdate
 
-_STATUS = {"completed": "ok", "failed": "error"}
-
+_STATUS: dict[str, ToolStatus] = {"completed": "ok", "failed": "error"}
 
 MAX_HINT_CHARACTERS = 2000
 """Characters of what an approval says beside the tool and its arguments."""
@@ -90,16 +89,16 @@ class TurnUsage:
 class AcpToolCall:
     """One call: what is known of it so far."""
 
-    __slots__ = ("args", "began_s", "content", "ended", "name", "output", "verdict")
+    __slots__ = ("args", "content", "ended", "name", "output", "run", "verdict")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.args: Any = None
         self.content: Any = None
         self.output: Any = None
-        self.began_s: float | None = None
+        self.run: ToolRun | None = None
         self.ended = False
-        self.verdict: str | None = None
+        self.verdict: ToolStatus | None = None
         """How its approval was answered, where that was no."""
 
 
@@ -122,7 +121,7 @@ class AcpToolCalls:
             self._begin(call_id, call)
         if report.status in _STATUS:
             status = _STATUS[report.status]
-            self._end(call_id, call, call.verdict if status == "error" else status)
+            _end(call, (call.verdict or status) if status == "error" else status)
 
     def call_of(self, report: CallReport) -> AcpToolCall:
         """Return the call that a report is about; one that is not known is new."""
@@ -140,21 +139,22 @@ class AcpToolCalls:
 
     def _drop(self, call_id: str) -> None:
         call = self._calls.pop(call_id)
-        if call.began_s is not None and not call.ended:
-            self._end(call_id, call, "cancelled")
+        if not call.ended:
+            _end(call, "cancelled")
 
     def _begin(self, call_id: str, call: AcpToolCall) -> None:
-        if call.began_s is None:
-            call.began_s = self._now()
-            self._emit(ToolExecutionStart(call_id, call.name, call.args))
+        if call.run is None:
+            call.run = ToolRun(self._emit, call.name, call.args, now=self._now, call_id=call_id)
+            call.run.begin()
 
-    def _end(self, call_id: str, call: AcpToolCall, status: str | None) -> None:
-        call.ended = True
-        took_ms = round((self._now() - (call.began_s or self._now())) * 1000)
-        result = call.output if call.output is not None else call.content
-        self._emit(ToolExecutionEnd(call_id, call.name, status or "error", result, took_ms))
-        # Calls stay known to the end of the turn, but not what they carried.
-        call.args = call.content = call.output = None
+
+def _end(call: AcpToolCall, status: ToolStatus) -> None:
+    if call.run is None:
+        return  # no client saw it begin
+    call.ended = True
+    call.run.end(status, call.output if call.output is not None else call.content)
+    # Calls stay known to the end of the turn, but not what they carried.
+    call.args = call.content = call.output = None
 
 
 class UpdateTranslator:
@@ -200,7 +200,7 @@ class UpdateTranslator:
         finally:
             prompting.cancel()
             self._prompting.discard(prompting)
-        call.verdict = None if answer.approved else answer.status
+        call.verdict = None if answer.status == "approved" else answer.status
         return answer
 
     def cancel_approvals(self) -> None:

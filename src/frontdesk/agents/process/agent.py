@@ -1,8 +1,7 @@
 """An agent in a process of its own: the gateway's end of it.
 
-Implements `RunningAgent` above the keeper and the wire; the counterpart of `child.py`. What the
-agent asks of its turn comes as messages and is asked of the real turn here, so that neither side of
-the seam can tell this agent from a task. It knows nothing of the registry and of restarts.
+What the agent asks of its turn comes as messages and is asked of the real turn here, so that
+neither side of the seam can tell this agent from a task.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import msgspec
 
 from frontdesk.agents.errors import AgentLost, CreateFailed, MessageInvalid
 from frontdesk.agents.process.messages import (
-    LARGEST_DOWN,
-    LARGEST_UP,
+    MAX_FROM_WORKER_BYTES,
+    MAX_TO_WORKER_BYTES,
     AbortTurn,
     Begin,
     Close,
@@ -44,10 +43,10 @@ OPEN_DEADLINE_S = 30.0
 EXIT_PATIENCE_S = 1.0
 """How long a process that has closed its channel may take to exit by itself, and say its code."""
 
-BREATH_MESSAGES = 256
+YIELD_AFTER_MESSAGES = 256
 """After so many messages of one agent in a row, the loop's other tasks have their turn."""
 
-MOST_UNREAD = 2 * LARGEST_DOWN
+MAX_UNREAD_BYTES = 2 * MAX_TO_WORKER_BYTES
 """Bytes that may wait for a process that does not read; past that it is ended."""
 
 _AT_ONCE = 256 * 1024
@@ -118,9 +117,9 @@ class ProcessAgent:
             await self._ask_to_exit(grace_s)
         if not await self._process.end(grace_s, close=False):
             _log.error("session %s: something of its agent could not be killed", self._label)
-        await self._hear_out()
+        await self._join()
 
-    async def _hear_out(self) -> None:
+    async def _join(self) -> None:
         """Take in what the process said last, what it used above all; then hang up."""
         await asyncio.wait({self._listening}, timeout=EXIT_PATIENCE_S)
         self._listening.cancel()
@@ -157,16 +156,16 @@ class ProcessAgent:
         writer = self._process.writer
         if writer.is_closing():
             return  # the end of the channel is being told to everybody by `_listen`
-        writer.write(pack(message, largest=LARGEST_DOWN))
-        if writer.transport.get_write_buffer_size() > MOST_UNREAD:
+        writer.write(pack(message, largest=MAX_TO_WORKER_BYTES))
+        if writer.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._process.kill()
-            raise MessageInvalid(f"its process has left {MOST_UNREAD} bytes unread")
+            raise MessageInvalid(f"its process has left {MAX_UNREAD_BYTES} bytes unread")
 
     async def _listen(self) -> None:
         """Take in what the process says, until it says nothing more."""
         problem = "its process closed the channel"
         try:
-            await self._hear()
+            await self._read_messages()
         except (MessageInvalid, msgspec.MsgspecError) as error:
             problem = f"its process broke the protocol: {error}"
             self._process.kill()
@@ -178,28 +177,28 @@ class ProcessAgent:
                 await self._process.wait()
         if (returncode := self._process.returncode) is not None:
             problem += f" ({ExitReason.from_returncode(returncode)})"
-        self._lose(problem)
+        self._on_connection_lost(problem)
 
-    async def _hear(self) -> None:
-        frames, heard = Frames(largest=LARGEST_UP), 0
+    async def _read_messages(self) -> None:
+        frames, received = Frames(largest=MAX_FROM_WORKER_BYTES), 0
         while piece := await self._process.reader.read(_AT_ONCE):
             for payload in frames.feed(piece):
-                self._take_in(msgspec.msgpack.decode(payload, type=FromWorker))
-                heard += 1
-                if heard % BREATH_MESSAGES == 0:
+                self._on_message(msgspec.msgpack.decode(payload, type=FromWorker))
+                received += 1
+                if received % YIELD_AFTER_MESSAGES == 0:
                     await asyncio.sleep(0)
 
-    def _take_in(self, message: FromWorker) -> None:
+    def _on_message(self, message: FromWorker) -> None:
         if isinstance(message, Opened):
             _settle(self._opened, None)
         elif isinstance(message, OpenFailed):
             _settle(self._opened, _refusal(message.error, label=self._label))
         elif (turn := self._turns.get(message.turn)) is not None:
-            turn.take_in(message)
+            turn.on_message(message)
             if isinstance(message, Finished):
                 del self._turns[message.turn]
 
-    def _lose(self, problem: str) -> None:
+    def _on_connection_lost(self, problem: str) -> None:
         self._lost = problem
         _settle(self._opened, AgentLost(problem))
         for turn in self._turns.values():

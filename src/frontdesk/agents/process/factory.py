@@ -1,7 +1,6 @@
 """How a blueprint makes agents that live in processes of their own, whatever its program is.
 
-Above `process_agent.py` and the keeper, below the blueprints. It decides what a process may use and
-see: its limits, its account, its environment. It knows nothing of turns.
+It decides what a process may use and see: its limits, its account, its environment.
 """
 
 from __future__ import annotations

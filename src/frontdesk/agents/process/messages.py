@@ -1,8 +1,7 @@
 """What a gateway and an agent's process say to each other, and how it is framed.
 
-Shared by `process_agent.py` (the gateway's end) and `child.py` (the process's). Beside the records
-and events, which travel as they are. A frame is a length of four bytes, big-endian, and a message
-in MessagePack. Messages carry the number of their turn: what belongs to another is discarded.
+A frame is a length of four bytes, big-endian, and a message in MessagePack; records and events
+travel as they are. Messages carry the number of their turn: what belongs to another is discarded.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from frontdesk.agents.events import Event, encode, event_class, plain, sayable
 from frontdesk.agents.records import SessionContext, ToolSpec, TurnContext
 from frontdesk.errors import FrontdeskError
 
-LARGEST_DOWN = 32 * 1024 * 1024
+MAX_TO_WORKER_BYTES = 32 * 1024 * 1024
 """Bytes of one message to the process: a turn brings the history that is kept."""
 
-LARGEST_UP = 4 * 1024 * 1024
+MAX_FROM_WORKER_BYTES = 4 * 1024 * 1024
 """Bytes of one message from the process."""
 
 _PREFIX = 4

@@ -1,7 +1,6 @@
 """One turn that runs in another process, as the gateway sees it.
 
-Below `process_agent.py`, above the wire. It carries what the process says to the turn's port, and
-what changes at the port to the process. It knows nothing of sockets and of the process's life.
+It carries what the process says to the turn's port, and what changes at the port to the process.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from frontdesk.agents.turn import TurnPort
 
 TurnMessage = Emitted | Used | SteeringTaken | Call | CallDropped | Finished
 
-MOST_CALLS = 256
+MAX_CALLS = 256
 """Calls of one turn that may wait for answers at a time."""
 
 
@@ -53,12 +52,13 @@ class RemoteTurn:
         )
         self._port, self._send = port, send
         self._calls: dict[int, asyncio.Task[None]] = {}
-        self._told = 0  # of the steering texts that wait, the first so many are known over there
+        # Of the steering texts that wait, the first so many are known to the process.
+        self._steering_sent = 0
 
     def begin(self) -> RunTurn:
         """Return the message that begins the turn, and listen for what changes after it."""
         waiting = self._port.waiting_steering()
-        self._told = len(waiting)
+        self._steering_sent = len(waiting)
         self._port.listen(self)
         return RunTurn(self.number, self._port.context, tuple(waiting))
 
@@ -70,7 +70,7 @@ class RemoteTurn:
 
     # -- what the process says -----------------------------------------------------------------
 
-    def take_in(self, message: TurnMessage) -> None:
+    def on_message(self, message: TurnMessage) -> None:
         """Carry a message of the process to the port.
 
         What the port refuses fails the turn, as it would in a task; what comes after the turn's end
@@ -101,7 +101,7 @@ class RemoteTurn:
                     cost_usd=message.cost_usd,
                 )
             case SteeringTaken():
-                self._told -= len(self._port.steering(message.count))
+                self._steering_sent -= len(self._port.steering(message.count))
             case ApprovalAsked() | QuestionAsked() | ToolCalled():
                 self._call(message)
             case CallDropped():
@@ -114,8 +114,8 @@ class RemoteTurn:
                 assert_never(message)
 
     def _call(self, call: Call) -> None:
-        if len(self._calls) >= MOST_CALLS:
-            raise MessageInvalid(f"more than {MOST_CALLS} calls of one turn wait for answers")
+        if len(self._calls) >= MAX_CALLS:
+            raise MessageInvalid(f"more than {MAX_CALLS} calls of one turn wait for answers")
         task = self._calls[call.call] = asyncio.create_task(self._answer(call))
         task.add_done_callback(lambda _: self._calls.pop(call.call, None))
 
@@ -140,7 +140,7 @@ class RemoteTurn:
     def steered(self) -> None:
         """Pass on the steering texts that came."""
         waiting = self._port.waiting_steering()
-        fresh, self._told = waiting[self._told :], len(waiting)
+        fresh, self._steering_sent = waiting[self._steering_sent :], len(waiting)
         self._send(Steered(self.number, tuple(fresh)))
 
     def model_switched(self, model: str) -> None:

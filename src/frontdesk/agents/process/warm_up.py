@@ -1,6 +1,6 @@
-"""A turn that nobody asked for: run once in a template, so that no session pays for first times.
+"""A turn that nobody asked for, run once in a fork server: no session pays for first times.
 
-Below `child.py`. Programs put much off until their first turn (imports, schemas, prices); done
+Programs put much off until their first turn (imports, schemas, prices); done
 before the fork, it is done once, and its memory is shared. What the turn says is thrown away.
 """
 

@@ -1,15 +1,12 @@
 """An agent's process: opens its program, runs the turns that the gateway sends, and then exits.
 
-`prepare` finds the program in a template (`keeper/template.py`), `serve` is entered in each fork of
-it with the socket to the gateway. Above the seam that agents are run through, beside
-`process_agent.py`, its counterpart. It knows nothing of the keeper, of the registry or of other
-sessions.
+`prepare` finds the program in a fork server, which has done its imports once for all; `serve` is
+entered in each fork of it with the socket to the gateway.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import select
 import signal
@@ -23,8 +20,8 @@ import msgspec
 
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.process.messages import (
-    LARGEST_DOWN,
-    LARGEST_UP,
+    MAX_FROM_WORKER_BYTES,
+    MAX_TO_WORKER_BYTES,
     AbortTurn,
     Begin,
     Close,
@@ -49,13 +46,14 @@ from frontdesk.agents.protocol import (
     TaskAgentFactory,
     drive,
 )
+from frontdesk.agents.targets import import_target
 from frontdesk.agents.turn import EndSession
 from frontdesk.errors import InvalidType
 
 CLEAN_UP_S = 4.0
 """How long a turn that is cancelled by the session's end may take to clean up."""
 
-LONGEST_TRACE = 8000
+MAX_TRACE_CHARACTERS = 8000
 """Characters of a traceback that reach the gateway's log: the last ones."""
 
 _AT_ONCE = 256 * 1024
@@ -64,7 +62,7 @@ _AT_ONCE = 256 * 1024
 def prepare(source: str) -> Callable[[socket.socket], None]:
     """Find the program that a `ProgramSource`, as JSON, is about; return what serves a session.
 
-    Called once, in the template that the agents are forked from.
+    Called once, in the fork server that the agents are forked from.
     """
     where = msgspec.json.decode(source, type=ProgramSource)
     program = program_of(where)
@@ -85,7 +83,7 @@ class _Child:
     def __init__(self, program: Program, channel: socket.socket) -> None:
         channel.setblocking(False)
         self._program, self._channel = program, channel
-        self._frames = Frames(largest=LARGEST_DOWN)
+        self._frames = Frames(largest=MAX_TO_WORKER_BYTES)
         self._function: AgentFunction | None = None
         self._turns: dict[int, tuple[WorkerTurnPort, asyncio.Task[None]]] = {}
         self._closing = asyncio.Event()
@@ -117,9 +115,9 @@ class _Child:
             self._closing.set()
             return
         for payload in self._frames.feed(piece):
-            self._obey(msgspec.msgpack.decode(payload, type=ToWorker))
+            self._on_message(msgspec.msgpack.decode(payload, type=ToWorker))
 
-    def _obey(self, message: ToWorker) -> None:
+    def _on_message(self, message: ToWorker) -> None:
         match message:
             case Begin():
                 self._begin(message)
@@ -132,7 +130,7 @@ class _Child:
                 self._closing.set()
             case _:
                 if message.turn in self._turns:
-                    self._turns[message.turn][0].take_in(message)
+                    self._turns[message.turn][0].on_message(message)
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -141,7 +139,7 @@ class _Child:
             self._program.check(begin.context)
             self._function = self._program.open(begin.context)
         except Exception as error:  # noqa: BLE001 - whatever it is, the gateway is told
-            self._send(OpenFailed(_told(error)))
+            self._send(OpenFailed(_remote_error(error)))
         else:
             self._send(Opened())
 
@@ -158,14 +156,14 @@ class _Child:
         port, task = self._turns.pop(number)
         port.close()
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        self._send(Finished(number, None if error is None else _told(error)))
+        self._send(Finished(number, None if error is None else _remote_error(error)))
 
     # -- sending -------------------------------------------------------------------------------
 
     def _send(self, message: FromWorker) -> None:
         # Blocking where the gateway is slow: it is this agent alone that then waits, and its
         # memory does not fill with what it says.
-        left = memoryview(pack(message, largest=LARGEST_UP))
+        left = memoryview(pack(message, largest=MAX_FROM_WORKER_BYTES))
         while left:
             try:
                 left = left[self._channel.send(left) :]
@@ -181,10 +179,10 @@ class _Child:
         waiting.poll()
 
 
-def _told(error: BaseException) -> RemoteError:
+def _remote_error(error: BaseException) -> RemoteError:
     if isinstance(error, EndSession | asyncio.CancelledError):
         return remote(error)
-    return remote(error, trace="".join(traceback.format_exception(error))[-LONGEST_TRACE:])
+    return remote(error, trace="".join(traceback.format_exception(error))[-MAX_TRACE_CHARACTERS:])
 
 
 def _is_program(found: Any) -> bool:
@@ -194,10 +192,7 @@ def _is_program(found: Any) -> bool:
 
 def program_of(source: ProgramSource) -> Program:
     """Return the program that a source names; `ImportError`, `AttributeError`, `InvalidType`."""
-    module, _, path = source.target.partition(":")
-    found: Any = importlib.import_module(module)
-    for name in path.split("."):
-        found = getattr(found, name)
+    found = import_target(source.target)
     if source.options is not None:
         found = found(**source.options)
     return _as_program(found, target=source.target)

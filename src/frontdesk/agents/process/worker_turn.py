@@ -1,8 +1,7 @@
 """What stands behind a `Turn` in an agent's process: each call of it becomes a message.
 
-Below `child.py`, above the wire; the counterpart of `OpenTurn` in the gateway. It keeps copies of
-what a turn may look at without waiting: the model, the tools, the steering texts. It belongs to one
-event loop, and knows nothing of sockets.
+It keeps copies of what a turn may look at without waiting: the model, the tools, the steering
+texts. It belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 from frontdesk.agents.errors import EventTooLarge, TurnOver
 from frontdesk.agents.events import AGENT_EVENTS, Event, plain, sayable
 from frontdesk.agents.process.messages import (
-    LARGEST_UP,
+    MAX_FROM_WORKER_BYTES,
     Answered,
     ApprovalAsked,
     Call,
@@ -74,7 +73,7 @@ class WorkerTurnPort:
             expected = "one of " + ", ".join(each.__name__ for each in AGENT_EVENTS)
             raise InvalidType("event", expected=expected, got=type(event).__name__)
         message = emitted(self._number, event)
-        limit = LARGEST_UP - _ROOM_FOR_THE_REST
+        limit = MAX_FROM_WORKER_BYTES - _ROOM_FOR_THE_REST
         if len(message.fields) > limit:
             raise EventTooLarge(event.name, size=len(message.fields), limit=limit)
         self._send(message)
@@ -123,7 +122,7 @@ class WorkerTurnPort:
 
     # -- the gateway's side --------------------------------------------------------------------
 
-    def take_in(self, message: Steered | ModelChanged | ToolsChanged | Answered) -> None:
+    def on_message(self, message: Steered | ModelChanged | ToolsChanged | Answered) -> None:
         """Take in what has changed, or an answer; tell the listener."""
         match message:
             case Answered():

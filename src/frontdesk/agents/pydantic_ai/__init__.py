@@ -1,8 +1,10 @@
 """Agents on Pydantic AI: the blueprint kind `pydantic-ai`, and the default blueprint `assistant`.
 
-Above the turn and the parts named `pydantic_*`, beside the other kinds. One Pydantic AI agent
-serves all sessions of a blueprint; a session of its own has a memory and nothing else. It works
-the same in the gateway and in a process, as it knows only its `Turn`.
+One Pydantic AI agent serves all sessions of a blueprint; a session of its own has a memory and
+nothing else. It works the same in the gateway and in a process, as it knows only its `Turn`.
+
+`models.py` finds which model answers, `run.py` walks one run, `tools.py` has the operator's tools
+and the client's, `memory.py` is what a session remembers between turns.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a Pydantic AI session remembers between turns: its model messages, bounded.
 
-Below `pydantic_ai.py`. After a turn that was cut short only what certainly was said is kept, so
+After a turn that was cut short only what certainly was said is kept, so
 that no model ever sees a tool call without its result.
 """
 

@@ -1,6 +1,6 @@
 """Which model answers: names and a client's provider options become Pydantic AI models.
 
-Below `pydantic_ai.py`. It turns Pydantic AI's own complaints (unknown name, missing key, missing
+It turns Pydantic AI's own complaints (unknown name, missing key, missing
 package) into sentences for the client, and sees to it that an operator's key goes to no server of
 a client's choosing.
 """
@@ -30,7 +30,7 @@ _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 _ADDRESS = re.compile(r"(?P<scheme>[a-z*]+)://(?P<host>[^/@\\?#%\s]+)(?P<path>/[^@\\?#%\s]*)", re.I)
 _SLASHES = 2
 _NO_KEY = "none"
-_MOST_KEPT = 256
+_MAX_CACHED = 256
 
 
 class ProviderOptions(
@@ -110,7 +110,7 @@ class Models:
 
     def _keep(self, name: str, model: Model) -> None:
         with self._lock:
-            if len(self._kept) >= _MOST_KEPT:
+            if len(self._kept) >= _MAX_CACHED:
                 self._kept.pop(next(iter(self._kept)))
             self._kept[name] = model
 

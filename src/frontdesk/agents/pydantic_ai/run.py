@@ -1,6 +1,6 @@
 """One run of a Pydantic AI agent, told as events of a turn.
 
-Below `pydantic_ai.py`. It walks the run step by step: between two steps it takes steering and
+It walks the run step by step: between two steps it takes steering and
 reports what was used, within a model's step it passes on text and thoughts as they come.
 """
 
@@ -54,7 +54,7 @@ class RunTranslator:
         async with node.stream(self._run.ctx) as stream:
             try:
                 async for event in stream:
-                    self._tell(event)
+                    self._translate(event)
             finally:
                 # A stream that is cut short has used what it has used.
                 self._report(stream.usage)
@@ -68,19 +68,19 @@ class RunTranslator:
                 pass
         self._report(self._run.usage)
 
-    def _tell(self, event: Any) -> None:
+    def _translate(self, event: Any) -> None:
         if isinstance(event, PartStartEvent):
             if isinstance(event.part, TextPart):
-                self._say(event.part.content)
+                self._emit_text(event.part.content)
             elif isinstance(event.part, ThinkingPart):
-                self._think(event.part.content)
+                self._emit_thought(event.part.content)
         elif isinstance(event, PartDeltaEvent):
             if isinstance(event.delta, TextPartDelta):
-                self._say(event.delta.content_delta)
+                self._emit_text(event.delta.content_delta)
             elif isinstance(event.delta, ThinkingPartDelta):
-                self._think(event.delta.content_delta)
+                self._emit_thought(event.delta.content_delta)
 
-    def _say(self, text: str) -> None:
+    def _emit_text(self, text: str) -> None:
         if not text:
             return
         if not self._in_message:
@@ -89,7 +89,7 @@ class RunTranslator:
         self._turn.emit(MessageDelta(text))
         self.said.append(text)
 
-    def _think(self, text: str | None) -> None:
+    def _emit_thought(self, text: str | None) -> None:
         if text:
             self._in_message = False
             self._turn.emit(ThinkingDelta(text))

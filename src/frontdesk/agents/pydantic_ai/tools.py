@@ -1,20 +1,18 @@
 """The tools of a Pydantic AI session: the operator's, with events, and the client's callbacks.
 
-Below `pydantic_ai.py`. Every tool that runs is told of with `tool_execution_start` and `_end`; one
+Every tool that runs is told of with `tool_execution_start` and `_end`; one
 that needs approval waits for it first, and a rejection is told to the model.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
+from pydantic_ai.exceptions import ApprovalRequired
 from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.models import Model
 from pydantic_ai.tools import (
@@ -29,8 +27,8 @@ from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
 from pydantic_ai.toolsets.abstract import ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
-from frontdesk.agents.errors import QuestionExpired, ToolFailed, TurnOver
-from frontdesk.agents.events import ToolExecutionEnd, ToolExecutionStart
+from frontdesk.agents.errors import QuestionExpired, ToolFailed
+from frontdesk.agents.tool_run import ToolRun
 from frontdesk.agents.turn import Turn
 
 _ANY_ARGUMENTS = SchemaValidator(core_schema.any_schema())
@@ -56,26 +54,14 @@ class TracedToolset(WrapperToolset[TurnDeps]):
         tool: ToolsetTool[TurnDeps],
     ) -> Any:
         """Run a tool between its two events."""
-        turn, call_id = ctx.deps.turn, f"call_{secrets.token_hex(8)}"
-        began_s = time.monotonic()
-        turn.emit(ToolExecutionStart(call_id, name, tool_args))
-        status, shown = "cancelled", None
-        try:
-            result = await super().call_tool(name, tool_args, ctx, tool)
-            status, shown = "ok", result
-        except asyncio.CancelledError:
-            raise
-        except (ApprovalRequired, CallDeferred):
-            status = "deferred"
-            raise
-        except Exception as error:
-            status, shown = "error", type(error).__name__
-            raise
-        finally:
-            took_ms = round((time.monotonic() - began_s) * 1000)
-            with contextlib.suppress(TurnOver):
-                turn.emit(ToolExecutionEnd(call_id, name, status, shown, took_ms))
-        return result
+        with ToolRun(ctx.deps.turn.emit, name, tool_args, now=time.monotonic) as run:
+            try:
+                run.result = await super().call_tool(name, tool_args, ctx, tool)
+            except ApprovalRequired:
+                # The tool broke off to be asked about; once approved, it is a call of its own.
+                run.status = "cancelled"
+                raise
+        return run.result
 
 
 class CallbackToolset(AbstractToolset[TurnDeps]):

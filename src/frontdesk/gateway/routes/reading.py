@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from frontdesk.gateway import views
 from frontdesk.gateway.dependencies import InConversation, SessionRoute, encoded
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.schemas import Messages, SessionStats, SessionStatus
@@ -30,28 +31,30 @@ STATS = {
     "eventBufferCount": 9,
 }
 STATUS = {
+    "sessionId": "support-42",
     "state": "idle",
     "pendingTools": [],
     "pendingApprovals": [],
+    "pendingQuestions": [],
     "queues": {"prompts": 0, "steering": 0},
     "lastEventIndex": 9,
 }
 MESSAGES = {
     "messages": [{"role": "user", "content": "Hello", "toolCalls": []}],
-    "next": None,
+    "next": "1",
 }
 
 
 @router.get("/stats", responses=answers(200, SessionStats, STATS, *ON_SESSION))
 async def stats(conversation: InConversation) -> Response:
     """Return turns, tokens, cost and the size of the event buffer."""
-    return encoded(conversation.stats())
+    return encoded(views.stats(conversation))
 
 
 @router.get("/status", responses=answers(200, SessionStatus, STATUS, *ON_SESSION))
 async def status(conversation: InConversation) -> Response:
     """Return what the session does and waits for."""
-    return encoded(conversation.status())
+    return encoded(views.status(conversation))
 
 
 @router.get("/messages", responses=answers(200, Messages, MESSAGES, *ON_SESSION))
@@ -61,4 +64,4 @@ async def messages(
     after: Annotated[str, Query(max_length=512, description="the last answer's `next`")] = "",
 ) -> Response:
     """Return the history that is kept, oldest first, a page at a time."""
-    return encoded(conversation.messages(limit=limit, after=after or None))
+    return encoded(views.messages(conversation.history.page(limit=limit, after=after or None)))

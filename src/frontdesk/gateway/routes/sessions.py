@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk.agents.records import CreateSession
+from frontdesk.gateway import views
 from frontdesk.gateway.actions import check_text
 from frontdesk.gateway.dependencies import (
     InConversation,
@@ -30,17 +31,10 @@ from frontdesk.gateway.schemas import (
     SessionInfo,
     SessionList,
 )
-from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.service import TenantSessions
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
 
-CREATED = {
-    "sessionId": "support-42",
-    "model": "test",
-    "blueprint": "assistant",
-    "createdAt": 1795339800000,
-}
 INFO = {
     "sessionId": "support-42",
     "state": "idle",
@@ -53,8 +47,9 @@ INFO = {
     "createdAt": 1795339800000,
     "tenantId": "acme",
     "restarts": 0,
-    "pid": None,
+    "pid": 4711,
 }
+CREATED = {**INFO, "turns": 0, "totalTokens": 0, "uptimeMs": 0, "fence": "42"}
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 
@@ -98,14 +93,10 @@ async def _created(
 async def _open(gateway: Gateway, desk: TenantSessions, body: CreateSessionBody) -> bytes:
     order = msgspec.convert(body.model_dump(by_alias=True, exclude_none=True), CreateSession)
     await gateway.check_provider_options(order)
-    return msgspec.json.encode(_shown(await desk.create(order)))
+    return msgspec.json.encode(views.created(await desk.create(order)))
 
 
-def _shown(conversation: Conversation) -> dict[str, object]:
-    return {**conversation.info(), "fence": str(conversation.fence)}
-
-
-@router.get("", responses=answers(200, SessionList, {"sessions": [INFO], "next": None}))
+@router.get("", responses=answers(200, SessionList, {"sessions": [INFO], "next": "42"}))
 async def list_sessions(
     desk: InDesk,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -113,13 +104,13 @@ async def list_sessions(
 ) -> Response:
     """List the tenant's sessions, oldest first, a page at a time."""
     sessions, following = desk.sessions(limit=limit, after=after or None)
-    return encoded({"sessions": [each.info() for each in sessions], "next": following})
+    return encoded({"sessions": [views.info(each) for each in sessions], "next": following})
 
 
 @router.get("/{sessionId}", responses=answers(200, SessionInfo, INFO, "not_found", "session_dead"))
 async def get(conversation: InConversation) -> Response:
     """Say how a session is doing."""
-    return encoded(conversation.info())
+    return encoded(views.info(conversation))
 
 
 @router.delete(

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from frontdesk.agents.records import CallbackTool
 from frontdesk.gateway.dependencies import InConversation, InGateway, encoded
 from frontdesk.gateway.openapi import answers
-from frontdesk.gateway.schemas import ToolAttached, ToolBody, ToolDetached
+from frontdesk.gateway.schemas import AttachedTool, DetachedTool, ToolBody
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}/tools", tags=["tools"])
 
@@ -22,7 +22,7 @@ ON_SESSION = ("not_found", "session_dead")
     status_code=201,
     responses=answers(
         201,
-        ToolAttached,
+        AttachedTool,
         {"name": "lookup_order", "status": "attached"},
         *ON_SESSION,
         "registration_failed",
@@ -45,7 +45,7 @@ async def attach(body: ToolBody, conversation: InConversation, gateway: InGatewa
 @router.delete(
     "/{name}",
     responses=answers(
-        200, ToolDetached, {"name": "lookup_order", "status": "detached"}, *ON_SESSION
+        200, DetachedTool, {"name": "lookup_order", "status": "detached"}, *ON_SESSION
     ),
 )
 async def detach(

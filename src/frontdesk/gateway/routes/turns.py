@@ -25,7 +25,12 @@ from frontdesk.sessions.conversation import Conversation
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["turns"])
 
-ACCEPTED = {"requestId": "5f0c2a9e1b7d4c36", "sessionId": "support-42", "queued": False}
+ACCEPTED = {
+    "requestId": "5f0c2a9e1b7d4c36",
+    "sessionId": "support-42",
+    "queued": False,
+    "status": "accepted",
+}
 ON_SESSION = ("not_found", "session_dead")
 
 

@@ -1,7 +1,6 @@
 """The log of a conversation and its readers: numbers, bounds, and where streams begin."""
 
 import asyncio
-import json
 
 import pytest
 
@@ -17,14 +16,7 @@ from frontdesk.agents.events import (
 )
 from frontdesk.sessions.errors import ReaderTooSlow
 from frontdesk.sessions.event_log import EventLog
-from frontdesk.sessions.event_reader import (
-    BATCH,
-    Beginning,
-    EventReader,
-    Gap,
-    after_since,
-    at_prompt,
-)
+from frontdesk.sessions.event_reader import BATCH, EventReader, Gap, StreamStart
 
 pytestmark = pytest.mark.anyio
 
@@ -38,8 +30,8 @@ def filled(count, **bounds):
     return log
 
 
-def reader_of(log, beginning=None, **options):
-    return EventReader(log, beginning or Beginning(0), on_close=lambda: None, **options)
+def reader_of(log, start=None, **options):
+    return EventReader(log, start or StreamStart(0), on_close=lambda: None, **options)
 
 
 async def read_all(reader):
@@ -94,8 +86,8 @@ def test_a_log_never_holds_more_bytes_than_it_may_whatever_the_turn():
     for _ in range(1000):
         log.append(MessageDelta("x" * 1000))
         assert log.held_bytes <= 100_000
-    held = log.read(log.oldest - 1, most=10_000)
-    assert sum(len(frame.sse) for frame in held) == log.held_bytes
+    held = log.read(log.oldest - 1, limit=10_000)
+    assert sum(len(logged.json) for logged in held) == log.held_bytes
     assert indices(held) == list(range(log.oldest, log.last_index + 1))
 
 
@@ -108,9 +100,23 @@ def test_an_event_that_is_too_large_changes_nothing():
 
 
 def test_an_event_is_encoded_once_however_many_read_it():
-    log = filled(1)
-    first, second = log.read(0, most=1), log.read(0, most=1)
-    assert first[0].sse is second[0].sse
+    log, asked = filled(1), []
+
+    def encoder(logged):
+        asked.append(logged.index)
+        return b"<" + logged.json + b">"
+
+    first, second = log.read(0, limit=1), log.read(0, limit=1)
+    assert first[0].json is second[0].json
+    assert first[0].encoded(encoder) is second[0].encoded(encoder)
+    assert asked == [1]
+
+
+def test_the_encodings_of_two_protocols_are_never_mixed_up():
+    (logged,) = filled(1).read(0, limit=1)
+    for _ in range(2):
+        assert logged.encoded(lambda each: b"one" + each.json) == b"one" + logged.json
+        assert logged.encoded(lambda each: b"two" + each.json) == b"two" + logged.json
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -158,13 +164,13 @@ async def test_a_reader_gets_at_most_a_batch_at_a_time():
 
 async def test_a_reader_that_is_too_slow_is_told_and_can_resume():
     log = filled(10, min_events=4)
-    reader = reader_of(log, Beginning(6))
+    reader = reader_of(log, StreamStart(6))
     for _ in range(10):
         log.append(MessageDelta("more"))
     with pytest.raises(ReaderTooSlow) as slow:
         await reader.next()
     assert (slow.value.next_index, slow.value.oldest) == (7, 17)
-    resumed = reader_of(log, after_since("7-16", log))
+    resumed = reader_of(log, StreamStart.after("7-16", log))
     assert indices(await resumed.next()) == [17, 18, 19, 20]
 
 
@@ -190,7 +196,7 @@ async def test_a_closed_log_is_read_to_its_end_and_then_the_stream_is_over():
 
 async def test_closing_a_reader_ends_its_pending_read_and_tells_once():
     told = []
-    reader = EventReader(EventLog(), Beginning(0), on_close=lambda: told.append(1))
+    reader = EventReader(EventLog(), StreamStart(0), on_close=lambda: told.append(1))
     reading = asyncio.create_task(reader.next())
     await asyncio.sleep(0)
     reader.close()
@@ -230,14 +236,14 @@ async def test_a_filter_by_type_keeps_the_numbers_of_what_it_lets_through():
 async def test_a_stream_resumes_after_an_id_or_a_bare_index_with_nothing_lost_or_repeated():
     log = filled(10)
     for since in ("7-4", "4"):
-        beginning = after_since(since, log)
-        assert beginning.gap is None
-        assert indices(await reader_of(log, beginning).next()) == [5, 6, 7, 8, 9, 10]
+        start = StreamStart.after(since, log)
+        assert start.gap is None
+        assert indices(await reader_of(log, start).next()) == [5, 6, 7, 8, 9, 10]
 
 
 async def test_a_client_that_has_everything_waits_for_the_next_event():
     log = filled(3)
-    reader = reader_of(log, after_since("7-3", log))
+    reader = reader_of(log, StreamStart.after("7-3", log))
     reading = asyncio.create_task(reader.next())
     await asyncio.sleep(0)
     log.append(MessageDelta("x"))
@@ -249,24 +255,22 @@ async def test_a_client_that_has_everything_waits_for_the_next_event():
 )
 async def test_what_is_not_held_of_another_fence_or_beyond_the_end_begins_with_a_gap(since):
     log = filled(10, min_events=6)
-    reader = reader_of(log, after_since(since, log))
+    reader = reader_of(log, StreamStart.after(since, log))
     gap = await reader.next()
     assert isinstance(gap, Gap)
-    assert json.loads(gap.data) == {"reason": "gap", "requested": since, "resumesAt": "7-5"}
-    assert gap.sse == b"event: error\ndata: " + gap.data + b"\n\n"
-    assert json.loads(gap.text) == {"event": "error", "data": json.loads(gap.data)}
+    assert gap == Gap(requested=since, resumes_at="7-5")
     assert indices(await reader.next()) == [5, 6, 7, 8, 9, 10]
 
 
 @pytest.mark.parametrize("since", ["", "x", "-1", "7-", "-", "7-4-1", "1" * 21, "٣", "4 "])
 def test_what_is_no_id_is_refused(since):
     with pytest.raises(InvalidArgument):
-        after_since(since, filled(10))
+        StreamStart.after(since, filled(10))
 
 
 async def test_a_stream_begins_at_a_prompt_that_is_still_to_come_and_skips_what_is_before():
     log = filled(3)
-    reader = reader_of(log, at_prompt("r-2", None, log))
+    reader = reader_of(log, StreamStart.at_prompt("r-2", None, log))
     reading = asyncio.create_task(reader.next())
     await asyncio.sleep(0)
     log.append(PromptReceived("other"), request_id="r-1")
@@ -279,7 +283,7 @@ async def test_a_stream_begins_at_a_prompt_that_is_still_to_come_and_skips_what_
 
 async def test_a_stream_that_waits_for_a_prompt_hears_of_the_sessions_end():
     log = filled(3)
-    reader = reader_of(log, at_prompt("never", None, log))
+    reader = reader_of(log, StreamStart.at_prompt("never", None, log))
     log.append(MessageDelta("x"))
     log.append(SessionEnd("deleted"))
     log.close()
@@ -290,7 +294,7 @@ async def test_a_stream_that_waits_for_a_prompt_hears_of_the_sessions_end():
 
 async def test_without_any_prompt_a_stream_begins_at_index_one():
     log = filled(3)
-    assert indices(await reader_of(log, at_prompt(None, None, log)).next()) == [1, 2, 3]
+    assert indices(await reader_of(log, StreamStart.at_prompt(None, None, log)).next()) == [1, 2, 3]
 
 
 async def test_a_prompt_that_is_no_longer_held_whole_begins_with_a_gap():
@@ -298,7 +302,7 @@ async def test_a_prompt_that_is_no_longer_held_whole_begins_with_a_gap():
     log.append(PromptReceived("go"), request_id="r-1")
     for _ in range(100):
         log.append(MessageDelta("x" * 1000))
-    assert isinstance(await reader_of(log, at_prompt("r-1", 1, log)).next(), Gap)
+    assert isinstance(await reader_of(log, StreamStart.at_prompt("r-1", 1, log)).next(), Gap)
 
 
 # -- the end of a stream -------------------------------------------------------------------------
@@ -306,16 +310,16 @@ async def test_a_prompt_that_is_no_longer_held_whole_begins_with_a_gap():
 
 def test_a_reader_is_drained_only_when_it_has_all_of_a_conversation_that_ended():
     log = filled(3)
-    assert not reader_of(log, Beginning(3)).drained
+    assert not reader_of(log, StreamStart(3)).drained
     log.close()
-    assert reader_of(log, Beginning(3)).drained
-    assert not reader_of(log, Beginning(2)).drained
-    assert not reader_of(log, after_since("6-3", log)).drained, "the gap is still to be told"
+    assert reader_of(log, StreamStart(3)).drained
+    assert not reader_of(log, StreamStart(2)).drained
+    assert not reader_of(log, StreamStart.after("6-3", log)).drained, "the gap is still to be told"
 
 
 def test_a_filtered_reader_is_drained_when_nothing_that_it_wants_is_left():
     log = filled(3)
     log.append(SessionEnd("deleted"))
     log.close()
-    assert reader_of(log, Beginning(2), types=frozenset({"prompt_received"})).drained
-    assert not reader_of(log, Beginning(2), types=frozenset({"session_end"})).drained
+    assert reader_of(log, StreamStart(2), types=frozenset({"prompt_received"})).drained
+    assert not reader_of(log, StreamStart(2), types=frozenset({"session_end"})).drained

@@ -14,7 +14,7 @@ from frontdesk.agents.events import (
 )
 from frontdesk.agents.records import Message
 from frontdesk.sessions.history import History
-from frontdesk.sessions.transcript import MAX_MESSAGE_CHARACTERS, Transcript
+from frontdesk.sessions.running_turn import MAX_MESSAGE_CHARACTERS, Transcript
 
 
 def history(**bounds):
@@ -22,7 +22,7 @@ def history(**bounds):
 
 
 def contents(page):
-    return [message["content"] for message in page["messages"]]
+    return [message.content for message in page.messages]
 
 
 def test_pages_follow_each_other_without_loss_or_repetition():
@@ -33,7 +33,7 @@ def test_pages_follow_each_other_without_loss_or_repetition():
     while True:
         page = kept.page(limit=3, after=after)
         seen += contents(page)
-        after = page["next"]
+        after = page.next
         if after is None:
             break
     assert seen == [str(number) for number in range(10)]
@@ -43,7 +43,7 @@ def test_a_cursor_stays_right_while_old_messages_go():
     kept = history(max_messages=5)
     for number in range(1, 6):
         kept.add(Message("user", str(number)))
-    after = kept.page(limit=2, after=None)["next"]
+    after = kept.page(limit=2, after=None).next
     kept.add(Message("user", "6"))
     assert contents(kept.page(limit=10, after=after)) == ["3", "4", "5", "6"]
     for number in range(7, 20):

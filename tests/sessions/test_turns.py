@@ -27,12 +27,16 @@ from frontdesk.errors import InvalidType
 from support.sessions import (
     Stream,
     facts,
+    info_of,
+    messages_of,
     names,
     open_desk,
     open_session,
     parrot,
     scripted,
     soon,
+    stats_of,
+    status_of,
     text,
 )
 
@@ -140,7 +144,7 @@ async def test_the_usage_of_a_turn_is_in_its_end_and_in_the_stats():
             "completionTokens": 6,
             "totalTokens": 17,
         }
-        stats = conversation.stats()
+        stats = stats_of(conversation)
         assert stats["tokenUsage"]["cachedTokens"] == 4
         assert (stats["totalTokens"], stats["costUsd"], stats["promptCount"]) == (17, 0.25, 1)
         assert (stats["turns"], stats["lastEventIndex"]) == (1, stream.frames[-1].index)
@@ -165,7 +169,7 @@ async def test_a_very_long_text_goes_out_in_pieces():
 
     frames = await turn_of(script)
     assert len(text(frames)) == 3_000_000
-    assert max(len(frame.sse) for frame in frames if frame.name == "message_delta") < 100_000
+    assert max(len(frame.json) for frame in frames if frame.name == "message_delta") < 100_000
 
 
 # -- ending badly --------------------------------------------------------------------------------
@@ -182,13 +186,13 @@ async def test_what_an_agent_raises_ends_the_turn_and_not_the_session(caplog):
         stream = Stream(conversation)
         conversation.prompt("fail")
         conversation.prompt("work")
-        with caplog.at_level(logging.ERROR, logger="frontdesk.agents"):
+        with caplog.at_level(logging.ERROR, logger="frontdesk.sessions"):
             await stream.until("agent_end")
         stream.close()
         assert_ends_once(stream.frames)
         assert names(stream.frames)[4:6] == ["error", "agent_abort"]
         assert facts(stream.frames[4])["reason"] == "ValueError"
-        assert not any(b"secret" in frame.sse for frame in stream.frames)
+        assert not any(b"secret" in frame.json for frame in stream.frames)
         assert "the secret text of it" in caplog.text, "operators see the text"
         assert conversation.state == "idle"
 
@@ -469,7 +473,7 @@ async def test_an_error_that_ends_the_session_is_the_registrys_reason(caplog):
             await stream.rest()
             assert names(stream.frames)[-3:] == ["error", "agent_abort", "session_end"]
             assert facts(stream.frames[-1])["reason"] == "crashed: ValueError"
-            assert not any(b"secret" in frame.sse for frame in stream.frames)
+            assert not any(b"secret" in frame.json for frame in stream.frames)
             reason = desk.store.ended(f"acme/{conversation.session_id}").reason
             assert (reason.error, reason.text) == ("ValueError", "secret")
 
@@ -493,7 +497,7 @@ async def test_thoughts_messages_and_tools_come_in_order_and_are_counted():
         yield ThinkingDelta("hm")
         yield "first"
         yield ToolExecutionStart("c1", "look", {"at": 1})
-        assert conversation.status()["pendingTools"][0]["toolName"] == "look"
+        assert status_of(conversation)["pendingTools"][0]["toolName"] == "look"
         yield ToolExecutionEnd("c1", "look", "ok", "found", 3)
         yield MessageStart()
         yield "second"
@@ -518,9 +522,9 @@ async def test_thoughts_messages_and_tools_come_in_order_and_are_counted():
             "agent_end",
         ]
         assert facts(stream.frames[-1])["lastMessage"]["content"] == "second"
-        assert conversation.info()["toolCalls"] == 1
-        assert conversation.status()["pendingTools"] == []
-        messages = conversation.messages()["messages"]
+        assert info_of(conversation)["toolCalls"] == 1
+        assert status_of(conversation)["pendingTools"] == []
+        messages = messages_of(conversation)["messages"]
         assert [each["role"] for each in messages] == [
             "user",
             "assistant",
@@ -540,7 +544,7 @@ async def test_half_a_surrogate_pair_breaks_nothing():
         conversation.prompt("half \udc00 pair")
         await stream.until("agent_end")
         stream.close()
-        for message in conversation.messages()["messages"]:
+        for message in messages_of(conversation)["messages"]:
             message["content"].encode()
 
 

@@ -13,11 +13,14 @@ from frontdesk.agents.protocol import TaskAgent
 from frontdesk.agents.restart import CRASHES, MEANT, RestartLimit, RestartState, restarts
 from frontdesk.monitors import Watcher
 from frontdesk.sessions.errors import SessionDead
+from frontdesk.sessions.phases import SessionPhase
 from frontdesk.sessions.supervised_agent import SupervisedAgent
 from frontdesk.testing import ManualClock
 from support.sessions import (
     Stream,
     facts,
+    info_of,
+    messages_of,
     names,
     open_desk,
     open_session,
@@ -117,7 +120,7 @@ async def test_the_conversation_outlives_an_agent_that_is_restarted():
         assert [frame.index for frame in stream.frames] == list(range(1, 18))
         assert {frame.fence for frame in stream.frames} == {first_entry.fence}
         assert facts(stream.frames[11]) == {"reason": "crashed: ValueError", "count": 1}
-        assert [each["content"] for each in conversation.messages()["messages"]] == [
+        assert [each["content"] for each in messages_of(conversation)["messages"]] == [
             *("one", "hearing one ", "crash", "hearing crash ", "three", "hearing three "),
         ]
         entry = desk.store.get("acme/s-1")
@@ -157,7 +160,7 @@ def slow_blueprint(factory, **rules):
         **{
             "name": "slow",
             "kind": "python",
-            "recipe": factory,
+            "factory": factory,
             "restart": "on_crash",
             "errors_end": "session",
             **rules,
@@ -175,7 +178,7 @@ async def test_between_two_agents_the_session_is_restarting_and_prompts_queue():
         await factory.begun.wait()
         acme = desk.tenant("acme", "k")
         assert acme.find("s-1") is conversation
-        assert conversation.info()["state"] == "restarting"
+        assert info_of(conversation)["state"] == "restarting"
         assert [each.session_id for each in acme.sessions()[0]] == ["s-1"]
         assert conversation.prompt("queued").queued
         with pytest.raises(SessionAlreadyExists):
@@ -224,6 +227,24 @@ async def test_a_session_deleted_between_two_agents_ends_and_the_next_agent_does
 
 
 @anyio_test
+async def test_a_session_that_expires_before_it_hears_of_a_restart_ends_and_is_not_restarted():
+    factory = Slow(fragile)
+    async with open_desk(slow_blueprint(factory, restart="always", max_age_s=60)) as desk:
+        conversation = await open_session(desk, session_id="s-1")
+        stream = Stream(conversation)
+        desk.store.get("acme/s-1").agent.agent.cancel()
+        while "acme/s-1" in desk.store:
+            await asyncio.sleep(0)
+        assert desk.store.ended("acme/s-1").reason.kind is ExitKind.RESTARTED
+        assert conversation.phase is SessionPhase.LIVE, "the registry knows, the session does not"
+        desk._on_expired(conversation)
+        frames = await stream.rest()
+        assert names(frames) == ["session_end"]
+        assert facts(frames[-1]) == {"reason": "expired"}
+        assert (factory.started, desk.store.count()) == (1, 0)
+
+
+@anyio_test
 async def test_a_restart_that_fails_ends_the_session_with_its_last_reason():
     factory = Slow(fragile)
     factory.fails = True
@@ -262,7 +283,7 @@ async def test_restarts_that_are_far_apart_are_not_limited():
             await stream.until("agent_restarted")
             clock.advance(61)
         stream.close()
-        assert conversation.info()["restarts"] == 5
+        assert info_of(conversation)["restarts"] == 5
 
 
 @anyio_test
@@ -329,7 +350,7 @@ async def test_a_registrant_says_what_the_desk_explained(watcher):
     told = []
     supervised_agent = SupervisedAgent(agent, restarts=lambda reason: False, watcher=watcher)
     monitor(supervised_agent, told.append)
-    supervised_agent.explain(ExitReason.of("deleted"))
+    supervised_agent.set_reason(ExitReason.of("deleted"))
     agent.set_result(None)
     await passes()
     assert told == [ExitReason.of("deleted")]

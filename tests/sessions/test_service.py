@@ -20,6 +20,7 @@ from support.sessions import (
     BOUND_S,
     Stream,
     facts,
+    info_of,
     names,
     open_desk,
     open_session,
@@ -74,19 +75,21 @@ def made_by(factory, **rules):
 
 
 async def test_a_session_is_in_the_registry_under_its_tenant_with_its_metadata():
-    async with open_desk(parrot) as desk:
+    clock = ManualClock()
+    async with open_desk(parrot, clock=clock) as desk:
         conversation = await open_session(desk, session_id="s-1", model="m-1")
+        clock.advance(0.25)
         entry = desk.store.get("acme/s-1")
         assert (entry.tenant_id, entry.api_key) == ("acme", "key-1")
         assert (entry.blueprint, entry.model) == ("parrot", "m-1")
         assert entry.fence == conversation.fence
-        assert conversation.info() == {
+        assert info_of(conversation) == {
             "sessionId": "s-1",
             "state": "idle",
             "turns": 0,
             "toolCalls": 0,
             "totalTokens": 0,
-            "uptimeMs": conversation.info()["uptimeMs"],
+            "uptimeMs": 250,
             "model": "m-1",
             "blueprint": "parrot",
             "createdAt": conversation.created_at,
@@ -160,7 +163,7 @@ async def test_a_directory_resolves_under_the_tenants_root_and_nowhere_else(tmp_
     (tmp_path / "acme" / "link").symlink_to(tmp_path / "globex")
     async with open_desk(parrot, tenants_root=tmp_path) as desk:
         conversation = await open_session(desk, working_dir="work")
-        assert conversation.options.working_dir == str(tmp_path / "acme" / "work")
+        assert conversation.context.working_dir == str(tmp_path / "acme" / "work")
         for outside in ("../globex", "link", str(tmp_path), "/etc", "missing", "a\0b", "x" * 5000):
             with pytest.raises(CreateFailed) as refused:
                 await open_session(desk, working_dir=outside)
@@ -478,7 +481,7 @@ async def test_one_error_in_the_desks_hearing_does_not_stop_it_for_life(monkeypa
         def fail(reason):
             raise RuntimeError("broken")
 
-        with monkeypatch.context() as patch, caplog.at_level("CRITICAL", "frontdesk.agents"):
+        with monkeypatch.context() as patch, caplog.at_level("CRITICAL", "frontdesk.sessions"):
             patch.setattr(type(broken), "end", lambda self, reason: fail(reason))
             desk.store.delete(f"acme/{broken.session_id}")
             await passes(20)

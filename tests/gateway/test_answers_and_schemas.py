@@ -1,0 +1,189 @@
+"""Every route's real answer has the fields of its schema, all of them and no other."""
+
+from types import SimpleNamespace
+
+import jsonschema_rs
+import pytest
+
+from frontdesk.agents.events import EVENTS
+from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, CallbackTool, SessionContext
+from frontdesk.sessions.callback_tools import CallbackTools
+from frontdesk.sessions.errors import ToolRefused
+from gateway.requirements import covers
+from gateway.running import RunningGateway, create, events, turn_of, until
+
+TOOL = {
+    "name": "lookup",
+    "description": "d",
+    "parameters": {"type": "object"},
+    "callbackUrl": "http://127.0.0.1:9/orders",
+}
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory):
+    """A gateway that takes tools of this machine; none is called."""
+    callbacks = {"allow_networks": ["127.0.0.0/8"]}
+    with RunningGateway(tmp_path_factory.mktemp("state"), callbacks=callbacks) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def document(gateway):
+    with gateway.client(None) as client:
+        return client.get("/openapi.json").json()
+
+
+def schema_of(document, method, path, status):
+    content = document["paths"][path][method]["responses"][str(status)]["content"]
+    return content["application/json"]
+
+
+def closed(schema, document):
+    """Return a schema in which every field of ours is needed, and no other may be."""
+    if isinstance(schema, list):
+        return [closed(each, document) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return closed(document["components"]["schemas"][name], document)
+    plain = {name: closed(each, document) for name, each in schema.items() if name != "examples"}
+    if isinstance(schema.get("properties"), dict):
+        plain |= {"required": list(schema["properties"]), "additionalProperties": False}
+    return plain
+
+
+def problem(document, operation, answer):
+    """Return what is wrong with an answer by its schema, None where nothing is."""
+    media = schema_of(document, *operation)
+    error = next(iter(jsonschema_rs.iter_errors(closed(media["schema"], document), answer)), None)
+    return None if error is None else f"{operation}: {error}"
+
+
+SESSION = "/v1/sessions/{sessionId}"
+
+
+def answers_of_every_route(client, sid):
+    """Call every route that answers in JSON; yield which it was, and its real answer."""
+
+    def call(method, path, body=None, *, template=None, session=sid):
+        sent = client.request(method, path.format(sessionId=session), json=body)
+        assert sent.is_success, sent.text
+        return (method.lower(), template or path, sent.status_code), sent.json()
+
+    yield call("GET", "/healthz")
+    yield call("GET", "/readyz")
+    body = {"model": "test", "sessionId": sid, "blueprint": "careful"}
+    yield call("POST", "/v1/sessions", body)
+    yield call("POST", f"{SESSION}/prompt", {"text": "17"})
+    with events(client, sid) as stream:
+        asked = until(stream, "approval_required")[-1][2]["approvalId"]
+    yield call("POST", f"{SESSION}/prompt", {"text": "18"})  # it waits: queued
+    yield call("POST", f"{SESSION}/steer", {"text": "gently"})
+    yield call("GET", f"{SESSION}/status")
+    yield call("POST", f"{SESSION}/approve", {"approvalId": asked})
+    with events(client, sid) as stream:
+        asked = until(stream, "approval_required")[-1][2]["approvalId"]
+    yield call("POST", f"{SESSION}/reject", {"approvalId": asked})
+    yield call("POST", f"{SESSION}/abort", {})
+    yield call("POST", f"{SESSION}/switch_model", {"model": "test"})
+    yield call("POST", f"{SESSION}/tools", TOOL)
+    yield call("DELETE", f"{SESSION}/tools/lookup", template=f"{SESSION}/tools/{{name}}")
+    for path in (SESSION, f"{SESSION}/stats", f"{SESSION}/messages", "/v1/sessions", "/v1/usage"):
+        yield call("GET", path)
+    curious = f"{sid}-curious"
+    create(client, curious, blueprint="curious")
+    client.post(f"/v1/sessions/{curious}/prompt", json={"text": "go"})
+    with events(client, curious) as stream:
+        ref = until(stream, "ask_user")[-1][2]["ref"]
+    yield call("GET", f"{SESSION}/status", session=curious)
+    yield call("POST", f"{SESSION}/respond", {"ref": ref, "response": "that"}, session=curious)
+    yield call("DELETE", SESSION)
+
+
+@covers("routes.description")
+def test_every_answer_has_the_fields_of_its_schema_and_no_other(document, acme, sid):
+    seen = set()
+    for operation, answer in answers_of_every_route(acme, sid):
+        assert problem(document, operation, answer) is None
+        seen.add(operation[:2])
+    described = {
+        (method, path)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if path.startswith("/v1") and not path.endswith(("/events", "/ws"))  # streams
+        for status, response in operation["responses"].items()
+        if status.startswith("2")
+        and "schema" in response.get("content", {}).get("application/json", {})
+    }
+    assert described <= seen
+
+
+@covers("routes.description")
+def test_every_example_of_an_answer_is_one_by_its_schema(document):
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status, response in operation["responses"].items():
+                media = response.get("content", {}).get("application/json", {})
+                if "example" in media and "schema" in media:
+                    assert problem(document, (method, path, status), media["example"]) is None
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
+def test_every_example_of_an_event_is_one_by_its_schema(document, event):
+    schema = document["components"]["schemas"][event.__name__]
+    example = {name: each for name, each in schema["examples"][0].items() if name != "requestId"}
+    jsonschema_rs.validate(closed(schema, document), example)
+
+
+@covers("routes.description")
+def test_every_event_that_goes_out_is_one_by_its_schema(document, acme, sid):
+    by_name = {event.name: event.__name__ for event in EVENTS}
+    create(acme, sid)
+    for _, name, event in turn_of(acme, sid, "two words"):
+        schema = document["components"]["schemas"][by_name[name]]
+        plain = {key: each for key, each in event.items() if key != "requestId"}
+        jsonschema_rs.validate(closed(schema, document), plain)
+
+
+def refused(name="t", description=""):
+    """Tell whether a session refuses a callback tool for its own sake."""
+
+    service = SimpleNamespace(call_tool=object(), settings=SimpleNamespace(max_tools=1))
+    session = SessionContext(session_id="s", tenant_id="t", blueprint="b", model="m")
+    tools = CallbackTools(session, service=service, api_key=None)
+    tool = CallbackTool(name=name, description=description, callback_url="https://tools.example")
+    try:
+        tools.attach(tool)
+    except ToolRefused:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "t"},
+        {"name": "_t"},
+        {"name": "T-1"},
+        {"name": "1t"},
+        {"name": "-t"},
+        {"name": "é"},
+        {"name": ""},
+        {"name": "t" * 64},
+        {"name": "t" * 65},
+        {"description": "d" * MAX_TOOL_DESCRIPTION_CHARACTERS},
+        {"description": "d" * (MAX_TOOL_DESCRIPTION_CHARACTERS + 1)},
+    ],
+    ids=lambda change: "-".join(f"{name}-{len(each)}" for name, each in change.items()),
+)
+def test_the_description_and_the_session_agree_on_what_a_tool_may_be(document, change):
+    body = document["components"]["schemas"]["ToolBody"]
+    described = jsonschema_rs.is_valid(closed_body(body), {**TOOL, **change})
+    assert described != refused(**change)
+
+
+def closed_body(schema):
+    """Return the schema of a body without what only readers need."""
+    return {key: each for key, each in schema.items() if key in ("type", "properties", "required")}
