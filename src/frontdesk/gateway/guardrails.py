@@ -1,7 +1,7 @@
 """Filters on what goes into agents and what comes out, for each tenant.
 
-The house below asks them (they are its `Guardrails`); the configuration says what they refuse. A
-filter of the operator's own that raises refuses: what cannot be checked does not pass.
+The session service asks them (they are its `Guardrails`); the configuration says what they refuse.
+A filter of the operator's own that raises refuses: what cannot be checked does not pass.
 """
 
 from __future__ import annotations

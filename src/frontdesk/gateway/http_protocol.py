@@ -1,10 +1,10 @@
 """The wire: uvicorn's protocols, with the bounds that it does not have.
 
-At the very top, between the sockets and the front. A head has a greatest size and a deadline, a
-body has a deadline, and a client that stops reading what it asked for is disconnected; without
-these a slow or silent client holds its connection for ever. It also tells a stream at once when
-its client leaves (`CONNECTION_KEY` in the scope), which saves each stream a task that would wait
-for that. It knows nothing of what is requested.
+At the very top, between the sockets and the middleware. A head has a greatest size and a deadline,
+a body has a deadline, and a client that stops reading what it asked for is disconnected; without
+these a slow or silent client holds its connection for ever. It also tells a stream at once when its
+client leaves (`CONNECTION_KEY` in the scope), which saves each stream a task that would wait for
+that. It knows nothing of what is requested.
 """
 
 from __future__ import annotations

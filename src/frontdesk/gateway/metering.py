@@ -1,10 +1,11 @@
 """The meter: prompts, tokens and cost for each key and tenant, kept across restarts.
 
-Above the state directory; the desk below tells it what was used (it is the desk's `Meter`), the
-routes above ask for sums. Counting is in memory and never waits. One thread of its own writes what
-has come together to SQLite: at most half a second after the first of it, and at the end, so that
-the file is complete after a SIGTERM and at most a second behind after a SIGKILL. A full disk costs
-nothing but the wait: what could not be written stays in memory and is written later.
+Above the state directory; the session service below tells it what was used (it is the service's
+`Meter`), the routes above ask for sums. Counting is in memory and never waits. One thread of its
+own writes what has come together to SQLite: at most half a second after the first of it, and at the
+end, so that the file is complete after a SIGTERM and at most a second behind after a SIGKILL. A
+full disk costs nothing but the wait: what could not be written stays in memory and is written
+later.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class EventStream:
             self._release()
 
     def _subscribe(self) -> EventReader:
-        conversation = self._passage.tenant_desk.recent(self._session_id)
+        conversation = self._passage.tenant_sessions.recent(self._session_id)
         since = self._passage.header(b"last-event-id") or since_of(self._passage)
         return conversation.subscribe(since=since, types=types_of(self._passage))
 

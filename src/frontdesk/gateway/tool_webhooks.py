@@ -1,8 +1,8 @@
 """Callback tools: asks a client's own server to run a tool, signed and within bounds.
 
-The house below calls it (it is its `ToolCaller`). Each call goes to the address that the guard has
-just judged (`guarded_http.py`), follows no redirect, and reads no more than it may. What went wrong
-is told to the agent in a short sentence that shows nothing of the inside of the network.
+The session service calls it (it is its `ToolCaller`). Each call goes to the address that the guard
+has just judged (`guarded_http.py`), follows no redirect, and reads no more than it may. What went
+wrong is told to the agent in a short sentence that shows nothing of the inside of the network.
 """
 
 from __future__ import annotations

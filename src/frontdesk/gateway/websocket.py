@@ -56,7 +56,7 @@ class SessionSocket:
 
     def _live_conversation(self) -> Conversation:
         # A socket is for talking; what a session that has ended said is read from its stream.
-        conversation = self._passage.tenant_desk.recent(self._session_id)
+        conversation = self._passage.tenant_sessions.recent(self._session_id)
         if conversation.ended is not None and since_of(self._passage) is None:
             raise SessionDead(self._session_id, reason=conversation.ended)
         return conversation
@@ -90,7 +90,7 @@ class SessionSocket:
         content = message.get("text")
         asked: dict[str, Any] | None = None
         try:
-            self._gateway.rate.spend(self._passage.tenant_key.key_id)
+            self._gateway.rate.hit(self._passage.tenant_key.key_id)
             asked = parsed(content if content is not None else message.get("bytes") or b"")
             done = act(conversation, asked, most_text=self._gateway.config.limits.text_characters)
         except FrontdeskError as error:
