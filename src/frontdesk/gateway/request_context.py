@@ -11,11 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import msgspec
 from starlette.exceptions import HTTPException
 
-from frontdesk.gateway.errors import TooLarge, Unauthorized
+from frontdesk.agents.events import EVENTS
+from frontdesk.errors import InvalidArgument
+from frontdesk.gateway.errors import MalformedRequest, TooLarge, Unauthorized
 from frontdesk.gateway.paths import match_path
 from frontdesk.gateway.problems import Problem
 
@@ -30,6 +33,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 SCOPE_KEY = "frontdesk"
+MAX_STREAM_QUERY_FIELDS = 32
+EVENT_TYPES = frozenset(event.name for event in EVENTS)
 
 
 class RequestContext:
@@ -166,3 +171,33 @@ def context_of(scope: Scope) -> RequestContext:
         # Whatever did not come through the middleware has shown no key.
         raise Unauthorized
     return context
+
+
+# -- the query of a stream, which is answered before the application validates it ----------------
+
+
+def since_of(context: RequestContext) -> str | None:
+    """Return `?since=`, None where it is missing or empty."""
+    return _query_value(context, "since")
+
+
+def types_of(context: RequestContext) -> frozenset[str] | None:
+    """Return `?types=a,b`; `InvalidArgument` for a type that there is not."""
+    text = _query_value(context, "types")
+    if text is None:
+        return None
+    wanted = frozenset(part.strip() for part in text.split(",") if part.strip())
+    if unknown := sorted(wanted - EVENT_TYPES):
+        raise InvalidArgument("types", expected="event types", got=repr(unknown[0][:40]))
+    return wanted
+
+
+def _query_value(context: RequestContext, name: str) -> str | None:
+    query: bytes = context.scope.get("query_string", b"")
+    if not query:
+        return None
+    try:
+        values = parse_qs(query.decode("ascii"), max_num_fields=MAX_STREAM_QUERY_FIELDS)
+    except ValueError:
+        raise MalformedRequest("the query cannot be read") from None
+    return values.get(name, [None])[0]

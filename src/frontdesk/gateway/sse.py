@@ -13,8 +13,7 @@ import asyncio
 from frontdesk.agents.events import Frame
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import connection_of
-from frontdesk.gateway.query import since_of, types_of
-from frontdesk.gateway.request_context import Message, RequestContext
+from frontdesk.gateway.request_context import Message, RequestContext, since_of, types_of
 from frontdesk.sessions.errors import ReaderTooSlow
 from frontdesk.sessions.event_reader import EventReader, Gap
 

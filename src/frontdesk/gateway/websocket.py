@@ -16,11 +16,10 @@ import msgspec
 
 from frontdesk.agents.events import Frame
 from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.actions import act, parsed, refusal, shown_action
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import connection_of
-from frontdesk.gateway.query import since_of, types_of
-from frontdesk.gateway.request_context import RequestContext
-from frontdesk.gateway.socket_actions import act, parsed, refusal, shown_action
+from frontdesk.gateway.request_context import RequestContext, since_of, types_of
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
 from frontdesk.sessions.event_reader import EventReader, Gap
@@ -92,7 +91,8 @@ class SessionSocket:
         try:
             self._gateway.rate.hit(self._passage.tenant_key.key_id)
             asked = parsed(content if content is not None else message.get("bytes") or b"")
-            done = act(conversation, asked, most_text=self._gateway.config.limits.text_characters)
+            limit = self._gateway.config.limits.text_characters
+            done = act(conversation, asked, max_text_characters=limit)
         except FrontdeskError as error:
             done = refusal(error)
         return msgspec.json.encode({"action": shown_action(asked), **done})

@@ -20,7 +20,7 @@ from frontdesk.gateway.dependencies import (
     gateway_of,
 )
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.idempotency import StoredResponse, kept
+from frontdesk.gateway.idempotency import StoredResponse, stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.schemas import (
@@ -86,8 +86,8 @@ async def create(
 async def _created(
     gateway: Gateway, sessions: TenantSessions, body: CreateSessionBody
 ) -> StoredResponse:
-    check_text(body.system_prompt, most=gateway.config.limits.text_characters)
-    return await kept(lambda: _open(gateway, sessions, body), status=201)
+    check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
+    return await stored(lambda: _open(gateway, sessions, body), status=201)
 
 
 async def _open(gateway: Gateway, sessions: TenantSessions, body: CreateSessionBody) -> bytes:
