@@ -17,9 +17,8 @@ import pytest
 from frontdesk.agents.errors import ToolFailed
 from frontdesk.agents.records import CallbackTool
 from frontdesk.clock import SystemClock
-from frontdesk.gateway.guarded_http import GuardedTransport
 from frontdesk.gateway.keys import signing_secret_of
-from frontdesk.gateway.ssrf import AddressGuard
+from frontdesk.gateway.ssrf import AddressGuard, GuardedTransport
 from frontdesk.gateway.tool_webhooks import Callbacks
 from gateway.requirements import covers
 from gateway.running import RunningGateway, create, turn_of

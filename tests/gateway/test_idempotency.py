@@ -95,7 +95,7 @@ def test_scopes_share_no_keys(clock):
 
 def test_nobody_pushes_out_the_answers_of_others(clock):
     async def scenario():
-        keeper, (made, answer) = Idempotency(clock=clock, most=3), counting()
+        keeper, (made, answer) = Idempotency(clock=clock, max_stored=3), counting()
         await once(keeper, answer, scope=("a", "create"), key="precious")
         for number in range(10):
             await once(keeper, answer, scope=("b", "create"), key=str(number))
@@ -108,7 +108,7 @@ def test_nobody_pushes_out_the_answers_of_others(clock):
 
 def test_past_the_bound_the_oldest_is_forgotten(clock):
     async def scenario():
-        keeper, (made, answer) = Idempotency(clock=clock, most=2), counting()
+        keeper, (made, answer) = Idempotency(clock=clock, max_stored=2), counting()
         for key in ("a", "b", "c"):
             await once(keeper, answer, key=key)
         assert len(keeper) == 2

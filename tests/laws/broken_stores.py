@@ -514,7 +514,7 @@ CAUGHT_BY = {
     DeleteKillsTheAgent: "deleting-leaves-the-agent-alone",
     EntersTheDead: "a-dead-agent-leaves-nothing-behind",
     KeepsEveryAgent: "a-gone-agent-is-released",
-    HoldsAgentsWeakly: "a-registered-agent-is-kept",
+    HoldsAgentsWeakly: "a-registered-agent-is-not-collected",
     ClosesSilently: "closing-tells-the-watches",
     ClosesHalf: "closing-is-final",
     UpdateMakesAnew: "an-update-keeps-the-fence",

@@ -60,8 +60,8 @@ def test_the_ids_of_the_laws_are_unique_and_their_sentences_are_sentences():
     assert len(LAW_OF) == len(LAWS)
     for law in LAWS:
         assert law.sentence.endswith(".")
-        assert 1 <= law.hold <= 13
+        assert 1 <= law.guarantee <= 13
 
 
-def test_every_hold_that_a_store_can_show_by_its_verbs_has_a_law():
-    assert {law.hold for law in LAWS} == set(range(1, 12))
+def test_every_guarantee_that_a_store_can_show_by_its_verbs_has_a_law():
+    assert {law.guarantee for law in LAWS} == set(range(1, 12))

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from frontdesk.testing import LAWS, check_law, hold_to
+from frontdesk.testing import LAWS, check_law, check_law_async
 
 
 @pytest.mark.parametrize("law", LAWS, ids=str)
@@ -17,13 +17,13 @@ def test_the_embedded_store_obeys_the_law(law, embedded_store_factory):
 
 @pytest.mark.parametrize("law", LAWS, ids=str)
 def test_the_embedded_store_obeys_the_law_in_debug_mode(law, embedded_store_factory):
-    asyncio.run(hold_to(law, embedded_store_factory), debug=True)
+    asyncio.run(check_law_async(law, embedded_store_factory), debug=True)
 
 
 @pytest.mark.parametrize("law", LAWS, ids=str)
 def test_the_embedded_store_obeys_the_law_on_uvloop(law, embedded_store_factory, uvloop):
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(hold_to(law, embedded_store_factory))
+        runner.run(check_law_async(law, embedded_store_factory))
 
 
 @pytest.fixture

@@ -102,9 +102,9 @@ def test_control_c_at_any_moment_leaves_a_watcher_that_can_be_closed():
                 watcher.close()
         except KeyboardInterrupt:
             pass
-        assert not watcher._lookout._lock._is_owned(), control_c.place
+        assert not watcher._loop._lock._is_owned(), control_c.place
         in_threads(lambda watcher=watcher: watcher.close(wait_s=BOUND_S))
-        assert not watcher._lookout._thread.is_alive(), control_c.place
+        assert not watcher._loop._thread.is_alive(), control_c.place
         if control_c.place is None:
             assert at > 20
             return

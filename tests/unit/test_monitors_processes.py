@@ -446,7 +446,7 @@ def test_a_status_that_can_be_read_a_little_later_is_told_then(strangers, monkey
         monkeypatch.setattr(linux, "read_stat", hidden)
         os.kill(parent.pid, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: watched.undecided)
+        wait_until(lambda: watched.pending_status)
         assert not watched.alive
         os.kill(parent.pid, signal.SIGCONT)
         assert parent.stdout.readline().strip() == "137"

@@ -12,7 +12,7 @@ import weakref
 import pytest
 
 from frontdesk import ExitReason, InvalidArgument, MonitorFailed, Watcher, monitor
-from frontdesk.monitors import lookout
+from frontdesk.monitors import watcher as watcher_module
 from frontdesk.monitors.linux import probe_abilities
 from frontdesk.monitors.poller import PipePoller
 from support.exits import (
@@ -35,7 +35,7 @@ def watcher(request, monkeypatch):
     if request.param == "pidfd" and not probe_abilities().processes:
         pytest.skip("this kernel has no pidfds")
     if request.param == "no epoll":
-        monkeypatch.setattr(lookout, "make_poller", PipePoller)
+        monkeypatch.setattr(watcher_module, "make_poller", PipePoller)
     use_pidfd = None if request.param == "pidfd" else False
     with Watcher(use_pidfd=use_pidfd, fallback_interval_s=0.01) as watcher:
         yield watcher
@@ -208,18 +208,18 @@ def test_cancel_in_a_race_with_the_end_leaves_at_most_one_call(watcher, eager_sw
 
 
 class Lingering:
-    """Something watched that never ends; it counts how often it is looked at."""
+    """Something watched that never ends; it counts how often it is polled."""
 
-    undecided = False
+    pending_status = False
 
     def __init__(self, fd):
         self.fd, self.looks, self.reasons = fd, 0, []
 
-    def look(self):
+    def poll(self):
         self.looks += 1
         return
 
-    def told(self, reason):
+    def notify(self, reason):
         self.reasons.append(reason)
 
 
@@ -228,16 +228,16 @@ def test_a_stale_report_about_a_number_used_anew_ends_nobody():
     with Watcher() as watcher, Obedient() as process:
         exits = Exits()
         watched = monitor(process.popen, exits, watcher=watcher)
-        watcher._lookout._descriptor_ready(watched.fd)
+        watcher._loop._descriptor_ready(watched.fd)
         assert watched.alive
         assert len(watcher) == 1
         process.go()
         assert exits.next() == NORMAL
 
 
-def test_a_look_that_fails_ends_the_watching_as_unknown(caplog):
+def test_a_poll_that_fails_ends_the_watching_as_unknown(caplog):
     class Failing(Lingering):
-        def look(self):
+        def poll(self):
             raise RuntimeError("cannot look")
 
     read, write = os.pipe()
@@ -284,7 +284,7 @@ def test_a_descriptor_leaves_the_epoll_set_before_it_is_closed(monkeypatch):
 @pytest.fixture
 def fast_seconds(monkeypatch):
     """Make a second short."""
-    monkeypatch.setattr(lookout, "TICK_S", 0.005)
+    monkeypatch.setattr(watcher_module, "TICK_S", 0.005)
 
 
 class Looker:
@@ -302,7 +302,7 @@ def test_it_calls_every_second_until_told_to_stop(watcher, fast_seconds):
         assert looker.looked.acquire(timeout=PATIENCE_S)
     stop()
     stop()
-    assert watcher._lookout._ticks == []
+    assert watcher._loop._ticks == []
 
 
 def test_a_second_is_a_second(watcher):
@@ -330,7 +330,7 @@ def test_a_method_called_every_second_does_not_keep_its_object(watcher, fast_sec
     gone = weakref.ref(looker)
     del looker
     wait_until(lambda: gc.collect() is not None and gone() is None)
-    wait_until(lambda: watcher._lookout._ticks == [])
+    wait_until(lambda: watcher._loop._ticks == [])
 
 
 def test_what_raises_every_second_is_logged_once_and_goes_on(watcher, fast_seconds, caplog):
@@ -432,7 +432,7 @@ def test_a_child_forked_while_the_lock_is_held_is_not_stuck():
         "watcher = Watcher()\n"
         "held, go = threading.Event(), threading.Event()\n"
         "def hold():\n"
-        "    with watcher._lookout._lock:\n"
+        "    with watcher._loop._lock:\n"
         "        held.set(); go.wait(30)\n"
         "thread = threading.Thread(target=hold); thread.start(); held.wait(30)\n"
         "pid = os.fork()\n"
@@ -451,7 +451,7 @@ def test_close_in_a_signal_handler_that_interrupts_a_write_is_not_stuck():
         "watcher = Watcher()\n"
         "signal.signal(signal.SIGUSR1, lambda *_: watcher.close())\n"
         "signal.alarm(30)\n"
-        "with watcher._lookout._lock:\n"
+        "with watcher._loop._lock:\n"
         "    os.kill(os.getpid(), signal.SIGUSR1)\n"
         "assert watcher.closed\n"
     )
@@ -462,9 +462,9 @@ def test_a_thread_whose_descriptors_were_closed_by_others_says_so(caplog):
     with Watcher() as watcher, Obedient() as process:
         exits = Exits()
         monitor(process.popen, exits, watcher=watcher)
-        epoll = watcher._lookout._waiting._epoll
+        epoll = watcher._loop._poller._epoll
         with contextlib.suppress(OSError):
             os.close(epoll.fileno())
-        watcher._lookout._waiting.wake()
+        watcher._loop._poller.wake()
         wait_until(lambda: caplog.records)
     assert "failed" in caplog.text

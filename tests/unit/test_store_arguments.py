@@ -1,5 +1,5 @@
 """What a store is given: strings of any kind, reasons, capacities. (What it refuses, and that it
-leaves nothing then, is hold 5.)
+leaves nothing then, is guarantee 5.)
 """
 
 import enum

@@ -1,10 +1,10 @@
 """The gateway: HTTP, server-sent events and WebSocket over the session service.
 
 From the top down: `server.py` (uvicorn, signals) and `http_protocol.py` (bounds) run
-`middleware.py`, which every request passes (key, limits, sizes; errors and the log on the way out),
-then `app.py` with the routes, or a stream (`sse.py`, `websocket.py`). `gateway.py` holds what they
-share. `problems.py` is the table of errors. What a session can do is not here: it lives below, in
-`frontdesk.sessions`.
+`middleware.py`, which every request passes (key, limits, sizes; errors and the log on the way out;
+`paths.py` says what holds for which path), then `app.py` with the routes, or a stream (`sse.py`,
+`websocket.py`). `gateway.py` holds what they share. `problems.py` is the table of errors. What a
+session can do is not here: it lives below, in `frontdesk.sessions`.
 
 The public names are imported when they are asked for: what needs only the error or the key need
 not load a web framework.

@@ -1,8 +1,10 @@
 """What can be done to a conversation, in the words of the wire.
 
-Below the routes and the WebSocket, which do the same deeds with the same bodies; above the
+Below the routes and the WebSocket, which do the same actions with the same bodies; above the
 conversation. Each takes a checked body and returns the answer's fields. It knows neither statuses
-nor sockets.
+nor sockets. The messages of a WebSocket are read and answered here: each is one action, and gets
+one answer. What is malformed is answered as well; nothing that a client can write ends its
+connection.
 """
 
 from __future__ import annotations
@@ -13,27 +15,31 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from frontdesk.gateway.errors import TooLarge
+from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.errors import MalformedRequest, TooLarge
+from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.schemas import AbortBody, ApprovalBody, PromptBody, RespondBody, SteerBody
 from frontdesk.sessions.conversation import Conversation
 
 Answer = dict[str, Any]
+Message = dict[str, Any]
+MAX_SHOWN_ACTION = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A deed: the body that it takes, and what does it."""
+    """An action: the body that it takes, and what does it."""
 
     body: type[BaseModel]
     do: Callable[[Conversation, Any], Answer]
 
 
-def check_text(text: str | None, *, most: int) -> None:
+def check_text(text: str | None, *, limit: int) -> None:
     """Raise `TooLarge` for a text of more characters than are taken."""
-    if text is not None and len(text) > most:
-        raise TooLarge("text", limit=most, unit="characters")
+    if text is not None and len(text) > limit:
+        raise TooLarge("text", limit=limit, unit="characters")
 
 
 def prompt(conversation: Conversation, body: PromptBody) -> Answer:
@@ -83,3 +89,44 @@ ACTIONS: Mapping[str, Action] = MappingProxyType(
     }
 )
 """The actions of a WebSocket by their names; the routes of the same names do the same."""
+
+
+# -- on a WebSocket ------------------------------------------------------------------------------
+
+
+def parsed(text: str | bytes) -> Message:
+    """Return a message as the object that it has to be."""
+    try:
+        message = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        raise MalformedRequest("the message is not valid JSON") from None
+    if not isinstance(message, dict):
+        raise MalformedRequest("the message must be a JSON object")
+    return message
+
+
+def act(conversation: Conversation, message: Message, *, max_text_characters: int) -> Message:
+    """Carry out one action and return what becomes of it; every error is one of ours."""
+    name = message.get("action")
+    action = ACTIONS.get(name) if isinstance(name, str) else None
+    if action is None:
+        raise MalformedRequest(f"must be one of {', '.join(ACTIONS)}", field="action")
+    try:
+        body = action.body.model_validate(message)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise MalformedRequest(first["msg"][:200], field=field or "the message") from None
+    check_text(getattr(body, "text", None), limit=max_text_characters)
+    return action.do(conversation, body)
+
+
+def refusal(error: FrontdeskError) -> Message:
+    """Return an error as the fields of an answer."""
+    return problem_of(error).content
+
+
+def shown_action(message: Message | None) -> str | None:
+    """Return the name that an answer repeats, None where a message has none."""
+    name = (message or {}).get("action")
+    return name[:MAX_SHOWN_ACTION] if isinstance(name, str) else None

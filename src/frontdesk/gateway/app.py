@@ -1,7 +1,7 @@
 """The application: the routes under one roof, their errors, and the API description.
 
-Below the front, above the routes. `create_app` gives an ASGI application that any server can run;
-`server.py` runs it with the bounds and the shutdown of the contract.
+Below the middleware, above the routes. `create_app` gives an ASGI application that any server can
+run; `server.py` runs it with the bounds and the shutdown of the contract.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def create_app(gateway: Gateway, *, log: AccessLog | None = None) -> GatewayMidd
 
 
 def make_routes(gateway: Gateway) -> FastAPI:
-    """Return the routes without the front; nobody gets past them without one."""
+    """Return the routes without the middleware; nobody gets past them without one."""
     app = FastAPI(
         title="Frontdesk",
         version=__version__,
@@ -53,9 +53,9 @@ def make_routes(gateway: Gateway) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers={
-            FrontdeskError: _ours,
-            RequestValidationError: _ours,
-            HTTPException: _the_frameworks,
+            FrontdeskError: _on_error,
+            RequestValidationError: _on_error,
+            HTTPException: _on_http_exception,
         },
     )
     app.state.gateway = gateway
@@ -76,11 +76,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-async def _ours(_: Request, error: Exception) -> Response:
+async def _on_error(_: Request, error: Exception) -> Response:
     return answer(problem_of(error))
 
 
-async def _the_frameworks(request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         return answer(no_such_route(request.method, request.url.path))

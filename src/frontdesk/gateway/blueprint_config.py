@@ -21,7 +21,6 @@ from frontdesk.agents.restart import RestartLimit
 from frontdesk.agents.targets import import_target
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.errors import ConfigurationWrong
-from frontdesk.gateway.guarded_http import guarded_client
 from frontdesk.gateway.settings import (
     AcpSettings,
     BlueprintSettings,
@@ -30,7 +29,7 @@ from frontdesk.gateway.settings import (
     PydanticAISettings,
     PythonSettings,
 )
-from frontdesk.gateway.ssrf import AddressGuard
+from frontdesk.gateway.ssrf import AddressGuard, guarded_client
 from frontdesk.keeper.client import Keeper
 from frontdesk.keeper.messages import ProcessLimits
 

@@ -34,7 +34,7 @@ def load_config(*, path: Path | None = None, overrides: Mapping[str, Any] | None
     """
     text, source = _text_of(path)
     sources = _Sources(dict(overrides or {}), _environment(), _parsed(text, source), text)
-    merged = _over(_over(sources.file, sources.environment), sources.command_line)
+    merged = _merge(_merge(sources.file, sources.environment), sources.command_line)
     try:
         return Config(**merged)
     except ValidationError as error:
@@ -44,12 +44,12 @@ def load_config(*, path: Path | None = None, overrides: Mapping[str, Any] | None
 def _text_of(path: Path | None) -> tuple[str, str]:
     if path is None and not DEFAULT_FILE.exists():
         return "", "the configuration"
-    place = path or DEFAULT_FILE
+    file = path or DEFAULT_FILE
     try:
-        return place.read_text(encoding="utf-8"), str(place)
+        return file.read_text(encoding="utf-8"), str(file)
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or "is not UTF-8"
-        raise ConfigurationWrong(str(place), mistakes=(f"cannot be read: {problem}",)) from None
+        raise ConfigurationWrong(str(file), mistakes=(f"cannot be read: {problem}",)) from None
 
 
 def _parsed(text: str, source: str) -> Table:
@@ -66,12 +66,12 @@ def _environment() -> Table:
         raise ConfigurationWrong("the environment", mistakes=(str(error),)) from None
 
 
-def _over(below: Table, above: Table) -> Table:
+def _merge(below: Table, above: Table) -> Table:
     merged = dict(below)
     for name, value in above.items():
         under = merged.get(name)
         both = isinstance(under, dict) and isinstance(value, dict)
-        merged[name] = _over(under, value) if both else value  # type: ignore[arg-type]
+        merged[name] = _merge(under, value) if both else value  # type: ignore[arg-type]
     return merged
 
 

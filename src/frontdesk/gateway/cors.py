@@ -1,8 +1,8 @@
 """Cross-origin rules: which web pages may call.
 
-Below the front. `/v1` opens to every origin, without credentials: what lets a request in is a key,
-which a page must have been given, never a cookie that a browser adds by itself. The preflight is
-answered without a key, as browsers send none with it.
+Below the middleware. `/v1` opens to every origin, without credentials: what lets a request in is a
+key, which a page must have been given, never a cookie that a browser adds by itself. The preflight
+is answered without a key, as browsers send none with it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from frontdesk.gateway.errors import Unauthorized
 from frontdesk.gateway.request_context import RequestContext
 
-EVERYBODY = (b"access-control-allow-origin", b"*")
-EXPOSED = (
+ANY_ORIGIN = (b"access-control-allow-origin", b"*")
+EXPOSED_HEADERS = (
     b"access-control-expose-headers",
     b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After",
 )
@@ -27,23 +27,23 @@ PREFLIGHT = [
 ]
 
 
-def is_preflight(passage: RequestContext) -> bool:
+def is_preflight(context: RequestContext) -> bool:
     """Say whether a browser asks, before the real request, whether it may send it."""
     return (
-        passage.method == "OPTIONS"
-        and passage.header(b"access-control-request-method") is not None
-        and passage.header(b"origin") is not None
+        context.method == "OPTIONS"
+        and context.header(b"access-control-request-method") is not None
+        and context.header(b"origin") is not None
     )
 
 
-def refuse_foreign_cookies(passage: RequestContext) -> None:
+def refuse_foreign_cookies(context: RequestContext) -> None:
     """Refuse a WebSocket that brings a cookie from a page of another origin.
 
     Browsers let every page open a WebSocket anywhere and add the cookies of the address: the
     origin is all that tells a stranger's page from ours.
     """
-    if not passage.websocket or passage.header(b"cookie") is None:
+    if not context.websocket or context.header(b"cookie") is None:
         return
-    origin = passage.header(b"origin")
-    if origin is not None and urlsplit(origin).netloc != passage.header(b"host"):
+    origin = context.header(b"origin")
+    if origin is not None and urlsplit(origin).netloc != context.header(b"host"):
         raise Unauthorized

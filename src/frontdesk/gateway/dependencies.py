@@ -1,7 +1,8 @@
-"""What a route may ask for: the desk of the key that came in, its tenant's, and nothing wider.
+"""What a route may ask for: the sessions of the key that came in, its tenant's, and nothing wider.
 
-Between the routes and the front, which has let the key in. A route has no other way to a session
-than the `TenantSessions` from here; that is the whole of tenant isolation above the registry.
+Between the routes and the middleware, which has let the key in. A route has no other way to a
+session than the `TenantSessions` from here; that is the whole of tenant isolation above the
+registry.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.service import TenantSessions
 
 
-async def tenant_desk(request: Request) -> TenantSessions:
-    """Return the desk that the request's key opens."""
-    return context_of(request.scope).tenant_desk
+async def tenant_sessions(request: Request) -> TenantSessions:
+    """Return the sessions that the request's key opens."""
+    return context_of(request.scope).tenant_sessions
 
 
 async def tenant_key(request: Request) -> Key:
@@ -36,7 +37,7 @@ async def tenant_key(request: Request) -> Key:
 
 async def live_conversation(request: Request, session_id: SessionIdInPath) -> Conversation:
     """Return the live session that the path names."""
-    return context_of(request.scope).tenant_desk.find(session_id)
+    return context_of(request.scope).tenant_sessions.find(session_id)
 
 
 def gateway_of(request: Request) -> Gateway:
@@ -59,7 +60,7 @@ SessionIdInPath = Annotated[
         examples=["support-42"],
     ),
 ]
-InDesk = Annotated[TenantSessions, Depends(tenant_desk)]
+InSessions = Annotated[TenantSessions, Depends(tenant_sessions)]
 InKey = Annotated[Key, Depends(tenant_key)]
 InConversation = Annotated[Conversation, Depends(live_conversation)]
 InGateway = Annotated[Gateway, Depends(the_gateway)]
@@ -78,8 +79,8 @@ class SessionRoute(APIRoute):
             self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        desk = context_of(scope).tenant_desk
-        response: Response = await self.endpoint(desk.find(scope["path_params"]["sessionId"]))
+        sessions = context_of(scope).tenant_sessions
+        response: Response = await self.endpoint(sessions.find(scope["path_params"]["sessionId"]))
         await response(scope, receive, send)
 
 

@@ -1,7 +1,7 @@
 """Whose request it is, where proxies stand in between.
 
-Below the front. A forwarding header is only believed from a peer that the operator trusts, and then
-read from its end: the last entry was added by that peer, the one before by whoever it got the
+Below the middleware. A forwarding header is only believed from a peer that the operator trusts, and
+then read from its end: the last entry was added by that peer, the one before by whoever it got the
 request from, and so on for as long as those are trusted too. It knows nothing but addresses.
 """
 
@@ -16,7 +16,7 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 FORWARDED_FOR = re.compile(r'(?:^|;)\s*for="?(\[[^\]]*\]|[^";]*)', re.IGNORECASE)
-MOST_HOPS = 32
+MAX_HOPS = 32
 MAPPED = "::ffff:"
 
 
@@ -41,13 +41,13 @@ class TrustedProxies:
     def _behind(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
         # A proxy writes one of the two headers and lets the client's own other one pass: where
         # they disagree, nobody can tell which is the proxy's, and neither is believed.
-        told = [hops for hops in (_forwarded(headers), _x_forwarded_for(headers)) if hops]
-        clients = {self._first_untrusted(peer, hops) for hops in told}
+        chains = [hops for hops in (_forwarded(headers), _x_forwarded_for(headers)) if hops]
+        clients = {self._first_untrusted(peer, hops) for hops in chains}
         return clients.pop() if len(clients) == 1 else peer
 
     def _first_untrusted(self, peer: str, hops: Sequence[str]) -> str:
         client = peer
-        for hop in reversed(hops[-MOST_HOPS:]):
+        for hop in reversed(hops[-MAX_HOPS:]):
             address = _parsed(hop)
             if address is None:
                 return client

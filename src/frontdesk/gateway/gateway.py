@@ -1,8 +1,9 @@
-"""The gateway without its doors: everything that one running server shares, and its life.
+"""The gateway without its protocols: everything that one running server shares, and its life.
 
-Below the front and the routes, above the desk. It opens what there is to open in order (state,
-keys, meter, callback tools, store, desk) and closes it in the other; in between it follows revoked
-keys, reloads the configuration when asked, and drains. It knows nothing of HTTP messages.
+Below the middleware and the routes, above the session service. It opens what there is to open in
+order (state, keys, meter, callback tools, store, session service) and closes it in the other; in
+between it follows revoked keys, reloads the configuration when asked, and drains. It knows nothing
+of HTTP messages.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Gateway:
             per_minute=config.limits.requests_per_minute, what="requests", clock=self.clock
         )
         self.idempotency = Idempotency(clock=self.clock)
-        self.filters = TenantGuardrails(config)
+        self.guardrails = TenantGuardrails(config)
         self.open = False
         self._given = blueprints
         self._keeper: Keeper | None = None
@@ -95,7 +96,7 @@ class Gateway:
         state = StateDir.make(self.config.server.state_dir)
         keys = enter(KeyFile(state, clock=self.clock, timeout_s=0))
         self.ring = KeyRing(file=keys, fixed=self._keys)
-        self.door = Authenticator(
+        self.authenticator = Authenticator(
             self.ring,
             wrong_keys_per_minute=self.config.limits.wrong_keys_per_minute,
             clock=self.clock,
@@ -105,9 +106,9 @@ class Gateway:
         self.meter = enter(UsageMeter(state))
         self.callbacks = await self._stack.enter_async_context(self._make_callbacks(state))
         self.store = enter(SessionStore(limits=limits_of(self.config), clock=self.clock))
-        self.desk = await self._stack.enter_async_context(self._make_desk())
-        self._beside(self._follow_keys(), name="frontdesk-keys")
-        self._beside(self._warm(), name="frontdesk-warming")
+        self.service = await self._stack.enter_async_context(self._make_service())
+        self._run_in_background(self._follow_keys(), name="frontdesk-keys")
+        self._run_in_background(self._warm(), name="frontdesk-warming")
 
     async def _make_blueprints(self, state: StateDir) -> Blueprints:
         # Before anything here starts a thread, and ended after all that uses it.
@@ -123,40 +124,40 @@ class Gateway:
             clock=self.clock,
         )
 
-    def _make_desk(self) -> SessionService:
+    def _make_service(self) -> SessionService:
         return SessionService(
             self.store,
             self._blueprints,
             clock=self.clock,
-            settings=desk_settings_of(self.config),
+            settings=session_settings_of(self.config),
             meter=self.meter,
-            guardrails=self.filters,
+            guardrails=self.guardrails,
             call_tool=self.callbacks,
         )
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new sessions and prompts, let turns end within the grace, end the sessions."""
-        await self.desk.drain(grace_s)
+        await self.service.drain(grace_s)
 
     # -- what requests ask -----------------------------------------------------------------------
 
     @property
     def draining(self) -> bool:
-        return self.open and self.desk.draining
+        return self.open and self.service.draining
 
     @property
     def ready(self) -> bool:
         return self.open and not self.draining
 
-    def desk_of(self, key: Key) -> TenantSessions:
+    def sessions_of(self, key: Key) -> TenantSessions:
         """Return what a tenant's key may see and do: its own tenant's sessions."""
         if key.tenant_id is None:
             raise Unauthorized
-        return self.desk.tenant(key.tenant_id, key.key_id)
+        return self.service.tenant(key.tenant_id, key.key_id)
 
-    async def check_provider_options(self, order: CreateSession) -> None:
+    async def check_provider_options(self, request: CreateSession) -> None:
         """Refuse a provider's address that may not be called, with `CreateFailed`."""
-        url = order.provider_opts.get("baseUrl")
+        url = request.provider_opts.get("baseUrl")
         if url is None:
             return
         try:
@@ -171,7 +172,7 @@ class Gateway:
     # -- changes while it runs -------------------------------------------------------------------
 
     def reload(self, config: Config, *, keys: Iterable[Key] = ()) -> None:
-        """Follow other keys, blueprints, filters and limits; all else needs a new start.
+        """Follow other keys, blueprints, guardrails and limits; all else needs a new start.
 
         Whatever can be wrong about them was found before this is called, or raises before
         anything changes.
@@ -179,19 +180,19 @@ class Gateway:
         made = self._blueprints
         if self._keeper is not None:
             made = blueprints_of(config, self._keeper)
-        self.filters.change(config)
+        self.guardrails.change(config)
         # From here on nothing can fail.
-        self.config, self.desk.blueprints = config, made
+        self.config, self.service.blueprints = config, made
         self.rate.change(per_minute=config.limits.requests_per_minute)
-        self.door.guesses.change(per_minute=config.limits.wrong_keys_per_minute)
+        self.authenticator.wrong_keys.change(per_minute=config.limits.wrong_keys_per_minute)
         self.streams.per_key = config.limits.streams_per_key
         self.store.limits = limits_of(config)
         self.ring.replace_fixed(keys)
-        self.streams.end_where_not(self.door.holds)
+        self.streams.end_where_not(self.authenticator.holds)
 
-    def _beside(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+    def _run_in_background(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run something beside the requests, for as long as the gateway is open."""
-        self._stack.push_async_callback(_ended, asyncio.create_task(work, name=name))
+        self._stack.push_async_callback(_cancel, asyncio.create_task(work, name=name))
 
     async def _warm(self) -> None:
         """Do the imports of agents that run in processes before the first session asks for them."""
@@ -209,10 +210,10 @@ class Gateway:
             await asyncio.sleep(FOLLOW_KEYS_S)
             if self.ring.refresh():
                 logger.info("the keys have changed: %d are known", len(self.ring))
-            self.streams.end_where_not(self.door.holds)
+            self.streams.end_where_not(self.authenticator.holds)
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
 
@@ -227,8 +228,8 @@ def limits_of(config: Config) -> Limits:
     )
 
 
-def desk_settings_of(config: Config) -> SessionSettings:
-    """Return the desk's settings."""
+def session_settings_of(config: Config) -> SessionSettings:
+    """Return the session service's settings."""
     return SessionSettings(
         turn_timeout_s=config.turns.deadline_s,
         approval_timeout_s=config.turns.approval_s,

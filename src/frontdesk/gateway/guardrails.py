@@ -1,7 +1,7 @@
 """Filters on what goes into agents and what comes out, for each tenant.
 
-The house below asks them (they are its `Guardrails`); the configuration says what they refuse. A
-filter of the operator's own that raises refuses: what cannot be checked does not pass.
+The session service asks them (they are its `Guardrails`); the configuration says what they refuse.
+A filter of the operator's own that raises refuses: what cannot be checked does not pass.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ logger = logging.getLogger("frontdesk.guardrails")
 class Rules:
     """What one tenant's texts are held to."""
 
-    most_input: int | None
-    most_output: int | None
+    max_input: int | None
+    max_output: int | None
     denied: re.Pattern[str] | None
-    own: Filter | None
+    custom: Filter | None
 
     @classmethod
     def of(cls, settings: GuardrailSettings) -> Rules:
@@ -44,18 +44,15 @@ class Rules:
 
     def refuse(self, tenant_id: str, text: str, direction: Direction) -> str | None:
         """Return why the text is refused, None where it is not."""
-        most = self.most_input if direction == "input" else self.most_output
-        if most is not None and len(text) > most:
-            return f"it is longer than {most} characters"
+        limit = self.max_input if direction == "input" else self.max_output
+        if limit is not None and len(text) > limit:
+            return f"it is longer than {limit} characters"
         if self.denied is not None and self.denied.search(text):
             return "it holds something that is denied here"
-        return self._refused_by_own(tenant_id, text, direction)
-
-    def _refused_by_own(self, tenant_id: str, text: str, direction: Direction) -> str | None:
-        if self.own is None:
+        if self.custom is None:
             return None
         try:
-            return self.own(tenant_id, text, direction)
+            return self.custom(tenant_id, text, direction)
         except Exception:
             logger.exception("the operator's filter failed; the text is refused")
             return "it could not be checked"
@@ -64,16 +61,16 @@ class Rules:
 class TenantGuardrails:
     """The rules of all tenants. Replaced as a whole when the configuration is reloaded."""
 
-    __slots__ = ("_by_tenant", "_of_all")
+    __slots__ = ("_by_tenant", "_default")
 
     def __init__(self, config: Config) -> None:
         self.change(config)
 
     def change(self, config: Config) -> None:
         """Follow another configuration; where it is wrong, the old rules stay."""
-        of_all = Rules.of(config.guardrails)
+        default = Rules.of(config.guardrails)
         by_tenant = {name: Rules.of(config.guardrails_of(name)) for name in config.tenants}
-        self._of_all, self._by_tenant = of_all, by_tenant
+        self._default, self._by_tenant = default, by_tenant
 
     def refuse_input(self, tenant_id: str, text: str) -> str | None:
         return self._rules(tenant_id).refuse(tenant_id, text, "input")
@@ -82,7 +79,7 @@ class TenantGuardrails:
         return self._rules(tenant_id).refuse(tenant_id, text, "output")
 
     def _rules(self, tenant_id: str) -> Rules:
-        return self._by_tenant.get(tenant_id, self._of_all)
+        return self._by_tenant.get(tenant_id, self._default)
 
 
 def _denied(settings: GuardrailSettings) -> re.Pattern[str] | None:

@@ -1,10 +1,10 @@
 """The wire: uvicorn's protocols, with the bounds that it does not have.
 
-At the very top, between the sockets and the front. A head has a greatest size and a deadline, a
-body has a deadline, and a client that stops reading what it asked for is disconnected; without
-these a slow or silent client holds its connection for ever. It also tells a stream at once when
-its client leaves (`CONNECTION_KEY` in the scope), which saves each stream a task that would wait
-for that. It knows nothing of what is requested.
+At the very top, between the sockets and the middleware. A head has a greatest size and a deadline,
+a body has a deadline, and a client that stops reading what it asked for is disconnected; without
+these a slow or silent client holds its connection for ever. It also tells a stream at once when its
+client leaves (`CONNECTION_KEY` in the scope), which saves each stream a task that would wait for
+that. It knows nothing of what is requested.
 """
 
 from __future__ import annotations
@@ -20,13 +20,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
-from frontdesk.gateway.one_piece import CoalescingTransport
-
 CONNECTION_KEY = "frontdesk.connection"
 LINGER_S = 2.0
 ANNOUNCING = frozenset({b"content-length", b"transfer-encoding"})
 """What a request has that brings a body; one without has come whole with its head."""
 LINGER_BYTES = 4 * 1024 * 1024
+HEAD_TOO_LARGE = "the head of the request is over the limit"
+REFUSALS = {
+    400: ("Bad Request", "bad_request"),
+    408: ("Request Timeout", "bad_request"),
+    431: ("Request Header Fields Too Large", "too_large"),
+}
+"""What is answered on the connection itself: the status' reason phrase and the error's code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,53 @@ class StalledWrites:
             self._timer = None
 
 
+class CoalescingTransport:
+    """Write through to a transport, but hold the head of an answer until more is written.
+
+    uvicorn writes a head and its body one after the other, and each would be a system call of ours
+    and a wake-up of the client's.
+
+    Nothing else is held, nothing changes its order, and a head that nothing follows leaves when the
+    loop has its next turn. What is not about writing is the transport's own.
+    """
+
+    __slots__ = ("_held", "_loop", "is_closing", "transport", "write")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.transport, self._loop = transport, loop
+        self._held = b""
+        self.write: Callable[[bytes], None] = transport.write
+        self.is_closing = transport.is_closing
+
+    def expect_head(self) -> None:
+        """Hold what is written next."""
+        if not self._held:
+            self.write = self._hold_head
+
+    def _hold_head(self, head: bytes) -> None:
+        self._held = head
+        self.write = self._write_with_head
+        self._loop.call_soon(self.flush)
+
+    def _write_with_head(self, data: bytes) -> None:
+        head, self._held = self._held, b""
+        self.write = self.transport.write
+        self.transport.write(head + data)
+
+    def flush(self) -> None:
+        """Write the head that is held, if one is."""
+        if self._held and not self.transport.is_closing():
+            self._write_with_head(b"")
+
+    def close(self) -> None:
+        """Close the transport, once what was written has left."""
+        self.flush()
+        self.transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+
 class ClientConnection(Protocol):
     """What a stream may ask of the connection under it."""
 
@@ -94,8 +146,8 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._bounds = self.config.bounds
-        self._pieces = CoalescingTransport(transport, self.loop)
-        self.transport = cast("asyncio.Transport", self._pieces)
+        self._coalescing = CoalescingTransport(transport, self.loop)
+        self.transport = cast("asyncio.Transport", self._coalescing)
         self._stalled = StalledWrites(after_s=self._bounds.stalled_write_s, abort=transport.abort)
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head, self._head_bytes = True, 0
@@ -124,17 +176,14 @@ class BoundedHttp(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._in_head:
-            self._look_at_open_head()
+        if self._in_head and self._head_bytes > self._bounds.head_bytes:
+            self._refuse(431, HEAD_TOO_LARGE)
+        elif self._in_head:
+            if self._deadline is None and self._head_bytes:
+                self._arm(self._bounds.head_timeout_s)
         elif self._overhead_bytes > self._bounds.head_bytes:
             # Trailers without end, or what a chunk says of itself: no body comes of it.
             self._refuse(431, "the request has too much beside its body")
-
-    def _look_at_open_head(self) -> None:
-        if self._head_bytes > self._bounds.head_bytes:
-            self._refuse(431, "the head of the request is over the limit")
-        elif self._deadline is None and self._head_bytes:
-            self._arm(self._bounds.head_timeout_s)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -153,11 +202,11 @@ class BoundedHttp(HttpToolsProtocol):
         # What came before is no overhead of this body: a connection carries many requests.
         self._overhead_bytes = 0
         if size > self._bounds.head_bytes:
-            self._refuse(431, "the head of the request is over the limit")
+            self._refuse(431, HEAD_TOO_LARGE)
         if not self.transport.is_closing():
             if any(name in ANNOUNCING for name, _ in self.headers):
                 self._arm(self._bounds.body_timeout_s)
-            self._pieces.expect_head()
+            self._coalescing.expect_head()
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -190,7 +239,7 @@ class BoundedHttp(HttpToolsProtocol):
             # The WebSocket's parser would wait for another handshake on it, for ever.
             self._refuse(400, "a WebSocket is opened by a GET without a body")
             return
-        self.transport = self._pieces.transport
+        self.transport = self._coalescing.transport
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words name its parser
@@ -200,14 +249,14 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _arm(self, timeout_s: float) -> None:
         self._disarm()
-        self._deadline = self.loop.call_later(timeout_s, self._too_slow)
+        self._deadline = self.loop.call_later(timeout_s, self._on_deadline)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _too_slow(self) -> None:
+    def _on_deadline(self) -> None:
         self._deadline = None
         begun = not self._in_head or self._head_bytes > 0
         answering = self.cycle is not None and self.cycle.response_started  # type: ignore[redundant-expr]
@@ -217,7 +266,13 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: int, sentence: str) -> None:
-        self.transport.write(_plain_answer(status, sentence))
+        reason, code = REFUSALS[status]
+        body = msgspec.json.encode({"error": code, "message": sentence})
+        head = (
+            f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
         self.transport.close()
 
     # -- writing ---------------------------------------------------------------------------------
@@ -267,16 +322,3 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         self._stalled.resume()
         super().resume_writing()
-
-
-REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
-CODES = {400: "bad_request", 408: "bad_request", 431: "too_large"}
-
-
-def _plain_answer(status: int, sentence: str) -> bytes:
-    body = msgspec.json.encode({"error": CODES[status], "message": sentence})
-    head = (
-        f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + body

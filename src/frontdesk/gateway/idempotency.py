@@ -1,8 +1,8 @@
 """Idempotency keys: the same request again gets the first answer again.
 
-Beside the limits, used by the routes that create a session and accept a prompt. Bounded in number
-and in time. Answers that invite to try again (429, 503) are not kept: trying again must be able to
-succeed. A second request that comes while the first is under way waits for the first's answer.
+Used by the routes that create a session and accept a prompt. Bounded in number and in time. Answers
+that invite to try again (429, 500, 503) are not stored: trying again must be able to succeed. A
+second request that comes while the first is under way waits for the first's answer.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from frontdesk.errors import FrontdeskError, InvalidArgument
 from frontdesk.gateway.errors import IdempotencyMismatch
 from frontdesk.gateway.problems import problem_of
 
-KEPT_S = 600.0
-MOST_ANSWERS = 10_000
-LONGEST_KEY = 255
-PASSING = frozenset({429, 500, 503})
+STORED_S = 600.0
+MAX_STORED = 10_000
+MAX_KEY_CHARACTERS = 255
+NOT_STORED = frozenset({429, 500, 503})
+
+Slot = tuple[str, ...]
+"""Where an answer is stored: its owner, what was asked, and the idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +49,25 @@ class StoredResponse:
 
 
 @dataclass(slots=True)
-class _First:
+class _Stored:
     digest: bytes
     until: float
     answer: asyncio.Future[StoredResponse]
 
 
 class Idempotency:
-    """Keep the first answers for ten minutes. Belongs to one event loop.
+    """Store the first answers for ten minutes. Belongs to one event loop.
 
-    The first part of a scope is its owner, an API key. At most `most` answers are kept; past that
-    the owner of the most loses its oldest, so that nobody pushes out the answers of others. A
-    repetition of what was forgotten is carried out as a new request.
+    The first part of a scope is its owner, an API key. At most `max_stored` answers are held; past
+    that the owner of the most loses its oldest, so that nobody pushes out the answers of others. A
+    repetition of what was dropped is carried out as a new request.
     """
 
-    __slots__ = ("_clock", "_firsts", "_most")
+    __slots__ = ("_by_owner", "_clock", "_max_stored")
 
-    def __init__(self, *, clock: Clock, most: int = MOST_ANSWERS) -> None:
-        self._clock, self._most = clock, most
-        self._firsts: dict[str, OrderedDict[tuple[str, ...], _First]] = {}
+    def __init__(self, *, clock: Clock, max_stored: int = MAX_STORED) -> None:
+        self._clock, self._max_stored = clock, max_stored
+        self._by_owner: dict[str, OrderedDict[Slot, _Stored]] = {}
 
     async def once(
         self,
@@ -80,74 +83,61 @@ class Idempotency:
         """
         if key is None:
             return await answer()
-        _check(key)
-        digest = hashlib.sha256(body).digest()
-        first = self._remembered((*scope, key))
-        if first is None:
-            return await self._make((*scope, key), digest, answer)
-        if first.digest != digest:
+        if not 0 < len(key) <= MAX_KEY_CHARACTERS:
+            expected = f"1 to {MAX_KEY_CHARACTERS} characters"
+            raise InvalidArgument("Idempotency-Key", expected=expected, got=str(len(key)))
+        slot, digest = (*scope, key), hashlib.sha256(body).digest()
+        self._drop_expired()
+        stored = self._find(slot)
+        if stored is None:
+            return await self._answer_first(slot, digest, answer)
+        if stored.digest != digest:
             raise IdempotencyMismatch(key)
-        return await asyncio.shield(first.answer)
+        return await asyncio.shield(stored.answer)
 
-    async def _make(
-        self, place: tuple[str, ...], digest: bytes, answer: Callable[[], Awaitable[StoredResponse]]
+    async def _answer_first(
+        self, slot: Slot, digest: bytes, answer: Callable[[], Awaitable[StoredResponse]]
     ) -> StoredResponse:
+        def on_answer(done: asyncio.Future[StoredResponse]) -> None:
+            failed = done.cancelled() or done.exception() is not None
+            if failed or done.result().status in NOT_STORED:
+                stored = self._find(slot)
+                if stored is not None and stored.answer is done:
+                    self._drop(slot)
+
         # Others may wait for it while the client that came first has left: it runs on regardless.
         making = asyncio.ensure_future(answer())
-        owned = self._firsts.setdefault(place[0], OrderedDict())
-        owned[place] = _First(digest, self._clock.monotonic() + KEPT_S, making)
-        if len(self) > self._most:
-            self._forget_of_the_greatest()
-        making.add_done_callback(lambda done: self._made(place, done))
+        owned = self._by_owner.setdefault(slot[0], OrderedDict())
+        owned[slot] = _Stored(digest, self._clock.monotonic() + STORED_S, making)
+        if len(self) > self._max_stored:
+            largest = max(self._by_owner.values(), key=len)
+            self._drop(next(iter(largest)))
+        making.add_done_callback(on_answer)
         return await asyncio.shield(making)
 
-    def _made(self, place: tuple[str, ...], done: asyncio.Future[StoredResponse]) -> None:
-        failed = done.cancelled() or done.exception() is not None
-        if failed or done.result().status in PASSING:
-            first = self._find(place)
-            if first is not None and first.answer is done:
-                self._forget(place)
+    def _find(self, slot: Slot) -> _Stored | None:
+        owned = self._by_owner.get(slot[0])
+        return None if owned is None else owned.get(slot)
 
-    def _remembered(self, place: tuple[str, ...]) -> _First | None:
+    def _drop_expired(self) -> None:
         now = self._clock.monotonic()
-        for owned in list(self._firsts.values()):
-            self._forget_over(owned, now)
-        return self._find(place)
+        for owned in list(self._by_owner.values()):
+            # Oldest first, and all live equally long.
+            while owned and (oldest := next(iter(owned.items())))[1].until <= now:
+                self._drop(oldest[0])
 
-    def _find(self, place: tuple[str, ...]) -> _First | None:
-        owned = self._firsts.get(place[0])
-        return None if owned is None else owned.get(place)
-
-    def _forget_over(self, owned: OrderedDict[tuple[str, ...], _First], now: float) -> None:
-        while owned:
-            oldest, first = next(iter(owned.items()))
-            if first.until > now:
-                return
-            self._forget(oldest)
-
-    def _forget_of_the_greatest(self) -> None:
-        greatest = max(self._firsts.values(), key=len)
-        self._forget(next(iter(greatest)))
-
-    def _forget(self, place: tuple[str, ...]) -> None:
-        owned = self._firsts[place[0]]
-        del owned[place]
+    def _drop(self, slot: Slot) -> None:
+        owned = self._by_owner[slot[0]]
+        del owned[slot]
         if not owned:
-            del self._firsts[place[0]]
+            del self._by_owner[slot[0]]
 
     def __len__(self) -> int:
-        return sum(map(len, self._firsts.values()))
+        return sum(map(len, self._by_owner.values()))
 
 
-def _check(key: str) -> None:
-    if not 0 < len(key) <= LONGEST_KEY:
-        raise InvalidArgument(
-            "Idempotency-Key", expected=f"1 to {LONGEST_KEY} characters", got=str(len(key))
-        )
-
-
-async def kept(answer: Callable[[], Awaitable[bytes]], *, status: int) -> StoredResponse:
-    """Return what to keep of an answer; an error of ours is an answer as well."""
+async def stored(answer: Callable[[], Awaitable[bytes]], *, status: int) -> StoredResponse:
+    """Return what to store of an answer; an error of ours is an answer as well."""
     try:
         return StoredResponse(status, await answer())
     except FrontdeskError as error:

@@ -24,7 +24,7 @@ from frontdesk.gateway.errors import ConfigurationWrong, KeyNotFound
 from frontdesk.gateway.state_dir import StateDir, open_database
 
 SECRET_BYTES = 32
-LEAST_ENV_SECRET = 24
+MIN_ENV_SECRET_CHARACTERS = 24
 TENANT = re.compile(r"[a-z0-9_-]{1,64}")
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -247,9 +247,11 @@ def _key_from_part(part: str) -> Key:
     check_tenant(tenant_id)
     name = name if slash else "default"
     _check_name(name)
-    if len(secret) < LEAST_ENV_SECRET:
+    if len(secret) < MIN_ENV_SECRET_CHARACTERS:
         raise InvalidArgument(
-            "the secret", expected=f"at least {LEAST_ENV_SECRET} characters", got=str(len(secret))
+            "the secret",
+            expected=f"at least {MIN_ENV_SECRET_CHARACTERS} characters",
+            got=str(len(secret)),
         )
     return Key(f"env:{name}", tenant_id, name, digest_of(secret))
 

@@ -1,10 +1,11 @@
 """The meter: prompts, tokens and cost for each key and tenant, kept across restarts.
 
-Above the state directory; the desk below tells it what was used (it is the desk's `Meter`), the
-routes above ask for sums. Counting is in memory and never waits. One thread of its own writes what
-has come together to SQLite: at most half a second after the first of it, and at the end, so that
-the file is complete after a SIGTERM and at most a second behind after a SIGKILL. A full disk costs
-nothing but the wait: what could not be written stays in memory and is written later.
+Above the state directory; the session service below tells it what was used (it is the service's
+`Meter`), the routes above ask for sums. Counting is in memory and never waits. One thread of its
+own writes what has come together to SQLite: at most half a second after the first of it, and at the
+end, so that the file is complete after a SIGTERM and at most a second behind after a SIGKILL. A
+full disk costs nothing but the wait: what could not be written stays in memory and is written
+later.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 from frontdesk.gateway.state_dir import StateDir, open_database
@@ -93,9 +93,9 @@ class UsageMeter:
         self._lock = threading.Lock()
         self._totals: dict[MeteredKey, MeteredUsage] = self._read()
         self._unwritten: dict[MeteredKey, MeteredUsage] = {}
-        self._something = threading.Event()
+        self._wake_writer = threading.Event()
         self._ending = threading.Event()
-        self._writer = threading.Thread(target=self._write_on, name="frontdesk-meter", daemon=True)
+        self._writer = threading.Thread(target=self._run, name="frontdesk-meter", daemon=True)
 
     def __enter__(self) -> UsageMeter:
         self._writer.start()
@@ -107,11 +107,12 @@ class UsageMeter:
     def close(self) -> None:
         """Write what is left and end the thread. Where the disk is full, what is left is logged."""
         self._ending.set()
-        self._something.set()
+        self._wake_writer.set()
         if self._writer.is_alive():
             self._writer.join()
         if not self._flush():
-            logger.error("usage that could not be written is lost", extra={"usage": self._lost()})
+            lost = {f"{owner.tenant_id}/{owner.api_key}": u for owner, u in self._unwritten.items()}
+            logger.error("usage that could not be written is lost", extra={"usage": lost})
         self._database.close()
 
     def record(
@@ -131,7 +132,7 @@ class UsageMeter:
         with self._lock:
             _add(self._totals, owner, used)
             _add(self._unwritten, owner, used)
-        self._something.set()
+        self._wake_writer.set()
 
     def of_key(self, tenant_id: str, api_key: str) -> MeteredUsage:
         """Return what one key has used."""
@@ -154,12 +155,12 @@ class UsageMeter:
         rows = self._database.execute("SELECT * FROM usage")
         return {MeteredKey(row[0], row[1]): MeteredUsage(*row[2:]) for row in rows}
 
-    def _write_on(self) -> None:
+    def _run(self) -> None:
         wait_s = self._batch_s
         while not self._ending.is_set():
-            self._something.wait()
+            self._wake_writer.wait()
             self._ending.wait(wait_s)
-            self._something.clear()
+            self._wake_writer.clear()
             wait_s = self._batch_s if self._flush() else self._retry_s
 
     def _flush(self) -> bool:
@@ -170,7 +171,10 @@ class UsageMeter:
         try:
             self._write(batch)
         except sqlite3.Error as error:
-            self._take_back(batch)
+            with self._lock:
+                for owner, usage in batch.items():
+                    _add(self._unwritten, owner, usage)
+            self._wake_writer.set()
             # The disk is full, or the like: a traceback would add nothing.
             logger.error(  # noqa: TRY400
                 "usage could not be written; it is kept in memory: %s", error
@@ -179,41 +183,17 @@ class UsageMeter:
         return True
 
     def _write(self, batch: dict[MeteredKey, MeteredUsage]) -> None:
-        rows = [(*owner, *_fields(usage)) for owner, usage in batch.items()]
-        self._in_one_piece(lambda: self._database.executemany(ADD, rows))
-
-    def _in_one_piece(self, change: Callable[[], object]) -> None:
-        # Added once or not at all: a batch that is taken back must have left nothing behind.
+        rows = [(*owner, *astuple(usage)) for owner, usage in batch.items()]
+        # Added once or not at all: a batch that is restored must have left nothing behind.
         self._database.execute("BEGIN IMMEDIATE")
         try:
-            change()
+            self._database.executemany(ADD, rows)
             self._database.execute("COMMIT")
         except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
 
-    def _take_back(self, batch: dict[MeteredKey, MeteredUsage]) -> None:
-        with self._lock:
-            for owner, usage in batch.items():
-                _add(self._unwritten, owner, usage)
-        self._something.set()
-
-    def _lost(self) -> dict[str, MeteredUsage]:
-        return {
-            f"{owner.tenant_id}/{owner.api_key}": used for owner, used in self._unwritten.items()
-        }
-
 
 def _add(sums: dict[MeteredKey, MeteredUsage], owner: MeteredKey, used: MeteredUsage) -> None:
     sums[owner] = sums.get(owner, NOTHING) + used
-
-
-def _fields(usage: MeteredUsage) -> tuple[int, int, int, int, float]:
-    return (
-        usage.prompts,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.cached_tokens,
-        usage.cost_usd,
-    )

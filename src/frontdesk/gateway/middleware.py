@@ -1,41 +1,36 @@
-"""The front: what every request passes before any route sees it, and what it leaves behind.
+"""What every request passes before any route sees it, and what it leaves behind.
 
 Directly under the server, above the FastAPI application and the streams. In this order: the
 client's address, cross-origin rules, the key, the rate limit, the size of the body; then the
 request goes on, and every error on the way out becomes an answer of `problems.py`. At the end one
-line in the log. One ASGI layer does it all, with a file for each concern: a stack of middlewares
-would cost every request, and every open stream for as long as it is open, a frame for each.
+line in the log. What holds for which path is said in `paths.py`. One ASGI layer does it all, with a
+file for each concern: a stack of middlewares would cost every request, and every open stream for as
+long as it is open, a frame for each.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Awaitable
 from typing import Any
 
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.cors import (
-    EVERYBODY,
-    EXPOSED,
+    ANY_ORIGIN,
+    EXPOSED_HEADERS,
     PREFLIGHT,
     is_preflight,
     refuse_foreign_cookies,
 )
 from frontdesk.gateway.errors import RateLimited
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.paths import Access, Endpoint
 from frontdesk.gateway.problems import INTERNAL, no_such_route, problem_of
 from frontdesk.gateway.rate_limit import Allowance
-from frontdesk.gateway.request_context import SCOPE_KEY, RequestContext
+from frontdesk.gateway.request_context import SCOPE_KEY, Header, RequestContext
 from frontdesk.gateway.sse import EventStream
 from frontdesk.gateway.websocket import SessionSocket
 from frontdesk.sessions.errors import Draining
-
-TENANTS = re.compile(r"/v1(/|$)")
-ALWAYS = frozenset({"/healthz", "/readyz"})
-OPERATORS = re.compile(r"/(ops|metrics)(/|$)")
-EVENTS = re.compile(r"/v1/sessions/(?P<session_id>[^/]+)/events")
-SOCKET = re.compile(r"/v1/sessions/(?P<session_id>[^/]+)/ws")
 
 logger = logging.getLogger("frontdesk.gateway")
 
@@ -50,64 +45,63 @@ class GatewayMiddleware:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        passage = RequestContext(
+        context = RequestContext(
             scope, receive, send, body_limit=self._gateway.config.limits.body_bytes
         )
         try:
-            await self._way_on(passage)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            await self._refuse(passage, error)
+            await self._dispatch(context)
+        except Exception as error:
+            problem = problem_of(error)
+            if problem is INTERNAL:
+                logger.exception("a request failed")
+            if context.started:
+                raise
+            await context.refuse(problem)
         finally:
-            self._log.line(passage)
+            self._log.line(context)
 
-    def _way_on(self, passage: RequestContext) -> Awaitable[None]:
+    def _dispatch(self, context: RequestContext) -> Awaitable[None]:
         """Let a request in, or raise; return what answers it."""
-        if not self._gateway.open and passage.path not in ALWAYS:
+        rule = context.rule
+        if not self._gateway.open and not rule.always_answered:
             raise Draining
-        passage.client = self._gateway.proxies.client_of(passage.scope)
-        if TENANTS.match(passage.path):
-            passage.extra += (EVERYBODY, EXPOSED)
-            if is_preflight(passage):
-                return passage.answer(204, b"", headers=PREFLIGHT)
-            self._admit_tenant(passage)
-        elif OPERATORS.match(passage.path):
-            passage.key = self._gateway.door.admit(passage, operator=True)
-        passage.refuse_announced_body()
-        passage.scope[SCOPE_KEY] = passage
-        return self._answering(passage)
+        context.client = self._gateway.proxies.client_of(context.scope)
+        if rule.access is Access.CREDENTIAL:
+            context.extra += (ANY_ORIGIN, EXPOSED_HEADERS)
+            if is_preflight(context):
+                return context.answer(204, b"", headers=PREFLIGHT)
+            self._admit_tenant(context)
+        elif rule.access is Access.OPERATOR:
+            context.key = self._gateway.authenticator.admit(context, operator=True)
+        context.refuse_announced_body()
+        context.scope[SCOPE_KEY] = context
+        return self._respond(context)
 
-    def _admit_tenant(self, passage: RequestContext) -> None:
-        refuse_foreign_cookies(passage)
-        key = passage.key = self._gateway.door.admit(passage, operator=False)
+    def _admit_tenant(self, context: RequestContext) -> None:
+        refuse_foreign_cookies(context)
+        key = context.key = self._gateway.authenticator.admit(context, operator=False)
         try:
-            left = self._gateway.rate.spend(key.key_id)
+            left = self._gateway.rate.hit(key.key_id)
         except RateLimited:
-            passage.extra += _headers_of(self._gateway.rate.allowance(key.key_id))
+            context.extra += _headers_of(self._gateway.rate.allowance(key.key_id))
             raise
-        passage.extra += _headers_of(left)
-        passage.desk = self._gateway.desk_of(key)
+        context.extra += _headers_of(left)
+        context.sessions = self._gateway.sessions_of(key)
 
-    def _answering(self, passage: RequestContext) -> Awaitable[None]:
-        if passage.websocket:
-            if socket := SOCKET.fullmatch(passage.path):
-                return SessionSocket(self._gateway, passage, session_id=socket["session_id"]).run()
-            return passage.refuse(no_such_route("GET", passage.path))
-        if passage.method == "GET" and (stream := EVENTS.fullmatch(passage.path)):
+    def _respond(self, context: RequestContext) -> Awaitable[None]:
+        endpoint, session_id = context.rule.endpoint, context.session_id or ""
+        if context.websocket:
+            if endpoint is Endpoint.WEBSOCKET:
+                return SessionSocket(self._gateway, context, session_id=session_id).run()
+            return context.refuse(no_such_route("GET", context.path))
+        if endpoint is Endpoint.EVENT_STREAM and context.method == "GET":
             # Not through the application: its frames would stay as long as the stream is open.
-            return EventStream(self._gateway, passage, session_id=stream["session_id"]).run()
-        answer: Awaitable[None] = self._app(passage.scope, passage.receive, passage.send)
+            return EventStream(self._gateway, context, session_id=session_id).run()
+        answer: Awaitable[None] = self._app(context.scope, context.receive, context.send)
         return answer
 
-    async def _refuse(self, passage: RequestContext, error: Exception) -> None:
-        problem = problem_of(error)
-        if problem is INTERNAL:
-            logger.error("a request failed", exc_info=error)
-        if passage.started:
-            raise error
-        await passage.refuse(problem)
 
-
-def _headers_of(left: Allowance) -> tuple[tuple[bytes, bytes], ...]:
+def _headers_of(left: Allowance) -> tuple[Header, ...]:
     return (
         (b"x-ratelimit-limit", b"%d" % left.limit),
         (b"x-ratelimit-remaining", b"%d" % left.remaining),

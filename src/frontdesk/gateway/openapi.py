@@ -11,6 +11,7 @@ import msgspec
 from fastapi import FastAPI
 
 from frontdesk.agents.events import EVENTS
+from frontdesk.gateway.paths import Access, match_path
 from frontdesk.gateway.schemas import Refusal
 
 Responses = dict[int | str, dict[str, Any]]
@@ -95,7 +96,6 @@ SCHEMES = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
 }
-OPEN = ("/healthz", "/readyz", "/.well-known/")
 
 
 def describe(app: FastAPI) -> None:
@@ -118,7 +118,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     components["schemas"].update(_events())
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _complete(operation, needs_key=not path.startswith(OPEN))
+            _complete(operation, needs_key=match_path(path).rule.access is not Access.OPEN)
     return document
 
 

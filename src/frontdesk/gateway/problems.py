@@ -49,7 +49,7 @@ from frontdesk.sessions.errors import (
 from frontdesk.sessions.reasons import public_reason
 
 UNAVAILABLE_RETRY_S = 5
-SHOWN_PATH = 200
+MAX_SHOWN_PATH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,12 @@ def problem_of(error: BaseException) -> Problem:
 
 def no_such_route(method: str, path: str) -> Problem:
     """Return the answer to a request for a route that there is not."""
-    return Problem(404, "not_found", f"there is no route {method} {path[:SHOWN_PATH]}")
+    return Problem(404, "not_found", f"there is no route {method} {path[:MAX_SHOWN_PATH]}")
 
 
 def wrong_method(method: str, path: str) -> Problem:
     """Return the answer to a wrong verb on a route that there is; `Allow` names the right ones."""
-    sentence = f"{method} is not allowed on {path[:SHOWN_PATH]}"
+    sentence = f"{method} is not allowed on {path[:MAX_SHOWN_PATH]}"
     return Problem(405, "method_not_allowed", sentence)
 
 

@@ -1,6 +1,6 @@
 """How much a key may ask for: requests a minute, and wrong keys a minute from one address.
 
-Below the front, which asks before anything is done. The window arithmetic is the `limits`
+Below the middleware, which asks before anything is done. The window arithmetic is the `limits`
 library's (strategy and stats); what is ours is the storage under it: on the injected clock, without
 the timer threads of the library's own memory storage, and bounded, so that a flood of addresses
 cannot fill the memory. It knows nothing of HTTP.
@@ -19,7 +19,7 @@ from limits.strategies import MovingWindowRateLimiter
 from frontdesk.clock import Clock
 from frontdesk.gateway.errors import RateLimited
 
-MOST_WINDOWS = 10_000
+MAX_WINDOWS = 10_000
 """At most this many keys or addresses are remembered; the least recently seen is forgotten."""
 
 
@@ -35,10 +35,10 @@ class ClockStorage(Storage, MovingWindowSupport):
 
     STORAGE_SCHEME = None  # not reachable by URI: it is made here with its clock, and only here
 
-    def __init__(self, clock: Clock, *, most_windows: int = MOST_WINDOWS) -> None:
+    def __init__(self, clock: Clock, *, max_windows: int = MAX_WINDOWS) -> None:
         super().__init__()
         self._clock = clock
-        self._most_windows = most_windows
+        self._max_windows = max_windows
         self._windows: OrderedDict[str, deque[float]] = OrderedDict()
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
@@ -59,7 +59,7 @@ class ClockStorage(Storage, MovingWindowSupport):
         hits = self._windows.get(key)
         if hits is None:
             hits = self._windows[key] = deque()
-            if len(self._windows) > self._most_windows:
+            if len(self._windows) > self._max_windows:
                 self._windows.popitem(last=False)
         else:
             self._windows.move_to_end(key)
@@ -118,7 +118,7 @@ class RateLimit:
         if per_minute != self._item.amount:
             self._item = RateLimitItemPerMinute(per_minute)
 
-    def spend(self, identifier: str) -> Allowance:
+    def hit(self, identifier: str) -> Allowance:
         """Count one and return what is left; `RateLimited` where nothing was."""
         if not self._limiter.hit(self._item, identifier):
             raise self._refusal(identifier)

@@ -1,7 +1,7 @@
-"""One request on its way through the front, and what became of it.
+"""One request on its way through the middleware, and what became of it.
 
-Below the front, which makes one for each request; the routes see it as `scope["frontdesk"]`. It
-stands between the server and the application in both directions: it counts the body as it comes
+Below the middleware, which makes one for each request; the routes see it as `scope["frontdesk"]`.
+It stands between the server and the application in both directions: it counts the body as it comes
 in, adds the headers that every answer has, and remembers the status for the log. It decides
 nothing.
 """
@@ -11,11 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import msgspec
 from starlette.exceptions import HTTPException
 
-from frontdesk.gateway.errors import TooLarge, Unauthorized
+from frontdesk.agents.events import EVENTS
+from frontdesk.errors import InvalidArgument
+from frontdesk.gateway.errors import MalformedRequest, TooLarge, Unauthorized
+from frontdesk.gateway.paths import match_path
 from frontdesk.gateway.problems import Problem
 
 if TYPE_CHECKING:
@@ -29,7 +33,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 SCOPE_KEY = "frontdesk"
-SESSIONS = "/v1/sessions/"
+MAX_STREAM_QUERY_FIELDS = 32
+EVENT_TYPES = frozenset(event.name for event in EVENTS)
 
 
 class RequestContext:
@@ -41,11 +46,13 @@ class RequestContext:
         "_send",
         "body_limit",
         "client",
-        "desk",
         "extra",
         "key",
         "path",
+        "rule",
         "scope",
+        "session_id",
+        "sessions",
         "started",
         "started_at",
         "status",
@@ -54,10 +61,12 @@ class RequestContext:
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, body_limit: int) -> None:
         self.scope, self._receive, self._send = scope, receive, send
         self.path: str = scope["path"]
+        matched = match_path(self.path)
+        self.rule, self.session_id = matched.rule, matched.session_id
         self.body_limit = self._body_left = body_limit
         self.client = "-"
         self.key: Key | None = None
-        self.desk: TenantSessions | None = None
+        self.sessions: TenantSessions | None = None
         self.extra: list[Header] = []
         self.started = False
         self.status = 0
@@ -72,13 +81,6 @@ class RequestContext:
         return bool(self.scope["type"] == "websocket")
 
     @property
-    def session_id(self) -> str | None:
-        """The session that the path names, as it is written there."""
-        if not self.path.startswith(SESSIONS):
-            return None
-        return self.path[len(SESSIONS) :].partition("/")[0] or None
-
-    @property
     def tenant_key(self) -> Key:
         """The tenant's key that opened `/v1`; `Unauthorized` where none did."""
         if self.key is None:
@@ -86,11 +88,11 @@ class RequestContext:
         return self.key
 
     @property
-    def tenant_desk(self) -> TenantSessions:
-        """The desk that this key opens: all that a route can reach."""
-        if self.desk is None:
+    def tenant_sessions(self) -> TenantSessions:
+        """The sessions that this key opens: all that a route can reach."""
+        if self.sessions is None:
             raise Unauthorized
-        return self.desk
+        return self.sessions
 
     @property
     def duration_ms(self) -> float:
@@ -143,11 +145,9 @@ class RequestContext:
         """What receives where no body is expected."""
         return self._receive
 
-    async def refuse(self, problem: Problem, *, allow: str | None = None) -> None:
+    async def refuse(self, problem: Problem) -> None:
         """Answer with a problem. Nothing can be answered once an answer has begun."""
         headers = [(name.lower(), value) for name, value in problem.headers.items()]
-        if allow:
-            headers.append(("allow", allow))
         await self.answer(problem.status, msgspec.json.encode(problem.content), headers=headers)
 
     async def answer(
@@ -165,9 +165,39 @@ class RequestContext:
 
 
 def context_of(scope: Scope) -> RequestContext:
-    """Return the passage of a request that came through the front."""
-    passage = scope.get(SCOPE_KEY)
-    if not isinstance(passage, RequestContext):
-        # Whatever did not come through the front has shown no key.
+    """Return the context of a request that came through the middleware."""
+    context = scope.get(SCOPE_KEY)
+    if not isinstance(context, RequestContext):
+        # Whatever did not come through the middleware has shown no key.
         raise Unauthorized
-    return passage
+    return context
+
+
+# -- the query of a stream, which is answered before the application validates it ----------------
+
+
+def since_of(context: RequestContext) -> str | None:
+    """Return `?since=`, None where it is missing or empty."""
+    return _query_value(context, "since")
+
+
+def types_of(context: RequestContext) -> frozenset[str] | None:
+    """Return `?types=a,b`; `InvalidArgument` for a type that there is not."""
+    text = _query_value(context, "types")
+    if text is None:
+        return None
+    wanted = frozenset(part.strip() for part in text.split(",") if part.strip())
+    if unknown := sorted(wanted - EVENT_TYPES):
+        raise InvalidArgument("types", expected="event types", got=repr(unknown[0][:40]))
+    return wanted
+
+
+def _query_value(context: RequestContext, name: str) -> str | None:
+    query: bytes = context.scope.get("query_string", b"")
+    if not query:
+        return None
+    try:
+        values = parse_qs(query.decode("ascii"), max_num_fields=MAX_STREAM_QUERY_FIELDS)
+    except ValueError:
+        raise MalformedRequest("the query cannot be read") from None
+    return values.get(name, [None])[0]

@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 from frontdesk.agents.ids import SESSION_ID
 from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, TOOL_NAME, Role, State
 
-DEEPEST = 64
+MAX_DEPTH = 64
 
 
 def _unicode(text: str) -> str:
@@ -40,7 +40,7 @@ Text = Annotated[Str, Field(min_length=1)]
 Reason = Annotated[Str, Field(max_length=2000)]
 
 
-def _shallow(value: Any) -> Any:
+def _not_too_deep(value: Any) -> Any:
     """Refuse free-form JSON that is too deep, or that could not be written as JSON again."""
     try:
         msgspec.json.encode(value)
@@ -48,8 +48,8 @@ def _shallow(value: Any) -> Any:
         json.dumps(value, allow_nan=False)
     except (RecursionError, OverflowError, ValueError):
         raise ValueError("cannot be written as JSON again") from None
-    if _depth(value) > DEEPEST:
-        raise ValueError(f"is nested deeper than {DEEPEST} levels")
+    if _depth(value) > MAX_DEPTH:
+        raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
     return value
 
 
@@ -65,8 +65,8 @@ def _depth(value: Any) -> int:
     return depth
 
 
-FreeForm = Annotated[Any, AfterValidator(_shallow)]
-FreeObject = Annotated[dict[str, Any], AfterValidator(_shallow)]
+FreeForm = Annotated[Any, AfterValidator(_not_too_deep)]
+FreeObject = Annotated[dict[str, Any], AfterValidator(_not_too_deep)]
 
 
 class _Body(BaseModel):

@@ -24,8 +24,7 @@ from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import ConnectionLimits, HttpConfig
 from frontdesk.gateway.settings import Config
 
-LAST_CONNECTIONS_S = 2
-BACKLOG = 2048
+CLOSE_TIMEOUT_S = 2
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger("frontdesk.server")
@@ -114,7 +113,7 @@ def wire_config(app: Any, config: Config) -> HttpConfig:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=int(limits.keep_alive_s) or 1,
-        timeout_graceful_shutdown=LAST_CONNECTIONS_S,
+        timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
         ws_max_size=limits.body_bytes,
         ws_ping_interval=config.streams.heartbeat_s,
         ws_ping_timeout=config.streams.heartbeat_s,

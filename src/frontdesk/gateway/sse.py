@@ -15,8 +15,7 @@ import msgspec
 from frontdesk.agents.events import Error
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import connection_of
-from frontdesk.gateway.query import since_of, types_of
-from frontdesk.gateway.request_context import Message, RequestContext
+from frontdesk.gateway.request_context import Message, RequestContext, since_of, types_of
 from frontdesk.sessions.errors import ReaderTooSlow
 from frontdesk.sessions.event_log import LoggedEvent
 from frontdesk.sessions.event_reader import EventReader, Gap
@@ -70,7 +69,7 @@ class EventStream:
             self._release()
 
     def _subscribe(self) -> EventReader:
-        conversation = self._passage.tenant_desk.recent(self._session_id)
+        conversation = self._passage.tenant_sessions.recent(self._session_id)
         since = self._passage.header(b"last-event-id") or since_of(self._passage)
         return conversation.subscribe(since=since, types=types_of(self._passage))
 

@@ -1,8 +1,10 @@
 """Where the gateway may connect on a client's word: the defence against request forgery.
 
-Below the callback tools. A name is resolved here, every address that it has is judged, and the
-caller connects to the very address that was judged: a name that resolves differently the second
-time is never asked a second time. It connects to nothing itself.
+Below whoever calls URLs that clients named: the callback tools, and models at a client's own
+`baseUrl`. A name is resolved here, every address that it has is judged, and the connection goes to
+the very address that was judged: a name that resolves differently the second time is never asked a
+second time. The HTTP client follows no redirect, takes nothing from the environment, and uses no
+connection twice: one that was opened for one name must not serve another that shares its address.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -66,10 +69,15 @@ class AddressGuard:
     def allows(self, address: str) -> bool:
         """Say whether an address may be called: a public one, or one of an allowed network."""
         try:
-            judged = _meant(ip_address(address.partition("%")[0]))
+            judged: Address = ip_address(address.partition("%")[0])
         except ValueError:
             return False
-        return any(judged in network for network in self._allow) or _public(judged)
+        if isinstance(judged, IPv6Address):
+            # What connects to it may reach the IPv4 address that it stands for.
+            inner = IPv4Address(int(judged) & 0xFFFF_FFFF) if judged in NAT64 else None
+            judged = inner or judged.ipv4_mapped or judged.sixtofour or judged
+        public = judged.is_global and not judged.is_multicast and not judged.is_reserved
+        return public or any(judged in network for network in self._allow)
 
 
 def check_form(url: str, *, field: str = "callbackUrl") -> httpx2.URL:
@@ -91,14 +99,34 @@ def _port(url: httpx2.URL) -> int:
     return PORTS[url.scheme] if url.port is None else url.port
 
 
-def _meant(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 address stands for, if it stands for one."""
-    if isinstance(address, IPv4Address):
-        return address
-    if address in NAT64:
-        return IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address.ipv4_mapped or address.sixtofour or address
+class GuardedTransport(httpx2.AsyncBaseTransport):
+    """Send each request to an address that the guard has just judged; `AddressRefused`.
+
+    TLS is verified against the name, by `tls` or else by the usual authorities.
+    """
+
+    def __init__(self, guard: AddressGuard, *, tls: ssl.SSLContext | None = None) -> None:
+        self._guard = guard
+        self._inner = httpx2.AsyncHTTPTransport(
+            verify=tls or True,
+            trust_env=False,
+            limits=httpx2.Limits(max_keepalive_connections=0),
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        target = await self._guard.target(str(request.url), field="the URL")
+        # `Host` was set from the URL before; TLS is to be with the name as well.
+        host = target.url.raw_host.decode()
+        request.url = target.url.copy_with(host=target.address)
+        request.extensions = {**request.extensions, "sni_hostname": host}
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
-def _public(address: Address) -> bool:
-    return address.is_global and not address.is_multicast and not address.is_reserved
+def guarded_client(guard: AddressGuard) -> httpx2.AsyncClient:
+    """Return a client for URLs that come from outside."""
+    return httpx2.AsyncClient(
+        transport=GuardedTransport(guard), trust_env=False, follow_redirects=False
+    )

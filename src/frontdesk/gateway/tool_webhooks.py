@@ -1,8 +1,8 @@
 """Callback tools: asks a client's own server to run a tool, signed and within bounds.
 
-The house below calls it (it is its `ToolCaller`). Each call goes to the address that the guard has
-just judged (`guarded_http.py`), follows no redirect, and reads no more than it may. What went wrong
-is told to the agent in a short sentence that shows nothing of the inside of the network.
+The session service calls it (it is its `ToolCaller`). Each call goes to the address that the guard
+has just judged (`ssrf.py`), follows no redirect, and reads no more than it may. What went
+wrong is told to the agent in a short sentence that shows nothing of the inside of the network.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from frontdesk.agents.errors import ToolFailed
 from frontdesk.agents.records import CallbackTool
 from frontdesk.clock import Clock
 from frontdesk.gateway.errors import AddressRefused
-from frontdesk.gateway.guarded_http import guarded_client
 from frontdesk.gateway.keys import signing_secret_of
-from frontdesk.gateway.ssrf import AddressGuard
+from frontdesk.gateway.ssrf import AddressGuard, guarded_client
 
-SHOWN_ERROR = 2000
+MAX_SHOWN_ERROR = 2000
 
 
 def signature(secret: str, *, timestamp: str, body: bytes) -> str:
@@ -117,5 +116,5 @@ def _result(tool: CallbackTool, answer: bytes) -> Any:
     if isinstance(content, dict) and "result" in content:
         return content["result"]
     if isinstance(content, dict) and "error" in content:
-        raise ToolFailed(tool.name, problem=str(content["error"])[:SHOWN_ERROR])
+        raise ToolFailed(tool.name, problem=str(content["error"])[:MAX_SHOWN_ERROR])
     raise ToolFailed(tool.name, problem="its answer has neither result nor error")

@@ -16,11 +16,10 @@ import msgspec
 
 from frontdesk.agents.events import Error
 from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.actions import act, parsed, refusal, shown_action
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import connection_of
-from frontdesk.gateway.query import since_of, types_of
-from frontdesk.gateway.request_context import RequestContext
-from frontdesk.gateway.socket_actions import act, parsed, refusal, shown_action
+from frontdesk.gateway.request_context import RequestContext, since_of, types_of
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
 from frontdesk.sessions.event_log import LoggedEvent
@@ -57,7 +56,7 @@ class SessionSocket:
 
     def _live_conversation(self) -> Conversation:
         # A socket is for talking; what a session that has ended said is read from its stream.
-        conversation = self._passage.tenant_desk.recent(self._session_id)
+        conversation = self._passage.tenant_sessions.recent(self._session_id)
         if conversation.ended is not None and since_of(self._passage) is None:
             raise SessionDead(self._session_id, reason=conversation.ended)
         return conversation
@@ -91,9 +90,10 @@ class SessionSocket:
         content = message.get("text")
         asked: dict[str, Any] | None = None
         try:
-            self._gateway.rate.spend(self._passage.tenant_key.key_id)
+            self._gateway.rate.hit(self._passage.tenant_key.key_id)
             asked = parsed(content if content is not None else message.get("bytes") or b"")
-            done = act(conversation, asked, most_text=self._gateway.config.limits.text_characters)
+            limit = self._gateway.config.limits.text_characters
+            done = act(conversation, asked, max_text_characters=limit)
         except FrontdeskError as error:
             done = refusal(error)
         return msgspec.json.encode({"action": shown_action(asked), **done})

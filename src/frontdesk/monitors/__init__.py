@@ -2,8 +2,9 @@
 
 Above the records, below the store. `protocol.py` holds the protocol; `futures.py`, `threads.py`,
 `processes.py` and `custom.py` the kinds; `dispatch.py` the dispatch on the agent's type.
-`watcher.py` owns the one thread that waits on the kernel for all threads and processes of a store,
-`lookout.py` is what that thread does, `linux.py` what it asks. Nothing here knows of sessions.
+`watcher.py` has the one thread that waits on the kernel for all threads and processes of a store;
+`pollable.py` is what its monitors have in common, `poller.py` how it sleeps, `linux.py` what it
+asks. Nothing here knows of sessions.
 """
 
 from frontdesk.monitors.custom import ExitCallbackAgent

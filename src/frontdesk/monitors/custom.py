@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from frontdesk.errors import InvalidType
 from frontdesk.lock import InterruptibleLock
-from frontdesk.monitors.protocol import ExitCallback, Monitor, MonitorFunction, tell
+from frontdesk.monitors.protocol import ExitCallback, Monitor, MonitorFunction, notify
 from frontdesk.records import ExitKind, ExitReason
 
 _logger = logging.getLogger("frontdesk")
@@ -91,14 +91,14 @@ class CustomMonitor:
     are the caller's of `monitor()`. The user's monitor of an agent found dead is cancelled at once.
     """
 
-    __slots__ = ("_inner", "_lock", "_on_exit", "_over", "_reason", "_told_of_error")
+    __slots__ = ("_error_logged", "_inner", "_lock", "_on_exit", "_over", "_reason")
 
     def __init__(self, agent: Any, on_exit: ExitCallback, *, function: MonitorFunction) -> None:
         # Recursive: a signal handler or finalizer that comes in here may end the agent.
         self._lock = InterruptibleLock()
         self._on_exit: ExitCallback | None = None
         self._reason: ExitReason | None = None
-        self._over = self._told_of_error = False
+        self._over = self._error_logged = False
         self._inner: Monitor | None = None
         self._begin(function(agent, self._ended), on_exit)
 
@@ -125,14 +125,14 @@ class CustomMonitor:
                 self._on_exit = on_exit
 
     def _ended(self, reason: ExitReason) -> None:
-        known = _known(reason)
+        known = _checked_reason(reason)
         with self._lock:
             if self._over:
                 return
             self._over, self._reason = True, known
             on_exit, self._on_exit, self._inner = self._on_exit, None, None
         if on_exit is not None:
-            tell(on_exit, known)
+            notify(on_exit, known)
 
     @property
     def alive(self) -> bool:
@@ -155,7 +155,7 @@ class CustomMonitor:
         """Return the reason that was told; `unknown` for an agent only known to be dead."""
         if self._reason is not None or self.alive:
             return self._reason
-        return _asked(self._inner) or ExitReason.of(ExitKind.UNKNOWN)
+        return _reason_asked_of(self._inner) or ExitReason.of(ExitKind.UNKNOWN)
 
     def cancel(self) -> None:
         """Stop watching, and cancel the monitor of the user's own."""
@@ -170,19 +170,19 @@ class CustomMonitor:
             self._log_once("cancel()")
 
     def _log_once(self, what: str) -> None:
-        if not self._told_of_error:
-            self._told_of_error = True
+        if not self._error_logged:
+            self._error_logged = True
             _logger.exception("%s of a monitor of the user's own raised", what)
 
 
-def _known(reason: object) -> ExitReason:
+def _checked_reason(reason: object) -> ExitReason:
     if isinstance(reason, ExitReason):
         return reason
     _logger.error("an agent ended with %s instead of an ExitReason", type(reason).__name__)
     return ExitReason.of(ExitKind.UNKNOWN)
 
 
-def _asked(inner: Monitor | None) -> ExitReason | None:
+def _reason_asked_of(inner: Monitor | None) -> ExitReason | None:
     ask = getattr(inner, "exit_reason", None)
     try:
         reason = ask() if ask is not None else None

@@ -14,8 +14,7 @@ from typing import Any
 from frontdesk.errors import UnknownAgentKind
 from frontdesk.monitors.custom import CustomMonitor, monitor_by_callback
 from frontdesk.monitors.futures import FutureMonitor
-from frontdesk.monitors.process_kinds import kind_of
-from frontdesk.monitors.processes import ProcessMonitor
+from frontdesk.monitors.processes import ProcessMonitor, kind_of
 from frontdesk.monitors.protocol import AgentMonitor, ExitCallback, MonitorFunction
 from frontdesk.monitors.threads import ThreadMonitor
 from frontdesk.monitors.watcher import Watcher
@@ -60,7 +59,7 @@ def monitor(
         >>> future.set_exception(ValueError("no such model"))
         ended: crashed: ValueError: no such model
     """
-    function = function_of(type(agent), kinds)
+    function = function_for(type(agent), kinds)
     if function is not None:
         return CustomMonitor(agent, on_exit, function=function)
     if is_future(agent):
@@ -80,7 +79,9 @@ def is_future(agent: Any) -> bool:
     return asyncio.isfuture(agent) or isinstance(agent, concurrent.futures.Future)
 
 
-def function_of(kind: type, kinds: Mapping[type, MonitorFunction] | None) -> MonitorFunction | None:
+def function_for(
+    kind: type, kinds: Mapping[type, MonitorFunction] | None
+) -> MonitorFunction | None:
     """Return the user's monitor function for a type: that of the nearest class of its mro."""
     if not kinds:
         return None

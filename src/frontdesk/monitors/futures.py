@@ -18,7 +18,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
-from frontdesk.monitors.protocol import ExitCallback, tell
+from frontdesk.monitors.protocol import ExitCallback, notify
 from frontdesk.records import ExitKind, ExitReason
 
 Future = Any
@@ -70,13 +70,13 @@ class FutureLiveness:
     @property
     def alive(self) -> bool:
         """Tell whether the future is pending on a loop that is open (or on none)."""
-        future = self._held()
+        future = self._referent()
         return future is not None and not future.done() and not on_closed_loop(future)
 
     @property
     def loop(self) -> AbstractEventLoop | None:
         """Return the event loop of the future; None for a concurrent future."""
-        future = self._held()
+        future = self._referent()
         return None if future is None else loop_of(future)
 
     @property
@@ -86,7 +86,7 @@ class FutureLiveness:
 
     def exit_reason(self) -> ExitReason | None:
         """Return how it ended; `lost` where its loop was closed under it; None while alive."""
-        future = self._held()
+        future = self._referent()
         if future is None:
             return _UNKNOWN
         if future.done():
@@ -96,7 +96,7 @@ class FutureLiveness:
     def cancel(self) -> None:
         """Do nothing: nobody is told from here. A session's monitoring ends with the session."""
 
-    def _held(self) -> Future | None:
+    def _referent(self) -> Future | None:
         return self._future
 
 
@@ -141,7 +141,7 @@ class FutureMonitor(FutureLiveness):
         if on_exit is None:
             return
         self._on_exit = None
-        tell(on_exit, exit_reason_of(future))
+        notify(on_exit, exit_reason_of(future))
 
     def cancel(self) -> None:
         """Disarm: `on_exit` and the future are let go, the callback stays and does nothing."""
@@ -149,7 +149,7 @@ class FutureMonitor(FutureLiveness):
         if not isinstance(self._future, weakref.ref):
             self._future = _weakly(self._future) or self._future
 
-    def _held(self) -> Future | None:
+    def _referent(self) -> Future | None:
         future = self._future
         return future() if isinstance(future, weakref.ref) else future
 

@@ -1,7 +1,7 @@
-"""What monitors of threads and processes have in common: a descriptor, a watcher, one telling.
+"""What monitors of threads and processes have in common: a descriptor, a watcher, one notification.
 
 Above `linux.py` and `watcher.py`, below `threads.py` and `processes.py`. It knows when to open,
-look, tell and close, and leaves to them what is opened and how an end looks.
+poll, notify and close, and leaves to them what is opened and how an end looks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from frontdesk.errors import MonitorFailed
-from frontdesk.monitors.protocol import ExitCallback, tell
+from frontdesk.monitors.protocol import ExitCallback, notify
 from frontdesk.monitors.watcher import Watcher
 from frontdesk.records import ExitKind, ExitReason
 
@@ -25,7 +25,7 @@ class PolledMonitor:
 
     __slots__ = ("__weakref__", "_agent", "_on_exit", "_owns_watcher", "_reason", "_watcher", "fd")
 
-    undecided: bool = False
+    pending_status: bool = False
 
     fd: int | None
 
@@ -37,23 +37,19 @@ class PolledMonitor:
         self._owns_watcher = watcher is None
         self._watcher = Watcher() if watcher is None else watcher
         try:
-            self._begin()
+            self._reason = self._open()
+            if self._reason is None:
+                self._watcher.add(self)
+            else:
+                self._abandon()
         except OSError as error:
-            self._give_up()
+            self._abandon()
             if isinstance(error, MonitorFailed):
                 raise
             raise MonitorFailed(type(agent).__name__, error=error) from error
         except BaseException:
-            self._give_up()
+            self._abandon()
             raise
-
-    def _begin(self) -> None:
-        reason = self._open()
-        if reason is None:
-            self._watcher.add(self)
-        else:
-            self._reason = reason
-            self._give_up()
 
     def _open(self) -> ExitReason | None:
         """Set `fd` if there can be one, make sure of whom it is, and return how a dead one ended.
@@ -62,15 +58,15 @@ class PolledMonitor:
         """
         raise NotImplementedError
 
-    def look(self) -> ExitReason | None:
+    def poll(self) -> ExitReason | None:
         """Return how the agent ended, or None. From then on `exit_reason()` knows it too, so that
-        nobody who asks between the look and the telling is told less.
+        nobody who asks between the poll and the notification is told less.
         """
         if not self._alive():
-            self._reason = self._decide()
+            self._reason = self._status_or_retry()
         return self._reason
 
-    def _decide(self) -> ExitReason | None:
+    def _status_or_retry(self) -> ExitReason | None:
         """Return how the agent, known to be over, ended; None to be asked again a little later."""
         raise NotImplementedError
 
@@ -94,39 +90,37 @@ class PolledMonitor:
 
     def exit_reason(self) -> ExitReason | None:
         """Return how the agent ended if it has, told or not; None while it lives."""
-        if self._reason is None and self._on_exit is not None and not self._alive():
-            read = self._status()
+        known = self._reason
+        if known is None and self._on_exit is not None and not self._alive():
+            status = self._status()
             # What the watcher read meanwhile counts: it may have closed the descriptor under us.
-            self._reason = self._found() or read
-            return self._found() or ExitReason.of(ExitKind.UNKNOWN)
-        return self._found()
-
-    def _found(self) -> ExitReason | None:
+            self._reason = self._reason or status
+            return self._reason or ExitReason.of(ExitKind.UNKNOWN)
         return self._reason
 
-    def told(self, reason: ExitReason) -> None:
-        """Take the end from the watcher's thread, and tell it."""
+    def notify(self, reason: ExitReason) -> None:
+        """Take the end from the watcher's thread, and pass it on."""
         on_exit = self._on_exit
         self._reason = reason
-        self._let_go()
+        self._detach()
         if on_exit is not None:
-            tell(on_exit, reason)
+            notify(on_exit, reason)
 
     def cancel(self) -> None:
         """Stop watching, and close what was opened for it."""
         self._on_exit = None
         self._watcher.remove(self)
-        self._let_go()
+        self._detach()
 
-    def _let_go(self) -> None:
+    def _detach(self) -> None:
         self._on_exit = self._agent = None
         if self._owns_watcher:
             self._watcher.close()
 
-    def _give_up(self) -> None:
+    def _abandon(self) -> None:
         """Undo what was begun, wherever it was broken off."""
         if not self._watcher.remove(self):
             fd, self.fd = self.fd, None
             if fd is not None:
                 os.close(fd)
-        self._let_go()
+        self._detach()

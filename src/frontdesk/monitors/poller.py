@@ -1,6 +1,6 @@
 """How a watcher's thread sleeps: until a descriptor is ready, it is woken, or time is up.
 
-Below `lookout.py`. It knows descriptors and no monitors. `EpollPoller` is for Linux;
+Below `watcher.py`. It knows descriptors and no monitors. `EpollPoller` is for Linux;
 `PipePoller` serves where there is no epoll, and then nothing but the clock is waited for.
 """
 

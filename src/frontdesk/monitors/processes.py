@@ -1,20 +1,22 @@
 """Monitors of operating-system processes: of `asyncio`, `subprocess`, `multiprocessing`, anyone's.
 
-Above `pollable.py`, below `process_kinds.py` (how each kind of object is asked) and `dispatch.py`.
-A pid is a number that the kernel gives away again, so it is never trusted alone here: first the
-descriptor is opened, then it is made sure that it is of the process that was meant. It never reaps,
-polls or joins: that is the owner's.
+Above `pollable.py`, below `dispatch.py`. A pid is a number that the kernel gives away again, so it
+is never trusted alone here: first the descriptor is opened, then it is made sure that it is of the
+process that was meant. It never reaps, polls or joins: that is the owner's. So it knows the
+attributes of each kind of process object, the private ones that there is no public way to.
 """
 
 from __future__ import annotations
 
+import asyncio.subprocess
 import errno
 import os
-from collections.abc import Callable
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any
 
-from frontdesk.errors import InvalidArgument, InvalidType, ProcessNotFound
+from frontdesk.errors import AgentNotStarted, InvalidArgument, InvalidType, ProcessNotFound
 from frontdesk.monitors import linux
 from frontdesk.monitors.pollable import PolledMonitor
 from frontdesk.monitors.protocol import ExitCallback
@@ -69,18 +71,83 @@ class ProcessRef:
         return cls(ref.pid, stat.start_time)
 
 
-@dataclass(frozen=True, slots=True)
 class ProcessKind:
     """How one kind of process object is asked, without reaping, polling or joining anything.
 
-    `identity_of` returns the pid, and the start time where the object knows it; `returncode_of`
-    what its owner knows by now; `still_has` tells, of a pid (and its descriptor, where there is
-    one), whether it is still that of the object's process.
+    This one asks what has made its process itself: `subprocess.Popen` and asyncio's `Process`.
     """
 
-    identity_of: Callable[[Any], tuple[int, int | None]]
-    returncode_of: Callable[[Any], int | None]
-    still_has: Callable[[Any, int, int | None], bool]
+    __slots__ = ()
+
+    def identity_of(self, process: Any) -> tuple[int, int | None]:
+        """Return the pid, and the start time where the object knows it."""
+        if not process.pid:
+            raise AgentNotStarted(f"{type(process).__name__} without a pid")
+        return int(process.pid), None
+
+    def returncode_of(self, process: Any) -> int | None:
+        """Return what its owner knows by now."""
+        returncode: int | None = process.returncode
+        return returncode
+
+    def still_has(self, process: Any, pid: int, fd: int | None) -> bool:  # noqa: ARG002 - others ask it
+        """Tell whether a pid (and its descriptor, where there is one) is still its process's.
+
+        An object that makes children has lost its pid when that is no child of this process.
+        """
+        return linux.is_child(pid, fd=fd)
+
+
+class _KindOfRef(ProcessKind):
+    __slots__ = ()
+
+    def identity_of(self, process: ProcessRef) -> tuple[int, int]:
+        return process.pid, process.start_time
+
+    def returncode_of(self, process: ProcessRef) -> int | None:
+        """Ask a reference that its owner made: one of a type of the owner's may know the status."""
+        returncode: int | None = getattr(process, "returncode", None)
+        return returncode
+
+    def still_has(self, process: Any, pid: int, fd: int | None) -> bool:  # noqa: ARG002 - none is asked
+        return True
+
+
+class _KindOfMultiprocessing(ProcessKind):
+    """Its `exitcode` and `is_alive()` reap, so what it has found out is read beside them."""
+
+    __slots__ = ()
+
+    def identity_of(self, process: Any) -> tuple[int, int | None]:
+        # A closed one has ended, and has forgotten its pid.
+        return (0, None) if getattr(process, "_closed", False) else super().identity_of(process)
+
+    def returncode_of(self, process: Any) -> int | None:
+        returncode: int | None = getattr(getattr(process, "_popen", None), "returncode", None)
+        return returncode
+
+    def still_has(self, process: Any, pid: int, fd: int | None) -> bool:
+        popen = getattr(process, "_popen", None)
+        if popen is None:
+            return True  # this very process, or the parent's, seen from a child
+        if getattr(popen, "method", None) == "forkserver":
+            # A child of the fork server, which writes the status into the sentinel when it reaps.
+            return not linux.readable(popen.sentinel)
+        return super().still_has(process, pid, fd)
+
+
+_OWNED, _REF, _MULTIPROCESSING = ProcessKind(), _KindOfRef(), _KindOfMultiprocessing()
+
+
+def kind_of(agent: Any) -> ProcessKind | None:
+    """Return how this process object is asked; None if it is none."""
+    if isinstance(agent, ProcessRef):
+        return _REF
+    if isinstance(agent, (subprocess.Popen, asyncio.subprocess.Process)):
+        return _OWNED
+    # Never imported for the question: whoever has such a process has imported it.
+    module = sys.modules.get("multiprocessing.process")
+    return _MULTIPROCESSING if module and isinstance(agent, module.BaseProcess) else None
 
 
 class ProcessMonitor(PolledMonitor):
@@ -97,12 +164,12 @@ class ProcessMonitor(PolledMonitor):
     `fallback_interval_s` later; `alive` is false at once.
     """
 
-    __slots__ = ("_kind", "_pid", "_start_time", "undecided")
+    __slots__ = ("_kind", "_pid", "_start_time", "pending_status")
 
     def __init__(
         self, agent: Any, on_exit: ExitCallback, *, watcher: Watcher | None, kind: ProcessKind
     ) -> None:
-        self.undecided = False
+        self.pending_status = False
         self._kind = kind
         self._pid, self._start_time = kind.identity_of(agent)
         super().__init__(agent, on_exit, watcher=watcher)
@@ -114,11 +181,11 @@ class ProcessMonitor(PolledMonitor):
 
     def _open(self) -> ExitReason | None:
         if self._returncode() is not None or not self._pid:
-            return self._word_of_owner()
+            return self._reason_by_owner()
         if not self._find():
-            return self._word_of_owner()
+            return self._reason_by_owner()
         if not self._is_the_one_meant():
-            return self._word_of_owner()
+            return self._reason_by_owner()
         return None if self._alive() else self._status() or _UNKNOWN
 
     def _find(self) -> bool:
@@ -141,10 +208,10 @@ class ProcessMonitor(PolledMonitor):
         # The owner's word last: had it reaped before the descriptor was opened, it shows now.
         return self._kind.still_has(agent, self._pid, self.fd) and self._returncode() is None
 
-    def _decide(self) -> ExitReason | None:
+    def _status_or_retry(self) -> ExitReason | None:
         reason = self._status()
-        if reason is None and not self.undecided:
-            self.undecided = True
+        if reason is None and not self.pending_status:
+            self.pending_status = True
             return None
         return reason or _UNKNOWN
 
@@ -192,7 +259,7 @@ class ProcessMonitor(PolledMonitor):
                 raise
             return None
 
-    def _word_of_owner(self) -> ExitReason:
+    def _reason_by_owner(self) -> ExitReason:
         returncode = self._returncode()
         return _UNKNOWN if returncode is None else ExitReason.from_returncode(returncode)
 

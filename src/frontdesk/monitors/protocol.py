@@ -1,4 +1,4 @@
-"""What a monitor is: the protocol, the callback, and how an exit is told.
+"""What a monitor is: the protocol, the callback, and how an exit is notified.
 
 The floor of the package: the kinds (`futures.py`, `threads.py`, `processes.py`, `custom.py`) and
 the dispatch over them (`dispatch.py`) stand on it. It knows the records below and no kind of agent.
@@ -52,7 +52,7 @@ MonitorFunction = Callable[[Any, ExitCallback], Monitor]
 """Monitors one kind of agent: takes the agent and the callback, returns the monitor."""
 
 
-def tell(on_exit: ExitCallback, reason: ExitReason) -> None:
+def notify(on_exit: ExitCallback, reason: ExitReason) -> None:
     """Call `on_exit`; where it raises, log that and go on: the other exits are not its business."""
     try:
         on_exit(reason)

@@ -57,7 +57,7 @@ class ThreadMonitor(PolledMonitor):
         except ProcessLookupError:
             return None
 
-    def _decide(self) -> ExitReason:
+    def _status_or_retry(self) -> ExitReason:
         return self._status()
 
     def _status(self) -> ExitReason:

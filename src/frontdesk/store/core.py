@@ -27,7 +27,7 @@ from frontdesk.errors import (
 )
 from frontdesk.feed import Ring, Wakers
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
-from frontdesk.monitors.dispatch import function_of, is_future
+from frontdesk.monitors.dispatch import function_for, is_future
 from frontdesk.monitors.futures import (
     FutureLiveness,
     add_callback,
@@ -188,7 +188,7 @@ class Core(Lookups):
     def _is_future(self, agent: Any) -> bool:
         """Tell whether the store's own monitor of futures is for this agent."""
         kind = type(agent)
-        if self._monitors and function_of(kind, self._monitors) is not None:
+        if self._monitors and function_for(kind, self._monitors) is not None:
             return False
         return kind in PLAIN_FUTURES or is_future(agent)
 

@@ -17,9 +17,9 @@ from frontdesk.testing.law import (
     StoreFactory,
     StoreOptions,
     check_law,
+    check_law_async,
     check_laws,
     embedded_store,
-    hold_to,
 )
 from frontdesk.testing.laws import LAWS
 from frontdesk.testing.subject import EmbeddedSubject, StoreUnderTest, WatchUnderTest
@@ -37,5 +37,5 @@ __all__ = [
     "check_law",
     "check_laws",
     "embedded_store",
-    "hold_to",
+    "check_law_async",
 ]

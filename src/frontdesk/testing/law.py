@@ -42,14 +42,14 @@ class Law:
     Attributes:
         law_id (str): What to name it by.
         sentence (str): What a store does that keeps it.
-        hold (int): The number of the promise that it belongs to.
+        guarantee (int): The number of the guarantee that it belongs to.
         check (Check): Fails where a store breaks it.
         options (StoreOptions): What its store is made with.
     """
 
     law_id: str
     sentence: str
-    hold: int
+    guarantee: int
     check: Check
     options: StoreOptions = StoreOptions()
 
@@ -58,13 +58,13 @@ class Law:
 
 
 def law(
-    sentence: str, *, hold: int, limits: Limits | None = None, feed_capacity: int = 4096
+    sentence: str, *, guarantee: int, limits: Limits | None = None, feed_capacity: int = 4096
 ) -> Callable[[Check], Law]:
     """Make a law of the coroutine function below; its id is that function's name, with hyphens."""
     options = StoreOptions(limits, feed_capacity)
 
     def make(check: Check) -> Law:
-        return Law(_id_of(check), sentence, hold, check, options)
+        return Law(_id_of(check), sentence, guarantee, check, options)
 
     return make
 
@@ -73,7 +73,7 @@ def _id_of(check: Check) -> str:
     return str(getattr(check, "__name__", "law")).strip("_").replace("_", "-")
 
 
-async def hold_to(law: Law, factory: StoreFactory) -> None:
+async def check_law_async(law: Law, factory: StoreFactory) -> None:
     """Check one law on a fresh store of the factory's, on the running event loop.
 
     Whatever the check raises comes out with the law's sentence as a note. Needs assertions: under
@@ -90,8 +90,8 @@ async def hold_to(law: Law, factory: StoreFactory) -> None:
 
 
 def check_law(law: Law, factory: StoreFactory) -> None:
-    """Check one law on an event loop of its own. See `hold_to`."""
-    asyncio.run(hold_to(law, factory))
+    """Check one law on an event loop of its own. See `check_law_async`."""
+    asyncio.run(check_law_async(law, factory))
 
 
 def check_laws(laws: Iterable[Law], factory: StoreFactory) -> None:

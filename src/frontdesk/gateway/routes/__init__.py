@@ -1,6 +1,6 @@
 """The routes, one file for each resource. They translate, and decide nothing.
 
-Below the application, above the desk: a route takes a checked body to the tenant's desk and the
-answer back. Which key came in was settled by the front, which error becomes which answer is
-settled in `problems.py`.
+Below the application, above the session service: a route takes a checked body to the tenant's
+sessions and the answer back. Which key came in was settled by the middleware, which error becomes
+which answer is settled in `problems.py`.
 """

@@ -1,4 +1,4 @@
-"""What operators see: the state of the house, and its numbers for a monitoring system.
+"""What operators see: what runs here, and its numbers for a monitoring system.
 
 Only operators' keys get here, and they get nowhere else.
 """
@@ -21,7 +21,7 @@ router = APIRouter(tags=["operations"])
 EXPOSITION = "text/plain; version=0.0.4"
 
 
-@router.get("/ops/status", responses={200: {"description": "the house"}, **problems()})
+@router.get("/ops/status", responses={200: {"description": "what runs here"}, **problems()})
 async def status(gateway: InGateway) -> Response:
     """Return what runs here: sessions, open streams, stuck turns, known keys."""
     return encoded({"version": __version__, "draining": gateway.draining, **_numbers(gateway)})
@@ -64,7 +64,7 @@ def _numbers(gateway: Gateway) -> dict[str, Any]:
     return {
         "sessions": gateway.store.count(),
         "streams": len(gateway.streams),
-        "stuck": gateway.desk.stuck,
+        "stuck": gateway.service.stuck,
         "keys": len(gateway.ring),
         "metered_keys": gateway.meter.tracked_keys,
     }

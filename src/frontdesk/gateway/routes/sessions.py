@@ -14,14 +14,14 @@ from frontdesk.gateway import views
 from frontdesk.gateway.actions import check_text
 from frontdesk.gateway.dependencies import (
     InConversation,
-    InDesk,
+    InSessions,
     SessionIdInPath,
     SessionRoute,
     encoded,
     gateway_of,
 )
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.idempotency import StoredResponse, kept
+from frontdesk.gateway.idempotency import StoredResponse, stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.schemas import (
@@ -72,39 +72,39 @@ async def create(
     request: Request, body: CreateSessionBody, idempotency_key: IdempotencyKey = ""
 ) -> Response:
     """Open a session and start its agent. Without `sessionId` one is minted."""
-    gateway, passage = gateway_of(request), context_of(request.scope)
+    gateway, context = gateway_of(request), context_of(request.scope)
     gateway.refuse_if_draining()
     first = await gateway.idempotency.once(
-        (passage.tenant_key.key_id, "create"),
+        (context.tenant_key.key_id, "create"),
         idempotency_key or None,
         body=await request.body(),
-        answer=lambda: _created(gateway, passage.tenant_desk, body),
+        answer=lambda: _created(gateway, context.tenant_sessions, body),
     )
     return first.response
 
 
 async def _created(
-    gateway: Gateway, desk: TenantSessions, body: CreateSessionBody
+    gateway: Gateway, sessions: TenantSessions, body: CreateSessionBody
 ) -> StoredResponse:
-    check_text(body.system_prompt, most=gateway.config.limits.text_characters)
-    return await kept(lambda: _open(gateway, desk, body), status=201)
+    check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
+    return await stored(lambda: _open(gateway, sessions, body), status=201)
 
 
-async def _open(gateway: Gateway, desk: TenantSessions, body: CreateSessionBody) -> bytes:
+async def _open(gateway: Gateway, sessions: TenantSessions, body: CreateSessionBody) -> bytes:
     order = msgspec.convert(body.model_dump(by_alias=True, exclude_none=True), CreateSession)
     await gateway.check_provider_options(order)
-    return msgspec.json.encode(views.created(await desk.create(order)))
+    return msgspec.json.encode(views.created(await sessions.create(order)))
 
 
 @router.get("", responses=answers(200, SessionList, {"sessions": [INFO], "next": "42"}))
 async def list_sessions(
-    desk: InDesk,
+    sessions: InSessions,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str, Query(max_length=512, description="the last answer's `next`")] = "",
 ) -> Response:
     """List the tenant's sessions, oldest first, a page at a time."""
-    sessions, following = desk.sessions(limit=limit, after=after or None)
-    return encoded({"sessions": [views.info(each) for each in sessions], "next": following})
+    page, following = sessions.sessions(limit=limit, after=after or None)
+    return encoded({"sessions": [views.info(each) for each in page], "next": following})
 
 
 @router.get("/{sessionId}", responses=answers(200, SessionInfo, INFO, "not_found", "session_dead"))
@@ -123,7 +123,7 @@ async def get(conversation: InConversation) -> Response:
         "session_dead",
     ),
 )
-async def delete(desk: InDesk, session_id: SessionIdInPath) -> Response:
+async def delete(sessions: InSessions, session_id: SessionIdInPath) -> Response:
     """End a session; answered when it is gone, after its agent's grace period at the latest."""
-    await desk.delete(session_id)
+    await sessions.delete(session_id)
     return encoded({"sessionId": session_id, "status": "deleted"})

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from frontdesk.gateway import actions
 from frontdesk.gateway.dependencies import InConversation, InGateway, encoded, gateway_of
-from frontdesk.gateway.idempotency import kept
+from frontdesk.gateway.idempotency import stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.routes.sessions import IdempotencyKey
@@ -56,7 +56,7 @@ async def prompt(
     """Accept a prompt. Prompts run one after another; `queued` says that this one waits."""
     gateway = gateway_of(request)
     gateway.refuse_if_draining()
-    actions.check_text(body.text, most=gateway.config.limits.text_characters)
+    actions.check_text(body.text, limit=gateway.config.limits.text_characters)
     if not idempotency_key:
         return encoded(actions.prompt(conversation, body), status=202)
     key_id = context_of(request.scope).tenant_key.key_id
@@ -64,7 +64,7 @@ async def prompt(
         (key_id, "prompt", conversation.session_id, str(conversation.fence)),
         idempotency_key,
         body=await request.body(),
-        answer=lambda: kept(lambda: _prompted(conversation, body), status=202),
+        answer=lambda: stored(lambda: _prompted(conversation, body), status=202),
     )
     return first.response
 
@@ -80,7 +80,7 @@ async def _prompted(conversation: Conversation, body: PromptBody) -> bytes:
 )
 async def steer(body: SteerBody, conversation: InConversation, gateway: InGateway) -> Response:
     """Give the turn under way a text for its next step."""
-    actions.check_text(body.text, most=gateway.config.limits.text_characters)
+    actions.check_text(body.text, limit=gateway.config.limits.text_characters)
     return encoded(actions.steer(conversation, body), status=202)
 
 

@@ -34,7 +34,7 @@ class Crash(Exception):
     """What an agent of these laws dies of."""
 
 
-@law("An agent's end removes every entry it is registered under, once each.", hold=1)
+@law("An agent's end removes every entry it is registered under, once each.", guarantee=1)
 async def an_end_removes_every_entry_of_the_agent(store: StoreUnderTest) -> None:
     agent, other = pending(), FakeAgent("other")
     names = [f"s{number}" for number in range(MANY)]
@@ -51,7 +51,10 @@ async def an_end_removes_every_entry_of_the_agent(store: StoreUnderTest) -> None
         await nothing_more(store, watch)
 
 
-@law("A task's end is told as what it was: returned, cancelled, or crashed with its error.", hold=1)
+@law(
+    "A task's end is told as what it was: returned, cancelled, or crashed with its error.",
+    guarantee=1,
+)
 async def a_task_ends_with_its_reason(store: StoreUnderTest) -> None:
     tasks = [asyncio.create_task(_live(error)) for error in (None, None, Crash("why"))]
     for number, task in enumerate(tasks):
@@ -71,7 +74,7 @@ async def _live(error: Exception | None) -> None:
         raise error
 
 
-@law("Two agents that end are told in two, and neither takes the other along.", hold=1)
+@law("Two agents that end are told in two, and neither takes the other along.", guarantee=1)
 async def each_end_takes_its_own_entries_only(store: StoreUnderTest) -> None:
     first, second = FakeAgent("first"), FakeAgent("second")
     for name, agent in (("a", first), ("b", second), ("c", first)):
@@ -85,7 +88,7 @@ async def each_end_takes_its_own_entries_only(store: StoreUnderTest) -> None:
     assert await store.count() == 0
 
 
-@law("A deleted session does not end a second time when its agent does.", hold=1)
+@law("A deleted session does not end a second time when its agent does.", guarantee=1)
 async def a_session_ends_once(store: StoreUnderTest) -> None:
     agent = pending()
     await store.create("s", agent)
@@ -97,7 +100,7 @@ async def a_session_ends_once(store: StoreUnderTest) -> None:
         await nothing_more(store, watch)
 
 
-@law("The memory of ends says how the last session of an id ended, and when.", hold=1)
+@law("The memory of ends says how the last session of an id ended, and when.", guarantee=1)
 async def the_last_end_of_an_id_is_remembered(store: StoreUnderTest) -> None:
     for reason in (ExitReason.exited(1), ExitReason.exited(2)):
         agent = FakeAgent()
@@ -114,7 +117,7 @@ async def the_last_end_of_an_id_is_remembered(store: StoreUnderTest) -> None:
         assert ended.ended_at >= session.created_at
 
 
-@law("A finished agent is in no lookup and no listing, even before its callback ran.", hold=2)
+@law("A finished agent is in no lookup and no listing, even before its callback ran.", guarantee=2)
 async def a_finished_agent_is_never_returned(store: StoreUnderTest) -> None:
     finished, living = pending(), pending()
     await store.create("finished", finished, tenant_id="t", api_key="k")
@@ -131,7 +134,7 @@ async def a_finished_agent_is_never_returned(store: StoreUnderTest) -> None:
     assert await store.count() >= 1
 
 
-@law("The id of a finished agent can be taken at once, and the old one ends first.", hold=2)
+@law("The id of a finished agent can be taken at once, and the old one ends first.", guarantee=2)
 async def the_id_of_a_finished_agent_is_free(store: StoreUnderTest) -> None:
     old, new = pending(), pending()
     await store.create("s", old)
@@ -142,7 +145,7 @@ async def the_id_of_a_finished_agent_is_free(store: StoreUnderTest) -> None:
         assert (await store.get("s")).agent is new
 
 
-@law("A finished agent never causes a refusal by a limit.", hold=2, limits=Limits(total=2))
+@law("A finished agent never causes a refusal by a limit.", guarantee=2, limits=Limits(total=2))
 async def a_finished_agent_fills_no_limit(store: StoreUnderTest) -> None:
     for round_number in range(3):
         agents = [pending(), pending()]
@@ -154,7 +157,7 @@ async def a_finished_agent_fills_no_limit(store: StoreUnderTest) -> None:
     assert ids(await store.list()) == ["last"]
 
 
-@law("Nor does one that fills it with several sessions.", hold=2, limits=Limits(per_tenant=2))
+@law("Nor does one that fills it with several sessions.", guarantee=2, limits=Limits(per_tenant=2))
 async def a_finished_agent_with_many_sessions_fills_no_limit(store: StoreUnderTest) -> None:
     agent = pending()
     await store.create("a", agent)
@@ -165,7 +168,7 @@ async def a_finished_agent_with_many_sessions_fills_no_limit(store: StoreUnderTe
     assert (await store.ended("b")).reason == ExitReason.of("normal")
 
 
-@law("Who deletes a finished agent's session finds it ended, with its own reason.", hold=2)
+@law("Who deletes a finished agent's session finds it ended, with its own reason.", guarantee=2)
 async def a_delete_keeps_the_reason_of_the_finished(store: StoreUnderTest) -> None:
     agent = pending()
     await store.create("s", agent)
@@ -177,7 +180,7 @@ async def a_delete_keeps_the_reason_of_the_finished(store: StoreUnderTest) -> No
         await nothing_more(store, watch)
 
 
-@law("The memory of ends knows a finished agent's end before its callback ran.", hold=2)
+@law("The memory of ends knows a finished agent's end before its callback ran.", guarantee=2)
 async def a_finished_agent_has_ended_before_it_told(store: StoreUnderTest) -> None:
     agent = pending()
     await store.create("s", agent)
@@ -185,7 +188,7 @@ async def a_finished_agent_has_ended_before_it_told(store: StoreUnderTest) -> No
     assert (await store.ended("s")).reason == ExitReason.of("cancelled")
 
 
-@law("The late end of the old agent leaves the new one alone.", hold=3)
+@law("The late end of the old agent leaves the new one alone.", guarantee=3)
 async def the_late_end_of_the_old_leaves_the_new_alone(store: StoreUnderTest) -> None:
     old, new = FakeAgent("old"), FakeAgent("new")
     await store.create("s", old, tenant_id="t", api_key="k")
@@ -198,7 +201,7 @@ async def the_late_end_of_the_old_leaves_the_new_alone(store: StoreUnderTest) ->
     assert ids(await store.list_by_tenant("t")) == ids(await store.list_by_api_key("k")) == ["s"]
 
 
-@law("An end that comes after a delete leaves the id's next holder alone.", hold=3)
+@law("An end that comes after a delete leaves the id's next holder alone.", guarantee=3)
 async def an_end_after_a_delete_leaves_the_new_alone(store: StoreUnderTest) -> None:
     old, new = pending(), FakeAgent("new")
     await store.create("s", old)
@@ -210,7 +213,10 @@ async def an_end_after_a_delete_leaves_the_new_alone(store: StoreUnderTest) -> N
     assert (await store.get("s")).fence == session.fence
 
 
-@law("The same agent under the same id again is a new session, and its end ends that one.", hold=3)
+@law(
+    "The same agent under the same id again is a new session, and its end ends that one.",
+    guarantee=3,
+)
 async def the_same_agent_again_ends_once(store: StoreUnderTest) -> None:
     agent = pending()
     await store.create("s", agent)
@@ -224,7 +230,7 @@ async def the_same_agent_again_ends_once(store: StoreUnderTest) -> None:
     assert await is_gone(store, "s")
 
 
-@law("Registering a dead agent returns its session and leaves nothing behind.", hold=4)
+@law("Registering a dead agent returns its session and leaves nothing behind.", guarantee=4)
 async def a_dead_agent_leaves_nothing_behind(store: StoreUnderTest) -> None:
     dead = pending()
     dead.set_result(None)
@@ -242,7 +248,7 @@ async def a_dead_agent_leaves_nothing_behind(store: StoreUnderTest) -> None:
     assert (await store.ended("s")).reason == ExitReason.of("not_alive")
 
 
-@law("A dead agent keeps no callback of the store's.", hold=4)
+@law("A dead agent keeps no callback of the store's.", guarantee=4)
 async def a_dead_agent_keeps_no_callback(store: StoreUnderTest) -> None:
     dead = FakeAgent(dead=True)
     await store.create("s", dead)

@@ -29,7 +29,7 @@ SMALL = 8
 CYCLES = 200
 
 
-@law("A watch begins with a snapshot of all that live, as of its revision.", hold=7)
+@law("A watch begins with a snapshot of all that live, as of its revision.", guarantee=7)
 async def a_watch_begins_with_a_snapshot(store: StoreUnderTest) -> None:
     sessions = [await store.create(name, FakeAgent()) for name in ("a", "b")]
     async with watching(store) as (snapshot, _):
@@ -38,7 +38,9 @@ async def a_watch_begins_with_a_snapshot(store: StoreUnderTest) -> None:
         assert not snapshot.resync
 
 
-@law("After revision r come r+1, r+2 and so on: nothing missed, repeated or reordered.", hold=7)
+@law(
+    "After revision r come r+1, r+2 and so on: nothing missed, repeated or reordered.", guarantee=7
+)
 async def revisions_are_contiguous(store: StoreUnderTest) -> None:
     async with watching(store) as (snapshot, watch):
         for number in range(20):
@@ -54,7 +56,8 @@ async def revisions_are_contiguous(store: StoreUnderTest) -> None:
 
 
 @law(
-    "A change carries the session as it was made: a create its fence, an update its value.", hold=7
+    "A change carries the session as it was made: a create its fence, an update its value.",
+    guarantee=7,
 )
 async def a_change_carries_the_session_of_its_time(store: StoreUnderTest) -> None:
     async with watching(store) as (_, watch):
@@ -69,7 +72,10 @@ async def a_change_carries_the_session_of_its_time(store: StoreUnderTest) -> Non
     assert [change.reason is None for change in (created, updated, ended)] == [True, True, False]
 
 
-@law("A watch of a tenant or a key tells of nobody else, and leaves out none of its own.", hold=7)
+@law(
+    "A watch of a tenant or a key tells of nobody else, and leaves out none of its own.",
+    guarantee=7,
+)
 async def a_filtered_watch_tells_of_its_own_only(store: StoreUnderTest) -> None:
     await store.create("before", FakeAgent(), tenant_id="t", api_key="k")
     await store.create("stranger", FakeAgent(), tenant_id="u", api_key="l")
@@ -84,7 +90,7 @@ async def a_filtered_watch_tells_of_its_own_only(store: StoreUnderTest) -> None:
             assert await told(watch, 2) == [("created", "own", None), ("ended", "own", "deleted")]
 
 
-@law("Every watch hears everything, however many there are.", hold=7)
+@law("Every watch hears everything, however many there are.", guarantee=7)
 async def every_watch_hears_everything(store: StoreUnderTest) -> None:
     watches = [await store.watch() for _ in range(10)]
     await store.create("s", FakeAgent())
@@ -97,7 +103,7 @@ async def every_watch_hears_everything(store: StoreUnderTest) -> None:
 
 @law(
     "A watch that falls behind is told so, with a fresh snapshot, and goes on from there.",
-    hold=7,
+    guarantee=7,
     feed_capacity=SMALL,
 )
 async def a_slow_watch_is_resynchronised(store: StoreUnderTest) -> None:
@@ -121,7 +127,11 @@ async def _many_changes(store: StoreUnderTest) -> None:
         await store.delete(f"s{number}")
 
 
-@law("A slow watch keeps neither writers nor other watches waiting.", hold=7, feed_capacity=SMALL)
+@law(
+    "A slow watch keeps neither writers nor other watches waiting.",
+    guarantee=7,
+    feed_capacity=SMALL,
+)
 async def a_slow_watch_keeps_nobody_waiting(store: StoreUnderTest) -> None:
     async with watching(store), watching(store) as (snapshot, reader):
         revision = snapshot.revision
@@ -132,7 +142,7 @@ async def a_slow_watch_keeps_nobody_waiting(store: StoreUnderTest) -> None:
             assert change.revision == revision
 
 
-@law("Replaying a watch from its snapshot gives the store.", hold=7)
+@law("Replaying a watch from its snapshot gives the store.", guarantee=7)
 async def replaying_a_watch_gives_the_store(store: StoreUnderTest) -> None:
     agents = [FakeAgent(str(number)) for number in range(10)]
     for agent in agents[:5]:
@@ -152,7 +162,7 @@ async def replaying_a_watch_gives_the_store(store: StoreUnderTest) -> None:
     assert known == living
 
 
-@law("Closing the store ends every session as shutdown, and then the watches.", hold=7)
+@law("Closing the store ends every session as shutdown, and then the watches.", guarantee=7)
 async def closing_tells_the_watches(store: StoreUnderTest) -> None:
     for name in ("a", "b"):
         await store.create(name, FakeAgent())
@@ -172,7 +182,7 @@ async def _is_over(watch: WatchUnderTest) -> bool:
 
 @law(
     "A waiting watch is told the end that a refused create came upon.",
-    hold=7,
+    guarantee=7,
     limits=Limits(per_tenant=1),
 )
 async def a_refused_create_tells_the_end_it_found(store: StoreUnderTest) -> None:
@@ -187,7 +197,7 @@ async def a_refused_create_tells_the_end_it_found(store: StoreUnderTest) -> None
         assert await waiting == [("ended", "s", "normal")]
 
 
-@law("A watcher may ask and write to the store between any two changes.", hold=8)
+@law("A watcher may ask and write to the store between any two changes.", guarantee=8)
 async def a_watcher_may_call_back(store: StoreUnderTest) -> None:
     async with watching(store) as (_, watch):
         await store.create("s0", FakeAgent())
@@ -199,7 +209,7 @@ async def a_watcher_may_call_back(store: StoreUnderTest) -> None:
     assert await store.count() == 11
 
 
-@law("Many create and exit cycles leave no entry, no count and no callback.", hold=10)
+@law("Many create and exit cycles leave no entry, no count and no callback.", guarantee=10)
 async def cycles_leave_nothing(store: StoreUnderTest) -> None:
     async with watching(store) as (_, watch):
         for number in range(CYCLES):
@@ -212,15 +222,15 @@ async def cycles_leave_nothing(store: StoreUnderTest) -> None:
     assert await store.list() == []
 
 
-@law("A registered agent that nobody else references is kept.", hold=11)
-async def a_registered_agent_is_kept(store: StoreUnderTest) -> None:
+@law("A registered agent that nobody else references is not garbage-collected.", guarantee=11)
+async def a_registered_agent_is_not_collected(store: StoreUnderTest) -> None:
     await store.create("s", pending())
     gc.collect()
     await passes()
     assert not (await store.get("s")).agent.done()
 
 
-@law("After its session is gone the store holds no reference to an agent.", hold=11)
+@law("After its session is gone the store holds no reference to an agent.", guarantee=11)
 async def a_gone_agent_is_released(store: StoreUnderTest) -> None:
     async with watching(store) as (_, watch):
         released = [await _registered_and_gone(store, by_delete) for by_delete in (True, False)]
@@ -256,6 +266,6 @@ FEED = (
     a_refused_create_tells_the_end_it_found,
     a_watcher_may_call_back,
     cycles_leave_nothing,
-    a_registered_agent_is_kept,
+    a_registered_agent_is_not_collected,
     a_gone_agent_is_released,
 )

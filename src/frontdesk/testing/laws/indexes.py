@@ -36,7 +36,7 @@ async def assert_indexes_equal_a_filter(store: StoreUnderTest) -> None:
         assert await store.count_by_api_key(str(api_key)) == len(expected)
 
 
-@law("Indexes and counts equal a filter over all entries after every operation.", hold=6)
+@law("Indexes and counts equal a filter over all entries after every operation.", guarantee=6)
 async def indexes_equal_a_filter_after_every_operation(store: StoreUnderTest) -> None:
     choice = random.Random(6)  # noqa: S311 - repeatable operations, no secret
     agents: dict[str, FakeAgent] = {}
@@ -65,7 +65,7 @@ async def _any_operation(
             await watch.next()
 
 
-@law("An index forgets nobody but who went.", hold=6)
+@law("An index forgets nobody but who went.", guarantee=6)
 async def an_index_forgets_nobody_else(store: StoreUnderTest) -> None:
     for name in ("a", "b", "c"):
         await store.create(name, FakeAgent(), tenant_id="red", api_key="k1")
@@ -76,7 +76,7 @@ async def an_index_forgets_nobody_else(store: StoreUnderTest) -> None:
     await assert_indexes_equal_a_filter(store)
 
 
-@law("A name that takes another tenant and key leaves its former ones.", hold=6)
+@law("A name that takes another tenant and key leaves its former ones.", guarantee=6)
 async def a_name_that_moves_leaves_its_former_tenant(store: StoreUnderTest) -> None:
     old = pending()
     await store.create("s", old, tenant_id="red", api_key="k1")
@@ -89,7 +89,7 @@ async def a_name_that_moves_leaves_its_former_tenant(store: StoreUnderTest) -> N
     assert ids(await store.list_by_tenant("blue")) == ["s"]
 
 
-@law("Counting never says less than a listing shows.", hold=2)
+@law("Counting never says less than a listing shows.", guarantee=2)
 async def a_count_is_never_less_than_the_list(store: StoreUnderTest) -> None:
     agents = [pending() for _ in range(10)]
     for number, agent in enumerate(agents):
@@ -102,7 +102,7 @@ async def a_count_is_never_less_than_the_list(store: StoreUnderTest) -> None:
     assert await store.count() == 0
 
 
-@law("Of many racers for one id one wins, and the others are told who.", hold=9)
+@law("Of many racers for one id one wins, and the others are told who.", guarantee=9)
 async def one_racer_wins(store: StoreUnderTest) -> None:
     agents = [FakeAgent(str(number)) for number in range(RACERS)]
     results = await store.together([_create(store, "s", agent) for agent in agents])
@@ -119,17 +119,19 @@ def _create(
     return lambda: store.create(session_id, agent, **attributes)
 
 
-@law("A limit holds exactly, whoever races for the last place.", hold=9, limits=Limits(total=5))
+@law(
+    "A limit holds exactly, whoever races for the last place.", guarantee=9, limits=Limits(total=5)
+)
 async def the_limit_of_all_holds_in_a_race(store: StoreUnderTest) -> None:
     await _race_for_places(store, places=5, scope="total")
 
 
-@law("A tenant's limit holds exactly in a race.", hold=9, limits=Limits(per_tenant=3))
+@law("A tenant's limit holds exactly in a race.", guarantee=9, limits=Limits(per_tenant=3))
 async def the_limit_of_a_tenant_holds_in_a_race(store: StoreUnderTest) -> None:
     await _race_for_places(store, places=3, scope="per_tenant")
 
 
-@law("A key's limit holds exactly in a race.", hold=9, limits=Limits(per_api_key=4))
+@law("A key's limit holds exactly in a race.", guarantee=9, limits=Limits(per_api_key=4))
 async def the_limit_of_a_key_holds_in_a_race(store: StoreUnderTest) -> None:
     await _race_for_places(store, places=4, scope="per_api_key")
 
@@ -146,7 +148,7 @@ async def _race_for_places(store: StoreUnderTest, *, places: int, scope: str) ->
     assert sum(agent.watched_by for agent in agents) == places
 
 
-@law("A place that becomes free can be taken.", hold=9, limits=Limits(per_tenant=1))
+@law("A place that becomes free can be taken.", guarantee=9, limits=Limits(per_tenant=1))
 async def a_freed_place_can_be_taken(store: StoreUnderTest) -> None:
     for number in range(3):
         agent = FakeAgent()
@@ -161,7 +163,7 @@ async def a_freed_place_can_be_taken(store: StoreUnderTest) -> None:
                 await watch.next()
 
 
-@law("Sessions without a key are not limited by one.", hold=9, limits=Limits(per_api_key=1))
+@law("Sessions without a key are not limited by one.", guarantee=9, limits=Limits(per_api_key=1))
 async def no_key_is_not_limited(store: StoreUnderTest) -> None:
     for number in range(3):
         await store.create(f"s{number}", FakeAgent())
@@ -170,7 +172,7 @@ async def no_key_is_not_limited(store: StoreUnderTest) -> None:
     assert (error.scope, error.limit) == ("per_api_key", 1)
 
 
-@law("A refused create leaves no entry, no index, no monitor and no change.", hold=5)
+@law("A refused create leaves no entry, no index, no monitor and no change.", guarantee=5)
 async def a_refused_create_leaves_nothing(store: StoreUnderTest) -> None:
     async with watching(store) as (snapshot, watch):
         holder = await store.create("s", FakeAgent())
@@ -188,7 +190,7 @@ async def a_refused_create_leaves_nothing(store: StoreUnderTest) -> None:
 
 @law(
     "A create refused by a limit leaves no entry, no index, no monitor and no change.",
-    hold=5,
+    guarantee=5,
     limits=Limits(per_tenant=1),
 )
 async def a_create_refused_by_a_limit_leaves_nothing(store: StoreUnderTest) -> None:

@@ -28,7 +28,7 @@ IMPOSSIBLE_IDS: tuple[Any, ...] = ("", "x" * 513, "line\nbreak", "nul\0", "\x7f"
 WRONG_IDS: tuple[Any, ...] = (None, 7, b"bytes", ("s",))
 
 
-@law("A session carries the agent and every attribute that it was created with.", hold=6)
+@law("A session carries the agent and every attribute that it was created with.", guarantee=6)
 async def a_session_carries_what_it_was_created_with(store: StoreUnderTest) -> None:
     agent = FakeAgent()
     session = await store.create(
@@ -43,14 +43,14 @@ async def a_session_carries_what_it_was_created_with(store: StoreUnderTest) -> N
     assert found.metadata == session.metadata
 
 
-@law("Without attributes a session has the tenant 'default' and no key.", hold=6)
+@law("Without attributes a session has the tenant 'default' and no key.", guarantee=6)
 async def attributes_have_defaults(store: StoreUnderTest) -> None:
     session = await store.create("s", FakeAgent())
     assert (session.tenant_id, session.api_key) == ("default", None)
     assert (session.blueprint, session.model) == (None, None)
 
 
-@law("A live holder keeps its id; who asks for it is told the holder.", hold=3)
+@law("A live holder keeps its id; who asks for it is told the holder.", guarantee=3)
 async def a_live_holder_keeps_its_id(store: StoreUnderTest) -> None:
     holder, intruder = await store.create("s", FakeAgent("holder")), FakeAgent("intruder")
     error = await refusal(store.create("s", intruder, tenant_id="other"), SessionAlreadyExists)
@@ -60,7 +60,7 @@ async def a_live_holder_keeps_its_id(store: StoreUnderTest) -> None:
     assert intruder.watched_by == 0
 
 
-@law("A lookup of an id that nobody holds says so, as a KeyError too.", hold=6)
+@law("A lookup of an id that nobody holds says so, as a KeyError too.", guarantee=6)
 async def a_missing_session_is_not_found(store: StoreUnderTest) -> None:
     for ask in (store.get, store.update, store.ended):
         error = await refusal(ask("nobody"), SessionNotFound)
@@ -68,7 +68,7 @@ async def a_missing_session_is_not_found(store: StoreUnderTest) -> None:
         assert error.session_id == "nobody"
 
 
-@law("Deleting a missing id does nothing and never fails.", hold=6)
+@law("Deleting a missing id does nothing and never fails.", guarantee=6)
 async def deleting_a_missing_session_does_nothing(store: StoreUnderTest) -> None:
     async with watching(store) as (snapshot, watch):
         await store.delete("nobody")
@@ -78,7 +78,7 @@ async def deleting_a_missing_session_does_nothing(store: StoreUnderTest) -> None
         assert session.fence == store.next_revision(snapshot.revision)
 
 
-@law("Deleting removes the entry, stops the monitor, and leaves the agent alone.", hold=5)
+@law("Deleting removes the entry, stops the monitor, and leaves the agent alone.", guarantee=5)
 async def deleting_leaves_the_agent_alone(store: StoreUnderTest) -> None:
     agent = FakeAgent()
     await store.create("s", agent)
@@ -90,7 +90,7 @@ async def deleting_leaves_the_agent_alone(store: StoreUnderTest) -> None:
     assert str((await store.ended("s")).reason) == "deleted"
 
 
-@law("A delete with a fence removes that incarnation and no other.", hold=3)
+@law("A delete with a fence removes that incarnation and no other.", guarantee=3)
 async def a_fenced_delete_removes_that_incarnation_only(store: StoreUnderTest) -> None:
     old = await store.create("s", FakeAgent())
     await store.delete("s")
@@ -101,7 +101,7 @@ async def a_fenced_delete_removes_that_incarnation_only(store: StoreUnderTest) -
     await refusal(store.get("s"), SessionNotFound)
 
 
-@law("Fences are ordered: a later creation has the greater one.", hold=3)
+@law("Fences are ordered: a later creation has the greater one.", guarantee=3)
 async def a_later_session_has_the_greater_fence(store: StoreUnderTest) -> None:
     first = await store.create("s", FakeAgent())
     await store.delete("s")
@@ -109,7 +109,7 @@ async def a_later_session_has_the_greater_fence(store: StoreUnderTest) -> None:
     assert first.fence < second.fence
 
 
-@law("Listings are in the order of creation, oldest first.", hold=6)
+@law("Listings are in the order of creation, oldest first.", guarantee=6)
 async def listings_are_oldest_first(store: StoreUnderTest) -> None:
     order = ["c", "a", "b", "d"]
     for session_id in order:
@@ -123,7 +123,7 @@ async def listings_are_oldest_first(store: StoreUnderTest) -> None:
     assert ids(await store.list_by_api_key("k")) == expected
 
 
-@law("An update changes what it names, and keeps the fence and everything else.", hold=6)
+@law("An update changes what it names, and keeps the fence and everything else.", guarantee=6)
 async def an_update_keeps_the_fence(store: StoreUnderTest) -> None:
     before = await store.create("s", FakeAgent(), tenant_id="t", model="old", blueprint="b")
     after = await store.update("s", model="new")
@@ -135,7 +135,7 @@ async def an_update_keeps_the_fence(store: StoreUnderTest) -> None:
     assert (await store.update("s", blueprint=None)).blueprint is None
 
 
-@law("Nobody's key is neither listed nor counted.", hold=6)
+@law("Nobody's key is neither listed nor counted.", guarantee=6)
 async def no_key_is_not_indexed(store: StoreUnderTest) -> None:
     await store.create("s", FakeAgent(), api_key=None)
     assert ids(await store.list()) == ["s"]
@@ -143,7 +143,7 @@ async def no_key_is_not_indexed(store: StoreUnderTest) -> None:
     assert await store.count_by_api_key("None") == 0
 
 
-@law("The repr of a session, an end or a change shows no key.", hold=11)
+@law("The repr of a session, an end or a change shows no key.", guarantee=11)
 async def no_repr_shows_the_key(store: StoreUnderTest) -> None:
     async with watching(store) as (_, watch):
         session = await store.create("s", FakeAgent(), api_key=SECRETIVE_KEY)
@@ -152,7 +152,7 @@ async def no_repr_shows_the_key(store: StoreUnderTest) -> None:
     assert SECRETIVE_KEY not in repr(shown)
 
 
-@law("Wrong types and impossible values are refused before anything changes.", hold=5)
+@law("Wrong types and impossible values are refused before anything changes.", guarantee=5)
 async def impossible_values_are_refused(store: StoreUnderTest) -> None:
     async with watching(store) as (snapshot, watch):
         for session_id in IMPOSSIBLE_IDS:
@@ -167,7 +167,7 @@ async def impossible_values_are_refused(store: StoreUnderTest) -> None:
         assert (await watch.next()).revision == store.next_revision(snapshot.revision)
 
 
-@law("A factory runs once however many callers ask for the session.", hold=9)
+@law("A factory runs once however many callers ask for the session.", guarantee=9)
 async def a_factory_runs_once(store: StoreUnderTest) -> None:
     made: list[FakeAgent] = []
 
@@ -183,7 +183,7 @@ async def a_factory_runs_once(store: StoreUnderTest) -> None:
         assert answer.agent is made[0]
 
 
-@law("A factory that fails leaves nothing, and the next may try.", hold=5)
+@law("A factory that fails leaves nothing, and the next may try.", guarantee=5)
 async def a_failed_factory_leaves_nothing(store: StoreUnderTest) -> None:
     def failing() -> FakeAgent:
         raise LookupError("no such model")
@@ -193,7 +193,7 @@ async def a_failed_factory_leaves_nothing(store: StoreUnderTest) -> None:
     assert (await store.get_or_create("s", FakeAgent)).agent.alive
 
 
-@law("Closing is final and may be repeated; agents are left alone, monitors released.", hold=8)
+@law("Closing is final and may be repeated; agents are left alone, monitors released.", guarantee=8)
 async def closing_is_final(store: StoreUnderTest) -> None:
     agent = FakeAgent()
     await store.create("s", agent)

@@ -1,5 +1,6 @@
-"""Hold 6: indexes and counts equal a filter over all entries after every operation; lists equal it
-over the unfinished ones. (tests/property compares after every one of many random operations.)
+"""Guarantee 6: indexes and counts equal a filter over all entries after every operation; lists
+equal it over the unfinished ones. (tests/property compares after every one of many random
+operations.)
 """
 
 import random

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from frontdesk.gateway.one_piece import CoalescingTransport
+from frontdesk.gateway.http_protocol import CoalescingTransport
 
 
 class Recorder:

@@ -1,4 +1,4 @@
-"""Hold 11: a registered task that nobody else references is not garbage-collected. After its
+"""Guarantee 11: a registered task that nobody else references is not garbage-collected. After its
 session is gone the store holds no reference to the agent: changes and the memory of ends carry
 metadata only, no agent, monitor, exception or traceback.
 """

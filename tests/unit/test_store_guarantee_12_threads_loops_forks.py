@@ -1,5 +1,5 @@
-"""Hold 12: works from several threads and several event loops. After `fork()` the inherited store
-raises StoreClosed in the child, no lock is stuck, and the parent is unaffected.
+"""Guarantee 12: works from several threads and several event loops. After `fork()` the inherited
+store raises StoreClosed in the child, no lock is stuck, and the parent is unaffected.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Hold 13: correct without an interpreter lock; reads take no lock of ours, and a bucket is copied
-before it is filtered.
+"""Guarantee 13: correct without an interpreter lock; reads take no lock of ours, and a bucket is
+copied before it is filtered.
 """
 
 import concurrent.futures

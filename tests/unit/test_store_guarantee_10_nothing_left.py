@@ -1,5 +1,6 @@
-"""Hold 10: after a million create/exit cycles there are no leftover entries, buckets, callbacks,
-threads or descriptors. The million is part of `make test-all`; a fiftieth of it runs every time.
+"""Guarantee 10: after a million create/exit cycles there are no leftover entries, buckets,
+callbacks, threads or descriptors. The million is part of `make test-all`; a fiftieth of it runs
+every time.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Hold 1: an agent's end removes every entry it is registered under: once each, with the reason, in
-one batch. Kills of real processes are in tests/chaos.
+"""Guarantee 1: an agent's end removes every entry it is registered under: once each, with the
+reason, in one batch. Kills of real processes are in tests/chaos.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Hold 8: callbacks and watchers may call back into the store freely. One that raises or blocks
-harms nobody else; the failure is logged once.
+"""Guarantee 8: callbacks and watchers may call back into the store freely. One that raises or
+blocks harms nobody else; the failure is logged once.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Hold 3: the late clean-up of one agent never touches an entry created since under the same id,
-whether by another agent, the same agent, a thread with a reused ident, or a process with a reused
-pid (tests/chaos has the pid that the kernel really gives out twice).
+"""Guarantee 3: the late clean-up of one agent never touches an entry created since under the same
+id, whether by another agent, the same agent, a thread with a reused ident, or a process with a
+reused pid (tests/chaos has the pid that the kernel really gives out twice).
 """
 
 import asyncio

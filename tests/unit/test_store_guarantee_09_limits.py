@@ -1,5 +1,5 @@
-"""Hold 9: limits hold exactly under any race; the refusal is SessionLimitExceeded with the limit
-and its scope. And the other race: of a thousand for one id, one wins.
+"""Guarantee 9: limits hold exactly under any race; the refusal is SessionLimitExceeded with the
+limit and its scope. And the other race: of a thousand for one id, one wins.
 """
 
 import concurrent.futures

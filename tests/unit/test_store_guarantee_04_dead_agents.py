@@ -1,6 +1,6 @@
-"""Hold 4: registering a dead agent returns its Session and leaves nothing behind; the change feed
-shows it created and ended with `not_alive`, and lookups never see it. A process that died but was
-not yet waited for is dead.
+"""Guarantee 4: registering a dead agent returns its Session and leaves nothing behind; the change
+feed shows it created and ended with `not_alive`, and lookups never see it. A process that died but
+was not yet waited for is dead.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""Hold 5: a create that is refused leaves no entry, no index residue, no monitor, no descriptor.
+"""Guarantee 5: a create that is refused leaves no entry, no index residue, no monitor, no
+descriptor.
 
 Every way to be refused, and after each the store, the agent and the process are as before.
 """

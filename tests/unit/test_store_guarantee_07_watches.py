@@ -1,6 +1,6 @@
-"""Hold 7: a watch misses nothing, repeats nothing and reorders nothing: a snapshot at revision r,
-then r+1, r+2, ... filtered. A slow watcher has bounded memory; when it falls behind it receives a
-fresh snapshot marked as such, and neither writers nor other watchers wait for it.
+"""Guarantee 7: a watch misses nothing, repeats nothing and reorders nothing: a snapshot at revision
+r, then r+1, r+2, ... filtered. A slow watcher has bounded memory; when it falls behind it receives
+a fresh snapshot marked as such, and neither writers nor other watchers wait for it.
 """
 
 import asyncio

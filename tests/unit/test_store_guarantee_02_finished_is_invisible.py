@@ -1,5 +1,5 @@
-"""Hold 2: a finished agent is never returned by any lookup or listing, even before its callback
-ran; its id can be taken again at once, and it never causes a refusal by a limit.
+"""Guarantee 2: a finished agent is never returned by any lookup or listing, even before its
+callback ran; its id can be taken again at once, and it never causes a refusal by a limit.
 
 Futures on a loop that does not run are finished for as long as a test likes; a thread is, once it
 was joined, whatever its watcher knows.
