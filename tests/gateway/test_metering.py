@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 
+from frontdesk.agents.records import MAX_USED_TOKENS, TokenUsage
 from frontdesk.gateway.metering import MeteredUsage, UsageMeter
 from gateway.requirements import covers
 from support.waiting import eventually
@@ -10,11 +11,12 @@ from support.waiting import eventually
 
 def test_sums_are_by_key_and_by_tenant(state):
     with UsageMeter(state) as meter:
-        meter.record(tenant_id="acme", api_key="k1", prompts=1, prompt_tokens=5, cost_usd=0.5)
-        meter.record(tenant_id="acme", api_key="k2", prompts=1, completion_tokens=7)
+        half = TokenUsage(prompt=5, cost_usd=0.5)
+        meter.record(tenant_id="acme", api_key="k1", prompts=1, tokens=half)
+        meter.record(tenant_id="acme", api_key="k2", prompts=1, tokens=TokenUsage(completion=7))
         meter.record(tenant_id="other", api_key="k1", prompts=1)
-        assert meter.of_key("acme", "k1") == MeteredUsage(1, 5, 0, 0, 0.5)
-        assert meter.of_tenant("acme") == MeteredUsage(2, 5, 7, 0, 0.5)
+        assert meter.of_key("acme", "k1") == MeteredUsage(1, TokenUsage(5, 0, 0, 0.5))
+        assert meter.of_tenant("acme") == MeteredUsage(2, TokenUsage(5, 7, 0, 0.5))
         assert meter.tracked_keys == 3
 
 
@@ -22,9 +24,19 @@ def test_sums_are_by_key_and_by_tenant(state):
 def test_a_new_meter_goes_on_where_the_last_one_ended(state):
     for _ in range(3):
         with UsageMeter(state) as meter:
-            meter.record(tenant_id="acme", api_key="k", prompts=1, cost_usd=0.25)
+            quarter = TokenUsage(cost_usd=0.25)
+            meter.record(tenant_id="acme", api_key="k", prompts=1, tokens=quarter)
     with UsageMeter(state) as meter:
-        assert meter.of_key("acme", "k") == MeteredUsage(prompts=3, cost_usd=0.75)
+        assert meter.of_key("acme", "k") == MeteredUsage(3, TokenUsage(cost_usd=0.75))
+
+
+def test_sums_stop_at_the_greatest_number_in_memory_and_in_the_file(state):
+    greatest = TokenUsage(prompt=MAX_USED_TOKENS)
+    for _ in range(3):
+        with UsageMeter(state) as meter:
+            meter.record(tenant_id="acme", api_key="k", tokens=greatest)
+            meter.record(tenant_id="acme", api_key="k", tokens=TokenUsage(prompt=1))
+            assert meter.of_key("acme", "k") == MeteredUsage(0, greatest)
 
 
 @covers("meter.behind-after-sigkill")

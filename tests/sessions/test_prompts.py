@@ -14,7 +14,8 @@ from frontdesk.agents.errors import (
     ToolFailed,
     UnknownTool,
 )
-from frontdesk.agents.protocol import FunctionProgram, TaskAgentFactory
+from frontdesk.agents.records import TokenUsage
+from frontdesk.agents.task import FunctionProgram, TaskAgentFactory
 from frontdesk.sessions.errors import (
     GuardrailRefused,
     PromptQueueFull,
@@ -635,10 +636,7 @@ async def test_usage_is_metered_for_the_key_and_tenant_even_when_the_session_is_
         assert ledger.recorded[-1] == {
             "tenant_id": "acme",
             "api_key": "key-1",
-            "prompt_tokens": 7,
-            "completion_tokens": 3,
-            "cached_tokens": 2,
-            "cost_usd": 0.5,
+            "tokens": TokenUsage(7, 3, 2, 0.5),
         }
 
 

@@ -9,8 +9,8 @@ from frontdesk import ExitKind, ExitReason, SessionAlreadyExists, monitor
 from frontdesk.agents import EndSession
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.errors import CreateFailed
-from frontdesk.agents.protocol import TaskAgent
 from frontdesk.agents.restart import CRASHES, MEANT, RestartLimit, RestartState, restarts
+from frontdesk.agents.task import TaskAgent
 from frontdesk.monitors import Watcher
 from frontdesk.sessions.errors import SessionDead
 from frontdesk.sessions.phases import SessionPhase
@@ -30,7 +30,7 @@ from support.sessions import (
     text,
 )
 
-LIMIT = RestartLimit(most=3, within_s=60.0)
+LIMIT = RestartLimit(max_restarts=3, within_s=60.0)
 
 
 def decided(policy, kind, *, state=None, now=0.0, limit=LIMIT):

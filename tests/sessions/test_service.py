@@ -11,7 +11,7 @@ from frontdesk import InvalidArgument, SessionAlreadyExists, SessionLimitExceede
 from frontdesk.agents import Blueprints, CreateSession, EndSession
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.errors import CreateFailed, ModelRefused
-from frontdesk.agents.protocol import TaskAgent
+from frontdesk.agents.task import TaskAgent
 from frontdesk.sessions.errors import Draining, SessionDead
 from frontdesk.sessions.expiry import Expiry, LifeTimes
 from frontdesk.store import Limits

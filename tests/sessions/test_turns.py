@@ -152,7 +152,20 @@ async def test_the_usage_of_a_turn_is_in_its_end_and_in_the_stats():
 
 @pytest.mark.parametrize(
     "used",
-    [{"prompt": -1}, {"completion": -5}, {"cached": -1}, {"cost": float("nan")}, {"cost": -1}],
+    [
+        {"prompt": -1},
+        {"completion": -5},
+        {"cached": -1},
+        {"prompt": 1.5},
+        {"completion": 2**64},
+        {"cached": True},
+        {"prompt": "3"},
+        {"cost": float("nan")},
+        {"cost": float("inf")},
+        {"cost": -1},
+        {"cost": "1"},
+        {"cost": 1e300},
+    ],
 )
 async def test_usage_that_cannot_be_ends_the_turn_and_counts_nothing(used):
     async def script(turn):
@@ -413,7 +426,7 @@ async def test_an_agent_that_emits_without_end_ends_at_its_deadline(how):
     ) as desk:
         conversation = await open_session(desk)
         conversation.prompt("go")
-        await soon(lambda: conversation.usage.turns == 1)
+        await soon(lambda: conversation.counters.turns == 1)
         stream = Stream(conversation, since=str(conversation.log.last_index - 2))
         came = await stream.until("agent_abort")
         stream.close()

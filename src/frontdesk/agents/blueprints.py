@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from frontdesk.agents.protocol import AgentFactory, AgentFunction, FunctionProgram, TaskAgentFactory
+from frontdesk.agents.protocol import AgentFactory, AgentFunction
 from frontdesk.agents.restart import RestartLimit, RestartPolicy
+from frontdesk.agents.task import FunctionProgram, TaskAgentFactory
 from frontdesk.errors import InvalidType
 
 
@@ -28,7 +29,7 @@ class Blueprint:
     Attributes:
         name (str): What clients choose it by.
         kind (str): Where it comes from: `python`, `process`, `pydantic-ai` or `acp`.
-        recipe (AgentFactory): What makes its agents.
+        factory (AgentFactory): What makes its agents.
         isolation (Literal["task", "process"]): Where they run: in the gateway, or each in a
             process.
         models (tuple[str, ...]): Shell-style patterns of the model names that clients may ask for.

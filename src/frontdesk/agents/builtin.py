@@ -75,7 +75,7 @@ def process_blueprint(
     rules = rules or ProcessOptions(env=PROVIDER_VARIABLES)
     factory = ProcessAgentFactory(
         keeper,
-        ProgramSource(target=_ASSISTANT, options={}, rehearse="test"),
+        ProgramSource(target=_ASSISTANT, options={}, warm_up_model="test"),
         rules=rules,
         program=program,
         preload=_models_with_keys(rules),

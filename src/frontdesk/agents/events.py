@@ -318,7 +318,7 @@ def plain(value: Any) -> Any:
         return _shown(value)
 
 
-def sayable(text: str) -> str:
+def encodable(text: str) -> str:
     """Return text that UTF-8 can carry: half a surrogate pair becomes a replacement character."""
     try:
         text.encode()

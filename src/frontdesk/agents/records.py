@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from frontdesk.errors import InvalidArgument
+
 TOOL_NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 """What a callback tool may be called: what every model provider takes."""
 
@@ -20,6 +22,50 @@ Role = Literal["user", "assistant", "system", "tool_result"]
 ApprovalStatus = Literal["approved", "rejected", "expired", "cancelled"]
 
 State = Literal["idle", "working", "waiting_approval", "waiting_input", "restarting"]
+
+
+MAX_USED_TOKENS = 2**53
+"""The greatest number of tokens that JSON carries to everybody unchanged; sums stop there."""
+
+MAX_COST_USD = 1e12
+
+
+class TokenUsage(msgspec.Struct, frozen=True):
+    """Tokens and USD that model calls used; of the `prompt` tokens, `cached` came from a cache.
+
+    `+` adds two of them. Raises `InvalidArgument` for what cannot have been used: a negative
+    number, a fraction of a token, more than 2**53 tokens or 10**12 USD.
+    """
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    cost_usd: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "completion", "cached"):
+            value = getattr(self, name)
+            if type(value) is not int or not 0 <= value <= MAX_USED_TOKENS:
+                raise InvalidArgument(name, expected="a number of tokens", got=repr(value)[:40])
+        cost = self.cost_usd
+        if type(cost) not in (int, float) or not 0 <= cost <= MAX_COST_USD:
+            raise InvalidArgument("cost", expected="an amount of USD", got=repr(cost)[:40])
+
+    @property
+    def total(self) -> int:
+        """Return prompt and completion tokens together; cached ones are prompt tokens already."""
+        return self.prompt + self.completion
+
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        return TokenUsage(
+            min(self.prompt + other.prompt, MAX_USED_TOKENS),
+            min(self.completion + other.completion, MAX_USED_TOKENS),
+            min(self.cached + other.cached, MAX_USED_TOKENS),
+            min(self.cost_usd + other.cost_usd, MAX_COST_USD),
+        )
+
+
+NO_USAGE = TokenUsage()
 
 
 class CreateSession(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

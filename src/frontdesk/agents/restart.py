@@ -30,9 +30,9 @@ MEANT = frozenset({ExitKind.DELETED, ExitKind.SHUTDOWN, ExitKind.EXPIRED, ExitKi
 
 @dataclass(frozen=True, slots=True)
 class RestartLimit:
-    """At most `most` restarts within `within_s` seconds."""
+    """At most `max_restarts` restarts within `within_s` seconds."""
 
-    most: int = 3
+    max_restarts: int = 3
     within_s: float = 60.0
 
 
@@ -67,4 +67,4 @@ def restarts(
         return False
     if policy == "on_crash" and reason.kind not in CRASHES:
         return False
-    return sum(now - at < limit.within_s for at in state.recent) < limit.most
+    return sum(now - at < limit.within_s for at in state.recent) < limit.max_restarts

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from frontdesk.agents.events import Event
-from frontdesk.agents.records import Approval, Message, SessionContext, ToolSpec, TurnContext
+from frontdesk.agents.records import (
+    Approval,
+    Message,
+    SessionContext,
+    TokenUsage,
+    ToolSpec,
+    TurnContext,
+)
 
 
 class EndSession(Exception):
@@ -18,7 +25,7 @@ class EndSession(Exception):
 
 
 class TurnListener(Protocol):
-    """Who is told what changes while a turn runs (an agent's process keeps copies of it)."""
+    """Who is notified of changes while a turn runs (an agent's process keeps copies)."""
 
     def steered(self) -> None:
         """A steering text came: see `TurnPort.waiting_steering`."""
@@ -58,19 +65,12 @@ class TurnPort(Protocol):
         """Emit one of `AGENT_EVENTS`."""
         ...
 
-    def usage(
-        self,
-        *,
-        prompt: int = 0,
-        completion: int = 0,
-        cached: int = 0,
-        cost_usd: float = 0.0,
-    ) -> None:
-        """Add tokens and cost to the meters of the turn, the session, the key and the tenant."""
+    def usage(self, used: TokenUsage) -> None:
+        """Add to the meters of the turn, the session, the key and the tenant."""
         ...
 
-    def steering(self, most: int | None = None) -> list[str]:
-        """Take up to `most` of the steering texts that wait, oldest first; all by default."""
+    def steering(self, limit: int | None = None) -> list[str]:
+        """Take up to `limit` of the steering texts that wait, oldest first; all by default."""
         ...
 
     def waiting_steering(self) -> list[str]:
@@ -78,7 +78,7 @@ class TurnPort(Protocol):
         ...
 
     def listen(self, listener: TurnListener | None) -> None:
-        """Tell this listener, and no other, what changes from now on."""
+        """Notify this listener, and no other, of what changes from now on."""
         ...
 
     async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:
@@ -155,8 +155,11 @@ class Turn:
     def usage(
         self, *, prompt: int = 0, completion: int = 0, cached: int = 0, cost: float = 0.0
     ) -> None:
-        """Add what a model call used: tokens, of which `cached` were read from a cache, and USD."""
-        self._port.usage(prompt=prompt, completion=completion, cached=cached, cost_usd=cost)
+        """Add what a model call used: tokens, of which `cached` were read from a cache, and USD.
+
+        Raises `InvalidArgument` for what cannot have been used, see `TokenUsage`.
+        """
+        self._port.usage(TokenUsage(prompt, completion, cached, cost))
 
     def steering(self) -> list[str]:
         """Take the texts that came since the last look, oldest first."""

@@ -140,7 +140,7 @@ def _process_rules(
 
 def _rules(settings: BlueprintSettings) -> dict[str, Any]:
     rules = {rule: getattr(settings, rule) for rule in RULES}
-    limit = RestartLimit(most=settings.restart_limit, within_s=settings.restart_within_s)
+    limit = RestartLimit(max_restarts=settings.restart_limit, within_s=settings.restart_within_s)
     return {**rules, "restart_limit": limit}
 
 

@@ -13,9 +13,12 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
+from frontdesk.agents.records import MAX_COST_USD, MAX_USED_TOKENS, NO_USAGE, TokenUsage
 from frontdesk.gateway.state_dir import StateDir, open_database
 
 BATCH_S = 0.5
@@ -34,15 +37,16 @@ CREATE TABLE IF NOT EXISTS usage (
 ) STRICT, WITHOUT ROWID;
 """
 
-ADD = """
+# The bounds are two numbers of ours: nothing that comes from outside is in the text.
+ADD = f"""
 INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (tenant_id, api_key) DO UPDATE SET
     prompts = prompts + excluded.prompts,
-    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = completion_tokens + excluded.completion_tokens,
-    cached_tokens = cached_tokens + excluded.cached_tokens,
-    cost_usd = cost_usd + excluded.cost_usd
-"""
+    prompt_tokens = min(prompt_tokens + excluded.prompt_tokens, {MAX_USED_TOKENS}),
+    completion_tokens = min(completion_tokens + excluded.completion_tokens, {MAX_USED_TOKENS}),
+    cached_tokens = min(cached_tokens + excluded.cached_tokens, {MAX_USED_TOKENS}),
+    cost_usd = min(cost_usd + excluded.cost_usd, {MAX_COST_USD!r})
+"""  # noqa: S608
 
 logger = logging.getLogger("frontdesk.metering")
 
@@ -59,19 +63,10 @@ class MeteredUsage:
     """What was used. Sums of it are made with `+`."""
 
     prompts: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    cost_usd: float = 0.0
+    tokens: TokenUsage = NO_USAGE
 
     def __add__(self, other: MeteredUsage) -> MeteredUsage:
-        return MeteredUsage(
-            self.prompts + other.prompts,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.cost_usd + other.cost_usd,
-        )
+        return MeteredUsage(self.prompts + other.prompts, self.tokens + other.tokens)
 
 
 NOTHING = MeteredUsage()
@@ -121,13 +116,10 @@ class UsageMeter:
         tenant_id: str,
         api_key: str | None,
         prompts: int = 0,
-        prompt_tokens: int = 0,
-        completion_tokens: int = 0,
-        cached_tokens: int = 0,
-        cost_usd: float = 0.0,
+        tokens: TokenUsage = NO_USAGE,
     ) -> None:
         """Count. Never waits for the disk, and never fails because of it."""
-        used = MeteredUsage(prompts, prompt_tokens, completion_tokens, cached_tokens, cost_usd)
+        used = MeteredUsage(prompts, tokens)
         owner = MeteredKey(tenant_id, api_key or "")
         with self._lock:
             _add(self._totals, owner, used)
@@ -153,7 +145,10 @@ class UsageMeter:
 
     def _read(self) -> dict[MeteredKey, MeteredUsage]:
         rows = self._database.execute("SELECT * FROM usage")
-        return {MeteredKey(row[0], row[1]): MeteredUsage(*row[2:]) for row in rows}
+        return {
+            MeteredKey(tenant_id, api_key): MeteredUsage(prompts, TokenUsage(*tokens))
+            for tenant_id, api_key, prompts, *tokens in rows
+        }
 
     def _run(self) -> None:
         wait_s = self._batch_s
@@ -183,7 +178,10 @@ class UsageMeter:
         return True
 
     def _write(self, batch: dict[MeteredKey, MeteredUsage]) -> None:
-        rows = [(*owner, *astuple(usage)) for owner, usage in batch.items()]
+        rows = [
+            (*owner, usage.prompts, *msgspec.structs.astuple(usage.tokens))
+            for owner, usage in batch.items()
+        ]
         # Added once or not at all: a batch that is restored must have left nothing behind.
         self._database.execute("BEGIN IMMEDIATE")
         try:

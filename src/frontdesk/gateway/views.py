@@ -12,13 +12,13 @@ from frontdesk.sessions.history import MessagePage
 
 def info(conversation: Conversation) -> dict[str, Any]:
     """Return the body of `GET /v1/sessions/{id}`."""
-    usage = conversation.usage
+    counters = conversation.counters
     return {
         "sessionId": conversation.session_id,
         "state": conversation.state,
-        "turns": usage.turns,
-        "toolCalls": usage.tool_calls,
-        "totalTokens": usage.total_tokens,
+        "turns": counters.turns,
+        "toolCalls": counters.tool_calls,
+        "totalTokens": counters.tokens.total,
         "uptimeMs": conversation.uptime_ms,
         "model": conversation.model,
         "blueprint": conversation.blueprint,
@@ -36,18 +36,18 @@ def created(conversation: Conversation) -> dict[str, Any]:
 
 def stats(conversation: Conversation) -> dict[str, Any]:
     """Return the body of `GET .../stats`."""
-    usage = conversation.usage
+    counters = conversation.counters
     return {
         "sessionId": conversation.session_id,
-        "turns": usage.turns,
-        "totalTokens": usage.total_tokens,
-        "costUsd": usage.cost_usd,
-        "promptCount": usage.prompts,
+        "turns": counters.turns,
+        "totalTokens": counters.tokens.total,
+        "costUsd": counters.tokens.cost_usd,
+        "promptCount": counters.prompts,
         "tokenUsage": {
-            "promptTokens": usage.prompt_tokens,
-            "completionTokens": usage.completion_tokens,
-            "totalTokens": usage.total_tokens,
-            "cachedTokens": usage.cached_tokens,
+            "promptTokens": counters.tokens.prompt,
+            "completionTokens": counters.tokens.completion,
+            "totalTokens": counters.tokens.total,
+            "cachedTokens": counters.tokens.cached,
         },
         "lastEventIndex": conversation.log.last_index,
         "eventBufferCount": len(conversation.log),

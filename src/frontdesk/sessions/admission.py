@@ -1,7 +1,7 @@
-"""What a client asks for, held against what the operator allows: an order becomes facts.
+"""What a client asks for, held against what the operator allows: it becomes a session's context.
 
-Above the blueprints, below the desk. Whatever is not known or not allowed is refused with a
-sentence for the client, before anything is made. It starts nothing.
+Whatever is not known or not allowed is refused with a sentence for the client, before anything is
+started.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ OPTIONS = (
     "user_data",
     "prompt_mode",
 )
-"""The options of an order: what a blueprint may say that it does not know."""
+"""The options of a request: what a blueprint may say that it does not know."""
 
 
 def admit(
     request: CreateSession, *, tenant_id: str, blueprints: Blueprints, tenants_root: Path | None
 ) -> tuple[SessionContext, Blueprint]:
-    """Return the facts of the session that was ordered, and its blueprint.
+    """Return the context of the session that was asked for, and its blueprint.
 
     Raises `CreateFailed` (`ModelRefused`) for what may not be, `InvalidArgument` for an impossible
-    session id. What the blueprint's own recipe refuses is its own `check`.
+    session id. What the blueprint's own factory refuses is its own `check`.
     """
     chosen = _chosen(request.blueprint, blueprints)
     if not chosen.allows(request.model):

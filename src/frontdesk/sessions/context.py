@@ -1,7 +1,4 @@
-"""What all conversations of one service share: settings, time, hooks, and abandoned tasks.
-
-Below the conversation and the service, above the hooks. It decides nothing.
-"""
+"""What all conversations of one service share: settings, time, hooks, and abandoned tasks."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ class SessionSettings:
     """What an operator may set about all sessions. Durations are in seconds.
 
     `turn_timeout_s` is a turn's deadline, `abort_grace_s` how long a cancelled turn may clean up
-    before it is given up, `end_grace_s` how long an agent may take to end. An event is at most
+    before it is abandoned, `end_grace_s` how long an agent may take to end. An event is at most
     `max_event_bytes` long. Each tenant's directories resolve under `<tenants_root>/<tenant>`;
     without a root, sessions have none.
     """
@@ -47,8 +44,9 @@ class SessionSettings:
 class ServiceContext:
     """Settings, clock and hooks of the service, and what its conversations ask of it.
 
-    `update_model` tells the registry, `expire` ends a session whose time has run out. `stuck` holds
-    the turns that were given up while their task still ran: a task cannot be killed.
+    `update_model` writes a new model into the registry, `expire` ends a session whose time has run
+    out. `stuck` holds the turns that were abandoned while their task still ran: a task cannot be
+    killed.
     """
 
     update_model: Callable[[Any, str], None]

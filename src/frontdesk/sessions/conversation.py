@@ -33,7 +33,7 @@ from frontdesk.agents.events import (
     ToolAttached,
     ToolDetached,
     TurnTokens,
-    sayable,
+    encodable,
 )
 from frontdesk.agents.protocol import check
 from frontdesk.agents.records import (
@@ -46,7 +46,6 @@ from frontdesk.agents.records import (
     TurnContext,
 )
 from frontdesk.agents.restart import CRASHES
-from frontdesk.agents.usage import Usage
 from frontdesk.records import ExitReason, Session
 from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.context import ServiceContext
@@ -64,7 +63,7 @@ from frontdesk.sessions.history import History
 from frontdesk.sessions.phases import SessionPhase, TurnPhase
 from frontdesk.sessions.queue import Prompt, PromptQueue
 from frontdesk.sessions.reasons import public_reason
-from frontdesk.sessions.running_turn import RunningTurn, StopReason, TurnParts
+from frontdesk.sessions.running_turn import Counters, RunningTurn, StopReason, TurnParts
 
 MAX_REASON_CHARACTERS = 200
 """How much of a client's own reason for an abort goes out."""
@@ -87,6 +86,7 @@ class Conversation:
         "api_key",
         "born_s",
         "context",
+        "counters",
         "created_at",
         "ending_reason",
         "expiry",
@@ -102,7 +102,6 @@ class Conversation:
         "session_id",
         "tenant_id",
         "turn",
-        "usage",
     )
 
     def __init__(
@@ -133,14 +132,14 @@ class Conversation:
         self.history = History(
             max_messages=settings.max_messages, max_characters=settings.max_history_characters
         )
-        self.usage = Usage()
+        self.counters = Counters()
         self.parts = TurnParts(
             service=service,
             tenant_id=self.tenant_id,
             api_key=api_key,
             log=self.log,
             history=self.history,
-            usage=self.usage,
+            counters=self.counters,
             tools=CallbackTools(context, service=service, api_key=api_key),
         )
         self.prompts = PromptQueue()
@@ -221,7 +220,7 @@ class Conversation:
         prompt = Prompt(f"req_{secrets.token_hex(8)}", text)
         self._latest_request, self._latest_index = prompt.request_id, None
         self.prompts.put(prompt)
-        self.usage.prompts += 1
+        self.counters.prompts += 1
         self.expiry.busy(used=True)
         self.service.meter.record(tenant_id=self.tenant_id, api_key=self.api_key, prompts=1)
         return Accepted(prompt.request_id, self.session_id, queued)
@@ -363,16 +362,16 @@ class Conversation:
             stop = turn.stopped
         self.parts.approvals.dismiss_all()
         self.parts.questions.dismiss_all()
-        last, used = turn.close(), turn.usage_of_turn
+        last, used = turn.close(), turn.counters.tokens
         self.turn = None
         if stop is None:
-            tokens = TurnTokens(used.prompt_tokens, used.completion_tokens, used.total_tokens)
+            tokens = TurnTokens(used.prompt, used.completion, used.total)
             self.log.append(AgentEnd(last, tokens), request_id=turn.request_id)
         else:
             if stop.error is not None:
                 self.log.append(Error(stop.error), request_id=turn.request_id)
             self.log.append(AgentAbort(stop.reason), request_id=turn.request_id)
-        self.usage.turns += 1
+        self.counters.turns += 1
         self.parts.steering_texts.clear()
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
@@ -430,7 +429,7 @@ class Conversation:
 
     def _filtered(self, text: str) -> str:
         """Return a client's text as it may go in; `GuardrailRefused`."""
-        text = sayable(text)
+        text = encodable(text)
         guardrails = self.service.guardrails
         why = guardrails.refuse_input(self.tenant_id, text) if guardrails else None
         if why is not None:

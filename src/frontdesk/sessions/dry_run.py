@@ -1,36 +1,22 @@
-"""One turn of a blueprint outside the house: whether it works, before any client asks.
+"""One turn of a blueprint without a service: whether it works, before any client asks.
 
-Beside the runner, above the recipes. What an agent would ask a client is answered by itself here:
-approvals with no, questions with a sentence. No registry, no meter, no stream.
+No registry, no meter, no stream; what an agent would ask a client is answered for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from frontdesk.agents.blueprints import Blueprint, Blueprints
-from frontdesk.agents.errors import AgentFailed, ToolFailed
-from frontdesk.agents.events import Error, Event, MessageDelta
+from frontdesk.agents.errors import AgentFailed
 from frontdesk.agents.protocol import check
-from frontdesk.agents.records import (
-    Approval,
-    CreateSession,
-    SessionContext,
-    ToolSpec,
-    TurnContext,
-)
-from frontdesk.agents.turn import EndSession, TurnListener
+from frontdesk.agents.records import CreateSession, SessionContext
+from frontdesk.agents.testing import RecordingTurnPort
+from frontdesk.agents.turn import EndSession
 from frontdesk.sessions.admission import admit
 
 TENANT = "check"
-ANSWER = "This is only a check: please go on without an answer."
-
-MOST_KEPT = 2000
-"""Characters that are kept of what an agent says."""
-
 END_GRACE_S = 5.0
 
 
@@ -44,7 +30,7 @@ class DryRunResult:
 
 
 def context_for(blueprint: Blueprint, *, model: str) -> SessionContext:
-    """Return a session's facts as a client's order would give them; raises what it would."""
+    """Return a session's context as a client's request would give it; raises what it would."""
     request = CreateSession(model=model, blueprint=blueprint.name)
     context, _ = admit(
         request, tenant_id=TENANT, blueprints=Blueprints([blueprint]), tenants_root=None
@@ -68,7 +54,7 @@ async def dry_run(
     context = context_for(blueprint, model=model)
     await check(blueprint.factory, context)
     agent = await blueprint.factory.start(context)
-    port = DryRunPort(context, prompt)
+    port = RecordingTurnPort(context, prompt)
     turn = asyncio.create_task(agent.run_turn(port))
     try:
         await asyncio.wait({turn}, timeout=turn_timeout_s)
@@ -85,66 +71,8 @@ async def dry_run(
         raise AgentFailed("the agent cancelled its own turn")
     if not isinstance(error := turn.exception(), EndSession | None):
         raise error
-    return DryRunResult("".join(port.said)[:MOST_KEPT], tuple(port.errors), _now_s() - began_s)
+    return DryRunResult(port.text, tuple(port.errors), _now_s() - began_s)
 
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-class DryRunPort:
-    """A turn's port that keeps what is said, and answers for the client (`TurnPort`)."""
-
-    def __init__(self, session: SessionContext, prompt: str) -> None:
-        self.context = TurnContext(
-            text=prompt, request_id="req_check", session=session, model=session.model
-        )
-        self.said: list[str] = []
-        self.errors: list[str] = []
-        self._kept = 0
-
-    @property
-    def model(self) -> str:
-        """Return the model that the trial is about."""
-        return self.context.model
-
-    @property
-    def tools(self) -> Sequence[ToolSpec]:
-        """Return none."""
-        return ()
-
-    def emit(self, event: Event) -> None:
-        """Keep the beginning of the text, and the errors."""
-        if isinstance(event, MessageDelta) and self._kept < MOST_KEPT:
-            self.said.append(event.delta)
-            self._kept += len(event.delta)
-        elif isinstance(event, Error) and len(self.errors) < MOST_KEPT:
-            self.errors.append(event.reason)
-
-    def usage(
-        self, *, prompt: int = 0, completion: int = 0, cached: int = 0, cost_usd: float = 0.0
-    ) -> None:
-        """Count nothing."""
-
-    def steering(self, most: int | None = None) -> list[str]:  # noqa: ARG002
-        """Return none."""
-        return []
-
-    def waiting_steering(self) -> list[str]:
-        """Return none."""
-        return []
-
-    def listen(self, listener: TurnListener | None) -> None:
-        """Nothing changes."""
-
-    async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:  # noqa: ARG002
-        """Approve of nothing."""
-        return Approval("rejected", ANSWER)
-
-    async def ask(self, question: str) -> Any:  # noqa: ARG002
-        """Answer with a sentence."""
-        return ANSWER
-
-    async def call_tool(self, name: str, args: Any = None, *, call_id: str | None = None) -> Any:  # noqa: ARG002
-        """Fail: nobody has attached any."""
-        raise ToolFailed(name, problem="there are no callback tools in a check")

@@ -1,7 +1,7 @@
 """When a session has been idle, unused or alive for too long.
 
-Below the conversation. One timer a session, set again only when it rings too early: a turn that
-begins or ends costs an assignment. It knows nothing of what keeps a session busy.
+One timer a session, set again only when it rings too early: a turn that begins or ends costs an
+assignment.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """What the session service needs from above without knowing it: meter, guardrails, tool caller.
 
-At the bottom of its layer. The gateway implements these; whoever embeds the service without
-a gateway leaves them out. Nothing here does anything.
+The gateway implements these; whoever embeds the service without a gateway leaves them out.
 """
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from frontdesk.agents.records import CallbackTool
+from frontdesk.agents.records import NO_USAGE, CallbackTool, TokenUsage
 
 
 class Meter(Protocol):
@@ -20,10 +19,7 @@ class Meter(Protocol):
         tenant_id: str,
         api_key: str | None,
         prompts: int = 0,
-        prompt_tokens: int = 0,
-        completion_tokens: int = 0,
-        cached_tokens: int = 0,
-        cost_usd: float = 0.0,
+        tokens: TokenUsage = NO_USAGE,
     ) -> None:
         """Add to the meters of a key and its tenant. Never waits, never raises."""
         ...

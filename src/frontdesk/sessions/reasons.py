@@ -1,6 +1,6 @@
 """What clients are told of how an agent ended: the kind and the type, never an exception's text.
 
-Beside the events. Operators find the text in the log and in the registry's memory of ends.
+Operators find the text in the log and in the registry's memory of ends.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ that is discarded.
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,13 +30,20 @@ from frontdesk.agents.events import (
     ThinkingStart,
     ToolExecutionEnd,
     ToolExecutionStart,
+    encodable,
     plain,
-    sayable,
 )
-from frontdesk.agents.records import Approval, Message, ToolCall, ToolSpec, TurnContext
+from frontdesk.agents.records import (
+    NO_USAGE,
+    Approval,
+    Message,
+    TokenUsage,
+    ToolCall,
+    ToolSpec,
+    TurnContext,
+)
 from frontdesk.agents.turn import TurnListener
-from frontdesk.agents.usage import Usage
-from frontdesk.errors import InvalidArgument, InvalidType
+from frontdesk.errors import InvalidType
 from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.event_log import EventLog
@@ -70,6 +76,16 @@ class StopReason:
     silent: bool = False
 
 
+@dataclass(slots=True)
+class Counters:
+    """What a session, or a turn, has used so far. Changed on one event loop."""
+
+    turns: int = 0
+    prompts: int = 0
+    tool_calls: int = 0
+    tokens: TokenUsage = NO_USAGE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnParts:
     """What a turn shares with its session: each part is one object for the session's whole life."""
@@ -79,7 +95,7 @@ class TurnParts:
     api_key: str | None
     log: EventLog
     history: History
-    usage: Usage
+    counters: Counters
     tools: CallbackTools
     steering_texts: list[str] = field(default_factory=list)
     approvals: PendingRequests[ApprovalRequired, Approval] = field(
@@ -97,6 +113,7 @@ class RunningTurn:
         "_parts",
         "_transcript",
         "context",
+        "counters",
         "deadline_s",
         "done",
         "model",
@@ -104,7 +121,6 @@ class RunningTurn:
         "phase",
         "running_tools",
         "stopped",
-        "usage_of_turn",
     )
 
     def __init__(self, context: TurnContext, parts: TurnParts, *, deadline_s: float) -> None:
@@ -120,7 +136,7 @@ class RunningTurn:
         self.phase = TurnPhase.RUNNING
         self.stopped: StopReason | None = None
         """Why it is being stopped, or was; None where nobody asked for that."""
-        self.usage_of_turn = Usage()
+        self.counters = Counters()
         self.running_tools: dict[str, ToolExecutionStart] = {}
         self._transcript = Transcript(parts.history)
         self._listener: TurnListener | None = None
@@ -148,26 +164,12 @@ class RunningTurn:
             self._emit_one(opening)
         self._emit_one(event)
 
-    def usage(
-        self, *, prompt: int = 0, completion: int = 0, cached: int = 0, cost_usd: float = 0.0
-    ) -> None:
+    def usage(self, used: TokenUsage) -> None:
         """Count tokens and cost, even of a turn that is over: they were spent."""
-        for name, value in (("prompt", prompt), ("completion", completion), ("cached", cached)):
-            if value < 0:
-                raise InvalidArgument(name, expected="a number of tokens", got=repr(value)[:40])
-        if not (math.isfinite(cost_usd) and cost_usd >= 0):
-            raise InvalidArgument("cost", expected="an amount of USD", got=repr(cost_usd)[:40])
         parts = self._parts
-        for counter in (self.usage_of_turn, parts.usage):
-            counter.add(prompt=prompt, completion=completion, cached=cached, cost_usd=cost_usd)
-        parts.service.meter.record(
-            tenant_id=parts.tenant_id,
-            api_key=parts.api_key,
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            cached_tokens=cached,
-            cost_usd=cost_usd,
-        )
+        for counters in (self.counters, parts.counters):
+            counters.tokens += used
+        parts.service.meter.record(tenant_id=parts.tenant_id, api_key=parts.api_key, tokens=used)
 
     def steering(self, limit: int | None = None) -> list[str]:
         """Take up to `limit` of the steering texts that wait, oldest first; all by default."""
@@ -289,8 +291,8 @@ class RunningTurn:
         completed = self._transcript.add(event)
         if isinstance(event, ToolExecutionStart):
             self.running_tools[event.call_id] = event
-            self._parts.usage.tool_calls += 1
-            self.usage_of_turn.tool_calls += 1
+            self._parts.counters.tool_calls += 1
+            self.counters.tool_calls += 1
         elif isinstance(event, ToolExecutionEnd):
             self.running_tools.pop(event.call_id, None)
         if completed is not None:
@@ -383,7 +385,7 @@ class Transcript:
             self._characters += len(kept)
 
     def _text(self) -> str:
-        text = sayable("".join(self._parts))
+        text = encodable("".join(self._parts))
         self._parts = [text] if text else []
         return text
 
@@ -405,7 +407,7 @@ def _result_text(result: Any) -> str:
     if result is None:
         return ""
     if isinstance(result, str):
-        return sayable(result[:MAX_RESULT_CHARACTERS])
+        return encodable(result[:MAX_RESULT_CHARACTERS])
     return msgspec.json.encode(plain(result)).decode()[:MAX_RESULT_CHARACTERS]
 
 

@@ -28,7 +28,7 @@ from frontdesk.agents.events import (
     ToolExecutionStart,
     TurnTokens,
 )
-from frontdesk.agents.protocol import FunctionProgram
+from frontdesk.agents.task import FunctionProgram
 
 
 @blueprint("parrot")

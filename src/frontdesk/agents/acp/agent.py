@@ -35,7 +35,7 @@ from frontdesk.agents.acp.client_methods import ClientMethods, FileAccess
 from frontdesk.agents.acp.connection import AcpConnection
 from frontdesk.agents.acp.model_choice import ModelChoice
 from frontdesk.agents.acp.terminals import Terminals
-from frontdesk.agents.acp.updates import TurnUsage, UpdateTranslator
+from frontdesk.agents.acp.updates import ReportedCost, UpdateTranslator
 from frontdesk.agents.acp.workdir import WorkDir
 from frontdesk.agents.errors import AgentFailed, AgentLost, CreateFailed, ModelRefused
 from frontdesk.agents.turn import TurnPort
@@ -77,7 +77,7 @@ class AcpAgent:
         self._terminals, self._label = terminals, label
         self._methods = ClientMethods(workdir=workdir, files=options.files, terminals=terminals)
         self._connection = AcpConnection(process, answer=self._methods.answer, label=label)
-        self._usage = TurnUsage()
+        self._cost = ReportedCost()
         self._session_id = ""
         self._models: ModelChoice | None = None
         self._prompting: asyncio.Task[PromptResponse] | None = None
@@ -158,7 +158,7 @@ class AcpAgent:
     async def run_turn(self, port: TurnPort) -> None:
         """Run one turn; `AgentLost` where the agent is gone, or deaf to the last abort."""
         await self._await_previous_turn()
-        translator = UpdateTranslator(port, usage=self._usage)
+        translator = UpdateTranslator(port, cost=self._cost)
         self._methods.translator = translator
         self._connection.transport.set_turn_running(True)
         try:

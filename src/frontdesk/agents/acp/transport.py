@@ -12,7 +12,7 @@ import json
 import logging
 from typing import Any
 
-from frontdesk.agents.events import sayable
+from frontdesk.agents.events import encodable
 from frontdesk.keeper.process import ManagedProcess
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -202,9 +202,9 @@ def _is_rpc(message: Message) -> bool:
 def _encodable(value: Any) -> Any:
     """Return a value without halves of surrogate pairs, into which some agents cut emoji."""
     if isinstance(value, str):
-        return sayable(value)
+        return encodable(value)
     if isinstance(value, list):
         return [_encodable(each) for each in value]
     if isinstance(value, dict):
-        return {sayable(name): _encodable(each) for name, each in value.items()}
+        return {encodable(name): _encodable(each) for name, each in value.items()}
     return value

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -46,8 +45,8 @@ from frontdesk.agents.events import (
     ThinkingDelta,
     ToolStatus,
 )
-from frontdesk.agents.protocol import PIECE_CHARACTERS
-from frontdesk.agents.records import Approval
+from frontdesk.agents.records import MAX_COST_USD, Approval, TokenUsage
+from frontdesk.agents.task import PIECE_CHARACTERS
 from frontdesk.agents.tool_run import ToolRun
 from frontdesk.agents.turn import TurnPort
 
@@ -70,7 +69,7 @@ MAX_TOKENS = 1_000_000_000
 _MARKS = {"completed": "[x]", "in_progress": "[>]", "pending": "[ ]"}
 
 
-class TurnUsage:
+class ReportedCost:
     """What a session of an agent has cost so far: agents report the sum, meters want the rest."""
 
     __slots__ = ("cost_usd",)
@@ -80,10 +79,10 @@ class TurnUsage:
 
     def increase_to(self, total: float) -> float:
         """Keep a new sum; return what it is more than the last."""
-        if not math.isfinite(total) or total <= self.cost_usd:
+        if not self.cost_usd < total <= MAX_COST_USD:
             return 0.0
-        increase_to, self.cost_usd = total - self.cost_usd, total
-        return increase_to
+        increase, self.cost_usd = total - self.cost_usd, total
+        return increase
 
 
 class AcpToolCall:
@@ -160,8 +159,8 @@ def _end(call: AcpToolCall, status: ToolStatus) -> None:
 class UpdateTranslator:
     """Translate one turn. What comes after its end is discarded."""
 
-    def __init__(self, port: TurnPort, *, usage: TurnUsage) -> None:
-        self._port, self._usage = port, usage
+    def __init__(self, port: TurnPort, *, cost: ReportedCost) -> None:
+        self._port, self._cost = port, cost
         self._calls = AcpToolCalls(self._emit)
         self._message_id: str | None = None
         self._prompting: set[asyncio.Future[Approval]] = set()
@@ -182,7 +181,7 @@ class UpdateTranslator:
         if response.usage is not None:
             prompt, completion = tokens_of(response.usage)
             cached = min(response.usage.cached_read_tokens or 0, MAX_TOKENS)
-            self._port.usage(prompt=prompt, completion=completion, cached=cached)
+            self._port.usage(TokenUsage(prompt, completion, cached))
 
     async def approval(self, request: RequestPermissionRequest) -> Approval:
         """Ask whether a tool may run; `cancelled` where the turn ends before an answer."""
@@ -231,7 +230,7 @@ class UpdateTranslator:
             case AgentPlanContentUpdate(plan=PlanUpdateMarkdown() as plan):
                 self._think(f"{plan.content}\n")
             case UsageUpdate() if update.cost is not None and update.cost.currency == "USD":
-                self._port.usage(cost_usd=self._usage.increase_to(update.cost.amount))
+                self._port.usage(TokenUsage(cost_usd=self._cost.increase_to(update.cost.amount)))
             case _:
                 pass  # modes, commands and titles are the business of editors
 

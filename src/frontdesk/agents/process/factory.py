@@ -86,14 +86,14 @@ class ProcessAgentFactory:
         Costs a fork and two messages there and back, once the fork server is warm.
         """
         label = registry_key(context.tenant_id, context.session_id)
-        order = SpawnRequest(
+        request = SpawnRequest(
             run=Fork(server=self.fork_server),
             label=label,
             cwd=context.working_dir,
             limits=self._rules.limits,
         )
         try:
-            process = await self._keeper.spawn(order)
+            process = await self._keeper.spawn(request)
         except SpawnFailed as error:
             # The text may name paths of this machine: it is for the log.
             _log.error("%s", error)

@@ -14,8 +14,8 @@ import msgspec
 from frontdesk import errors
 from frontdesk.agents import errors as agent_errors
 from frontdesk.agents.errors import MessageInvalid
-from frontdesk.agents.events import Event, encode, event_class, plain, sayable
-from frontdesk.agents.records import SessionContext, ToolSpec, TurnContext
+from frontdesk.agents.events import Event, encodable, encode, event_class, plain
+from frontdesk.agents.records import SessionContext, TokenUsage, ToolSpec, TurnContext
 from frontdesk.errors import FrontdeskError
 
 MAX_TO_WORKER_BYTES = 32 * 1024 * 1024
@@ -31,14 +31,14 @@ class ProgramSource(msgspec.Struct, frozen=True, kw_only=True):
     """Where an agent's process finds its program: `target` is `module:name`.
 
     The name is a `Blueprint`, a `Program`, an agent function, or, with `options`, something that
-    returns one of these when it is called with them. `rehearse` names a model with which a turn is
-    run before the first session, so that what a program puts off until its first turn is done once
-    for all; the program must not mind a turn that nobody asked for.
+    returns one of these when it is called with them. `warm_up_model` names a model with which a
+    turn is run before the first session, so that what a program puts off until its first turn is
+    done once for all; the program must not mind a turn that nobody asked for.
     """
 
     target: str
     options: dict[str, Any] | None = None
-    rehearse: str | None = None
+    warm_up_model: str | None = None
 
     @property
     def module(self) -> str:
@@ -139,10 +139,7 @@ class Used(msgspec.Struct, frozen=True, tag="used"):
     """A model call of the turn used this much."""
 
     turn: int
-    prompt: int
-    completion: int
-    cached: int
-    cost_usd: float
+    usage: TokenUsage
 
 
 class SteeringTaken(msgspec.Struct, frozen=True, tag="taken"):
@@ -217,16 +214,16 @@ def _encode(message: ToWorker | FromWorker) -> bytes:
         return msgspec.msgpack.encode(message)
     except UnicodeEncodeError:
         plain_message = msgspec.to_builtins(message, builtin_types=(bytes,))
-        return msgspec.msgpack.encode(_made_sayable(plain_message))
+        return msgspec.msgpack.encode(_made_encodable(plain_message))
 
 
-def _made_sayable(value: Any) -> Any:
+def _made_encodable(value: Any) -> Any:
     if isinstance(value, str):
-        return sayable(value)
+        return encodable(value)
     if isinstance(value, dict):
-        return {_made_sayable(key): _made_sayable(each) for key, each in value.items()}
+        return {_made_encodable(key): _made_encodable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_made_sayable(each) for each in value]
+        return [_made_encodable(each) for each in value]
     return value
 
 
@@ -289,8 +286,8 @@ def remote(error: BaseException, *, trace: str = "") -> RemoteError:
     facts = None
     if isinstance(error, FrontdeskError):
         facts = {"args": plain(list(error.args)), "state": plain(error.__dict__)}
-    text = sayable(_text_of(error))[:_TEXT_LIMIT]
-    return RemoteError(kind=type(error).__name__, text=text, facts=facts, trace=sayable(trace))
+    text = encodable(_text_of(error))[:_TEXT_LIMIT]
+    return RemoteError(kind=type(error).__name__, text=text, facts=facts, trace=encodable(trace))
 
 
 def _text_of(error: BaseException) -> str:

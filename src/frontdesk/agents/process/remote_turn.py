@@ -94,12 +94,7 @@ class RemoteTurn:
             case Emitted():
                 self._port.emit(event_of(message))
             case Used():
-                self._port.usage(
-                    prompt=message.prompt,
-                    completion=message.completion,
-                    cached=message.cached,
-                    cost_usd=message.cost_usd,
-                )
+                self._port.usage(message.usage)
             case SteeringTaken():
                 self._steering_sent -= len(self._port.steering(message.count))
             case ApprovalAsked() | QuestionAsked() | ToolCalled():

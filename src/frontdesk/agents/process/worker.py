@@ -37,16 +37,11 @@ from frontdesk.agents.process.messages import (
     pack,
     remote,
 )
-from frontdesk.agents.process.warm_up import rehearse
+from frontdesk.agents.process.warm_up import warm_up
 from frontdesk.agents.process.worker_turn import WorkerTurnPort
-from frontdesk.agents.protocol import (
-    AgentFunction,
-    FunctionProgram,
-    Program,
-    TaskAgentFactory,
-    drive,
-)
+from frontdesk.agents.protocol import AgentFunction, Program
 from frontdesk.agents.targets import import_target
+from frontdesk.agents.task import FunctionProgram, TaskAgentFactory, drive
 from frontdesk.agents.turn import EndSession
 from frontdesk.errors import InvalidType
 
@@ -66,8 +61,8 @@ def prepare(source: str) -> Callable[[socket.socket], None]:
     """
     where = msgspec.json.decode(source, type=ProgramSource)
     program = program_of(where)
-    if where.rehearse is not None:
-        rehearse(program, model=where.rehearse)
+    if where.warm_up_model is not None:
+        warm_up(program, model=where.warm_up_model)
     return partial(serve, program)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from frontdesk.agents.errors import EventTooLarge, TurnOver
-from frontdesk.agents.events import AGENT_EVENTS, Event, plain, sayable
+from frontdesk.agents.events import AGENT_EVENTS, Event, encodable, plain
 from frontdesk.agents.process.messages import (
     MAX_FROM_WORKER_BYTES,
     Answered,
@@ -31,7 +31,7 @@ from frontdesk.agents.process.messages import (
     emitted,
     local,
 )
-from frontdesk.agents.records import Approval, ToolSpec, TurnContext
+from frontdesk.agents.records import Approval, TokenUsage, ToolSpec, TurnContext
 from frontdesk.agents.turn import TurnListener
 from frontdesk.errors import InvalidType
 
@@ -78,16 +78,14 @@ class WorkerTurnPort:
             raise EventTooLarge(event.name, size=len(message.fields), limit=limit)
         self._send(message)
 
-    def usage(
-        self, *, prompt: int = 0, completion: int = 0, cached: int = 0, cost_usd: float = 0.0
-    ) -> None:
+    def usage(self, used: TokenUsage) -> None:
         """Count tokens and cost, even of a turn that is over: they were spent."""
-        self._send(Used(self._number, int(prompt), int(completion), int(cached), float(cost_usd)))
+        self._send(Used(self._number, used))
 
-    def steering(self, most: int | None = None) -> list[str]:
-        """Take up to `most` of the steering texts that wait, oldest first; all by default."""
+    def steering(self, limit: int | None = None) -> list[str]:
+        """Take up to `limit` of the steering texts that wait, oldest first; all by default."""
         self._require_open()
-        taken = self._steering[:most]
+        taken = self._steering[:limit]
         if taken:
             del self._steering[: len(taken)]
             self._send(SteeringTaken(self._number, len(taken)))
@@ -99,25 +97,25 @@ class WorkerTurnPort:
         return list(self._steering)
 
     def listen(self, listener: TurnListener | None) -> None:
-        """Tell this listener, and no other, what changes from now on."""
+        """Notify this listener, and no other, of what changes from now on."""
         self._listener = listener
 
     async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:
         """Wait until somebody approves or rejects, or until it is too late."""
-        said = hint if hint is None else sayable(hint)
+        said = hint if hint is None else encodable(hint)
         answer = await self._call(
-            lambda call: ApprovalAsked(self._number, call, sayable(tool), plain(args), said)
+            lambda call: ApprovalAsked(self._number, call, encodable(tool), plain(args), said)
         )
         return Approval(*answer)
 
     async def ask(self, question: str) -> Any:
         """Wait for the user's answer; `QuestionExpired` when there is none in time."""
-        return await self._call(lambda call: QuestionAsked(self._number, call, sayable(question)))
+        return await self._call(lambda call: QuestionAsked(self._number, call, encodable(question)))
 
     async def call_tool(self, name: str, args: Any = None, *, call_id: str | None = None) -> Any:
         """Run a callback tool, with its events; `ToolFailed` when it fails."""
         return await self._call(
-            lambda call: ToolCalled(self._number, call, sayable(name), plain(args), call_id)
+            lambda call: ToolCalled(self._number, call, encodable(name), plain(args), call_id)
         )
 
     # -- the gateway's side --------------------------------------------------------------------

@@ -38,8 +38,9 @@ except ImportError as _missing:
     ) from _missing
 
 from frontdesk.agents.blueprints import Blueprint
-from frontdesk.agents.protocol import AgentFunction, TaskAgentFactory
+from frontdesk.agents.protocol import AgentFunction
 from frontdesk.agents.records import SessionContext
+from frontdesk.agents.task import TaskAgentFactory
 from frontdesk.agents.turn import Turn
 
 KIND = "pydantic-ai"
@@ -57,7 +58,7 @@ OPTIONS = frozenset(
         "prompt_mode",
     }
 )
-"""What such a blueprint makes of an order; it has no use for skills directories."""
+"""The options of a session that it knows; it has no use for skills directories."""
 
 PROMPT_MODES = ("full", "minimal", "none")
 """`full`: the operator's instructions and the client's `systemPrompt`; `minimal`: the client's
@@ -143,17 +144,17 @@ class PydanticAIProgram:
 class PydanticAISession:
     """What one session keeps between turns."""
 
-    __slots__ = ("_facts", "_memory", "_models", "_options", "_program")
+    __slots__ = ("_context", "_memory", "_models", "_options", "_program")
 
     def __init__(self, program: PydanticAIProgram, context: SessionContext) -> None:
-        self._program, self._facts = program, context
+        self._program, self._context = program, context
         self._memory = Memory()
         self._options = ProviderOptions.of(context)
         self._models: dict[str, Model] = {}
 
     async def answer(self, turn: Turn) -> None:
         """Run one turn. An abort cuts it short; what was said until then is remembered."""
-        context, told = self._facts, None
+        context, told = self._context, None
         history = self._memory.begin(turn.history)
         try:
             async with self._program.agent.iter(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic.alias_generators import to_camel
 from starlette.responses import Response
 
 from frontdesk.gateway.dependencies import InGateway, InKey, encoded
@@ -48,5 +46,12 @@ async def usage(key: InKey, gateway: InGateway) -> Response:
 
 
 def _shown(used: MeteredUsage) -> dict[str, Any]:
-    shown = {to_camel(name): value for name, value in asdict(used).items()}
-    return {**shown, "totalTokens": used.prompt_tokens + used.completion_tokens}
+    tokens = used.tokens
+    return {
+        "prompts": used.prompts,
+        "promptTokens": tokens.prompt,
+        "completionTokens": tokens.completion,
+        "cachedTokens": tokens.cached,
+        "totalTokens": tokens.total,
+        "costUsd": tokens.cost_usd,
+    }
