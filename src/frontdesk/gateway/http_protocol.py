@@ -127,10 +127,10 @@ class CoalescingTransport:
 class ClientConnection(Protocol):
     """What a stream may ask of the connection under it."""
 
-    on_leaving: Callable[[], None] | None
+    on_disconnect: Callable[[], None] | None
     """Called once when the client leaves."""
 
-    def hang_up_if_stalled(self) -> None:
+    def abort_if_stalled(self) -> None:
         """Drop a client that does not read; whoever waits to write to it goes on."""
         ...
 
@@ -155,17 +155,17 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
         self._overhead_bytes = 0
         self._lingers, self._lingering_bytes = False, 0
-        self.on_leaving: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], None] | None = None
         self._arm(self._bounds.head_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._stalled.resume()
         super().connection_lost(exc)
-        if self.on_leaving is not None:
-            self.on_leaving()
+        if self.on_disconnect is not None:
+            self.on_disconnect()
 
-    def hang_up_if_stalled(self) -> None:
+    def abort_if_stalled(self) -> None:
         if self._stalled.paused:
             self.transport.abort()
 
@@ -299,13 +299,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             after_s=self.config.bounds.stalled_write_s, abort=self.transport.abort
         )
 
-        self.on_leaving: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], None] | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stalled.resume()
         super().connection_lost(exc)
-        if self.on_leaving is not None:
-            self.on_leaving()
+        if self.on_disconnect is not None:
+            self.on_disconnect()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -313,7 +313,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):
             cast("dict[str, Any]", self.scope)[CONNECTION_KEY] = self
 
-    def hang_up_if_stalled(self) -> None:
+    def abort_if_stalled(self) -> None:
         if self._stalled.paused:
             self.transport.abort()
 
