@@ -1,14 +1,20 @@
-"""The page of errors and `errors.py` say the same: names, further base classes, facts."""
+"""The page of errors and the errors say the same: names, further base classes, facts, answers.
 
-import ast
+A new error is its class and a row of the gateway's table. The tables in the documents are made from
+these two (`make format`), and the answers and the API description as well.
+"""
+
 import inspect
 
 import pytest
 
+import frontdesk
+from docs.error_tables import TABLES, facts_of, table_below
 from docs.pages import page
 from frontdesk import errors
 from frontdesk.agents import errors as agents_errors
 from frontdesk.gateway import errors as gateway_errors
+from frontdesk.gateway.error_table import ANSWERS, ERRORS, INTERNAL
 from frontdesk.keeper import errors as keeper_errors
 from frontdesk.sessions import errors as sessions_errors
 
@@ -20,23 +26,6 @@ KINDS = {
     if inspect.isclass(kind) and issubclass(kind, errors.FrontdeskError)
 }
 ROWS = {row[0].strip("`"): row for row in PAGE.rows() if len(row) == 4}
-
-
-def facts_of(kind):
-    """Return the names of the attributes that an error of this kind sets, inherited ones too."""
-    ours = [one for one in kind.__mro__ if one in KINDS.values()]
-    return {fact for one in ours for fact in _assigned(one)}
-
-
-def _assigned(kind):
-    """Return what the source of a class assigns to `self`."""
-    nodes = ast.walk(ast.parse(inspect.getsource(kind)))
-    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
-    return {
-        node.attr
-        for node in attributes
-        if isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
-    }
 
 
 def spans(cell):
@@ -56,4 +45,32 @@ def test_the_page_says_what_else_an_error_is(name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_page_lists_the_facts_of_an_error(name):
-    assert spans(ROWS[name][2]) == facts_of(KINDS[name])
+    assert spans(ROWS[name][2]) == set(facts_of(KINDS[name]))
+
+
+def test_every_error_of_every_layer_has_a_row_in_the_table_of_answers():
+    assert set(ERRORS) == set(KINDS.values())
+
+
+def test_every_answer_of_the_table_is_listed():
+    assert {row.answer for row in ERRORS.values()} <= set(ANSWERS)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_an_error_is_answered_as_its_base_class_is_unless_no_client_is_meant_to_see_that(kind):
+    bases = [ERRORS[base].answer for base in kind.__mro__[1:] if base in ERRORS]
+    known = [answer for answer in bases if answer is not INTERNAL]
+    own = ERRORS[kind].answer
+    assert not known or own in known or own.status == known[0].status
+
+
+@pytest.mark.parametrize(("one", "heading", "rows"), TABLES, ids=lambda each: str(each)[:40])
+def test_a_table_of_errors_is_the_one_that_make_format_writes(one, heading, rows):
+    first, last = table_below(one.text, heading)
+    assert one.text.splitlines()[first:last] == rows
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_error_is_exported_by_a_public_package(name):
+    packages = (frontdesk, frontdesk.agents, frontdesk.sessions, frontdesk.gateway)
+    assert [each for each in packages if name in each.__all__ and hasattr(each, name)]

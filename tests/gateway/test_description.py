@@ -8,8 +8,8 @@ import pytest
 
 from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.app import ROUTERS
-from frontdesk.gateway.openapi import EXAMPLES
-from frontdesk.gateway.problems import TABLE
+from frontdesk.gateway.error_table import ANSWERS, ERRORS, INTERNAL, METHOD_NOT_ALLOWED
+from frontdesk.gateway.problems import example_of
 from gateway.requirements import covers
 from gateway.running import ACME, RunningGateway, create
 
@@ -45,8 +45,15 @@ def test_every_error_of_the_contract_is_described_with_an_example(document):
                     assert example["value"]["error"] == code
                     assert example["value"]["message"]
                     seen.add((int(status), code))
-    assert seen == set(EXAMPLES) - {(405, "method_not_allowed")}
-    assert set(TABLE.values()) <= set(EXAMPLES)
+    others = {INTERNAL, METHOD_NOT_ALLOWED}  # of no route
+    assert seen == {(each.status, each.code) for each in ANSWERS if each not in others}
+    assert {row.answer for row in ERRORS.values()} <= set(ANSWERS)
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda each: f"{each.status}-{each.code}")
+def test_the_example_of_an_error_is_answered_as_the_error_is(answer):
+    problem = example_of(answer)
+    assert (problem.status, problem.refusal.error) == (answer.status, answer.code)
 
 
 @covers("routes.description")

@@ -3,11 +3,11 @@
 From the top down: `server.py` (uvicorn, signals) and `http_protocol.py` (bounds) run
 `middleware.py`, which every request passes (key, limits, sizes; errors and the log on the way out;
 `paths.py` says what holds for which path), then `app.py` with the routes, or a stream (`sse.py`,
-`websocket.py`). `gateway.py` holds what they share. `problems.py` is the table of errors. What a
-session can do is not here: it lives below, in `frontdesk.sessions`.
+`websocket.py`). `gateway.py` holds what they share. `error_table.py` says how each error
+is answered. What a session can do is not here: it lives below, in `frontdesk.sessions`.
 
-The public names are imported when they are asked for: what needs only the error or the key need
-not load a web framework.
+The public names are imported when they are asked for: what needs only an error or the key need not
+load a web framework.
 """
 
 from __future__ import annotations
@@ -16,21 +16,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from frontdesk.errors import MissingExtra
+from frontdesk.gateway import errors as _errors
+from frontdesk.gateway.errors import *  # noqa: F403 - each is public, and no framework comes with it
 
 if TYPE_CHECKING:
     from frontdesk.gateway.app import create_app
     from frontdesk.gateway.config import load_config
-    from frontdesk.gateway.errors import (
-        AddressRefused,
-        ConfigurationWrong,
-        IdempotencyMismatch,
-        KeyNotFound,
-        MalformedRequest,
-        RateLimited,
-        StateUnusable,
-        TooLarge,
-        Unauthorized,
-    )
     from frontdesk.gateway.gateway import Gateway
     from frontdesk.gateway.keys import Key, keys_from_text
     from frontdesk.gateway.settings import Config
@@ -51,24 +42,15 @@ __all__ = [
     "load_config",
     "Key",
     "keys_from_text",
-    # errors
-    "AddressRefused",
-    "ConfigurationWrong",
-    "IdempotencyMismatch",
-    "KeyNotFound",
-    "MalformedRequest",
-    "RateLimited",
-    "StateUnusable",
-    "TooLarge",
-    "Unauthorized",
 ]
+__all__ += _errors.__all__
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'errors')}"), name)
+        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if missing.startswith("frontdesk"):

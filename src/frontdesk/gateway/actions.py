@@ -123,7 +123,8 @@ def act(conversation: Conversation, message: Message, *, max_text_characters: in
 
 def refusal(error: FrontdeskError) -> Message:
     """Return an error as the fields of an answer."""
-    return problem_of(error).content
+    content: Message = msgspec.to_builtins(problem_of(error).refusal)
+    return content
 
 
 def shown_action(message: Message | None) -> str | None:

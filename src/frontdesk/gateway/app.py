@@ -22,7 +22,7 @@ from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.middleware import GatewayMiddleware
 from frontdesk.gateway.openapi import describe
-from frontdesk.gateway.problems import answer, no_such_route, problem_of, wrong_method
+from frontdesk.gateway.problems import no_such_route, problem_of, wrong_method
 from frontdesk.gateway.routes import (
     answers,
     health,
@@ -77,18 +77,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _on_error(_: Request, error: Exception) -> Response:
-    return answer(problem_of(error))
+    return problem_of(error).response
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return answer(no_such_route(request.method, request.url.path))
+        return no_such_route(request.method, request.url.path).response
     if error.status_code == 405:
-        response = answer(wrong_method(request.method, request.url.path))
+        response = wrong_method(request.method, request.url.path).response
         response.headers["Allow"] = _allowed(request)
         return response
-    return answer(problem_of(error))
+    return problem_of(error).response
 
 
 def _allowed(request: Request) -> str:

@@ -1,11 +1,23 @@
 """What is wrong with a request, a key, a configuration or the state on disk.
 
-Which error becomes which answer is said in `problems.py`.
+Which error becomes which answer is said in `error_table.py`.
 """
 
 from __future__ import annotations
 
 from frontdesk.errors import FrontdeskError
+
+__all__ = [
+    "AddressRefused",
+    "ConfigurationWrong",
+    "IdempotencyMismatch",
+    "KeyNotFound",
+    "MalformedRequest",
+    "RateLimited",
+    "StateUnusable",
+    "TooLarge",
+    "Unauthorized",
+]
 
 
 class Unauthorized(FrontdeskError):

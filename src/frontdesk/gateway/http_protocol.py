@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -20,18 +21,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
+from frontdesk.gateway.error_table import (
+    BAD_REQUEST,
+    HEAD_TOO_LARGE,
+    TOO_SLOW,
+    ErrorAnswer,
+    Refusal,
+)
+
 CONNECTION_KEY = "frontdesk.connection"
 LINGER_S = 2.0
 ANNOUNCING = frozenset({b"content-length", b"transfer-encoding"})
 """What a request has that brings a body; one without has come whole with its head."""
 LINGER_BYTES = 4 * 1024 * 1024
-HEAD_TOO_LARGE = "the head of the request is over the limit"
-REFUSALS = {
-    400: ("Bad Request", "bad_request"),
-    408: ("Request Timeout", "bad_request"),
-    431: ("Request Header Fields Too Large", "too_large"),
-}
-"""What is answered on the connection itself: the status' reason phrase and the error's code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +127,10 @@ class CoalescingTransport:
 class ClientConnection(Protocol):
     """What a stream may ask of the connection under it."""
 
-    on_leaving: Callable[[], None] | None
+    on_disconnect: Callable[[], None] | None
     """Called once when the client leaves."""
 
-    def hang_up_if_stalled(self) -> None:
+    def abort_if_stalled(self) -> None:
         """Drop a client that does not read; whoever waits to write to it goes on."""
         ...
 
@@ -153,17 +155,17 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
         self._overhead_bytes = 0
         self._lingers, self._lingering_bytes = False, 0
-        self.on_leaving: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], None] | None = None
         self._arm(self._bounds.head_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._stalled.resume()
         super().connection_lost(exc)
-        if self.on_leaving is not None:
-            self.on_leaving()
+        if self.on_disconnect is not None:
+            self.on_disconnect()
 
-    def hang_up_if_stalled(self) -> None:
+    def abort_if_stalled(self) -> None:
         if self._stalled.paused:
             self.transport.abort()
 
@@ -177,13 +179,13 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._in_head and self._head_bytes > self._bounds.head_bytes:
-            self._refuse(431, HEAD_TOO_LARGE)
+            self._refuse(HEAD_TOO_LARGE, "the head of the request is over the limit")
         elif self._in_head:
             if self._deadline is None and self._head_bytes:
                 self._arm(self._bounds.head_timeout_s)
         elif self._overhead_bytes > self._bounds.head_bytes:
             # Trailers without end, or what a chunk says of itself: no body comes of it.
-            self._refuse(431, "the request has too much beside its body")
+            self._refuse(HEAD_TOO_LARGE, "the request has too much beside its body")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -202,7 +204,7 @@ class BoundedHttp(HttpToolsProtocol):
         # What came before is no overhead of this body: a connection carries many requests.
         self._overhead_bytes = 0
         if size > self._bounds.head_bytes:
-            self._refuse(431, HEAD_TOO_LARGE)
+            self._refuse(HEAD_TOO_LARGE, "the head of the request is over the limit")
         if not self.transport.is_closing():
             if any(name in ANNOUNCING for name, _ in self.headers):
                 self._arm(self._bounds.body_timeout_s)
@@ -237,13 +239,13 @@ class BoundedHttp(HttpToolsProtocol):
         announced = any(name in ANNOUNCING and value != b"0" for name, value in self.headers)
         if announced or self.scope["method"] != "GET":
             # The WebSocket's parser would wait for another handshake on it, for ever.
-            self._refuse(400, "a WebSocket is opened by a GET without a body")
+            self._refuse(BAD_REQUEST, "a WebSocket is opened by a GET without a body")
             return
         self.transport = self._coalescing.transport
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words name its parser
-        self._refuse(400, "this is not an HTTP request")
+        self._refuse(BAD_REQUEST, "this is not an HTTP request")
 
     # -- deadlines -------------------------------------------------------------------------------
 
@@ -261,15 +263,15 @@ class BoundedHttp(HttpToolsProtocol):
         begun = not self._in_head or self._head_bytes > 0
         answering = self.cycle is not None and self.cycle.response_started  # type: ignore[redundant-expr]
         if begun and not answering and not self.transport.is_closing():
-            self._refuse(408, "the request took too long to arrive")
+            self._refuse(TOO_SLOW, "the request took too long to arrive")
         else:
             self.transport.close()
 
-    def _refuse(self, status: int, sentence: str) -> None:
-        reason, code = REFUSALS[status]
-        body = msgspec.json.encode({"error": code, "message": sentence})
+    def _refuse(self, answer: ErrorAnswer, sentence: str) -> None:
+        body = msgspec.json.encode(Refusal(error=answer.code, message=sentence))
+        status = HTTPStatus(answer.status)
         head = (
-            f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\n"
+            f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
@@ -297,13 +299,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             after_s=self.config.bounds.stalled_write_s, abort=self.transport.abort
         )
 
-        self.on_leaving: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], None] | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stalled.resume()
         super().connection_lost(exc)
-        if self.on_leaving is not None:
-            self.on_leaving()
+        if self.on_disconnect is not None:
+            self.on_disconnect()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -311,7 +313,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if hasattr(self, "scope"):
             cast("dict[str, Any]", self.scope)[CONNECTION_KEY] = self
 
-    def hang_up_if_stalled(self) -> None:
+    def abort_if_stalled(self) -> None:
         if self._stalled.paused:
             self.transport.abort()
 

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import msgspec
 from starlette.responses import Response
 
 from frontdesk.clock import Clock
@@ -142,6 +141,4 @@ async def stored(answer: Callable[[], Awaitable[bytes]], *, status: int) -> Stor
         return StoredResponse(status, await answer())
     except FrontdeskError as error:
         problem = problem_of(error)
-        return StoredResponse(
-            problem.status, msgspec.json.encode(problem.content), tuple(problem.headers.items())
-        )
+        return StoredResponse(problem.status, problem.body, tuple(problem.headers.items()))

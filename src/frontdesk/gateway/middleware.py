@@ -22,10 +22,11 @@ from frontdesk.gateway.cors import (
     is_preflight,
     refuse_foreign_cookies,
 )
+from frontdesk.gateway.error_table import INTERNAL
 from frontdesk.gateway.errors import RateLimited
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.paths import Access, Endpoint
-from frontdesk.gateway.problems import INTERNAL, no_such_route, problem_of
+from frontdesk.gateway.problems import no_such_route, problem_of
 from frontdesk.gateway.rate_limit import Allowance
 from frontdesk.gateway.request_context import SCOPE_KEY, Header, RequestContext
 from frontdesk.gateway.sse import EventStream
@@ -52,7 +53,7 @@ class GatewayMiddleware:
             await self._dispatch(context)
         except Exception as error:
             problem = problem_of(error)
-            if problem is INTERNAL:
+            if problem.status == INTERNAL.status:
                 logger.exception("a request failed")
             if context.started:
                 raise

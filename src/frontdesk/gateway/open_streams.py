@@ -1,6 +1,6 @@
 """Who is listening: every open event stream and WebSocket of the gateway.
 
-Beside the rate limit; the streams check in and out here. It bounds how many one key may hold open
+Beside the rate limit; the streams enter and leave it. It bounds how many one key may hold open
 at a time, and ends the streams of a key that no longer opens anything. It knows nothing of events.
 """
 

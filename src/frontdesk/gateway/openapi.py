@@ -11,50 +11,12 @@ import msgspec
 from fastapi import FastAPI
 
 from frontdesk.agents.events import EVENTS
+from frontdesk.gateway.error_table import ANSWERS, Refusal
 from frontdesk.gateway.paths import Access, match_path
-from frontdesk.gateway.schemas import Refusal
+from frontdesk.gateway.problems import example_of
 
 Responses = dict[int | str, dict[str, Any]]
-
-EXAMPLES: dict[tuple[int, str], dict[str, Any]] = {
-    (400, "bad_request"): {"message": "text: Field required"},
-    (401, "unauthorized"): {
-        "message": "send a valid key in X-API-Key or as Authorization: Bearer <key>"
-    },
-    (404, "not_found"): {"message": "no session 'support-42'"},
-    (404, "session_dead"): {
-        "message": "session 'support-42' has ended: signalled",
-        "reason": "signalled: 9 (SIGKILL)",
-    },
-    (405, "method_not_allowed"): {"message": "PUT is not allowed on /v1/sessions"},
-    (409, "already_exists"): {"message": "session 'support-42' already exists"},
-    (409, "queue_full"): {"message": "3 steering texts wait already in session 'support-42'"},
-    (409, "idempotency_mismatch"): {
-        "message": "this Idempotency-Key was used with another body within 10 minutes"
-    },
-    (413, "too_large"): {"message": "the body is over the limit of 1048576 bytes"},
-    (422, "create_failed"): {"message": "model 'nope:1': no provider is known by that name"},
-    (422, "registration_failed"): {
-        "message": "callbackUrl leads to an address that may not be called"
-    },
-    (422, "guardrail"): {"message": "the text was refused: it is longer than 4000 characters"},
-    (429, "rate_limited"): {
-        "message": "the limit of 600 requests a minute is reached; retry in 12 s",
-        "retryAfter": 12,
-    },
-    (429, "prompt_queue_full"): {"message": "16 prompts wait already in session 'support-42'"},
-    (429, "session_limit"): {
-        "message": "the limit of 1000 live sessions (per_tenant) is reached",
-        "scope": "per_tenant",
-        "limit": 1000,
-    },
-    (431, "too_large"): {"message": "the head of the request is over the limit"},
-    (503, "unavailable"): {
-        "message": "draining: no new sessions or prompts are taken",
-        "retryAfter": 5,
-    },
-}
-"""Every error of the contract with an example of its body."""
+REFERENCE = "#/components/schemas/{name}"
 
 HEADERS_OF = {
     429: {"Retry-After": {"description": "whole seconds", "schema": {"type": "integer"}}},
@@ -62,25 +24,26 @@ HEADERS_OF = {
 }
 
 
+def reference(record: type[msgspec.Struct]) -> dict[str, str]:
+    """Refer to the schema of a record."""
+    return {"$ref": REFERENCE.format(name=record.__name__)}
+
+
 def problems(*codes: str) -> Responses:
     """Describe the errors of a route, the ones of every `/v1` route included."""
     wanted = {*codes, "bad_request", "unauthorized", "too_large", "rate_limited", "unavailable"}
     responses: Responses = {}
-    for (status, code), facts in EXAMPLES.items():
-        if code in wanted:
-            examples = _response(responses, status)["content"]["application/json"]["examples"]
-            examples[code] = {"value": {"error": code, **facts}}
+    for answer in ANSWERS:
+        if answer.code in wanted:
+            empty = {
+                "description": "see the table of errors",
+                "headers": HEADERS_OF.get(answer.status, {}),
+                "content": {"application/json": {"schema": reference(Refusal), "examples": {}}},
+            }
+            response = responses.setdefault(answer.status, empty)
+            example = msgspec.to_builtins(example_of(answer).refusal)
+            response["content"]["application/json"]["examples"][answer.code] = {"value": example}
     return responses
-
-
-def _response(responses: Responses, status: int) -> dict[str, Any]:
-    new = {
-        "model": Refusal,
-        "description": "see the table of errors",
-        "headers": HEADERS_OF.get(status, {}),
-        "content": {"application/json": {"examples": {}}},
-    }
-    return responses.setdefault(status, new)
 
 
 def answers(status: int, model: type[Any], example: Any, *codes: str) -> Responses:
@@ -115,7 +78,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     components["securitySchemes"] = SCHEMES
     components["schemas"].pop("HTTPValidationError", None)
     components["schemas"].pop("ValidationError", None)
-    components["schemas"].update(_events())
+    components["schemas"].update(_records())
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _complete(operation, needs_key=match_path(path).rule.access is not Access.OPEN)
@@ -131,9 +94,10 @@ def _complete(operation: dict[str, Any], *, needs_key: bool) -> None:
         operation["security"] = SECURITY
 
 
-def _events() -> dict[str, Any]:
-    """Return the schema of every event's data, with an example."""
-    _, schemas = msgspec.json.schema_components(EVENTS, ref_template="#/components/schemas/{name}")
+def _records() -> dict[str, Any]:
+    """Return the schema of every record that goes out; of events with an example."""
+    records = (*EVENTS, Refusal)
+    _, schemas = msgspec.json.schema_components(records, ref_template=REFERENCE)
     for event in EVENTS:
         schemas[event.__name__]["title"] = event.name
         schemas[event.__name__]["examples"] = [EVENT_EXAMPLES[event.name]]

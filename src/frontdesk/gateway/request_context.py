@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-import msgspec
 from starlette.exceptions import HTTPException
 
 from frontdesk.agents.events import EVENTS
@@ -148,7 +147,7 @@ class RequestContext:
     async def refuse(self, problem: Problem) -> None:
         """Answer with a problem. Nothing can be answered once an answer has begun."""
         headers = [(name.lower(), value) for name, value in problem.headers.items()]
-        await self.answer(problem.status, msgspec.json.encode(problem.content), headers=headers)
+        await self.answer(problem.status, problem.body, headers=headers)
 
     async def answer(
         self, status: int, body: bytes, *, headers: list[tuple[str, str]] | None = None

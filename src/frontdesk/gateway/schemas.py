@@ -313,14 +313,3 @@ class UsageAnswer(_Answer):
 
     key: OfKey
     tenant: OfTenant
-
-
-class Refusal(_Body):
-    """Every error: a code to act on and a sentence to read."""
-
-    error: str
-    message: str
-    retry_after: Annotated[int, Field(description="whole seconds")] | None = None
-    reason: str | None = None
-    scope: str | None = None
-    limit: int | None = None

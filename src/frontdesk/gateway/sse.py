@@ -18,7 +18,7 @@ from frontdesk.gateway.http_protocol import connection_of
 from frontdesk.gateway.request_context import Message, RequestContext, since_of, types_of
 from frontdesk.sessions.errors import ReaderTooSlow
 from frontdesk.sessions.event_log import LoggedEvent
-from frontdesk.sessions.event_reader import EventReader, Gap
+from frontdesk.sessions.event_reader import Gap
 
 HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -36,85 +36,82 @@ class EventStream:
     idle stream costs.
     """
 
-    __slots__ = ("_beat", "_gateway", "_listener", "_passage", "_reader", "_session_id")
+    __slots__ = ("_context", "_gateway", "_heartbeat", "_listener", "_reader", "_session_id")
 
-    def __init__(self, gateway: Gateway, passage: RequestContext, *, session_id: str) -> None:
-        self._gateway, self._passage, self._session_id = gateway, passage, session_id
-        self._beat: asyncio.TimerHandle | None = None
+    def __init__(self, gateway: Gateway, context: RequestContext, *, session_id: str) -> None:
+        self._gateway, self._context, self._session_id = gateway, context, session_id
+        self._heartbeat: asyncio.TimerHandle | None = None
         self._listener: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Send events until the session ends, the client leaves, or its key is revoked."""
-        self._reader = self._subscribe()
+        conversation = self._context.tenant_sessions.recent(self._session_id)
+        since = self._context.header(b"last-event-id") or since_of(self._context)
+        self._reader = conversation.subscribe(since=since, types=types_of(self._context))
         if self._reader.drained:
             self._reader.close()
             # EventSource comes again after every end, but not after this.
-            await self._passage.answer(204, b"")
+            await self._context.answer(204, b"")
             return
-        key = self._passage.tenant_key
+        key = self._context.tenant_key
         try:
-            self._gateway.streams.enter(key, self._cut)
-            await self._passage.send(start())
+            self._gateway.streams.enter(key, self._on_key_revoked)
+            await self._context.send(start())
             # Headers alone may wait in a proxy; a first comment takes them along.
             await self._send(WELCOME)
-            self._attend()
+            self._schedule_heartbeat()
+            self._watch_client()
             while (batch := await self._reader.next()) is not None:
                 await self._send(joined(batch) or HEARTBEAT)
-            await self._passage.send_on(end())
+            await self._context.send_on(end())
         except ReaderTooSlow:
             # The client is disconnected after what was sent, and can resume after that.
-            await self._passage.send_on(end())
+            await self._context.send_on(end())
         finally:
-            self._gateway.streams.leave(key, self._cut)
+            self._gateway.streams.leave(key, self._on_key_revoked)
             self._release()
 
-    def _subscribe(self) -> EventReader:
-        conversation = self._passage.tenant_sessions.recent(self._session_id)
-        since = self._passage.header(b"last-event-id") or since_of(self._passage)
-        return conversation.subscribe(since=since, types=types_of(self._passage))
-
     async def _send(self, body: bytes) -> None:
-        await self._passage.send_on({"type": "http.response.body", "body": body, "more_body": True})
+        await self._context.send_on({"type": "http.response.body", "body": body, "more_body": True})
 
     # -- what comes from outside -----------------------------------------------------------------
 
-    def _attend(self) -> None:
-        """Begin to beat, and to notice when the client leaves."""
-        self._arm()
-        connection = connection_of(self._passage.scope)
+    def _watch_client(self) -> None:
+        """End the stream when the client leaves."""
+        connection = connection_of(self._context.scope)
         if connection is None:
             self._listener = asyncio.create_task(self._listen())
         else:
-            connection.on_leaving = self._reader.close
+            connection.on_disconnect = self._reader.close
 
     def _release(self) -> None:
         self._reader.close()
-        if self._beat is not None:
-            self._beat.cancel()
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
         if self._listener is not None:
             self._listener.cancel()
-        if (connection := connection_of(self._passage.scope)) is not None:
-            connection.on_leaving = None
+        if (connection := connection_of(self._context.scope)) is not None:
+            connection.on_disconnect = None
 
-    def _arm(self) -> None:
+    def _schedule_heartbeat(self) -> None:
         heartbeat_s = self._gateway.config.streams.heartbeat_s
-        self._beat = asyncio.get_running_loop().call_later(heartbeat_s, self._nudge)
+        self._heartbeat = asyncio.get_running_loop().call_later(heartbeat_s, self._on_heartbeat)
 
-    def _nudge(self) -> None:
-        # The reader's `next` returns with what there is: nothing, as a rule, and that is a beat.
+    def _on_heartbeat(self) -> None:
+        # The reader's `next` returns with what there is: nothing, as a rule, and that is the sign.
         self._reader.nudge()
-        self._arm()
+        self._schedule_heartbeat()
 
     async def _listen(self) -> None:
-        while (await self._passage.receive_on())["type"] != "http.disconnect":
+        while (await self._context.receive_on())["type"] != "http.disconnect":
             pass
         self._reader.close()
 
-    def _cut(self) -> None:
+    def _on_key_revoked(self) -> None:
         """End the stream because its key opens nothing any more, even where it waits to write."""
         self._reader.close()
-        if (connection := connection_of(self._passage.scope)) is not None:
-            connection.hang_up_if_stalled()
+        if (connection := connection_of(self._context.scope)) is not None:
+            connection.abort_if_stalled()
 
 
 def start() -> Message:

@@ -31,43 +31,43 @@ ENDED, REVOKED, TOO_SLOW = 1000, 1008, 1013
 class SessionSocket:
     """One client's WebSocket to one conversation."""
 
-    __slots__ = ("_closing", "_gateway", "_passage", "_reader", "_sending", "_session_id")
+    __slots__ = ("_closing", "_context", "_gateway", "_reader", "_sending", "_session_id")
 
-    def __init__(self, gateway: Gateway, passage: RequestContext, *, session_id: str) -> None:
-        self._gateway, self._passage, self._session_id = gateway, passage, session_id
+    def __init__(self, gateway: Gateway, context: RequestContext, *, session_id: str) -> None:
+        self._gateway, self._context, self._session_id = gateway, context, session_id
         self._sending = asyncio.Lock()
         self._closing: tuple[int, str] = (ENDED, "the session has ended")
 
     async def run(self) -> None:
         """Answer and send until the session ends, the client leaves, or its key is revoked."""
-        await self._passage.receive_on()  # websocket.connect
+        await self._context.receive_on()  # websocket.connect
         conversation = self._live_conversation()
         self._reader = self._subscribe(conversation)
-        key = self._passage.tenant_key
+        key = self._context.tenant_key
         try:
-            self._gateway.streams.enter(key, self._revoked)
-            await self._passage.send({"type": "websocket.accept"})
+            self._gateway.streams.enter(key, self._on_key_revoked)
+            await self._context.send({"type": "websocket.accept"})
             # An OSError is how the server says that the client has left in the middle.
             with suppress(OSError):
-                await self._talk(conversation)
+                await self._serve(conversation)
         finally:
-            self._gateway.streams.leave(key, self._revoked)
+            self._gateway.streams.leave(key, self._on_key_revoked)
             self._reader.close()
 
     def _live_conversation(self) -> Conversation:
         # A socket is for talking; what a session that has ended said is read from its stream.
-        conversation = self._passage.tenant_sessions.recent(self._session_id)
-        if conversation.ended is not None and since_of(self._passage) is None:
+        conversation = self._context.tenant_sessions.recent(self._session_id)
+        if conversation.ended is not None and since_of(self._context) is None:
             raise SessionDead(self._session_id, reason=conversation.ended)
         return conversation
 
     def _subscribe(self, conversation: Conversation) -> EventReader:
-        since = since_of(self._passage)
+        since = since_of(self._context)
         return conversation.subscribe(
-            since=since, types=types_of(self._passage), from_now=since is None
+            since=since, types=types_of(self._context), from_now=since is None
         )
 
-    async def _talk(self, conversation: Conversation) -> None:
+    async def _serve(self, conversation: Conversation) -> None:
         sender = asyncio.create_task(self._send_events())
         try:
             await self._answer_actions(conversation)
@@ -78,7 +78,7 @@ class SessionSocket:
                 await sender
 
     async def _answer_actions(self, conversation: Conversation) -> None:
-        while (message := await self._passage.receive_on())["type"] == "websocket.receive":
+        while (message := await self._context.receive_on())["type"] == "websocket.receive":
             async with self._sending:
                 # Nothing is awaited between the action and its answer, and the lock is fair:
                 # events that the action causes come after.
@@ -90,7 +90,7 @@ class SessionSocket:
         content = message.get("text")
         asked: dict[str, Any] | None = None
         try:
-            self._gateway.rate.hit(self._passage.tenant_key.key_id)
+            self._gateway.rate.hit(self._context.tenant_key.key_id)
             asked = parsed(content if content is not None else message.get("bytes") or b"")
             limit = self._gateway.config.limits.text_characters
             done = act(conversation, asked, max_text_characters=limit)
@@ -109,18 +109,18 @@ class SessionSocket:
         await self._close()
 
     async def _send(self, text: bytes) -> None:
-        await self._passage.send_on({"type": "websocket.send", "text": text.decode()})
+        await self._context.send_on({"type": "websocket.send", "text": text.decode()})
 
     async def _close(self) -> None:
         code, reason = self._closing
         if code:
-            await self._passage.send_on({"type": "websocket.close", "code": code, "reason": reason})
+            await self._context.send_on({"type": "websocket.close", "code": code, "reason": reason})
 
-    def _revoked(self) -> None:
+    def _on_key_revoked(self) -> None:
         self._closing = (REVOKED, "the key opens nothing any more")
         self._reader.close()
-        if (connection := connection_of(self._passage.scope)) is not None:
-            connection.hang_up_if_stalled()
+        if (connection := connection_of(self._context.scope)) is not None:
+            connection.abort_if_stalled()
 
 
 def texts(batch: list[LoggedEvent] | Gap) -> list[bytes]:

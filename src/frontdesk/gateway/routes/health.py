@@ -11,7 +11,7 @@ from starlette.responses import Response
 from frontdesk import __version__
 from frontdesk.gateway.dependencies import InGateway, encoded
 from frontdesk.gateway.openapi import answers
-from frontdesk.gateway.problems import answer, problem_of
+from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.schemas import Health, Readiness
 from frontdesk.sessions.errors import Draining
 
@@ -48,7 +48,7 @@ async def healthz(gateway: InGateway) -> Response:
 async def readyz(gateway: InGateway) -> Response:
     """Say whether new work is taken: 503 while starting or draining."""
     if not gateway.ready:
-        return answer(problem_of(Draining()))
+        return problem_of(Draining()).response
     return encoded({"status": "ready"})
 
 

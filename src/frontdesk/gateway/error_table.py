@@ -1,0 +1,476 @@
+"""The one table of errors: whose fault each is, when it is raised, and how a client is answered.
+
+What answers a client (`problems.py`), the API description (`openapi.py`) and the tables in the
+documents are made from it. A new error is its class, in the `errors.py` of its layer, and a row
+here; `make format` writes the documents' tables. An error that is not here is answered as its base
+class is, and one that no client is meant to see as `internal`, which says nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from frontdesk import errors as library
+from frontdesk.agents import errors as agents
+from frontdesk.errors import FrontdeskError
+from frontdesk.gateway import errors as gateway
+from frontdesk.keeper import errors as keeper
+from frontdesk.records import ExitReason
+from frontdesk.sessions import errors as sessions
+from frontdesk.sessions.reasons import public_reason
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """Every error: a code to act on, a sentence to read, and facts where there are some."""
+
+    error: str
+    message: str
+    retry_after: int | None = None
+    """Whole seconds, as in the header `Retry-After`."""
+    reason: str | None = None
+    scope: str | None = None
+    limit: int | None = None
+
+
+class Fault(Enum):
+    """Whose fault an error is."""
+
+    CALLER = "the caller's"
+    WORLD = "the world's"
+    OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """What a client is answered: status and code, in which cases, and one of them or its sentence.
+
+    `when` is for the documents.
+    """
+
+    status: int
+    code: str
+    when: str
+    example: FrontdeskError | str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRow:
+    """An error: whose fault, when it is raised and what to do (for the documents), its answer.
+
+    `facts` are the fields of the `Refusal` beyond code and message.
+    """
+
+    fault: Fault
+    when: str
+    answer: ErrorAnswer
+    facts: Callable[[Any], dict[str, Any]] = lambda _: {}
+
+
+# -- the answers ---------------------------------------------------------------------------------
+
+BAD_REQUEST = ErrorAnswer(
+    400,
+    "bad_request",
+    "malformed JSON; a field that is missing or wrong (named); an unknown approval or question",
+    gateway.MalformedRequest("Field required", field="text"),
+)
+UNAUTHORIZED = ErrorAnswer(
+    401,
+    "unauthorized",
+    "no key, or one that opens nothing here; also on routes under `/v1` that do not exist",
+    gateway.Unauthorized(),
+)
+NOT_FOUND = ErrorAnswer(
+    404,
+    "not_found",
+    "no such session or tool; no such route (method and path named)",
+    library.SessionNotFound("support-42"),
+)
+SESSION_DEAD = ErrorAnswer(
+    404,
+    "session_dead",
+    "the session existed, and its agent ended recently: `reason` says how",
+    sessions.SessionDead("support-42", reason=ExitReason.signalled(9)),
+)
+METHOD_NOT_ALLOWED = ErrorAnswer(
+    405,
+    "method_not_allowed",
+    "a wrong verb; `Allow` names the right ones",
+    "PUT is not allowed on /v1/sessions",
+)
+TOO_SLOW = ErrorAnswer(
+    408,
+    "bad_request",
+    "the head or the body took too long to arrive",
+    "the request took too long to arrive",
+)
+ALREADY_EXISTS = ErrorAnswer(
+    409,
+    "already_exists",
+    "your tenant has a live session of that id",
+    library.SessionAlreadyExists("support-42", holder=None),
+)
+IDEMPOTENCY_MISMATCH = ErrorAnswer(
+    409,
+    "idempotency_mismatch",
+    "an `Idempotency-Key` came again with another body",
+    gateway.IdempotencyMismatch("7f3c"),
+)
+QUEUE_FULL = ErrorAnswer(
+    409,
+    "queue_full",
+    "three steering texts wait already",
+    sessions.SteeringQueueFull("support-42", limit=3),
+)
+TOO_LARGE = ErrorAnswer(
+    413,
+    "too_large",
+    "the body, or a text in it, is over the limit; a body is refused before it is read whole",
+    gateway.TooLarge("body", limit=1024 * 1024),
+)
+CREATE_FAILED = ErrorAnswer(
+    422,
+    "create_failed",
+    "the agent cannot be built: unknown blueprint, model, option, tool; a missing key of the "
+    "provider (its variable is named)",
+    agents.ModelRefused("nope:1", problem="no provider is known by that name"),
+)
+REGISTRATION_FAILED = ErrorAnswer(
+    422,
+    "registration_failed",
+    "a callback tool cannot be attached; its URL may not be called",
+    gateway.AddressRefused("callbackUrl", problem="leads to an address that may not be called"),
+)
+GUARDRAIL = ErrorAnswer(
+    422,
+    "guardrail",
+    "a filter refused the text",
+    sessions.GuardrailRefused("it is longer than 4000 characters"),
+)
+RATE_LIMITED = ErrorAnswer(
+    429,
+    "rate_limited",
+    "too many requests, open streams or wrong keys; `retryAfter` and the header `Retry-After`, in "
+    "seconds",
+    gateway.RateLimited("requests a minute", limit=600, retry_after_s=12),
+)
+PROMPT_QUEUE_FULL = ErrorAnswer(
+    429,
+    "prompt_queue_full",
+    "too many prompts wait in this session",
+    sessions.PromptQueueFull("support-42", limit=16),
+)
+SESSION_LIMIT = ErrorAnswer(
+    429,
+    "session_limit",
+    "too many live sessions of this tenant or key: `scope` and `limit`",
+    library.SessionLimitExceeded(scope="per_tenant", limit=1000),
+)
+HEAD_TOO_LARGE = ErrorAnswer(
+    431, "too_large", "the head is over the limit", "the head of the request is over the limit"
+)
+INTERNAL = ErrorAnswer(
+    500,
+    "internal",
+    "a fault of ours. It says nothing more; the log does",
+    "something went wrong here; it was logged",
+)
+UNAVAILABLE = ErrorAnswer(
+    503,
+    "unavailable",
+    "starting, draining, full in total, out of descriptors; `retryAfter`",
+    sessions.Draining(),
+)
+ANSWERS = (
+    BAD_REQUEST,
+    UNAUTHORIZED,
+    NOT_FOUND,
+    SESSION_DEAD,
+    METHOD_NOT_ALLOWED,
+    TOO_SLOW,
+    ALREADY_EXISTS,
+    IDEMPOTENCY_MISMATCH,
+    QUEUE_FULL,
+    TOO_LARGE,
+    CREATE_FAILED,
+    REGISTRATION_FAILED,
+    GUARDRAIL,
+    RATE_LIMITED,
+    PROMPT_QUEUE_FULL,
+    SESSION_LIMIT,
+    HEAD_TOO_LARGE,
+    INTERNAL,
+    UNAVAILABLE,
+)
+"""Every answer that is an error, in the order of the documents."""
+
+_ROWS: dict[type[FrontdeskError], ErrorRow] = {
+    # -- The root --------------------------------------------------------------------------------
+    library.FrontdeskError: ErrorRow(
+        Fault.OURS,
+        "The root. Catch it at your outermost edge. `agent` is the agent that the factory of "
+        "`get_or_create` had made before the call was refused: it is alive, and yours to end;"
+        " else None",
+        INTERNAL,
+    ),
+    # -- The caller's: of the store --------------------------------------------------------------
+    library.InvalidArgument: ErrorRow(
+        Fault.CALLER,
+        "A value that can never be right. Change the call",
+        BAD_REQUEST,
+    ),
+    library.InvalidType: ErrorRow(
+        Fault.CALLER,
+        "A value of the wrong type. Change the call",
+        BAD_REQUEST,
+    ),
+    library.UnknownAgentKind: ErrorRow(
+        Fault.CALLER,
+        "No monitor knows this type of agent. Give it `add_exit_callback()`, or the store a "
+        "monitor for the type: [how](../how-to/own-monitor.md)",
+        BAD_REQUEST,
+    ),
+    library.AgentNotStarted: ErrorRow(
+        Fault.CALLER,
+        "A thread or process that was not started yet has no life to watch. Start it first",
+        BAD_REQUEST,
+    ),
+    library.SessionNotFound: ErrorRow(
+        Fault.CALLER,
+        "No live session has this id. `ended(session_id)` says how the last one ended",
+        NOT_FOUND,
+    ),
+    library.SessionAlreadyExists: ErrorRow(
+        Fault.CALLER,
+        "A live agent has the id: `holder` is its session, untouched",
+        ALREADY_EXISTS,
+    ),
+    library.SessionLimitExceeded: ErrorRow(
+        Fault.CALLER,
+        "One more would exceed a limit; `scope` is `total`, `per_tenant` or `per_api_key`. "
+        "Come again when a session has ended",
+        SESSION_LIMIT,
+        facts=lambda error: {"scope": error.scope, "limit": error.limit},
+    ),
+    library.SessionBusy: ErrorRow(
+        Fault.CALLER,
+        "Another caller of `get_or_create` is making this session. On an event loop: try "
+        "again, or call it in a thread. In a thread: the wait ran into its time-out",
+        UNAVAILABLE,
+    ),
+    library.RecursiveCreate: ErrorRow(
+        Fault.CALLER,
+        "The factory of `get_or_create` asked for the session that it is making. Change the "
+        "factory",
+        INTERNAL,
+    ),
+    library.ReentrantWrite: ErrorRow(
+        Fault.CALLER,
+        "A signal handler or finalizer interrupted a write of this store and asked for one "
+        "that has to answer. Do it later: set a flag, or use `call_soon`",
+        INTERNAL,
+    ),
+    library.StoreClosed: ErrorRow(
+        Fault.CALLER,
+        "The store was closed, or (`forked`) was inherited by `fork()`: make one in each process",
+        UNAVAILABLE,
+    ),
+    # -- The caller's: of sessions and the gateway -----------------------------------------------
+    sessions.SessionDead: ErrorRow(
+        Fault.CALLER,
+        "The session existed, and its agent ended recently: `reason` says how",
+        SESSION_DEAD,
+        facts=lambda error: {"reason": public_reason(error.reason)},
+    ),
+    sessions.PromptQueueFull: ErrorRow(
+        Fault.CALLER,
+        "As many prompts wait as may. Wait for a turn to end",
+        PROMPT_QUEUE_FULL,
+    ),
+    sessions.SteeringQueueFull: ErrorRow(
+        Fault.CALLER,
+        "As many steering texts wait as may. Wait until the agent has taken one",
+        QUEUE_FULL,
+    ),
+    sessions.GuardrailRefused: ErrorRow(
+        Fault.CALLER,
+        "A filter of the operator's refused the text",
+        GUARDRAIL,
+    ),
+    sessions.UnknownReference: ErrorRow(
+        Fault.CALLER,
+        "No approval or question waits under this reference: it never did, it was answered, "
+        "or it expired",
+        BAD_REQUEST,
+    ),
+    agents.CreateFailed: ErrorRow(
+        Fault.CALLER,
+        "The agent could not be built: unknown model, blueprint or option",
+        CREATE_FAILED,
+    ),
+    agents.ModelRefused: ErrorRow(
+        Fault.CALLER,
+        "This blueprint cannot, or may not, answer with that model",
+        CREATE_FAILED,
+    ),
+    sessions.ToolRefused: ErrorRow(
+        Fault.CALLER,
+        "A callback tool could not be attached",
+        REGISTRATION_FAILED,
+    ),
+    agents.UnknownTool: ErrorRow(
+        Fault.CALLER,
+        "No callback tool of this name is attached to the session",
+        NOT_FOUND,
+    ),
+    agents.TurnOver: ErrorRow(
+        Fault.CALLER,
+        "An agent went on after its turn had ended. What it does is discarded; let it end",
+        INTERNAL,
+    ),
+    agents.EventTooLarge: ErrorRow(
+        Fault.CALLER,
+        "An agent emitted an event that is longer than one may be. Emit less, or in pieces",
+        BAD_REQUEST,
+    ),
+    sessions.ReaderTooSlow: ErrorRow(
+        Fault.CALLER,
+        "A reader fell so far behind that the next event is no longer held. Resume",
+        INTERNAL,
+    ),
+    gateway.Unauthorized: ErrorRow(
+        Fault.CALLER,
+        "No key, or one that opens nothing here",
+        UNAUTHORIZED,
+    ),
+    gateway.RateLimited: ErrorRow(
+        Fault.CALLER,
+        "Too much from one key or address. Come again after that many seconds",
+        RATE_LIMITED,
+        facts=lambda error: {"retry_after": error.retry_after_s},
+    ),
+    gateway.TooLarge: ErrorRow(
+        Fault.CALLER,
+        "What was sent is over a limit. Send less",
+        TOO_LARGE,
+    ),
+    gateway.MalformedRequest: ErrorRow(
+        Fault.CALLER,
+        "A request or message that cannot be understood",
+        BAD_REQUEST,
+    ),
+    gateway.IdempotencyMismatch: ErrorRow(
+        Fault.CALLER,
+        "An `Idempotency-Key` came again with another body. Take a new one",
+        IDEMPOTENCY_MISMATCH,
+    ),
+    gateway.AddressRefused: ErrorRow(
+        Fault.CALLER,
+        "A URL that the gateway will not call",
+        REGISTRATION_FAILED,
+    ),
+    gateway.KeyNotFound: ErrorRow(
+        Fault.CALLER,
+        "No key has this id. `frontdesk keys list` shows them",
+        INTERNAL,
+    ),
+    gateway.ConfigurationWrong: ErrorRow(
+        Fault.CALLER,
+        "The configuration cannot be used; `mistakes` lists all that is wrong with it",
+        INTERNAL,
+    ),
+    # -- The world's -----------------------------------------------------------------------------
+    library.AgentFactoryFailed: ErrorRow(
+        Fault.WORLD,
+        "The factory that another caller of `get_or_create` ran failed with `error`. Try "
+        "again: the next call runs it anew",
+        INTERNAL,
+    ),
+    library.MonitorFailed: ErrorRow(
+        Fault.WORLD,
+        "The operating system cannot watch one more, so nothing was registered. Usually "
+        "descriptors: raise `ulimit -n`",
+        UNAVAILABLE,
+    ),
+    library.ProcessNotFound: ErrorRow(
+        Fault.WORLD,
+        "No process has this pid, or has it any more",
+        INTERNAL,
+    ),
+    gateway.StateUnusable: ErrorRow(
+        Fault.WORLD,
+        "The state directory, or a file in it, cannot be used",
+        INTERNAL,
+    ),
+    library.MissingExtra: ErrorRow(
+        Fault.WORLD,
+        "An optional part is used whose packages are not installed: `pip install "
+        "'frontdesk[<extra>]'`",
+        INTERNAL,
+    ),
+    sessions.Draining: ErrorRow(
+        Fault.WORLD,
+        "The service is draining: it takes no new sessions and no new prompts. Go elsewhere, "
+        "or come later",
+        UNAVAILABLE,
+    ),
+    agents.QuestionExpired: ErrorRow(
+        Fault.WORLD,
+        "Nobody answered the agent's question in time",
+        INTERNAL,
+    ),
+    agents.ToolFailed: ErrorRow(
+        Fault.WORLD,
+        "A callback tool failed, timed out, or answered nonsense",
+        INTERNAL,
+    ),
+    agents.AgentLost: ErrorRow(
+        Fault.WORLD,
+        "The agent of a session is gone, or cannot be reached any more",
+        UNAVAILABLE,
+    ),
+    agents.AgentFailed: ErrorRow(
+        Fault.WORLD,
+        "An agent answered a turn with an error, and lives on. `problem` is what it said, for"
+        " operators",
+        INTERNAL,
+    ),
+    keeper.SpawnFailed: ErrorRow(
+        Fault.WORLD,
+        "An agent process never ran; `stage` names the step that failed",
+        INTERNAL,
+    ),
+    keeper.ForkServerFailed: ErrorRow(
+        Fault.WORLD,
+        "The imports of a blueprint failed in the process that its agents would be forked from",
+        INTERNAL,
+    ),
+    keeper.KeeperLost: ErrorRow(
+        Fault.WORLD,
+        "The process that keeps the agent processes has ended and could not be replaced",
+        UNAVAILABLE,
+    ),
+    keeper.LimitUnenforceable: ErrorRow(
+        Fault.WORLD,
+        "A limit was configured that this system cannot hold an agent process to",
+        INTERNAL,
+    ),
+    agents.MessageInvalid: ErrorRow(
+        Fault.WORLD,
+        "A message to or from an agent's process cannot be sent, or is none",
+        INTERNAL,
+    ),
+}
+ERRORS: Mapping[type[FrontdeskError], ErrorRow] = MappingProxyType(_ROWS)
+"""Every error of every layer."""
+
+
+def row_of(error: FrontdeskError) -> ErrorRow:
+    """Return the row of an error, or of its nearest base class."""
+    return next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)

@@ -1,0 +1,107 @@
+"""The tables of errors in the documents, made from the error classes and the gateway's one table.
+
+`make format` runs this and writes them into the pages; a test holds the pages to it. Names, further
+base classes and facts come from the classes, everything else from `gateway/error_table.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+
+from docs.pages import Page, page
+from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.error_table import ANSWERS, ERRORS, INTERNAL, Fault
+
+ERRORS_PAGE = page("docs/reference/errors.md")
+GATEWAY_PAGE = page("docs/reference/gateway.md")
+STORE = "frontdesk.errors"
+
+
+def facts_of(kind: type[FrontdeskError]) -> list[str]:
+    """Return the attributes that an error of this kind sets, inherited ones first."""
+    ours = [one for one in reversed(kind.__mro__) if one in ERRORS]
+    nodes = [node for one in ours for node in ast.walk(ast.parse(inspect.getsource(one)))]
+    return list(
+        dict.fromkeys(
+            node.attr
+            for node in nodes
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and ast.unparse(node.value) == "self"
+        )
+    )
+
+
+def _row(*cells: str) -> str:
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
+
+
+def _code(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _errors(chosen: Callable[[type[FrontdeskError]], bool]) -> list[str]:
+    rows = [_row("error", "also", "facts", "when, and what to do"), "|---|---|---|---|"]
+    for kind, row in ERRORS.items():
+        if chosen(kind):
+            also = [base.__name__ for base in kind.__bases__]
+            further = [name for name in also if name not in ("FrontdeskError", "Exception")]
+            cells = (_code([kind.__name__]), _code(further), _code(facts_of(kind)), row.when)
+            rows.append(_row(*cells))
+    return rows
+
+
+def _of(fault: Fault, *, store: bool | None = None) -> Callable[[type[FrontdeskError]], bool]:
+    def chosen(kind: type[FrontdeskError]) -> bool:
+        place = store is None or (kind.__module__ == STORE) is store
+        return kind is not FrontdeskError and ERRORS[kind].fault is fault and place
+
+    return chosen
+
+
+def _answers() -> list[str]:
+    rows = [_row("status", "error", "when", "from"), "|---|---|---|---|"]
+    for answer in ANSWERS:
+        raised = [kind.__name__ for kind, row in ERRORS.items() if row.answer is answer]
+        raised = [] if answer is INTERNAL else raised  # every other one
+        rows.append(_row(str(answer.status), _code([answer.code]), answer.when, _code(raised)))
+    return rows
+
+
+TABLES: list[tuple[Page, str, list[str]]] = [
+    (ERRORS_PAGE, "The root", _errors(lambda kind: kind is FrontdeskError)),
+    (ERRORS_PAGE, "The caller's: of the store", _errors(_of(Fault.CALLER, store=True))),
+    (
+        ERRORS_PAGE,
+        "The caller's: of sessions and the gateway",
+        _errors(_of(Fault.CALLER, store=False)),
+    ),
+    (ERRORS_PAGE, "The world's", _errors(_of(Fault.WORLD))),
+    (GATEWAY_PAGE, "Errors", _answers()),
+]
+"""Page, heading, and the lines of the first table below the heading."""
+
+
+def table_below(text: str, heading: str) -> tuple[int, int]:
+    """Return where the lines of the first table below a heading begin and end."""
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.lstrip("# ") == heading)
+    first = next(i for i in range(start, len(lines)) if lines[i].startswith("|"))
+    last = next(i for i in range(first, len(lines) + 1) if not "".join(lines[i : i + 1]))
+    return first, last
+
+
+def main() -> None:
+    """Write every table into its page."""
+    for one, heading, rows in TABLES:
+        text = one.path.read_text(encoding="utf-8")
+        first, last = table_below(text, heading)
+        lines = text.splitlines()
+        lines[first:last] = rows
+        one.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
