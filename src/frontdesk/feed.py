@@ -96,10 +96,6 @@ class Wakers:
         """Have `waker` called at the next wake-up, once."""
         self._by_key[key] = waker
 
-    def discard(self, key: object) -> None:
-        """Take a reader's waker out, if it is still there."""
-        self._by_key.pop(key, None)
-
     def wake(self, key: object) -> None:
         """Wake one reader, if it waits."""
         waker = self._by_key.pop(key, None)
@@ -110,7 +106,9 @@ class Wakers:
         """Wake whoever waits. Call it after the append, outside any lock."""
         # Those who wait now: one that is woken and waits again must not be taken for another's.
         for key in list(self._by_key):
-            self.wake(key)
+            waker = self._by_key.pop(key, None)
+            if waker is not None:
+                waker()
 
     def wait(self, ready: Callable[[], bool], *, timeout_s: float | None = None) -> bool:
         """Block this thread until it is woken, or `ready()`; False if neither came in time."""
@@ -118,26 +116,42 @@ class Wakers:
         # leave it locked, and then whoever is about to set it waits for ever.
         latch = threading.Lock()
         latch.acquire()
-        self._by_key[latch] = latch.release
+        self.add(latch, latch.release)
         try:
             # Registered first, looked at second: an append in between has woken us already.
             return ready() or latch.acquire(timeout=-1 if timeout_s is None else max(0, timeout_s))
         finally:
             self._by_key.pop(latch, None)
 
-    async def wait_async(self, ready: Callable[[], bool]) -> None:
-        """Wait on the running event loop, asyncio's or trio's, until it is woken, or `ready()`."""
-        if asyncio._get_running_loop() is None:
+    async def wait_async(
+        self, ready: Callable[[], bool] = lambda: False, *, key: object = None
+    ) -> None:
+        """Wait on the running event loop, asyncio's or trio's, until it is woken, or `ready()`.
+
+        `key` is what `wake` wakes it by.
+        """
+        loop = asyncio._get_running_loop()
+        if loop is None:
             await self._wait_on_trio(ready)
             return
-        loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self._by_key[future] = lambda: _wake_future(loop, future)
+        key = future if key is None else key
+
+        def wake() -> None:
+            if asyncio._get_running_loop() is loop:
+                _resolve(future)
+                return
+            # A closed loop: nobody waits there any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, future)
+
+        self.add(key, wake)
         try:
             if not ready():
                 await future
         finally:
-            self._by_key.pop(future, None)
+            if self._by_key.get(key) is wake:
+                del self._by_key[key]
 
     async def _wait_on_trio(self, ready: Callable[[], bool]) -> None:
         import trio  # it runs already: there would be an event loop of asyncio otherwise
@@ -149,22 +163,12 @@ class Wakers:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(woken.set)
 
-        self._by_key[woken] = wake
+        self.add(woken, wake)
         try:
             if not ready():
                 await woken.wait()
         finally:
             self._by_key.pop(woken, None)
-
-
-def _wake_future(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    if asyncio._get_running_loop() is loop:
-        _resolve(future)
-        return
-    try:
-        loop.call_soon_threadsafe(_resolve, future)
-    except RuntimeError:
-        return  # the reader's loop was closed: nobody waits there any more
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -87,6 +87,16 @@ class ExitReason:
         """Translate `Popen.returncode`: negative is a signal, else an exit code."""
         return cls.signalled(-returncode) if returncode < 0 else cls.exited(returncode)
 
+    @property
+    def public_text(self) -> str:
+        """Return it without an exception's text, which may hold what is nobody else's business.
+
+        Examples:
+            >>> ExitReason.crashed(ValueError("the text of it")).public_text
+            'crashed: ValueError'
+        """
+        return f"crashed: {self.error}" if self.kind is ExitKind.CRASHED else str(self)
+
     def __str__(self) -> str:
         if self.kind is ExitKind.CRASHED:
             return f"crashed: {self.error}: {self.text}" if self.text else f"crashed: {self.error}"

@@ -23,7 +23,6 @@ from frontdesk.gateway import errors as gateway
 from frontdesk.keeper import errors as keeper
 from frontdesk.records import ExitReason
 from frontdesk.sessions import errors as sessions
-from frontdesk.sessions.reasons import public_reason
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -286,7 +285,7 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         Fault.CALLER,
         "The session existed, and its agent ended recently: `reason` says how",
         SESSION_DEAD,
-        facts=lambda error: {"reason": public_reason(error.reason)},
+        facts=lambda error: {"reason": error.reason.public_text},
     ),
     sessions.PromptQueueFull: ErrorRow(
         Fault.CALLER,

@@ -47,7 +47,6 @@ from frontdesk.agents.records import (
 )
 from frontdesk.agents.restart import CRASHES
 from frontdesk.records import ExitReason, Session
-from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import (
     Draining,
@@ -56,14 +55,11 @@ from frontdesk.sessions.errors import (
     SessionDead,
     SteeringQueueFull,
 )
-from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.event_reader import EventReader, StreamStart
 from frontdesk.sessions.expiry import Expiry, LifeTimes
-from frontdesk.sessions.history import History
 from frontdesk.sessions.phases import SessionPhase, TurnPhase
 from frontdesk.sessions.queue import Prompt, PromptQueue
-from frontdesk.sessions.reasons import public_reason
-from frontdesk.sessions.running_turn import Counters, RunningTurn, StopReason, TurnParts
+from frontdesk.sessions.running_turn import RunningTurn, StopReason, TurnParts
 
 MAX_REASON_CHARACTERS = 200
 """How much of a client's own reason for an abort goes out."""
@@ -112,7 +108,6 @@ class Conversation:
         blueprint: Blueprint,
         api_key: str | None,
     ) -> None:
-        settings = service.settings
         self.session_id, self.tenant_id = context.session_id, context.tenant_id
         self.context, self.model, self.api_key = context, context.model, api_key
         self.service = service
@@ -124,24 +119,9 @@ class Conversation:
         """Why it ends or has ended; None while it does not."""
         self.restarts = 0
         self._pid: int | None = None
-        self.log = EventLog(
-            min_events=settings.min_events,
-            max_bytes=settings.max_log_bytes,
-            max_event_bytes=settings.max_event_bytes,
-        )
-        self.history = History(
-            max_messages=settings.max_messages, max_characters=settings.max_history_characters
-        )
-        self.counters = Counters()
-        self.parts = TurnParts(
-            service=service,
-            tenant_id=self.tenant_id,
-            api_key=api_key,
-            log=self.log,
-            history=self.history,
-            counters=self.counters,
-            tools=CallbackTools(context, service=service, api_key=api_key),
-        )
+        self.parts = TurnParts.make(context, service=service, api_key=api_key)
+        self.log, self.history = self.parts.log, self.parts.history
+        self.counters = self.parts.counters
         self.prompts = PromptQueue()
         self.turn: RunningTurn | None = None
         """The turn under way."""
@@ -398,7 +378,7 @@ class Conversation:
         """Go on with a new agent, after the last has ended for this reason."""
         self.phase = self.phase.to(SessionPhase.LIVE)
         self.restarts += 1
-        self.log.append(AgentRestarted(public_reason(reason), self.restarts))
+        self.log.append(AgentRestarted(reason.public_text, self.restarts))
         self._idle_if_unused()
 
     def begin_ending(self, reason: ExitReason) -> None:
@@ -415,7 +395,7 @@ class Conversation:
         self.expiry.cancel()
         self.prompts.clear()
         self._abort_for(reason)
-        self.log.append(SessionEnd(public_reason(reason)))
+        self.log.append(SessionEnd(reason.public_text))
         self.log.close()
         # Its stream may be replayed for a while; nobody asks for the rest any more.
         self.history.clear()
@@ -460,7 +440,7 @@ class Conversation:
     def _abort_for(self, reason: ExitReason) -> None:
         """End the turn under way because of the end of its agent, or of its session."""
         if self.turn is not None:
-            text = public_reason(reason)
+            text = reason.public_text
             failed = reason.kind in CRASHES
             stop = StopReason("agent_ended" if failed else text, error=text if failed else None)
             self.finish(self.turn, self.turn.stopped or stop)

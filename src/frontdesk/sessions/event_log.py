@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Coroutine
 from time import perf_counter
+from typing import Any
 
 from frontdesk.agents.errors import EventTooLarge
 from frontdesk.agents.events import Event, PromptReceived, encode
@@ -155,17 +155,12 @@ class EventLog:
             self._wake_timer = None
         self._wakers.wake_all()
 
-    async def wait(self, reader: object) -> None:
+    def wait(self, reader: object) -> Coroutine[Any, Any, None]:
         """Wait until something is appended, the log is closed, or `wake` is called for the reader.
 
         The caller has looked already: nothing can come in between, as all is on one loop.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wakers.add(reader, partial(_resolve, future))
-        try:
-            await future
-        finally:
-            self._wakers.discard(reader)
+        return self._wakers.wait_async(key=reader)
 
     def wake(self, reader: object) -> None:
         """Wake one reader."""
@@ -219,8 +214,3 @@ class EventLog:
             (logged,) = ring.read(ring.oldest - 1, limit=1)
             self.held_bytes -= len(logged.json)
             ring.forget(logged.index)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -31,9 +31,9 @@ class LiveSession:
         "supervised_agent",
     )
 
-    def __init__(self, conversation: Conversation) -> None:
+    def __init__(self, conversation: Conversation, *, key: str) -> None:
         self.conversation = conversation
-        self.registry_key = registry_key(conversation.tenant_id, conversation.session_id)
+        self.registry_key = key
         self.runner: Runner | None = None
         self.supervised_agent: SupervisedAgent | None = None
         self.restart_state = RestartState()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,7 @@ from frontdesk.agents.records import (
     NO_USAGE,
     Approval,
     Message,
+    SessionContext,
     TokenUsage,
     ToolCall,
     ToolSpec,
@@ -97,11 +98,35 @@ class TurnParts:
     history: History
     counters: Counters
     tools: CallbackTools
-    steering_texts: list[str] = field(default_factory=list)
-    approvals: PendingRequests[ApprovalRequired, Approval] = field(
-        default_factory=lambda: PendingRequests("approvalId")
-    )
-    questions: PendingRequests[AskUser, Any] = field(default_factory=lambda: PendingRequests("ref"))
+    steering_texts: list[str]
+    approvals: PendingRequests[ApprovalRequired, Approval]
+    questions: PendingRequests[AskUser, Any]
+
+    @classmethod
+    def make(
+        cls, context: SessionContext, *, service: ServiceContext, api_key: str | None
+    ) -> TurnParts:
+        """Make the parts of a new session."""
+        settings = service.settings
+        return cls(
+            service=service,
+            tenant_id=context.tenant_id,
+            api_key=api_key,
+            log=EventLog(
+                min_events=settings.min_events,
+                max_bytes=settings.max_log_bytes,
+                max_event_bytes=settings.max_event_bytes,
+            ),
+            history=History(
+                max_messages=settings.max_messages,
+                max_characters=settings.max_history_characters,
+            ),
+            counters=Counters(),
+            tools=CallbackTools(context, service=service, api_key=api_key),
+            steering_texts=[],
+            approvals=PendingRequests("approvalId"),
+            questions=PendingRequests("ref"),
+        )
 
 
 class RunningTurn:

@@ -180,7 +180,7 @@ class SessionService:
             conversation = Conversation(
                 context, service=self._context, blueprint=rules, api_key=api_key
             )
-            live_session = LiveSession(conversation)
+            live_session = LiveSession(conversation, key=key)
             try:
                 await self._supervisor.start(live_session)
             except BaseException:

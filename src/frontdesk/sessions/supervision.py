@@ -48,7 +48,6 @@ from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import Draining
 from frontdesk.sessions.live import LiveSession, LiveSessions, RecentlyEnded
 from frontdesk.sessions.phases import SessionPhase
-from frontdesk.sessions.reasons import public_reason
 from frontdesk.sessions.runner import Runner
 from frontdesk.sessions.running_turn import StopReason
 from frontdesk.sessions.supervised_agent import SupervisedAgent
@@ -266,7 +265,7 @@ class Supervisor:
         is_task = runner.agent.registry_agent is None
         # A process needs some of the time for itself: it is asked before it is killed.
         await runner.stop_turn(
-            StopReason(public_reason(reason)), grace_s=grace_s if is_task else grace_s / 2
+            StopReason(reason.public_text), grace_s=grace_s if is_task else grace_s / 2
         )
         if not is_task:
             await self._end_agent(runner, max(0.0, until_s - _now_s()))
