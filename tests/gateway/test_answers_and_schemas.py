@@ -7,10 +7,11 @@ import pytest
 
 from frontdesk.agents.events import EVENTS
 from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, CallbackTool, SessionContext
+from frontdesk.gateway.schemas import Answer
 from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.errors import ToolRefused
 from gateway.requirements import covers
-from gateway.running import RunningGateway, create, events, turn_of, until
+from gateway.running import OPERATOR, RunningGateway, create, events, turn_of, until
 
 TOOL = {
     "name": "lookup",
@@ -118,6 +119,42 @@ def test_every_answer_has_the_fields_of_its_schema_and_no_other(document, acme, 
         and "schema" in response.get("content", {}).get("application/json", {})
     }
     assert described <= seen
+
+
+@covers("routes.description")
+def test_every_answer_to_operators_and_other_agents_has_the_fields_of_its_schema(
+    document, gateway, acme, sid
+):
+    create(acme, sid)
+    with gateway.client(OPERATOR) as client:
+        for path in ("/ops/status", "/ops/sessions", "/.well-known/agent.json"):
+            assert problem(document, ("get", path, 200), client.get(path).json()) is None
+
+
+@covers("routes.description")
+def test_every_answer_in_json_has_a_schema_of_its_own_and_an_example(document):
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            good = {each: one for each, one in operation["responses"].items() if each[0] == "2"}
+            for status, response in good.items():
+                media = response.get("content", {}).get("application/json")
+                streams = path.endswith(("/events", "/ws", "/metrics"))
+                assert streams or "$ref" in media["schema"], (method, path, status)
+                assert streams or "example" in media, (method, path, status)
+
+
+def test_every_field_of_an_answer_is_always_there(document):
+    for record in records_below(Answer):
+        schema = document["components"]["schemas"][record.__name__]
+        assert set(schema.get("required", ())) == set(schema["properties"]), record
+        assert schema["additionalProperties"] is False, record
+
+
+def records_below(root):
+    """Yield every record that is an answer."""
+    for record in root.__subclasses__():
+        yield record
+        yield from records_below(record)
 
 
 @covers("routes.description")

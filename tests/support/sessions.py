@@ -4,9 +4,11 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from frontdesk import SessionStore
 from frontdesk.agents import Blueprints, CreateSession, blueprint
-from frontdesk.gateway import views
+from frontdesk.gateway.schemas import Messages, SessionInfo, SessionStats, SessionStatus
 from frontdesk.sessions.service import SessionService, SessionSettings
 
 BOUND_S = 20
@@ -89,24 +91,30 @@ class Stream:
         self.reader.close()
 
 
+def as_json(record):
+    """Return a record as a client sees it."""
+    return msgspec.json.decode(msgspec.json.encode(record))
+
+
 def info_of(conversation):
     """Return what a client is shown of a conversation."""
-    return views.info(conversation)
+    return as_json(SessionInfo.of(conversation))
 
 
 def stats_of(conversation):
     """Return the numbers that a client is shown of a conversation."""
-    return views.stats(conversation)
+    return as_json(SessionStats.of(conversation))
 
 
 def status_of(conversation):
     """Return what a client is shown of what a conversation waits for."""
-    return views.status(conversation)
+    return as_json(SessionStatus.of(conversation))
 
 
 def messages_of(conversation, **page):
     """Return the history as a client is shown it."""
-    return views.messages(conversation.history.page(**page))
+    shown = conversation.history.page(**page)
+    return as_json(Messages(messages=shown.messages, next=shown.next))
 
 
 def facts(frame):

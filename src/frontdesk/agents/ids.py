@@ -12,10 +12,16 @@ import secrets
 
 from frontdesk.errors import InvalidArgument
 
-_TENANT = re.compile(r"[a-z0-9_-]{1,64}")
+TENANT_ID = r"[a-z0-9_-]{1,64}"
+"""What a tenant may be called."""
+
 SESSION_ID = r"[A-Za-z0-9_~.-]{1,128}"
 """What a session may be called, `.` and `..` excepted."""
 
+NAME = r"[A-Za-z0-9_.-]{1,64}"
+"""What an API key or a blueprint may be called."""
+
+_TENANT_ID = re.compile(TENANT_ID)
 _SESSION_ID = re.compile(SESSION_ID)
 _MEANT_BY_A_PATH = frozenset({".", ".."})
 _SHOWN_CHARACTERS = 40
@@ -23,9 +29,9 @@ _SHOWN_CHARACTERS = 40
 
 def check_tenant(tenant_id: object) -> str:
     """Return the tenant's id, or raise `InvalidArgument` where it cannot be one."""
-    if isinstance(tenant_id, str) and _TENANT.fullmatch(tenant_id):
+    if isinstance(tenant_id, str) and _TENANT_ID.fullmatch(tenant_id):
         return tenant_id
-    raise InvalidArgument("tenantId", expected="[a-z0-9_-]{1,64}", got=_shown(tenant_id))
+    raise InvalidArgument("tenantId", expected=TENANT_ID, got=_shown(tenant_id))
 
 
 def check_session_id(session_id: object) -> str:
@@ -38,7 +44,7 @@ def check_session_id(session_id: object) -> str:
         return session_id
     raise InvalidArgument(
         "sessionId",
-        expected="[A-Za-z0-9_~.-]{1,128}, neither . nor ..",
+        expected=f"{SESSION_ID}, neither . nor ..",
         got=_shown(session_id),
     )
 

@@ -1,7 +1,7 @@
 """What can be done to a conversation, in the words of the wire.
 
 Below the routes and the WebSocket, which do the same actions with the same bodies; above the
-conversation. Each takes a checked body and returns the answer's fields. It knows neither statuses
+conversation. Each takes a checked body and returns the answer. It knows neither statuses
 nor sockets. The messages of a WebSocket are read and answered here: each is one action, and gets
 one answer. What is malformed is answered as well; nothing that a client can write ends its
 connection.
@@ -17,13 +17,20 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ValidationError
 
-from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.error_table import Refusal
 from frontdesk.gateway.errors import MalformedRequest, TooLarge
-from frontdesk.gateway.problems import problem_of
-from frontdesk.gateway.schemas import AbortBody, ApprovalBody, PromptBody, RespondBody, SteerBody
+from frontdesk.gateway.schemas import (
+    AbortBody,
+    Answer,
+    ApprovalBody,
+    PromptAccepted,
+    PromptBody,
+    RespondBody,
+    Status,
+    SteerBody,
+)
 from frontdesk.sessions.conversation import Conversation
 
-Answer = dict[str, Any]
 Message = dict[str, Any]
 MAX_SHOWN_ACTION = 64
 
@@ -44,38 +51,43 @@ def check_text(text: str | None, *, limit: int) -> None:
 
 def prompt(conversation: Conversation, body: PromptBody) -> Answer:
     """Accept a prompt; it runs when those before it have."""
-    accepted = msgspec.to_builtins(conversation.prompt(body.text))
-    return {**accepted, "status": "queued" if accepted["queued"] else "accepted"}
+    accepted = conversation.prompt(body.text)
+    return PromptAccepted(
+        request_id=accepted.request_id,
+        session_id=accepted.session_id,
+        queued=accepted.queued,
+        status="queued" if accepted.queued else "accepted",
+    )
 
 
 def approve(conversation: Conversation, body: ApprovalBody) -> Answer:
     """Let a tool run."""
     conversation.approve(body.approval_id, body.reason)
-    return {"status": "approved"}
+    return Status(status="approved")
 
 
 def reject(conversation: Conversation, body: ApprovalBody) -> Answer:
     """Tell the agent that a tool may not run."""
     conversation.reject(body.approval_id, body.reason)
-    return {"status": "rejected"}
+    return Status(status="rejected")
 
 
 def respond(conversation: Conversation, body: RespondBody) -> Answer:
     """Answer the agent's question."""
     conversation.respond(body.ref, body.response)
-    return {"status": "answered"}
+    return Status(status="answered")
 
 
 def abort(conversation: Conversation, body: AbortBody) -> Answer:
     """End the turn under way, where there is one; the session lives on."""
     conversation.abort(body.reason, kill_tools=body.kill_tools)
-    return {"status": "aborting"}
+    return Status(status="aborting")
 
 
 def steer(conversation: Conversation, body: SteerBody) -> Answer:
     """Give the turn a text for its next step."""
     conversation.steer(body.text)
-    return {"status": "accepted"}
+    return Status(status="accepted")
 
 
 ACTIONS: Mapping[str, Action] = MappingProxyType(
@@ -105,7 +117,7 @@ def parsed(text: str | bytes) -> Message:
     return message
 
 
-def act(conversation: Conversation, message: Message, *, max_text_characters: int) -> Message:
+def act(conversation: Conversation, message: Message, *, max_text_characters: int) -> Answer:
     """Carry out one action and return what becomes of it; every error is one of ours."""
     name = message.get("action")
     action = ACTIONS.get(name) if isinstance(name, str) else None
@@ -121,13 +133,8 @@ def act(conversation: Conversation, message: Message, *, max_text_characters: in
     return action.do(conversation, body)
 
 
-def refusal(error: FrontdeskError) -> Message:
-    """Return an error as the fields of an answer."""
-    content: Message = msgspec.to_builtins(problem_of(error).refusal)
-    return content
-
-
-def shown_action(message: Message | None) -> str | None:
-    """Return the name that an answer repeats, None where a message has none."""
+def socket_answer(message: Message | None, answer: Answer | Refusal) -> bytes:
+    """Return the answer to a message, with the name of the action that the message has."""
     name = (message or {}).get("action")
-    return name[:MAX_SHOWN_ACTION] if isinstance(name, str) else None
+    shown = name[:MAX_SHOWN_ACTION] if isinstance(name, str) else None
+    return msgspec.json.encode({"action": shown, **msgspec.to_builtins(answer)})

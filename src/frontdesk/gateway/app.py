@@ -48,7 +48,7 @@ def make_routes(gateway: Gateway) -> FastAPI:
     app = FastAPI(
         title="Frontdesk",
         version=__version__,
-        summary="Sessions with AI agents over HTTP, server-sent events and WebSocket.",
+        summary=health.CARD.description,
         lifespan=_lifespan,
         redoc_url=None,
         redirect_slashes=False,

@@ -18,9 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from frontdesk.agents.ids import SESSION_ID
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.request_context import context_of
+from frontdesk.gateway.schemas import Answer
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.service import TenantSessions
 
@@ -55,8 +57,8 @@ SessionIdInPath = Annotated[
     str,
     Path(
         alias="sessionId",
-        description="`[A-Za-z0-9_~.-]{1,128}`, neither `.` nor `..`",
-        json_schema_extra={"pattern": r"^[A-Za-z0-9_~.-]{1,128}$"},
+        description=f"`{SESSION_ID}`, neither `.` nor `..`",
+        json_schema_extra={"pattern": f"^{SESSION_ID}$"},
         examples=["support-42"],
     ),
 ]
@@ -84,6 +86,6 @@ class SessionRoute(APIRoute):
         await response(scope, receive, send)
 
 
-def encoded(content: Any, *, status: int = 200) -> Response:
+def encoded(answer: Answer, *, status: int = 200) -> Response:
     """Return an answer in JSON."""
-    return Response(msgspec.json.encode(content), status_code=status, media_type="application/json")
+    return Response(msgspec.json.encode(answer), status_code=status, media_type="application/json")

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from frontdesk.agents.ids import NAME, TENANT_ID
 from frontdesk.clock import Clock
 from frontdesk.errors import InvalidArgument
 from frontdesk.gateway.errors import ConfigurationWrong, KeyNotFound
@@ -25,8 +26,6 @@ from frontdesk.gateway.state_dir import StateDir, open_database
 
 SECRET_BYTES = 32
 MIN_ENV_SECRET_CHARACTERS = 24
-TENANT = re.compile(r"[a-z0-9_-]{1,64}")
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
@@ -258,10 +257,10 @@ def _key_from_part(part: str) -> Key:
 
 def check_tenant(tenant_id: str) -> None:
     """Refuse what cannot be a tenant's name with `InvalidArgument`."""
-    if not TENANT.fullmatch(tenant_id):
+    if not re.fullmatch(TENANT_ID, tenant_id):
         raise InvalidArgument("tenant", expected="1 to 64 of a-z 0-9 _ -", got=repr(tenant_id))
 
 
 def _check_name(name: str) -> None:
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise InvalidArgument("name", expected="1 to 64 of A-Z a-z 0-9 _ . -", got=repr(name))

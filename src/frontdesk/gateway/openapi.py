@@ -5,6 +5,7 @@ Beside the routes, below the application. It changes nothing about how requests 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.error_table import ANSWERS, Refusal
 from frontdesk.gateway.paths import Access, match_path
 from frontdesk.gateway.problems import example_of
+from frontdesk.gateway.schemas import Answer
 
 Responses = dict[int | str, dict[str, Any]]
 REFERENCE = "#/components/schemas/{name}"
@@ -24,32 +26,34 @@ HEADERS_OF = {
 }
 
 
-def reference(record: type[msgspec.Struct]) -> dict[str, str]:
-    """Refer to the schema of a record."""
-    return {"$ref": REFERENCE.format(name=record.__name__)}
-
-
 def problems(*codes: str) -> Responses:
     """Describe the errors of a route, the ones of every `/v1` route included."""
     wanted = {*codes, "bad_request", "unauthorized", "too_large", "rate_limited", "unavailable"}
     responses: Responses = {}
-    for answer in ANSWERS:
-        if answer.code in wanted:
+    for each in ANSWERS:
+        if each.code in wanted:
+            media = answer(example_of(each).refusal)["content"]["application/json"]
+            examples = {each.code: {"value": media["example"]}}
             empty = {
                 "description": "see the table of errors",
-                "headers": HEADERS_OF.get(answer.status, {}),
-                "content": {"application/json": {"schema": reference(Refusal), "examples": {}}},
+                "headers": HEADERS_OF.get(each.status, {}),
+                "content": {"application/json": {"schema": media["schema"], "examples": {}}},
             }
-            response = responses.setdefault(answer.status, empty)
-            example = msgspec.to_builtins(example_of(answer).refusal)
-            response["content"]["application/json"]["examples"][answer.code] = {"value": example}
+            response = responses.setdefault(each.status, empty)
+            response["content"]["application/json"]["examples"].update(examples)
     return responses
 
 
-def answers(status: int, model: type[Any], example: Any, *codes: str) -> Responses:
-    """Describe a route: its answer with an example, and its errors."""
-    good = {"model": model, "content": {"application/json": {"example": example}}}
-    return {status: good, **problems(*codes)}
+def answer(example: msgspec.Struct) -> dict[str, Any]:
+    """Describe an answer by an example of it: its record is the schema."""
+    schema = {"$ref": REFERENCE.format(name=type(example).__name__)}
+    example_json = msgspec.json.decode(msgspec.json.encode(example))
+    return {"content": {"application/json": {"schema": schema, "example": example_json}}}
+
+
+def answers(example: msgspec.Struct, *codes: str, status: int = 200) -> Responses:
+    """Describe a route: its answer by an example, and its errors."""
+    return {status: answer(example), **problems(*codes)}
 
 
 # -- the description as a whole ------------------------------------------------------------------
@@ -96,12 +100,18 @@ def _complete(operation: dict[str, Any], *, needs_key: bool) -> None:
 
 def _records() -> dict[str, Any]:
     """Return the schema of every record that goes out; of events with an example."""
-    records = (*EVENTS, Refusal)
+    records = (*EVENTS, Refusal, *_subclasses(Answer))
     _, schemas = msgspec.json.schema_components(records, ref_template=REFERENCE)
     for event in EVENTS:
         schemas[event.__name__]["title"] = event.name
         schemas[event.__name__]["examples"] = [EVENT_EXAMPLES[event.name]]
     return schemas
+
+
+def _subclasses(root: type[Answer]) -> Iterator[type[Answer]]:
+    for each in root.__subclasses__():
+        yield each
+        yield from _subclasses(each)
 
 
 EVENT_EXAMPLES: dict[str, dict[str, Any]] = {

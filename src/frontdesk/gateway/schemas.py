@@ -1,7 +1,7 @@
 """What goes over the wire in JSON bodies: checked on the way in, described for the API document.
 
-Below the routes and the WebSocket, which check the same bodies by the same models. Answers are not
-checked on the way out (the conversation makes them); their models are here for the description.
+Below the routes and the WebSocket, which check the same bodies by the same models. An answer is one
+frozen record, which a route encodes and the API description shows; `of` makes it.
 Names are camelCase on the wire. Fields that a client sends and we do not know are ignored, so that
 clients written for a richer gateway work.
 """
@@ -9,14 +9,17 @@ clients written for a richer gateway work.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from frontdesk.agents.events import ApprovalRequired, AskUser, ToolExecutionStart
 from frontdesk.agents.ids import SESSION_ID
-from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, TOOL_NAME, Role, State
+from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, TOOL_NAME, Message, State
+from frontdesk.gateway.metering import MeteredUsage
+from frontdesk.sessions.conversation import Conversation
 
 MAX_DEPTH = 64
 
@@ -153,31 +156,41 @@ class ToolBody(_Body):
 # -- what clients get ----------------------------------------------------------------------------
 
 
-class _Answer(_Body):
-    """An answer: each field is always there, and there is no other."""
-
-    model_config = ConfigDict(extra="forbid")
+class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """The root of all answers. Each field is always there, and there is no other."""
 
 
-class Health(_Answer):
-    class Sessions(_Answer):
-        active: int
+class ActiveSessions(Answer, frozen=True, kw_only=True):
+    """How many sessions live."""
 
-    class Meter(_Answer):
-        tracked_keys: Annotated[int, Field(alias="tracked_keys")]
+    active: int
+
+
+class MeterState(Answer, frozen=True, kw_only=True):
+    """How many keys have used anything."""
+
+    tracked_keys: int = msgspec.field(name="tracked_keys")
+
+
+class Health(Answer, frozen=True, kw_only=True):
+    """The server lives, and has so much to do."""
 
     status: Literal["ok"]
     version: str
-    sessions: Sessions
-    meter: Meter
-    timestamp: Annotated[str, Field(description="ISO-8601, UTC")]
+    sessions: ActiveSessions
+    meter: MeterState
+    timestamp: Annotated[str, msgspec.Meta(description="ISO-8601, UTC")]
 
 
-class Readiness(_Answer):
+class Readiness(Answer, frozen=True, kw_only=True):
+    """New work is taken."""
+
     status: Literal["ready"]
 
 
-class SessionInfo(_Answer):
+class SessionInfo(Answer, frozen=True, kw_only=True):
+    """How a session is doing."""
+
     session_id: str
     state: State
     turns: int
@@ -191,109 +204,158 @@ class SessionInfo(_Answer):
     restarts: int
     pid: int | None
 
+    @classmethod
+    def of(cls, conversation: Conversation, **more: Any) -> Self:
+        counters = conversation.counters
+        return cls(
+            session_id=conversation.session_id,
+            state=conversation.state,
+            turns=counters.turns,
+            tool_calls=counters.tool_calls,
+            total_tokens=counters.tokens.total,
+            uptime_ms=conversation.uptime_ms,
+            model=conversation.model,
+            blueprint=conversation.blueprint,
+            created_at=conversation.created_at,
+            tenant_id=conversation.tenant_id,
+            restarts=conversation.restarts,
+            pid=conversation.pid,
+            **more,
+        )
 
-class SessionCreated(SessionInfo):
-    fence: Annotated[str, Field(description="tells two sessions of one id apart")]
+
+class SessionCreated(SessionInfo, frozen=True, kw_only=True):
+    """A new session."""
+
+    fence: Annotated[str, msgspec.Meta(description="tells two sessions of one id apart")]
 
 
-class SessionList(_Answer):
-    sessions: list[SessionInfo]
+class SessionList(Answer, frozen=True, kw_only=True):
+    """A page of sessions. `next` is what `after` continues with, null on the last page."""
+
+    sessions: tuple[SessionInfo, ...]
     next: str | None
 
 
-class SessionDeleted(_Answer):
+class SessionDeleted(Answer, frozen=True, kw_only=True):
+    """The session's entry is gone."""
+
     session_id: str
     status: Literal["deleted"]
 
 
-class PromptAccepted(_Answer):
+class PromptAccepted(Answer, frozen=True, kw_only=True):
+    """A prompt was accepted; `queued` says that it waits for another turn to end."""
+
     request_id: str
     session_id: str
     queued: bool
     status: Literal["accepted", "queued"]
 
 
-class Status(_Answer):
+class Status(Answer, frozen=True, kw_only=True):
     """`status` says what became of it."""
 
     status: Literal["approved", "rejected", "answered", "aborting", "accepted"]
 
 
-class TokenUsage(_Answer):
+class TokenCounts(Answer, frozen=True, kw_only=True):
+    """The tokens of a conversation; cached ones are prompt tokens as well."""
+
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     cached_tokens: int
 
 
-class SessionStats(_Answer):
+class SessionStats(Answer, frozen=True, kw_only=True):
+    """What a conversation has used, and what is held of its events."""
+
     session_id: str
     turns: int
     total_tokens: int
     cost_usd: float
     prompt_count: int
-    token_usage: TokenUsage
+    token_usage: TokenCounts
     last_event_index: int
     event_buffer_count: int
 
+    @classmethod
+    def of(cls, conversation: Conversation) -> Self:
+        counters, tokens = conversation.counters, conversation.counters.tokens
+        return cls(
+            session_id=conversation.session_id,
+            turns=counters.turns,
+            total_tokens=tokens.total,
+            cost_usd=tokens.cost_usd,
+            prompt_count=counters.prompts,
+            token_usage=TokenCounts(
+                prompt_tokens=tokens.prompt,
+                completion_tokens=tokens.completion,
+                total_tokens=tokens.total,
+                cached_tokens=tokens.cached,
+            ),
+            last_event_index=conversation.log.last_index,
+            event_buffer_count=len(conversation.log),
+        )
 
-class SessionStatus(_Answer):
-    class Tool(_Answer):
-        call_id: str
-        tool_name: str
-        args: Any
 
-    class PendingApproval(_Answer):
-        approval_id: str
-        tool_name: str
-        args: Any
-        hint: str | None
-        requested_at: int
+class Queues(Answer, frozen=True, kw_only=True):
+    """How many prompts and steering texts wait."""
 
-    class PendingQuestion(_Answer):
-        ref: str
-        question: str
+    prompts: int
+    steering: int
 
-    class Queues(_Answer):
-        prompts: int
-        steering: int
+
+class SessionStatus(Answer, frozen=True, kw_only=True):
+    """What a session does and waits for; tools and requests as their events said it."""
 
     session_id: str
     state: State
-    pending_tools: list[Tool]
-    pending_approvals: list[PendingApproval]
-    pending_questions: list[PendingQuestion]
+    pending_tools: tuple[ToolExecutionStart, ...]
+    pending_approvals: tuple[ApprovalRequired, ...]
+    pending_questions: tuple[AskUser, ...]
     queues: Queues
     last_event_index: int
 
+    @classmethod
+    def of(cls, conversation: Conversation) -> Self:
+        turn, parts = conversation.turn, conversation.parts
+        return cls(
+            session_id=conversation.session_id,
+            state=conversation.state,
+            pending_tools=() if turn is None else tuple(turn.running_tools.values()),
+            pending_approvals=tuple(parts.approvals.requests()),
+            pending_questions=tuple(parts.questions.requests()),
+            queues=Queues(prompts=len(conversation.prompts), steering=len(parts.steering_texts)),
+            last_event_index=conversation.log.last_index,
+        )
 
-class HistoryMessage(_Answer):
-    class ToolCall(_Answer):
-        call_id: str
-        tool_name: str
-        args: Any
 
-    role: Role
-    content: str
-    tool_calls: list[ToolCall]
+class Messages(Answer, frozen=True, kw_only=True):
+    """A page of the history. `next` is what `after` continues with, null on the last page."""
 
-
-class Messages(_Answer):
-    messages: list[HistoryMessage]
+    messages: tuple[Message, ...]
     next: str | None
 
 
-class AttachedTool(_Answer):
+class AttachedTool(Answer, frozen=True, kw_only=True):
+    """The tool is the session's now."""
+
     name: str
     status: Literal["attached"]
 
 
-class DetachedTool(_Answer):
+class DetachedTool(Answer, frozen=True, kw_only=True):
+    """The tool is the session's no more."""
+
     name: str
     status: Literal["detached"]
 
 
-class MeterReading(_Answer):
+class MeterReading(Answer, frozen=True, kw_only=True):
+    """What was used."""
+
     prompts: int
     prompt_tokens: int
     completion_tokens: int
@@ -301,15 +363,99 @@ class MeterReading(_Answer):
     total_tokens: int
     cost_usd: float
 
+    @classmethod
+    def of(cls, used: MeteredUsage, **owner: Any) -> Self:
+        return cls(
+            prompts=used.prompts,
+            prompt_tokens=used.tokens.prompt,
+            completion_tokens=used.tokens.completion,
+            cached_tokens=used.tokens.cached,
+            total_tokens=used.tokens.total,
+            cost_usd=used.tokens.cost_usd,
+            **owner,
+        )
 
-class UsageAnswer(_Answer):
+
+class KeyReading(MeterReading, frozen=True, kw_only=True):
+    """What a key has used."""
+
+    key_id: str
+
+
+class TenantReading(MeterReading, frozen=True, kw_only=True):
+    """What all keys of a tenant have used."""
+
+    tenant_id: str
+
+
+class UsageReport(Answer, frozen=True, kw_only=True):
     """What the calling key has used, and all keys of its tenant together."""
 
-    class OfKey(MeterReading):
-        key_id: str
+    key: KeyReading
+    tenant: TenantReading
 
-    class OfTenant(MeterReading):
-        tenant_id: str
 
-    key: OfKey
-    tenant: OfTenant
+# -- what operators and other agents get ---------------------------------------------------------
+
+
+class GatewayNumbers(Answer, frozen=True, kw_only=True):
+    """How much there is of what a gateway holds."""
+
+    sessions: int
+    streams: int
+    stuck: int
+    keys: int
+    metered_keys: int = msgspec.field(name="metered_keys")
+
+
+class GatewayStatus(GatewayNumbers, frozen=True, kw_only=True):
+    """What runs here."""
+
+    version: str
+    draining: bool
+
+
+class HostedSession(Answer, frozen=True, kw_only=True):
+    """A live session and the process that its agent runs in, null for a task."""
+
+    tenant_id: str
+    session_id: str
+    key_id: str | None
+    blueprint: str | None
+    model: str | None
+    pid: int | None
+    created_at: int
+
+
+class HostedSessions(Answer, frozen=True, kw_only=True):
+    """Every live session, oldest first."""
+
+    sessions: tuple[HostedSession, ...]
+
+
+class AgentCapabilities(Answer, frozen=True, kw_only=True):
+    """What an agent card says of the protocol."""
+
+    streaming: bool
+    push_notifications: bool
+
+
+class AgentAuthentication(Answer, frozen=True, kw_only=True):
+    """What an agent card says of keys."""
+
+    schemes: tuple[str, ...]
+
+
+class AgentCard(Answer, frozen=True, kw_only=True):
+    """What other agents may know of this server."""
+
+    name: str
+    description: str
+    version: str
+    url: str
+    documentation_url: str
+    capabilities: AgentCapabilities
+    default_input_modes: tuple[str, ...]
+    default_output_modes: tuple[str, ...]
+    authentication: AgentAuthentication
+    skills: tuple[str, ...]

@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from frontdesk.agents.ids import NAME, TENANT_ID
+
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
 Network = Annotated[
@@ -36,13 +38,13 @@ def _is_target(text: str) -> str:
 
 
 def _is_blueprint(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+    if not re.fullmatch(NAME, name):
         raise ValueError("a blueprint's name is 1 to 64 of A-Z a-z 0-9 _ . -")
     return name
 
 
 def _is_tenant(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9_-]{1,64}", name):
+    if not re.fullmatch(TENANT_ID, name):
         raise ValueError("a tenant is 1 to 64 of a-z 0-9 _ -")
     return name
 

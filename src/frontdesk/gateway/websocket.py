@@ -16,10 +16,13 @@ import msgspec
 
 from frontdesk.agents.events import Error
 from frontdesk.errors import FrontdeskError
-from frontdesk.gateway.actions import act, parsed, refusal, shown_action
+from frontdesk.gateway.actions import act, parsed, socket_answer
+from frontdesk.gateway.error_table import Refusal
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import connection_of
+from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.request_context import RequestContext, since_of, types_of
+from frontdesk.gateway.schemas import Answer
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
 from frontdesk.sessions.event_log import LoggedEvent
@@ -93,10 +96,10 @@ class SessionSocket:
             self._gateway.rate.hit(self._context.tenant_key.key_id)
             asked = parsed(content if content is not None else message.get("bytes") or b"")
             limit = self._gateway.config.limits.text_characters
-            done = act(conversation, asked, max_text_characters=limit)
+            done: Answer | Refusal = act(conversation, asked, max_text_characters=limit)
         except FrontdeskError as error:
-            done = refusal(error)
-        return msgspec.json.encode({"action": shown_action(asked), **done})
+            done = problem_of(error).refusal
+        return socket_answer(asked, done)
 
     async def _send_events(self) -> None:
         try:

@@ -15,19 +15,19 @@ router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["answers"])
 ON_SESSION = ("not_found", "session_dead")
 
 
-@router.post("/approve", responses=answers(200, Status, {"status": "approved"}, *ON_SESSION))
+@router.post("/approve", responses=answers(Status(status="approved"), *ON_SESSION))
 async def approve(body: ApprovalBody, conversation: InConversation) -> Response:
     """Let the tool run that an `approval_required` is about."""
     return encoded(actions.approve(conversation, body))
 
 
-@router.post("/reject", responses=answers(200, Status, {"status": "rejected"}, *ON_SESSION))
+@router.post("/reject", responses=answers(Status(status="rejected"), *ON_SESSION))
 async def reject(body: ApprovalBody, conversation: InConversation) -> Response:
     """Refuse the tool; the turn goes on without its result."""
     return encoded(actions.reject(conversation, body))
 
 
-@router.post("/respond", responses=answers(200, Status, {"status": "answered"}, *ON_SESSION))
+@router.post("/respond", responses=answers(Status(status="answered"), *ON_SESSION))
 async def respond(body: RespondBody, conversation: InConversation) -> Response:
     """Answer the question of an `ask_user`."""
     return encoded(actions.respond(conversation, body))

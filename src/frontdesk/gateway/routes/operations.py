@@ -5,45 +5,67 @@ Only operators' keys get here, and they get nowhere else.
 
 from __future__ import annotations
 
-from typing import Any
-
+import msgspec
 from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
-from frontdesk import Session, __version__
+from frontdesk import __version__
 from frontdesk.agents.ids import split
 from frontdesk.gateway.dependencies import InGateway, encoded
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.openapi import problems
+from frontdesk.gateway.openapi import answers, problems
+from frontdesk.gateway.schemas import (
+    GatewayNumbers,
+    GatewayStatus,
+    HostedSession,
+    HostedSessions,
+)
 
 router = APIRouter(tags=["operations"])
 
 EXPOSITION = "text/plain; version=0.0.4"
+STATUS = GatewayStatus(
+    version=__version__, sessions=3, streams=2, stuck=0, keys=4, metered_keys=2, draining=False
+)
+SESSIONS = HostedSessions(
+    sessions=(
+        HostedSession(
+            tenant_id="acme",
+            session_id="support-42",
+            key_id="env:ci",
+            blueprint="assistant",
+            model="test",
+            pid=4711,
+            created_at=1795339800000,
+        ),
+    )
+)
 
 
-@router.get("/ops/status", responses={200: {"description": "what runs here"}, **problems()})
+@router.get("/ops/status", responses=answers(STATUS))
 async def status(gateway: InGateway) -> Response:
     """Return what runs here: sessions, open streams, stuck turns, known keys."""
-    return encoded({"version": __version__, "draining": gateway.draining, **_numbers(gateway)})
+    numbers = msgspec.structs.asdict(_numbers(gateway))
+    return encoded(GatewayStatus(**numbers, version=__version__, draining=gateway.draining))
 
 
-@router.get("/ops/sessions", responses={200: {"description": "all sessions"}, **problems()})
+@router.get("/ops/sessions", responses=answers(SESSIONS))
 async def sessions(gateway: InGateway) -> Response:
     """Return every live session with the process that its agent runs in, oldest first."""
-    return encoded({"sessions": [_shown(each) for each in gateway.store.list()]})
-
-
-def _shown(session: Session) -> dict[str, Any]:
-    tenant_id, session_id = split(session.session_id)
-    return {
-        "tenantId": tenant_id,
-        "sessionId": session_id,
-        "keyId": session.api_key,
-        "blueprint": session.blueprint,
-        "model": session.model,
-        "pid": session.pid,
-        "createdAt": session.created_at,
-    }
+    hosted = [
+        HostedSession(
+            tenant_id=tenant_id,
+            session_id=session_id,
+            key_id=each.api_key,
+            blueprint=each.blueprint,
+            model=each.model,
+            pid=each.pid,
+            created_at=each.created_at,
+        )
+        for each in gateway.store.list()
+        for tenant_id, session_id in [split(each.session_id)]
+    ]
+    return encoded(HostedSessions(sessions=tuple(hosted)))
 
 
 @router.get(
@@ -54,17 +76,17 @@ async def metrics(gateway: InGateway) -> Response:
     """Return the numbers in the text format that Prometheus reads."""
     lines = [
         line
-        for name, value in _numbers(gateway).items()
+        for name, value in msgspec.structs.asdict(_numbers(gateway)).items()
         for line in (f"# TYPE frontdesk_{name} gauge", f"frontdesk_{name} {value}")
     ]
     return PlainTextResponse("\n".join(lines) + "\n", media_type=EXPOSITION)
 
 
-def _numbers(gateway: Gateway) -> dict[str, Any]:
-    return {
-        "sessions": gateway.store.count(),
-        "streams": len(gateway.streams),
-        "stuck": gateway.service.stuck,
-        "keys": len(gateway.ring),
-        "metered_keys": gateway.meter.tracked_keys,
-    }
+def _numbers(gateway: Gateway) -> GatewayNumbers:
+    return GatewayNumbers(
+        sessions=gateway.store.count(),
+        streams=len(gateway.streams),
+        stuck=gateway.service.stuck,
+        keys=len(gateway.ring),
+        metered_keys=gateway.meter.tracked_keys,
+    )

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk.agents.records import CreateSession
-from frontdesk.gateway import views
 from frontdesk.gateway.actions import check_text
 from frontdesk.gateway.dependencies import (
     InConversation,
@@ -20,7 +19,6 @@ from frontdesk.gateway.dependencies import (
     encoded,
     gateway_of,
 )
-from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.idempotency import StoredResponse, stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.request_context import context_of
@@ -31,25 +29,26 @@ from frontdesk.gateway.schemas import (
     SessionInfo,
     SessionList,
 )
-from frontdesk.sessions.service import TenantSessions
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
 
-INFO = {
-    "sessionId": "support-42",
-    "state": "idle",
-    "turns": 1,
-    "toolCalls": 0,
-    "totalTokens": 57,
-    "uptimeMs": 61000,
-    "model": "test",
-    "blueprint": "assistant",
-    "createdAt": 1795339800000,
-    "tenantId": "acme",
-    "restarts": 0,
-    "pid": 4711,
-}
-CREATED = {**INFO, "turns": 0, "totalTokens": 0, "uptimeMs": 0, "fence": "42"}
+INFO = SessionInfo(
+    session_id="support-42",
+    state="idle",
+    turns=1,
+    tool_calls=0,
+    total_tokens=57,
+    uptime_ms=61000,
+    model="test",
+    blueprint="assistant",
+    created_at=1795339800000,
+    tenant_id="acme",
+    restarts=0,
+    pid=4711,
+)
+CREATED = SessionCreated(
+    **{**msgspec.structs.asdict(INFO), "turns": 0, "total_tokens": 0, "uptime_ms": 0}, fence="42"
+)
 IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 
 
@@ -57,8 +56,6 @@ IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, ma
     "",
     status_code=201,
     responses=answers(
-        201,
-        SessionCreated,
         CREATED,
         "already_exists",
         "idempotency_mismatch",
@@ -66,6 +63,7 @@ IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, ma
         "registration_failed",
         "guardrail",
         "session_limit",
+        status=201,
     ),
 )
 async def create(
@@ -73,30 +71,30 @@ async def create(
 ) -> Response:
     """Open a session and start its agent. Without `sessionId` one is minted."""
     gateway, context = gateway_of(request), context_of(request.scope)
+
+    async def open_session() -> bytes:
+        asked = body.model_dump(by_alias=True, exclude_none=True)
+        wanted = msgspec.convert(asked, CreateSession)
+        await gateway.check_provider_options(wanted)
+        conversation = await context.tenant_sessions.create(wanted)
+        fence = str(conversation.fence)
+        return msgspec.json.encode(SessionCreated.of(conversation, fence=fence))
+
+    async def answer() -> StoredResponse:
+        check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
+        return await stored(open_session, status=201)
+
     gateway.refuse_if_draining()
     first = await gateway.idempotency.once(
         (context.tenant_key.key_id, "create"),
         idempotency_key or None,
         body=await request.body(),
-        answer=lambda: _created(gateway, context.tenant_sessions, body),
+        answer=answer,
     )
     return first.response
 
 
-async def _created(
-    gateway: Gateway, sessions: TenantSessions, body: CreateSessionBody
-) -> StoredResponse:
-    check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
-    return await stored(lambda: _open(gateway, sessions, body), status=201)
-
-
-async def _open(gateway: Gateway, sessions: TenantSessions, body: CreateSessionBody) -> bytes:
-    order = msgspec.convert(body.model_dump(by_alias=True, exclude_none=True), CreateSession)
-    await gateway.check_provider_options(order)
-    return msgspec.json.encode(views.created(await sessions.create(order)))
-
-
-@router.get("", responses=answers(200, SessionList, {"sessions": [INFO], "next": "42"}))
+@router.get("", responses=answers(SessionList(sessions=(INFO,), next="42")))
 async def list_sessions(
     sessions: InSessions,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -104,26 +102,22 @@ async def list_sessions(
 ) -> Response:
     """List the tenant's sessions, oldest first, a page at a time."""
     page, following = sessions.sessions(limit=limit, after=after or None)
-    return encoded({"sessions": [views.info(each) for each in page], "next": following})
+    return encoded(SessionList(sessions=tuple(map(SessionInfo.of, page)), next=following))
 
 
-@router.get("/{sessionId}", responses=answers(200, SessionInfo, INFO, "not_found", "session_dead"))
+@router.get("/{sessionId}", responses=answers(INFO, "not_found", "session_dead"))
 async def get(conversation: InConversation) -> Response:
     """Say how a session is doing."""
-    return encoded(views.info(conversation))
+    return encoded(SessionInfo.of(conversation))
 
 
 @router.delete(
     "/{sessionId}",
     responses=answers(
-        200,
-        SessionDeleted,
-        {"sessionId": "support-42", "status": "deleted"},
-        "not_found",
-        "session_dead",
+        SessionDeleted(session_id="support-42", status="deleted"), "not_found", "session_dead"
     ),
 )
 async def delete(sessions: InSessions, session_id: SessionIdInPath) -> Response:
     """End a session; answered when it is gone, after its agent's grace period at the latest."""
     await sessions.delete(session_id)
-    return encoded({"sessionId": session_id, "status": "deleted"})
+    return encoded(SessionDeleted(session_id=session_id, status="deleted"))

@@ -21,11 +21,10 @@ ON_SESSION = ("not_found", "session_dead")
     "",
     status_code=201,
     responses=answers(
-        201,
-        AttachedTool,
-        {"name": "lookup_order", "status": "attached"},
+        AttachedTool(name="lookup_order", status="attached"),
         *ON_SESSION,
         "registration_failed",
+        status=201,
     ),
 )
 async def attach(body: ToolBody, conversation: InConversation, gateway: InGateway) -> Response:
@@ -39,18 +38,16 @@ async def attach(body: ToolBody, conversation: InConversation, gateway: InGatewa
         timeout_ms=body.timeout_ms,
     )
     conversation.attach_tool(tool)
-    return encoded({"name": body.name, "status": "attached"}, status=201)
+    return encoded(AttachedTool(name=body.name, status="attached"), status=201)
 
 
 @router.delete(
     "/{name}",
-    responses=answers(
-        200, DetachedTool, {"name": "lookup_order", "status": "detached"}, *ON_SESSION
-    ),
+    responses=answers(DetachedTool(name="lookup_order", status="detached"), *ON_SESSION),
 )
 async def detach(
     conversation: InConversation, name: Annotated[str, Path(examples=["lookup_order"])]
 ) -> Response:
     """Take a tool from the session."""
     conversation.detach_tool(name)
-    return encoded({"name": name, "status": "detached"})
+    return encoded(DetachedTool(name=name, status="detached"))

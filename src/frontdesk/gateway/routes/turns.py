@@ -21,16 +21,12 @@ from frontdesk.gateway.schemas import (
     SteerBody,
     SwitchModelBody,
 )
-from frontdesk.sessions.conversation import Conversation
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["turns"])
 
-ACCEPTED = {
-    "requestId": "5f0c2a9e1b7d4c36",
-    "sessionId": "support-42",
-    "queued": False,
-    "status": "accepted",
-}
+ACCEPTED = PromptAccepted(
+    request_id="5f0c2a9e1b7d4c36", session_id="support-42", queued=False, status="accepted"
+)
 ON_SESSION = ("not_found", "session_dead")
 
 
@@ -38,13 +34,12 @@ ON_SESSION = ("not_found", "session_dead")
     "/prompt",
     status_code=202,
     responses=answers(
-        202,
-        PromptAccepted,
         ACCEPTED,
         *ON_SESSION,
         "prompt_queue_full",
         "guardrail",
         "idempotency_mismatch",
+        status=202,
     ),
 )
 async def prompt(
@@ -59,24 +54,26 @@ async def prompt(
     actions.check_text(body.text, limit=gateway.config.limits.text_characters)
     if not idempotency_key:
         return encoded(actions.prompt(conversation, body), status=202)
+
+    async def accept() -> bytes:
+        return msgspec.json.encode(actions.prompt(conversation, body))
+
     key_id = context_of(request.scope).tenant_key.key_id
     first = await gateway.idempotency.once(
         (key_id, "prompt", conversation.session_id, str(conversation.fence)),
         idempotency_key,
         body=await request.body(),
-        answer=lambda: stored(lambda: _prompted(conversation, body), status=202),
+        answer=lambda: stored(accept, status=202),
     )
     return first.response
-
-
-async def _prompted(conversation: Conversation, body: PromptBody) -> bytes:
-    return msgspec.json.encode(actions.prompt(conversation, body))
 
 
 @router.post(
     "/steer",
     status_code=202,
-    responses=answers(202, Status, {"status": "accepted"}, *ON_SESSION, "queue_full", "guardrail"),
+    responses=answers(
+        Status(status="accepted"), *ON_SESSION, "queue_full", "guardrail", status=202
+    ),
 )
 async def steer(body: SteerBody, conversation: InConversation, gateway: InGateway) -> Response:
     """Give the turn under way a text for its next step."""
@@ -85,7 +82,7 @@ async def steer(body: SteerBody, conversation: InConversation, gateway: InGatewa
 
 
 @router.post(
-    "/abort", status_code=202, responses=answers(202, Status, {"status": "aborting"}, *ON_SESSION)
+    "/abort", status_code=202, responses=answers(Status(status="aborting"), *ON_SESSION, status=202)
 )
 async def abort(conversation: InConversation, body: AbortBody | None = None) -> Response:
     """End the turn under way with `agent_abort`; the session lives on."""
@@ -95,10 +92,10 @@ async def abort(conversation: InConversation, body: AbortBody | None = None) -> 
 @router.post(
     "/switch_model",
     status_code=202,
-    responses=answers(202, Status, {"status": "accepted"}, *ON_SESSION, "create_failed"),
+    responses=answers(Status(status="accepted"), *ON_SESSION, "create_failed", status=202),
 )
 async def switch_model(body: SwitchModelBody, conversation: InConversation) -> Response:
     """Answer with another model, from the next model call on."""
     await conversation.prepare_model(body.model)
     conversation.switch_model(body.model)
-    return encoded({"status": "accepted"}, status=202)
+    return encoded(Status(status="accepted"), status=202)
