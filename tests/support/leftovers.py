@@ -59,6 +59,14 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
+def earlier_watchers_ended(store):
+    """Wait for the watchers of earlier tests: told to end, they may still have descriptors."""
+    own = store._core.listener.watcher._loop._thread
+    for thread in watcher_threads():
+        if thread is not own:
+            thread.join(10)
+
+
 def watcher_threads():
     """Return the threads of watchers that are alive."""
     return [one for one in threading.enumerate() if one.name == "frontdesk-watcher"]
