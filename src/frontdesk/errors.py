@@ -1,6 +1,6 @@
 """Every error of Frontdesk, one root.
 
-The lowest layer: it imports nothing of ours, and everything above raises from here. Each error
+Above the records, which an error may carry; everything above raises from here. Each error
 carries its facts as attributes and writes its own message from them, so that no call site words
 an error. They are sorted by whose fault it is: the caller's, the world's, ours.
 """
@@ -8,7 +8,10 @@ an error. They are sorted by whose fault it is: the caller's, the world's, ours.
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from frontdesk.records import Session
 
 
 class FrontdeskError(Exception):
@@ -86,9 +89,12 @@ class SessionNotFound(FrontdeskError, KeyError):
 
 
 class SessionAlreadyExists(FrontdeskError, ValueError):
-    """A live agent holds the id. `holder` is its `Session`, untouched."""
+    """A live agent holds the id. `holder` is its `Session`, untouched.
 
-    def __init__(self, session_id: str, *, holder: Any) -> None:
+    The session service gives None where the agent that takes the id is only being started.
+    """
+
+    def __init__(self, session_id: str, *, holder: Session | None) -> None:
         self.session_id, self.holder = session_id, holder
         super().__init__(f"session {session_id!r} already exists")
 

@@ -1,6 +1,6 @@
 """The records: Session, Metadata, ExitReason, Ended, Change, Snapshot. Frozen, slotted.
 
-Above the errors and below everything that has behaviour. A `Session` holds the live agent; every
+At the bottom, below everything that has behaviour. A `Session` holds the live agent; every
 other record carries metadata only, so that whoever keeps one keeps no agent alive.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal as _signals
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, Protocol
 
 Fence = int
 """The revision at which a session was created. Opaque and ordered: compare it, nothing else."""
@@ -141,12 +141,20 @@ class Metadata:
     fence: Fence
 
 
-class _Fields:
-    """The slots of a Session, not frozen yet: see `draft_session`."""
+class Liveness(Protocol):
+    """Who answers for an agent: a future itself, or what a store knows of any other agent."""
+
+    def done(self) -> bool:
+        """Tell whether the agent has finished: read, not told."""
+        ...
+
+
+class SessionBuilder:
+    """The slots of a Session that is not sealed yet: see `session_builder`."""
 
     __slots__ = (
         "__weakref__",
-        "_life",
+        "_liveness",
         "_monitor",
         "agent",
         "api_key",
@@ -168,11 +176,11 @@ class _Fields:
     blueprint: str | None
     model: str | None
     fence: Fence
-    _life: Any
+    _liveness: Liveness
     _monitor: Any
 
 
-class Session(_Fields):
+class Session(SessionBuilder):
     """One entry: an id, the agent that answers under it, and its metadata. Frozen and slotted.
 
     Two `Session` objects are equal if they are the same object; an `update` makes another one. It
@@ -234,48 +242,51 @@ class Session(_Fields):
         )
 
 
-def draft_session(
+def session_builder(
     session_id: str,
-    agent: Any,
+    agent: object,
     api_key: str | None,
     tenant_id: str,
     blueprint: str | None,
     model: str | None,
     created_at: int,
-) -> Any:
-    """Begin a `Session`; for stores, which end it with `freeze_session`.
+) -> SessionBuilder:
+    """Begin a `Session`; for stores, which end it with `seal_session`.
 
     Writing plain slots and then freezing the object by giving it its class costs a fifth of what
     going around a frozen class's `__setattr__` for every field does.
     """
-    draft: Any = _Fields()
-    draft.session_id = session_id
-    draft.agent = agent
-    draft.api_key = api_key
-    draft.tenant_id = tenant_id
-    draft.blueprint = blueprint
-    draft.model = model
-    draft.created_at = created_at
-    return draft
+    builder = SessionBuilder()
+    builder.session_id = session_id
+    builder.agent = agent
+    builder.api_key = api_key
+    builder.tenant_id = tenant_id
+    builder.blueprint = blueprint
+    builder.model = model
+    builder.created_at = created_at
+    return builder
 
 
-def freeze_session(draft: Any, life: Any, monitor: Any, pid: int, fence: Fence) -> Session:
-    """Finish a drafted session; `life` is whose `done()` is asked at each lookup.
+def seal_session(
+    builder: SessionBuilder, liveness: Liveness, monitor: object, pid: int, fence: Fence
+) -> Session:
+    """Finish a session, which is frozen from here on; `liveness` is asked at each lookup.
 
     `monitor` is the monitor, or the type that makes one of the agent.
     """
-    draft._life = life
-    draft._monitor = monitor
-    draft.pid = pid
-    draft.fence = fence
-    draft.__class__ = Session
-    session: Session = draft
+    builder._liveness = liveness
+    builder._monitor = monitor
+    builder.pid = pid
+    builder.fence = fence
+    sealed: Any = builder
+    sealed.__class__ = Session
+    session: Session = sealed
     return session
 
 
 def revised(session: Session, *, blueprint: str | None, model: str | None) -> Session:
     """Return the session with other metadata: the same incarnation, agent and fence."""
-    draft = draft_session(
+    builder = session_builder(
         session.session_id,
         session.agent,
         session.api_key,
@@ -284,7 +295,7 @@ def revised(session: Session, *, blueprint: str | None, model: str | None) -> Se
         model,
         session.created_at,
     )
-    return freeze_session(draft, session._life, session._monitor, session.pid, session.fence)
+    return seal_session(builder, session._liveness, session._monitor, session.pid, session.fence)
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,7 +280,7 @@ def test_kills_deletes_and_creates_at_random_leave_nothing(store):
         in_threads(*(lambda seed=seed: worker(seed) for seed in range(3)))
         living = set()
         deadline = time.monotonic() + BOUND_S
-        while living or watch._cursor < store.revision or store._entries:
+        while living or watch._cursor < store.revision or store._core.entries:
             change = watch.next(timeout_s=max(0, deadline - time.monotonic()))
             name = change.session.session_id
             (living.add if change.kind == "created" else living.discard)(name)

@@ -13,15 +13,15 @@ import threading
 def leftovers(store):
     """Return how much of each kind of thing a store holds."""
     return {
-        "entries": len(store._index.entries),
-        "tenants": len(store._index.tenants),
-        "api_keys": len(store._index.api_keys),
-        "agents": len(store._agents),
-        "watches": len(store._watches),
-        "builds": len(store._builds),
-        "deferred": len(store._lock.deferred),
-        "waiting": len(store._wakers),
-        "watched": len(store._watcher),
+        "entries": len(store._core.index.entries),
+        "tenants": len(store._core.index.tenants),
+        "api_keys": len(store._core.index.api_keys),
+        "agents": len(store._core.index.agents),
+        "watches": len(store._core.changes.watches),
+        "builds": len(store._pending),
+        "deferred": len(store._core.lock.deferred),
+        "waiting": len(store._core.changes.wakers),
+        "watched": len(store._core.listener.watcher),
     }
 
 
@@ -34,7 +34,7 @@ def nothing_left(store):
 
 def assert_indexes_agree(store):
     """Compare the indexes with a filter over all entries, and see that no bucket is empty."""
-    index = store._index
+    index = store._core.index
     entries = list(index.entries.values())
     for buckets, name in ((index.tenants, "tenant_id"), (index.api_keys, "api_key")):
         assert all(buckets.values()), f"an empty bucket in {name}"
@@ -43,8 +43,10 @@ def assert_indexes_agree(store):
         assert bucketed == {fence: key for fence, key in filtered.items() if key is not None}
     fences = [one.fence for one in entries]
     assert fences == sorted(fences)
-    registry_agent = [one.fence for held in store._agents.values() for one in sessions_of(held)]
-    assert sorted(registry_agent) == fences
+    registered = [
+        one.fence for held in store._core.index.agents.values() for one in sessions_of(held)
+    ]
+    assert sorted(registered) == fences
 
 
 def sessions_of(held):
@@ -55,6 +57,14 @@ def sessions_of(held):
 def descriptors():
     """Return the number of open descriptors of this process."""
     return len(os.listdir("/proc/self/fd"))
+
+
+def earlier_watchers_ended(store):
+    """Wait for the watchers of earlier tests: told to end, they may still have descriptors."""
+    own = store._core.listener.watcher._loop._thread
+    for thread in watcher_threads():
+        if thread is not own:
+            thread.join(10)
 
 
 def watcher_threads():

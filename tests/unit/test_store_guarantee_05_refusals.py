@@ -27,7 +27,13 @@ from frontdesk import (
 )
 from frontdesk.testing import FakeAgent
 from support.agents import parked_thread, process, start_time, told
-from support.leftovers import assert_indexes_agree, descriptors, leftovers, nothing_left
+from support.leftovers import (
+    assert_indexes_agree,
+    descriptors,
+    earlier_watchers_ended,
+    leftovers,
+    nothing_left,
+)
 
 ATTRIBUTES = {"tenant_id": "new-tenant", "api_key": "new-key"}
 
@@ -38,6 +44,7 @@ class Refusal:
     def __init__(self, store):
         self._store, self._watch = store, store.watch()
         self._watch.next(timeout_s=0)
+        earlier_watchers_ended(store)
         self._before = leftovers(store), store.revision, descriptors()
 
     def __enter__(self):

@@ -22,7 +22,7 @@ def test_the_indexes_agree_after_every_operation_of_a_long_life(store):
     for _ in range(2000):
         one_operation(store, agents, choice)
         assert_indexes_agree(store)
-    for session in [*store._index.entries.values()]:
+    for session in [*store._core.index.entries.values()]:
         session.agent.end()
     assert nothing_left(store)
 
@@ -164,5 +164,5 @@ def test_iteration_is_over_a_snapshot(store):
 def test_a_key_of_none_is_neither_indexed_nor_counted(store):
     store.create("s", FakeAgent(), api_key=None)
     assert_indexes_agree(store)
-    assert store._index.api_keys == {}
+    assert store._core.index.api_keys == {}
     assert (store.list_by_api_key(None), store.count_by_api_key(None)) == ([], 0)

@@ -171,7 +171,7 @@ def test_a_slow_watch_holds_no_more_than_the_feed_does(make_store):
     store = make_store(feed_capacity=8)
     slow, other = store.watch(), store.watch()
     churn(store, "a", cycles=1000)
-    assert len(store._feed._slots) <= 8
+    assert len(store._core.changes.feed._slots) <= 8
     assert len(slow._ready) <= 1
     assert isinstance(other.next(timeout_s=0), Snapshot)
     slow.close()
@@ -269,7 +269,7 @@ def test_who_waits_is_told_of_an_end_that_another_operation_came_upon(make_store
 
 def test_a_reader_that_waits_again_at_once_is_not_woken_in_the_place_of_another(store):
     """Two wait; the one that is woken waits again before the other was woken."""
-    woken, wakers = [], store._wakers
+    woken, wakers = [], store._core.changes.wakers
 
     def wait_again():
         woken.append("quick")
@@ -362,7 +362,7 @@ def test_a_forgotten_watch_leaves_nothing_in_the_store(store):
     assert leftovers(store)["watches"] == 0
     for number in range(100):
         store.create(f"s{number}", FakeAgent())
-    assert len(store._feed._slots) == 0
+    assert len(store._core.changes.feed._slots) == 0
 
 
 def test_a_watch_whose_loop_was_closed_while_it_waited_harms_nobody(store):
@@ -429,7 +429,7 @@ def test_a_watch_that_is_behind_when_the_store_is_closed_ends_with_an_empty_snap
 
 def test_without_watches_nothing_is_recorded_and_a_later_watch_starts_afresh(store):
     churn(store, "a", cycles=10)
-    assert len(store._feed._slots) == 0
+    assert len(store._core.changes.feed._slots) == 0
     with store.watch() as watch:
         assert watch.next(timeout_s=0) == Snapshot(store.revision, ())
         store.create("s", FakeAgent())
@@ -487,7 +487,7 @@ def test_who_hears_of_a_created_session_finds_it_and_of_an_ended_one_does_not(st
             heard.append((change.kind, name in store, name in found))
             return number
 
-    store._feed = Overheard(capacity=100)
+    store._core.changes.feed = Overheard(capacity=100)
     with store.watch():
         store.create("s", FakeAgent(), tenant_id="t")
         store.update("s", model="m")

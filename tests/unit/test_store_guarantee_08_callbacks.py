@@ -192,7 +192,7 @@ def test_a_blocked_cancel_keeps_no_watcher_waiting(odd_store, operation):
     ending = {"delete": lambda: odd_store.delete("s"), "close": odd_store.close}[operation]
     with odd_store.watch() as watch:
         watch.next(timeout_s=0)
-        odd_store._wakers.add("test", woken.set)
+        odd_store._core.changes.wakers.add("test", woken.set)
         writer = threading.Thread(target=ending)
         writer.start()
         try:
@@ -271,7 +271,7 @@ def test_a_store_may_be_closed_in_the_thread_that_watches_for_it(make_store):
     with parked_thread() as thread:
         store.create("s", thread)
         # The end of the thread is told by the watcher's thread, and wakes us there.
-        store._wakers.add("test", lambda: (store.close(), closed.set()))
+        store._core.changes.wakers.add("test", lambda: (store.close(), closed.set()))
         with store.watch():
             thread.release()
             assert closed.wait(BOUND_S)

@@ -70,7 +70,7 @@ def test_racers_with_real_processes_leave_one_monitored(store, eager_switches):
         results = in_threads(*(lambda child=child: race(child) for child in children))
         (winner,) = [result for result in results if result is not None]
         assert store.get("s") is winner
-        assert len(store._watcher) == 1
+        assert len(store._core.listener.watcher) == 1
 
 
 @pytest.mark.parametrize("scope", ["total", "per_tenant", "per_api_key"])

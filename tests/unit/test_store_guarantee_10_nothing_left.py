@@ -109,7 +109,7 @@ def run_and_measure(make_store, cycles, number):
     collected()
     assert nothing_left(store)
     assert (descriptors(), len(watcher_threads())) == before[:2]
-    assert len(store._ends) <= 2 * 100
+    assert len(store._core.changes.ends) <= 2 * 100
     assert sys.getallocatedblocks() - before[2] < SPARE_BLOCKS
 
 

@@ -236,7 +236,7 @@ def test_a_thousand_loops_one_after_the_other_leave_nothing(store):
     for number in range(1000):
         asyncio.run(main(number))
         assert store.count() == 0
-    assert len(store._loops._known) <= 1
+    assert len(store._core.listener.loops._known) <= 1
     assert nothing_left(store)
 
 
@@ -310,7 +310,7 @@ LOCK_IS_HELD = """
 entered, release = threading.Event(), threading.Event()
 
 def hold():
-    with store._lock.held:
+    with store._core.lock.held:
         entered.set()
         release.wait(30)
 

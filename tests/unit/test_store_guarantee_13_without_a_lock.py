@@ -20,7 +20,7 @@ def locked(store):
     entered, release = threading.Event(), threading.Event()
 
     def hold():
-        with store._lock.held:
+        with store._core.lock.held:
             entered.set()
             release.wait(BOUND_S)
 

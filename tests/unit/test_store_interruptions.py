@@ -200,7 +200,7 @@ def assert_in_order(scene):
         assert (name in living) == (change.kind != "created"), change
         (living.discard if change.kind == "ended" else living.add)(name)
     assert revision == scene.store.revision
-    assert living == set(scene.store._entries)
+    assert living == set(scene.store._core.entries)
 
 
 def heard(watch):
@@ -234,8 +234,8 @@ def test_deletes_and_ends_that_interrupt_between_two_instructions_are_carried_ou
         scene.mine.end()
 
     def check(scene):
-        assert "victim" not in scene.store._entries
-        assert all(one.agent is not scene.mine for one in scene.store._entries.values())
+        assert "victim" not in scene.store._core.entries
+        assert all(one.agent is not scene.mine for one in scene.store._core.entries.values())
 
     interrupt_everywhere(operation, interrupt, check, event="opcode")
 
@@ -252,7 +252,7 @@ def test_a_delete_of_the_very_session_is_carried_out_before_or_after(operation):
 @every_operation
 def test_an_end_that_interrupts_is_taken(operation):
     def check(scene):
-        assert "victim" not in scene.store._entries
+        assert "victim" not in scene.store._core.entries
 
     interrupt_everywhere(operation, lambda scene: scene.victim.end(), check)
 
@@ -260,7 +260,7 @@ def test_an_end_that_interrupts_is_taken(operation):
 @every_operation
 def test_the_end_of_the_very_agent_is_taken(operation):
     def check(scene):
-        assert all(one.agent is not scene.mine for one in scene.store._entries.values())
+        assert all(one.agent is not scene.mine for one in scene.store._core.entries.values())
 
     interrupt_everywhere(operation, lambda scene: scene.mine.end(), check)
 
@@ -326,7 +326,7 @@ def test_a_handler_that_raises_in_the_middle_of_a_write_leaves_a_store_that_work
             control_c = ControlC(at, inside=of_the_library)
             with contextlib.suppress(FrontdeskError, KeyboardInterrupt), control_c:
                 operation(scene)
-            assert not scene.store._lock.interrupting(), control_c.place
+            assert not scene.store._core.lock.interrupting(), control_c.place
             if not scene.store.closed:
                 end_everything(scene)
                 assert not scene.store.list(), control_c.place
@@ -338,7 +338,10 @@ def test_a_handler_that_raises_in_the_middle_of_a_write_leaves_a_store_that_work
 
 def end_everything(scene):
     """End every agent that the store may know, and those that the operation made."""
-    for held in [*scene.store._agents.values(), *map(one_held, scene.store._entries.values())]:
+    for held in [
+        *scene.store._core.index.agents.values(),
+        *map(one_held, scene.store._core.entries.values()),
+    ]:
         for session in sessions_of(held):
             end_agent(session.agent, scene)
     if not scene.loop.is_closed():
@@ -625,7 +628,7 @@ def test_control_c_anywhere_leaves_a_store_that_works_and_can_be_closed(make_sto
     write()  # so that the watcher's thread, whose start Control-C may break off, is there
     for number in range(300):
         interrupted_after(0.0001 + 0.0000031 * number, write)
-        assert not store._lock.interrupting()
+        assert not store._core.lock.interrupting()
     for name in ("future", "s", "made"):
         store.delete(name)
     assert store.list() == []

@@ -237,10 +237,10 @@ def test_how_an_agent_ended_is_known_while_its_callback_waits():
     with SessionStore(monitors={Link: Watching}) as store:
         link = Link(store)
         session = store.create("s", link)
-        ending = threading.Thread(target=session._life, args=(ExitReason.exited(3),))
-        with store._lock.held:
+        ending = threading.Thread(target=session._liveness, args=(ExitReason.exited(3),))
+        with store._core.lock.held:
             ending.start()
-            while session._life.ended is None:
+            while session._liveness.ended is None:
                 pass
             asking = concurrent.futures.ThreadPoolExecutor(1)
             asked = asking.submit(store.ended, "s")

@@ -237,7 +237,7 @@ class SessionService:
         held = live_session is not None and self._supervisor.refresh(live_session)
         if held or key in self._opening:
             try:
-                holder = self._store.get(key).metadata
+                holder = self._store.get(key)
             except SessionNotFound:
                 holder = None
             raise SessionAlreadyExists(session_id, holder=holder)

@@ -1,9 +1,10 @@
 """The embedded store: entries, indexes, monitors and the change feed of one process.
 
-`store.py` has the operations; open it first. Beside it: `index.py` (what is where, and the limits),
-`liveness.py` (an agent and its sessions), `recent_ends.py` (the memory of recent ends), `watch.py`
-(subscriptions), `get_or_create.py` (`get_or_create`), `write_lock.py` (writers), `event_loops.py`
-(closed event loops), `fork.py`, `hosting.py`, `validation.py`.
+`store.py` has the operations; open it first. Under it: `core.py` (state, and the two protocols that
+change it: create, and an agent's end), `index.py` (what is where, and the limits), `changes.py`
+(revisions, the feed, recent ends), `liveness.py` (who answers for an agent, and who listens for its
+end), `event_loops.py` (closed event loops), `write_lock.py` (writers). Beside them: `watch.py`
+(subscriptions), `get_or_create.py`, `fork.py`, `validation.py`.
 """
 
 from frontdesk.store.index import Limits

@@ -1,144 +1,194 @@
-"""The state of a store, and the steps that its writes are made of.
+"""The state of a store, and the two protocols that change it: create, and an agent's end.
 
-Below `store.py`, which has the operations and takes the lock; above the index, the registrations
-and the monitors. Whatever is called "a step" here runs under the lock, changes everything that
-belongs together in one go, and calls nobody: watchers are woken, monitors released, crashes logged
-and references to agents dropped after it (dropping an agent may run its finalizers).
+Below `store.py`, which has the operations and owns one `Core`; above the index, the changes, the
+registrations and the monitors. Whatever is called "a step" here runs under the lock, changes
+everything that belongs together in one go, and calls nobody: watchers are woken, monitors released,
+crashes logged and references to agents dropped after it (dropping an agent may run its finalizers).
 """
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from functools import partial
-from typing import Any
 
 from frontdesk.clock import Clock, SystemClock
 from frontdesk.errors import (
-    InvalidType,
     MonitorFailed,
     SessionAlreadyExists,
     SessionLimitExceeded,
     StoreClosed,
 )
-from frontdesk.feed import Ring, Wakers
-from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
-from frontdesk.monitors.dispatch import function_for, is_future
-from frontdesk.monitors.futures import (
-    FutureLiveness,
-    add_callback,
-    exit_reason_of,
-    has_callback,
-    on_closed_loop,
+from frontdesk.monitors import Monitor, MonitorFunction, Watcher
+from frontdesk.monitors.futures import FutureLiveness, exit_reason_of, on_closed_loop
+from frontdesk.records import (
+    Change,
+    ExitKind,
+    ExitReason,
+    Fence,
+    Liveness,
+    Session,
+    SessionBuilder,
+    revised,
+    seal_session,
 )
-from frontdesk.records import Change, ExitKind, ExitReason, Session, freeze_session
-from frontdesk.store import validation
-from frontdesk.store.event_loops import EventLoops
-from frontdesk.store.fork import tell_after_fork
-from frontdesk.store.get_or_create import PendingCreates
-from frontdesk.store.index import Excess, Index, Limits
+from frontdesk.store.changes import Changes
+from frontdesk.store.fork import call_in_forked_child
+from frontdesk.store.index import Excess, Index, Limits, all_of, first_of
 from frontdesk.store.liveness import (
-    PLAIN_FUTURES,
+    AgentKey,
     AgentRegistration,
-    FutureListener,
-    Held,
-    all_of,
-    first_of,
+    ExitListener,
+    Future,
+    call_weakly,
     future_key,
     is_finished,
-    joined,
     key_of,
     reason_of,
     report_crash,
 )
-from frontdesk.store.lookups import Lookups
-from frontdesk.store.recent_ends import RecentEnds
 from frontdesk.store.write_lock import WriteLock
 
 _NOT_ALIVE = ExitReason.of(ExitKind.NOT_ALIVE)
 _SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)
 NO_LIMITS = Limits()
 
-Refusal = SessionAlreadyExists | SessionLimitExceeded
-"""What a finished agent must not be the reason of."""
 
+class Core:
+    """The entries, changes and lock of one store, and who listens for the ends of its agents."""
 
-class Core(Lookups):
-    """What a store is made of."""
+    # No slots: a lookup would then read its session and this object with the same instruction, and
+    # in the order of creation that costs the processor its prefetching: half of the lookup.
 
     def __init__(
         self,
         *,
-        limits: Limits | None = None,
-        monitors: Mapping[type, MonitorFunction] | None = None,
-        feed_capacity: int = 4096,
-        ends_capacity: int = 10_000,
-        clock: Clock | None = None,
-        watcher: Watcher | None = None,
+        limits: Limits,
+        monitors: Mapping[type, MonitorFunction],
+        changes: Changes,
+        clock: Clock | None,
+        watcher: Watcher | None,
     ) -> None:
-        self._limits = NO_LIMITS if limits is None else _checked(limits)
-        self._monitors = validation.monitors(monitors)
-        self._now_ms = (clock or SystemClock()).wall_ms
-        self._lock = WriteLock()
-        self._closed: StoreClosed | None = None
+        self.limits, self.changes = limits, changes
+        self.now_ms = (clock or SystemClock()).wall_ms
+        self.lock = WriteLock()
+        self.closed: StoreClosed | None = None
+        self.index = Index()
+        self.entries = self.index.entries
         self._pid = os.getpid()
-        self._index = Index()
-        self._entries = self._index.entries
-        self._agents: dict[Any, Held] = {}
-        self._let_go = False
-        self._loops = EventLoops()
-        self._looking = False
-        self._builds = PendingCreates()
-        self._revision = 0
-        self._ends = RecentEnds(validation.capacity("ends_capacity", ends_capacity))
-        self._feed: Ring[Change] = Ring(
-            capacity=validation.capacity("feed_capacity", feed_capacity)
+        found = weakref.ref(self)
+        self.listener = ExitListener(
+            monitors=monitors,
+            watcher=watcher,
+            when_done=call_weakly(found, Core.on_future_done),
+            on_exit=call_weakly(found, Core.on_agent_exit),
+            tick=call_weakly(found, Core._tick),
         )
-        self._watches: dict[object, None] = {}
-        self._wakers = Wakers()
-        self._closing = Wakers()
-        self._self: weakref.ref[Core] = weakref.ref(self)
-        self._when_done = FutureListener(self._self)
-        self._watcher = Watcher() if watcher is None else watcher
-        self._owns_watcher = watcher is None
-        if self._owns_watcher:
-            # A store that is forgotten without close() leaves no thread behind.
-            weakref.finalize(self, self._watcher.close).atexit = False
-        tell_after_fork(self)
+        call_in_forked_child(self._after_fork_in_child)
 
-    # -- entering ------------------------------------------------------------------------------
+    # -- create --------------------------------------------------------------------------------
+    #
+    # `SessionStore.create` checks the arguments and begins the session, before any lock. Then:
+    #
+    # 1. A plain task or future of the running loop, where no other loop is known: one pass under
+    #    the lock admits it, adds the store's callback and enters it. Nothing foreign is called.
+    # 2. Any other future: the same pass, but agents on closed loops are ended first, and its own
+    #    loop is remembered. It may be registered already, and then has the callback.
+    # 3. Any other agent: its monitor may run foreign code, so it is armed between two passes. The
+    #    first looks whether the call is refused anyway, and whether the agent is known; the second
+    #    enters it. Where both were wrong by then (another thread was faster, either way), the
+    #    monitor that is one too many is cancelled, or the whole is done again.
+    # 4. The agent is dead: its session is returned, created and ended as `not_alive` in one step,
+    #    and never was an entry.
+    # 5. Somebody has the id, or fills the limit. Under the lock, those of whom it is known that
+    #    they are over are ended, and the call goes on. Else it is refused; before that reaches the
+    #    caller the monitors are asked, without the lock, and where one is over the whole is done
+    #    again.
+    # 6. Refused, or broken off by a signal handler that raises: a monitor without a session is
+    #    cancelled, the lock is let go, what others put off meanwhile is done.
 
-    @property
-    def limits(self) -> Limits:
-        """The limits in force.
+    def create_future(self, builder: SessionBuilder, context: Context | None = None) -> Session:
+        """Enter a future (cases 1 and 2); `context` is the one of its loop in case 1."""
+        # Not `with`: on CPython 3.11 that costs twice as much, and this is the hot path.
+        lock, future = self.lock, builder.agent
+        acquire, release = lock.acquire, lock.release
+        try:
+            acquire()
+            if (
+                self.closed is not None
+                or self.limits is not NO_LIMITS
+                or builder.session_id in self.entries
+            ):
+                self._admit(builder)
+            agents, listener = self.index.agents, self.listener
+            # `context` is for a plain future of the running loop, most likely one that is new here.
+            if context is None or future in agents or listener.detached or future.done():
+                key = future_key(future)
+                known = key in agents and self._known(key) is not None
+                alive = known or listener.listen(future)
+                return self._enter(builder, key, future, FutureLiveness, self._pid, alive)
+            future.add_done_callback(listener.when_done, context=context)
+            return self._enter(builder, future, future, FutureLiveness, self._pid, True)
+        finally:
+            try:  # noqa: SIM105 - a call in its place could be interrupted itself
+                release()
+            except RuntimeError:  # a signal handler raised before the lock was had
+                pass
+            if lock.deferred or self.changes.watches:
+                self.after_write()
 
-        Set it to replace them: they hold from the next `create` on, and no session ends for them.
-        """
-        return self._limits
+    def create_monitored(self, builder: SessionBuilder) -> Session:
+        """Enter any other agent (case 3)."""
+        armed = self._armed_if_new(builder)
+        try:
+            with self.lock.held:
+                self._admit(builder)
+                known = self._known(id(builder.agent))
+                registration = armed if known is None else known._liveness
+                if type(registration) is AgentRegistration:
+                    alive = registration.ended is None
+                    registration.registered = registration.registered or alive
+                    key, watched = registration.agent_key, registration.monitor
+                    return self._enter(builder, key, registration, watched, registration.pid, alive)
+        finally:
+            self.after_write()
+            # Refused, dead meanwhile, or registered by another thread too: one is enough.
+            if armed is not None and not armed.registered:
+                armed.monitor.cancel()
+        # Known at first, and detached by another thread since: it needs a monitor after all.
+        return self.create_monitored(builder)
 
-    @limits.setter
-    def limits(self, limits: Limits) -> None:
-        self._limits = _checked(limits)
+    def _armed_if_new(self, builder: SessionBuilder) -> AgentRegistration | None:
+        try:
+            with self.lock.held:
+                self._admit(builder)
+                known = self._known(id(builder.agent))
+        finally:
+            self.after_write()
+        if known is not None:
+            if not known._liveness.done():
+                return None
+            self.reap(known)
+            return self._armed_if_new(builder)
+        try:
+            return self.listener.monitor(builder.agent)
+        except MonitorFailed:
+            self.require_open()  # closed meanwhile, with the watcher: that is the reason then
+            raise
 
-    def _admit(self, draft: Any) -> None:
-        """Refuse what may not enter (a step); finished agents are no reason, they are reaped."""
-        if self._closed is not None:
-            self._require_open()
-        if draft.session_id in self._entries:
-            holder = self._entries[draft.session_id]
+    def _admit(self, builder: SessionBuilder) -> None:
+        """Refuse what may not enter (a step); who is known to be over is ended (case 5)."""
+        if self.closed is not None:
+            self.require_open()
+        holder = self.entries.get(builder.session_id)
+        if holder is not None:
             if not is_finished(holder):
-                raise SessionAlreadyExists(draft.session_id, holder=holder)
+                raise SessionAlreadyExists(builder.session_id, holder=holder)
             self._end_finished(holder)
-        if self._limits is not NO_LIMITS:
-            self._admit_by_limits(draft)
-
-    def _admit_by_limits(self, draft: Any) -> None:
-        while True:
-            excess = self._excess(draft)
+        while self.limits is not NO_LIMITS:
+            excess = self._excess(builder)
             if excess is None:
                 return
             finished = [session for session in excess.sessions if is_finished(session)]
@@ -147,323 +197,294 @@ class Core(Lookups):
             for session in finished:
                 self._end_finished(session)
 
-    def _known(self, key: Any) -> Session | None:
-        """Return a session of this agent, if it is alive (a step); reap them where it is not."""
-        held = self._agents.get(key)
-        if held is None:
+    def reap_in_the_way(
+        self, builder: SessionBuilder, refusal: SessionAlreadyExists | SessionLimitExceeded
+    ) -> bool:
+        """Tell whether a refusal no longer stands: who was in the way had finished, and is ended.
+
+        Not a step: the monitors are asked, which the lock does not allow (case 5).
+        """
+        if isinstance(refusal, SessionAlreadyExists):
+            present = tuple(filter(None, (refusal.holder,)))
+        else:
+            try:
+                with self.lock.held:
+                    excess = self._excess(builder)
+            finally:
+                self.after_write()
+            if excess is None:
+                return True
+            present = excess.sessions
+        finished = [session for session in present if session._liveness.done()]
+        for session in finished:
+            self.reap(session)
+        return bool(finished)
+
+    def _excess(self, builder: SessionBuilder) -> Excess | None:
+        return self.index.excess(self.limits, tenant_id=builder.tenant_id, api_key=builder.api_key)
+
+    def _known(self, key: AgentKey) -> Session | None:
+        """Return a session of this agent, if it is alive (a step); end them where it is not."""
+        sessions = self.index.agents.get(key)
+        if sessions is None:
             return None
-        session = first_of(held)
+        session = first_of(sessions)
         if is_finished(session):
             self._end_finished(session)
             return None
         return session
 
-    def _reap_in_the_way(self, draft: Any, refusal: Refusal) -> bool:
-        """Tell whether a refusal no longer stands: who was in the way had finished, and is ended.
-
-        Not a step: the monitors are asked, which the lock does not allow.
-        """
-        if isinstance(refusal, SessionAlreadyExists):
-            present: tuple[Session, ...] = (refusal.holder,)
-        else:
-            excess = self._excess_now(draft)
-            if excess is None:
-                return True
-            present = excess.sessions
-        finished = [session for session in present if session._life.done()]
-        for session in finished:
-            self._reap(session)
-        return bool(finished)
-
-    def _excess_now(self, draft: Any) -> Excess | None:
-        try:
-            with self._lock.held:
-                return self._excess(draft)
-        finally:
-            self._after_write()
-
-    def _excess(self, draft: Any) -> Excess | None:
-        return self._index.excess(self._limits, tenant_id=draft.tenant_id, api_key=draft.api_key)
-
-    def _is_future(self, agent: Any) -> bool:
-        """Tell whether the store's own monitor of futures is for this agent."""
-        kind = type(agent)
-        if self._monitors and function_for(kind, self._monitors) is not None:
-            return False
-        return kind in PLAIN_FUTURES or is_future(agent)
-
-    def _listen(self, future: Any) -> bool:
-        """Have the store called when a future is done (a step); False where it never will be."""
-        if future.done():
-            return False
-        if self._let_go and has_callback(future, self._when_done):
-            return not on_closed_loop(future)
-        if isinstance(future, concurrent.futures.Future):
-            future.add_done_callback(self._when_done)
-            # Asked again: one that has finished just now has called back inside that very call.
-            return not future.done()
-        return add_callback(future, self._when_done, self._context_on(future.get_loop()))
-
-    def _arm(self, agent: Any) -> AgentRegistration:
-        """Monitor any other agent: not a step, since a monitor may run foreign code."""
-        registration = AgentRegistration(self._self, agent)
-        try:
-            registration.begin(
-                monitor(agent, registration, watcher=self._watcher, kinds=self._monitors)
-            )
-        except MonitorFailed:
-            self._require_open()  # closed meanwhile, with the watcher: that is the reason then
-            raise
-        return registration
-
-    def _context_on(self, loop: asyncio.AbstractEventLoop) -> Context:
-        """Remember the loop of a future (a step), to find it closed one day."""
-        if not self._looking:
-            self._looking = True
-            self._watcher.every_second(self._look_now_and_then)
-        return self._loops.add(loop)
-
-    def _enter_future(self, draft: Any) -> Session:
-        """Make the session of a future (a step)."""
-        future = draft.agent
-        key = future_key(future)
-        known = key in self._agents and self._known(key) is not None
-        alive = known or self._listen(future)
-        return self._enter(draft, key, future, FutureLiveness, self._pid, alive)
-
-    def _enter_monitored(self, draft: Any, registration: AgentRegistration) -> Session:
-        """Make the session of any other agent (a step)."""
-        alive = registration.ended is None
-        registration.entered = registration.entered or alive
-        watching, pid = registration.watching, registration.pid
-        return self._enter(draft, registration.agent_key, registration, watching, pid, alive)
-
     def _enter(
-        self, draft: Any, key: Any, life: Any, watching: Any, pid: int, alive: bool
+        self,
+        builder: SessionBuilder,
+        key: AgentKey,
+        liveness: Liveness,
+        watched: object,
+        pid: int,
+        alive: bool,
     ) -> Session:
         """Make the session (a step): an entry where the agent lives, else only a record."""
-        self._revision += 1
-        session = freeze_session(draft, life, watching, pid, self._revision)
+        changes = self.changes
+        revision = changes.revision = changes.revision + 1
+        session = seal_session(builder, liveness, watched, pid, revision)
         if alive:
-            # The agent first: a signal handler that raises in between leaves what goes with it.
-            held = self._agents.setdefault(key, session)
-            if held is not session:
-                self._agents[key] = joined(held, session)
-            self._index.insert(session)
+            self.index.insert(session, key)
         # Told last: a reader may see a change before this step is over, and look the session up.
-        if self._watches:
-            self._publish(Change(self._revision, "created", session.metadata))
+        if changes.watches:
+            changes.publish(Change(revision, "created", session.metadata))
         if not alive:
-            self._record_end(session, _NOT_ALIVE, self._now_ms())
+            changes.record_end(session, _NOT_ALIVE, self.now_ms())
         return session
 
-    # -- ending --------------------------------------------------------------------------------
+    # -- an agent's end ------------------------------------------------------------------------
+    #
+    # Whoever hears of it first removes all sessions of that agent, and of no other, in one step;
+    # whoever comes later finds nothing to do. It is heard of in six ways:
+    #
+    # 1. A future calls back. All futures of a store have the same callback, and it stays in one
+    #    whose session was deleted: of a future that is not here any more nothing is asked, so that
+    #    asyncio reports its exception.
+    # 2. A monitor calls, from whatever thread, for its registration.
+    # 3. A lookup, or a call that the agent is in the way of, finds it finished before anybody told:
+    #    it is asked how it ended, and goes the way of 1 or 2.
+    # 4. A write finds it finished while it holds the lock: it is ended within that very step.
+    # 5. Its event loop was closed under it, and nobody else will tell: creates, listings and
+    #    counts look for closed loops, and so does the watcher's thread once a second.
+    # 6. The store is closed: what has not finished ends with `shutdown`, and is left alone.
+    #
+    # An end is told by identity: the sessions go only if the very future or registration that it
+    # was told of answers for them. A write of this thread may be interrupted by it (a signal
+    # handler, a finalizer): then it is put off until that write is done. The agents go last and
+    # entries are found through them, so what a handler that raises leaves undone is done by the
+    # next write. A delete is not an end: it removes one session, and leaves the agent alone.
 
-    def _future_ended(self, future: Any) -> None:
-        """Be told by a future that it is done; it may have no session here any more."""
-        if self._lock.interrupting():
-            self._lock.defer(partial(self._future_ended, future))
+    def on_future_done(self, future: Future) -> None:
+        """Be told by a future that it is done (case 1)."""
+        if self.lock.interrupting():
+            self.lock.defer(partial(self.on_future_done, future))
             return
         key = future_key(future)
-        if key in self._agents or self._entered_meanwhile(key):
-            self._end_told(key, future, exit_reason_of(future))
+        known = key in self.index.agents
+        if not known:
+            # Asked once more behind a create of another thread that may be registering it.
+            with self.lock.held:
+                known = key in self.index.agents
+            self.after_write()
+        if known:
+            self._end_agent(key, future, exit_reason_of(future))
 
-    def _entered_meanwhile(self, key: Any) -> bool:
-        """Tell whether a create that is under way in another thread registers this future.
-
-        Asked before the future is: the exception of one that is not ours is left unread, so that
-        asyncio reports it.
-        """
-        with self._lock.held:
-            known = key in self._agents
-        self._after_write()
-        return known
-
-    def _agent_ended(self, registration: AgentRegistration, reason: ExitReason) -> None:
-        """Take a monitor's word for it that an agent has ended."""
-        if self._lock.interrupting():
-            self._lock.defer(partial(self._agent_ended, registration, reason))
+    def on_agent_exit(self, registration: AgentRegistration, reason: ExitReason) -> None:
+        """Take a monitor's word for it that an agent has ended (case 2)."""
+        if self.lock.interrupting():
+            self.lock.defer(partial(self.on_agent_exit, registration, reason))
             return
         if registration.ended is None:
             registration.ended = reason
         # Also where somebody was faster: whoever returns from here finds the sessions gone.
-        self._end_told(registration.agent_key, registration, registration.ended)
+        self._end_agent(registration.agent_key, registration, registration.ended)
 
-    def _end_told(self, key: Any, life: Any, reason: ExitReason) -> None:
+    def reap(self, session: Session) -> None:
+        """End the agent of a session that was found finished, before anybody told (case 3)."""
+        liveness = session._liveness
+        if type(liveness) is AgentRegistration:
+            self.on_agent_exit(liveness, liveness.reason())
+            liveness.monitor.cancel()
+        else:
+            self.on_future_done(session.agent)
+
+    def _end_agent(self, key: AgentKey, liveness: Liveness, reason: ExitReason) -> None:
         """Remove an agent's sessions, all in one go."""
         sessions: tuple[Session, ...] = ()
-        lock = self._lock
+        lock = self.lock
         acquire, release = lock.acquire, lock.release
         try:
             acquire()
-            present = self._agents.get(key)
-            # By identity: the sessions go only if this very agent answers for them.
-            if present is not None and first_of(present)._life is life:
+            present = self.index.agents.get(key)
+            if present is not None and first_of(present)._liveness is liveness:
                 sessions = self._end(key, reason)
         except BaseException:
             # A signal handler broke it off, and nobody tells of an end twice: the next write does.
-            self._lock.defer(partial(self._end_told, key, life, reason))
+            lock.defer(partial(self._end_agent, key, liveness, reason))
             raise
         finally:
             try:  # noqa: SIM105 - a call in its place could be interrupted itself
                 release()
             except RuntimeError:  # a signal handler raised before the lock was had
                 pass
-        if lock.deferred or self._watches:
-            self._after_write()
+        if lock.deferred or self.changes.watches:
+            self.after_write()
         if sessions and reason.kind is ExitKind.CRASHED:
             report_crash(sessions, reason)
 
-    def _reap(self, session: Session) -> None:
-        """End the agent of a session that was found finished, before anybody told."""
-        life = session._life
-        if life is session.agent:
-            self._future_ended(life)
-        else:
-            self._agent_ended(life, life.reason())
-            life.watching.cancel()
-
-    def _end_finished(self, session: Session) -> None:
-        """End an agent that is known to be over (a step), before its callback has run."""
-        reason = reason_of(session)
-        sessions = self._end_with(session, reason)
+    def _end_finished(self, session: Session, reason: ExitReason | None = None) -> None:
+        """End an agent in this step: as what it ended, or for this reason (cases 4 to 6)."""
+        reason = reason or reason_of(session)
+        if type(session._liveness) is AgentRegistration:
+            session._liveness.ended = reason
+        sessions = self._end(key_of(session), reason)
         # Deferred also because it holds the agent until nothing is locked any more.
-        self._lock.defer(partial(report_crash, sessions, reason))
+        self.lock.defer(partial(report_crash, sessions, reason))
 
-    def _end_with(self, session: Session, reason: ExitReason) -> tuple[Session, ...]:
-        """Remove a session and all others of its agent (a step)."""
-        if session._life is not session.agent:
-            session._life.ended = reason
-        return self._end(key_of(session), reason)
-
-    def _end(self, key: Any, reason: ExitReason) -> tuple[Session, ...]:
+    def _end(self, key: AgentKey, reason: ExitReason) -> tuple[Session, ...]:
         """Remove an agent's sessions (a step); return them, to be dropped after the lock."""
-        sessions = all_of(self._agents.get(key))
-        at_ms = self._now_ms()
+        sessions = all_of(self.index.agents.get(key))
+        at_ms = self.now_ms()
         for session in sessions:
             # By identity: the entry goes only if it still is this very incarnation.
-            if self._index.remove(session):
-                self._record_end(session, reason, at_ms)
+            if self.index.remove(session):
+                self.changes.record_end(session, reason, at_ms)
         # The agent last: what a signal handler that raises leaves undone is found, and done next.
-        self._agents.pop(key, None)
+        self.index.agents.pop(key, None)
         return sessions
 
-    def _forget(self, session: Session, reason: ExitReason) -> Monitor | None:
-        """Remove the session of a live agent (a step); return the monitor to release after it."""
-        key, life = key_of(session), session._life
-        held = self._agents[key]
-        self._index.remove(session)
-        self._record_end(session, reason, self._now_ms())
-        if isinstance(held, dict):
-            del held[session.session_id]
-            if held:
-                return None
-        del self._agents[key]
-        if life is not session.agent:
-            life.ended = reason
-            watching: Monitor = life.watching
-            return watching
-        # The callback stays in the future, and is found there if it is given again.
-        self._let_go = True
-        return None
+    def end_closed_loops(self) -> None:
+        """End the agents whose event loop was closed under them (case 5)."""
+        if self.closed is not None:
+            self.require_open()
+        if self.listener.loops.any_closed() and not self.lock.interrupting():
+            with self.lock.held:
+                self._end_on_closed_loops()
+            self.after_write()
 
-    def _record_end(self, session: Session, reason: ExitReason, at_ms: int) -> None:
-        self._revision += 1
-        self._ends.note(session, reason, at_ms, self._revision)
-        if self._watches:
-            self._publish(Change(self._revision, "ended", session.metadata, reason))
-
-    def _record_update(self, session: Session) -> None:
-        self._revision += 1
-        if self._watches:
-            self._publish(Change(self._revision, "updated", session.metadata))
-
-    def _publish(self, change: Change) -> None:
-        if self._feed.head != change.revision - 1:
-            # A signal handler broke a write off before its change was told: watches begin anew.
-            self._feed.restart(change.revision - 1)
-        self._feed.append(change)
-
-    def _empty(self) -> list[AgentRegistration]:
-        """End everything with the store (a step); return the registrations to release."""
-        registrations: list[AgentRegistration] = []
-        for held in list(self._agents.values()):
-            session = first_of(held)
-            if session._life is not session.agent:
-                registrations.append(session._life)
-            if is_finished(session):
+    def _end_on_closed_loops(self) -> None:
+        for sessions in list(self.index.agents.values()):
+            session = first_of(sessions)
+            if session._liveness is session.agent and on_closed_loop(session.agent):
                 self._end_finished(session)
-            else:
-                sessions = self._end_with(session, _SHUTDOWN)
-                self._lock.defer(partial(report_crash, sessions, _SHUTDOWN))
+        # Last: where a signal handler breaks this off, the next look finds the loops again.
+        self.listener.loops.forget_closed()
+
+    def _tick(self) -> None:
+        # Held weakly by the watcher, so that it keeps no store.
+        if self.closed is None:
+            self.end_closed_loops()
+
+    def end_all(self) -> list[AgentRegistration]:
+        """End everything with the store (a step, case 6); return the registrations to release."""
+        registrations: list[AgentRegistration] = []
+        if self.closed is not None:
+            return registrations
+        for sessions in list(self.index.agents.values()):
+            session = first_of(sessions)
+            if type(session._liveness) is AgentRegistration:
+                registrations.append(session._liveness)
+            self._end_finished(session, None if is_finished(session) else _SHUTDOWN)
         # The last change is in the feed before the store is closed, as watches rely on.
-        self._closed = StoreClosed()
+        self.closed = StoreClosed()
         self._clear()
         return registrations
 
-    def _clear(self) -> None:
-        # Replaced, not cleared: a reader may be in the middle of the old ones.
-        self._index = Index()
-        self._entries = self._index.entries
-        self._agents = {}
+    # -- other writes --------------------------------------------------------------------------
+
+    def delete(self, session_id: str, fence: Fence | None, reason: ExitReason) -> Session | None:
+        """Remove one session; return what had the id, which keeps its agent until then."""
+        lock = self.lock
+        acquire, release = lock.acquire, lock.release
+        released: Monitor | None = None
+        session: Session | None = None
+        try:
+            try:
+                acquire()
+                if self.closed is not None:
+                    self.require_open()
+                session = self.entries.get(session_id)
+                if session is not None and (fence is None or session.fence == fence):
+                    if is_finished(session):
+                        self._end_finished(session)
+                    else:
+                        self.index.remove(session)
+                        self.changes.record_end(session, reason, self.now_ms())
+                        if self.index.forget(session):
+                            released = self.listener.detach(session, reason)
+            finally:
+                try:  # noqa: SIM105 - a call in its place could be interrupted itself
+                    release()
+                except RuntimeError:  # a signal handler raised before the lock was had
+                    pass
+        finally:
+            # Watchers first: a monitor of the user's own may block when it is cancelled.
+            if lock.deferred or self.changes.watches:
+                self.after_write()
+            if released is not None:
+                released.cancel()
+        return session
+
+    def replace(self, session: Session, *, blueprint: str | None, model: str | None) -> Session:
+        """Give a session other metadata (a step)."""
+        session = revised(session, blueprint=blueprint, model=model)
+        self.index.replace(session)
+        self.changes.record_update(session)
+        return session
 
     # -- after a write, and without one --------------------------------------------------------
 
-    def _after_write(self) -> None:
+    def after_write(self) -> None:
         """Do what a write leaves to be done when nothing is locked any more.
 
         To be called whenever the lock was let go, also by whoever wrote nothing or failed: another
         write may have come in between, and been put off.
         """
-        if self._lock.deferred:
-            self._lock.run_deferred()
-        if self._watches:
-            self._wakers.wake_all()
+        if self.lock.deferred:
+            self.lock.run_deferred()
+        if self.changes.watches:
+            self.changes.wakers.wake_all()
 
-    def _look_now_and_then(self) -> None:
-        # Held weakly by the watcher, so that it keeps no store.
-        if self._closed is None:
-            self._look_at_loops()
-
-    def _look_at_loops(self) -> None:
-        """End the agents whose event loop was closed under them: nobody else will tell."""
-        if self._closed is not None:
-            self._require_open()
-        if self._loops.any_closed() and not self._lock.interrupting():
-            self._end_loops()
-
-    def _end_loops(self) -> None:
-        with self._lock.held:
-            self._end_on_closed_loops()
-        self._after_write()
-
-    def _end_on_closed_loops(self) -> None:
-        """End whose loop is closed (a step)."""
-        for held in list(self._agents.values()):
-            session = first_of(held)
-            if session._life is session.agent and on_closed_loop(session.agent):
-                self._end_finished(session)
-        # Last: where a signal handler breaks this off, the next look finds the loops again.
-        self._loops.forget_closed()
-
-    def _snapshot(self, tenant_id: str | None, api_key: str | None) -> tuple[int, list[Session]]:
-        self._lock.refuse_interrupting("watch")
+    def subscribe(self) -> Callable[[], None]:
+        """Publish changes for one more watch from now on; return what ends that."""
+        self.lock.refuse_interrupting("watch")
+        token = object()
         try:
-            with self._lock.held:
-                return self._revision, self._index.select(tenant_id=tenant_id, api_key=api_key)
+            with self.lock.held:
+                self.require_open()
+                self.changes.subscribe(token)
         finally:
-            self._after_write()
+            self.after_write()
+        return partial(self.changes.unsubscribe, token)
+
+    def snapshot(self, tenant_id: str | None, api_key: str | None) -> tuple[int, list[Session]]:
+        """Return what a watch begins with: the last change, and the sessions that it is about."""
+        self.lock.refuse_interrupting("watch")
+        try:
+            with self.lock.held:
+                sessions = self.index.select(tenant_id=tenant_id, api_key=api_key)
+                return self.changes.revision, sessions
+        finally:
+            self.after_write()
+
+    def require_open(self) -> None:
+        """Refuse what a closed store cannot do."""
+        if self.closed is not None:
+            raise StoreClosed(forked=self.closed.forked)
+
+    def _clear(self) -> None:
+        # Replaced, not cleared: a reader may be in the middle of the old ones.
+        self.index = Index()
+        self.entries = self.index.entries
 
     def _after_fork_in_child(self) -> None:
         """Be closed in a forked child: the agents live in the parent, the lock may be held."""
-        self._closed = StoreClosed(forked=True)
-        self._lock = WriteLock()
-        self._watches = {}
+        self.closed = StoreClosed(forked=True)
+        self.lock = WriteLock()
+        self.changes.watches = {}
         self._clear()
-        self._watcher.abandon_after_fork()
-
-
-def _checked(limits: Limits) -> Limits:
-    if not isinstance(limits, Limits):
-        raise InvalidType("limits", expected="Limits", got=type(limits).__name__)
-    return limits
+        self.listener.watcher.abandon_after_fork()

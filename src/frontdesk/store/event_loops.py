@@ -10,7 +10,6 @@ import asyncio
 import weakref
 from asyncio import _get_running_loop
 from contextvars import Context
-from typing import Any
 
 Loop = asyncio.AbstractEventLoop
 
@@ -31,7 +30,7 @@ class EventLoops:
             self._last = self._find(loop) or self._new(loop)
         return self._last[1]
 
-    def context_here(self, future: Any) -> Context | None:
+    def context_here(self, future: asyncio.Future[object]) -> Context | None:
         """Return the context for a future of the running loop, where no other loop is known.
 
         Then none can be closed, and nobody has to look. Takes no lock.

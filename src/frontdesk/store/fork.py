@@ -1,6 +1,6 @@
 """What happens to a store when its process forks.
 
-Below `store.py`. The child inherits a copy of the store whose agents live in the parent, and whose
+Below `core.py`. The child inherits a copy of the store whose agents live in the parent, and whose
 lock may be held by a thread that does not exist in the child. Here every store is told in the
 child, so that it answers `StoreClosed` instead of waiting for ever; the parent notices nothing.
 
@@ -12,30 +12,23 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol
+from collections.abc import Callable
+
+_on_fork: dict[object, weakref.WeakMethod[Callable[[], None]]] = {}
 
 
-class Inherited(Protocol):
-    """What can be told that it is a copy in a forked child."""
-
-    def _after_fork_in_child(self) -> None: ...
-
-
-_stores: dict[int, weakref.ref[Inherited]] = {}
-
-
-def tell_after_fork(store: Inherited) -> None:
-    """Tell this store, for as long as it exists, when it finds itself in a forked child."""
-    key = id(store)
+def call_in_forked_child(method: Callable[[], None]) -> None:
+    """Call a bound method, for as long as its object exists, in every child that is forked."""
+    key = object()
     # Single dict operations only: a fork may come between any two of them, in another thread.
-    _stores[key] = weakref.ref(store, lambda _: _stores.pop(key, None))
+    _on_fork[key] = weakref.WeakMethod(method, lambda _: _on_fork.pop(key, None))
 
 
 def _in_child() -> None:
-    for reference in list(_stores.values()):
-        store = reference()
-        if store is not None:
-            store._after_fork_in_child()
+    for reference in list(_on_fork.values()):
+        method = reference()
+        if method is not None:
+            method()
 
 
 os.register_at_fork(after_in_child=_in_child)

@@ -10,7 +10,13 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-from frontdesk.errors import AgentFactoryFailed, RecursiveCreate, SessionBusy
+from frontdesk.errors import (
+    AgentFactoryFailed,
+    FrontdeskError,
+    RecursiveCreate,
+    SessionBusy,
+    SessionNotFound,
+)
 from frontdesk.lock import InterruptibleLock
 from frontdesk.records import Session
 
@@ -94,3 +100,31 @@ class PendingCreates:
         finally:
             mine.finish()
         return session
+
+
+def found(get: Callable[[str], Session], session_id: str) -> Session | None:
+    """Return the session that there is, or None."""
+    try:
+        return get(session_id)
+    except SessionNotFound:
+        return None
+
+
+def find_or_make(
+    find: Callable[[], Session | None],
+    factory: Callable[[], object],
+    create: Callable[[object], Session],
+) -> Session:
+    """Return the session that there is by now, or create one with the agent of the factory.
+
+    The agent that was made for nothing is the caller's: the error of a refused create has it.
+    """
+    session = find()
+    if session is not None:
+        return session
+    agent = factory()
+    try:
+        return create(agent)
+    except FrontdeskError as error:
+        error.agent = agent
+        raise

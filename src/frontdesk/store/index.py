@@ -10,8 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
+from frontdesk.errors import InvalidType
 from frontdesk.records import Fence, Session
 from frontdesk.store import validation
+from frontdesk.store.liveness import AgentKey, key_of
+
+AgentSessions = Session | dict[str, Session]
+"""The sessions of one agent, oldest first: the one that most have, or several by their ids."""
 
 
 class Bucket(dict[Fence, Session]):
@@ -47,6 +52,13 @@ class Limits:
             validation.limit(one.name, getattr(self, one.name))
 
 
+def checked_limits(value: object) -> Limits:
+    """Check what is given as limits."""
+    if not isinstance(value, Limits):
+        raise InvalidType("limits", expected="Limits", got=type(value).__name__)
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Excess:
     """A limit that one more session would exceed, and the sessions that fill it."""
@@ -57,11 +69,12 @@ class Excess:
 
 
 class Index:
-    """All entries, by id, by tenant and by API key."""
+    """All entries: by id, by tenant, by API key and by agent."""
 
-    __slots__ = ("api_keys", "entries", "tenants")
+    __slots__ = ("agents", "api_keys", "entries", "tenants")
 
     def __init__(self) -> None:
+        self.agents: dict[AgentKey, AgentSessions] = {}
         self.entries: dict[str, Session] = {}
         self.tenants: dict[str, Bucket] = {}
         self.api_keys: dict[str, Bucket] = {}
@@ -80,9 +93,13 @@ class Index:
         bucket = self.api_keys.get(value) if type(value) is str else None
         return validation.identifier("api_key", value) if bucket is None else bucket.name
 
-    def insert(self, session: Session) -> None:
-        """Put a session under its id, tenant and key."""
-        # The buckets first, the id last: whoever finds the entry by its id finds it everywhere.
+    def insert(self, session: Session, agent_key: AgentKey) -> None:
+        """Put a session under its agent, tenant, key and id."""
+        # The agent first: what goes with it is all that a signal handler that raises may leave.
+        # The id last: whoever finds the entry by its id finds it everywhere.
+        sessions = self.agents.setdefault(agent_key, session)
+        if sessions is not session:
+            self.agents[agent_key] = _joined(sessions, session)
         fence = session.fence
         bucket = self.tenants.get(session.tenant_id)
         if bucket is None:
@@ -102,9 +119,13 @@ class Index:
         if session.api_key is not None:
             self.api_keys[session.api_key][session.fence] = session
         self.entries[session.session_id] = session
+        agent_key = key_of(session)
+        self.agents[agent_key] = _joined(self.agents[agent_key], session)
 
     def remove(self, session: Session) -> bool:
-        """Take out this very incarnation; tell whether it was there.
+        """Take this very incarnation from its tenant, key and id; tell whether it was there.
+
+        By its agent it is still found: `forget` is for that.
 
         The id goes last, and nothing is taken for granted: what a signal handler broke off, here or
         in `insert`, is finished by the next call.
@@ -124,6 +145,17 @@ class Index:
         if present is None or present.fence != fence:
             return False
         del self.entries[session.session_id]
+        return True
+
+    def forget(self, session: Session) -> bool:
+        """Take a session from its agent; tell whether it was the agent's last."""
+        agent_key = key_of(session)
+        sessions = self.agents[agent_key]
+        if isinstance(sessions, dict):
+            del sessions[session.session_id]
+            if sessions:
+                return False
+        del self.agents[agent_key]
         return True
 
     def excess(self, limits: Limits, *, tenant_id: str, api_key: str | None) -> Excess | None:
@@ -147,18 +179,40 @@ class Index:
         if tenant_id is None and api_key is None:
             return list(self.entries.values())
         if tenant_id is None:
-            return held(self.api_keys, api_key)
+            return bucket_copy(self.api_keys, api_key)
         if api_key is None:
-            return held(self.tenants, tenant_id)
-        return [one for one in held(self.api_keys, api_key) if one.tenant_id == tenant_id]
+            return bucket_copy(self.tenants, tenant_id)
+        return [one for one in bucket_copy(self.api_keys, api_key) if one.tenant_id == tenant_id]
 
 
-def held(buckets: dict[str, Bucket], name: str | None) -> list[Session]:
+def bucket_copy(buckets: dict[str, Bucket], name: str | None) -> list[Session]:
     """Return a copy of a bucket, made in one step: no lock is held while others write."""
     bucket = buckets.get(name) if name is not None else None
     return list(bucket.values()) if bucket else []
 
 
+def first_of(sessions: AgentSessions) -> Session:
+    """Return the oldest of an agent's sessions: all have the same agent and the same liveness."""
+    return next(iter(sessions.values())) if isinstance(sessions, dict) else sessions
+
+
+def all_of(sessions: AgentSessions | None) -> tuple[Session, ...]:
+    """Return an agent's sessions, oldest first."""
+    if sessions is None:
+        return ()
+    return tuple(sessions.values()) if isinstance(sessions, dict) else (sessions,)
+
+
+def _joined(sessions: AgentSessions, session: Session) -> AgentSessions:
+    """Return an agent's sessions with one more, or with another version of one."""
+    if not isinstance(sessions, dict):
+        if sessions.session_id == session.session_id:
+            return session
+        sessions = {sessions.session_id: sessions}
+    sessions[session.session_id] = session
+    return sessions
+
+
 def unfinished(sessions: Iterable[Session]) -> Iterator[Session]:
     """Pass on the sessions whose agents have not finished, callback run or not."""
-    return (session for session in sessions if not session._life.done())
+    return (session for session in sessions if not session._liveness.done())

@@ -1,83 +1,69 @@
-"""One agent as one store knows it: how its end is heard, and the sessions that end with it.
+"""One agent as one store knows it: who answers for it, and how the store hears of its end.
 
-Below `store.py`. A store keeps, for each live agent, its sessions: the one session that most agents
-have, or a dict of them by id. What differs is who answers for the agent, a session's `_life`. A
-future answers for itself, and all futures of a store share one callback: a session of a task is
-one object. Any other agent has an `AgentRegistration`.
+Below `core.py`. A future answers for itself, and all futures of a store share one callback, so that
+a session of a task is one object. For any other agent an `AgentRegistration` answers, which has its
+monitor. `ExitListener` adds that callback and makes those monitors.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import os
-from collections.abc import Callable
-from typing import Any, Protocol
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Concatenate, ParamSpec, TypeVar, final
 
-from frontdesk.monitors import Monitor
-from frontdesk.monitors.futures import FutureLiveness
+from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
+from frontdesk.monitors.dispatch import function_for, is_future
+from frontdesk.monitors.futures import (
+    FutureLiveness,
+    add_callback,
+    has_callback,
+    on_closed_loop,
+)
 from frontdesk.records import ExitKind, ExitReason, Session
+from frontdesk.store.event_loops import EventLoops
 
 _log = logging.getLogger("frontdesk")
 _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 
+Future = asyncio.Future[object] | concurrent.futures.Future[object]
+"""An agent that answers for itself."""
+
 PLAIN_FUTURES = frozenset({asyncio.Task, asyncio.Future})
 """The types that are compared by identity, as nobody can override in them."""
 
-Held = Session | dict[str, Session]
-"""The sessions of one agent, oldest first."""
+AgentKey = Future | int
+"""What an agent is found by: itself, or its id where its type may define equality."""
+
+Owner = TypeVar("Owner")
+Arguments = ParamSpec("Arguments")
 
 
-class EndListener(Protocol):
-    """Who is told that a registered agent has ended: the store."""
-
-    def _future_ended(self, future: Any) -> None: ...
-
-    def _agent_ended(self, registration: AgentRegistration, reason: ExitReason) -> None: ...
-
-
-FindStore = Callable[[], EndListener | None]
-"""A weak reference to the store: an agent that outlives a forgotten store must not keep it."""
-
-
-class FutureListener:
-    """The one done-callback of a store, for all its futures.
-
-    A callback cannot be taken back, but need not be: of a future without a session the store does
-    not know.
-    """
-
-    __slots__ = ("_find_store",)
-
-    def __init__(self, find_store: FindStore) -> None:
-        self._find_store = find_store
-
-    def __call__(self, future: Any) -> None:
-        """Be told by the future that it is done."""
-        store = self._find_store()
-        if store is not None:
-            store._future_ended(future)
-
-
+@final
 class AgentRegistration:
     """Answer for an agent that is no future: its monitor calls this with the reason.
 
-    `entered` tells whether a session relies on it, `ended` how the agent ended, once that is known.
-    Whatever asks the monitor may run foreign code, and is called under no lock.
+    `registered` tells whether a session relies on it, `ended` how the agent ended, once that is
+    known. Whatever asks the monitor may run foreign code, and is called under no lock.
     """
 
-    __slots__ = ("_find_store", "_monitor", "agent_key", "ended", "entered", "pid")
+    __slots__ = ("_monitor", "_on_end", "agent_key", "ended", "pid", "registered")
 
-    def __init__(self, find_store: FindStore, agent: Any) -> None:
-        self._find_store = find_store
+    def __init__(
+        self, agent: object, on_end: Callable[[AgentRegistration, ExitReason], None]
+    ) -> None:
+        self._on_end = on_end
         self._monitor: Monitor | None = None
         self.agent_key = id(agent)
         self.ended: ExitReason | None = None
-        self.entered = False
+        self.registered = False
         self.pid = os.getpid()
 
     @property
-    def watching(self) -> Monitor:
+    def monitor(self) -> Monitor:
         """Return the agent's monitor."""
         assert self._monitor is not None
         return self._monitor
@@ -95,53 +81,137 @@ class AgentRegistration:
 
     def done(self) -> bool:
         """Tell whether the agent has finished, as `Future.done` does: read, not told."""
-        return self.ended is not None or not self.watching.alive
+        return self.ended is not None or not self.monitor.alive
 
     def reason(self) -> ExitReason:
         """Return how the agent, found finished, ended."""
         if self.ended is not None:
             return self.ended
-        tell = getattr(self.watching, "exit_reason", None)
-        return (tell() if tell is not None else None) or _UNKNOWN
+        ask = getattr(self.monitor, "exit_reason", None)
+        return (ask() if ask is not None else None) or _UNKNOWN
 
     def __call__(self, reason: ExitReason) -> None:
         """Take the monitor's word that the agent has ended."""
-        store = self._find_store()
-        if store is not None:
-            store._agent_ended(self, reason)
+        self._on_end(self, reason)
 
 
-def future_key(future: Any) -> Any:
-    """Return what a future is found by: itself, or its id where its type may define equality."""
+class ExitListener:
+    """Have a store called when its agents end; owns what that takes.
+
+    A callback cannot be taken back from a future, but need not be: of a future without a session
+    the store does not know. `detached` tells whether a delete has left one in a future, which may
+    be registered again. `tick` is called once a second as soon as there may be closed loops.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_on_exit",
+        "_owns_watcher",
+        "_tick",
+        "_ticking",
+        "detached",
+        "loops",
+        "monitors",
+        "watcher",
+        "when_done",
+    )
+
+    def __init__(
+        self,
+        *,
+        monitors: Mapping[type, MonitorFunction],
+        watcher: Watcher | None,
+        when_done: Callable[[Future], None],
+        on_exit: Callable[[AgentRegistration, ExitReason], None],
+        tick: Callable[[], None],
+    ) -> None:
+        self.monitors = monitors
+        self.watcher = Watcher() if watcher is None else watcher
+        self._owns_watcher = watcher is None
+        self.when_done, self._on_exit, self._tick = when_done, on_exit, tick
+        self.loops = EventLoops()
+        self.detached = self._ticking = False
+        if self._owns_watcher:
+            # A store that is forgotten without close() leaves no thread behind.
+            weakref.finalize(self, self.watcher.close).atexit = False
+
+    def is_future(self, agent: object) -> bool:
+        """Tell whether the callback for futures is for this agent."""
+        kind = type(agent)
+        if self.monitors and function_for(kind, self.monitors) is not None:
+            return False
+        return kind in PLAIN_FUTURES or is_future(agent)
+
+    def listen(self, future: Future) -> bool:
+        """Add the callback to a future, under the store's lock; False where it never comes."""
+        if future.done():
+            return False
+        if self.detached and has_callback(future, self.when_done):
+            return not on_closed_loop(future)
+        if isinstance(future, concurrent.futures.Future):
+            future.add_done_callback(self.when_done)
+            # Asked again: one that has finished just now has called back inside that very call.
+            return not future.done()
+        if not self._ticking:
+            self._ticking = True
+            # Held weakly by the watcher, so that it keeps no store.
+            self.watcher.every_second(self.call_tick)
+        return add_callback(future, self.when_done, self.loops.add(future.get_loop()))
+
+    def monitor(self, agent: object) -> AgentRegistration:
+        """Monitor any other agent; under no lock, since a monitor may run foreign code."""
+        registration = AgentRegistration(agent, self._on_exit)
+        registration.begin(monitor(agent, registration, watcher=self.watcher, kinds=self.monitors))
+        return registration
+
+    def detach(self, session: Session, reason: ExitReason) -> Monitor | None:
+        """Listen no more to the agent of a deleted session, its last; return what to cancel."""
+        liveness = session._liveness
+        if type(liveness) is AgentRegistration:
+            liveness.ended = reason
+            return liveness.monitor
+        self.detached = True
+        return None
+
+    def call_tick(self) -> None:
+        """Be called once a second by the watcher."""
+        self._tick()
+
+    def close(self) -> None:
+        """End the watcher, if it is the store's own."""
+        if self._owns_watcher:
+            self.watcher.close()
+
+
+def call_weakly(
+    find: Callable[[], Owner | None], function: Callable[Concatenate[Owner, Arguments], None]
+) -> Callable[Arguments, None]:
+    """Return a callback that does not keep the owner whose method it calls.
+
+    An agent may outlive a store that was forgotten.
+    """
+
+    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> None:
+        owner = find()
+        if owner is not None:
+            function(owner, *arguments, **named)
+
+    return call
+
+
+def future_key(future: Future) -> AgentKey:
+    """Return what a future is found by."""
     return future if type(future) in PLAIN_FUTURES else id(future)
 
 
-def key_of(session: Session) -> Any:
+def key_of(session: Session) -> AgentKey:
     """Return what the agent of a session is found by."""
-    life = session._life
-    return future_key(life) if life is session.agent else life.agent_key
-
-
-def first_of(held: Held) -> Session:
-    """Return the oldest of an agent's sessions: all have the same agent and the same `_life`."""
-    return next(iter(held.values())) if isinstance(held, dict) else held
-
-
-def all_of(held: Held | None) -> tuple[Session, ...]:
-    """Return an agent's sessions, oldest first."""
-    if held is None:
-        return ()
-    return tuple(held.values()) if isinstance(held, dict) else (held,)
-
-
-def joined(held: Held, session: Session) -> Held:
-    """Return an agent's sessions with one more, or with another version of one."""
-    if not isinstance(held, dict):
-        if held.session_id == session.session_id:
-            return session
-        held = {held.session_id: held}
-    held[session.session_id] = session
-    return held
+    liveness = session._liveness
+    if type(liveness) is AgentRegistration:
+        return liveness.agent_key
+    agent = session.agent
+    key: AgentKey = agent if type(agent) in PLAIN_FUTURES else id(agent)
+    return key
 
 
 def is_finished(session: Session) -> bool:
@@ -149,16 +219,18 @@ def is_finished(session: Session) -> bool:
 
     For use under the lock, where a monitor of the user's own may not be asked.
     """
-    life = session._life
-    return life.done() if life is session.agent else life.ended is not None
+    liveness = session._liveness
+    if type(liveness) is AgentRegistration:
+        return liveness.ended is not None
+    return liveness.done()
 
 
 def reason_of(session: Session) -> ExitReason:
     """Return how an agent ended that is known to be over, or is pending on a closed loop."""
-    life = session._life
-    if life is session.agent:
-        return FutureLiveness(life).exit_reason() or _UNKNOWN
-    return life.ended or _UNKNOWN
+    liveness = session._liveness
+    if type(liveness) is AgentRegistration:
+        return liveness.ended or _UNKNOWN
+    return FutureLiveness(session.agent).exit_reason() or _UNKNOWN
 
 
 def report_crash(sessions: tuple[Session, ...], reason: ExitReason) -> None:

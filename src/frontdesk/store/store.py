@@ -1,9 +1,8 @@
 """SessionStore: `session_id -> live agent + metadata`, in one process. The reference product.
 
 Above the monitors and the feed; the agents, the gateway and every later store stand on it or are
-held to its laws. It knows nothing of HTTP, conversations or clusters. The operations are here, the
-lookups in `lookups.py`, the steps that writes are made of in `core.py`, ways to run it in a host
-in `hosting.py`.
+held to its laws. It knows nothing of HTTP, conversations or clusters. The operations are here; the
+state, and the steps that writes are made of, are its `Core`.
 
 Reads are dict lookups without a lock, and ask the agent itself whether it has finished. Writes
 take one lock and call nobody while they hold it.
@@ -11,40 +10,43 @@ take one lock and call nobody while they hold it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from contextvars import Context
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from types import EllipsisType
-from typing import Any
+from typing import Protocol, Self
 
+from frontdesk.clock import Clock
 from frontdesk.errors import (
-    FrontdeskError,
     InvalidType,
     ReentrantWrite,
     SessionAlreadyExists,
     SessionLimitExceeded,
     SessionNotFound,
 )
-from frontdesk.monitors import Monitor
-from frontdesk.monitors.futures import FutureLiveness
-from frontdesk.records import Ended, ExitKind, ExitReason, Fence, Session, draft_session, revised
+from frontdesk.feed import Wakers
+from frontdesk.monitors import MonitorFunction, Watcher
+from frontdesk.records import Ended, ExitKind, ExitReason, Fence, Session, session_builder
 from frontdesk.store import validation
+from frontdesk.store.changes import Changes
 from frontdesk.store.core import NO_LIMITS, Core
-from frontdesk.store.hosting import Hosted
-from frontdesk.store.liveness import (
-    PLAIN_FUTURES,
-    AgentRegistration,
-    is_finished,
-    joined,
-    key_of,
-)
+from frontdesk.store.get_or_create import PendingCreates, find_or_make, found
+from frontdesk.store.index import Limits, bucket_copy, checked_limits, unfinished
+from frontdesk.store.liveness import PLAIN_FUTURES, is_finished
 from frontdesk.store.watch import Watch
 
 _DELETED = ExitReason.of(ExitKind.DELETED)
 
+Sessions = list[Session]
 
-class SessionStore(Core, Hosted):
+
+class TaskStatus(Protocol):
+    """What a task group waits for: anyio's and trio's `task_status`."""
+
+    def started(self, value: object = None) -> None: ...
+
+
+class SessionStore:
     """Register live agents under ids; an entry exists exactly as long as its agent lives.
 
     Thread-safe; usable with or without an event loop. A store ends with `close()`, `with`,
@@ -78,10 +80,47 @@ class SessionStore(Core, Hosted):
         False normal
     """
 
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        monitors: Mapping[type, MonitorFunction] | None = None,
+        feed_capacity: int = 4096,
+        ends_capacity: int = 10_000,
+        clock: Clock | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._core = Core(
+            limits=NO_LIMITS if limits is None else checked_limits(limits),
+            monitors=validation.monitors(monitors),
+            changes=Changes(
+                feed_capacity=validation.capacity("feed_capacity", feed_capacity),
+                ends_capacity=validation.capacity("ends_capacity", ends_capacity),
+            ),
+            clock=clock,
+            watcher=watcher,
+        )
+        self._pending = PendingCreates()
+        self._closing = Wakers()
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force.
+
+        Set it to replace them: they hold from the next `create` on, and no session ends for them.
+        """
+        return self._core.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._core.limits = checked_limits(limits)
+
+    # -- writes --------------------------------------------------------------------------------
+
     def create(
         self,
         session_id: str,
-        agent: Any,
+        agent: object,
         *,
         api_key: str | None = None,
         tenant_id: str = "default",
@@ -108,30 +147,32 @@ class SessionStore(Core, Hosted):
         `InvalidType`, `ReentrantWrite`, `StoreClosed`. Costs constant time, but for a refusal by a
         limit, which looks through the sessions that fill it.
         """
-        draft = draft_session(
+        core = self._core
+        builder = session_builder(
             validation.identifier("session_id", session_id),
             agent,
-            None if api_key is None else self._index.api_key(api_key),
-            self._index.tenant_id(tenant_id),
+            None if api_key is None else core.index.api_key(api_key),
+            core.index.tenant_id(tenant_id),
             None if blueprint is None else validation.optional_text("blueprint", blueprint),
             None if model is None else validation.optional_text("model", model),
-            self._now_ms(),
+            core.now_ms(),
         )
-        if self._lock.interrupting():
+        if core.lock.interrupting():
             raise ReentrantWrite("create")
+        listener = core.listener
         while True:
             try:
                 # The hot path: a task of the running loop, where no other loop is known.
-                if type(agent) in PLAIN_FUTURES and not self._monitors:
-                    context = self._loops.context_here(agent)
+                if type(agent) in PLAIN_FUTURES and not listener.monitors:
+                    context = listener.loops.context_here(builder.agent)
                     if context is not None:
-                        return self._create_future(draft, context)
-                self._look_at_loops()
-                if self._is_future(agent):
-                    return self._create_future(draft)
-                return self._create_monitored(draft)
+                        return core.create_future(builder, context)
+                core.end_closed_loops()
+                if listener.is_future(agent):
+                    return core.create_future(builder)
+                return core.create_monitored(builder)
             except (SessionAlreadyExists, SessionLimitExceeded) as refusal:
-                if not self._reap_in_the_way(draft, refusal):
+                if not core.reap_in_the_way(builder, refusal):
                     raise
 
     def delete(
@@ -155,13 +196,14 @@ class SessionStore(Core, Hosted):
             validation.fence(fence)
         if reason is not _DELETED:
             validation.reason(reason)
-        if self._lock.interrupting():
-            self._lock.defer(partial(self.delete, session_id, fence=fence, reason=reason))
+        core = self._core
+        if core.lock.interrupting():
+            core.lock.defer(partial(self.delete, session_id, fence=fence, reason=reason))
             return
-        session = self._entries.get(session_id)
-        if session is not None and fence in (None, session.fence) and session._life.done():
-            self._reap(session)
-        if self._delete(session_id, fence, reason) is None:
+        session = core.entries.get(session_id)
+        if session is not None and fence in (None, session.fence) and session._liveness.done():
+            core.reap(session)
+        if core.delete(session_id, fence, reason) is None:
             validation.identifier("session_id", session_id)
 
     def update(
@@ -178,30 +220,26 @@ class SessionStore(Core, Hosted):
         `SessionNotFound`. Costs constant time.
         """
         session_id = validation.identifier("session_id", session_id)
-        self._lock.refuse_interrupting("update")
+        core = self._core
+        core.lock.refuse_interrupting("update")
         self.get(session_id)
         try:
-            with self._lock.held:
-                present = self._entries.get(session_id)
+            with core.lock.held:
+                present = core.entries.get(session_id)
                 if present is None or is_finished(present):
                     return self._absent(session_id)
-                session = revised(
+                return core.replace(
                     present,
                     blueprint=_or(blueprint, present.blueprint, "blueprint"),
                     model=_or(model, present.model, "model"),
                 )
-                self._index.replace(session)
-                key = key_of(session)
-                self._agents[key] = joined(self._agents[key], session)
-                self._record_update(session)
-                return session
         finally:
-            self._after_write()
+            core.after_write()
 
     def get_or_create(
         self,
         session_id: str,
-        factory: Callable[[], Any],
+        factory: Callable[[], object],
         *,
         timeout_s: float = 30,
         api_key: str | None = None,
@@ -233,19 +271,120 @@ class SessionStore(Core, Hosted):
         if not callable(factory):
             raise InvalidType("factory", expected="callable", got=type(factory).__name__)
         timeout_s = validation.timeout("timeout_s", timeout_s)
-        attributes = {
-            "api_key": validation.optional_identifier("api_key", api_key),
-            "tenant_id": validation.identifier("tenant_id", tenant_id),
-            "blueprint": validation.optional_text("blueprint", blueprint),
-            "model": validation.optional_text("model", model),
-        }
+        api_key = validation.optional_identifier("api_key", api_key)
+        tenant_id = validation.identifier("tenant_id", tenant_id)
+        blueprint = validation.optional_text("blueprint", blueprint)
+        model = validation.optional_text("model", model)
 
-        def make() -> Session:
-            found = self._find(session_id)
-            return found or self._create_made(session_id, factory(), attributes)
+        self._core.lock.refuse_interrupting("get_or_create")
+        find = partial(found, self.get, session_id)
+        create = partial(
+            self.create,
+            session_id,
+            api_key=api_key,
+            tenant_id=tenant_id,
+            blueprint=blueprint,
+            model=model,
+        )
+        return find() or self._pending.share(
+            session_id, partial(find_or_make, find, factory, create), timeout_s=timeout_s
+        )
 
-        self._lock.refuse_interrupting("get_or_create")
-        return self._find(session_id) or self._builds.share(session_id, make, timeout_s=timeout_s)
+    # -- reads: without a lock, and a question to the agent ------------------------------------
+
+    def get(self, session_id: str) -> Session:
+        """Return the live session of this id. Also `session_id in store`.
+
+        Never returns one whose agent has finished. One exception, and its bound: a task that is
+        **pending on an event loop that was closed** never finishes. It is found, and ended as
+        `lost`, by the next `create`, listing or count, or within about a second.
+
+        It knows no tenants: it finds the sessions of all. Raises `SessionNotFound`. Costs a dict
+        lookup and one question to the agent; for a thread or process that question is a system call
+        or two.
+        """
+        try:
+            session = self._core.entries[session_id]
+            if not session._liveness.done():
+                return session
+        except (KeyError, TypeError):
+            pass
+        return self._absent(session_id)
+
+    def __contains__(self, session_id: object) -> bool:
+        core = self._core
+        session = core.entries.get(session_id) if isinstance(session_id, str) else None
+        if session is not None:
+            return not session._liveness.done()
+        core.require_open()
+        return False
+
+    def list(self) -> Sessions:
+        """Return all live sessions, oldest first. Also `for session in store`.
+
+        The list is your own: what happens next does not change it. Costs as much as it returns.
+        """
+        self._core.end_closed_loops()
+        return list(unfinished(list(self._core.entries.values())))
+
+    def list_by_tenant(self, tenant_id: str) -> Sessions:
+        """Return a tenant's live sessions, oldest first.
+
+        Costs as much as it returns, not as much as the store holds.
+        """
+        validation.name("tenant_id", tenant_id)
+        self._core.end_closed_loops()
+        return list(unfinished(bucket_copy(self._core.index.tenants, tenant_id)))
+
+    def list_by_api_key(self, api_key: str) -> Sessions:
+        """Return the live sessions of a key (its id), oldest first.
+
+        Sessions without a key are in no such list. Costs as much as it returns, not as much as the
+        store holds.
+        """
+        validation.optional_name("api_key", api_key)
+        self._core.end_closed_loops()
+        return list(unfinished(bucket_copy(self._core.index.api_keys, api_key)))
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self.list())
+
+    def count(self) -> int:
+        """Return the number of sessions, in constant time. Also `len(store)`.
+
+        **It may for a moment include an agent that has finished and whose callback has not run**:
+        `count() >= len(list())`.
+        """
+        self._core.end_closed_loops()
+        return len(self._core.entries)
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __bool__(self) -> bool:
+        return True
+
+    def count_by_tenant(self, tenant_id: str) -> int:
+        """Return the number of a tenant's sessions, in constant time; see `count`."""
+        validation.name("tenant_id", tenant_id)
+        self._core.end_closed_loops()
+        return len(self._core.index.tenants.get(tenant_id, ()))
+
+    def count_by_api_key(self, api_key: str) -> int:
+        """Return the number of a key's sessions, in constant time; see `count`."""
+        validation.optional_name("api_key", api_key)
+        self._core.end_closed_loops()
+        return len(self._core.index.api_keys.get(api_key, ()))
+
+    @property
+    def revision(self) -> int:
+        """The number of the last change: contiguous, never reused."""
+        return self._core.changes.revision
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether the store was closed, or came into this process by `fork()`."""
+        return self._core.closed is not None
 
     def ended(self, session_id: str) -> Ended:
         """Return how the last session of this id ended.
@@ -255,11 +394,12 @@ class SessionStore(Core, Hosted):
         `ends_capacity` ids, which holds no agents and knows no tenants. Raises `SessionNotFound`
         when nothing is remembered: it never was, or was too long ago. Costs constant time.
         """
-        self._require_open()
-        session = self._entries.get(validation.identifier("session_id", session_id))
-        if session is not None and session._life.done() and not self._lock.interrupting():
-            self._reap(session)
-        ended = self._ends.of(session_id)
+        core = self._core
+        core.require_open()
+        session = core.entries.get(validation.identifier("session_id", session_id))
+        if session is not None and session._liveness.done() and not core.lock.interrupting():
+            core.reap(session)
+        ended = core.changes.ends.get(session_id)
         if ended is None:
             raise SessionNotFound(session_id)
         return ended
@@ -271,22 +411,9 @@ class SessionStore(Core, Hosted):
         """
         tenant_id = validation.optional_identifier("tenant_id", tenant_id)
         api_key = validation.optional_identifier("api_key", api_key)
-        self._lock.refuse_interrupting("watch")
-        token = object()
-        try:
-            with self._lock.held:
-                self._require_open()
-                if not self._watches:
-                    self._feed.restart(self._revision)
-                self._watches[token] = None
-        finally:
-            self._after_write()
-        return Watch(
-            self,
-            tenant_id=tenant_id,
-            api_key=api_key,
-            forget=partial(self._watches.pop, token, None),
-        )
+        return Watch(self._core, tenant_id=tenant_id, api_key=api_key)
+
+    # -- its life, alone and in a host ---------------------------------------------------------
 
     def close(self) -> None:
         """End the store: every session ends with `shutdown`, monitors are released, watches end.
@@ -295,125 +422,76 @@ class SessionStore(Core, Hosted):
         anywhere: callbacks, watchers, signal handlers, finalizers, while other threads are in the
         middle of calls. Every later operation raises `StoreClosed`; a second `close` does nothing.
         """
-        if self._lock.interrupting():
-            self._lock.defer(self.close)
+        core = self._core
+        if core.lock.interrupting():
+            core.lock.defer(self.close)
             return
-        for session in self._index.select(tenant_id=None, api_key=None):
-            if session._life.done():
-                self._reap(session)
-        with self._lock.held:
-            registrations = [] if self.closed else self._empty()
+        for session in core.index.select(tenant_id=None, api_key=None):
+            if session._liveness.done():
+                core.reap(session)
+        with core.lock.held:
+            registrations = core.end_all()
         # Watchers first: a monitor of the user's own may block when it is cancelled.
-        self._after_write()
+        core.after_write()
         self._closing.wake_all()
-        if self._owns_watcher:
-            self._watcher.close()
+        core.listener.close()
         # One that raises, SystemExit included, keeps no other from being released.
         with ExitStack() as releasing:
             for registration in reversed(registrations):
-                releasing.callback(registration.watching.cancel)
+                releasing.callback(registration.monitor.cancel)
+
+    async def serve(self, *, task_status: TaskStatus | None = None) -> None:
+        """Live as a child of a task group: `store = await task_group.start(store.serve)`.
+
+        Returns when the store is closed; closes it when cancelled.
+
+        Examples:
+            >>> import anyio, frontdesk
+            >>> async def main():
+            ...     async with anyio.create_task_group() as group:
+            ...         store = await group.start(frontdesk.SessionStore().serve)
+            ...         print(store.count())
+            ...         store.close()
+            >>> anyio.run(main)
+            0
+        """
+        try:
+            if task_status is not None:
+                task_status.started(self)
+            while not self.closed:
+                await self._closing.wait_async(lambda: self.closed)
+        finally:
+            self.close()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[dict[str, Self]]:
+        """Live as long as an ASGI application: `Starlette(lifespan=store.lifespan)`.
+
+        Its state is `{"sessions": store}`: requests find the store as `request.state.sessions`.
+        """
+        del app
+        with self:
+            yield {"sessions": self}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.close()
 
     # -- within --------------------------------------------------------------------------------
 
-    def _delete(self, session_id: str, fence: Fence | None, reason: ExitReason) -> Session | None:
-        """Remove it, and return what had the id; it holds the agent until the lock is let go."""
-        lock = self._lock
-        acquire, release = lock.acquire, lock.release
-        released: Monitor | None = None
-        session: Session | None = None
-        try:
-            try:
-                acquire()
-                if self._closed is not None:
-                    self._require_open()
-                session = self._entries.get(session_id)
-                if session is not None and (fence is None or session.fence == fence):
-                    if is_finished(session):
-                        self._end_finished(session)
-                    else:
-                        released = self._forget(session, reason)
-            finally:
-                try:  # noqa: SIM105 - a call in its place could be interrupted itself
-                    release()
-                except RuntimeError:  # a signal handler raised before the lock was had
-                    pass
-        finally:
-            # Watchers first: a monitor of the user's own may block when it is cancelled.
-            if lock.deferred or self._watches:
-                self._after_write()
-            if released is not None:
-                released.cancel()
-        return session
-
-    def _create_future(self, draft: Any, context: Context | None = None) -> Session:
-        # Not `with`: on CPython 3.11 that costs twice as much, and this is the hot path.
-        lock, future = self._lock, draft.agent
-        acquire, release = lock.acquire, lock.release
-        try:
-            acquire()
-            if (
-                self._closed is not None
-                or self._limits is not NO_LIMITS
-                or draft.session_id in self._entries
-            ):
-                self._admit(draft)
-            # `context` is for a plain future of the running loop, most likely one that is new here.
-            if context is None or future in self._agents or self._let_go or future.done():
-                return self._enter_future(draft)
-            future.add_done_callback(self._when_done, context=context)
-            return self._enter(draft, future, future, FutureLiveness, self._pid, True)
-        finally:
-            try:  # noqa: SIM105 - a call in its place could be interrupted itself
-                release()
-            except RuntimeError:  # a signal handler raised before the lock was had
-                pass
-            if lock.deferred or self._watches:
-                self._after_write()
-
-    def _create_monitored(self, draft: Any) -> Session:
-        """Create for an agent whose monitor may run foreign code: so not under our lock."""
-        armed = self._armed_if_new(draft)
-        try:
-            with self._lock.held:
-                self._admit(draft)
-                known = self._known(id(draft.agent))
-                registration = armed if known is None else known._life
-                if registration is not None:
-                    return self._enter_monitored(draft, registration)
-        finally:
-            self._after_write()
-            # Refused, dead meanwhile, or registered by another thread too: one is enough.
-            if armed is not None and not armed.entered:
-                armed.watching.cancel()
-        # Known at first, and let go by another thread since: it needs a monitor after all.
-        return self._create_monitored(draft)
-
-    def _armed_if_new(self, draft: Any) -> AgentRegistration | None:
-        try:
-            with self._lock.held:
-                self._admit(draft)
-                known = self._known(id(draft.agent))
-        finally:
-            self._after_write()
-        if known is None:
-            return self._arm(draft.agent)
-        if known._life.done():
-            self._reap(known)
-            return self._armed_if_new(draft)
-        return None
-
-    def _create_made(self, session_id: str, agent: Any, attributes: dict[str, Any]) -> Session:
-        try:
-            return self.create(session_id, agent, **attributes)
-        except FrontdeskError as error:
-            error.agent = agent
-            raise
-
-    def _find(self, session_id: str) -> Session | None:
-        try:
-            return self.get(session_id)
-        except SessionNotFound:
-            return None
+    def _absent(self, session_id: object) -> Session:
+        self._core.require_open()
+        if not isinstance(session_id, str):
+            raise InvalidType("session_id", expected="a str", got=type(session_id).__name__)
+        raise SessionNotFound(session_id)
 
 
 def _or(value: str | EllipsisType | None, present: str | None, name: str) -> str | None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
 
 from frontdesk.errors import InvalidArgument, InvalidType
+from frontdesk.monitors import MonitorFunction
 from frontdesk.records import ExitReason
 
 MAX_LENGTH = 512
@@ -91,7 +91,7 @@ def capacity(name: str, value: object) -> int:
     return number
 
 
-def monitors(value: object) -> dict[type, Any]:
+def monitors(value: object) -> dict[type, MonitorFunction]:
     """Check the monitor functions of the user's own, by type."""
     if value is None:
         return {}

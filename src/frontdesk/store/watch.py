@@ -9,28 +9,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from frontdesk.errors import StoreClosed
-from frontdesk.feed import FellBehind, Ring, Wakers
-from frontdesk.records import Change, Metadata, Session, Snapshot
+from frontdesk.feed import FellBehind
+from frontdesk.records import Change, Metadata, Snapshot
 from frontdesk.store import validation
+from frontdesk.store.core import Core
 
 _READ_AHEAD = 256
-
-
-class WatchedStore(Protocol):
-    """What a watch needs of its store."""
-
-    _feed: Ring[Change]
-    _wakers: Wakers
-    _closed: StoreClosed | None
-
-    def _snapshot(
-        self, tenant_id: str | None, api_key: str | None
-    ) -> tuple[int, list[Session]]: ...
 
 
 class Watch:
@@ -60,25 +48,24 @@ class Watch:
     __slots__ = (
         "__weakref__",
         "_api_key",
+        "_core",
         "_cursor",
         "_forget",
         "_open",
         "_ready",
-        "_store",
         "_tenant_id",
     )
 
     def __init__(
         self,
-        store: WatchedStore,
+        core: Core,
         *,
         tenant_id: str | None,
         api_key: str | None,
-        forget: Callable[[], object],
     ) -> None:
-        self._store = store
+        self._core = core
         self._tenant_id, self._api_key = tenant_id, api_key
-        self._forget = forget
+        self._forget = core.subscribe()
         self._open = True
         self._ready: deque[Snapshot | Change] = deque()
         self._cursor = 0
@@ -113,7 +100,7 @@ class Watch:
         while not self._ready or not self._open:
             try:
                 if not self._read():
-                    await self._store._wakers.wait_async(self._is_ready)
+                    await self._core.changes.wakers.wait_async(self._is_ready)
             except StopIteration:
                 raise StopAsyncIteration from None
         return self._ready.popleft()
@@ -127,7 +114,7 @@ class Watch:
         """
         self._open = False
         self._forget()
-        self._store._wakers.wake_all()
+        self._core.changes.wakers.wake_all()
 
     def __enter__(self) -> Self:
         return self
@@ -163,11 +150,11 @@ class Watch:
         if not self._open:
             raise StopIteration
         # Looked at before the feed: what is in the feed when the store is closed is all there is.
-        closed = self._store._closed
+        closed = self._core.closed
         if closed is not None and closed.forked:
             raise StoreClosed(forked=True)
         try:
-            changes = self._store._feed.read(self._cursor, limit=_READ_AHEAD)
+            changes = self._core.changes.feed.read(self._cursor, limit=_READ_AHEAD)
         except FellBehind:
             self._take_snapshot(resync=True)
             return True
@@ -183,14 +170,14 @@ class Watch:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and not left > 0:
             return False
-        return self._store._wakers.wait(self._is_ready, timeout_s=left)
+        return self._core.changes.wakers.wait(self._is_ready, timeout_s=left)
 
     def _is_ready(self) -> bool:
-        closed = not self._open or self._store._closed is not None
-        return self._store._feed.head > self._cursor or closed
+        closed = not self._open or self._core.closed is not None
+        return self._core.changes.feed.head > self._cursor or closed
 
     def _take_snapshot(self, *, resync: bool) -> None:
-        revision, sessions = self._store._snapshot(self._tenant_id, self._api_key)
+        revision, sessions = self._core.snapshot(self._tenant_id, self._api_key)
         # Turned into records here, outside the store's lock: a million sessions hold up no writer.
         self._cursor = revision
         metadata = tuple(session.metadata for session in sessions)

@@ -108,7 +108,7 @@ async def one_racer_wins(store: StoreUnderTest) -> None:
     results = await store.together([_create(store, "s", agent) for agent in agents])
     (winner,) = only(results, SessionAlreadyExists)
     refusals = [result for result in results if isinstance(result, SessionAlreadyExists)]
-    assert {refused.holder.fence for refused in refusals} == {winner.fence}
+    assert {refused.holder and refused.holder.fence for refused in refusals} == {winner.fence}
     assert (await store.get("s")).agent is winner.agent
     assert [agent for agent in agents if agent.watched_by] == [winner.agent]
 

@@ -55,6 +55,7 @@ async def a_live_holder_keeps_its_id(store: StoreUnderTest) -> None:
     holder, intruder = await store.create("s", FakeAgent("holder")), FakeAgent("intruder")
     error = await refusal(store.create("s", intruder, tenant_id="other"), SessionAlreadyExists)
     assert isinstance(error, ValueError)
+    assert error.holder is not None
     assert (error.session_id, error.holder.fence) == ("s", holder.fence)
     assert (await store.get("s")).agent is holder.agent
     assert intruder.watched_by == 0
