@@ -34,6 +34,7 @@ from support.sessions import (
     open_desk,
     open_session,
     parrot,
+    passes,
     scripted,
     stats_of,
     status_of,
@@ -664,3 +665,23 @@ async def test_no_verb_works_on_a_session_that_has_ended_but_its_views_do():
             status_of(conversation),
             messages_of(conversation),
         )
+
+
+async def test_the_stream_of_a_prompt_whose_turn_never_came_tells_how_the_session_ended():
+    gate = asyncio.Event()
+
+    async def script(turn):
+        await gate.wait()
+        yield "x"
+
+    async with open_desk(scripted(script)) as desk:
+        conversation = await open_session(desk)
+        conversation.prompt("one")
+        await passes(5)
+        conversation.prompt("two")
+        await desk.tenant("acme", "key-1").delete(conversation.session_id)
+        stream = Stream(conversation, since=None)
+        assert not stream.reader.drained
+        frames = await stream.rest()
+        assert names(frames) == ["session_end"]
+        assert facts(frames[0]) == {"reason": "deleted"}

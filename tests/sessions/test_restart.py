@@ -118,7 +118,7 @@ async def test_the_conversation_outlives_an_agent_that_is_restarted():
             *("prompt_received", "agent_start", "message_start", "message_delta", "agent_end"),
         ]
         assert [frame.index for frame in stream.frames] == list(range(1, 18))
-        assert {frame.fence for frame in stream.frames} == {first_entry.fence}
+        assert {frame.fence for frame in stream.frames} == {conversation.fence}
         assert facts(stream.frames[11]) == {"reason": "crashed: ValueError", "count": 1}
         assert [each["content"] for each in messages_of(conversation)["messages"]] == [
             *("one", "hearing one ", "crash", "hearing crash ", "three", "hearing three "),

@@ -82,7 +82,6 @@ async def test_a_session_is_in_the_registry_under_its_tenant_with_its_metadata()
         entry = desk.store.get("acme/s-1")
         assert (entry.tenant_id, entry.api_key) == ("acme", "key-1")
         assert (entry.blueprint, entry.model) == ("parrot", "m-1")
-        assert entry.fence == conversation.fence
         assert info_of(conversation) == {
             "sessionId": "s-1",
             "state": "idle",
@@ -231,7 +230,7 @@ async def test_an_agent_that_ended_while_it_was_started_is_a_create_that_failed(
         assert desk.store.count() == 0
 
 
-async def test_a_session_beyond_a_limit_is_refused_and_its_agent_is_ended():
+async def test_a_session_beyond_a_limit_is_refused_before_its_agent_is_started():
     body = Body()
     bodies = iter([Body(), body])
 
@@ -244,7 +243,26 @@ async def test_a_session_beyond_a_limit_is_refused_and_its_agent_is_ended():
         with pytest.raises(SessionLimitExceeded) as refused:
             await open_session(desk)
         assert (refused.value.scope, refused.value.limit) == ("per_tenant", 1)
+        assert next(bodies) is body
+
+
+async def test_an_agent_whose_place_was_taken_while_it_started_is_ended():
+    body = Body()
+
+    class Recipes(Recipe):
+        async def start(self, context):
+            # Whoever shares the registry may enter agents of its own.
+            desk.store.create(
+                "theirs", asyncio.get_running_loop().create_future(), tenant_id="acme"
+            )
+            return body
+
+    async with open_desk(made_by(Recipes(nothing)), limits=Limits(per_tenant=1)) as desk:
+        with pytest.raises(SessionLimitExceeded) as refused:
+            await open_session(desk)
+        assert (refused.value.scope, refused.value.limit) == ("per_tenant", 1)
         assert body.ended
+        desk.store.delete("theirs")
 
 
 async def test_a_blueprints_own_limit_counts_each_tenant_and_forgets_who_has_left():
@@ -730,4 +748,31 @@ async def test_ten_thousand_opened_and_deleted_sessions_leave_nothing_behind():
         assert len(desk._live) == 0
         assert desk._live.count("acme", "parrot") == 0
         assert len(desk._supervisor.recent) == 10
-        assert not desk._opening
+        assert not desk._reservations
+
+
+async def test_fences_and_cursors_tell_nothing_of_other_tenants_sessions():
+    async with open_desk(parrot) as desk:
+        fences, cursors = [], []
+        for _ in range(3):
+            await open_session(desk, tenant="globex")
+            fences.append((await open_session(desk)).fence)
+            await open_session(desk)
+            cursors.append(int(desk.tenant("acme", "k").sessions(limit=1)[1]))
+        assert len(set(fences)) == 3
+        assert not {each.fence for each in desk.store.list_by_tenant("acme")} & set(fences)
+        registered = {each.fence for each in desk.store.list()}
+        assert not registered & set(cursors)
+
+
+async def test_a_session_list_is_in_the_order_of_creation_whatever_the_clock_says():
+    clock = ManualClock()
+    async with open_desk(parrot, clock=clock) as desk:
+        opened = [(await open_session(desk)).session_id for _ in range(20)]
+        acme, listed, after = desk.tenant("acme", "k"), [], None
+        while True:
+            page, after = acme.sessions(limit=3, after=after)
+            listed += [each.session_id for each in page]
+            if after is None:
+                break
+        assert listed == opened

@@ -2,6 +2,7 @@
 
     service             opens, finds and ends sessions; `TenantSessions` is how one tenant sees them
     admission           what a client asks for, held against what the operator allows
+    reservations        places of sessions whose entry is still to come: limits hold in a burst
     live                the sessions of now, each with its agent, and those that ended recently
     supervision         starts and ends agents, writes the registry, decides what an end means
     supervised_agent    what the registry monitors where a session has a word in the reason

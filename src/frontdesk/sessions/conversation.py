@@ -89,6 +89,7 @@ class Conversation:
         "history",
         "log",
         "model",
+        "number",
         "parts",
         "phase",
         "prompts",
@@ -107,9 +108,12 @@ class Conversation:
         service: ServiceContext,
         blueprint: Blueprint,
         api_key: str | None,
+        number: int,
     ) -> None:
         self.session_id, self.tenant_id = context.session_id, context.tenant_id
         self.context, self.model, self.api_key = context, context.model, api_key
+        self.number = number
+        """Its place among its tenant's sessions: greater than that of any session before it."""
         self.service = service
         self.rules = blueprint
         """The blueprint, as it was when the session was opened."""
@@ -157,7 +161,7 @@ class Conversation:
 
     @property
     def fence(self) -> int:
-        """Return the fence of its first entry in the registry: it tells two of one id apart."""
+        """Return what tells two sessions of one id apart, in any life of the process."""
         return self.log.fence
 
     @property
@@ -361,10 +365,9 @@ class Conversation:
     # -- agents: called by the supervisor ----------------------------------------------------
 
     def bind_entry(self, entry: Session) -> None:
-        """Go by the registry's entry of an agent: its process, and its fence if it is the first."""
+        """Go by the registry's entry of an agent: its process. With the first the session lives."""
         self._pid = entry.pid
         if self.phase is SessionPhase.OPENING:
-            self.log.fence = entry.fence
             self.phase = self.phase.to(SessionPhase.LIVE)
 
     def interrupt(self, reason: ExitReason) -> None:

@@ -56,7 +56,9 @@ class StreamStart:
     def at_prompt(cls, request_id: str | None, index: int | None, log: EventLog) -> StreamStart:
         """Begin at the latest accepted prompt: at its index, or when it comes; at 1 without any."""
         if request_id is not None and index is None:
-            return cls(log.last_index, awaited_request=request_id)
+            # Its turn never comes where the session has ended: the end is what there is to tell.
+            after = log.last_index - 1 if log.closed else log.last_index
+            return cls(max(after, log.oldest - 1), awaited_request=request_id)
         first = index or 1
         return cls(first - 1) if first >= log.oldest else cls._after_gap(str(first - 1), log)
 

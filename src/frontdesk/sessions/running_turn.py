@@ -113,6 +113,9 @@ class TurnParts:
             tenant_id=context.tenant_id,
             api_key=api_key,
             log=EventLog(
+                # Random, not the registry's: that one counts what all tenants do, and begins again
+                # with the process, so that a client could resume in another conversation.
+                fence=secrets.randbelow(10**15),
                 min_events=settings.min_events,
                 max_bytes=settings.max_log_bytes,
                 max_event_bytes=settings.max_event_bytes,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from types import TracebackType
 from typing import Self
 
@@ -31,6 +32,7 @@ from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import Draining, SessionDead
 from frontdesk.sessions.hooks import Guardrails, Meter, NoMeter, ToolCaller
 from frontdesk.sessions.live import LiveSession, LiveSessions
+from frontdesk.sessions.reservations import Place, Reservations
 from frontdesk.sessions.supervision import Supervisor
 from frontdesk.store import SessionStore, Watch
 
@@ -96,10 +98,15 @@ class SessionService:
         )
         self._watcher = Watcher()
         self._live = LiveSessions()
+        self._reservations = Reservations(store)
         self._supervisor = Supervisor(
-            store, service=self._context, live_sessions=self._live, watcher=self._watcher
+            store,
+            service=self._context,
+            live_sessions=self._live,
+            reservations=self._reservations,
+            watcher=self._watcher,
         )
-        self._opening: set[str] = set()
+        self._latest_number = 0
         self._watch: Watch | None = None
         self._following: asyncio.Task[None] | None = None
 
@@ -174,11 +181,16 @@ class SessionService:
         await check(rules.factory, context)
         key = registry_key(tenant_id, context.session_id)
         self._refuse_taken(key, context.session_id)
-        self._opening.add(key)
+        self._refuse_over_limit(tenant_id, rules)
+        self._reservations.refuse_over_limit(tenant_id, api_key)
+        # From here on nothing waits until the place is reserved: no burst gets past a limit.
+        self._reservations.reserve(key, Place(tenant_id, api_key, rules.name))
         try:
-            self._refuse_over_limit(tenant_id, rules)
+            # Its place in lists: a number that says nothing of other tenants' sessions.
+            number = max(self._latest_number + 1, time.monotonic_ns() // 1000)
+            self._latest_number = number
             conversation = Conversation(
-                context, service=self._context, blueprint=rules, api_key=api_key
+                context, service=self._context, blueprint=rules, api_key=api_key, number=number
             )
             live_session = LiveSession(conversation, key=key)
             try:
@@ -190,7 +202,7 @@ class SessionService:
             self._supervisor.watch_runner(live_session)
             return conversation
         finally:
-            self._opening.discard(key)
+            self._reservations.release(key)
 
     def live(self, key: str, session_id: str) -> Conversation:
         """Return a live session; see `TenantSessions.find`."""
@@ -220,7 +232,7 @@ class SessionService:
             for each in self._live.of_tenant(tenant_id)
             if each.runner is None or each.registry_key in self._store
         ]
-        return sorted(live, key=lambda each: each.fence)
+        return sorted(live, key=lambda each: each.number)
 
     async def delete(self, key: str, session_id: str) -> None:
         """End a session; see `TenantSessions.delete`."""
@@ -235,7 +247,7 @@ class SessionService:
     def _refuse_taken(self, key: str, session_id: str) -> None:
         live_session = self._live.get(key)
         held = live_session is not None and self._supervisor.refresh(live_session)
-        if held or key in self._opening:
+        if held or key in self._reservations:
             try:
                 holder = self._store.get(key)
             except SessionNotFound:
@@ -244,11 +256,12 @@ class SessionService:
 
     def _refuse_over_limit(self, tenant_id: str, rules: Blueprint) -> None:
         limit = rules.max_sessions_per_tenant
-        if limit is None or self._live.count(tenant_id, rules.name) < limit:
+        opening = self._reservations.of_blueprint(tenant_id, rules.name)
+        if limit is None or self._live.count(tenant_id, rules.name) + opening < limit:
             return
         for live_session in self._live.of_tenant(tenant_id):
             self._supervisor.refresh(live_session)
-        if self._live.count(tenant_id, rules.name) >= limit:
+        if self._live.count(tenant_id, rules.name) + opening >= limit:
             raise SessionLimitExceeded(scope="per_tenant", limit=limit)
 
     async def _follow(self, watch: Watch) -> None:
@@ -333,10 +346,12 @@ class TenantSessions:
         """
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidArgument("limit", expected=f"1 to {MAX_PAGE}", got=str(limit))
-        first = _fence_of(after)
-        live = [each for each in self._service.live_of_tenant(self.tenant_id) if each.fence > first]
+        first = _number_of(after)
+        live = [
+            each for each in self._service.live_of_tenant(self.tenant_id) if each.number > first
+        ]
         page = live[:limit]
-        return page, str(page[-1].fence) if len(live) > limit else None
+        return page, str(page[-1].number) if len(live) > limit else None
 
     async def delete(self, session_id: str) -> None:
         """End a session; returns when its entry is gone.
@@ -347,7 +362,7 @@ class TenantSessions:
         await self._service.delete(registry_key(self.tenant_id, session_id), session_id)
 
 
-def _fence_of(cursor: str | None) -> int:
+def _number_of(cursor: str | None) -> int:
     if cursor is None:
         return -1
     if cursor.isascii() and cursor.isdigit() and len(cursor) < 20:

@@ -48,6 +48,7 @@ from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import Draining
 from frontdesk.sessions.live import LiveSession, LiveSessions, RecentlyEnded
 from frontdesk.sessions.phases import SessionPhase
+from frontdesk.sessions.reservations import Place, Reservations
 from frontdesk.sessions.runner import Runner
 from frontdesk.sessions.running_turn import StopReason
 from frontdesk.sessions.supervised_agent import SupervisedAgent
@@ -68,10 +69,11 @@ class Supervisor:
         *,
         service: ServiceContext,
         live_sessions: LiveSessions,
+        reservations: Reservations,
         watcher: Watcher,
     ) -> None:
         self._store, self._service, self._watcher = store, service, watcher
-        self._live = live_sessions
+        self._live, self._reservations = live_sessions, reservations
         settings = service.settings
         self.recent = RecentlyEnded(
             limit=settings.recent_ends, max_bytes=settings.recent_ends_bytes
@@ -122,6 +124,7 @@ class Supervisor:
         except BaseException:
             runner.task.cancel()
             raise
+        self._reservations.release(live_session.registry_key)
         runner.fence = entry.fence
         conversation.bind_entry(entry)
         live_session.runner, live_session.supervised_agent = runner, supervised
@@ -197,6 +200,8 @@ class Supervisor:
         else:
             own = supervised.agent_reason or _UNKNOWN
             conversation.interrupt(own)
+            place = Place(conversation.tenant_id, conversation.api_key, blueprint=None)
+            self._reservations.reserve(live_session.registry_key, place)
             self._spawn(self._restart(live_session, own))
 
     async def _restart(self, live_session: LiveSession, reason: ExitReason) -> None:
@@ -300,6 +305,7 @@ class Supervisor:
     def _close(self, live_session: LiveSession, reason: ExitReason) -> None:
         """End the conversation; from here on the session is one that has ended recently."""
         live_session.conversation.end(reason)
+        self._reservations.release(live_session.registry_key)
         if self._live.remove(live_session):
             self.recent.add(live_session.registry_key, live_session.conversation)
         live_session.supervised_agent = None
