@@ -48,10 +48,10 @@ check: $(READY) $(SITE_READY)  ## format, lint, types, import contracts, documen
 site: $(SITE_READY)  ## the documents as a site, into site/; a warning is an error
 	$(BIN)/zensical build --strict --clean
 
-format: $(READY)  ## formats, fixes what can be fixed, and writes the documents' tables of errors
+format: $(READY)  ## formats, fixes what can be fixed, and writes the documents' tables of errors and settings
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	PYTHONPATH=tests $(BIN)/python -m docs.error_tables
+	PYTHONPATH=tests $(BIN)/python -m docs.tables
 
 bench: $(READY)  ## ratios against named baselines, in one run
 	$(BIN)/python -m bench

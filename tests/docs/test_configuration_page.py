@@ -1,37 +1,23 @@
 """The page of the configuration lists every setting, with its default."""
 
-import json
 import typing
 
 import pytest
-from pydantic import BaseModel
 
 from docs.pages import page
+from docs.tables import SETTINGS, default_of
 from frontdesk.gateway.config import load_config
 from frontdesk.gateway.settings import BlueprintSettings, Config, GuardrailSettings
 from frontdesk.keeper.environment import HARMLESS
 
 PAGE = page("docs/reference/configuration.md")
-TABLES = {
-    name: field.annotation
-    for name, field in Config.model_fields.items()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-}
 
 
-def shown(default):
-    """Return a default as the page writes it."""
-    if default is None:
-        return "(none)"
-    plain = json.dumps(list(default)) if isinstance(default, tuple) else str(default)
-    return f"`{plain}`"
-
-
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", SETTINGS)
 def test_the_page_lists_every_setting_with_its_default(table):
     said = {row[0].strip("`"): row[1] for row in PAGE.rows(under=table)}
-    fields = TABLES[table].model_fields
-    assert said == {name: shown(field.default) for name, field in fields.items()}
+    fields = SETTINGS[table].model_fields
+    assert said == {name: default_of(field.default) for name, field in fields.items()}
 
 
 KINDS = {
@@ -49,7 +35,9 @@ def test_the_page_lists_every_setting_of_a_kind_of_blueprint(name):
     for setting, default in {**common, **own}.items():
         field = fields[setting]
         if setting != "isolation":
-            assert default == ("required" if field.is_required() else shown(field.default)), setting
+            assert default == ("required" if field.is_required() else default_of(field.default)), (
+                setting
+            )
 
 
 def test_the_environment_of_agent_processes_is_the_one_on_its_page():

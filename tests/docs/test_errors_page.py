@@ -9,8 +9,8 @@ import inspect
 import pytest
 
 import frontdesk
-from docs.error_tables import TABLES, facts_of, table_below
 from docs.pages import page
+from docs.tables import facts_of
 from frontdesk import errors
 from frontdesk.agents import errors as agents_errors
 from frontdesk.gateway import errors as gateway_errors
@@ -62,12 +62,6 @@ def test_an_error_is_answered_as_its_base_class_is_unless_no_client_is_meant_to_
     known = [answer for answer in bases if answer is not INTERNAL]
     own = ERRORS[kind].answer
     assert not known or own in known or own.status == known[0].status
-
-
-@pytest.mark.parametrize(("one", "heading", "rows"), TABLES, ids=lambda each: str(each)[:40])
-def test_a_table_of_errors_is_the_one_that_make_format_writes(one, heading, rows):
-    first, last = table_below(one.text, heading)
-    assert one.text.splitlines()[first:last] == rows
 
 
 @pytest.mark.parametrize("name", KINDS)

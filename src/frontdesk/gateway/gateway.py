@@ -101,39 +101,34 @@ class Gateway:
             wrong_keys_per_minute=self.config.limits.wrong_keys_per_minute,
             clock=self.clock,
         )
-        given = self._given
-        self._blueprints = await self._make_blueprints(state) if given is None else given
+        if self._given is None:
+            # Before anything here starts a thread, and ended after all that uses it.
+            keeper = Keeper(journals=state.processes)
+            self._keeper = await self._stack.enter_async_context(keeper)
+            self._blueprints = blueprints_of(self.config, keeper)
+        else:
+            self._blueprints = self._given
         self.meter = enter(UsageMeter(state))
-        self.callbacks = await self._stack.enter_async_context(self._make_callbacks(state))
-        self.store = enter(SessionStore(limits=limits_of(self.config), clock=self.clock))
-        self.service = await self._stack.enter_async_context(self._make_service())
-        self._run_in_background(self._follow_keys(), name="frontdesk-keys")
-        self._run_in_background(self._warm(), name="frontdesk-warming")
-
-    async def _make_blueprints(self, state: StateDir) -> Blueprints:
-        # Before anything here starts a thread, and ended after all that uses it.
-        keeper = Keeper(journals=state.processes)
-        self._keeper = await self._stack.enter_async_context(keeper)
-        return blueprints_of(self.config, keeper)
-
-    def _make_callbacks(self, state: StateDir) -> Callbacks:
-        return Callbacks(
+        callbacks = Callbacks(
             guard=AddressGuard(self.config.callbacks.allow_networks),
             master_secret=state.master_secret(),
             answer_bytes=self.config.callbacks.answer_bytes,
             clock=self.clock,
         )
-
-    def _make_service(self) -> SessionService:
-        return SessionService(
+        self.callbacks = await self._stack.enter_async_context(callbacks)
+        self.store = enter(SessionStore(limits=self.config.options(Limits), clock=self.clock))
+        service = SessionService(
             self.store,
             self._blueprints,
             clock=self.clock,
-            settings=session_settings_of(self.config),
+            settings=self.config.options(SessionSettings),
             meter=self.meter,
             guardrails=self.guardrails,
             call_tool=self.callbacks,
         )
+        self.service = await self._stack.enter_async_context(service)
+        self._run_in_background(self._follow_keys(), name="frontdesk-keys")
+        self._run_in_background(self._warm(), name="frontdesk-warming")
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new sessions and prompts, let turns end within the grace, end the sessions."""
@@ -172,7 +167,7 @@ class Gateway:
     # -- changes while it runs -------------------------------------------------------------------
 
     def reload(self, config: Config, *, keys: Iterable[Key] = ()) -> None:
-        """Follow other keys, blueprints, guardrails and limits; all else needs a new start.
+        """Follow other keys, and the settings that say they do (`settings.py`).
 
         Whatever can be wrong about them was found before this is called, or raises before
         anything changes.
@@ -186,7 +181,7 @@ class Gateway:
         self.rate.change(per_minute=config.limits.requests_per_minute)
         self.authenticator.wrong_keys.change(per_minute=config.limits.wrong_keys_per_minute)
         self.streams.per_key = config.limits.streams_per_key
-        self.store.limits = limits_of(config)
+        self.store.limits = config.options(Limits)
         self.ring.replace_fixed(keys)
         self.streams.end_where_not(self.authenticator.holds)
 
@@ -216,27 +211,3 @@ class Gateway:
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
-
-
-def limits_of(config: Config) -> Limits:
-    """Return the store's limits."""
-    limits = config.limits
-    return Limits(
-        total=limits.sessions_total,
-        per_tenant=limits.sessions_per_tenant,
-        per_api_key=limits.sessions_per_key,
-    )
-
-
-def session_settings_of(config: Config) -> SessionSettings:
-    """Return the session service's settings."""
-    return SessionSettings(
-        turn_timeout_s=config.turns.deadline_s,
-        approval_timeout_s=config.turns.approval_s,
-        question_timeout_s=config.turns.question_s,
-        end_grace_s=config.turns.end_grace_s,
-        max_queued_prompts=config.limits.prompt_queue,
-        min_events=config.streams.kept_events,
-        max_log_bytes=config.streams.kept_bytes,
-        tenants_root=config.server.tenants_root,
-    )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
@@ -28,6 +27,7 @@ from frontdesk.gateway.error_table import (
     ErrorAnswer,
     Refusal,
 )
+from frontdesk.gateway.settings import LimitSettings
 
 CONNECTION_KEY = "frontdesk.connection"
 LINGER_S = 2.0
@@ -36,21 +36,11 @@ ANNOUNCING = frozenset({b"content-length", b"transfer-encoding"})
 LINGER_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """How large and how slow a client may be."""
-
-    head_bytes: int = 32 * 1024
-    head_timeout_s: float = 10.0
-    body_timeout_s: float = 30.0
-    stalled_write_s: float = 30.0
-
-
 class HttpConfig(uvicorn.Config):
-    """uvicorn's configuration, and the bounds."""
+    """uvicorn's configuration, and how large and how slow a client may be."""
 
-    def __init__(self, app: Any, *, bounds: ConnectionLimits, **settings: Any) -> None:
-        self.bounds = bounds
+    def __init__(self, app: Any, *, limits: LimitSettings, **settings: Any) -> None:
+        self.limits = limits
         super().__init__(app, http=BoundedHttp, ws=BoundedWebSocket, **settings)
 
 
@@ -147,16 +137,16 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._bounds = self.config.bounds
+        self._limits = self.config.limits
         self._coalescing = CoalescingTransport(transport, self.loop)
         self.transport = cast("asyncio.Transport", self._coalescing)
-        self._stalled = StalledWrites(after_s=self._bounds.stalled_write_s, abort=transport.abort)
+        self._stalled = StalledWrites(after_s=self._limits.stalled_write_s, abort=transport.abort)
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head, self._head_bytes = True, 0
         self._overhead_bytes = 0
         self._lingers, self._lingering_bytes = False, 0
         self.on_disconnect: Callable[[], None] | None = None
-        self._arm(self._bounds.head_timeout_s)
+        self._arm(self._limits.head_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -178,12 +168,12 @@ class BoundedHttp(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self._in_head and self._head_bytes > self._bounds.head_bytes:
+        if self._in_head and self._head_bytes > self._limits.head_bytes:
             self._refuse(HEAD_TOO_LARGE, "the head of the request is over the limit")
         elif self._in_head:
             if self._deadline is None and self._head_bytes:
-                self._arm(self._bounds.head_timeout_s)
-        elif self._overhead_bytes > self._bounds.head_bytes:
+                self._arm(self._limits.head_timeout_s)
+        elif self._overhead_bytes > self._limits.head_bytes:
             # Trailers without end, or what a chunk says of itself: no body comes of it.
             self._refuse(HEAD_TOO_LARGE, "the request has too much beside its body")
 
@@ -203,11 +193,11 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head, self._head_bytes = False, 0
         # What came before is no overhead of this body: a connection carries many requests.
         self._overhead_bytes = 0
-        if size > self._bounds.head_bytes:
+        if size > self._limits.head_bytes:
             self._refuse(HEAD_TOO_LARGE, "the head of the request is over the limit")
         if not self.transport.is_closing():
             if any(name in ANNOUNCING for name, _ in self.headers):
-                self._arm(self._bounds.body_timeout_s)
+                self._arm(self._limits.body_timeout_s)
             self._coalescing.expect_head()
             super().on_headers_complete()
 
@@ -296,7 +286,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._stalled = StalledWrites(
-            after_s=self.config.bounds.stalled_write_s, abort=self.transport.abort
+            after_s=self.config.limits.stalled_write_s, abort=self.transport.abort
         )
 
         self.on_disconnect: Callable[[], None] | None = None

@@ -21,7 +21,7 @@ from typing import Any
 import uvicorn
 
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.http_protocol import ConnectionLimits, HttpConfig
+from frontdesk.gateway.http_protocol import HttpConfig
 from frontdesk.gateway.settings import Config
 
 CLOSE_TIMEOUT_S = 2
@@ -101,12 +101,7 @@ def wire_config(app: Any, config: Config) -> HttpConfig:
     limits = config.limits
     return HttpConfig(
         app,
-        bounds=ConnectionLimits(
-            head_bytes=limits.head_bytes,
-            head_timeout_s=limits.head_timeout_s,
-            body_timeout_s=limits.body_timeout_s,
-            stalled_write_s=limits.stalled_write_s,
-        ),
+        limits=limits,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -1,20 +1,26 @@
-"""What an operator can set: the records of the configuration, their defaults and bounds.
+"""What an operator can set: the records of the configuration.
 
 Below `config.py`, which fills them from file, environment and command line, and everything that is
-configured. Field names are those of `frontdesk.toml`; units are in the names.
+configured. Field names are those of `frontdesk.toml`; units are in the names. A setting is defined
+once, here: its bounds, its default, what it means, whether a reload changes it, and which option of
+a layer below it sets. The tables in the documents are made from that (`make format`).
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from frontdesk.agents.ids import NAME, TENANT_ID
+from frontdesk.sessions.context import SessionSettings
+from frontdesk.store import Limits
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
@@ -55,6 +61,29 @@ Pattern = Annotated[str, AfterValidator(_compiles)]
 Tenant = Annotated[str, AfterValidator(_is_tenant)]
 
 
+SESSIONS = SessionSettings()
+"""Where the defaults of a session's settings come from."""
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What stands beside a setting's type: its meaning, for the documents, and where it counts.
+
+    `reload`: a SIGHUP changes it. `sets`: the field of a layer's record of options that it sets.
+    """
+
+    meaning: str
+    reload: bool = False
+    sets: tuple[type, str] | None = None
+
+
+def setting_of(field: FieldInfo) -> Setting | None:
+    """Return what is said of a field, None where it is a table or of a blueprint."""
+    return next((each for each in field.metadata if isinstance(each, Setting)), None)
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,14 +91,30 @@ class _Table(BaseModel):
 class ServerSettings(_Table):
     """Where the gateway listens, and how it ends."""
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65_535)] = 4000
-    state_dir: Path = Path(".frontdesk")
-    grace_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
-    tenants_root: Path | None = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    trusted_proxies: tuple[Network, ...] = ()
+    host: Annotated[str, Setting("the address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535), Setting("0 takes a free one")] = 4000
+    state_dir: Annotated[
+        Path,
+        Setting("where keys, the meter and the master secret are kept; readable by its owner only"),
+    ] = Path(".frontdesk")
+    grace_s: Annotated[
+        float,
+        Field(ge=0, le=3600),
+        Setting("how long turns may go on after a SIGTERM", reload=True),
+    ] = 10.0
+    tenants_root: Annotated[
+        Path | None,
+        Setting(
+            "each tenant's directories resolve under `<tenants_root>/<tenant>`; without it, "
+            "sessions have none",
+            sets=(SessionSettings, "tenants_root"),
+        ),
+    ] = SESSIONS.tenants_root
+    tls_certificate: Annotated[Path | None, Setting("a PEM file; with `tls_key`")] = None
+    tls_key: Annotated[Path | None, Setting("a PEM file")] = None
+    trusted_proxies: Annotated[
+        tuple[Network, ...], Setting("networks whose `Forwarded` or `X-Forwarded-For` is believed")
+    ] = ()
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> ServerSettings:
@@ -81,54 +126,120 @@ class ServerSettings(_Table):
 class LimitSettings(_Table):
     """How much of everything. None is no limit."""
 
-    requests_per_minute: Positive = 600
-    wrong_keys_per_minute: Positive = 120
-    streams_per_key: Positive = 200
-    sessions_total: Positive | None = 10_000
-    sessions_per_tenant: Positive | None = 1_000
-    sessions_per_key: Positive | None = 1_000
-    prompt_queue: Positive = 16
-    head_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024
-    body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
-    text_characters: Positive = 200_000
-    head_timeout_s: Seconds = 10.0
-    body_timeout_s: Seconds = 30.0
-    keep_alive_s: Seconds = 75.0
-    stalled_write_s: Seconds = 30.0
+    requests_per_minute: Annotated[
+        Positive, Setting("of one key, in any 60 seconds", reload=True)
+    ] = 600
+    wrong_keys_per_minute: Annotated[Positive, Setting("from one address", reload=True)] = 120
+    streams_per_key: Annotated[
+        Positive, Setting("open event streams and WebSockets", reload=True)
+    ] = 200
+    sessions_total: Annotated[
+        Positive | None,
+        Setting("live sessions; one more is 503", reload=True, sets=(Limits, "total")),
+    ] = 10_000
+    sessions_per_tenant: Annotated[
+        Positive | None,
+        Setting("live sessions; one more is 429", reload=True, sets=(Limits, "per_tenant")),
+    ] = 1_000
+    sessions_per_key: Annotated[
+        Positive | None,
+        Setting("live sessions; one more is 429", reload=True, sets=(Limits, "per_api_key")),
+    ] = 1_000
+    prompt_queue: Annotated[
+        Positive,
+        Setting("prompts that wait in one session", sets=(SessionSettings, "max_queued_prompts")),
+    ] = SESSIONS.max_queued_prompts
+    head_bytes: Annotated[int, Field(ge=1024), Setting("request line and headers")] = 32 * 1024
+    body_bytes: Annotated[
+        int,
+        Field(ge=1024),
+        Setting("a body; for WebSocket messages at the start", reload=True),
+    ] = 1024 * 1024
+    text_characters: Annotated[
+        Positive, Setting("a prompt, a steering text, a system prompt", reload=True)
+    ] = 200_000
+    head_timeout_s: Annotated[Seconds, Setting("for a head to arrive")] = 10.0
+    body_timeout_s: Annotated[Seconds, Setting("for a body to arrive")] = 30.0
+    keep_alive_s: Annotated[Seconds, Setting("an idle connection")] = 75.0
+    stalled_write_s: Annotated[Seconds, Setting("a client that reads nothing of what is sent")] = (
+        30.0
+    )
 
 
 class StreamSettings(_Table):
     """Event streams and WebSockets, and how much of a conversation is kept for them."""
 
-    heartbeat_s: Seconds = 30.0
-    kept_events: Positive = 1024
-    kept_bytes: Positive = 8 * 1024 * 1024
+    heartbeat_s: Annotated[
+        Seconds,
+        Setting("comment lines in event streams; pings of WebSockets at the start", reload=True),
+    ] = 30.0
+    kept_events: Annotated[
+        Positive,
+        Setting(
+            "last events of a conversation; the latest turn is kept whole beyond that",
+            sets=(SessionSettings, "min_events"),
+        ),
+    ] = SESSIONS.min_events
+    kept_bytes: Annotated[
+        Positive, Setting("the bound of both", sets=(SessionSettings, "max_log_bytes"))
+    ] = SESSIONS.max_log_bytes
 
 
 class TurnSettings(_Table):
     """Deadlines of a turn and of what it waits for."""
 
-    deadline_s: Seconds = 900.0
-    approval_s: Seconds = 120.0
-    question_s: Seconds = 300.0
-    end_grace_s: Seconds = 5.0
+    deadline_s: Annotated[
+        Seconds, Setting("of a turn", sets=(SessionSettings, "turn_timeout_s"))
+    ] = SESSIONS.turn_timeout_s
+    approval_s: Annotated[
+        Seconds,
+        Setting(
+            "until an approval is rejected as `expired`",
+            sets=(SessionSettings, "approval_timeout_s"),
+        ),
+    ] = SESSIONS.approval_timeout_s
+    question_s: Annotated[
+        Seconds,
+        Setting("until a question has no answer", sets=(SessionSettings, "question_timeout_s")),
+    ] = SESSIONS.question_timeout_s
+    end_grace_s: Annotated[
+        Seconds, Setting("for an agent to end", sets=(SessionSettings, "end_grace_s"))
+    ] = SESSIONS.end_grace_s
 
 
 class CallbackSettings(_Table):
     """Callback tools. Private addresses are called only in `allow_networks`."""
 
-    allow_networks: tuple[Network, ...] = ()
-    answer_bytes: Positive = 1024 * 1024
+    allow_networks: Annotated[
+        tuple[Network, ...], Setting("networks that are called though they are not public")
+    ] = ()
+    answer_bytes: Annotated[Positive, Setting("the longest answer of a callback tool")] = (
+        1024 * 1024
+    )
 
 
 class GuardrailSettings(_Table):
     """Filters on what comes in and what goes out. `filter` is `module:callable`."""
 
-    max_input_characters: Positive | None = None
-    max_output_characters: Positive | None = None
-    denied_words: tuple[str, ...] = ()
-    denied_patterns: tuple[Pattern, ...] = ()
-    filter: Target | None = None
+    max_input_characters: Annotated[
+        Positive | None, Setting("of a prompt, steering text or answer", reload=True)
+    ] = None
+    max_output_characters: Annotated[
+        Positive | None,
+        Setting("of a message, as far as it is looked at in one piece", reload=True),
+    ] = None
+    denied_words: Annotated[tuple[str, ...], Setting("whole words, in any case", reload=True)] = ()
+    denied_patterns: Annotated[
+        tuple[Pattern, ...], Setting("regular expressions, in any case", reload=True)
+    ] = ()
+    filter: Annotated[
+        Target | None,
+        Setting(
+            "`module:callable`, called with tenant, text and `input` or `output`; what it "
+            "returns is why the text is refused, `None` lets it pass",
+            reload=True,
+        ),
+    ] = None
 
 
 class TenantSettings(_Table):
@@ -138,7 +249,10 @@ class TenantSettings(_Table):
 
 
 class _BlueprintTable(_Table):
-    """What all kinds of blueprints have: who may ask for what, and how long sessions live."""
+    """What all kinds of blueprints have: who may ask for what, and how long sessions live.
+
+    A reload changes blueprints for the sessions that are opened after it.
+    """
 
     models: tuple[str, ...] = ("*",)
     restart: Literal["never", "on_crash", "always"] = "never"
@@ -208,8 +322,13 @@ BlueprintSettings = Annotated[
 class LogSettings(_Table):
     """`auto` is readable on a terminal and JSON elsewhere."""
 
-    format: Literal["auto", "json", "console"] = "auto"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Annotated[
+        Literal["auto", "json", "console"],
+        Setting("`json`, `console`, or `auto`: readable on a terminal, JSON elsewhere"),
+    ] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Setting("`debug`, `info`, `warning`, `error`")
+    ] = "info"
 
 
 class Config(BaseSettings):
@@ -246,6 +365,16 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # `config.py` merges the sources itself: it has to say where a mistake was made.
         return (init_settings,)
+
+    def options(self, kind: type[R]) -> R:
+        """Return a layer's record of options, with all that is set of it."""
+        found: dict[str, Any] = {}
+        for table in (self.server, self.limits, self.streams, self.turns):
+            for name, field in type(table).model_fields.items():
+                about = setting_of(field)
+                if about is not None and about.sets is not None and about.sets[0] is kind:
+                    found[about.sets[1]] = getattr(table, name)
+        return kind(**found)
 
     def guardrails_of(self, tenant_id: str) -> GuardrailSettings:
         """Return the filters of a tenant: its own, else those of all."""

@@ -1,21 +1,28 @@
-"""The tables of errors in the documents, made from the error classes and the gateway's one table.
+"""The tables in the documents that are made from the code: of errors, and of settings.
 
-`make format` runs this and writes them into the pages; a test holds the pages to it. Names, further
-base classes and facts come from the classes, everything else from `gateway/error_table.py`.
+`make format` runs this and writes them into the pages; a test holds the pages to it. Of an error
+its name, further base classes and facts come from its class, everything else from
+`gateway/error_table.py`. Settings are as `gateway/settings.py` defines them.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import json
 from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
 
 from docs.pages import Page, page
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.error_table import ANSWERS, ERRORS, INTERNAL, Fault
+from frontdesk.gateway.settings import Config, setting_of
 
 ERRORS_PAGE = page("docs/reference/errors.md")
 GATEWAY_PAGE = page("docs/reference/gateway.md")
+CONFIGURATION_PAGE = page("docs/reference/configuration.md")
 STORE = "frontdesk.errors"
 
 
@@ -70,6 +77,32 @@ def _answers() -> list[str]:
     return rows
 
 
+def default_of(default: Any) -> str:
+    """Return a default as the page writes it."""
+    if default is None:
+        return "(none)"
+    plain = json.dumps(list(default)) if isinstance(default, tuple) else str(default)
+    return f"`{plain}`"
+
+
+SETTINGS: dict[str, type[BaseModel]] = {
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+}
+"""The tables of the configuration that are always there, by name."""
+
+
+def _settings(table: type[BaseModel]) -> list[str]:
+    rows = [_row("name", "default", "reload", "meaning"), "|---|---|---|---|"]
+    for name, field in table.model_fields.items():
+        setting = setting_of(field)
+        assert setting is not None, f"{table.__name__}.{name} does not say what it means"
+        reload = "yes" if setting.reload else ""
+        rows.append(_row(f"`{name}`", default_of(field.default), reload, setting.meaning))
+    return rows
+
+
 TABLES: list[tuple[Page, str, list[str]]] = [
     (ERRORS_PAGE, "The root", _errors(lambda kind: kind is FrontdeskError)),
     (ERRORS_PAGE, "The caller's: of the store", _errors(_of(Fault.CALLER, store=True))),
@@ -80,6 +113,7 @@ TABLES: list[tuple[Page, str, list[str]]] = [
     ),
     (ERRORS_PAGE, "The world's", _errors(_of(Fault.WORLD))),
     (GATEWAY_PAGE, "Errors", _answers()),
+    *((CONFIGURATION_PAGE, name, _settings(table)) for name, table in SETTINGS.items()),
 ]
 """Page, heading, and the lines of the first table below the heading."""
 
