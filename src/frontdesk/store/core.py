@@ -86,7 +86,7 @@ class Core:
             on_exit=call_weakly(found, Core.on_agent_exit),
             tick=call_weakly(found, Core._tick),
         )
-        call_in_forked_child(self._after_fork_in_child)
+        call_in_forked_child(self, Core._after_fork_in_child)
 
     # -- create --------------------------------------------------------------------------------
     #

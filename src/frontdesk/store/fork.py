@@ -13,22 +13,26 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from typing import TypeVar
 
-_on_fork: dict[object, weakref.WeakMethod[Callable[[], None]]] = {}
+T = TypeVar("T")
+
+_on_fork: dict[object, tuple[weakref.ref[object], Callable[..., None]]] = {}
 
 
-def call_in_forked_child(method: Callable[[], None]) -> None:
-    """Call a bound method, for as long as its object exists, in every child that is forked."""
+def call_in_forked_child(owner: T, method: Callable[[T], None]) -> None:
+    """Call `method(owner)`, for as long as the owner exists, in every child that is forked."""
     key = object()
     # Single dict operations only: a fork may come between any two of them, in another thread.
-    _on_fork[key] = weakref.WeakMethod(method, lambda _: _on_fork.pop(key, None))
+    # Not a WeakMethod: its own callback complains when the interpreter ends first.
+    _on_fork[key] = weakref.ref(owner, lambda _: _on_fork.pop(key, None)), method
 
 
 def _in_child() -> None:
-    for reference in list(_on_fork.values()):
-        method = reference()
-        if method is not None:
-            method()
+    for reference, method in list(_on_fork.values()):
+        owner = reference()
+        if owner is not None:
+            method(owner)
 
 
 os.register_at_fork(after_in_child=_in_child)
