@@ -34,14 +34,14 @@ pytestmark = pytest.mark.anyio
 SIGKILLED = str(ExitReason.signalled(9))
 
 
-def life_of(desk, conversation):
+def life_of(service, conversation):
     """Return the process of a session's agent, as the registry knows it."""
-    return Life(desk.store.get(f"{conversation.tenant_id}/{conversation.session_id}").pid)
+    return Life(service.store.get(f"{conversation.tenant_id}/{conversation.session_id}").pid)
 
 
-async def rowdy_turn(desk, prompt):
+async def rowdy_turn(service, prompt):
     """Let an agent do something to its process; return the session and the rest of its stream."""
-    conversation = await open_session(desk, blueprint="rowdy")
+    conversation = await open_session(service, blueprint="rowdy")
     stream = Stream(conversation)
     conversation.prompt(prompt)
     await stream.until("message_delta")
@@ -74,9 +74,9 @@ async def assert_parrots(conversation):
     ],
 )
 async def test_an_agent_that_ends_in_a_turn_ends_turn_and_session_with_the_reason(prompt, reason):
-    async with open_isolated("rowdy", "parrot") as desk:
-        neighbour = await open_session(desk, blueprint="parrot")
-        conversation, stream = await rowdy_turn(desk, prompt)
+    async with open_isolated("rowdy", "parrot") as service:
+        neighbour = await open_session(service, blueprint="parrot")
+        conversation, stream = await rowdy_turn(service, prompt)
         rest = await stream.rest()
         assert names(rest)[-2:] == ["agent_abort", "session_end"]
         assert names(rest).count("agent_abort") == 1
@@ -85,68 +85,68 @@ async def test_an_agent_that_ends_in_a_turn_ends_turn_and_session_with_the_reaso
         told = facts(rest[-1])["reason"]
         assert told in ({reason, "normal"} if given_up else {reason})
         with pytest.raises(SessionDead) as dead:
-            desk.tenant("acme", "key-1").find(conversation.session_id)
+            service.tenant("acme", "key-1").find(conversation.session_id)
         assert str(dead.value.reason) == told
         await assert_parrots(neighbour)
 
 
 async def test_an_agent_that_is_killed_while_idle_ends_its_session_with_the_signal():
-    async with open_isolated("parrot") as desk:
-        conversation = await open_session(desk)
+    async with open_isolated("parrot") as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
-        os.kill(life_of(desk, conversation).pid, signal.SIGKILL)
+        os.kill(life_of(service, conversation).pid, signal.SIGKILL)
         assert [facts(frame) for frame in await stream.rest()] == [{"reason": SIGKILLED}]
 
 
 async def test_an_agent_that_is_killed_is_out_of_the_registry_when_its_stream_ends():
-    async with open_isolated("rowdy") as desk:
-        conversation, stream = await rowdy_turn(desk, "hang")
-        life = life_of(desk, conversation)
+    async with open_isolated("rowdy") as service:
+        conversation, stream = await rowdy_turn(service, "hang")
+        life = life_of(service, conversation)
         life.kill()
         await stream.rest()
-        assert desk.store.count() == 0
-        assert desk.store.ended(f"acme/{conversation.session_id}").reason.signal == 9
+        assert service.store.count() == 0
+        assert service.store.ended(f"acme/{conversation.session_id}").reason.signal == 9
         assert life.over
 
 
 async def test_a_prompt_after_the_kill_is_refused_with_the_reason():
-    async with open_isolated("parrot") as desk:
-        conversation = await open_session(desk)
+    async with open_isolated("parrot") as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
-        life_of(desk, conversation).kill()
+        life_of(service, conversation).kill()
         await stream.rest()
         with pytest.raises(SessionDead):
             conversation.prompt("anybody there?")
 
 
 async def test_a_child_that_holds_the_channel_does_not_hide_the_agents_death():
-    async with open_isolated("rowdy") as desk:
-        conversation, stream = await rowdy_turn(desk, "children")
+    async with open_isolated("rowdy") as service:
+        conversation, stream = await rowdy_turn(service, "children")
         (child,) = lives(text(await stream.until("message_delta")))
-        life_of(desk, conversation).kill()
+        life_of(service, conversation).kill()
         assert facts((await stream.rest())[-1])["reason"] == SIGKILLED
         child.await_end()
 
 
 async def test_prompts_that_waited_are_not_run_by_anybody_after_the_kill():
-    async with open_isolated("rowdy") as desk:
-        conversation, stream = await rowdy_turn(desk, "hang")
+    async with open_isolated("rowdy") as service:
+        conversation, stream = await rowdy_turn(service, "hang")
         conversation.prompt("hang")
-        life_of(desk, conversation).kill()
+        life_of(service, conversation).kill()
         assert "prompt_received" not in names(await stream.rest())
 
 
 async def test_what_an_agent_used_is_counted_although_it_ended_right_after():
-    async with open_isolated("rowdy") as desk:
-        conversation, stream = await rowdy_turn(desk, "spend")
+    async with open_isolated("rowdy") as service:
+        conversation, stream = await rowdy_turn(service, "spend")
         assert facts((await stream.rest())[-1])["reason"] == "normal"
         await soon(lambda: stats_of(conversation)["totalTokens"] == 9)
         assert stats_of(conversation)["costUsd"] == 0.5
 
 
 async def test_a_crash_ends_the_session_where_the_blueprint_says_so():
-    async with open_isolated("raiser", fields={"errors_end": "session"}) as desk:
-        conversation = await open_session(desk)
+    async with open_isolated("raiser", fields={"errors_end": "session"}) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("value")
         rest = await stream.rest()
@@ -155,8 +155,8 @@ async def test_a_crash_ends_the_session_where_the_blueprint_says_so():
 
 
 async def test_an_agent_that_crashed_is_restarted_in_a_process_of_its_own():
-    async with open_isolated("rowdy", fields={"restart": "on_crash"}) as desk:
-        conversation, stream = await rowdy_turn(desk, "kill")
+    async with open_isolated("rowdy", fields={"restart": "on_crash"}) as service:
+        conversation, stream = await rowdy_turn(service, "kill")
         frames = await stream.until("agent_restarted")
         assert names(frames)[-2:] == ["agent_abort", "agent_restarted"]
         conversation.prompt("nothing")
@@ -164,7 +164,7 @@ async def test_an_agent_that_crashed_is_restarted_in_a_process_of_its_own():
         assert first.isdigit()
         assert second.isdigit()
         assert first != second
-        assert desk.store.count() == 1
+        assert service.store.count() == 1
 
 
 # -- neighbours --------------------------------------------------------------------------------
@@ -172,22 +172,22 @@ async def test_an_agent_that_crashed_is_restarted_in_a_process_of_its_own():
 
 @pytest.mark.parametrize("prompt", ["spin", "block", "hang"])
 async def test_an_agent_that_is_deaf_to_everything_harms_nobody_and_can_be_deleted(prompt):
-    async with open_isolated("rowdy", "parrot", end_grace_s=0.5) as desk:
-        neighbour = await open_session(desk, blueprint="parrot")
-        conversation, _ = await rowdy_turn(desk, prompt)
-        life = life_of(desk, conversation)
+    async with open_isolated("rowdy", "parrot", end_grace_s=0.5) as service:
+        neighbour = await open_session(service, blueprint="parrot")
+        conversation, _ = await rowdy_turn(service, prompt)
+        life = life_of(service, conversation)
         await assert_parrots(neighbour)
-        await desk.tenant("acme", "key-1").delete(conversation.session_id)
+        await service.tenant("acme", "key-1").delete(conversation.session_id)
         assert life.over
-        assert desk.stuck == 0
+        assert service.stuck == 0
         await assert_parrots(neighbour)
 
 
 async def test_an_agent_that_leaks_up_to_its_limit_loses_its_turn_and_nobody_elses():
     rules = ProcessOptions(limits=ProcessLimits(memory_mb=256))
-    async with open_isolated("rowdy", "parrot", rules=rules) as desk:
-        neighbour = await open_session(desk, blueprint="parrot")
-        conversation, stream = await rowdy_turn(desk, "leak")
+    async with open_isolated("rowdy", "parrot", rules=rules) as service:
+        neighbour = await open_session(service, blueprint="parrot")
+        conversation, stream = await rowdy_turn(service, "leak")
         frames = await stream.until("agent_abort")
         assert facts(frames[-2])["reason"] == "MemoryError"
         assert conversation.ended is None
@@ -196,29 +196,29 @@ async def test_an_agent_that_leaks_up_to_its_limit_loses_its_turn_and_nobody_els
 
 async def test_an_agent_that_uses_up_its_processor_time_is_ended_by_that_signal():
     rules = ProcessOptions(limits=ProcessLimits(cpu_s=1))
-    async with open_isolated("rowdy", rules=rules) as desk:
-        _, stream = await rowdy_turn(desk, "spin")
+    async with open_isolated("rowdy", rules=rules) as service:
+        _, stream = await rowdy_turn(service, "spin")
         assert facts((await stream.rest())[-1])["reason"] == "signalled: 24 (SIGXCPU)"
 
 
 async def test_an_agent_that_fills_its_standard_error_goes_on(caplog):
     caplog.set_level(logging.INFO, "frontdesk.agents.stderr")
-    async with open_isolated("rowdy") as desk:
-        conversation, stream = await rowdy_turn(desk, "shout")
+    async with open_isolated("rowdy") as service:
+        conversation, stream = await rowdy_turn(service, "shout")
         assert text(await stream.until("agent_end")) == " shouted"
         label = f"acme/{conversation.session_id}"
         assert {record.session for record in caplog.records if "xxx" in record.message} == {label}
 
 
 async def test_an_agent_that_forks_is_deleted_with_all_its_offspring():
-    async with open_isolated("rowdy") as desk:
-        conversation, stream = await rowdy_turn(desk, "breed")
+    async with open_isolated("rowdy") as service:
+        conversation, stream = await rowdy_turn(service, "breed")
         await stream.until("message_delta")
-        await desk.tenant("acme", "key-1").delete(conversation.session_id)
+        await service.tenant("acme", "key-1").delete(conversation.session_id)
         async with asyncio.timeout(BOUND_S):
-            while len(desk.keeper):
+            while len(service.keeper):
                 await asyncio.sleep(0.001)
-        assert children_of_keeper(desk.keeper) == 1  # the fork server
+        assert children_of_keeper(service.keeper) == 1  # the fork server
 
 
 def children_of_keeper(keeper):
@@ -239,48 +239,48 @@ def children_of_keeper(keeper):
     ],
 )
 async def test_a_program_that_refuses_is_a_failed_create_and_leaves_nothing(order, error, problem):
-    async with open_isolated("choosy") as desk:
+    async with open_isolated("choosy") as service:
         with pytest.raises(error, match=problem) as refused:
-            await open_session(desk, **order)
+            await open_session(service, **order)
         assert "not for clients" not in str(refused.value)
-        assert (desk.store.count(), len(desk.keeper)) == (0, 0)
+        assert (service.store.count(), len(service.keeper)) == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["there_is_none", "not_a_program", "Choosy"])
 async def test_a_program_that_cannot_be_found_is_a_failed_create_without_paths(name):
-    async with open_isolated(name) as desk:
+    async with open_isolated(name) as service:
         with pytest.raises(CreateFailed, match=r"could not be started \(forkserver\)") as refused:
-            await open_session(desk)
+            await open_session(service)
         assert "/" not in str(refused.value)
-        assert (desk.store.count(), len(desk.keeper)) == (0, 0)
+        assert (service.store.count(), len(service.keeper)) == (0, 0)
 
 
 async def test_a_working_directory_that_is_gone_is_a_failed_create_without_paths(tmp_path):
-    async with open_isolated("parrot", tenants_root=tmp_path) as desk:
+    async with open_isolated("parrot", tenants_root=tmp_path) as service:
         (tmp_path / "acme" / "work").mkdir(parents=True)
-        conversation = await open_session(desk, working_dir="work")
-        cwd = os.readlink(f"/proc/{life_of(desk, conversation).pid}/cwd")
+        conversation = await open_session(service, working_dir="work")
+        cwd = os.readlink(f"/proc/{life_of(service, conversation).pid}/cwd")
         assert cwd == str(tmp_path / "acme" / "work")
 
 
 async def test_a_create_that_is_cancelled_leaves_no_process():
-    async with open_isolated("choosy", end_grace_s=0.2) as desk:
-        creating = asyncio.create_task(open_session(desk, model="hang"))
+    async with open_isolated("choosy", end_grace_s=0.2) as service:
+        creating = asyncio.create_task(open_session(service, model="hang"))
         async with asyncio.timeout(BOUND_S):
-            while not len(desk.keeper):
+            while not len(service.keeper):
                 await asyncio.sleep(0.001)
         creating.cancel()
         with pytest.raises(asyncio.CancelledError):
             await creating
-        assert (desk.store.count(), len(desk.keeper)) == (0, 0)
+        assert (service.store.count(), len(service.keeper)) == (0, 0)
 
 
 async def test_a_program_that_takes_too_long_to_open_is_a_failed_create(monkeypatch):
     monkeypatch.setattr("frontdesk.agents.process.agent.OPEN_DEADLINE_S", 0.1)
-    async with open_isolated("choosy") as desk:
+    async with open_isolated("choosy") as service:
         with pytest.raises(CreateFailed, match=r"not ready after 0\.1 s"):
-            await open_session(desk, model="hang")
-        assert (desk.store.count(), len(desk.keeper)) == (0, 0)
+            await open_session(service, model="hang")
+        assert (service.store.count(), len(service.keeper)) == (0, 0)
 
 
 async def await_replacement(keeper, *, instead_of):
@@ -290,26 +290,26 @@ async def await_replacement(keeper, *, instead_of):
             await asyncio.sleep(0.001)
 
 
-async def test_a_desk_whose_keeper_is_gone_refuses_sessions_until_there_is_another():
-    async with open_isolated("parrot") as desk:
-        keeper = Life(desk.keeper.pid)
+async def test_a_service_whose_keeper_is_gone_refuses_sessions_until_there_is_another():
+    async with open_isolated("parrot") as service:
+        keeper = Life(service.keeper.pid)
         keeper.kill(signal.SIGSTOP)
-        creating = asyncio.create_task(open_session(desk))
+        creating = asyncio.create_task(open_session(service))
         keeper.kill()
         with pytest.raises(KeeperLost):
             await creating
-        await await_replacement(desk.keeper, instead_of=keeper.pid)
-        await assert_parrots(await open_session(desk))
+        await await_replacement(service.keeper, instead_of=keeper.pid)
+        await assert_parrots(await open_session(service))
 
 
 async def test_sessions_end_when_the_keeper_dies_and_can_be_opened_again():
-    async with open_isolated("rowdy") as desk:
-        _, stream = await rowdy_turn(desk, "hang")
-        first = desk.keeper.pid
+    async with open_isolated("rowdy") as service:
+        _, stream = await rowdy_turn(service, "hang")
+        first = service.keeper.pid
         Life(first).kill()
         assert names(await stream.rest())[-2:] == ["agent_abort", "session_end"]
-        await await_replacement(desk.keeper, instead_of=first)
-        conversation, _ = await rowdy_turn(desk, "nothing")
+        await await_replacement(service.keeper, instead_of=first)
+        conversation, _ = await rowdy_turn(service, "nothing")
         assert conversation.ended is None
 
 
@@ -334,30 +334,32 @@ def test_what_cannot_be_enforced_is_refused_at_the_start(rules, error):
 
 
 async def test_the_built_in_process_answers_with_the_test_model():
-    async with open_isolated(blueprints=[lambda keeper: process_blueprint(keeper=keeper)]) as desk:
-        conversation = await open_session(desk, model="test")
+    async with open_isolated(
+        blueprints=[lambda keeper: process_blueprint(keeper=keeper)]
+    ) as service:
+        conversation = await open_session(service, model="test")
         stream = Stream(conversation)
         conversation.prompt("hello")
         frames = await stream.until("agent_end", "agent_abort")
         assert names(frames)[-1] == "agent_end"
         assert text(frames)
         assert facts(frames[-1])["tokenUsage"]["totalTokens"] > 0
-        assert life_of(desk, conversation).pid not in (os.getpid(), desk.keeper.pid)
+        assert life_of(service, conversation).pid not in (os.getpid(), service.keeper.pid)
         with pytest.raises(ModelRefused):
-            await open_session(desk, model="there-is-no-such-provider:x")
+            await open_session(service, model="there-is-no-such-provider:x")
 
 
 # -- what is left ------------------------------------------------------------------------------
 
 
 async def test_five_hundred_creates_and_ends_leave_no_descriptor_and_no_process():
-    async with open_isolated("parrot") as desk:
-        await open_session(desk, session_id="warm")
+    async with open_isolated("parrot") as service:
+        await open_session(service, session_id="warm")
         before = len(os.listdir("/proc/self/fd"))
         for number in range(50):
-            many = [open_session(desk, session_id=f"s{number}-{n}") for n in range(10)]
+            many = [open_session(service, session_id=f"s{number}-{n}") for n in range(10)]
             made = await asyncio.gather(*many)
-            ends = (desk.tenant("acme", "key-1").delete(each.session_id) for each in made)
+            ends = (service.tenant("acme", "key-1").delete(each.session_id) for each in made)
             await asyncio.gather(*ends)
-        assert len(desk.keeper) == 1
+        assert len(service.keeper) == 1
         await soon(lambda: len(os.listdir("/proc/self/fd")) == before)

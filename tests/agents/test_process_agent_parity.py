@@ -28,9 +28,9 @@ OPENING = ["prompt_received", "agent_start"]
 UNDER_WAY = ("agent_end", "agent_abort")
 
 
-async def turn_of(desk, prompt="go", **order):
+async def turn_of(service, prompt="go", **order):
     """Run one turn in a session of its own, and return the session and the frames."""
-    conversation = await open_session(desk, **order)
+    conversation = await open_session(service, **order)
     return conversation, await next_turn(conversation, prompt)
 
 
@@ -43,23 +43,23 @@ async def next_turn(conversation, prompt):
 
 
 async def test_what_it_yields_is_said(isolation):
-    async with open_either(isolation, "parrot") as desk:
-        _, frames = await turn_of(desk, "hello my world")
+    async with open_either(isolation, "parrot") as service:
+        _, frames = await turn_of(service, "hello my world")
         assert names(frames) == [*OPENING, "message_start", *["message_delta"] * 3, "agent_end"]
         assert text(frames) == "hello my world "
         assert facts(frames[-1])["lastMessage"]["content"] == "hello my world "
 
 
 async def test_what_it_returns_is_said(isolation):
-    async with open_either(isolation, "returner") as desk:
-        _, frames = await turn_of(desk, "hello")
+    async with open_either(isolation, "returner") as service:
+        _, frames = await turn_of(service, "hello")
         assert text(frames) == "HELLO"
 
 
 async def test_it_sees_its_turn(isolation):
-    async with open_either(isolation, "witness") as desk:
+    async with open_either(isolation, "witness") as service:
         order = {"user_data": {"a": [1, None]}, "provider_opts": {"x": 1.5}}
-        conversation, frames = await turn_of(desk, "first", **order)
+        conversation, frames = await turn_of(service, "first", **order)
         seen = ["acme", "witness", "none", {"a": [1, None]}, {"x": 1.5}, "none"]
         assert text(frames) == repr(["first", *seen, [], [], []])
         frames = await next_turn(conversation, "second")
@@ -68,8 +68,8 @@ async def test_it_sees_its_turn(isolation):
 
 
 async def test_it_emits_its_events_with_whatever_they_carry(isolation):
-    async with open_either(isolation, "emitter") as desk:
-        conversation, frames = await turn_of(desk)
+    async with open_either(isolation, "emitter") as service:
+        conversation, frames = await turn_of(service)
         said = [(frame.name, {**facts(frame), "requestId": None}) for frame in frames]
         common = {"requestId": None}
         assert said[2:-1] == [
@@ -113,21 +113,21 @@ async def test_it_emits_its_events_with_whatever_they_carry(isolation):
 
 @pytest.mark.parametrize("name", ["forbidden", "babbler"])
 async def test_what_is_not_its_to_say_ends_the_turn(isolation, name):
-    async with open_either(isolation, name) as desk:
-        _, frames = await turn_of(desk)
+    async with open_either(isolation, name) as service:
+        _, frames = await turn_of(service)
         assert names(frames) == [*OPENING, "error", "agent_abort"]
         assert facts(frames[-2])["reason"] == "InvalidType"
 
 
 async def test_a_flood_comes_whole_and_in_order(isolation):
-    async with open_either(isolation, "flooder") as desk:
-        _, frames = await turn_of(desk)
+    async with open_either(isolation, "flooder") as service:
+        _, frames = await turn_of(service)
         assert text(frames) == "".join(f"{number} " for number in range(5000))
 
 
 async def test_a_long_text_comes_whole(isolation):
-    async with open_either(isolation, "huge") as desk:
-        _, frames = await turn_of(desk)
+    async with open_either(isolation, "huge") as service:
+        _, frames = await turn_of(service)
         assert text(frames) == "x" * 500_000
 
 
@@ -135,8 +135,8 @@ async def test_a_long_text_comes_whole(isolation):
     ("prompt", "error"), [("value", "ValueError"), ("own", "LookupError"), ("exit", "AgentQuit")]
 )
 async def test_what_it_raises_ends_the_turn_and_not_the_session(isolation, prompt, error, caplog):
-    async with open_either(isolation, "raiser") as desk:
-        conversation, frames = await turn_of(desk, prompt)
+    async with open_either(isolation, "raiser") as service:
+        conversation, frames = await turn_of(service, prompt)
         assert names(frames) == [*OPENING, "error", "agent_abort"]
         assert facts(frames[-2])["reason"] == error
         assert "not for clients" not in json.dumps([facts(frame) for frame in frames])
@@ -147,8 +147,8 @@ async def test_what_it_raises_ends_the_turn_and_not_the_session(isolation, promp
 
 
 async def test_ending_its_session_ends_the_turn_well(isolation):
-    async with open_either(isolation, "raiser") as desk:
-        conversation = await open_session(desk)
+    async with open_either(isolation, "raiser") as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("end")
         frames = await stream.rest()
@@ -157,8 +157,8 @@ async def test_ending_its_session_ends_the_turn_well(isolation):
 
 
 async def test_an_agent_that_cancels_itself_ends_its_turn(isolation):
-    async with open_either(isolation, "raiser") as desk:
-        conversation, frames = await turn_of(desk, "cancel")
+    async with open_either(isolation, "raiser") as service:
+        conversation, frames = await turn_of(service, "cancel")
         assert names(frames) == [*OPENING, "error", "agent_abort"]
         assert text(await next_turn(conversation, "go on")) == "fine"
 
@@ -168,8 +168,8 @@ async def test_an_agent_that_cancels_itself_ends_its_turn(isolation):
     [("approve", "True approved because"), ("reject", "False rejected because")],
 )
 async def test_an_approval_is_answered(isolation, answer, said):
-    async with open_either(isolation, "asker") as desk:
-        conversation = await open_session(desk)
+    async with open_either(isolation, "asker") as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("approve")
         required = facts((await stream.until("approval_required"))[-1])
@@ -180,14 +180,14 @@ async def test_an_approval_is_answered(isolation, answer, said):
 
 
 async def test_an_approval_expires(isolation):
-    async with open_either(isolation, "asker", approval_timeout_s=0.01) as desk:
-        _, frames = await turn_of(desk, "approve")
+    async with open_either(isolation, "asker", approval_timeout_s=0.01) as service:
+        _, frames = await turn_of(service, "approve")
         assert text(frames) == "False expired None"
 
 
 async def test_an_approval_that_it_no_longer_waits_for_is_cancelled(isolation):
-    async with open_either(isolation, "asker") as desk:
-        conversation, frames = await turn_of(desk, "impatient")
+    async with open_either(isolation, "asker") as service:
+        conversation, frames = await turn_of(service, "impatient")
         assert text(frames) == "too late"
         resolved = [facts(frame) for frame in frames if frame.name == "approval_resolved"]
         assert [each["status"] for each in resolved] == ["cancelled"]
@@ -195,8 +195,8 @@ async def test_an_approval_that_it_no_longer_waits_for_is_cancelled(isolation):
 
 
 async def test_a_question_is_answered_with_whatever_json_holds(isolation):
-    async with open_either(isolation, "asker") as desk:
-        conversation = await open_session(desk)
+    async with open_either(isolation, "asker") as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("ask")
         asked = facts((await stream.until("ask_user"))[-1])
@@ -206,8 +206,8 @@ async def test_a_question_is_answered_with_whatever_json_holds(isolation):
 
 
 async def test_a_question_that_nobody_answers_raises_what_it_can_catch(isolation):
-    async with open_either(isolation, "asker", question_timeout_s=0.01) as desk:
-        _, frames = await turn_of(desk, "ask")
+    async with open_either(isolation, "asker", question_timeout_s=0.01) as service:
+        _, frames = await turn_of(service, "ask")
         assert text(frames) == "expired ask_ 0.01"
 
 
@@ -234,8 +234,8 @@ def tool(name):
     ],
 )
 async def test_callback_tools_are_called(isolation, name, said):
-    async with open_either(isolation, "caller", call_tool=Tools()) as desk:
-        conversation = await open_session(desk)
+    async with open_either(isolation, "caller", call_tool=Tools()) as service:
+        conversation = await open_session(service)
         conversation.attach_tool(tool("look"))
         conversation.attach_tool(tool("broken"))
         frames = await next_turn(conversation, name)
@@ -244,8 +244,8 @@ async def test_callback_tools_are_called(isolation, name, said):
 
 
 async def test_steering_reaches_the_turn_and_is_taken_once(isolation):
-    async with open_either(isolation, "listener") as desk:
-        conversation = await open_session(desk)
+    async with open_either(isolation, "listener") as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("message_delta")
@@ -259,16 +259,16 @@ async def test_steering_reaches_the_turn_and_is_taken_once(isolation):
 
 
 async def test_steering_that_came_before_the_turn_is_there_when_it_begins(isolation):
-    async with open_either(isolation, "listener") as desk:
-        conversation = await open_session(desk)
+    async with open_either(isolation, "listener") as service:
+        conversation = await open_session(service)
         conversation.parts.steering_texts.extend(["early", "stop"])
         frames = await next_turn(conversation, "go")
         assert "steered ['early', 'stop']" in text(frames)
 
 
 async def test_a_switch_of_the_model_reaches_the_turn(isolation):
-    async with open_either(isolation, "listener") as desk:
-        conversation = await open_session(desk)
+    async with open_either(isolation, "listener") as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("message_delta")
@@ -277,8 +277,8 @@ async def test_a_switch_of_the_model_reaches_the_turn(isolation):
 
 
 async def test_a_tool_that_is_attached_reaches_the_turn(isolation):
-    async with open_either(isolation, "listener", call_tool=Tools()) as desk:
-        conversation = await open_session(desk)
+    async with open_either(isolation, "listener", call_tool=Tools()) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("message_delta")
@@ -287,8 +287,8 @@ async def test_a_tool_that_is_attached_reaches_the_turn(isolation):
 
 
 async def test_an_abort_cancels_the_turn_which_cleans_up(isolation):
-    async with open_either(isolation, "sleeper", abort_grace_s=10) as desk:
-        conversation = await open_session(desk)
+    async with open_either(isolation, "sleeper", abort_grace_s=10) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("message_delta")
@@ -302,8 +302,8 @@ async def test_an_abort_cancels_the_turn_which_cleans_up(isolation):
 
 
 async def test_a_turn_that_is_deaf_to_its_abort_is_left_behind_and_says_nothing_more(isolation):
-    async with open_either(isolation, "slow", abort_grace_s=0.05) as desk:
-        conversation = await open_session(desk)
+    async with open_either(isolation, "slow", abort_grace_s=0.05) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("deaf")
         await stream.until("message_delta")
@@ -312,19 +312,19 @@ async def test_a_turn_that_is_deaf_to_its_abort_is_left_behind_and_says_nothing_
         frames = await next_turn(conversation, "next")
         assert text(frames) == "next"
         async with asyncio.timeout(20):
-            while desk.stuck:
+            while service.stuck:
                 await asyncio.sleep(0.01)
         assert "too late for anybody" not in text(stream.frames)
         assert conversation.log.last_index == frames[-1].index
 
 
 async def test_deleting_during_a_turn_answers_and_ends_the_stream(isolation):
-    async with open_either(isolation, "sleeper") as desk:
-        conversation = await open_session(desk)
+    async with open_either(isolation, "sleeper") as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("message_delta")
-        await desk.tenant("acme", "key-1").delete(conversation.session_id)
+        await service.tenant("acme", "key-1").delete(conversation.session_id)
         assert names(await stream.rest())[-2:] == ["agent_abort", "session_end"]
         with pytest.raises(SessionDead):
-            desk.tenant("acme", "key-1").find(conversation.session_id)
+            service.tenant("acme", "key-1").find(conversation.session_id)

@@ -8,7 +8,7 @@ from support.sessions import (
     Stream,
     facts,
     names,
-    open_desk,
+    open_service,
     open_session,
     stats_of,
     text,
@@ -99,8 +99,8 @@ def calls_once(tool, args="{}"):
 
 async def one_turn(blueprint, *, prompt="go", during=None, order=None, **options):
     """Run one turn and return its frames."""
-    async with open_desk(blueprint, **options) as desk:
-        conversation = await open_session(desk, **{"model": "fn", **(order or {})})
+    async with open_service(blueprint, **options) as service:
+        conversation = await open_session(service, **{"model": "fn", **(order or {})})
         stream = Stream(conversation)
         conversation.prompt(prompt)
         if during is not None:
@@ -156,8 +156,8 @@ async def test_the_history_is_kept_from_turn_to_turn():
         seen.append(prompts(messages))
         yield "ok"
 
-    async with open_desk(assistant(fn=model)) as desk:
-        conversation = await open_session(desk, model="fn")
+    async with open_service(assistant(fn=model)) as service:
+        conversation = await open_session(service, model="fn")
         stream = Stream(conversation)
         for word in ("one", "two", "three"):
             conversation.prompt(word)
@@ -173,9 +173,9 @@ async def test_two_sessions_of_one_blueprint_share_no_history():
         seen.append(prompts(messages))
         yield "ok"
 
-    async with open_desk(assistant(fn=model)) as desk:
+    async with open_service(assistant(fn=model)) as service:
         for word in ("one", "two"):
-            conversation = await open_session(desk, model="fn")
+            conversation = await open_session(service, model="fn")
             stream = Stream(conversation)
             conversation.prompt(word)
             await stream.until("agent_end")
@@ -188,8 +188,8 @@ async def test_two_sessions_of_one_blueprint_share_no_history():
 
 async def test_the_cost_of_a_model_with_a_known_price_is_reported():
     program = PydanticAIProgram(named={"fn": _priced()})
-    async with open_desk(pydantic_ai_blueprint(program=program)) as desk:
-        conversation = await open_session(desk, model="fn")
+    async with open_service(pydantic_ai_blueprint(program=program)) as service:
+        conversation = await open_session(service, model="fn")
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("agent_end")
@@ -419,8 +419,8 @@ WEATHER = CallbackTool(
 
 
 async def weather_turn(model, caller):
-    async with open_desk(assistant(fn=model), call_tool=caller) as desk:
-        conversation = await open_session(desk, model="fn")
+    async with open_service(assistant(fn=model), call_tool=caller) as service:
+        conversation = await open_session(service, model="fn")
         conversation.attach_tool(WEATHER)
         stream = Stream(conversation)
         conversation.prompt("go")
@@ -451,8 +451,8 @@ async def test_a_callback_tool_that_fails_is_told_to_the_model():
 
 async def test_model_test_calls_every_callback_tool():
     caller = Caller()
-    async with open_desk(assistant(), call_tool=caller) as desk:
-        conversation = await open_session(desk, model="test")
+    async with open_service(assistant(), call_tool=caller) as service:
+        conversation = await open_session(service, model="test")
         conversation.attach_tool(WEATHER)
         stream = Stream(conversation)
         conversation.prompt("go")
@@ -539,8 +539,8 @@ async def test_a_switched_model_answers_from_the_next_model_call_on():
 
 
 async def test_a_switch_to_a_model_that_cannot_be_is_refused():
-    async with open_desk(assistant(fn=echo)) as desk:
-        conversation = await open_session(desk, model="fn")
+    async with open_service(assistant(fn=echo)) as service:
+        conversation = await open_session(service, model="fn")
         with pytest.raises(ModelRefused):
             conversation.switch_model("openai:gpt-5")
 
@@ -561,8 +561,8 @@ async def test_an_abort_in_the_middle_of_a_stream_keeps_what_was_said_for_the_ne
             finally:
                 cleaned.append(True)
 
-    async with open_desk(assistant(fn=model)) as desk:
-        conversation = await open_session(desk, model="fn")
+    async with open_service(assistant(fn=model)) as service:
+        conversation = await open_session(service, model="fn")
         stream = Stream(conversation)
         conversation.prompt("one")
         await stream.until("message_delta")
@@ -573,7 +573,7 @@ async def test_an_abort_in_the_middle_of_a_stream_keeps_what_was_said_for_the_ne
         conversation.prompt("two")
         await stream.until("agent_end")
         stream.close()
-        assert desk.stuck == 0
+        assert service.stuck == 0
     assert seen[1] == ["ModelRequest", "ModelResponse", "ModelRequest"]
 
 
@@ -595,8 +595,8 @@ async def test_an_abort_in_the_middle_of_a_tool_leaves_no_call_without_its_resul
             yield "ok"
 
     program = PydanticAIProgram(tools=[stuck], named={"fn": FunctionModel(stream_function=model)})
-    async with open_desk(pydantic_ai_blueprint(program=program)) as desk:
-        conversation = await open_session(desk, model="fn", tools=("stuck",))
+    async with open_service(pydantic_ai_blueprint(program=program)) as service:
+        conversation = await open_session(service, model="fn", tools=("stuck",))
         stream = Stream(conversation)
         conversation.prompt("one")
         await calling.wait()
@@ -623,8 +623,8 @@ async def test_what_a_stream_used_before_it_was_aborted_is_counted():
         yield "word " * 20
         await asyncio.Event().wait()
 
-    async with open_desk(assistant(fn=model)) as desk:
-        conversation = await open_session(desk, model="fn")
+    async with open_service(assistant(fn=model)) as service:
+        conversation = await open_session(service, model="fn")
         stream = Stream(conversation)
         conversation.prompt("one")
         await stream.until("message_delta")
@@ -651,17 +651,17 @@ async def test_what_a_stream_used_before_it_was_aborted_is_counted():
     ],
 )
 async def test_a_model_that_cannot_be_is_refused_with_a_clear_sentence(model, said):
-    async with open_desk(assistant()) as desk:
+    async with open_service(assistant()) as service:
         with pytest.raises(ModelRefused) as refused:
-            await open_session(desk, model=model)
+            await open_session(service, model=model)
         assert said in str(refused.value)
-        assert desk.store.count() == 0
+        assert service.store.count() == 0
 
 
 async def test_a_provider_whose_key_is_there_is_accepted(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
-    async with open_desk(assistant()) as desk:
-        await open_session(desk, model="openai:gpt-5")
+    async with open_service(assistant()) as service:
+        await open_session(service, model="openai:gpt-5")
 
 
 @pytest.mark.parametrize(
@@ -675,9 +675,9 @@ async def test_a_provider_whose_key_is_there_is_accepted(monkeypatch):
     ids=str,
 )
 async def test_provider_options_that_are_unknown_wrong_or_not_allowed_are_refused(options):
-    async with open_desk(assistant(fn=echo)) as desk:
+    async with open_service(assistant(fn=echo)) as service:
         with pytest.raises(CreateFailed) as refused:
-            await open_session(desk, model="fn", provider_opts=options)
+            await open_session(service, model="fn", provider_opts=options)
         assert "sk-mine" not in str(refused.value)
 
 

@@ -10,7 +10,7 @@ from support.sessions import (
     Stream,
     facts,
     names,
-    open_desk,
+    open_service,
     open_session,
     stats_of,
     text,
@@ -45,8 +45,8 @@ async def hello(body):
 
 
 async def test_a_servers_words_are_streamed_and_its_usage_is_counted():
-    async with OpenAIServer(hello) as server, open_desk(local()) as desk:
-        conversation = await open_session(desk, **order(server, system_prompt="be kind"))
+    async with OpenAIServer(hello) as server, open_service(local()) as service:
+        conversation = await open_session(service, **order(server, system_prompt="be kind"))
         stream = Stream(conversation)
         conversation.prompt("hi")
         await stream.until("agent_end", "agent_abort")
@@ -65,11 +65,11 @@ async def test_a_servers_words_are_streamed_and_its_usage_is_counted():
 
 @pytest.mark.parametrize("key", [None, "sk-the-clients"])
 async def test_the_operators_key_is_not_sent_to_a_server_of_the_clients(key):
-    async with OpenAIServer(hello) as server, open_desk(local()) as desk:
+    async with OpenAIServer(hello) as server, open_service(local()) as service:
         wanted = order(server)
         if key:
             wanted["provider_opts"]["apiKey"] = key
-        conversation = await open_session(desk, **wanted)
+        conversation = await open_session(service, **wanted)
         stream = Stream(conversation)
         conversation.prompt("hi")
         await stream.until("agent_end")
@@ -89,8 +89,8 @@ async def test_a_tool_goes_round_through_the_server():
     async def add(a: int, b: int) -> int:
         return a + b
 
-    async with OpenAIServer(script) as server, open_desk(local(tools=[add])) as desk:
-        conversation = await open_session(desk, **order(server, tools=("add",)))
+    async with OpenAIServer(script) as server, open_service(local(tools=[add])) as service:
+        conversation = await open_session(service, **order(server, tools=("add",)))
         stream = Stream(conversation)
         conversation.prompt("2 + 3?")
         await stream.until("agent_end", "agent_abort")
@@ -105,8 +105,8 @@ async def test_an_abort_in_the_middle_of_a_stream_hangs_up_on_the_server():
         yield "begun "
         await asyncio.Event().wait()
 
-    async with OpenAIServer(script) as server, open_desk(local()) as desk:
-        conversation = await open_session(desk, **order(server))
+    async with OpenAIServer(script) as server, open_service(local()) as service:
+        conversation = await open_session(service, **order(server))
         stream = Stream(conversation)
         conversation.prompt("hi")
         await stream.until("message_delta")
@@ -114,14 +114,14 @@ async def test_an_abort_in_the_middle_of_a_stream_hangs_up_on_the_server():
         await stream.until("agent_abort")
         await asyncio.wait_for(server.left.wait(), BOUND_S)
         stream.close()
-        assert desk.stuck == 0
+        assert service.stuck == 0
 
 
 async def test_a_server_that_is_not_there_ends_the_turn_and_not_the_session():
     async with OpenAIServer(hello) as server:
         wanted = order(server)
-    async with open_desk(local()) as desk:
-        conversation = await open_session(desk, **wanted)
+    async with open_service(local()) as service:
+        conversation = await open_session(service, **wanted)
         stream = Stream(conversation)
         conversation.prompt("hi")
         await stream.until("agent_abort")
@@ -131,7 +131,9 @@ async def test_a_server_that_is_not_there_ends_the_turn_and_not_the_session():
 
 
 async def test_an_address_that_the_operator_did_not_allow_is_refused():
-    async with open_desk(local()) as desk:
+    async with open_service(local()) as service:
         for address in ("http://169.254.169.254/v1", "http://127.0.0.1.evil.example/v1", "x"):
             with pytest.raises(CreateFailed):
-                await open_session(desk, model="openai:small", provider_opts={"baseUrl": address})
+                await open_session(
+                    service, model="openai:small", provider_opts={"baseUrl": address}
+                )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.installed import SMALL_MODEL, from_pip
-from support.sessions import Stream, facts, open_desk, open_session, text
+from support.sessions import Stream, facts, open_service, open_session, text
 
 pytest.importorskip("pydantic_ai")
 pytest.importorskip("openai")
@@ -47,10 +47,10 @@ async def test_a_real_model_streams_its_words_and_its_tokens_are_counted(tmp_pat
     program = PydanticAIProgram(base_urls=("http://127.0.0.1:*/v1",))
     async with (
         small_model(tmp_path) as base_url,
-        open_desk(pydantic_ai_blueprint(program=program)) as desk,
+        open_service(pydantic_ai_blueprint(program=program)) as service,
     ):
         conversation = await open_session(
-            desk,
+            service,
             model="openai:small",
             max_tokens=24,
             provider_opts={"baseUrl": base_url, "temperature": 0.0},

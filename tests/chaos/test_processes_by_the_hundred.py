@@ -15,16 +15,18 @@ MANY = 200
 
 
 async def test_two_hundred_agents_in_processes_answer_and_none_is_left():
-    async with open_isolated(blueprints=[lambda keeper: process_blueprint(keeper=keeper)]) as desk:
-        creates = (open_session(desk, model="test", session_id=f"s{n}") for n in range(MANY))
+    async with open_isolated(
+        blueprints=[lambda keeper: process_blueprint(keeper=keeper)]
+    ) as service:
+        creates = (open_session(service, model="test", session_id=f"s{n}") for n in range(MANY))
         conversations = await asyncio.gather(*creates)
-        family = [Life(session.pid) for session in desk.store.list()]
+        family = [Life(session.pid) for session in service.store.list()]
         assert len({life.pid for life in family}) == MANY
         streams = [Stream(conversation) for conversation in conversations]
         for conversation in conversations:
             conversation.prompt("hello")
         for stream in streams:
             assert text(await stream.until("agent_end"))
-        tenant = desk.tenant("acme", "key-1")
+        tenant = service.tenant("acme", "key-1")
         await asyncio.gather(*(tenant.delete(each.session_id) for each in conversations))
         assert all(life.over for life in family)

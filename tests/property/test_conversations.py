@@ -12,7 +12,7 @@ from frontdesk.agents import EndSession
 from frontdesk.agents.events import ToolExecutionEnd, ToolExecutionStart
 from frontdesk.sessions.errors import Draining, PromptQueueFull, SessionDead, SteeringQueueFull
 from frontdesk.sessions.running_turn import StopReason
-from support.sessions import open_desk, open_session, passes, scripted
+from support.sessions import open_service, open_session, passes, scripted
 
 KINDS = ("say", "raise", "wait", "deaf", "approve", "ask", "tool", "leave", "crash", "burst")
 
@@ -98,10 +98,10 @@ class Reader:
         self.reader.close()
 
 
-async def do(step, desk, conversation, readers):
+async def do(step, service, conversation, readers):
     """Take one step; what a client may be told is no failure."""
     what, how = step
-    tenant = desk.tenant("acme", "key-1")
+    tenant = service.tenant("acme", "key-1")
     with contextlib.suppress(SessionDead, PromptQueueFull, SteeringQueueFull, Draining):
         if what == "prompt":
             conversation.prompt(how)
@@ -120,19 +120,19 @@ async def do(step, desk, conversation, readers):
         elif what == "deadline" and conversation.turn is not None:
             conversation.turn.stop(StopReason("deadline", error="deadline", silent=True))
         elif what == "cancel":
-            cancel_agent(desk)
+            cancel_agent(service)
         elif what == "switch":
             conversation.switch_model("other")
         elif what == "delete":
             await tenant.delete(conversation.session_id)
         elif what == "drain":
-            await desk.drain(0.0)
+            await service.drain(0.0)
         elif what == "read":
             readers.append(Reader(conversation, how))
 
 
-def cancel_agent(desk):
-    for entry in desk.store.list():
+def cancel_agent(service):
+    for entry in service.store.list():
         getattr(entry.agent, "agent", entry.agent).cancel()
 
 
@@ -162,19 +162,19 @@ async def scenario(taken, policy):
     blueprint = scripted(
         agent(released), restart=policy, errors_end="session" if policy != "never" else "turn"
     )
-    async with open_desk(
+    async with open_service(
         blueprint,
         abort_grace_s=0.001,
         end_grace_s=0.001,
         approval_timeout_s=30,
         max_queued_prompts=4,
-    ) as desk:
-        conversation = await open_session(desk, session_id="s-1")
+    ) as service:
+        conversation = await open_session(service, session_id="s-1")
         readers = [Reader(conversation, "0")]
         for step in taken:
-            await do(step, desk, conversation, readers)
+            await do(step, service, conversation, readers)
         with contextlib.suppress(SessionDead):
-            await desk.tenant("acme", "key-1").delete("s-1")
+            await service.tenant("acme", "key-1").delete("s-1")
         async with asyncio.timeout(20):
             await asyncio.gather(*(each.task for each in readers))
         whole = readers[0].frames
@@ -182,7 +182,7 @@ async def scenario(taken, policy):
         for reader in readers:
             first = reader.frames[0].index if reader.frames else len(whole) + 1
             assert reader.frames == whole[first - 1 :]
-        assert (desk.store.count(), len(desk._live)) == (0, 0)
+        assert (service.store.count(), len(service._live)) == (0, 0)
         released.set()
 
 

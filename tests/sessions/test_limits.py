@@ -8,7 +8,7 @@ from frontdesk import Limits, SessionLimitExceeded
 from frontdesk.agents import Blueprint
 from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.task import TaskAgent
-from support.sessions import Stream, open_desk, open_session, passes
+from support.sessions import Stream, open_service, open_session, passes
 
 pytestmark = pytest.mark.anyio
 
@@ -38,9 +38,9 @@ def slow(factory, **rules):
     return Blueprint(name="slow", kind="python", factory=factory, **rules)
 
 
-async def burst(desk, factory, **who):
+async def burst(service, factory, **who):
     """Ask for many sessions at once; return how each create ended."""
-    creates = [asyncio.create_task(open_session(desk, **who)) for _ in range(BURST)]
+    creates = [asyncio.create_task(open_session(service, **who)) for _ in range(BURST)]
     await passes(20)
     factory.go.set()
     return await asyncio.gather(*creates, return_exceptions=True)
@@ -52,10 +52,10 @@ def scopes_of(results):
 
 async def test_a_burst_against_a_blueprints_limit_starts_and_opens_no_more_than_it_allows():
     factory = SlowFactory()
-    async with open_desk(slow(factory, max_sessions_per_tenant=2)) as desk:
-        results = await burst(desk, factory)
+    async with open_service(slow(factory, max_sessions_per_tenant=2)) as service:
+        results = await burst(service, factory)
         assert factory.begun == 2
-        assert desk.store.count() == 2
+        assert service.store.count() == 2
         assert scopes_of(results) == {"per_tenant"}
         assert sum(isinstance(each, SessionLimitExceeded) for each in results) == BURST - 2
 
@@ -70,18 +70,18 @@ async def test_a_burst_against_a_blueprints_limit_starts_and_opens_no_more_than_
 )
 async def test_a_burst_against_a_registrys_limit_starts_no_more_than_it_allows(limits, scope):
     factory = SlowFactory()
-    async with open_desk(slow(factory), limits=limits) as desk:
-        results = await burst(desk, factory)
+    async with open_service(slow(factory), limits=limits) as service:
+        results = await burst(service, factory)
         assert factory.begun == 2
-        assert desk.store.count() == 2
+        assert service.store.count() == 2
         assert scopes_of(results) == {scope}
 
 
 async def test_another_tenant_and_another_key_have_places_of_their_own():
     factory = SlowFactory()
-    async with open_desk(slow(factory), limits=Limits(per_tenant=3, per_api_key=2)) as desk:
+    async with open_service(slow(factory), limits=Limits(per_tenant=3, per_api_key=2)) as service:
         creates = [
-            asyncio.create_task(open_session(desk, tenant=tenant, key=key))
+            asyncio.create_task(open_session(service, tenant=tenant, key=key))
             for tenant in ("acme", "globex")
             for key in (f"{tenant}-1", f"{tenant}-2")
             for _ in range(10)
@@ -89,33 +89,33 @@ async def test_another_tenant_and_another_key_have_places_of_their_own():
         await passes(20)
         factory.go.set()
         await asyncio.gather(*creates, return_exceptions=True)
-        assert factory.begun == desk.store.count() == 6
+        assert factory.begun == service.store.count() == 6
 
 
 async def test_places_of_creates_that_fail_are_given_back():
     factory = SlowFactory(fails=True)
-    async with open_desk(slow(factory), limits=Limits(per_tenant=2)) as desk:
-        results = await burst(desk, factory)
+    async with open_service(slow(factory), limits=Limits(per_tenant=2)) as service:
+        results = await burst(service, factory)
         assert sum(isinstance(each, CreateFailed) for each in results) == 2
         factory.fails = False
         for _ in range(2):
-            await open_session(desk)
+            await open_session(service)
         with pytest.raises(SessionLimitExceeded):
-            await open_session(desk)
+            await open_session(service)
 
 
 async def test_places_of_creates_that_are_cancelled_are_given_back():
     factory = SlowFactory()
-    async with open_desk(slow(factory, max_sessions_per_tenant=2)) as desk:
-        creates = [asyncio.create_task(open_session(desk)) for _ in range(2)]
+    async with open_service(slow(factory, max_sessions_per_tenant=2)) as service:
+        creates = [asyncio.create_task(open_session(service)) for _ in range(2)]
         await passes(5)
         for create in creates:
             create.cancel()
         await asyncio.gather(*creates, return_exceptions=True)
         factory.go.set()
         for _ in range(2):
-            await open_session(desk)
-        assert desk.store.count() == 2
+            await open_session(service)
+        assert service.store.count() == 2
 
 
 async def test_a_session_between_two_agents_keeps_its_place():
@@ -126,28 +126,28 @@ async def test_a_session_between_two_agents_keeps_its_place():
     factory = SlowFactory(fragile)
     factory.go.set()
     rules = slow(factory, restart="on_crash", errors_end="session")
-    async with open_desk(rules, limits=Limits(total=1)) as desk:
-        conversation = await open_session(desk)
+    async with open_service(rules, limits=Limits(total=1)) as service:
+        conversation = await open_session(service)
         factory.go.clear()
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("agent_abort")
         await passes(20)
-        assert (desk.store.count(), conversation.state) == (0, "restarting")
+        assert (service.store.count(), conversation.state) == (0, "restarting")
         with pytest.raises(SessionLimitExceeded):
-            await open_session(desk)
+            await open_session(service)
         factory.go.set()
         await stream.until("agent_restarted")
         stream.close()
-        assert desk.store.count() == 1
-        assert not desk._reservations
+        assert service.store.count() == 1
+        assert not service._reservations
 
 
 async def test_what_is_freed_can_be_taken_again_at_once():
     factory = SlowFactory()
     factory.go.set()
-    async with open_desk(slow(factory), limits=Limits(per_tenant=1)) as desk:
+    async with open_service(slow(factory), limits=Limits(per_tenant=1)) as service:
         for _ in range(5):
-            conversation = await open_session(desk)
-            desk.store.get(f"acme/{conversation.session_id}").agent.cancel()
+            conversation = await open_session(service)
+            service.store.get(f"acme/{conversation.session_id}").agent.cancel()
             await passes(3)

@@ -22,7 +22,7 @@ from support.sessions import (
     info_of,
     messages_of,
     names,
-    open_desk,
+    open_service,
     open_session,
     passes,
     scripted,
@@ -101,10 +101,10 @@ def quiet(caplog):
 
 @anyio_test
 async def test_the_conversation_outlives_an_agent_that_is_restarted():
-    async with open_desk(restarting()) as desk:
-        conversation = await open_session(desk, session_id="s-1")
-        first_entry = desk.store.get("acme/s-1")
-        watch = desk.store.watch()
+    async with open_service(restarting()) as service:
+        conversation = await open_session(service, session_id="s-1")
+        first_entry = service.store.get("acme/s-1")
+        watch = service.store.watch()
         stream = Stream(conversation)
         conversation.prompt("one")
         conversation.prompt("crash")
@@ -123,9 +123,9 @@ async def test_the_conversation_outlives_an_agent_that_is_restarted():
         assert [each["content"] for each in messages_of(conversation)["messages"]] == [
             *("one", "hearing one ", "crash", "hearing crash ", "three", "hearing three "),
         ]
-        entry = desk.store.get("acme/s-1")
+        entry = service.store.get("acme/s-1")
         assert entry.fence != first_entry.fence
-        assert desk.tenant("acme", "k").find("s-1") is conversation
+        assert service.tenant("acme", "k").find("s-1") is conversation
         changes = [watch.next(timeout_s=5) for _ in range(3)][1:]
         assert [(each.kind, str(each.reason)) for each in changes] == [
             ("ended", "restarted"),
@@ -171,18 +171,18 @@ def slow_blueprint(factory, **rules):
 @anyio_test
 async def test_between_two_agents_the_session_is_restarting_and_prompts_queue():
     factory = Slow(fragile)
-    async with open_desk(slow_blueprint(factory)) as desk:
-        conversation = await open_session(desk, session_id="s-1")
+    async with open_service(slow_blueprint(factory)) as service:
+        conversation = await open_session(service, session_id="s-1")
         stream = Stream(conversation)
         conversation.prompt("crash")
         await factory.begun.wait()
-        acme = desk.tenant("acme", "k")
+        acme = service.tenant("acme", "k")
         assert acme.find("s-1") is conversation
         assert info_of(conversation)["state"] == "restarting"
         assert [each.session_id for each in acme.sessions()[0]] == ["s-1"]
         assert conversation.prompt("queued").queued
         with pytest.raises(SessionAlreadyExists):
-            await open_session(desk, session_id="s-1")
+            await open_session(service, session_id="s-1")
         factory.go.set()
         came = await stream.until("agent_end")
         stream.close()
@@ -195,53 +195,53 @@ async def test_between_two_agents_the_session_is_restarting_and_prompts_queue():
 async def test_lookups_that_find_the_agent_dead_at_the_same_time_make_one_new_agent():
     factory = Slow(fragile)
     factory.go.set()
-    async with open_desk(slow_blueprint(factory, restart="always")) as desk:
-        conversation = await open_session(desk, session_id="s-1")
+    async with open_service(slow_blueprint(factory, restart="always")) as service:
+        conversation = await open_session(service, session_id="s-1")
         stream = Stream(conversation)
-        desk.store.get("acme/s-1").agent.agent.cancel()
+        service.store.get("acme/s-1").agent.agent.cancel()
         await asyncio.sleep(0)
         for _ in range(10):
-            assert desk.tenant("acme", "k").find("s-1") is conversation
+            assert service.tenant("acme", "k").find("s-1") is conversation
         await stream.until("agent_restarted")
         stream.close()
         await passes(20)
         assert factory.started == 2
-        assert desk.store.count() == 1
+        assert service.store.count() == 1
 
 
 @anyio_test
 async def test_a_session_deleted_between_two_agents_ends_and_the_next_agent_does_not_stay():
     factory = Slow(fragile)
-    async with open_desk(slow_blueprint(factory)) as desk:
-        conversation = await open_session(desk, session_id="s-1")
+    async with open_service(slow_blueprint(factory)) as service:
+        conversation = await open_session(service, session_id="s-1")
         stream = Stream(conversation)
         conversation.prompt("crash")
         await factory.begun.wait()
-        await desk.tenant("acme", "k").delete("s-1")
+        await service.tenant("acme", "k").delete("s-1")
         assert facts((await stream.rest())[-1]) == {"reason": "deleted"}
         factory.go.set()
-        await soon(lambda: not desk._supervisor._tasks)
-        assert desk.store.count() == 0
+        await soon(lambda: not service._supervisor._tasks)
+        assert service.store.count() == 0
         with pytest.raises(SessionDead):
-            desk.tenant("acme", "k").find("s-1")
+            service.tenant("acme", "k").find("s-1")
 
 
 @anyio_test
 async def test_a_session_that_expires_before_it_hears_of_a_restart_ends_and_is_not_restarted():
     factory = Slow(fragile)
-    async with open_desk(slow_blueprint(factory, restart="always", max_age_s=60)) as desk:
-        conversation = await open_session(desk, session_id="s-1")
+    async with open_service(slow_blueprint(factory, restart="always", max_age_s=60)) as service:
+        conversation = await open_session(service, session_id="s-1")
         stream = Stream(conversation)
-        desk.store.get("acme/s-1").agent.agent.cancel()
-        while "acme/s-1" in desk.store:
+        service.store.get("acme/s-1").agent.agent.cancel()
+        while "acme/s-1" in service.store:
             await asyncio.sleep(0)
-        assert desk.store.ended("acme/s-1").reason.kind is ExitKind.RESTARTED
+        assert service.store.ended("acme/s-1").reason.kind is ExitKind.RESTARTED
         assert conversation.phase is SessionPhase.LIVE, "the registry knows, the session does not"
-        desk._on_expired(conversation)
+        service._on_expired(conversation)
         frames = await stream.rest()
         assert names(frames) == ["session_end"]
         assert facts(frames[-1]) == {"reason": "expired"}
-        assert (factory.started, desk.store.count()) == (1, 0)
+        assert (factory.started, service.store.count()) == (1, 0)
 
 
 @anyio_test
@@ -249,8 +249,8 @@ async def test_a_restart_that_fails_ends_the_session_with_its_last_reason():
     factory = Slow(fragile)
     factory.fails = True
     factory.go.set()
-    async with open_desk(slow_blueprint(factory)) as desk:
-        conversation = await open_session(desk, session_id="s-1")
+    async with open_service(slow_blueprint(factory)) as service:
+        conversation = await open_session(service, session_id="s-1")
         stream = Stream(conversation)
         conversation.prompt("crash")
         frames = await stream.rest()
@@ -260,8 +260,8 @@ async def test_a_restart_that_fails_ends_the_session_with_its_last_reason():
 @anyio_test
 async def test_an_agent_that_crashes_too_often_ends_its_session_with_the_last_reason():
     clock = ManualClock()
-    async with open_desk(restarting(), clock=clock) as desk:
-        conversation = await open_session(desk, session_id="s-1")
+    async with open_service(restarting(), clock=clock) as service:
+        conversation = await open_session(service, session_id="s-1")
         stream = Stream(conversation)
         for _ in range(5):
             conversation.prompt("crash")
@@ -269,14 +269,14 @@ async def test_an_agent_that_crashes_too_often_ends_its_session_with_the_last_re
         assert names(frames).count("agent_restarted") == 3
         assert names(frames).count("agent_abort") == 4
         assert facts(frames[-1]) == {"reason": "crashed: ValueError"}
-        assert desk.store.ended("acme/s-1").reason.kind is ExitKind.CRASHED
+        assert service.store.ended("acme/s-1").reason.kind is ExitKind.CRASHED
 
 
 @anyio_test
 async def test_restarts_that_are_far_apart_are_not_limited():
     clock = ManualClock()
-    async with open_desk(restarting(), clock=clock) as desk:
-        conversation = await open_session(desk, session_id="s-1")
+    async with open_service(restarting(), clock=clock) as service:
+        conversation = await open_session(service, session_id="s-1")
         stream = Stream(conversation)
         for _ in range(5):
             conversation.prompt("crash")
@@ -289,8 +289,8 @@ async def test_restarts_that_are_far_apart_are_not_limited():
 @anyio_test
 @pytest.mark.parametrize("policy", ["on_crash", "always"])
 async def test_an_agent_that_ends_its_session_is_not_restarted(policy):
-    async with open_desk(restarting(policy=policy)) as desk:
-        conversation = await open_session(desk)
+    async with open_service(restarting(policy=policy)) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("leave")
         assert facts((await stream.rest())[-1]) == {"reason": "normal"}
@@ -299,10 +299,10 @@ async def test_an_agent_that_ends_its_session_is_not_restarted(policy):
 @anyio_test
 @pytest.mark.parametrize("policy", ["never", "on_crash", "always"])
 async def test_a_task_cancelled_from_outside_is_restarted_by_always_only(policy):
-    async with open_desk(restarting(policy=policy)) as desk:
-        conversation = await open_session(desk, session_id="s-1")
+    async with open_service(restarting(policy=policy)) as service:
+        conversation = await open_session(service, session_id="s-1")
         stream = Stream(conversation)
-        entry = desk.store.get("acme/s-1")
+        entry = service.store.get("acme/s-1")
         (entry.agent.agent if policy != "never" else entry.agent).cancel()
         if policy == "always":
             await stream.until("agent_restarted")
@@ -313,10 +313,10 @@ async def test_a_task_cancelled_from_outside_is_restarted_by_always_only(policy)
 
 @anyio_test
 async def test_nothing_is_restarted_while_the_house_closes():
-    async with open_desk(restarting(policy="always")) as desk:
-        conversation = await open_session(desk)
+    async with open_service(restarting(policy="always")) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
-        await desk.drain(0.0)
+        await service.drain(0.0)
         assert names(await stream.rest()) == ["session_end"]
 
 
@@ -345,7 +345,7 @@ async def test_a_registrant_is_alive_as_long_as_its_agent_and_told_of_its_end_on
 
 
 @anyio_test
-async def test_a_registrant_says_what_the_desk_explained(watcher):
+async def test_a_registrant_says_what_the_service_explained(watcher):
     agent = asyncio.get_running_loop().create_future()
     told = []
     supervised_agent = SupervisedAgent(agent, restarts=lambda reason: False, watcher=watcher)

@@ -30,7 +30,7 @@ from support.sessions import (
     info_of,
     messages_of,
     names,
-    open_desk,
+    open_service,
     open_session,
     parrot,
     scripted,
@@ -47,8 +47,8 @@ ENDS = {"agent_end", "agent_abort"}
 
 async def turn_of(script, *, prompt="go", before=None, rules=None, **settings):
     """Run one turn of a script, and return its frames."""
-    async with open_desk(scripted(script, **(rules or {})), **settings) as desk:
-        conversation = await open_session(desk)
+    async with open_service(scripted(script, **(rules or {})), **settings) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt(prompt)
         if before is not None:
@@ -77,8 +77,8 @@ def assert_ends_once(frames):
 
 
 async def test_the_parrot_says_its_prompt_and_ends_its_turn():
-    async with open_desk(parrot) as desk:
-        conversation = await open_session(desk)
+    async with open_service(parrot) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         accepted = conversation.prompt("hello you")
         await stream.until("agent_end")
@@ -113,8 +113,8 @@ async def test_a_turn_knows_its_prompt_its_session_and_what_was_said_before():
         seen.append((turn.text, turn.session.user_data, turn.session.model, turn.history))
         yield "answer"
 
-    async with open_desk(scripted(script)) as desk:
-        conversation = await open_session(desk, user_data={"plan": "free"}, model="m-1")
+    async with open_service(scripted(script)) as service:
+        conversation = await open_session(service, user_data={"plan": "free"}, model="m-1")
         stream = Stream(conversation)
         conversation.prompt("one")
         conversation.prompt("two")
@@ -133,8 +133,8 @@ async def test_the_usage_of_a_turn_is_in_its_end_and_in_the_stats():
         turn.usage(prompt=1, completion=1)
         yield "x"
 
-    async with open_desk(scripted(script)) as desk:
-        conversation = await open_session(desk)
+    async with open_service(scripted(script)) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("agent_end")
@@ -194,8 +194,8 @@ async def test_what_an_agent_raises_ends_the_turn_and_not_the_session(caplog):
         if turn.text == "fail":
             raise ValueError("the secret text of it")
 
-    async with open_desk(scripted(script)) as desk:
-        conversation = await open_session(desk)
+    async with open_service(scripted(script)) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("fail")
         conversation.prompt("work")
@@ -289,8 +289,8 @@ async def test_an_abort_cancels_the_turn_the_agent_cleans_up_and_the_session_liv
             turn.emit(MessageDelta(" cleaned"))
             cleaned.append(True)
 
-    async with open_desk(scripted(script)) as desk:
-        conversation = await open_session(desk)
+    async with open_service(scripted(script)) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("message_delta")
@@ -317,8 +317,8 @@ async def test_an_abort_between_a_prompt_and_its_beginning_is_not_lost():
 
 
 async def test_an_abort_of_an_idle_session_does_nothing():
-    async with open_desk(parrot) as desk:
-        conversation = await open_session(desk)
+    async with open_service(parrot) as service:
+        conversation = await open_session(service)
         conversation.abort()
         stream = Stream(conversation)
         conversation.prompt("hello")
@@ -344,18 +344,18 @@ async def test_an_agent_deaf_to_its_abort_is_left_behind_and_the_next_turn_runs(
         except TurnOver:
             late.append("discarded")
 
-    async with open_desk(scripted(script), abort_grace_s=0.05) as desk:
-        conversation = await open_session(desk)
+    async with open_service(scripted(script), abort_grace_s=0.05) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("deaf")
         await stream.until("message_delta")
         conversation.abort()
         await stream.until("agent_abort")
-        assert desk.stuck == 1
+        assert service.stuck == 1
         conversation.prompt("next")
         await stream.until("agent_end")
         released.set()
-        await soon(lambda: desk.stuck == 0)
+        await soon(lambda: service.stuck == 0)
         stream.close()
         assert late == ["discarded"]
         assert_ends_once(stream.frames)
@@ -383,8 +383,8 @@ async def test_a_turn_whose_agent_hears_nothing_ends_at_its_deadline_all_the_sam
             with contextlib.suppress(asyncio.CancelledError):
                 await released.wait()
 
-    async with open_desk(scripted(script), turn_timeout_s=0.05, abort_grace_s=3600) as desk:
-        conversation = await open_session(desk)
+    async with open_service(scripted(script), turn_timeout_s=0.05, abort_grace_s=3600) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("agent_abort")
@@ -393,7 +393,7 @@ async def test_a_turn_whose_agent_hears_nothing_ends_at_its_deadline_all_the_sam
         released.set()
 
 
-async def test_a_blueprints_own_deadline_counts_before_the_desks():
+async def test_a_blueprints_own_deadline_counts_before_the_services():
     async def script(turn):
         await asyncio.Event().wait()
 
@@ -419,12 +419,12 @@ async def test_an_agent_that_emits_without_end_ends_at_its_deadline(how):
             except asyncio.CancelledError:
                 continue
 
-    async with open_desk(
+    async with open_service(
         scripted({"yields": yields, "emits": emits, "deaf": deaf}[how]),
         turn_timeout_s=0.2,
         max_log_bytes=200_000,
-    ) as desk:
-        conversation = await open_session(desk)
+    ) as service:
+        conversation = await open_session(service)
         conversation.prompt("go")
         await soon(lambda: conversation.counters.turns == 1)
         stream = Stream(conversation, since=str(conversation.log.last_index - 2))
@@ -444,15 +444,15 @@ async def test_an_agent_that_ends_its_session_ends_its_turn_well_and_the_session
         yield "goodbye"
         raise EndSession
 
-    async with open_desk(scripted(script)) as desk:
-        conversation = await open_session(desk)
+    async with open_service(scripted(script)) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.rest()
         assert names(stream.frames)[-2:] == ["agent_end", "session_end"]
         assert facts(stream.frames[-1])["reason"] == "normal"
         registry_agent = f"acme/{conversation.session_id}"
-        assert str(desk.store.ended(registry_agent).reason) == "normal"
+        assert str(service.store.ended(registry_agent).reason) == "normal"
 
 
 async def test_a_session_whose_task_is_cancelled_from_outside_ends_its_turn_and_its_stream():
@@ -460,13 +460,13 @@ async def test_a_session_whose_task_is_cancelled_from_outside_ends_its_turn_and_
         yield "begun"
         await asyncio.Event().wait()
 
-    async with open_desk(scripted(script)) as desk:
-        conversation = await open_session(desk)
+    async with open_service(scripted(script)) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("go")
         conversation.prompt("never begun")
         await stream.until("message_delta")
-        desk.store.get(f"acme/{conversation.session_id}").agent.cancel()
+        service.store.get(f"acme/{conversation.session_id}").agent.cancel()
         await stream.rest()
         assert names(stream.frames)[-2:] == ["agent_abort", "session_end"]
         assert facts(stream.frames[-1])["reason"] == "cancelled"
@@ -479,23 +479,23 @@ async def test_an_error_that_ends_the_session_is_the_registrys_reason(caplog):
         raise ValueError("secret")
 
     with caplog.at_level(logging.CRITICAL, logger="frontdesk"):
-        async with open_desk(scripted(script, errors_end="session")) as desk:
-            conversation = await open_session(desk)
+        async with open_service(scripted(script, errors_end="session")) as service:
+            conversation = await open_session(service)
             stream = Stream(conversation)
             conversation.prompt("go")
             await stream.rest()
             assert names(stream.frames)[-3:] == ["error", "agent_abort", "session_end"]
             assert facts(stream.frames[-1])["reason"] == "crashed: ValueError"
             assert not any(b"secret" in frame.json for frame in stream.frames)
-            reason = desk.store.ended(f"acme/{conversation.session_id}").reason
+            reason = service.store.ended(f"acme/{conversation.session_id}").reason
             assert (reason.error, reason.text) == ("ValueError", "secret")
 
 
-async def test_the_entry_deleted_behind_the_desks_back_ends_the_conversation():
-    async with open_desk(parrot) as desk:
-        conversation = await open_session(desk)
+async def test_the_entry_deleted_behind_the_services_back_ends_the_conversation():
+    async with open_service(parrot) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
-        desk.store.delete(f"acme/{conversation.session_id}")
+        service.store.delete(f"acme/{conversation.session_id}")
         frames = await stream.rest()
         assert [(frame.name, facts(frame)) for frame in frames] == [
             ("session_end", {"reason": "deleted"})
@@ -516,8 +516,8 @@ async def test_thoughts_messages_and_tools_come_in_order_and_are_counted():
         yield "second"
         yield Error("a warning of the agent's own")
 
-    async with open_desk(scripted(script)) as desk:
-        conversation = await open_session(desk)
+    async with open_service(scripted(script)) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("agent_end")
@@ -551,8 +551,8 @@ async def test_half_a_surrogate_pair_breaks_nothing():
         yield "a\ud83d"
         yield turn.text
 
-    async with open_desk(scripted(script)) as desk:
-        conversation = await open_session(desk)
+    async with open_service(scripted(script)) as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("half \udc00 pair")
         await stream.until("agent_end")

@@ -1,4 +1,4 @@
-"""A desk with ACP agents to test with: a keeper under it, and nothing left when it is closed."""
+"""A service with ACP agents to test with: a keeper under it, and nothing left when it is closed."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import support.programs.acp_agents
 from frontdesk.agents.acp.blueprint import AcpOptions, acp_blueprint
 from frontdesk.agents.process.factory import ProcessOptions
 from frontdesk.keeper.client import Keeper
-from support.sessions import Stream, open_desk, open_session
+from support.sessions import Stream, open_service, open_session
 
 ACP_OPTIONS = ("files", "auth_method", "start_timeout_s", "cancel_patience_s")
 RULES = ("limits", "env", "account")
@@ -35,11 +35,11 @@ def acp(keeper, command, **options):
 
 
 @contextlib.asynccontextmanager
-async def open_acp_desk(command, *, desk=None, **options):
-    """Open a desk whose one blueprint is an ACP agent; `desk` are settings of the desk."""
+async def open_acp_service(command, *, service=None, **options):
+    """Open a service whose one blueprint is an ACP agent; `service` are its settings."""
     with place_for_places() as places:
         async with Keeper() as keeper:
-            async with open_desk(acp(keeper, command, **options), **(desk or {})) as opened:
+            async with open_service(acp(keeper, command, **options), **(service or {})) as opened:
                 opened.keeper = keeper
                 yield opened
             assert not len(keeper), "a process is left"
@@ -71,6 +71,6 @@ async def turn_of(conversation, text):
 
 @contextlib.asynccontextmanager
 async def open_acp_session(command, *, order=None, **options):
-    """Open a desk and one session in it."""
-    async with open_acp_desk(command, **options) as desk:
-        yield await open_session(desk, **(order or {}))
+    """Open a service and one session in it."""
+    async with open_acp_service(command, **options) as service:
+        yield await open_session(service, **(order or {}))

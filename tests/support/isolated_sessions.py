@@ -1,4 +1,4 @@
-"""A desk whose agents live in processes, for tests: opened, and left without anybody behind."""
+"""A service whose agents live in processes, for tests: opened, and left without anybody behind."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -19,14 +19,14 @@ def isolated(name, *, keeper, rules=None, **fields):
 
 @asynccontextmanager
 async def open_isolated(*names, rules=None, fields=None, blueprints=(), **options):
-    """Open a desk over processes; when it is closed, none of them is left."""
+    """Open a service over processes; when it is closed, none of them is left."""
     keeper = Keeper()
     made = [isolated(name, keeper=keeper, rules=rules, **(fields or {})) for name in names]
     made += [make(keeper) for make in blueprints]
     async with keeper:
-        async with support.sessions.open_desk(*made, **options) as desk:
-            desk.keeper = keeper
-            yield desk
+        async with support.sessions.open_service(*made, **options) as service:
+            service.keeper = keeper
+            yield service
         async with asyncio.timeout(support.sessions.BOUND_S):
             while len(keeper):
                 await asyncio.sleep(0.001)
@@ -34,12 +34,12 @@ async def open_isolated(*names, rules=None, fields=None, blueprints=(), **option
 
 @asynccontextmanager
 async def open_either(isolation, name, **options):
-    """Open a desk whose agents live as tasks, or in processes."""
+    """Open a service whose agents live as tasks, or in processes."""
     if isolation == "process":
-        async with open_isolated(name, **options) as desk:
-            yield desk
+        async with open_isolated(name, **options) as service:
+            yield service
     else:
-        async with support.sessions.open_desk(
+        async with support.sessions.open_service(
             getattr(support.programs.process_agents, name), **options
-        ) as desk:
-            yield desk
+        ) as service:
+            yield service

@@ -1,13 +1,17 @@
-"""A desk to test with: opened, read from, and left without a task or an entry behind it."""
+"""A session service to test with: opened, read from, left without a task or an entry behind."""
 
 import asyncio
+import contextlib
 import json
 from contextlib import asynccontextmanager
 
 import msgspec
 
 from frontdesk import SessionStore
-from frontdesk.agents import Blueprints, CreateSession, blueprint
+from frontdesk.agents import Blueprints, CallbackTool, CreateSession, blueprint
+from frontdesk.agents.blueprints import Blueprint
+from frontdesk.agents.errors import ToolFailed
+from frontdesk.agents.task import TaskAgent
 from frontdesk.gateway.schemas import Messages, SessionInfo, SessionStats, SessionStatus
 from frontdesk.sessions.service import SessionService, SessionSettings
 
@@ -18,23 +22,23 @@ PORTS = ("clock", "meter", "guardrails", "call_tool")
 
 
 @asynccontextmanager
-async def open_desk(*blueprints, limits=None, **options):
-    """Open a desk over a store of its own; nothing of it may be left when it is closed."""
+async def open_service(*blueprints, limits=None, **options):
+    """Open a service over a store of its own; nothing of it may be left when it is closed."""
     ports = {name: options.pop(name) for name in PORTS if name in options}
     settings = SessionSettings(**{"abort_grace_s": 0.2, "end_grace_s": 1.0, **options})
     before = asyncio.all_tasks()
     with SessionStore(limits=limits) as store:
-        desk = SessionService(store, Blueprints(blueprints), settings=settings, **ports)
-        async with desk:
-            desk.store = store
-            yield desk
+        service = SessionService(store, Blueprints(blueprints), settings=settings, **ports)
+        async with service:
+            service.store = store
+            yield service
         assert store.closed or store.count() == 0
-        assert not asyncio.all_tasks() - before - set(desk._context.stuck)
+        assert not asyncio.all_tasks() - before - set(service._context.stuck)
 
 
-async def open_session(desk, *, tenant="acme", key="key-1", **order):
+async def open_session(service, *, tenant="acme", key="key-1", **order):
     """Open a session for a tenant."""
-    return await desk.tenant(tenant, key).create(CreateSession(**{"model": "none", **order}))
+    return await service.tenant(tenant, key).create(CreateSession(**{"model": "none", **order}))
 
 
 @blueprint("parrot")
@@ -143,3 +147,93 @@ async def soon(condition):
     async with asyncio.timeout(BOUND_S):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+# -- agents and factories of the tests' own --------------------------------------------------------
+
+
+async def waiting(turn):
+    """Say that the turn has begun, and wait to be stopped."""
+    yield "begun"
+    await asyncio.Event().wait()
+
+
+waiter = scripted(waiting, name="waiter")
+
+
+def deaf_agent(released):
+    async def deaf(turn):
+        yield "deaf"
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    return scripted(deaf, name="deaf")
+
+
+class FactoryOfTheTest:
+    """A factory of the test's own: `starting` runs where an agent is made."""
+
+    def __init__(self, starting, agent=None):
+        self.starting, self.agent = starting, agent
+
+    def check(self, context):
+        pass
+
+    async def start(self, context):
+        await self.starting(context)
+        return self.agent or TaskAgent(waiting)
+
+
+def made_by(factory, **rules):
+    return Blueprint(name="made", kind="python", factory=factory, **rules)
+
+
+class FakeAgent:
+    """An agent that is not a task: the registry monitors a future."""
+
+    def __init__(self):
+        self.registry_agent = asyncio.get_running_loop().create_future()
+        self.ended = 0
+
+    async def run_turn(self, port):
+        await asyncio.Event().wait()
+
+    async def end(self, grace_s):
+        self.ended += 1
+        if not self.registry_agent.done():
+            self.registry_agent.set_result(None)
+
+
+async def nothing(facts):
+    pass
+
+
+class RecordingMeter:
+    """A meter that remembers."""
+
+    def __init__(self):
+        self.recorded = []
+
+    def record(self, **what):
+        self.recorded.append(what)
+
+    def total(self, name):
+        return sum(each.get(name, 0) for each in self.recorded)
+
+
+class RecordingToolCaller:
+    """A tool caller of the test's own."""
+
+    def __init__(self):
+        self.calls = []
+
+    async def call(self, tool, *, call_id, args, session_id, api_key):
+        self.calls.append((tool.name, args, session_id, api_key))
+        if args == "fail":
+            raise ToolFailed(tool.name, problem="it broke")
+        return {"echo": args}
+
+
+def callback_tool(name="look", **rest):
+    return CallbackTool(**{"name": name, "callback_url": "https://tools.example/", **rest})

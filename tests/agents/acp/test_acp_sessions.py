@@ -11,7 +11,7 @@ from frontdesk.errors import InvalidArgument, SessionNotFound
 from frontdesk.keeper.client import Keeper
 from frontdesk.keeper.messages import ProcessLimits
 from frontdesk.sessions.errors import SessionDead
-from support.acp import acp, open_acp_desk, open_acp_session, turn_of
+from support.acp import acp, open_acp_service, open_acp_session, turn_of
 from support.processes import lives
 from support.sessions import (
     Stream,
@@ -213,7 +213,7 @@ async def test_a_rejected_call_ends_as_rejected(deed, status):
 
 
 async def test_an_approval_that_nobody_answers_expires_as_a_no():
-    options = {"desk": {"approval_timeout_s": 0.05}}
+    options = {"service": {"approval_timeout_s": 0.05}}
     async with open_acp_session("Careful", **options) as conversation:
         frames = await turn_of(conversation, "allow_once reject_once")
         assert the(frames, "approval_resolved")["status"] == "expired"
@@ -223,7 +223,7 @@ async def test_an_approval_that_nobody_answers_expires_as_a_no():
 
 async def test_an_abort_answers_what_waits_for_an_approval(caplog):
     caplog.set_level("INFO")
-    async with open_acp_session("Asking", desk={"abort_grace_s": 20}) as conversation:
+    async with open_acp_session("Asking", service={"abort_grace_s": 20}) as conversation:
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.until("approval_required")
@@ -238,7 +238,7 @@ async def test_an_abort_answers_what_waits_for_an_approval(caplog):
 
 
 async def test_an_abort_cancels_the_agents_turn_and_the_session_goes_on():
-    async with open_acp_session("Patient", desk={"abort_grace_s": 20}) as conversation:
+    async with open_acp_session("Patient", service={"abort_grace_s": 20}) as conversation:
         for _ in range(2):
             stream = Stream(conversation, since=None, from_now=True)
             conversation.prompt("dig")
@@ -303,9 +303,9 @@ async def test_a_model_is_chosen_among_those_that_the_agent_offers(model, answer
 
 
 async def test_a_model_that_the_agent_does_not_have_is_refused():
-    async with open_acp_desk("Choosy") as desk:
+    async with open_acp_service("Choosy") as service:
         with pytest.raises(ModelRefused, match=r"house/small, house/large"):
-            await open_session(desk, model="huge")
+            await open_session(service, model="huge")
 
 
 async def test_a_switch_of_the_model_takes_effect_at_the_next_turn():
@@ -340,7 +340,7 @@ async def test_an_agent_sees_its_directory_and_no_secret(monkeypatch, tmp_path):
 
 async def test_an_agent_works_in_the_directory_that_its_client_chose(tmp_path):
     (tmp_path / "acme" / "project").mkdir(parents=True)
-    options = {"desk": {"tenants_root": tmp_path}, "order": {"working_dir": "project"}}
+    options = {"service": {"tenants_root": tmp_path}, "order": {"working_dir": "project"}}
     async with open_acp_session("Inquisitive", **options) as conversation:
         seen = json.loads(text(await turn_of(conversation, "look")))
         assert seen["cwd"] == seen["told"] == str((tmp_path / "acme" / "project").resolve())
@@ -354,26 +354,26 @@ async def test_the_program_is_never_taken_from_a_sessions_directory(tmp_path, mo
     trap.write_text("#!/bin/sh\nexit 0\n")
     trap.chmod(0o755)
     monkeypatch.setenv("PATH", f".:{os.environ['PATH']}")
-    desk = {"tenants_root": tmp_path}
-    async with open_acp_desk(("frontdesk-test-coder",), desk=desk) as desk:
+    service = {"tenants_root": tmp_path}
+    async with open_acp_service(("frontdesk-test-coder",), service=service) as service:
         with pytest.raises(CreateFailed, match="not installed"):
-            await open_session(desk, working_dir="project")
+            await open_session(service, working_dir="project")
 
 
 @pytest.mark.parametrize("option", ["system_prompt", "prompt_mode"])
 async def test_an_option_that_the_protocol_has_no_words_for_is_refused(option):
-    async with open_acp_desk("Agent") as desk:
+    async with open_acp_service("Agent") as service:
         with pytest.raises(CreateFailed, match="does not know"):
-            await open_session(desk, **{option: "minimal"})
+            await open_session(service, **{option: "minimal"})
 
 
 async def test_the_session_ends_the_moment_its_process_is_killed():
-    async with open_acp_desk("Patient") as desk:
-        conversation = await open_session(desk)
+    async with open_acp_service("Patient") as service:
+        conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("dig")
         await stream.until("message_delta")
-        registry_agent = desk.store.get(f"acme/{conversation.session_id}")
+        registry_agent = service.store.get(f"acme/{conversation.session_id}")
         os.kill(registry_agent.metadata.pid, signal.SIGKILL)
         frames = await stream.rest()
         stream.close()
@@ -382,40 +382,40 @@ async def test_the_session_ends_the_moment_its_process_is_killed():
         )
         assert the(frames, "session_end")["reason"] == "signalled: 9 (SIGKILL)"
         with pytest.raises(SessionDead):
-            desk.tenant("acme", "key-1").find(conversation.session_id)
+            service.tenant("acme", "key-1").find(conversation.session_id)
 
 
 async def test_an_agent_and_its_grandchild_that_are_deaf_to_everything_are_gone_after_delete():
-    async with open_acp_desk("Family") as desk:
-        conversation = await open_session(desk)
+    async with open_acp_service("Family") as service:
+        conversation = await open_session(service)
         family = lives(text(await turn_of(conversation, "who?")))
         assert len(family) == 2
-        await desk.tenant("acme", "key-1").delete(conversation.session_id)
+        await service.tenant("acme", "key-1").delete(conversation.session_id)
         assert all(life.over for life in family)
 
 
 async def test_an_agent_leaves_by_itself_when_its_input_ends():
-    async with open_acp_desk("Agent", desk={"end_grace_s": 40.0}) as desk:
-        conversation = await open_session(desk)
-        await desk.tenant("acme", "key-1").delete(conversation.session_id)
-        ended = desk.store.ended(f"acme/{conversation.session_id}")
+    async with open_acp_service("Agent", service={"end_grace_s": 40.0}) as service:
+        conversation = await open_session(service)
+        await service.tenant("acme", "key-1").delete(conversation.session_id)
+        ended = service.store.ended(f"acme/{conversation.session_id}")
         assert ended.reason.kind == "deleted"
 
 
 async def test_a_refused_create_leaves_no_entry_and_no_process():
-    async with open_acp_desk("Refusing") as desk:
+    async with open_acp_service("Refusing") as service:
         with pytest.raises(CreateFailed):
-            await open_session(desk, session_id="s")
-        assert not len(desk.keeper)
+            await open_session(service, session_id="s")
+        assert not len(service.keeper)
         with pytest.raises(SessionNotFound):
-            desk.tenant("acme", "key-1").find("s")
+            service.tenant("acme", "key-1").find("s")
 
 
 async def test_limits_hold_for_the_program():
     limits = ProcessLimits(open_files=40)
-    async with open_acp_desk("Inquisitive", limits=limits) as desk:
-        conversation = await open_session(desk)
-        registry_agent = desk.store.get(f"acme/{conversation.session_id}")
+    async with open_acp_service("Inquisitive", limits=limits) as service:
+        conversation = await open_session(service)
+        registry_agent = service.store.get(f"acme/{conversation.session_id}")
         with open(f"/proc/{registry_agent.metadata.pid}/limits") as file:
             line = next(line for line in file if line.startswith("Max open files"))
         assert line.split()[3:5] == ["40", "40"]

@@ -8,7 +8,7 @@ from hypothesis.strategies import binary
 
 from frontdesk.agents.acp import transport
 from frontdesk.agents.errors import CreateFailed
-from support.acp import open_acp_desk, open_acp_session, turn_of
+from support.acp import open_acp_service, open_acp_session, turn_of
 from support.sessions import BOUND_S, Stream, facts, names, open_session, soon, text
 
 pytestmark = pytest.mark.anyio
@@ -17,12 +17,12 @@ pytestmark = pytest.mark.anyio
 @contextlib.asynccontextmanager
 async def refused(habit, why, **options):
     """Expect that a session cannot be opened, and that nothing is left of it."""
-    async with open_acp_desk(habit, **options) as desk:
+    async with open_acp_service(habit, **options) as service:
         with pytest.raises(CreateFailed, match=why):
-            await open_session(desk)
-        assert desk.store.count() == 0
-        assert not len(desk.keeper)
-        yield desk
+            await open_session(service)
+        assert service.store.count() == 0
+        assert not len(service.keeper)
+        yield service
 
 
 async def failed_turn(habit, **options):
@@ -167,7 +167,7 @@ async def test_a_flood_ends_at_the_turns_deadline_and_the_gateway_lives_through_
 
 
 async def test_an_agent_that_floods_though_nobody_asked_is_ended():
-    options = {"cancel_patience_s": BOUND_S, "desk": {"abort_grace_s": 0.1}}
+    options = {"cancel_patience_s": BOUND_S, "service": {"abort_grace_s": 0.1}}
     async with open_acp_session("Flooding", **options) as conversation:
         conversation.prompt("go")
         await soon(lambda: conversation.log.last_index > 100)

@@ -72,7 +72,7 @@ async def test_nothing_outside_the_directory_is_read_or_written(tmp_path):
     (tmp_path / "secret").write_text("the secret")
     (place / "link").symlink_to(tmp_path)
     (place / "file").symlink_to(tmp_path / "secret")
-    options = {"desk": {"tenants_root": tmp_path}, "order": {"working_dir": "project"}}
+    options = {"service": {"tenants_root": tmp_path}, "order": {"working_dir": "project"}}
     paths = ("/etc/passwd", "$CWD/../../secret", "$CWD/link/secret", "$CWD/file", "secret")
     async with open_acp_session("Worker", files="write", **options) as conversation:
         answers, _ = await asked(
@@ -96,7 +96,7 @@ async def test_a_file_that_is_no_text_is_refused(tmp_path):
     place = tmp_path / "acme" / "project"
     place.mkdir(parents=True)
     (place / "image").write_bytes(b"\x89PNG\xff")
-    options = {"desk": {"tenants_root": tmp_path}, "order": {"working_dir": "project"}}
+    options = {"service": {"tenants_root": tmp_path}, "order": {"working_dir": "project"}}
     async with open_acp_session("Worker", files="read", **options) as conversation:
         (answer,), _ = await asked(conversation, ("fs/read_text_file", {"path": "$CWD/image"}))
         assert code_of(answer) == INVALID
@@ -165,7 +165,7 @@ async def test_a_terminal_does_not_begin_outside_the_directory(tmp_path, cwd):
     place = tmp_path / "acme" / "project"
     place.mkdir(parents=True)
     (place / "link").symlink_to("/")
-    options = {"desk": {"tenants_root": tmp_path}, "order": {"working_dir": "project"}}
+    options = {"service": {"tenants_root": tmp_path}, "order": {"working_dir": "project"}}
     async with open_acp_session("Worker", terminals=True, **options) as conversation:
         (answer,), _ = await asked(conversation, shell("pwd", cwd=cwd))
         assert code_of(answer) == INVALID
@@ -175,7 +175,7 @@ async def test_a_terminal_begins_where_the_agent_says(tmp_path):
     place = tmp_path / "acme" / "project"
     (place / "src").mkdir(parents=True)
     (place / "link").symlink_to("src")
-    options = {"desk": {"tenants_root": tmp_path}, "order": {"working_dir": "project"}}
+    options = {"service": {"tenants_root": tmp_path}, "order": {"working_dir": "project"}}
     async with open_acp_session("Worker", terminals=True, **options) as conversation:
         (_, _, output), _ = await asked(conversation, shell("pwd", cwd="$CWD/link"), WAIT, OUTPUT)
         assert output["output"].strip() == str((place / "src").resolve())

@@ -13,7 +13,7 @@ import shutil
 import pytest
 
 from frontdesk.agents.errors import ModelRefused
-from support.acp import open_acp_desk, open_acp_session
+from support.acp import open_acp_service, open_acp_session
 from support.installed import EXAMPLE_AGENT, OPENCODE, from_npm, missing, needs_linux_on_x86
 from support.openai_server import OpenAIServer, tool_call
 from support.sessions import Stream, facts, names, open_session, soon, text
@@ -100,7 +100,7 @@ async def test_the_example_agent_asks_and_goes_on_with_the_answer(example_agent,
 
 
 async def test_the_example_agent_is_aborted_and_asked_again(example_agent):
-    options = {"start_timeout_s": START_S, "desk": {"abort_grace_s": 60}}
+    options = {"start_timeout_s": START_S, "service": {"abort_grace_s": 60}}
     async with open_acp_session(example_agent, **options) as conversation:
         for _ in range(2):
             stream = Stream(conversation, since=None, from_now=True, bound_s=PATIENCE_S)
@@ -144,7 +144,7 @@ async def test_a_coding_agent_thinks_asks_runs_a_tool_and_answers(tmp_path, monk
     project.mkdir(parents=True)
     (project / "notes.txt").write_text("remember the milk\n")
     options = rules(
-        order={"working_dir": "project", "model": MODEL}, desk={"tenants_root": tmp_path}
+        order={"working_dir": "project", "model": MODEL}, service={"tenants_root": tmp_path}
     )
     async with (
         opencode(tmp_path, monkeypatch, look_around) as (command, server),
@@ -186,7 +186,7 @@ async def test_a_coding_agent_is_told_that_it_may_not(tmp_path, monkeypatch):
 
 
 async def test_a_coding_agent_is_aborted_in_the_middle_and_asked_again(tmp_path, monkeypatch):
-    options = rules(order={"model": MODEL}, desk={"abort_grace_s": 60})
+    options = rules(order={"model": MODEL}, service={"abort_grace_s": 60})
     async with (
         opencode(tmp_path, monkeypatch, dawdle) as (command, server),
         open_acp_session(command, **options) as session,
@@ -208,17 +208,17 @@ async def test_a_coding_agent_is_aborted_in_the_middle_and_asked_again(tmp_path,
 async def test_a_coding_agent_refuses_a_model_that_it_does_not_have(tmp_path, monkeypatch):
     async with (
         opencode(tmp_path, monkeypatch, nod) as (command, _),
-        open_acp_desk(command, **rules()) as desk,
+        open_acp_service(command, **rules()) as service,
     ):
         with pytest.raises(ModelRefused, match=f"stub/{MODEL}"):
-            await open_session(desk, model="gpt-of-the-future")
+            await open_session(service, model="gpt-of-the-future")
 
 
 async def test_nothing_of_a_coding_agent_is_left_when_its_session_is_deleted(tmp_path, monkeypatch):
     async with (
         opencode(tmp_path, monkeypatch, nod) as (command, _),
-        open_acp_desk(command, **rules()) as desk,
+        open_acp_service(command, **rules()) as service,
     ):
-        session = await open_session(desk, model=MODEL)
-        await desk.tenant("acme", "key-1").delete(session.session_id)
-        await soon(lambda: not len(desk.keeper))
+        session = await open_session(service, model=MODEL)
+        await service.tenant("acme", "key-1").delete(session.session_id)
+        await soon(lambda: not len(service.keeper))
