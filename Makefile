@@ -37,13 +37,13 @@ test-all: $(READY)  ## also slow, chaos and browser tests, and every other inter
 		|| FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest $(ALONE)
 	$(BIN)/python tests/interpreters.py
 
-check: $(READY) $(SITE_READY)  ## format, lint, types, import contracts, documents and their site
+check: $(READY) $(SITE_READY)  ## format, lint, types, import contracts, style, documents and their site
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/zensical build --strict --clean
-	$(BIN)/python -m pytest -q $(SPREAD) tests/docs || $(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest -q $(SPREAD) tests/docs tests/style || $(BIN)/python -m pytest $(ALONE)
 
 site: $(SITE_READY)  ## the documents as a site, into site/; a warning is an error
 	$(BIN)/zensical build --strict --clean
