@@ -1,10 +1,15 @@
 """The configuration: file, environment over it, command line over both, and every mistake found."""
 
+from dataclasses import replace
+
 import pytest
 
+from frontdesk.gateway.blueprint_config import blueprint_of
 from frontdesk.gateway.config import lines_of, load_config
 from frontdesk.gateway.errors import ConfigurationWrong
+from frontdesk.gateway.settings import PythonSettings
 from gateway.requirements import covers
+from support.programs.ruled_agents import ruled
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +91,55 @@ def test_certificate_and_key_belong_together(tmp_path):
 def test_lines_are_found_past_multi_line_strings_and_quoted_names():
     text = 'a = """\n[not.a.table]\nb = 1\n"""\n["x y".z]\n"c.d" = 2\n'
     assert dict(lines_of(text)) == {("a",): 1, ("x y", "z"): 5, ("x y", "z", "c.d"): 6}
+
+
+ON_A_TASK = {
+    "memory_mb": "64",
+    "cpu_s": "1",
+    "open_files": "64",
+    "account": "'nobody'",
+    "environment": "['HOME']",
+}
+
+
+@pytest.mark.parametrize("names", [[name] for name in ON_A_TASK] + [["cpu_s", "account"]])
+@pytest.mark.parametrize("isolation", ["", 'isolation = "task"\n'])
+def test_a_limit_that_a_task_cannot_have_stops_the_start(tmp_path, names, isolation):
+    lines = "".join(f"{name} = {ON_A_TASK[name]}\n" for name in names)
+    table = f'[blueprints.mine]\nkind = "python"\ntarget = "m:agent"\n{isolation}{lines}'
+    with pytest.raises(ConfigurationWrong) as caught:
+        load_config(path=written(tmp_path, table))
+    (mistake,) = caught.value.mistakes
+    assert ", ".join(sorted(names)) in mistake
+    assert 'isolation = "process"' in mistake
+
+
+def test_the_same_limits_are_taken_for_a_process(tmp_path):
+    lines = "".join(f"{name} = {value}\n" for name, value in ON_A_TASK.items())
+    table = f'[blueprints.mine]\nkind = "python"\ntarget = "m:a"\nisolation = "process"\n{lines}'
+    assert load_config(path=written(tmp_path, table)).blueprints["mine"].memory_mb == 64
+
+
+def test_a_limit_of_a_task_from_the_environment_stops_the_start_too(tmp_path, monkeypatch):
+    path = written(tmp_path, '[blueprints.mine]\nkind = "python"\ntarget = "m:agent"\n')
+    monkeypatch.setenv("FRONTDESK_BLUEPRINTS__MINE__MEMORY_MB", "64")
+    with pytest.raises(ConfigurationWrong):
+        load_config(path=path)
+
+
+def test_rules_that_a_blueprint_was_written_with_hold_but_for_those_of_its_table(tmp_path):
+    written(tmp_path, "")
+    target = "support.programs.ruled_agents:ruled"
+    plain = blueprint_of("mine", PythonSettings(kind="python", target=target), None, None)
+    assert plain == replace(ruled, name="mine")
+    some = PythonSettings(
+        kind="python", target=target, models=("table-*",), restart_limit=9, max_age_s=7.0
+    )
+    mixed = blueprint_of("mine", some, None, None)
+    assert (mixed.models, mixed.max_age_s) == (("table-*",), 7.0)
+    assert mixed.restart_limit.max_restarts == 9
+    assert mixed.tools == ruled.tools
+    assert mixed.options == ruled.options
+    assert mixed.turn_timeout_s == ruled.turn_timeout_s
+    assert mixed.idle_timeout_s is None
+    assert mixed.max_sessions_per_tenant == ruled.max_sessions_per_tenant

@@ -101,8 +101,13 @@ def _pydantic_ai(name: str, settings: PydanticAISettings, guard: AddressGuard) -
 
 def _python(name: str, settings: PythonSettings) -> Blueprint:
     found = imported(settings.target)
-    made = found if isinstance(found, Blueprint) else blueprint(name)(found)
-    return replace(made, name=name, **_rules(settings))
+    if not isinstance(found, Blueprint):
+        return replace(blueprint(name)(found), **_rules(settings))
+    # The rules that its author wrote hold, but for those that the table says.
+    said = {rule: getattr(settings, rule) for rule in settings.model_fields_set & set(RULES)}
+    if settings.model_fields_set & {"restart_limit", "restart_within_s"}:
+        said["restart_limit"] = _rules(settings)["restart_limit"]
+    return replace(found, name=name, **said)
 
 
 def _acp(name: str, settings: AcpSettings, keeper: Keeper) -> Blueprint:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -268,6 +268,10 @@ class _BlueprintTable(_Table):
 class _ProcessTable(_BlueprintTable):
     """What a blueprint has whose sessions may each run in a process of their own."""
 
+    OF_PROCESSES: ClassVar = frozenset(
+        {"environment", "memory_mb", "cpu_s", "open_files", "account"}
+    )
+
     environment: tuple[str, ...] = ()
     memory_mb: Positive | None = None
     cpu_s: Positive | None = None
@@ -292,6 +296,15 @@ class PythonSettings(_ProcessTable):
     kind: Literal["python"]
     target: Target
     isolation: Literal["task", "process"] = "task"
+
+    @model_validator(mode="after")
+    def _only_what_can_be_enforced(self) -> PythonSettings:
+        """Refuse limits of a process where there is none: they would be ignored."""
+        ignored = sorted(self.model_fields_set & _ProcessTable.OF_PROCESSES)
+        if self.isolation == "task" and ignored:
+            names = ", ".join(ignored)
+            raise ValueError(f'{names}: only with isolation = "process"; a task has no such limits')
+        return self
 
 
 class ProcessSettings(_ProcessTable):
