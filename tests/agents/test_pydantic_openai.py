@@ -1,6 +1,9 @@
 """Pydantic AI end to end, against an OpenAI-compatible server on loopback."""
 
 import asyncio
+import contextlib
+import gzip
+import tracemalloc
 
 import pytest
 
@@ -76,6 +79,76 @@ async def test_the_operators_key_is_not_sent_to_a_server_of_the_clients(key):
         stream.close()
         sent = server.requests[0]["headers"]["authorization"]
         assert sent == f"bearer {key or 'none'}"
+
+
+@pytest.mark.parametrize("key", [None, "sk-the-clients"])
+async def test_nothing_of_the_operators_environment_reaches_a_server_of_the_clients(
+    key, monkeypatch, tmp_path
+):
+    planted = {
+        "OPENAI_API_KEY": "planted-key",
+        "OPENAI_ADMIN_KEY": "planted-admin",
+        "OPENAI_ORG_ID": "planted-org",
+        "OPENAI_PROJECT_ID": "planted-project",
+        "OPENAI_CUSTOM_HEADERS": "x-operator: planted-header\nauthorization: planted-auth",
+        "OPENAI_BASE_URL": "http://127.0.0.1:9/planted-base",
+        "HTTP_PROXY": "http://planted-proxy:planted@127.0.0.1:9",
+        "ALL_PROXY": "http://planted-proxy:planted@127.0.0.1:9",
+        "NETRC": str(tmp_path / "netrc"),
+    }
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login planted password planted-netrc\n")
+    (tmp_path / "netrc").chmod(0o600)
+    for name, value in planted.items():
+        monkeypatch.setenv(name, value)
+    async with OpenAIServer(hello) as server, open_service(local()) as service:
+        wanted = order(server)
+        if key:
+            wanted["provider_opts"]["apiKey"] = key
+        conversation = await open_session(service, **wanted)
+        stream = Stream(conversation)
+        conversation.prompt("hi")
+        await stream.until("agent_end")
+        stream.close()
+        (request,) = server.requests
+        assert "planted" not in repr(request)
+        assert request["headers"]["authorization"] == f"bearer {key or 'none'}"
+        assert set(request["headers"]) <= {
+            *("host", "accept", "accept-encoding", "connection", "user-agent"),
+            *("content-type", "content-length", "authorization"),
+        }
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "GZIP", "gzip, gzip"])
+async def test_a_servers_compressed_answer_is_refused_and_never_unpacked(encoding):
+    body = gzip.compress(bytes(100_000_000), 1)
+
+    async def serve(reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        assert b"accept-encoding: identity" in request.lower()
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n"
+            b"content-encoding: %b\r\ncontent-length: %d\r\n\r\n" % (encoding.encode(), len(body))
+        )
+        with contextlib.suppress(ConnectionError):
+            writer.write(body)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with server, open_service(local()) as service:
+        conversation = await open_session(
+            service, model="openai:small", provider_opts={"baseUrl": address}
+        )
+        stream = Stream(conversation)
+        conversation.prompt("hi")
+        tracemalloc.start()
+        await stream.until("agent_abort")
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        stream.close()
+        assert peak_bytes < 30_000_000
+        assert conversation.state == "idle"
 
 
 async def test_a_tool_goes_round_through_the_server():

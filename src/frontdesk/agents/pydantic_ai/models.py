@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -30,6 +31,19 @@ _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 _ADDRESS = re.compile(r"(?P<scheme>[a-z*]+)://(?P<host>[^/@\\?#%\s]+)(?P<path>/[^@\\?#%\s]*)", re.I)
 _SLASHES = 2
 _NO_KEY = "none"
+_SENT_HEADERS = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "transfer-encoding",
+        "user-agent",
+    }
+)
+"""What a request to a client's own server carries, beside the key that the client gave."""
 _MAX_CACHED = 256
 
 
@@ -127,12 +141,36 @@ class Models:
         except ImportError as error:
             raise ModelRefused(name, problem="this server has no OpenAI client") from error
         # A key must be given, or Pydantic AI would send the operator's own to this address.
-        provider = OpenAIProvider(
-            base_url=base_url,
-            api_key=options.api_key or _NO_KEY,
-            http_client=self._http_client() if self._http_client is not None else None,
-        )
+        key = options.api_key or _NO_KEY
+        client = private_client() if self._http_client is None else self._http_client()
+        client.event_hooks["request"].append(partial(_send_only_the_clients, key))
+        client.event_hooks["response"].append(_refuse_compressed)
+        provider = OpenAIProvider(base_url=base_url, api_key=key, http_client=client)
         return OpenAIChatModel(model_name, provider=provider)
+
+
+def private_client() -> HTTPClient:
+    """Return a client that takes nothing from its environment: no proxy, no netrc."""
+    import httpx2
+
+    return httpx2.AsyncClient(trust_env=False, follow_redirects=False)
+
+
+async def _send_only_the_clients(key: str, request: Any) -> None:
+    """Keep what the environment says to OpenAI's library from a server that a client named."""
+    for name in set(request.headers) - _SENT_HEADERS:
+        del request.headers[name]
+    request.headers["authorization"] = f"Bearer {key}"
+    request.headers["accept-encoding"] = "identity"
+
+
+async def _refuse_compressed(response: Any) -> None:
+    """Refuse what a few bytes of it could unpack to, without an end: it was not asked for."""
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        import httpx2
+
+        raise httpx2.DecodingError(f"a compressed answer ({encoding[:20]})")
 
 
 def _matches(url: str, pattern: str) -> bool:
