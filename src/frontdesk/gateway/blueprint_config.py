@@ -85,7 +85,9 @@ def blueprint_of(
             rules=_process_rules(settings),
             **_rules(settings),
         )
-    return _python(name, settings)
+    found = imported(settings.target)
+    made = found if isinstance(found, Blueprint) else blueprint(name)(found)
+    return replace(made, name=name, **_rules(settings))
 
 
 def _pydantic_ai(name: str, settings: PydanticAISettings, guard: AddressGuard) -> Blueprint:
@@ -97,12 +99,6 @@ def _pydantic_ai(name: str, settings: PydanticAISettings, guard: AddressGuard) -
         http_client=lambda: guarded_client(guard),
     )
     return pydantic_ai_blueprint(name, program=program, **_rules(settings))
-
-
-def _python(name: str, settings: PythonSettings) -> Blueprint:
-    found = imported(settings.target)
-    made = found if isinstance(found, Blueprint) else blueprint(name)(found)
-    return replace(made, name=name, **_rules(settings))
 
 
 def _acp(name: str, settings: AcpSettings, keeper: Keeper) -> Blueprint:
