@@ -33,10 +33,17 @@ def load_config(*, path: Path | None = None, overrides: Mapping[str, Any] | None
     the command line's, in the shape of the file.
     """
     text, source = _text_of(path)
-    sources = _Sources(dict(overrides or {}), _environment(), _parsed(text, source), text)
-    merged = _merge(_merge(sources.file, sources.environment), sources.command_line)
     try:
-        return Config(**merged)
+        file = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationWrong(source, mistakes=(str(error),)) from None
+    try:
+        environment = EnvSettingsSource(Config)()
+    except SettingsError as error:
+        raise ConfigurationWrong("the environment", mistakes=(str(error),)) from None
+    sources = _Sources(dict(overrides or {}), environment, file, text)
+    try:
+        return Config(**_merge(_merge(file, environment), sources.command_line))
     except ValidationError as error:
         raise ConfigurationWrong(source, mistakes=sources.mistakes(error)) from None
 
@@ -50,20 +57,6 @@ def _text_of(path: Path | None) -> tuple[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or "is not UTF-8"
         raise ConfigurationWrong(str(file), mistakes=(f"cannot be read: {problem}",)) from None
-
-
-def _parsed(text: str, source: str) -> Table:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationWrong(source, mistakes=(str(error),)) from None
-
-
-def _environment() -> Table:
-    try:
-        return EnvSettingsSource(Config)()
-    except SettingsError as error:
-        raise ConfigurationWrong("the environment", mistakes=(str(error),)) from None
 
 
 def _merge(below: Table, above: Table) -> Table:
@@ -93,24 +86,30 @@ class _Sources:
         return tuple(sentence for _, sentence in sorted(found, key=itemgetter(0)))
 
     def _placed(self, mistake: Mapping[str, Any], lines: Mapping[Location, int]) -> tuple[int, str]:
+        """Return a mistake's line, 0 where it is in no file, and its sentence with its place."""
         location = _written(mistake["loc"])
-        line = _line(location, lines) if self._origin(location) is self.file else 0
-        place = f"line {line}" if line else self._name_of(self._origin(location), location)
-        return line, f"{place}: {_name(location)}: {_sentence(mistake)}"
-
-    def _origin(self, location: Location) -> Table:
         # The source that has the longest part of the location wrote what is wrong there; where
         # several have it, the topmost one, as it is that one's value that counts.
         sources = (self.command_line, self.environment, self.file)
-        return max(sources, key=lambda table: _depth(table, location))
-
-    def _name_of(self, origin: Table, location: Location) -> str:
-        if origin is self.environment:
-            return "FRONTDESK_" + "__".join(str(part).upper() for part in location)
-        return "the command line" if origin is self.command_line else "the file"
+        origin = max(sources, key=lambda table: _depth(table, location))
+        # The nearest that is written: a mistake inside an inline table or array is on its line.
+        prefixes = [location[:length] for length in range(len(location), 0, -1)]
+        line = next((lines[prefix] for prefix in prefixes if prefix in lines), 0)
+        line = line if origin is self.file else 0
+        if line:
+            place = f"line {line}"
+        elif origin is self.environment:
+            place = "FRONTDESK_" + "__".join(str(part).upper() for part in location)
+        else:
+            place = "the command line" if origin is self.command_line else "the file"
+        unknown = mistake["type"] == "extra_forbidden"
+        problem = "there is no such setting" if unknown else str(mistake["msg"])
+        name = ".".join(str(part) for part in location)
+        return line, f"{place}: {name}: {problem.removeprefix('Value error, ')}"
 
 
 def _depth(table: Any, location: Location) -> int:
+    """Return how much of a location a table has."""
     for depth, part in enumerate(location):
         if not isinstance(table, dict) or part not in table:
             return depth
@@ -122,22 +121,6 @@ def _written(location: Location) -> Location:
     """Return a location as the file has it: Pydantic adds the kind of a blueprint to its path."""
     written = tuple(part for part in location if part != "[key]")
     return (*written[:2], *written[3:]) if written[:1] == ("blueprints",) else written
-
-
-def _sentence(mistake: Mapping[str, Any]) -> str:
-    if mistake["type"] == "extra_forbidden":
-        return "there is no such setting"
-    return str(mistake["msg"]).removeprefix("Value error, ")
-
-
-def _name(location: Location) -> str:
-    return ".".join(str(part) for part in location)
-
-
-def _line(location: Location, lines: Mapping[Location, int]) -> int:
-    # The nearest that is written: a mistake inside an inline table or array is on its line.
-    prefixes = (location[:length] for length in range(len(location), 0, -1))
-    return next((lines[prefix] for prefix in prefixes if prefix in lines), 0)
 
 
 HEADER = re.compile(r"\s*\[\[?\s*(?P<name>[^\[\]]+?)\s*\]\]?\s*(#.*)?$")
@@ -159,12 +142,9 @@ def lines_of(text: str) -> Iterator[tuple[Location, int]]:
             yield table, number
         elif assignment := ASSIGNMENT.match(line):
             yield (*table, *_parts(assignment["name"])), number
-            closing = _left_open(assignment["value"])
+            value = assignment["value"]
+            closing = next((quotes for quotes in QUOTES if value.count(quotes) % 2), None)
 
 
 def _parts(name: str) -> Location:
     return tuple(next(filter(None, match.groups()), "") for match in PART.finditer(name))
-
-
-def _left_open(value: str) -> str | None:
-    return next((quotes for quotes in QUOTES if value.count(quotes) % 2), None)

@@ -33,16 +33,25 @@ class TrustedProxies:
         peer = scope.get("client")
         if not peer:
             return "-"
-        address = _plain(str(peer[0]))
+        address = str(peer[0])
+        if address.startswith(MAPPED) and "." in address:
+            # A listener on `::` shows IPv4 clients as `::ffff:9.9.9.9`.
+            address = address[len(MAPPED) :]
         if not self._networks or not self._trusts(address):
             return address
         return self._behind(address, scope["headers"])
 
     def _behind(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
+        forwarded = _joined(headers, b"forwarded")
+        matches = [FORWARDED_FOR.search(part) for part in forwarded.split(",") if forwarded]
+        x_forwarded_for = _joined(headers, b"x-forwarded-for")
         # A proxy writes one of the two headers and lets the client's own other one pass: where
         # they disagree, nobody can tell which is the proxy's, and neither is believed.
-        chains = [hops for hops in (_forwarded(headers), _x_forwarded_for(headers)) if hops]
-        clients = {self._first_untrusted(peer, hops) for hops in chains}
+        chains = (
+            [match.group(1) if match else "" for match in matches],
+            x_forwarded_for.split(",") if x_forwarded_for else [],
+        )
+        clients = {self._first_untrusted(peer, hops) for hops in chains if hops}
         return clients.pop() if len(clients) == 1 else peer
 
     def _first_untrusted(self, peer: str, hops: Sequence[str]) -> str:
@@ -61,26 +70,8 @@ class TrustedProxies:
         return address is not None and any(address in network for network in self._networks)
 
 
-def _forwarded(headers: Sequence[tuple[bytes, bytes]]) -> list[str]:
-    forwarded = _joined(headers, b"forwarded")
-    if not forwarded:
-        return []
-    matches = (FORWARDED_FOR.search(element) for element in forwarded.split(","))
-    return [match.group(1) if match else "" for match in matches]
-
-
-def _x_forwarded_for(headers: Sequence[tuple[bytes, bytes]]) -> list[str]:
-    plain = _joined(headers, b"x-forwarded-for")
-    return plain.split(",") if plain else []
-
-
 def _joined(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
     return ",".join(value.decode("latin-1") for key, value in headers if key == name)
-
-
-def _plain(peer: str) -> str:
-    # A listener on `::` shows IPv4 clients as `::ffff:9.9.9.9`.
-    return peer[len(MAPPED) :] if peer.startswith(MAPPED) and "." in peer else peer
 
 
 def _parsed(text: str) -> Address | None:

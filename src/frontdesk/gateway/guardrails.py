@@ -35,10 +35,12 @@ class Rules:
     @classmethod
     def of(cls, settings: GuardrailSettings) -> Rules:
         """Compile what the operator set. `ConfigurationWrong` for a filter that cannot be found."""
+        patterns = [rf"\b{re.escape(word)}\b" for word in settings.denied_words]
+        patterns += [f"(?:{pattern})" for pattern in settings.denied_patterns]
         return cls(
             settings.max_input_characters,
             settings.max_output_characters,
-            _denied(settings),
+            re.compile("|".join(patterns), re.IGNORECASE) if patterns else None,
             _imported(settings.filter) if settings.filter else None,
         )
 
@@ -80,12 +82,6 @@ class TenantGuardrails:
 
     def _rules(self, tenant_id: str) -> Rules:
         return self._by_tenant.get(tenant_id, self._default)
-
-
-def _denied(settings: GuardrailSettings) -> re.Pattern[str] | None:
-    words = [rf"\b{re.escape(word)}\b" for word in settings.denied_words]
-    patterns = [f"(?:{pattern})" for pattern in settings.denied_patterns]
-    return re.compile("|".join(words + patterns), re.IGNORECASE) if words or patterns else None
 
 
 def _imported(target: str) -> Filter:

@@ -129,14 +129,12 @@ class KeyFile:
             now_ms=now_ms,
             expires_at=None if expires_in_ms is None else now_ms + expires_in_ms,
         )
-        self._insert(new.key)
-        return new
-
-    def _insert(self, key: Key) -> None:
+        key = new.key
         self._database.execute(
             "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)",
             (key.key_id, key.tenant_id, key.name, key.digest, key.created_at, key.expires_at),
         )
+        return new
 
     def all(self) -> list[Key]:
         """Return every key, oldest first, expired ones included."""

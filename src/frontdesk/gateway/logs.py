@@ -58,6 +58,10 @@ def _formatter(*, readable: bool, colors: bool) -> logging.Formatter:
 def _access_writer(stream: TextIO, *, readable: bool, level: int) -> Any:
     # Not through the standard library, bound now, and as JSON in one step: this is one line for
     # every request.
+    def line_of(_: Any, level: str, line: MutableMapping[str, Any]) -> str:
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        return _as_json({**line, "level": level, "timestamp": now.replace("+00:00", "Z")})
+
     for_people = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -66,14 +70,9 @@ def _access_writer(stream: TextIO, *, readable: bool, level: int) -> Any:
     return structlog.wrap_logger(
         structlog.WriteLogger(stream),
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        processors=for_people if readable else [_line_of],
+        processors=for_people if readable else [line_of],
         cache_logger_on_first_use=True,
     ).bind()
-
-
-def _line_of(_: Any, level: str, line: MutableMapping[str, Any]) -> str:
-    now = datetime.now(UTC).isoformat(timespec="microseconds")
-    return _as_json({**line, "level": level, "timestamp": now.replace("+00:00", "Z")})
 
 
 def _renderer(*, readable: bool, colors: bool) -> Any:

@@ -86,7 +86,11 @@ class UsageMeter:
         self._batch_s, self._retry_s = batch_s, retry_s
         self._database = open_database(state.usage, schema=SCHEMA)
         self._lock = threading.Lock()
-        self._totals: dict[MeteredKey, MeteredUsage] = self._read()
+        rows = self._database.execute("SELECT * FROM usage")
+        self._totals = {
+            MeteredKey(tenant_id, api_key): MeteredUsage(prompts, TokenUsage(*tokens))
+            for tenant_id, api_key, prompts, *tokens in rows
+        }
         self._unwritten: dict[MeteredKey, MeteredUsage] = {}
         self._wake_writer = threading.Event()
         self._ending = threading.Event()
@@ -142,13 +146,6 @@ class UsageMeter:
         return len(self._totals)
 
     # -- the writer ------------------------------------------------------------------------------
-
-    def _read(self) -> dict[MeteredKey, MeteredUsage]:
-        rows = self._database.execute("SELECT * FROM usage")
-        return {
-            MeteredKey(tenant_id, api_key): MeteredUsage(prompts, TokenUsage(*tokens))
-            for tenant_id, api_key, prompts, *tokens in rows
-        }
 
     def _run(self) -> None:
         wait_s = self._batch_s

@@ -85,17 +85,13 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     components["schemas"].update(_records())
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _complete(operation, needs_key=match_path(path).rule.access is not Access.OPEN)
+            responses = operation["responses"]
+            if "HTTPValidationError" in str(responses.get("422", "")):
+                # The framework's own; ours answer what is wrong with a request with 400.
+                del responses["422"]
+            if match_path(path).rule.access is not Access.OPEN:
+                operation["security"] = SECURITY
     return document
-
-
-def _complete(operation: dict[str, Any], *, needs_key: bool) -> None:
-    responses = operation["responses"]
-    if "HTTPValidationError" in str(responses.get("422", "")):
-        # The framework's own; ours answer what is wrong with a request with 400.
-        del responses["422"]
-    if needs_key:
-        operation["security"] = SECURITY
 
 
 def _records() -> dict[str, Any]:

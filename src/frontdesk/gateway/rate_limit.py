@@ -132,10 +132,8 @@ class RateLimit:
     def allowance(self, identifier: str) -> Allowance:
         """Say what is left, without counting."""
         reset, remaining = self._limiter.get_window_stats(self._item, identifier)
-        return Allowance(self._item.amount, max(0, remaining), self._seconds_until(reset))
-
-    def _seconds_until(self, moment: float) -> int:
-        return max(1, math.ceil(moment - self._clock.monotonic()))
+        reset_s = max(1, math.ceil(reset - self._clock.monotonic()))
+        return Allowance(self._item.amount, max(0, remaining), reset_s)
 
     def _refusal(self, identifier: str) -> RateLimited:
         left = self.allowance(identifier)

@@ -37,28 +37,21 @@ def _compiles(pattern: str) -> str:
     return pattern
 
 
-def _is_target(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text):
-        raise ValueError("must be module:name")
-    return text
+def _matching(pattern: str, problem: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(problem)
+        return text
+
+    return AfterValidator(check)
 
 
-def _is_blueprint(name: str) -> str:
-    if not re.fullmatch(NAME, name):
-        raise ValueError("a blueprint's name is 1 to 64 of A-Z a-z 0-9 _ . -")
-    return name
-
-
-def _is_tenant(name: str) -> str:
-    if not re.fullmatch(TENANT_ID, name):
-        raise ValueError("a tenant is 1 to 64 of a-z 0-9 _ -")
-    return name
-
-
-Target = Annotated[str, AfterValidator(_is_target)]
-BlueprintName = Annotated[str, AfterValidator(_is_blueprint)]
+Target = Annotated[str, _matching(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", "must be module:name")]
+BlueprintName = Annotated[
+    str, _matching(NAME, "a blueprint's name is 1 to 64 of A-Z a-z 0-9 _ . -")
+]
 Pattern = Annotated[str, AfterValidator(_compiles)]
-Tenant = Annotated[str, AfterValidator(_is_tenant)]
+Tenant = Annotated[str, _matching(TENANT_ID, "a tenant is 1 to 64 of a-z 0-9 _ -")]
 
 
 SESSIONS = SessionSettings()

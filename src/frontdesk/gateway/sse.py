@@ -60,7 +60,10 @@ class EventStream:
             # Headers alone may wait in a proxy; a first comment takes them along.
             await self._send(WELCOME)
             self._schedule_heartbeat()
-            self._watch_client()
+            if (connection := connection_of(self._context.scope)) is not None:
+                connection.on_disconnect = self._reader.close
+            else:
+                self._listener = asyncio.create_task(self._wait_for_disconnect())
             while (batch := await self._reader.next()) is not None:
                 await self._send(joined(batch) or HEARTBEAT)
             await self._context.send_on(end())
@@ -69,29 +72,18 @@ class EventStream:
             await self._context.send_on(end())
         finally:
             self._gateway.streams.leave(key, self._on_key_revoked)
-            self._release()
+            self._reader.close()
+            if self._heartbeat is not None:
+                self._heartbeat.cancel()
+            if self._listener is not None:
+                self._listener.cancel()
+            if (connection := connection_of(self._context.scope)) is not None:
+                connection.on_disconnect = None
 
     async def _send(self, body: bytes) -> None:
         await self._context.send_on({"type": "http.response.body", "body": body, "more_body": True})
 
     # -- what comes from outside -----------------------------------------------------------------
-
-    def _watch_client(self) -> None:
-        """End the stream when the client leaves."""
-        connection = connection_of(self._context.scope)
-        if connection is None:
-            self._listener = asyncio.create_task(self._listen())
-        else:
-            connection.on_disconnect = self._reader.close
-
-    def _release(self) -> None:
-        self._reader.close()
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
-        if self._listener is not None:
-            self._listener.cancel()
-        if (connection := connection_of(self._context.scope)) is not None:
-            connection.on_disconnect = None
 
     def _schedule_heartbeat(self) -> None:
         heartbeat_s = self._gateway.config.streams.heartbeat_s
@@ -102,7 +94,7 @@ class EventStream:
         self._reader.nudge()
         self._schedule_heartbeat()
 
-    async def _listen(self) -> None:
+    async def _wait_for_disconnect(self) -> None:
         while (await self._context.receive_on())["type"] != "http.disconnect":
             pass
         self._reader.close()

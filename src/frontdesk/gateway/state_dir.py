@@ -91,20 +91,16 @@ def open_database(
     `timeout_s` is how long a later statement waits for a lock. `StateUnusable`.
     """
     with _usable(path):
-        return _opened(path, schema=schema, timeout_s=timeout_s)
-
-
-def _opened(path: Path, *, schema: str, timeout_s: float) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-    )
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.executescript(schema)
-        connection.execute(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.executescript(schema)
+            connection.execute(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection

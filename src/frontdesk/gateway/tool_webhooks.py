@@ -75,32 +75,26 @@ class Callbacks:
         raise ToolFailed(tool.name, problem=problem)
 
     async def _post(self, url: str, body: bytes, *, key_id: str) -> bytes:
-        headers = self._headers(body, key_id=key_id)
-        async with self._client.stream(
-            "POST", url, content=body, headers=headers, timeout=None
-        ) as response:
-            return await self._read(response)
-
-    def _headers(self, body: bytes, *, key_id: str) -> dict[str, str]:
         timestamp = str(self._clock.wall_ms() // 1000)
         secret = signing_secret_of(self._master_secret, key_id)
-        return {
+        headers = {
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": "frontdesk",
             "X-Frontdesk-Timestamp": timestamp,
             "X-Frontdesk-Signature": signature(secret, timestamp=timestamp, body=body),
         }
-
-    async def _read(self, response: httpx2.Response) -> bytes:
-        if response.status_code >= 300:
-            # Redirects among them: where they lead was judged by nobody.
-            raise _WrongAnswer(f"it answered with status {response.status_code}")
         content = bytearray()
-        async for piece in response.aiter_raw():
-            content += piece
-            if len(content) > self._answer_bytes:
-                raise _WrongAnswer(f"its answer is over {self._answer_bytes} bytes")
+        async with self._client.stream(
+            "POST", url, content=body, headers=headers, timeout=None
+        ) as response:
+            if response.status_code >= 300:
+                # Redirects among them: where they lead was judged by nobody.
+                raise _WrongAnswer(f"it answered with status {response.status_code}")
+            async for piece in response.aiter_raw():
+                content += piece
+                if len(content) > self._answer_bytes:
+                    raise _WrongAnswer(f"its answer is over {self._answer_bytes} bytes")
         return bytes(content)
 
 

@@ -26,7 +26,7 @@ from frontdesk.gateway.schemas import Answer
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
 from frontdesk.sessions.event_log import LoggedEvent
-from frontdesk.sessions.event_reader import EventReader, Gap
+from frontdesk.sessions.event_reader import Gap
 
 ENDED, REVOKED, TOO_SLOW = 1000, 1008, 1013
 
@@ -44,8 +44,12 @@ class SessionSocket:
     async def run(self) -> None:
         """Answer and send until the session ends, the client leaves, or its key is revoked."""
         await self._context.receive_on()  # websocket.connect
-        conversation = self._live_conversation()
-        self._reader = self._subscribe(conversation)
+        conversation = self._context.tenant_sessions.recent(self._session_id)
+        since, types = since_of(self._context), types_of(self._context)
+        if conversation.ended is not None and since is None:
+            # A socket is for talking; what a session that has ended said is read from its stream.
+            raise SessionDead(self._session_id, reason=conversation.ended)
+        self._reader = conversation.subscribe(since=since, types=types, from_now=since is None)
         key = self._context.tenant_key
         try:
             self._gateway.streams.enter(key, self._on_key_revoked)
@@ -57,37 +61,20 @@ class SessionSocket:
             self._gateway.streams.leave(key, self._on_key_revoked)
             self._reader.close()
 
-    def _live_conversation(self) -> Conversation:
-        # A socket is for talking; what a session that has ended said is read from its stream.
-        conversation = self._context.tenant_sessions.recent(self._session_id)
-        if conversation.ended is not None and since_of(self._context) is None:
-            raise SessionDead(self._session_id, reason=conversation.ended)
-        return conversation
-
-    def _subscribe(self, conversation: Conversation) -> EventReader:
-        since = since_of(self._context)
-        return conversation.subscribe(
-            since=since, types=types_of(self._context), from_now=since is None
-        )
-
     async def _serve(self, conversation: Conversation) -> None:
         sender = asyncio.create_task(self._send_events())
         try:
-            await self._answer_actions(conversation)
+            while (message := await self._context.receive_on())["type"] == "websocket.receive":
+                async with self._sending:
+                    # Nothing is awaited between the action and its answer, and the lock is fair:
+                    # events that the action causes come after.
+                    await self._send(self._answer(conversation, message))
+            self._closing = (0, "")
         finally:
             # The reader's end is the sender's: it closes the socket and returns.
             self._reader.close()
             with suppress(OSError):
                 await sender
-
-    async def _answer_actions(self, conversation: Conversation) -> None:
-        while (message := await self._context.receive_on())["type"] == "websocket.receive":
-            async with self._sending:
-                # Nothing is awaited between the action and its answer, and the lock is fair:
-                # events that the action causes come after.
-                answer = self._answer(conversation, message)
-                await self._send(answer)
-        self._closing = (0, "")
 
     def _answer(self, conversation: Conversation, message: dict[str, Any]) -> bytes:
         content = message.get("text")
@@ -109,15 +96,12 @@ class SessionSocket:
                         await self._send(text)
         except ReaderTooSlow:
             self._closing = (TOO_SLOW, "too slow; connect again with ?since=")
-        await self._close()
-
-    async def _send(self, text: bytes) -> None:
-        await self._context.send_on({"type": "websocket.send", "text": text.decode()})
-
-    async def _close(self) -> None:
         code, reason = self._closing
         if code:
             await self._context.send_on({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def _send(self, text: bytes) -> None:
+        await self._context.send_on({"type": "websocket.send", "text": text.decode()})
 
     def _on_key_revoked(self) -> None:
         self._closing = (REVOKED, "the key opens nothing any more")
