@@ -21,7 +21,7 @@ from support.processes import Life, lives
 from support.sessions import (
     BOUND_S,
     Stream,
-    facts,
+    data_of,
     names,
     open_session,
     soon,
@@ -82,7 +82,7 @@ async def test_an_agent_that_ends_in_a_turn_ends_turn_and_session_with_the_reaso
         assert names(rest).count("agent_abort") == 1
         # One that is given up sees its channel close: it may end by itself before it is killed.
         given_up = prompt in {"close", "garbage", "huge frame"}
-        told = facts(rest[-1])["reason"]
+        told = data_of(rest[-1])["reason"]
         assert told in ({reason, "normal"} if given_up else {reason})
         with pytest.raises(SessionDead) as dead:
             service.tenant("acme", "key-1").find(conversation.session_id)
@@ -95,7 +95,7 @@ async def test_an_agent_that_is_killed_while_idle_ends_its_session_with_the_sign
         conversation = await open_session(service)
         stream = Stream(conversation)
         os.kill(life_of(service, conversation).pid, signal.SIGKILL)
-        assert [facts(frame) for frame in await stream.rest()] == [{"reason": SIGKILLED}]
+        assert [data_of(event) for event in await stream.rest()] == [{"reason": SIGKILLED}]
 
 
 async def test_an_agent_that_is_killed_is_out_of_the_registry_when_its_stream_ends():
@@ -124,7 +124,7 @@ async def test_a_child_that_holds_the_channel_does_not_hide_the_agents_death():
         conversation, stream = await rowdy_turn(service, "children")
         (child,) = lives(text(await stream.until("message_delta")))
         life_of(service, conversation).kill()
-        assert facts((await stream.rest())[-1])["reason"] == SIGKILLED
+        assert data_of((await stream.rest())[-1])["reason"] == SIGKILLED
         child.await_end()
 
 
@@ -139,7 +139,7 @@ async def test_prompts_that_waited_are_not_run_by_anybody_after_the_kill():
 async def test_what_an_agent_used_is_counted_although_it_ended_right_after():
     async with open_isolated("rowdy") as service:
         conversation, stream = await rowdy_turn(service, "spend")
-        assert facts((await stream.rest())[-1])["reason"] == "normal"
+        assert data_of((await stream.rest())[-1])["reason"] == "normal"
         await soon(lambda: stats_of(conversation)["totalTokens"] == 9)
         assert stats_of(conversation)["costUsd"] == 0.5
 
@@ -151,16 +151,16 @@ async def test_a_crash_ends_the_session_where_the_blueprint_says_so():
         conversation.prompt("value")
         rest = await stream.rest()
         assert names(rest)[-3:] == ["error", "agent_abort", "session_end"]
-        assert facts(rest[-1])["reason"] == "crashed: ValueError"
+        assert data_of(rest[-1])["reason"] == "crashed: ValueError"
 
 
 async def test_an_agent_that_crashed_is_restarted_in_a_process_of_its_own():
     async with open_isolated("rowdy", fields={"restart": "on_crash"}) as service:
         conversation, stream = await rowdy_turn(service, "kill")
-        frames = await stream.until("agent_restarted")
-        assert names(frames)[-2:] == ["agent_abort", "agent_restarted"]
+        events = await stream.until("agent_restarted")
+        assert names(events)[-2:] == ["agent_abort", "agent_restarted"]
         conversation.prompt("nothing")
-        first, second = text(stream.frames), text(await stream.until("message_delta"))
+        first, second = text(stream.events), text(await stream.until("message_delta"))
         assert first.isdigit()
         assert second.isdigit()
         assert first != second
@@ -188,8 +188,8 @@ async def test_an_agent_that_leaks_up_to_its_limit_loses_its_turn_and_nobody_els
     async with open_isolated("rowdy", "parrot", rules=rules) as service:
         neighbour = await open_session(service, blueprint="parrot")
         conversation, stream = await rowdy_turn(service, "leak")
-        frames = await stream.until("agent_abort")
-        assert facts(frames[-2])["reason"] == "MemoryError"
+        events = await stream.until("agent_abort")
+        assert data_of(events[-2])["reason"] == "MemoryError"
         assert conversation.ended is None
         await assert_parrots(neighbour)
 
@@ -198,7 +198,7 @@ async def test_an_agent_that_uses_up_its_processor_time_is_ended_by_that_signal(
     rules = ProcessOptions(limits=ProcessLimits(cpu_s=1))
     async with open_isolated("rowdy", rules=rules) as service:
         _, stream = await rowdy_turn(service, "spin")
-        assert facts((await stream.rest())[-1])["reason"] == "signalled: 24 (SIGXCPU)"
+        assert data_of((await stream.rest())[-1])["reason"] == "signalled: 24 (SIGXCPU)"
 
 
 async def test_an_agent_that_fills_its_standard_error_goes_on(caplog):
@@ -340,10 +340,10 @@ async def test_the_built_in_process_answers_with_the_test_model():
         conversation = await open_session(service, model="test")
         stream = Stream(conversation)
         conversation.prompt("hello")
-        frames = await stream.until("agent_end", "agent_abort")
-        assert names(frames)[-1] == "agent_end"
-        assert text(frames)
-        assert facts(frames[-1])["tokenUsage"]["totalTokens"] > 0
+        events = await stream.until("agent_end", "agent_abort")
+        assert names(events)[-1] == "agent_end"
+        assert text(events)
+        assert data_of(events[-1])["tokenUsage"]["totalTokens"] > 0
         assert life_of(service, conversation).pid not in (os.getpid(), service.keeper.pid)
         with pytest.raises(ModelRefused):
             await open_session(service, model="there-is-no-such-provider:x")

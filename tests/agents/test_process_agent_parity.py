@@ -14,7 +14,7 @@ from frontdesk.sessions.errors import SessionDead
 from support.isolated_sessions import ISOLATIONS, open_either
 from support.sessions import (
     Stream,
-    facts,
+    data_of,
     names,
     open_session,
     stats_of,
@@ -29,7 +29,7 @@ UNDER_WAY = ("agent_end", "agent_abort")
 
 
 async def turn_of(service, prompt="go", **order):
-    """Run one turn in a session of its own, and return the session and the frames."""
+    """Run one turn in a session of its own, and return the session and its events."""
     conversation = await open_session(service, **order)
     return conversation, await next_turn(conversation, prompt)
 
@@ -37,40 +37,40 @@ async def turn_of(service, prompt="go", **order):
 async def next_turn(conversation, prompt):
     stream = Stream(conversation, since=str(conversation.log.last_index))
     conversation.prompt(prompt)
-    frames = await stream.until(*UNDER_WAY)
+    events = await stream.until(*UNDER_WAY)
     stream.close()
-    return frames
+    return events
 
 
 async def test_what_it_yields_is_said(isolation):
     async with open_either(isolation, "parrot") as service:
-        _, frames = await turn_of(service, "hello my world")
-        assert names(frames) == [*OPENING, "message_start", *["message_delta"] * 3, "agent_end"]
-        assert text(frames) == "hello my world "
-        assert facts(frames[-1])["lastMessage"]["content"] == "hello my world "
+        _, events = await turn_of(service, "hello my world")
+        assert names(events) == [*OPENING, "message_start", *["message_delta"] * 3, "agent_end"]
+        assert text(events) == "hello my world "
+        assert data_of(events[-1])["lastMessage"]["content"] == "hello my world "
 
 
 async def test_what_it_returns_is_said(isolation):
     async with open_either(isolation, "returner") as service:
-        _, frames = await turn_of(service, "hello")
-        assert text(frames) == "HELLO"
+        _, events = await turn_of(service, "hello")
+        assert text(events) == "HELLO"
 
 
 async def test_it_sees_its_turn(isolation):
     async with open_either(isolation, "witness") as service:
         order = {"user_data": {"a": [1, None]}, "provider_opts": {"x": 1.5}}
-        conversation, frames = await turn_of(service, "first", **order)
+        conversation, events = await turn_of(service, "first", **order)
         seen = ["acme", "witness", "none", {"a": [1, None]}, {"x": 1.5}, "none"]
-        assert text(frames) == repr(["first", *seen, [], [], []])
-        frames = await next_turn(conversation, "second")
+        assert text(events) == repr(["first", *seen, [], [], []])
+        events = await next_turn(conversation, "second")
         history = [("user", "first"), ("assistant", repr(["first", *seen, [], [], []]))]
-        assert text(frames) == repr(["second", *seen, history, [], []])
+        assert text(events) == repr(["second", *seen, history, [], []])
 
 
 async def test_it_emits_its_events_with_whatever_they_carry(isolation):
     async with open_either(isolation, "emitter") as service:
-        conversation, frames = await turn_of(service)
-        said = [(frame.name, {**facts(frame), "requestId": None}) for frame in frames]
+        conversation, events = await turn_of(service)
+        said = [(event.name, {**data_of(event), "requestId": None}) for event in events]
         common = {"requestId": None}
         assert said[2:-1] == [
             ("thinking_start", common),
@@ -105,7 +105,7 @@ async def test_it_emits_its_events_with_whatever_they_carry(isolation):
             ("message_start", common),
             ("message_delta", {**common, "delta": "last"}),
         ]
-        usage = facts(frames[-1])["tokenUsage"]
+        usage = data_of(events[-1])["tokenUsage"]
         assert usage == {"promptTokens": 10, "completionTokens": 5, "totalTokens": 15}
         stats = stats_of(conversation)
         assert (stats["costUsd"], stats["tokenUsage"]["cachedTokens"]) == (0.25, 3)
@@ -114,21 +114,21 @@ async def test_it_emits_its_events_with_whatever_they_carry(isolation):
 @pytest.mark.parametrize("name", ["forbidden", "babbler"])
 async def test_what_is_not_its_to_say_ends_the_turn(isolation, name):
     async with open_either(isolation, name) as service:
-        _, frames = await turn_of(service)
-        assert names(frames) == [*OPENING, "error", "agent_abort"]
-        assert facts(frames[-2])["reason"] == "InvalidType"
+        _, events = await turn_of(service)
+        assert names(events) == [*OPENING, "error", "agent_abort"]
+        assert data_of(events[-2])["reason"] == "InvalidType"
 
 
 async def test_a_flood_comes_whole_and_in_order(isolation):
     async with open_either(isolation, "flooder") as service:
-        _, frames = await turn_of(service)
-        assert text(frames) == "".join(f"{number} " for number in range(5000))
+        _, events = await turn_of(service)
+        assert text(events) == "".join(f"{number} " for number in range(5000))
 
 
 async def test_a_long_text_comes_whole(isolation):
     async with open_either(isolation, "huge") as service:
-        _, frames = await turn_of(service)
-        assert text(frames) == "x" * 500_000
+        _, events = await turn_of(service)
+        assert text(events) == "x" * 500_000
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,10 @@ async def test_a_long_text_comes_whole(isolation):
 )
 async def test_what_it_raises_ends_the_turn_and_not_the_session(isolation, prompt, error, caplog):
     async with open_either(isolation, "raiser") as service:
-        conversation, frames = await turn_of(service, prompt)
-        assert names(frames) == [*OPENING, "error", "agent_abort"]
-        assert facts(frames[-2])["reason"] == error
-        assert "not for clients" not in json.dumps([facts(frame) for frame in frames])
+        conversation, events = await turn_of(service, prompt)
+        assert names(events) == [*OPENING, "error", "agent_abort"]
+        assert data_of(events[-2])["reason"] == error
+        assert "not for clients" not in json.dumps([data_of(event) for event in events])
         assert text(await next_turn(conversation, "go on")) == "fine"
     if error != "AgentQuit":
         assert "not for clients" in caplog.text
@@ -151,15 +151,15 @@ async def test_ending_its_session_ends_the_turn_well(isolation):
         conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("end")
-        frames = await stream.rest()
-        assert names(frames) == [*OPENING, "agent_end", "session_end"]
-        assert facts(frames[-1])["reason"] == "normal"
+        events = await stream.rest()
+        assert names(events) == [*OPENING, "agent_end", "session_end"]
+        assert data_of(events[-1])["reason"] == "normal"
 
 
 async def test_an_agent_that_cancels_itself_ends_its_turn(isolation):
     async with open_either(isolation, "raiser") as service:
-        conversation, frames = await turn_of(service, "cancel")
-        assert names(frames) == [*OPENING, "error", "agent_abort"]
+        conversation, events = await turn_of(service, "cancel")
+        assert names(events) == [*OPENING, "error", "agent_abort"]
         assert text(await next_turn(conversation, "go on")) == "fine"
 
 
@@ -172,7 +172,7 @@ async def test_an_approval_is_answered(isolation, answer, said):
         conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("approve")
-        required = facts((await stream.until("approval_required"))[-1])
+        required = data_of((await stream.until("approval_required"))[-1])
         assert (required["toolName"], required["args"]) == ("rm", {"path": "/"})
         assert (required["hint"], conversation.state) == ("all of it", "waiting_approval")
         getattr(conversation, answer)(required["approvalId"], "because")
@@ -181,15 +181,15 @@ async def test_an_approval_is_answered(isolation, answer, said):
 
 async def test_an_approval_expires(isolation):
     async with open_either(isolation, "asker", approval_timeout_s=0.01) as service:
-        _, frames = await turn_of(service, "approve")
-        assert text(frames) == "False expired None"
+        _, events = await turn_of(service, "approve")
+        assert text(events) == "False expired None"
 
 
 async def test_an_approval_that_it_no_longer_waits_for_is_cancelled(isolation):
     async with open_either(isolation, "asker") as service:
-        conversation, frames = await turn_of(service, "impatient")
-        assert text(frames) == "too late"
-        resolved = [facts(frame) for frame in frames if frame.name == "approval_resolved"]
+        conversation, events = await turn_of(service, "impatient")
+        assert text(events) == "too late"
+        resolved = [data_of(event) for event in events if event.name == "approval_resolved"]
         assert [each["status"] for each in resolved] == ["cancelled"]
         assert status_of(conversation)["pendingApprovals"] == []
 
@@ -199,7 +199,7 @@ async def test_a_question_is_answered_with_whatever_json_holds(isolation):
         conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("ask")
-        asked = facts((await stream.until("ask_user"))[-1])
+        asked = data_of((await stream.until("ask_user"))[-1])
         assert asked["question"] == "why?"
         conversation.respond(asked["ref"], {"because": [1, "two", None]})
         assert text(await stream.until("agent_end")) == "{'because': [1, 'two', None]}"
@@ -207,8 +207,8 @@ async def test_a_question_is_answered_with_whatever_json_holds(isolation):
 
 async def test_a_question_that_nobody_answers_raises_what_it_can_catch(isolation):
     async with open_either(isolation, "asker", question_timeout_s=0.01) as service:
-        _, frames = await turn_of(service, "ask")
-        assert text(frames) == "expired ask_ 0.01"
+        _, events = await turn_of(service, "ask")
+        assert text(events) == "expired ask_ 0.01"
 
 
 class Tools:
@@ -238,9 +238,9 @@ async def test_callback_tools_are_called(isolation, name, said):
         conversation = await open_session(service)
         conversation.attach_tool(tool("look"))
         conversation.attach_tool(tool("broken"))
-        frames = await next_turn(conversation, name)
-        assert text(frames) == said
-        assert ("tool_execution_start" in names(frames)) == (name != "other")
+        events = await next_turn(conversation, name)
+        assert text(events) == said
+        assert ("tool_execution_start" in names(events)) == (name != "other")
 
 
 async def test_steering_reaches_the_turn_and_is_taken_once(isolation):
@@ -253,8 +253,8 @@ async def test_steering_reaches_the_turn_and_is_taken_once(isolation):
         assert text(await stream.until("message_delta")) == "steered ['left']"
         conversation.steer("right")
         conversation.steer("stop")
-        frames = await stream.until("agent_end")
-        assert text(frames).replace("steered ", "").replace("][", ", ") == "['right', 'stop']"
+        events = await stream.until("agent_end")
+        assert text(events).replace("steered ", "").replace("][", ", ") == "['right', 'stop']"
         assert conversation.parts.steering_texts == []
 
 
@@ -262,8 +262,8 @@ async def test_steering_that_came_before_the_turn_is_there_when_it_begins(isolat
     async with open_either(isolation, "listener") as service:
         conversation = await open_session(service)
         conversation.parts.steering_texts.extend(["early", "stop"])
-        frames = await next_turn(conversation, "go")
-        assert "steered ['early', 'stop']" in text(frames)
+        events = await next_turn(conversation, "go")
+        assert "steered ['early', 'stop']" in text(events)
 
 
 async def test_a_switch_of_the_model_reaches_the_turn(isolation):
@@ -293,10 +293,10 @@ async def test_an_abort_cancels_the_turn_which_cleans_up(isolation):
         conversation.prompt("go")
         await stream.until("message_delta")
         conversation.abort("enough")
-        frames = await stream.until(*UNDER_WAY)
-        assert names(frames) == ["message_delta", "agent_abort"]
-        assert text(frames) == "cleaned up"
-        assert facts(frames[-1])["reason"] == "enough"
+        events = await stream.until(*UNDER_WAY)
+        assert names(events) == ["message_delta", "agent_abort"]
+        assert text(events) == "cleaned up"
+        assert data_of(events[-1])["reason"] == "enough"
         assert stats_of(conversation)["totalTokens"] == 7
         assert conversation.state == "idle"
 
@@ -309,13 +309,13 @@ async def test_a_turn_that_is_deaf_to_its_abort_is_left_behind_and_says_nothing_
         await stream.until("message_delta")
         conversation.abort("enough")
         await stream.until("agent_abort")
-        frames = await next_turn(conversation, "next")
-        assert text(frames) == "next"
+        events = await next_turn(conversation, "next")
+        assert text(events) == "next"
         async with asyncio.timeout(20):
             while service.stuck:
                 await asyncio.sleep(0.01)
-        assert "too late for anybody" not in text(stream.frames)
-        assert conversation.log.last_index == frames[-1].index
+        assert "too late for anybody" not in text(stream.events)
+        assert conversation.log.last_index == events[-1].index
 
 
 async def test_deleting_during_a_turn_answers_and_ends_the_stream(isolation):

@@ -11,7 +11,7 @@ from support.openai_server import OpenAIServer, tool_call
 from support.sessions import (
     BOUND_S,
     Stream,
-    facts,
+    data_of,
     names,
     open_service,
     open_session,
@@ -54,8 +54,8 @@ async def test_a_servers_words_are_streamed_and_its_usage_is_counted():
         conversation.prompt("hi")
         await stream.until("agent_end", "agent_abort")
         stream.close()
-        assert text(stream.frames) == "hello from the server"
-        assert facts(stream.frames[-1])["tokenUsage"] == {
+        assert text(stream.events) == "hello from the server"
+        assert data_of(stream.events[-1])["tokenUsage"] == {
             "promptTokens": 11,
             "completionTokens": 7,
             "totalTokens": 18,
@@ -168,8 +168,8 @@ async def test_a_tool_goes_round_through_the_server():
         conversation.prompt("2 + 3?")
         await stream.until("agent_end", "agent_abort")
         stream.close()
-        assert text(stream.frames) == "it is 5"
-        assert "tool_execution_end" in names(stream.frames)
+        assert text(stream.events) == "it is 5"
+        assert "tool_execution_end" in names(stream.events)
         assert len(server.requests) == 2
 
 
@@ -199,7 +199,7 @@ async def test_a_server_that_is_not_there_ends_the_turn_and_not_the_session():
         conversation.prompt("hi")
         await stream.until("agent_abort")
         stream.close()
-        assert facts(stream.frames[-2])["reason"] == "ModelConnectionError"
+        assert data_of(stream.events[-2])["reason"] == "ModelConnectionError"
         assert conversation.state == "idle"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.installed import SMALL_MODEL, from_pip
-from support.sessions import Stream, facts, open_service, open_session, text
+from support.sessions import Stream, data_of, open_service, open_session, text
 
 pytest.importorskip("pydantic_ai")
 pytest.importorskip("openai")
@@ -60,7 +60,7 @@ async def test_a_real_model_streams_its_words_and_its_tokens_are_counted(tmp_pat
             conversation.prompt(prompt)
             came = await stream.until("agent_end", "agent_abort")
             assert text(came)
-            used = facts(came[-1])["tokenUsage"]
+            used = data_of(came[-1])["tokenUsage"]
             assert used["promptTokens"] > 0
             assert 0 < used["completionTokens"] <= 24
         stream.close()

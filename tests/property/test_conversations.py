@@ -89,12 +89,12 @@ class Reader:
     def __init__(self, conversation, since):
         options = {"now": {"from_now": True}, None: {}}.get(since, {"since": since})
         self.reader = conversation.subscribe(**options)
-        self.frames = []
+        self.events = []
         self.task = asyncio.create_task(self._read())
 
     async def _read(self):
         while (batch := await self.reader.next()) is not None:
-            self.frames += batch
+            self.events += batch
         self.reader.close()
 
 
@@ -136,21 +136,21 @@ def cancel_agent(service):
         getattr(entry.agent, "agent", entry.agent).cancel()
 
 
-def assert_kept(frames):
+def assert_kept(events):
     """Check what every whole stream of a conversation that has ended must show."""
-    assert [frame.index for frame in frames] == list(range(1, len(frames) + 1))
-    assert [frame.name for frame in frames].count("session_end") == 1
-    assert frames[-1].name == "session_end"
+    assert [event.index for event in events] == list(range(1, len(events) + 1))
+    assert [event.name for event in events].count("session_end") == 1
+    assert events[-1].name == "session_end"
     open_turn, began, ended = None, [], []
-    for frame in frames:
-        request = json.loads(frame.json).get("requestId")
-        if frame.name == "prompt_received":
+    for event in events:
+        request = json.loads(event.json).get("requestId")
+        if event.name == "prompt_received":
             assert open_turn is None, "two turns at a time"
             open_turn = request
             began.append(request)
         elif request is not None:
-            assert request == open_turn, f"{frame.name} outside its turn"
-        if frame.name in {"agent_end", "agent_abort"}:
+            assert request == open_turn, f"{event.name} outside its turn"
+        if event.name in {"agent_end", "agent_abort"}:
             ended.append(request)
             open_turn = None
     assert began == ended
@@ -177,11 +177,11 @@ async def scenario(taken, policy):
             await service.tenant("acme", "key-1").delete("s-1")
         async with asyncio.timeout(20):
             await asyncio.gather(*(each.task for each in readers))
-        whole = readers[0].frames
+        whole = readers[0].events
         assert_kept(whole)
         for reader in readers:
-            first = reader.frames[0].index if reader.frames else len(whole) + 1
-            assert reader.frames == whole[first - 1 :]
+            first = reader.events[0].index if reader.events else len(whole) + 1
+            assert reader.events == whole[first - 1 :]
         assert (service.store.count(), len(service._live)) == (0, 0)
         released.set()
 

@@ -12,7 +12,7 @@ from frontdesk.sessions.errors import (
 )
 from support.sessions import (
     Stream,
-    facts,
+    data_of,
     names,
     open_service,
     open_session,
@@ -39,7 +39,7 @@ async def test_an_approval_waits_and_is_resolved_once():
         stream = Stream(conversation)
         conversation.prompt("go")
         (*_, required) = await stream.until("approval_required")
-        shown = facts(required)
+        shown = data_of(required)
         assert (shown["toolName"], shown["args"]) == ("rm", {"path": "/"})
         assert shown["hint"] == "removes everything"
         assert conversation.state == "waiting_approval"
@@ -50,7 +50,7 @@ async def test_an_approval_waits_and_is_resolved_once():
             conversation.reject(shown["approvalId"])
         came = await stream.until("agent_end")
         stream.close()
-        assert facts(came[0])["status"] == "approved"
+        assert data_of(came[0])["status"] == "approved"
         assert text(came) == "approved:fine:True"
         assert status_of(conversation)["pendingApprovals"] == []
 
@@ -61,11 +61,11 @@ async def test_a_rejection_is_told_to_the_agent_and_the_turn_goes_on():
         stream = Stream(conversation)
         conversation.prompt("go")
         (*_, required) = await stream.until("approval_required")
-        conversation.reject(facts(required)["approvalId"])
+        conversation.reject(data_of(required)["approvalId"])
         came = await stream.until("agent_end")
         stream.close()
         assert names(came)[0] == "approval_resolved"
-        assert facts(came[0])["status"] == "rejected"
+        assert data_of(came[0])["status"] == "rejected"
         assert text(came) == "rejected:None:False"
 
 
@@ -76,11 +76,11 @@ async def test_an_approval_that_nobody_answers_expires_and_the_turn_goes_on():
         conversation.prompt("go")
         came = await stream.until("agent_end")
         stream.close()
-        (resolved,) = [frame for frame in came if frame.name == "approval_resolved"]
-        assert facts(resolved)["status"] == "expired"
+        (resolved,) = [event for event in came if event.name == "approval_resolved"]
+        assert data_of(resolved)["status"] == "expired"
         assert text(came) == "expired:None:False"
         with pytest.raises(UnknownReference):
-            conversation.approve(facts(resolved)["approvalId"])
+            conversation.approve(data_of(resolved)["approvalId"])
 
 
 async def test_an_abort_cancels_the_approval_that_is_waited_for():
@@ -93,7 +93,7 @@ async def test_an_abort_cancels_the_approval_that_is_waited_for():
         came = await stream.until("agent_abort")
         stream.close()
         assert names(came) == ["approval_resolved", "agent_abort"]
-        assert facts(came[0])["status"] == "cancelled"
+        assert data_of(came[0])["status"] == "cancelled"
 
 
 async def test_several_approvals_wait_at_once_and_are_answered_in_any_order():
@@ -106,7 +106,7 @@ async def test_several_approvals_wait_at_once_and_are_answered_in_any_order():
         stream = Stream(conversation)
         conversation.prompt("go")
         came = await stream.until("approval_required", count=3)
-        refs = [facts(frame)["approvalId"] for frame in came if frame.name == "approval_required"]
+        refs = [data_of(event)["approvalId"] for event in came if event.name == "approval_required"]
         conversation.reject(refs[2])
         conversation.approve(refs[0])
         assert conversation.state == "waiting_approval"
@@ -141,12 +141,12 @@ async def test_a_question_waits_for_its_response():
         stream = Stream(conversation)
         conversation.prompt("go")
         (*_, asked) = await stream.until("ask_user")
-        assert facts(asked)["question"] == "which one?"
+        assert data_of(asked)["question"] == "which one?"
         assert conversation.state == "waiting_input"
-        assert status_of(conversation)["pendingQuestions"][0]["ref"] == facts(asked)["ref"]
-        conversation.respond(facts(asked)["ref"], "the left one")
+        assert status_of(conversation)["pendingQuestions"][0]["ref"] == data_of(asked)["ref"]
+        conversation.respond(data_of(asked)["ref"], "the left one")
         with pytest.raises(UnknownReference):
-            conversation.respond(facts(asked)["ref"], "the right one")
+            conversation.respond(data_of(asked)["ref"], "the right one")
         assert text(await stream.until("agent_end")) == "you said the left one"
         stream.close()
 

@@ -13,7 +13,7 @@ from support.sessions import (
     RecordingToolCaller,
     Stream,
     callback_tool,
-    facts,
+    data_of,
     names,
     open_service,
     open_session,
@@ -40,9 +40,9 @@ async def test_a_callback_tool_runs_between_its_two_events_and_for_its_own_sessi
         conversation.prompt("go")
         await stream.until("agent_end")
         stream.close()
-        assert names(stream.frames)[0] == "tool_attached"
-        began = facts(stream.frames[3])
-        ended = facts(stream.frames[4])
+        assert names(stream.events)[0] == "tool_attached"
+        began = data_of(stream.events[3])
+        ended = data_of(stream.events[4])
         assert (began["toolName"], began["args"]) == ("look", {"at": 1})
         assert (ended["status"], ended["result"]) == ("ok", {"echo": {"at": 1}})
         assert ended["callId"] == began["callId"]
@@ -64,7 +64,7 @@ async def test_a_callback_tool_that_fails_is_told_to_the_agent():
         came = await stream.until("agent_end")
         stream.close()
         assert text(came) == "it broke"
-        assert facts(came[4])["status"] == "error"
+        assert data_of(came[4])["status"] == "error"
 
 
 @pytest.mark.parametrize(

@@ -35,14 +35,14 @@ def reader_of(log, start=None, **options):
 
 
 async def read_all(reader):
-    frames = []
+    events = []
     while (batch := await reader.next()) is not None:
-        frames += batch
-    return frames
+        events += batch
+    return events
 
 
-def indices(frames):
-    return [frame.index for frame in frames]
+def indices(events):
+    return [event.index for event in events]
 
 
 # -- what is held --------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ async def test_a_stream_that_waits_for_a_prompt_hears_of_the_sessions_end():
     log.append(SessionEnd("deleted"))
     log.close()
     assert not reader.drained
-    assert [frame.name for frame in await reader.next()] == ["session_end"]
+    assert [event.name for event in await reader.next()] == ["session_end"]
     assert await reader.next() is None
 
 

@@ -12,7 +12,7 @@ from support.sessions import (
     FactoryOfTheTest,
     FakeAgent,
     Stream,
-    facts,
+    data_of,
     made_by,
     names,
     open_service,
@@ -57,8 +57,8 @@ async def test_a_turn_under_way_keeps_a_session_from_idling_out_but_not_from_its
         conversation.prompt("go")
         await soon(lambda: other.ended is not None)
         assert conversation.ended is None
-        frames = await stream.rest()
-        assert [facts(each)["reason"] for each in frames[-2:]] == ["expired", "expired"]
+        events = await stream.rest()
+        assert [data_of(each)["reason"] for each in events[-2:]] == ["expired", "expired"]
 
 
 async def test_times_run_out_when_they_should_and_not_before():
@@ -119,7 +119,7 @@ async def test_a_drain_refuses_what_is_new_lets_turns_finish_and_ends_streams_wi
         conversation.prompt("waits and is not begun")
         draining = asyncio.create_task(service.drain(BOUND_S))
         await idle_stream.rest()
-        assert facts(idle_stream.frames[-1]) == {"reason": "shutdown"}
+        assert data_of(idle_stream.events[-1]) == {"reason": "shutdown"}
         assert service.draining
         with pytest.raises(Draining):
             await open_session(service)
@@ -127,9 +127,9 @@ async def test_a_drain_refuses_what_is_new_lets_turns_finish_and_ends_streams_wi
             conversation.prompt("too late")
         go.set()
         await draining
-        frames = await stream.rest()
-        assert text(frames) == "under way"
-        assert names(frames)[-2:] == ["agent_end", "session_end"]
+        events = await stream.rest()
+        assert text(events) == "under way"
+        assert names(events)[-2:] == ["agent_end", "session_end"]
         assert service.store.count() == 0
 
 
@@ -140,8 +140,8 @@ async def test_a_turn_that_outlasts_the_drain_is_aborted_and_the_drain_ends():
         conversation.prompt("go")
         await stream.until("message_delta")
         await asyncio.wait_for(service.drain(0.02), BOUND_S)
-        frames = await stream.rest()
-        assert [(each.name, facts(each)["reason"]) for each in frames] == [
+        events = await stream.rest()
+        assert [(each.name, data_of(each)["reason"]) for each in events] == [
             ("agent_abort", "shutdown"),
             ("session_end", "shutdown"),
         ]
@@ -150,7 +150,7 @@ async def test_a_turn_that_outlasts_the_drain_is_aborted_and_the_drain_ends():
 async def test_a_create_under_way_when_the_drain_begins_leaves_nothing():
     begun, go, body = asyncio.Event(), asyncio.Event(), FakeAgent()
 
-    async def slowly(facts):
+    async def slowly(context):
         begun.set()
         await go.wait()
 
@@ -169,5 +169,5 @@ async def test_a_store_that_is_closed_under_the_service_ends_every_conversation(
     async with open_service(parrot) as service:
         stream = Stream(await open_session(service))
         service.store.close()
-        frames = await stream.rest()
-        assert facts(frames[-1]) == {"reason": "shutdown"}
+        events = await stream.rest()
+        assert data_of(events[-1]) == {"reason": "shutdown"}

@@ -8,7 +8,7 @@ from frontdesk.sessions.errors import (
 from support.sessions import (
     RecordingMeter,
     Stream,
-    facts,
+    data_of,
     names,
     open_service,
     open_session,
@@ -60,9 +60,9 @@ async def test_refused_output_ends_the_turn_and_the_denied_word_never_goes_out(p
         conversation.prompt("go")
         await stream.until("agent_abort")
         stream.close()
-        assert names(stream.frames)[-2:] == ["error", "agent_abort"]
-        assert facts(stream.frames[-1])["reason"] == "guardrail"
-        assert "forbidden" not in text(stream.frames)
+        assert names(stream.events)[-2:] == ["error", "agent_abort"]
+        assert data_of(stream.events[-1])["reason"] == "guardrail"
+        assert "forbidden" not in text(stream.events)
 
 
 async def test_a_filter_on_the_whole_message_is_asked_when_it_is_complete():
@@ -80,7 +80,7 @@ async def test_a_filter_on_the_whole_message_is_asked_when_it_is_complete():
         conversation.prompt("go")
         await stream.until("agent_abort")
         stream.close()
-        assert facts(stream.frames[-2])["reason"] == "guardrail"
+        assert data_of(stream.events[-2])["reason"] == "guardrail"
 
 
 async def test_the_filter_sees_a_bounded_window_and_not_the_whole_message_each_time():

@@ -23,7 +23,7 @@ from support.sessions import (
     RecordingToolCaller,
     Stream,
     callback_tool,
-    facts,
+    data_of,
     info_of,
     messages_of,
     names,
@@ -60,7 +60,7 @@ async def test_prompts_run_one_after_another_in_the_order_they_came():
         queued = [conversation.prompt(str(number)).queued for number in range(10)]
         await stream.until("agent_end", count=10)
         stream.close()
-        assert text(stream.frames) == "0123456789"
+        assert text(stream.events) == "0123456789"
         assert queued == [False] + [True] * 9
         assert most == 1
 
@@ -102,9 +102,9 @@ async def test_prompt_received_is_emitted_when_its_turn_begins():
         await stream.until("agent_end", count=2)
         stream.close()
         assert [
-            facts(frame)["text"] if frame.name == "prompt_received" else frame.name
-            for frame in stream.frames
-            if frame.name in {"prompt_received", "agent_end"}
+            data_of(event)["text"] if event.name == "prompt_received" else event.name
+            for event in stream.events
+            if event.name in {"prompt_received", "agent_end"}
         ] == ["one", "agent_end", "two", "agent_end"]
 
 
@@ -121,7 +121,7 @@ async def test_a_stream_opened_after_the_prompt_sees_that_turn_whole_however_fas
         for stream in (early, late):
             came = await stream.until("agent_end")
             assert names(came)[0] == "prompt_received"
-            assert {facts(frame)["requestId"] for frame in came} == {accepted.request_id}
+            assert {data_of(event)["requestId"] for event in came} == {accepted.request_id}
             stream.close()
         waiting.close()
 
@@ -142,7 +142,7 @@ async def test_a_stream_opened_while_the_latest_prompt_still_waits_begins_at_it(
         go.set()
         came = await stream.until("agent_end")
         stream.close()
-        assert facts(came[0]) == {"requestId": last.request_id, "text": "third"}
+        assert data_of(came[0]) == {"requestId": last.request_id, "text": "third"}
 
 
 async def test_a_clients_disconnect_does_not_kill_the_turn():
@@ -193,7 +193,7 @@ async def test_steering_is_taken_at_the_next_step_and_three_may_wait():
         step.set()
         came = await stream.until("agent_end")
         stream.close()
-        steered = [facts(frame) for frame in came if frame.name == "steering"]
+        steered = [data_of(event) for event in came if event.name == "steering"]
         assert [each["text"] for each in steered] == ["left", "no", "right"]
         assert {each["requestId"] for each in steered} == {accepted.request_id}
         assert taken == ["left", "no", "right"]
@@ -246,9 +246,9 @@ async def test_a_switched_model_is_told_to_the_turn_the_stream_and_the_registry(
         switched.set()
         came = await stream.until("agent_end")
         stream.close()
-        assert facts(came[0])["from"] == "small"
-        assert facts(came[0])["to"] == "large"
-        assert text(stream.frames) == "small large"
+        assert data_of(came[0])["from"] == "small"
+        assert data_of(came[0])["to"] == "large"
+        assert text(stream.events) == "small large"
         assert info_of(conversation)["model"] == "large"
         assert service.store.get(f"acme/{conversation.session_id}").model == "large"
 
@@ -341,6 +341,6 @@ async def test_the_stream_of_a_prompt_whose_turn_never_came_tells_how_the_sessio
         await service.tenant("acme", "key-1").delete(conversation.session_id)
         stream = Stream(conversation, since=None)
         assert not stream.reader.drained
-        frames = await stream.rest()
-        assert names(frames) == ["session_end"]
-        assert facts(frames[0]) == {"reason": "deleted"}
+        events = await stream.rest()
+        assert names(events) == ["session_end"]
+        assert data_of(events[0]) == {"reason": "deleted"}

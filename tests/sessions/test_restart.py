@@ -18,7 +18,7 @@ from frontdesk.sessions.supervised_agent import SupervisedAgent
 from frontdesk.testing import ManualClock
 from support.sessions import (
     Stream,
-    facts,
+    data_of,
     info_of,
     messages_of,
     names,
@@ -111,15 +111,15 @@ async def test_the_conversation_outlives_an_agent_that_is_restarted():
         conversation.prompt("three")
         await stream.until("agent_end", count=2)
         stream.close()
-        assert names(stream.frames) == [
+        assert names(stream.events) == [
             *("prompt_received", "agent_start", "message_start", "message_delta", "agent_end"),
             *("prompt_received", "agent_start", "message_start", "message_delta"),
             *("error", "agent_abort", "agent_restarted"),
             *("prompt_received", "agent_start", "message_start", "message_delta", "agent_end"),
         ]
-        assert [frame.index for frame in stream.frames] == list(range(1, 18))
-        assert {frame.fence for frame in stream.frames} == {conversation.fence}
-        assert facts(stream.frames[11]) == {"reason": "crashed: ValueError", "count": 1}
+        assert [event.index for event in stream.events] == list(range(1, 18))
+        assert {event.fence for event in stream.events} == {conversation.fence}
+        assert data_of(stream.events[11]) == {"reason": "crashed: ValueError", "count": 1}
         assert [each["content"] for each in messages_of(conversation)["messages"]] == [
             *("one", "hearing one ", "crash", "hearing crash ", "three", "hearing three "),
         ]
@@ -187,7 +187,7 @@ async def test_between_two_agents_the_session_is_restarting_and_prompts_queue():
         came = await stream.until("agent_end")
         stream.close()
         assert "hearing queued" in text(came)
-        assert "session_end" not in names(stream.frames)
+        assert "session_end" not in names(stream.events)
         assert conversation.state == "idle"
 
 
@@ -218,7 +218,7 @@ async def test_a_session_deleted_between_two_agents_ends_and_the_next_agent_does
         conversation.prompt("crash")
         await factory.begun.wait()
         await service.tenant("acme", "k").delete("s-1")
-        assert facts((await stream.rest())[-1]) == {"reason": "deleted"}
+        assert data_of((await stream.rest())[-1]) == {"reason": "deleted"}
         factory.go.set()
         await soon(lambda: not service._supervisor._tasks)
         assert service.store.count() == 0
@@ -238,9 +238,9 @@ async def test_a_session_that_expires_before_it_hears_of_a_restart_ends_and_is_n
         assert service.store.ended("acme/s-1").reason.kind is ExitKind.RESTARTED
         assert conversation.phase is SessionPhase.LIVE, "the registry knows, the session does not"
         service._on_expired(conversation)
-        frames = await stream.rest()
-        assert names(frames) == ["session_end"]
-        assert facts(frames[-1]) == {"reason": "expired"}
+        events = await stream.rest()
+        assert names(events) == ["session_end"]
+        assert data_of(events[-1]) == {"reason": "expired"}
         assert (factory.started, service.store.count()) == (1, 0)
 
 
@@ -253,8 +253,8 @@ async def test_a_restart_that_fails_ends_the_session_with_its_last_reason():
         conversation = await open_session(service, session_id="s-1")
         stream = Stream(conversation)
         conversation.prompt("crash")
-        frames = await stream.rest()
-        assert facts(frames[-1]) == {"reason": "crashed: ValueError"}
+        events = await stream.rest()
+        assert data_of(events[-1]) == {"reason": "crashed: ValueError"}
 
 
 @anyio_test
@@ -265,10 +265,10 @@ async def test_an_agent_that_crashes_too_often_ends_its_session_with_the_last_re
         stream = Stream(conversation)
         for _ in range(5):
             conversation.prompt("crash")
-        frames = await stream.rest()
-        assert names(frames).count("agent_restarted") == 3
-        assert names(frames).count("agent_abort") == 4
-        assert facts(frames[-1]) == {"reason": "crashed: ValueError"}
+        events = await stream.rest()
+        assert names(events).count("agent_restarted") == 3
+        assert names(events).count("agent_abort") == 4
+        assert data_of(events[-1]) == {"reason": "crashed: ValueError"}
         assert service.store.ended("acme/s-1").reason.kind is ExitKind.CRASHED
 
 
@@ -293,7 +293,7 @@ async def test_an_agent_that_ends_its_session_is_not_restarted(policy):
         conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("leave")
-        assert facts((await stream.rest())[-1]) == {"reason": "normal"}
+        assert data_of((await stream.rest())[-1]) == {"reason": "normal"}
 
 
 @anyio_test
@@ -308,7 +308,7 @@ async def test_a_task_cancelled_from_outside_is_restarted_by_always_only(policy)
             await stream.until("agent_restarted")
             stream.close()
         else:
-            assert facts((await stream.rest())[-1]) == {"reason": "cancelled"}
+            assert data_of((await stream.rest())[-1]) == {"reason": "cancelled"}
 
 
 @anyio_test

@@ -74,7 +74,7 @@ async def test_an_id_that_the_tenant_has_already_is_refused_and_the_holder_is_un
 
 
 async def test_of_racing_creates_of_one_id_exactly_one_wins():
-    async def slowly(facts):
+    async def slowly(context):
         await asyncio.sleep(0)
 
     async with open_service(made_by(FactoryOfTheTest(slowly))) as service:
@@ -131,7 +131,7 @@ async def test_a_directory_resolves_under_the_tenants_root_and_nowhere_else(tmp_
 
 
 async def test_an_agent_that_cannot_be_started_leaves_nothing_and_its_id_is_free():
-    async def failing(facts):
+    async def failing(context):
         raise RuntimeError("secret")
 
     async with open_service(made_by(FactoryOfTheTest(failing)), parrot) as service:
@@ -145,7 +145,7 @@ async def test_an_agent_that_cannot_be_started_leaves_nothing_and_its_id_is_free
 async def test_a_create_that_is_cancelled_leaves_nothing_and_its_id_is_free():
     begun = asyncio.Event()
 
-    async def slowly(facts):
+    async def slowly(context):
         begun.set()
         await asyncio.Event().wait()
 

@@ -12,8 +12,8 @@ from support.sessions import (
     FactoryOfTheTest,
     FakeAgent,
     Stream,
+    data_of,
     deaf_agent,
-    facts,
     made_by,
     names,
     nothing,
@@ -51,11 +51,11 @@ async def test_the_stream_of_a_session_that_ended_says_how_and_replays():
         await stream.until("agent_end")
         await acme.delete("s-1")
         await stream.rest()
-        assert facts(stream.frames[-1]) == {"reason": "deleted"}
+        assert data_of(stream.events[-1]) == {"reason": "deleted"}
         replayed = acme.recent("s-1")
         again = Stream(replayed)
         assert names(await again.rest())[-1] == "session_end"
-        assert replayed.subscribe(since=stream.frames[-1].id).drained
+        assert replayed.subscribe(since=stream.events[-1].id).drained
 
 
 async def test_recent_ends_are_bounded_by_number_and_by_bytes():

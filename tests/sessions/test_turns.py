@@ -26,7 +26,7 @@ from frontdesk.agents.events import (
 from frontdesk.errors import InvalidType
 from support.sessions import (
     Stream,
-    facts,
+    data_of,
     info_of,
     messages_of,
     names,
@@ -46,7 +46,7 @@ ENDS = {"agent_end", "agent_abort"}
 
 
 async def turn_of(script, *, prompt="go", before=None, rules=None, **settings):
-    """Run one turn of a script, and return its frames."""
+    """Run one turn of a script, and return its events."""
     async with open_service(scripted(script, **(rules or {})), **settings) as service:
         conversation = await open_session(service)
         stream = Stream(conversation)
@@ -55,22 +55,22 @@ async def turn_of(script, *, prompt="go", before=None, rules=None, **settings):
             await before(conversation, stream)
         await stream.until(*ENDS)
         stream.close()
-        assert_ends_once(stream.frames)
-        return stream.frames
+        assert_ends_once(stream.events)
+        return stream.events
 
 
-def assert_ends_once(frames):
+def assert_ends_once(events):
     """Every turn that began has exactly one end, and nothing of it comes after that."""
     ends, began = {}, []
-    for frame in frames:
-        request = facts(frame).get("requestId")
-        assert request not in ends, f"{frame.name} came after the end of its turn"
-        if frame.name == "prompt_received":
+    for event in events:
+        request = data_of(event).get("requestId")
+        assert request not in ends, f"{event.name} came after the end of its turn"
+        if event.name == "prompt_received":
             began.append(request)
-        if frame.name in ENDS:
-            ends[request] = frame.name
+        if event.name in ENDS:
+            ends[request] = event.name
     assert sorted(began) == sorted(ends)
-    assert [frame.index for frame in frames] == list(range(1, len(frames) + 1))
+    assert [event.index for event in events] == list(range(1, len(events) + 1))
 
 
 # -- ending well ---------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ async def test_the_parrot_says_its_prompt_and_ends_its_turn():
         accepted = conversation.prompt("hello you")
         await stream.until("agent_end")
         stream.close()
-        assert names(stream.frames) == [
+        assert names(stream.events) == [
             "prompt_received",
             "agent_start",
             "message_start",
@@ -91,8 +91,8 @@ async def test_the_parrot_says_its_prompt_and_ends_its_turn():
             "message_delta",
             "agent_end",
         ]
-        assert {facts(frame)["requestId"] for frame in stream.frames} == {accepted.request_id}
-        assert facts(stream.frames[-1])["lastMessage"] == {
+        assert {data_of(event)["requestId"] for event in stream.events} == {accepted.request_id}
+        assert data_of(stream.events[-1])["lastMessage"] == {
             "role": "assistant",
             "content": "hello you ",
         }
@@ -102,8 +102,8 @@ async def test_a_coroutine_function_is_an_agent_too_and_what_it_returns_is_said(
     async def script(turn):
         return "all of it"
 
-    frames = await turn_of(script)
-    assert text(frames) == "all of it"
+    events = await turn_of(script)
+    assert text(events) == "all of it"
 
 
 async def test_a_turn_knows_its_prompt_its_session_and_what_was_said_before():
@@ -139,7 +139,7 @@ async def test_the_usage_of_a_turn_is_in_its_end_and_in_the_stats():
         conversation.prompt("go")
         await stream.until("agent_end")
         stream.close()
-        assert facts(stream.frames[-1])["tokenUsage"] == {
+        assert data_of(stream.events[-1])["tokenUsage"] == {
             "promptTokens": 11,
             "completionTokens": 6,
             "totalTokens": 17,
@@ -147,7 +147,7 @@ async def test_the_usage_of_a_turn_is_in_its_end_and_in_the_stats():
         stats = stats_of(conversation)
         assert stats["tokenUsage"]["cachedTokens"] == 4
         assert (stats["totalTokens"], stats["costUsd"], stats["promptCount"]) == (17, 0.25, 1)
-        assert (stats["turns"], stats["lastEventIndex"]) == (1, stream.frames[-1].index)
+        assert (stats["turns"], stats["lastEventIndex"]) == (1, stream.events[-1].index)
 
 
 @pytest.mark.parametrize(
@@ -172,17 +172,17 @@ async def test_usage_that_cannot_be_ends_the_turn_and_counts_nothing(used):
         turn.usage(**used)
         yield "x"
 
-    frames = await turn_of(script)
-    assert facts(frames[-2])["reason"] == "InvalidArgument"
+    events = await turn_of(script)
+    assert data_of(events[-2])["reason"] == "InvalidArgument"
 
 
 async def test_a_very_long_text_goes_out_in_pieces():
     async def script(turn):
         yield "x" * 3_000_000
 
-    frames = await turn_of(script)
-    assert len(text(frames)) == 3_000_000
-    assert max(len(frame.json) for frame in frames if frame.name == "message_delta") < 100_000
+    events = await turn_of(script)
+    assert len(text(events)) == 3_000_000
+    assert max(len(event.json) for event in events if event.name == "message_delta") < 100_000
 
 
 # -- ending badly --------------------------------------------------------------------------------
@@ -202,10 +202,10 @@ async def test_what_an_agent_raises_ends_the_turn_and_not_the_session(caplog):
         with caplog.at_level(logging.ERROR, logger="frontdesk.sessions"):
             await stream.until("agent_end")
         stream.close()
-        assert_ends_once(stream.frames)
-        assert names(stream.frames)[4:6] == ["error", "agent_abort"]
-        assert facts(stream.frames[4])["reason"] == "ValueError"
-        assert not any(b"secret" in frame.json for frame in stream.frames)
+        assert_ends_once(stream.events)
+        assert names(stream.events)[4:6] == ["error", "agent_abort"]
+        assert data_of(stream.events[4])["reason"] == "ValueError"
+        assert not any(b"secret" in event.json for event in stream.events)
         assert "the secret text of it" in caplog.text, "operators see the text"
         assert conversation.state == "idle"
 
@@ -215,8 +215,8 @@ async def test_an_agent_that_calls_sys_exit_ends_its_turn_and_not_the_gateway():
         yield "bye"
         sys.exit(3)
 
-    frames = await turn_of(script)
-    assert facts(frames[-2])["reason"] == "AgentQuit"
+    events = await turn_of(script)
+    assert data_of(events[-2])["reason"] == "AgentQuit"
 
 
 async def test_an_agent_that_cancels_itself_ends_its_turn():
@@ -225,8 +225,8 @@ async def test_an_agent_that_cancels_itself_ends_its_turn():
         await asyncio.sleep(0)
         yield "never"
 
-    frames = await turn_of(script)
-    assert names(frames)[-2:] == ["error", "agent_abort"]
+    events = await turn_of(script)
+    assert names(events)[-2:] == ["error", "agent_abort"]
 
 
 @pytest.mark.parametrize(
@@ -247,16 +247,16 @@ async def test_an_agent_can_emit_nothing_that_belongs_to_the_conversation(event)
             turn.emit(event)
         yield "ok"
 
-    frames = await turn_of(script)
-    assert names(frames)[2:] == ["message_start", "message_delta", "agent_end"]
+    events = await turn_of(script)
+    assert names(events)[2:] == ["message_start", "message_delta", "agent_end"]
 
 
 async def test_what_is_neither_text_nor_event_ends_the_turn():
     async def script(turn):
         yield 42
 
-    frames = await turn_of(script)
-    assert facts(frames[-2])["reason"] == "InvalidType"
+    events = await turn_of(script)
+    assert data_of(events[-2])["reason"] == "InvalidType"
 
 
 async def test_an_event_that_is_too_large_is_refused_but_a_tools_large_result_is_shortened():
@@ -265,8 +265,8 @@ async def test_an_event_that_is_too_large_is_refused_but_a_tools_large_result_is
         turn.emit(ToolExecutionEnd("c", "t", "ok", "z" * 2000))
         turn.emit(MessageDelta("x" * 2000))
 
-    frames = await turn_of(script, max_event_bytes=1000)
-    shown = [facts(frame) for frame in frames]
+    events = await turn_of(script, max_event_bytes=1000)
+    shown = [data_of(event) for event in events]
     assert shown[2]["args"].endswith("bytes>")
     assert shown[3]["result"].endswith("bytes>")
     assert shown[-2]["reason"] == "EventTooLarge"
@@ -297,12 +297,12 @@ async def test_an_abort_cancels_the_turn_the_agent_cleans_up_and_the_session_liv
         conversation.abort("changed my mind")
         came = await stream.until("agent_abort")
         assert text(came) == " cleaned"
-        assert facts(came[-1])["reason"] == "changed my mind"
+        assert data_of(came[-1])["reason"] == "changed my mind"
         assert cleaned
         conversation.prompt("again")
         await stream.until("agent_end")
         stream.close()
-        assert_ends_once(stream.frames)
+        assert_ends_once(stream.events)
 
 
 async def test_an_abort_between_a_prompt_and_its_beginning_is_not_lost():
@@ -312,8 +312,8 @@ async def test_an_abort_between_a_prompt_and_its_beginning_is_not_lost():
     async def before(conversation, stream):
         conversation.abort()
 
-    frames = await turn_of(script, before=before)
-    assert names(frames) == ["prompt_received", "agent_start", "agent_abort"]
+    events = await turn_of(script, before=before)
+    assert names(events) == ["prompt_received", "agent_start", "agent_abort"]
 
 
 async def test_an_abort_of_an_idle_session_does_nothing():
@@ -358,8 +358,8 @@ async def test_an_agent_deaf_to_its_abort_is_left_behind_and_the_next_turn_runs(
         await soon(lambda: service.stuck == 0)
         stream.close()
         assert late == ["discarded"]
-        assert_ends_once(stream.frames)
-        assert "too late" not in text(stream.frames)
+        assert_ends_once(stream.events)
+        assert "too late" not in text(stream.events)
 
 
 # -- the deadline --------------------------------------------------------------------------------
@@ -369,9 +369,9 @@ async def test_a_turn_that_does_nothing_ends_at_its_deadline():
     async def script(turn):
         await asyncio.Event().wait()
 
-    frames = await turn_of(script, turn_timeout_s=0.05)
-    assert names(frames)[-2:] == ["error", "agent_abort"]
-    assert [facts(frame)["reason"] for frame in frames[-2:]] == ["deadline", "deadline"]
+    events = await turn_of(script, turn_timeout_s=0.05)
+    assert names(events)[-2:] == ["error", "agent_abort"]
+    assert [data_of(event)["reason"] for event in events[-2:]] == ["deadline", "deadline"]
 
 
 async def test_a_turn_whose_agent_hears_nothing_ends_at_its_deadline_all_the_same():
@@ -389,7 +389,7 @@ async def test_a_turn_whose_agent_hears_nothing_ends_at_its_deadline_all_the_sam
         conversation.prompt("go")
         await stream.until("agent_abort")
         stream.close()
-        assert_ends_once(stream.frames)
+        assert_ends_once(stream.events)
         released.set()
 
 
@@ -397,8 +397,8 @@ async def test_a_blueprints_own_deadline_counts_before_the_services():
     async def script(turn):
         await asyncio.Event().wait()
 
-    frames = await turn_of(script, rules={"turn_timeout_s": 0.05})
-    assert facts(frames[-1])["reason"] == "deadline"
+    events = await turn_of(script, rules={"turn_timeout_s": 0.05})
+    assert data_of(events[-1])["reason"] == "deadline"
 
 
 @pytest.mark.parametrize("how", ["yields", "emits", "deaf"])
@@ -431,7 +431,7 @@ async def test_an_agent_that_emits_without_end_ends_at_its_deadline(how):
         came = await stream.until("agent_abort")
         stream.close()
         assert names(came) == ["error", "agent_abort"]
-        assert facts(came[0])["reason"] == "deadline"
+        assert data_of(came[0])["reason"] == "deadline"
         assert conversation.log.held_bytes <= 200_000
         assert conversation.state == "idle"
 
@@ -449,8 +449,8 @@ async def test_an_agent_that_ends_its_session_ends_its_turn_well_and_the_session
         stream = Stream(conversation)
         conversation.prompt("go")
         await stream.rest()
-        assert names(stream.frames)[-2:] == ["agent_end", "session_end"]
-        assert facts(stream.frames[-1])["reason"] == "normal"
+        assert names(stream.events)[-2:] == ["agent_end", "session_end"]
+        assert data_of(stream.events[-1])["reason"] == "normal"
         registry_agent = f"acme/{conversation.session_id}"
         assert str(service.store.ended(registry_agent).reason) == "normal"
 
@@ -468,9 +468,9 @@ async def test_a_session_whose_task_is_cancelled_from_outside_ends_its_turn_and_
         await stream.until("message_delta")
         service.store.get(f"acme/{conversation.session_id}").agent.cancel()
         await stream.rest()
-        assert names(stream.frames)[-2:] == ["agent_abort", "session_end"]
-        assert facts(stream.frames[-1])["reason"] == "cancelled"
-        assert_ends_once(stream.frames)
+        assert names(stream.events)[-2:] == ["agent_abort", "session_end"]
+        assert data_of(stream.events[-1])["reason"] == "cancelled"
+        assert_ends_once(stream.events)
 
 
 async def test_an_error_that_ends_the_session_is_the_registrys_reason(caplog):
@@ -484,9 +484,9 @@ async def test_an_error_that_ends_the_session_is_the_registrys_reason(caplog):
             stream = Stream(conversation)
             conversation.prompt("go")
             await stream.rest()
-            assert names(stream.frames)[-3:] == ["error", "agent_abort", "session_end"]
-            assert facts(stream.frames[-1])["reason"] == "crashed: ValueError"
-            assert not any(b"secret" in frame.json for frame in stream.frames)
+            assert names(stream.events)[-3:] == ["error", "agent_abort", "session_end"]
+            assert data_of(stream.events[-1])["reason"] == "crashed: ValueError"
+            assert not any(b"secret" in event.json for event in stream.events)
             reason = service.store.ended(f"acme/{conversation.session_id}").reason
             assert (reason.error, reason.text) == ("ValueError", "secret")
 
@@ -496,8 +496,8 @@ async def test_the_entry_deleted_behind_the_services_back_ends_the_conversation(
         conversation = await open_session(service)
         stream = Stream(conversation)
         service.store.delete(f"acme/{conversation.session_id}")
-        frames = await stream.rest()
-        assert [(frame.name, facts(frame)) for frame in frames] == [
+        events = await stream.rest()
+        assert [(event.name, data_of(event)) for event in events] == [
             ("session_end", {"reason": "deleted"})
         ]
 
@@ -522,7 +522,7 @@ async def test_thoughts_messages_and_tools_come_in_order_and_are_counted():
         conversation.prompt("go")
         await stream.until("agent_end")
         stream.close()
-        assert names(stream.frames)[2:] == [
+        assert names(stream.events)[2:] == [
             "thinking_start",
             "thinking_delta",
             "message_start",
@@ -534,7 +534,7 @@ async def test_thoughts_messages_and_tools_come_in_order_and_are_counted():
             "error",
             "agent_end",
         ]
-        assert facts(stream.frames[-1])["lastMessage"]["content"] == "second"
+        assert data_of(stream.events[-1])["lastMessage"]["content"] == "second"
         assert info_of(conversation)["toolCalls"] == 1
         assert status_of(conversation)["pendingTools"] == []
         messages = messages_of(conversation)["messages"]

@@ -59,7 +59,7 @@ class Stream:
     def __init__(self, conversation, *, bound_s=BOUND_S, **options):
         self.bound_s = bound_s
         self.reader = conversation.subscribe(**{"since": "0", **options})
-        self.frames = []
+        self.events = []
         self.over = False
         self._unread = []
 
@@ -68,17 +68,17 @@ class Stream:
         came = []
         async with asyncio.timeout(self.bound_s):
             while count:
-                frame = await self._next()
-                came.append(frame)
-                count -= frame.name in names
+                event = await self._next()
+                came.append(event)
+                count -= event.name in names
         return came
 
     async def rest(self):
         """Read to the end of the stream."""
         came = []
         async with asyncio.timeout(self.bound_s):
-            while (frame := await self._next()) is not None:
-                came.append(frame)
+            while (event := await self._next()) is not None:
+                came.append(event)
         return came
 
     async def _next(self):
@@ -88,8 +88,8 @@ class Stream:
                 self.over = True
                 return None
             self._unread = list(batch)
-        self.frames.append(self._unread.pop(0))
-        return self.frames[-1]
+        self.events.append(self._unread.pop(0))
+        return self.events[-1]
 
     def close(self):
         self.reader.close()
@@ -121,19 +121,19 @@ def messages_of(conversation, **page):
     return as_json(Messages(messages=shown.messages, next=shown.next))
 
 
-def facts(frame):
-    """Return a frame's data."""
-    return json.loads(frame.json)
+def data_of(event):
+    """Return the data of an event."""
+    return json.loads(event.json)
 
 
-def names(frames):
+def names(events):
     """Return what kind of events came."""
-    return [frame.name for frame in frames]
+    return [event.name for event in events]
 
 
-def text(frames):
+def text(events):
     """Return what was said."""
-    return "".join(facts(frame)["delta"] for frame in frames if frame.name == "message_delta")
+    return "".join(data_of(event)["delta"] for event in events if event.name == "message_delta")
 
 
 async def passes(number=5):
@@ -205,7 +205,7 @@ class FakeAgent:
             self.registry_agent.set_result(None)
 
 
-async def nothing(facts):
+async def nothing(context):
     pass
 
 

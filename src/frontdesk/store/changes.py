@@ -63,8 +63,6 @@ class Changes:
     `watches` are the subscriptions, each by a token of its own; `wakers` wake those that wait.
     """
 
-    __slots__ = ("ends", "feed", "revision", "wakers", "watches")
-
     def __init__(self, *, feed_capacity: int, ends_capacity: int) -> None:
         self.revision = 0
         self.ends = RecentEnds(ends_capacity)

@@ -59,9 +59,6 @@ NO_LIMITS = Limits()
 class Core:
     """The entries, changes and lock of one store, and who listens for the ends of its agents."""
 
-    # No slots: a lookup would then read its session and this object with the same instruction, and
-    # in the order of creation that costs the processor its prefetching: half of the lookup.
-
     def __init__(
         self,
         *,
@@ -76,15 +73,13 @@ class Core:
         self.lock = WriteLock()
         self.closed: StoreClosed | None = None
         self.index = Index()
-        self.entries = self.index.entries
+        self.entries, self.agents = self.index.entries, self.index.agents
         self._pid = os.getpid()
-        found = weakref.ref(self)
         self.listener = ExitListener(
             monitors=monitors,
             watcher=watcher,
-            when_done=call_weakly(found, Core.on_future_done),
-            on_exit=call_weakly(found, Core.on_agent_exit),
-            tick=call_weakly(found, Core._tick),
+            when_done=call_weakly(weakref.ref(self), Core.on_future_done),
+            find_on_exit=weakref.WeakMethod(self.on_agent_exit),
         )
         call_in_forked_child(self, Core._after_fork_in_child)
 
@@ -122,12 +117,12 @@ class Core:
                 or builder.session_id in self.entries
             ):
                 self._admit(builder)
-            agents, listener = self.index.agents, self.listener
+            agents, listener = self.agents, self.listener
             # `context` is for a plain future of the running loop, most likely one that is new here.
             if context is None or future in agents or listener.detached or future.done():
                 key = future_key(future)
                 known = key in agents and self._known(key) is not None
-                alive = known or listener.listen(future)
+                alive = known or listener.listen(future, tick=self._tick)
                 return self._enter(builder, key, future, FutureLiveness, self._pid, alive)
             future.add_done_callback(listener.when_done, context=context)
             return self._enter(builder, future, future, FutureLiveness, self._pid, True)
@@ -225,7 +220,7 @@ class Core:
 
     def _known(self, key: AgentKey) -> Session | None:
         """Return a session of this agent, if it is alive (a step); end them where it is not."""
-        sessions = self.index.agents.get(key)
+        sessions = self.agents.get(key)
         if sessions is None:
             return None
         session = first_of(sessions)
@@ -284,11 +279,11 @@ class Core:
             self.lock.defer(partial(self.on_future_done, future))
             return
         key = future_key(future)
-        known = key in self.index.agents
+        known = key in self.agents
         if not known:
             # Asked once more behind a create of another thread that may be registering it.
             with self.lock.held:
-                known = key in self.index.agents
+                known = key in self.agents
             self.after_write()
         if known:
             self._end_agent(key, future, exit_reason_of(future))
@@ -319,7 +314,7 @@ class Core:
         acquire, release = lock.acquire, lock.release
         try:
             acquire()
-            present = self.index.agents.get(key)
+            present = self.agents.get(key)
             if present is not None and first_of(present)._liveness is liveness:
                 sessions = self._end(key, reason)
         except BaseException:
@@ -347,14 +342,14 @@ class Core:
 
     def _end(self, key: AgentKey, reason: ExitReason) -> tuple[Session, ...]:
         """Remove an agent's sessions (a step); return them, to be dropped after the lock."""
-        sessions = all_of(self.index.agents.get(key))
+        sessions = all_of(self.agents.get(key))
         at_ms = self.now_ms()
         for session in sessions:
             # By identity: the entry goes only if it still is this very incarnation.
             if self.index.remove(session):
                 self.changes.record_end(session, reason, at_ms)
         # The agent last: what a signal handler that raises leaves undone is found, and done next.
-        self.index.agents.pop(key, None)
+        self.agents.pop(key, None)
         return sessions
 
     def end_closed_loops(self) -> None:
@@ -367,7 +362,7 @@ class Core:
             self.after_write()
 
     def _end_on_closed_loops(self) -> None:
-        for sessions in list(self.index.agents.values()):
+        for sessions in list(self.agents.values()):
             session = first_of(sessions)
             if session._liveness is session.agent and on_closed_loop(session.agent):
                 self._end_finished(session)
@@ -384,14 +379,14 @@ class Core:
         registrations: list[AgentRegistration] = []
         if self.closed is not None:
             return registrations
-        for sessions in list(self.index.agents.values()):
+        for sessions in list(self.agents.values()):
             session = first_of(sessions)
             if type(session._liveness) is AgentRegistration:
                 registrations.append(session._liveness)
             self._end_finished(session, None if is_finished(session) else _SHUTDOWN)
         # The last change is in the feed before the store is closed, as watches rely on.
         self.closed = StoreClosed()
-        self._clear()
+        self.index.clear()
         return registrations
 
     # -- other writes --------------------------------------------------------------------------
@@ -412,8 +407,9 @@ class Core:
                     if is_finished(session):
                         self._end_finished(session)
                     else:
+                        now_ms = self.now_ms
                         self.index.remove(session)
-                        self.changes.record_end(session, reason, self.now_ms())
+                        self.changes.record_end(session, reason, now_ms())
                         if self.index.forget(session):
                             released = self.listener.detach(session, reason)
             finally:
@@ -476,15 +472,10 @@ class Core:
         if self.closed is not None:
             raise StoreClosed(forked=self.closed.forked)
 
-    def _clear(self) -> None:
-        # Replaced, not cleared: a reader may be in the middle of the old ones.
-        self.index = Index()
-        self.entries = self.index.entries
-
     def _after_fork_in_child(self) -> None:
         """Be closed in a forked child: the agents live in the parent, the lock may be held."""
         self.closed = StoreClosed(forked=True)
         self.lock = WriteLock()
         self.changes.watches = {}
-        self._clear()
+        self.index.clear()
         self.listener.watcher.abandon_after_fork()

@@ -77,6 +77,39 @@ class PendingCreates:
     def __len__(self) -> int:
         return len(self._under_way)
 
+    def get_or_create(
+        self,
+        session_id: str,
+        get: Callable[[str], Session],
+        factory: Callable[[], object],
+        create: Callable[[object], Session],
+        *,
+        timeout_s: float,
+    ) -> Session:
+        """Return the session that there is, or create one with the agent of the factory.
+
+        An agent that was made for nothing is the caller's: the error of a refused create has it.
+        """
+
+        def find() -> Session | None:
+            try:
+                return get(session_id)
+            except SessionNotFound:
+                return None
+
+        def make() -> Session:
+            session = find()
+            if session is not None:
+                return session
+            agent = factory()
+            try:
+                return create(agent)
+            except FrontdeskError as error:
+                error.agent = agent
+                raise
+
+        return find() or self.share(session_id, make, timeout_s=timeout_s)
+
     def share(self, session_id: str, make: Callable[[], Session], *, timeout_s: float) -> Session:
         """Run `make` unless another caller does so already; return what came of it."""
         build = mine = PendingCreate()
@@ -100,31 +133,3 @@ class PendingCreates:
         finally:
             mine.finish()
         return session
-
-
-def found(get: Callable[[str], Session], session_id: str) -> Session | None:
-    """Return the session that there is, or None."""
-    try:
-        return get(session_id)
-    except SessionNotFound:
-        return None
-
-
-def find_or_make(
-    find: Callable[[], Session | None],
-    factory: Callable[[], object],
-    create: Callable[[object], Session],
-) -> Session:
-    """Return the session that there is by now, or create one with the agent of the factory.
-
-    The agent that was made for nothing is the caller's: the error of a refused create has it.
-    """
-    session = find()
-    if session is not None:
-        return session
-    agent = factory()
-    try:
-        return create(agent)
-    except FrontdeskError as error:
-        error.agent = agent
-        raise

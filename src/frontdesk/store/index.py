@@ -158,6 +158,11 @@ class Index:
         del self.agents[agent_key]
         return True
 
+    def clear(self) -> None:
+        """Forget everything: what a signal handler that raised left of a session, too."""
+        for table in (self.entries, self.agents, self.tenants, self.api_keys):
+            table.clear()
+
     def excess(self, limits: Limits, *, tenant_id: str, api_key: str | None) -> Excess | None:
         """Return the first limit that leaves no room for one more session."""
         entries = self.entries

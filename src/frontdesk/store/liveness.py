@@ -13,7 +13,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Concatenate, ParamSpec, TypeVar, final
+from typing import TypeVar, final
 
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
 from frontdesk.monitors.dispatch import function_for, is_future
@@ -39,7 +39,6 @@ AgentKey = Future | int
 """What an agent is found by: itself, or its id where its type may define equality."""
 
 Owner = TypeVar("Owner")
-Arguments = ParamSpec("Arguments")
 
 
 @final
@@ -50,12 +49,10 @@ class AgentRegistration:
     known. Whatever asks the monitor may run foreign code, and is called under no lock.
     """
 
-    __slots__ = ("_monitor", "_on_end", "agent_key", "ended", "pid", "registered")
+    __slots__ = ("_find_on_exit", "_monitor", "agent_key", "ended", "pid", "registered")
 
-    def __init__(
-        self, agent: object, on_end: Callable[[AgentRegistration, ExitReason], None]
-    ) -> None:
-        self._on_end = on_end
+    def __init__(self, agent: object, find_on_exit: FindOnExit) -> None:
+        self._find_on_exit = find_on_exit
         self._monitor: Monitor | None = None
         self.agent_key = id(agent)
         self.ended: ExitReason | None = None
@@ -92,7 +89,13 @@ class AgentRegistration:
 
     def __call__(self, reason: ExitReason) -> None:
         """Take the monitor's word that the agent has ended."""
-        self._on_end(self, reason)
+        on_exit = self._find_on_exit()
+        if on_exit is not None:
+            on_exit(self, reason)
+
+
+FindOnExit = Callable[[], Callable[[AgentRegistration, ExitReason], None] | None]
+"""Where a store hears of exits, found weakly: an agent that outlives it must not keep it."""
 
 
 class ExitListener:
@@ -100,21 +103,8 @@ class ExitListener:
 
     A callback cannot be taken back from a future, but need not be: of a future without a session
     the store does not know. `detached` tells whether a delete has left one in a future, which may
-    be registered again. `tick` is called once a second as soon as there may be closed loops.
+    be registered again.
     """
-
-    __slots__ = (
-        "__weakref__",
-        "_on_exit",
-        "_owns_watcher",
-        "_tick",
-        "_ticking",
-        "detached",
-        "loops",
-        "monitors",
-        "watcher",
-        "when_done",
-    )
 
     def __init__(
         self,
@@ -122,13 +112,12 @@ class ExitListener:
         monitors: Mapping[type, MonitorFunction],
         watcher: Watcher | None,
         when_done: Callable[[Future], None],
-        on_exit: Callable[[AgentRegistration, ExitReason], None],
-        tick: Callable[[], None],
+        find_on_exit: FindOnExit,
     ) -> None:
         self.monitors = monitors
         self.watcher = Watcher() if watcher is None else watcher
         self._owns_watcher = watcher is None
-        self.when_done, self._on_exit, self._tick = when_done, on_exit, tick
+        self.when_done, self._find_on_exit = when_done, find_on_exit
         self.loops = EventLoops()
         self.detached = self._ticking = False
         if self._owns_watcher:
@@ -142,8 +131,11 @@ class ExitListener:
             return False
         return kind in PLAIN_FUTURES or is_future(agent)
 
-    def listen(self, future: Future) -> bool:
-        """Add the callback to a future, under the store's lock; False where it never comes."""
+    def listen(self, future: Future, *, tick: Callable[[], None]) -> bool:
+        """Add the callback to a future, under the store's lock; False where it never comes.
+
+        From the first on that has a loop, which may be closed, `tick` is called once a second.
+        """
         if future.done():
             return False
         if self.detached and has_callback(future, self.when_done):
@@ -154,13 +146,12 @@ class ExitListener:
             return not future.done()
         if not self._ticking:
             self._ticking = True
-            # Held weakly by the watcher, so that it keeps no store.
-            self.watcher.every_second(self.call_tick)
+            self.watcher.every_second(tick)
         return add_callback(future, self.when_done, self.loops.add(future.get_loop()))
 
     def monitor(self, agent: object) -> AgentRegistration:
         """Monitor any other agent; under no lock, since a monitor may run foreign code."""
-        registration = AgentRegistration(agent, self._on_exit)
+        registration = AgentRegistration(agent, self._find_on_exit)
         registration.begin(monitor(agent, registration, watcher=self.watcher, kinds=self.monitors))
         return registration
 
@@ -173,10 +164,6 @@ class ExitListener:
         self.detached = True
         return None
 
-    def call_tick(self) -> None:
-        """Be called once a second by the watcher."""
-        self._tick()
-
     def close(self) -> None:
         """End the watcher, if it is the store's own."""
         if self._owns_watcher:
@@ -184,17 +171,14 @@ class ExitListener:
 
 
 def call_weakly(
-    find: Callable[[], Owner | None], function: Callable[Concatenate[Owner, Arguments], None]
-) -> Callable[Arguments, None]:
-    """Return a callback that does not keep the owner whose method it calls.
+    find: Callable[[], Owner | None], function: Callable[[Owner, Future], None]
+) -> Callable[[Future], None]:
+    """Return the callback for futures: it does not keep the owner whose method it calls."""
 
-    An agent may outlive a store that was forgotten.
-    """
-
-    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> None:
+    def call(future: Future) -> None:
         owner = find()
         if owner is not None:
-            function(owner, *arguments, **named)
+            function(owner, future)
 
     return call
 

@@ -1,8 +1,7 @@
 """SessionStore: `session_id -> live agent + metadata`, in one process. The reference product.
 
-Above the monitors and the feed; the agents, the gateway and every later store stand on it or are
-held to its laws. It knows nothing of HTTP, conversations or clusters. The operations are here; the
-state, and the steps that writes are made of, are its `Core`.
+The agents, the gateway and every later store stand on it or are held to its laws. The operations
+are here; the state, and the steps that writes are made of, are its `Core`.
 
 Reads are dict lookups without a lock, and ask the agent itself whether it has finished. Writes
 take one lock and call nobody while they hold it.
@@ -30,7 +29,7 @@ from frontdesk.records import Ended, ExitKind, ExitReason, Fence, Session, sessi
 from frontdesk.store import validation
 from frontdesk.store.changes import Changes
 from frontdesk.store.core import NO_LIMITS, Core
-from frontdesk.store.get_or_create import PendingCreates, find_or_make, found
+from frontdesk.store.get_or_create import PendingCreates
 from frontdesk.store.index import Limits, bucket_copy, checked_limits, unfinished
 from frontdesk.store.liveness import PLAIN_FUTURES, is_finished
 from frontdesk.store.watch import Watch
@@ -100,6 +99,9 @@ class SessionStore:
             clock=clock,
             watcher=watcher,
         )
+        # The same dict for life: a lookup is one step. No slots here for the same reason: read by
+        # the instruction that reads the sessions' own, they cost the processor its prefetching.
+        self._entries = self._core.entries
         self._pending = PendingCreates()
         self._closing = Wakers()
 
@@ -148,18 +150,20 @@ class SessionStore:
         limit, which looks through the sessions that fill it.
         """
         core = self._core
+        # As locals: CPython calls what an instance holds faster so.
+        index, listener, now_ms = core.index, core.listener, core.now_ms
+        interrupting = core.lock.interrupting
         builder = session_builder(
             validation.identifier("session_id", session_id),
             agent,
-            None if api_key is None else core.index.api_key(api_key),
-            core.index.tenant_id(tenant_id),
+            None if api_key is None else index.api_key(api_key),
+            index.tenant_id(tenant_id),
             None if blueprint is None else validation.optional_text("blueprint", blueprint),
             None if model is None else validation.optional_text("model", model),
-            core.now_ms(),
+            now_ms(),
         )
-        if core.lock.interrupting():
+        if interrupting():
             raise ReentrantWrite("create")
-        listener = core.listener
         while True:
             try:
                 # The hot path: a task of the running loop, where no other loop is known.
@@ -197,10 +201,11 @@ class SessionStore:
         if reason is not _DELETED:
             validation.reason(reason)
         core = self._core
-        if core.lock.interrupting():
+        interrupting = core.lock.interrupting
+        if interrupting():
             core.lock.defer(partial(self.delete, session_id, fence=fence, reason=reason))
             return
-        session = core.entries.get(session_id)
+        session = self._entries.get(session_id)
         if session is not None and fence in (None, session.fence) and session._liveness.done():
             core.reap(session)
         if core.delete(session_id, fence, reason) is None:
@@ -225,7 +230,7 @@ class SessionStore:
         self.get(session_id)
         try:
             with core.lock.held:
-                present = core.entries.get(session_id)
+                present = self._entries.get(session_id)
                 if present is None or is_finished(present):
                     return self._absent(session_id)
                 return core.replace(
@@ -277,7 +282,6 @@ class SessionStore:
         model = validation.optional_text("model", model)
 
         self._core.lock.refuse_interrupting("get_or_create")
-        find = partial(found, self.get, session_id)
         create = partial(
             self.create,
             session_id,
@@ -286,8 +290,8 @@ class SessionStore:
             blueprint=blueprint,
             model=model,
         )
-        return find() or self._pending.share(
-            session_id, partial(find_or_make, find, factory, create), timeout_s=timeout_s
+        return self._pending.get_or_create(
+            session_id, self.get, factory, create, timeout_s=timeout_s
         )
 
     # -- reads: without a lock, and a question to the agent ------------------------------------
@@ -304,16 +308,22 @@ class SessionStore:
         or two.
         """
         try:
-            session = self._core.entries[session_id]
+            session = self._entries[session_id]
             if not session._liveness.done():
                 return session
         except (KeyError, TypeError):
             pass
         return self._absent(session_id)
 
+    def _absent(self, session_id: object) -> Session:
+        self._core.require_open()
+        if not isinstance(session_id, str):
+            raise InvalidType("session_id", expected="a str", got=type(session_id).__name__)
+        raise SessionNotFound(session_id)
+
     def __contains__(self, session_id: object) -> bool:
         core = self._core
-        session = core.entries.get(session_id) if isinstance(session_id, str) else None
+        session = self._entries.get(session_id) if isinstance(session_id, str) else None
         if session is not None:
             return not session._liveness.done()
         core.require_open()
@@ -325,7 +335,7 @@ class SessionStore:
         The list is your own: what happens next does not change it. Costs as much as it returns.
         """
         self._core.end_closed_loops()
-        return list(unfinished(list(self._core.entries.values())))
+        return list(unfinished(list(self._entries.values())))
 
     def list_by_tenant(self, tenant_id: str) -> Sessions:
         """Return a tenant's live sessions, oldest first.
@@ -356,7 +366,7 @@ class SessionStore:
         `count() >= len(list())`.
         """
         self._core.end_closed_loops()
-        return len(self._core.entries)
+        return len(self._entries)
 
     def __len__(self) -> int:
         return self.count()
@@ -396,7 +406,7 @@ class SessionStore:
         """
         core = self._core
         core.require_open()
-        session = core.entries.get(validation.identifier("session_id", session_id))
+        session = self._entries.get(validation.identifier("session_id", session_id))
         if session is not None and session._liveness.done() and not core.lock.interrupting():
             core.reap(session)
         ended = core.changes.ends.get(session_id)
@@ -484,14 +494,6 @@ class SessionStore:
 
     async def __aexit__(self, *error: object) -> None:
         self.close()
-
-    # -- within --------------------------------------------------------------------------------
-
-    def _absent(self, session_id: object) -> Session:
-        self._core.require_open()
-        if not isinstance(session_id, str):
-            raise InvalidType("session_id", expected="a str", got=type(session_id).__name__)
-        raise SessionNotFound(session_id)
 
 
 def _or(value: str | EllipsisType | None, present: str | None, name: str) -> str | None:

@@ -15,7 +15,7 @@ from support.acp import acp, open_acp_service, open_acp_session, turn_of
 from support.processes import lives
 from support.sessions import (
     Stream,
-    facts,
+    data_of,
     info_of,
     names,
     open_session,
@@ -47,14 +47,14 @@ IN_SHELL = (
 """An agent that needs nothing but a shell, and says who it is and whose its directory is."""
 
 
-def of_kind(frames, kind):
+def of_kind(events, kind):
     """Return the data of the events of one kind, without what every event has."""
-    found = [facts(frame) for frame in frames if frame.name == kind]
+    found = [data_of(event) for event in events if event.name == kind]
     return [{name: one[name] for name in one if name != "requestId"} for one in found]
 
 
-def the(frames, kind):
-    (one,) = of_kind(frames, kind)
+def the(events, kind):
+    (one,) = of_kind(events, kind)
     return one
 
 
@@ -78,8 +78,8 @@ async def test_an_agent_answers_one_prompt_after_another():
 
 async def test_everything_that_an_agent_reports_becomes_events():
     async with open_acp_session("Teller") as conversation:
-        frames = await turn_of(conversation, "go")
-        assert names(frames) == [
+        events = await turn_of(conversation, "go")
+        assert names(events) == [
             "prompt_received",
             "agent_start",
             "thinking_start",
@@ -99,22 +99,22 @@ async def test_everything_that_an_agent_reports_becomes_events():
             "tool_execution_end",
             "agent_end",
         ]
-        thoughts = "".join(one["delta"] for one in of_kind(frames, "thinking_delta"))
+        thoughts = "".join(one["delta"] for one in of_kind(events, "thinking_delta"))
         assert thoughts == "hmPlan:\n[x] look\n[ ] mend\n"
-        assert text(frames) == "first messagesecond[a](file:///a)"
-        assert the(frames, "agent_end")["lastMessage"]["content"] == "second[a](file:///a)"
+        assert text(events) == "first messagesecond[a](file:///a)"
+        assert the(events, "agent_end")["lastMessage"]["content"] == "second[a](file:///a)"
 
 
 async def test_a_call_begins_once_it_runs_and_ends_with_its_result():
     async with open_acp_session("Teller") as conversation:
-        frames = await turn_of(conversation, "go")
-        begun = of_kind(frames, "tool_execution_start")
+        events = await turn_of(conversation, "go")
+        begun = of_kind(events, "tool_execution_start")
         assert [(one["callId"], one["toolName"], one["args"]) for one in begun] == [
             ("c1", "read", {"path": "a"}),
             ("c2", "edit", None),
             ("c3", "run", None),
         ]
-        ended = of_kind(frames, "tool_execution_end")
+        ended = of_kind(events, "tool_execution_end")
         assert [(one["callId"], one["status"], one["result"]) for one in ended] == [
             ("c1", "ok", "the text of a"),
             ("c2", "error", {"no": 1}),
@@ -126,8 +126,8 @@ async def test_a_call_begins_once_it_runs_and_ends_with_its_result():
 
 async def test_tokens_and_cost_reach_the_meters_once():
     async with open_acp_session("Teller") as conversation:
-        frames = await turn_of(conversation, "go")
-        assert the(frames, "agent_end")["tokenUsage"]["totalTokens"] == 30
+        events = await turn_of(conversation, "go")
+        assert the(events, "agent_end")["tokenUsage"]["totalTokens"] == 30
         await turn_of(conversation, "again")
         stats = stats_of(conversation)
         assert stats["tokenUsage"] == {
@@ -143,9 +143,9 @@ async def test_tokens_and_cost_reach_the_meters_once():
 @pytest.mark.parametrize("reason", ["max_tokens", "max_turn_requests", "refusal", "cancelled"])
 async def test_an_early_stop_of_the_agents_own_is_explained(reason):
     async with open_acp_session("Stopping") as conversation:
-        frames = await turn_of(conversation, reason)
-        assert names(frames)[-2:] == ["error", "agent_end"]
-        assert the(frames, "error")["reason"] == reason
+        events = await turn_of(conversation, reason)
+        assert names(events)[-2:] == ["error", "agent_end"]
+        assert the(events, "error")["reason"] == reason
 
 
 async def test_steering_is_the_next_thing_that_the_agent_is_asked():
@@ -157,18 +157,18 @@ async def test_steering_is_the_next_thing_that_the_agent_is_asked():
         conversation.approve(asked["approvalId"])
         asked = the(await stream.until("approval_required"), "approval_required")
         conversation.reject(asked["approvalId"])
-        frames = await stream.until("agent_end")
+        events = await stream.until("agent_end")
         stream.close()
-        assert text(frames) == "selected opt-reject_once"
-        assert names(stream.frames).count("agent_end") == 1
+        assert text(events) == "selected opt-reject_once"
+        assert names(stream.events).count("agent_end") == 1
 
 
 async def test_an_error_that_an_agent_answers_ends_the_turn_and_not_the_session(caplog):
     async with open_acp_session("Failing") as conversation:
         for _ in range(2):
-            frames = await turn_of(conversation, "go")
-            assert names(frames)[-2:] == ["error", "agent_abort"]
-            assert the(frames, "error")["reason"] == "AgentFailed"
+            events = await turn_of(conversation, "go")
+            assert names(events)[-2:] == ["error", "agent_abort"]
+            assert the(events, "error")["reason"] == "AgentFailed"
         assert "out of luck" in caplog.text
         assert "the moon" in caplog.text
 
@@ -195,9 +195,9 @@ async def test_an_answer_stands_for_the_option_of_its_kind(deed, options, outcom
         assert (asked["toolName"], asked["args"], asked["hint"]) == ("rm", {"path": "/"}, "rm")
         assert conversation.state == "waiting_approval"
         getattr(conversation, deed)(asked["approvalId"])
-        frames = await stream.until("agent_end")
+        events = await stream.until("agent_end")
         stream.close()
-        assert text(frames) == outcome
+        assert text(events) == outcome
 
 
 @pytest.mark.parametrize(("deed", "status"), [("approve", "ok"), ("reject", "rejected")])
@@ -207,18 +207,18 @@ async def test_a_rejected_call_ends_as_rejected(deed, status):
         conversation.prompt("allow_once reject_once")
         asked = the(await stream.until("approval_required"), "approval_required")
         getattr(conversation, deed)(asked["approvalId"])
-        frames = await stream.until("agent_end")
+        events = await stream.until("agent_end")
         stream.close()
-        assert the(frames, "tool_execution_end")["status"] == status
+        assert the(events, "tool_execution_end")["status"] == status
 
 
 async def test_an_approval_that_nobody_answers_expires_as_a_no():
     options = {"service": {"approval_timeout_s": 0.05}}
     async with open_acp_session("Careful", **options) as conversation:
-        frames = await turn_of(conversation, "allow_once reject_once")
-        assert the(frames, "approval_resolved")["status"] == "expired"
-        assert the(frames, "tool_execution_end")["status"] == "expired"
-        assert text(frames) == "selected opt-reject_once"
+        events = await turn_of(conversation, "allow_once reject_once")
+        assert the(events, "approval_resolved")["status"] == "expired"
+        assert the(events, "tool_execution_end")["status"] == "expired"
+        assert text(events) == "selected opt-reject_once"
 
 
 async def test_an_abort_answers_what_waits_for_an_approval(caplog):
@@ -228,9 +228,9 @@ async def test_an_abort_answers_what_waits_for_an_approval(caplog):
         conversation.prompt("go")
         await stream.until("approval_required")
         conversation.abort("changed my mind")
-        frames = await stream.until("agent_abort")
+        events = await stream.until("agent_abort")
         stream.close()
-        assert the(frames, "approval_resolved")["status"] == "cancelled"
+        assert the(events, "approval_resolved")["status"] == "cancelled"
         await soon(lambda: "the permission was cancelled" in caplog.text)
 
 
@@ -244,10 +244,10 @@ async def test_an_abort_cancels_the_agents_turn_and_the_session_goes_on():
             conversation.prompt("dig")
             await stream.until("message_delta")
             conversation.abort("enough")
-            frames = await stream.until("agent_abort")
+            events = await stream.until("agent_abort")
             stream.close()
-            assert the(frames, "tool_execution_end")["status"] == "cancelled"
-            assert the(frames, "agent_abort")["reason"] == "enough"
+            assert the(events, "tool_execution_end")["status"] == "cancelled"
+            assert the(events, "agent_abort")["reason"] == "enough"
 
 
 async def test_an_agent_that_is_deaf_to_an_abort_is_lost_at_the_next_turn():
@@ -258,9 +258,9 @@ async def test_an_agent_that_is_deaf_to_an_abort_is_lost_at_the_next_turn():
         conversation.abort()
         await stream.until("agent_abort")
         conversation.prompt("two")
-        frames = await stream.rest()
+        events = await stream.rest()
         stream.close()
-        assert names(frames) == [
+        assert names(events) == [
             "prompt_received",
             "agent_start",
             "error",
@@ -280,9 +280,9 @@ async def test_a_deaf_agent_is_restarted_where_the_policy_says_so():
         conversation.prompt("two")
         await stream.until("agent_restarted")
         conversation.prompt("three")
-        frames = await stream.until("message_delta")
+        events = await stream.until("message_delta")
         stream.close()
-        assert text(frames) == "working"
+        assert text(events) == "working"
 
 
 # -- models ------------------------------------------------------------------------------------
@@ -313,8 +313,8 @@ async def test_a_switch_of_the_model_takes_effect_at_the_next_turn():
         conversation.switch_model("large")
         assert text(await turn_of(conversation, "which?")) == "house/large"
         conversation.switch_model("huge")
-        frames = await turn_of(conversation, "which?")
-        assert the(frames, "error")["reason"] == "ModelRefused"
+        events = await turn_of(conversation, "which?")
+        assert the(events, "error")["reason"] == "ModelRefused"
         conversation.switch_model("default")
         assert text(await turn_of(conversation, "which?")) == "house/small"
 
@@ -375,12 +375,12 @@ async def test_the_session_ends_the_moment_its_process_is_killed():
         await stream.until("message_delta")
         registry_agent = service.store.get(f"acme/{conversation.session_id}")
         os.kill(registry_agent.metadata.pid, signal.SIGKILL)
-        frames = await stream.rest()
+        events = await stream.rest()
         stream.close()
-        assert names(frames) == ["error", "tool_execution_end", "agent_abort", "session_end"] or (
-            names(frames)[-2:] == ["agent_abort", "session_end"]
+        assert names(events) == ["error", "tool_execution_end", "agent_abort", "session_end"] or (
+            names(events)[-2:] == ["agent_abort", "session_end"]
         )
-        assert the(frames, "session_end")["reason"] == "signalled: 9 (SIGKILL)"
+        assert the(events, "session_end")["reason"] == "signalled: 9 (SIGKILL)"
         with pytest.raises(SessionDead):
             service.tenant("acme", "key-1").find(conversation.session_id)
 

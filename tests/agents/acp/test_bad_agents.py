@@ -9,7 +9,7 @@ from hypothesis.strategies import binary
 from frontdesk.agents.acp import transport
 from frontdesk.agents.errors import CreateFailed
 from support.acp import open_acp_service, open_acp_session, turn_of
-from support.sessions import BOUND_S, Stream, facts, names, open_session, soon, text
+from support.sessions import BOUND_S, Stream, data_of, names, open_session, soon, text
 
 pytestmark = pytest.mark.anyio
 
@@ -30,11 +30,11 @@ async def failed_turn(habit, **options):
     async with open_acp_session(habit, **options) as conversation:
         stream = Stream(conversation)
         conversation.prompt("go")
-        frames = await stream.rest()
+        events = await stream.rest()
         stream.close()
-        assert names(frames)[-3:] == ["error", "agent_abort", "session_end"], names(frames)
-        assert names(frames).count("agent_abort") == 1
-        return frames
+        assert names(events)[-3:] == ["error", "agent_abort", "session_end"], names(events)
+        assert names(events).count("agent_abort") == 1
+        return events
 
 
 # -- before the first prompt -------------------------------------------------------------------
@@ -108,16 +108,16 @@ async def test_an_agent_is_logged_in_by_the_method_that_the_operator_names():
 
 
 async def test_an_agent_that_exits_in_the_middle_ends_turn_and_session():
-    frames = await failed_turn("Dropping")
-    assert text(frames) == "half a "
-    assert facts(frames[-1])["reason"] == "exited: 4"
+    events = await failed_turn("Dropping")
+    assert text(events) == "half a "
+    assert data_of(events[-1])["reason"] == "exited: 4"
 
 
 async def test_an_agent_that_closes_its_output_and_lives_on_is_ended():
     async with open_acp_session("Closing", turn_timeout_s=0.5, cancel_patience_s=0.1) as session:
         first = await turn_of(session, "go")
         assert names(first)[-2:] == ["error", "agent_abort"]
-        assert facts(first[-1])["reason"] == "deadline"
+        assert data_of(first[-1])["reason"] == "deadline"
         stream = Stream(session, since=None, from_now=True)
         session.prompt("again")
         assert names(await stream.rest())[-2:] == ["agent_abort", "session_end"]
@@ -144,9 +144,9 @@ async def test_answers_that_are_out_of_order_answer_nothing():
 
 async def test_messages_of_the_wrong_types_are_passed_over():
     async with open_acp_session("Malformed") as conversation:
-        frames = await turn_of(conversation, "hello")
-        assert text(frames) == "half \N{REPLACEMENT CHARACTER} of ithello"
-        assert names(frames)[-1] == "agent_end"
+        events = await turn_of(conversation, "hello")
+        assert text(events) == "half \N{REPLACEMENT CHARACTER} of ithello"
+        assert names(events)[-1] == "agent_end"
 
 
 async def test_a_flood_ends_at_the_turns_deadline_and_the_gateway_lives_through_it():
@@ -154,14 +154,14 @@ async def test_a_flood_ends_at_the_turns_deadline_and_the_gateway_lives_through_
     async with open_acp_session("Flooding", **options) as conversation:
         conversation.prompt("go")
         stream = Stream(conversation, since=None)
-        frames = []
+        events = []
         # What is no longer held is skipped, as a slow reader would.
-        while "agent_abort" not in names(frames):
+        while "agent_abort" not in names(events):
             with contextlib.suppress(Exception):
-                frames += await stream.until("agent_abort")
+                events += await stream.until("agent_abort")
             stream.close()
             stream = Stream(conversation, since=str(conversation.log.oldest - 1))
-            frames += [frame for frame in await stream.reader.next() if frame.name != "gap"]
+            events += [event for event in await stream.reader.next() if event.name != "gap"]
         stream.close()
         assert conversation.log.last_index > 100
 
@@ -178,17 +178,17 @@ async def test_an_agent_that_floods_though_nobody_asked_is_ended():
 
 async def test_requests_beyond_what_can_be_answered_at_once_are_refused():
     async with open_acp_session("Crowding") as conversation:
-        frames = await turn_of(conversation, "go")
-        assert text(frames) == "36 refused"
-        assert names(frames).count("approval_required") == 64
-        assert names(frames).count("approval_resolved") == 64
+        events = await turn_of(conversation, "go")
+        assert text(events) == "36 refused"
+        assert names(events).count("approval_required") == 64
+        assert names(events).count("approval_resolved") == 64
 
 
 async def test_calls_that_never_end_are_forgotten_and_ended():
     async with open_acp_session("Endless") as conversation:
-        frames = await turn_of(conversation, "go")
-        assert names(frames).count("tool_execution_start") == 1200
-        assert names(frames).count("tool_execution_end") == 1200
+        events = await turn_of(conversation, "go")
+        assert names(events).count("tool_execution_start") == 1200
+        assert names(events).count("tool_execution_end") == 1200
 
 
 # -- the wire ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from frontdesk.agents.errors import ModelRefused
 from support.acp import open_acp_service, open_acp_session
 from support.installed import EXAMPLE_AGENT, OPENCODE, from_npm, missing, needs_linux_on_x86
 from support.openai_server import OpenAIServer, tool_call
-from support.sessions import Stream, facts, names, open_session, soon, text
+from support.sessions import Stream, data_of, names, open_session, soon, text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -73,8 +73,8 @@ def rules(**more):
     }
 
 
-def of_kind(frames, kind):
-    return [facts(frame) for frame in frames if frame.name == kind]
+def of_kind(events, kind):
+    return [data_of(event) for event in events if event.name == kind]
 
 
 # -- the example of the protocol's makers -----------------------------------------------------
@@ -87,16 +87,16 @@ async def test_the_example_agent_asks_and_goes_on_with_the_answer(example_agent,
     async with open_acp_session(example_agent, start_timeout_s=START_S) as conversation:
         stream = Stream(conversation, bound_s=PATIENCE_S)
         conversation.prompt("tidy up")
-        asked = facts((await stream.until("approval_required"))[-1])
+        asked = data_of((await stream.until("approval_required"))[-1])
         assert asked["toolName"] == "Modifying critical configuration file"
         assert asked["args"]["path"] == "/home/user/project/config.json"
         getattr(conversation, deed)(asked["approvalId"])
         await stream.until("agent_end", "agent_abort")
         stream.close()
-        assert said in text(stream.frames)
-        ended = [facts(each) for each in stream.frames if each.name == "tool_execution_end"]
+        assert said in text(stream.events)
+        ended = [data_of(each) for each in stream.events if each.name == "tool_execution_end"]
         assert ended[0]["result"] == {"content": "# My Project\n\nThis is a sample project..."}
-        assert names(stream.frames)[-1] == "agent_end"
+        assert names(stream.events)[-1] == "agent_end"
 
 
 async def test_the_example_agent_is_aborted_and_asked_again(example_agent):
@@ -107,9 +107,9 @@ async def test_the_example_agent_is_aborted_and_asked_again(example_agent):
             conversation.prompt("tidy up")
             await stream.until("message_delta")
             conversation.abort("enough")
-            frames = await stream.until("agent_abort")
+            events = await stream.until("agent_abort")
             stream.close()
-            assert facts(frames[-1])["reason"] == "enough"
+            assert data_of(events[-1])["reason"] == "enough"
 
 
 # -- a whole coding agent ----------------------------------------------------------------------
@@ -152,18 +152,18 @@ async def test_a_coding_agent_thinks_asks_runs_a_tool_and_answers(tmp_path, monk
     ):
         stream = Stream(session, bound_s=PATIENCE_S)
         session.prompt("what is here?")
-        asked = facts((await stream.until("approval_required", "agent_end", "agent_abort"))[-1])
+        asked = data_of((await stream.until("approval_required", "agent_end", "agent_abort"))[-1])
         assert (asked["toolName"], asked["args"]["command"]) == ("bash", "ls")
         session.approve(asked["approvalId"])
         await stream.until("agent_end", "agent_abort")
         stream.close()
-        frames = stream.frames
-        assert of_kind(frames, "thinking_delta")[0]["delta"] == "I wonder"
-        (ended,) = of_kind(frames, "tool_execution_end")
+        events = stream.events
+        assert of_kind(events, "thinking_delta")[0]["delta"] == "I wonder"
+        (ended,) = of_kind(events, "tool_execution_end")
         assert (ended["toolName"], ended["status"]) == ("bash", "ok")
         assert "notes.txt" in json.dumps(ended["result"])
-        assert text(frames) == "Let me look. I see notes.txt"
-        end = facts(frames[-1])
+        assert text(events) == "Let me look. I see notes.txt"
+        end = data_of(events[-1])
         assert end["lastMessage"]["content"] == "I see notes.txt"
         assert end["tokenUsage"] == {"promptTokens": 11, "completionTokens": 7, "totalTokens": 18}
         assert str(project) in json.dumps([each["body"] for each in server.requests])
@@ -177,11 +177,11 @@ async def test_a_coding_agent_is_told_that_it_may_not(tmp_path, monkeypatch):
     ):
         stream = Stream(session, bound_s=PATIENCE_S)
         session.prompt("what is here?")
-        asked = facts((await stream.until("approval_required", "agent_end", "agent_abort"))[-1])
+        asked = data_of((await stream.until("approval_required", "agent_end", "agent_abort"))[-1])
         session.reject(asked["approvalId"])
-        frames = await stream.until("agent_end", "agent_abort")
+        events = await stream.until("agent_end", "agent_abort")
         stream.close()
-        (ended,) = of_kind(frames, "tool_execution_end")
+        (ended,) = of_kind(events, "tool_execution_end")
         assert ended["status"] == "rejected"
 
 
@@ -195,14 +195,14 @@ async def test_a_coding_agent_is_aborted_in_the_middle_and_asked_again(tmp_path,
         session.prompt("say something long")
         await stream.until("message_delta", "agent_end", "agent_abort")
         session.abort("enough")
-        frames = await stream.until("agent_end", "agent_abort")
-        assert facts(frames[-1])["reason"] == "enough"
+        events = await stream.until("agent_end", "agent_abort")
+        assert data_of(events[-1])["reason"] == "enough"
         server.script = nod
         server.left.clear()
         session.prompt("are you there?")
-        frames = await stream.until("agent_end", "agent_abort")
+        events = await stream.until("agent_end", "agent_abort")
         stream.close()
-        assert text(frames) == "yes"
+        assert text(events) == "yes"
 
 
 async def test_a_coding_agent_refuses_a_model_that_it_does_not_have(tmp_path, monkeypatch):
