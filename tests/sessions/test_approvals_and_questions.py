@@ -158,3 +158,24 @@ async def test_a_question_that_nobody_answers_expires():
         conversation.prompt("go")
         assert text(await stream.until("agent_end")) == "nobody answered"
         stream.close()
+
+
+@pytest.mark.parametrize("size", [1_100_000, 12_000_000])
+async def test_an_approval_that_waits_holds_no_more_than_what_went_out(size):
+    async def script(turn):
+        await turn.approval("write", {"text": "x" * size}, hint="writes much")
+        yield "done"
+
+    async with open_service(scripted(script)) as service:
+        conversation = await open_session(service)
+        stream = Stream(conversation)
+        conversation.prompt("go")
+        (*_, required) = await stream.until("approval_required")
+        (pending,) = conversation.parts.approvals.requests()
+        shown = data_of(required)
+        assert pending.args == shown["args"]
+        assert len(str(pending.args)) < 100
+        assert pending.approval_id == shown["approvalId"]
+        conversation.approve(pending.approval_id)
+        await stream.until("agent_end")
+        stream.close()

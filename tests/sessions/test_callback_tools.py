@@ -109,3 +109,79 @@ async def test_a_service_that_calls_no_tools_attaches_none():
         conversation = await open_session(service)
         with pytest.raises(ToolRefused):
             conversation.attach_tool(callback_tool())
+
+
+def nested(depth):
+    schema = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+HUNDREDS = {"type": "array", "minItems": 100, "items": {"type": "string"}}
+
+LARGE = {
+    "a long text": {"properties": {"a": {"minLength": 150_000_000}}},
+    "a long text as a float": {"properties": {"a": {"minLength": 1.5e8}}},
+    "more than any number": {"properties": {"a": {"minLength": float("inf")}}},
+    "many items": {"properties": {"a": {"type": "array", "minItems": 10_000_000}}},
+    "items of items": {
+        "properties": {"a": {"minItems": 100, "items": {"minItems": 100, "items": HUNDREDS}}}
+    },
+    "many properties": {"minProperties": 1_000_000, "additionalProperties": {"type": "string"}},
+    "behind a reference": {
+        "properties": {"a": {"$ref": "#/$defs/b"}},
+        "$defs": {"b": {"minLength": 10_000_000}},
+    },
+    "references that double": {
+        "properties": {"a": {"$ref": "#/$defs/p0"}},
+        "$defs": {
+            **{
+                f"p{n}": {"properties": {x: {"$ref": f"#/$defs/p{n + 1}"} for x in "ab"}}
+                for n in range(60)
+            },
+            "p60": {"type": "string"},
+        },
+    },
+    "an alternative": {"properties": {"a": {"anyOf": [{}, {"minLength": 10_000_000}]}}},
+    "one of all": {"allOf": [{"properties": {"a": {"minLength": 10_000_000}}}]},
+    "a prefix": {"properties": {"a": {"prefixItems": [{"minLength": 10_000_000}]}}},
+}
+
+
+@pytest.mark.parametrize("parameters", LARGE.values(), ids=LARGE)
+async def test_a_tool_whose_smallest_arguments_are_huge_is_refused(parameters):
+    async with open_service(parrot, call_tool=RecordingToolCaller()) as service:
+        conversation = await open_session(service)
+        with pytest.raises(ToolRefused, match="needs arguments of more than"):
+            conversation.attach_tool(callback_tool(parameters={"type": "object", **parameters}))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"properties": {"a": {"minLength": 10_000}, "b": HUNDREDS}},
+        {
+            "properties": {
+                "a": {"minLength": -1},
+                "b": {"minLength": "many"},
+                "c": {"minItems": True},
+            }
+        },
+        {"properties": {"a": {"$ref": "#"}}},
+        {"properties": {"a": {"$ref": "#/nowhere"}, "b": {"$ref": 7}}},
+        {"properties": {"a": {"minLength": float("nan")}}, "anyOf": "x", "items": 3},
+        nested(50),
+    ],
+)
+async def test_a_tool_whose_schema_is_odd_or_of_a_usual_size_is_taken(parameters):
+    async with open_service(parrot, call_tool=RecordingToolCaller()) as service:
+        conversation = await open_session(service)
+        conversation.attach_tool(callback_tool(parameters={"type": "object", **parameters}))
+
+
+async def test_a_tool_whose_schema_is_nested_without_end_is_refused():
+    async with open_service(parrot, call_tool=RecordingToolCaller()) as service:
+        conversation = await open_session(service)
+        with pytest.raises(ToolRefused):
+            conversation.attach_tool(callback_tool(parameters=nested(5000)))

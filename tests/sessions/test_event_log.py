@@ -1,6 +1,7 @@
 """The log of a conversation and its readers: numbers, bounds, and where streams begin."""
 
 import asyncio
+import tracemalloc
 
 import pytest
 
@@ -12,8 +13,11 @@ from frontdesk.agents.events import (
     MessageDelta,
     PromptReceived,
     SessionEnd,
+    ToolExecutionEnd,
+    ToolExecutionStart,
     TurnTokens,
 )
+from frontdesk.gateway.sse import server_sent_event
 from frontdesk.sessions.errors import ReaderTooSlow
 from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.event_reader import BATCH, EventReader, Gap, StreamStart
@@ -87,8 +91,35 @@ def test_a_log_never_holds_more_bytes_than_it_may_whatever_the_turn():
         log.append(MessageDelta("x" * 1000))
         assert log.held_bytes <= 100_000
     held = log.read(log.oldest - 1, limit=10_000)
-    assert sum(len(logged.json) for logged in held) == log.held_bytes
+    assert sum(each.held_bytes for each in held) == log.held_bytes
     assert indices(held) == list(range(log.oldest, log.last_index + 1))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        MessageDelta("x"),
+        MessageDelta("x" * 50),
+        MessageDelta("x" * 50_000),
+        MessageDelta("\N{GRINNING FACE}" * 1000),
+        ToolExecutionStart("call-1", "tool", {str(number): number for number in range(1000)}),
+        ToolExecutionEnd("call-1", "tool", "ok", [[]] * 20_000, 1),
+    ],
+    ids=["letter", "words", "long", "emoji", "arguments", "result"],
+)
+def test_the_memory_of_a_log_stays_within_its_bound_frames_included(event):
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        log = EventLog(max_bytes=2_000_000)
+        log.append(PromptReceived("go"))
+        while log.oldest == 1:
+            logged = log.append(event, request_id="req_0123456789abcdef")
+            logged.encoded(server_sent_event)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken < 2_000_000 * 1.1
 
 
 def test_an_event_that_is_too_large_changes_nothing():

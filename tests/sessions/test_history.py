@@ -1,5 +1,8 @@
 """The history of a conversation: messages of turns, numbered, bounded."""
 
+import tracemalloc
+
+import msgspec
 import pytest
 
 from frontdesk import InvalidArgument
@@ -12,13 +15,13 @@ from frontdesk.agents.events import (
     ToolExecutionEnd,
     ToolExecutionStart,
 )
-from frontdesk.agents.records import Message
+from frontdesk.agents.records import Message, ToolCall
 from frontdesk.sessions.history import History
 from frontdesk.sessions.running_turn import MAX_MESSAGE_CHARACTERS, Transcript
 
 
 def history(**bounds):
-    return History(**{"max_messages": 1000, "max_characters": 1_000_000, **bounds})
+    return History(**{"max_messages": 1000, "max_bytes": 1_000_000, **bounds})
 
 
 def contents(page):
@@ -52,7 +55,7 @@ def test_a_cursor_stays_right_while_old_messages_go():
 
 
 def test_the_history_is_bounded_by_its_text_but_keeps_the_newest_message():
-    kept = history(max_characters=1000)
+    kept = history(max_bytes=1300)
     for _ in range(10):
         kept.add(Message("user", "x" * 300))
     assert len(kept.all()) == 2
@@ -136,3 +139,31 @@ def test_arguments_that_json_cannot_say_or_that_are_huge_stay_out_of_the_history
     )
     assert [call.args for call in kept[0].tool_calls] == [{"odd": "<object>"}, None]
     assert kept[1].content == '"<object>"'
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message("user", "x"),
+        Message("user", "x" * 5000),
+        Message("user", "\N{GRINNING FACE}" * 5000),
+        Message("assistant", "é" * 100, (ToolCall("c", "t", {"a": list(range(500))}),)),
+        Message("assistant", "", (ToolCall("c", "t", {str(n): {} for n in range(500)}),)),
+    ],
+    ids=["letter", "text", "emoji", "numbers", "dicts"],
+)
+def test_the_memory_of_a_history_stays_within_its_bound(message):
+    encoded = msgspec.json.encode(message)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kept = history(max_messages=100_000, max_bytes=2_000_000)
+        for _ in range(30_000):
+            kept.add(msgspec.json.decode(encoded, type=Message))
+            if len(kept.all()) < kept._newest:
+                break
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert len(kept.all()) < kept._newest, "the bound was reached"
+    assert taken < 2_000_000 * 1.2

@@ -174,7 +174,11 @@ class StreamSettings(_Table):
         ),
     ] = SESSIONS.min_events
     kept_bytes: Annotated[
-        Positive, Setting("the bound of both", sets=(SessionSettings, "max_log_bytes"))
+        Positive,
+        Setting(
+            "the memory that both may take, their frames for streams included",
+            sets=(SessionSettings, "max_log_bytes"),
+        ),
     ] = SESSIONS.max_log_bytes
 
 

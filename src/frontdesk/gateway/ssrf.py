@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import httpx2
@@ -128,5 +129,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 def guarded_client(guard: AddressGuard) -> httpx2.AsyncClient:
     """Return a client for URLs that come from outside."""
     return httpx2.AsyncClient(
-        transport=GuardedTransport(guard), trust_env=False, follow_redirects=False
+        transport=GuardedTransport(guard),
+        trust_env=False,
+        follow_redirects=False,
+        # One client serves all tenants: a cookie of one must never come with another's call.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
     )

@@ -5,6 +5,7 @@ The call itself (signing, addresses, limits) is the gateway's `ToolCaller`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,13 @@ from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import ToolRefused
 
 MAX_PARAMETERS_BYTES = 64 * 1024
+
+MAX_SMALLEST_ARGUMENTS = 64 * 1024
+"""How long the shortest arguments may be that fit a tool's schema.
+
+A model that makes arguments up from the schema, as `test` does, makes what the schema asks for.
+"""
+
 _NAME = re.compile(TOOL_NAME)
 
 
@@ -48,7 +56,10 @@ class CallbackTools:
 
     def attach(self, tool: CallbackTool) -> None:
         """Attach a tool; `ToolRefused` with the reason where it cannot be."""
-        problem = _problem_of(tool) or self._problem_with(tool.name)
+        try:
+            problem = _problem_of(tool) or self._problem_with(tool.name)
+        except RecursionError:
+            problem = "has parameters that are nested too deeply"
         if problem is not None:
             raise ToolRefused(tool.name, problem=problem)
         self._by_name[tool.name] = tool
@@ -103,6 +114,62 @@ def _problem_of(tool: CallbackTool) -> str | None:
         return f"has parameters of more than {MAX_PARAMETERS_BYTES} bytes"
     if tool.parameters and tool.parameters.get("type", "object") != "object":
         return "needs parameters that are a JSON schema of type object"
+    if _Smallest(tool.parameters).size(tool.parameters) > MAX_SMALLEST_ARGUMENTS:
+        return f"needs arguments of more than {MAX_SMALLEST_ARGUMENTS} characters: none is so long"
     if tool.timeout_ms <= 0:
         return "needs a timeoutMs above 0"
     return None
+
+
+class _Smallest:
+    """Estimate how large the smallest value is that fits a JSON schema, in characters.
+
+    Every property counts, and of alternatives the largest. It stops at the bound, looks at each
+    part of the schema once, and takes a part that contains itself for small.
+    """
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+        self._sizes: dict[int, int] = {}
+
+    def size(self, schema: Any) -> int:
+        if not isinstance(schema, dict):
+            return 1
+        known = self._sizes.get(id(schema))
+        if known is None:
+            self._sizes[id(schema)] = 1
+            known = self._sizes[id(schema)] = min(self._sum(schema), MAX_SMALLEST_ARGUMENTS + 1)
+        return known
+
+    def _sum(self, schema: dict[str, Any]) -> int:
+        prefix = _list(schema.get("prefixItems"))
+        total = 1 + _count(schema, "minLength") + sum(map(self.size, prefix))
+        total += _count(schema, "minItems") * self.size(schema.get("items"))
+        total += _count(schema, "minProperties") * self.size(schema.get("additionalProperties"))
+        properties = schema.get("properties")
+        if isinstance(properties, dict):
+            total += sum(map(self.size, properties.values()))
+        total += sum(map(self.size, _list(schema.get("allOf"))))
+        for alternatives in ("anyOf", "oneOf"):
+            total += max(map(self.size, _list(schema.get(alternatives))), default=0)
+        return total + self.size(self._referred(schema.get("$ref")))
+
+    def _referred(self, reference: Any) -> Any:
+        """Return what `#/a/b` names in the schema, None where there is nothing."""
+        if not (isinstance(reference, str) and reference.startswith("#/")):
+            return None
+        found: Any = self._root
+        for part in reference[2:].split("/"):
+            found = found.get(part) if isinstance(found, dict) else None
+        return found
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _count(schema: dict[str, Any], name: str) -> int:
+    value = schema.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return 0
+    return int(max(0, min(value, MAX_SMALLEST_ARGUMENTS + 1)))

@@ -30,7 +30,7 @@ class SessionSettings:
     max_queued_prompts: int = 16
     max_steering: int = 3
     max_messages: int = 1000
-    max_history_characters: int = 4 * 1024 * 1024
+    max_history_bytes: int = 4 * 1024 * 1024
     max_tools: int = 64
     max_event_bytes: int = 1024 * 1024
     min_events: int = 1024

@@ -28,6 +28,9 @@ _LEAST_REST_S = 0.001
 
 _LONGEST_REST_S = 0.1
 
+OVERHEAD_BYTES = 512
+"""What an event takes beside its JSON, and beside the JSON in the frame of a protocol."""
+
 
 class LoggedEvent:
     """One event of a log, as every reader gets it.
@@ -37,20 +40,22 @@ class LoggedEvent:
     other protocol read the same session.
     """
 
-    __slots__ = ("_encoded", "_encoder", "event", "fence", "index", "json", "request_id")
+    __slots__ = ("_encoded", "_encoder", "fence", "index", "json", "name", "request_id")
 
     def __init__(
         self, event: Event, *, fence: int, index: int, request_id: str | None = None
     ) -> None:
-        self.event, self.fence, self.index, self.request_id = event, fence, index, request_id
+        self.name: str = event.name
+        """The event's type on the wire."""
+        self.fence, self.index, self.request_id = fence, index, request_id
         self.json: bytes = encode(event, request_id=request_id)
         self._encoder: Callable[[LoggedEvent], bytes] | None = None
         self._encoded = b""
 
     @property
-    def name(self) -> str:
-        """Return the event's type on the wire."""
-        return self.event.name
+    def held_bytes(self) -> int:
+        """Return the memory that it takes, with one protocol's frame of it."""
+        return 2 * len(self.json) + OVERHEAD_BYTES
 
     @property
     def id(self) -> str:
@@ -74,8 +79,8 @@ class EventLog:
     those that wait: what is appended before they run costs no further wake-up. Many readers are not
     woken again before as much time has passed as they needed the last time, so that they use at
     most half of the loop's: what comes faster than that goes out in batches. `max_bytes` bounds
-    the events as JSON, of which streams keep one encoding each beside them; the newest is kept
-    whatever its size.
+    the memory that they take, their frames for streams included; the newest is kept whatever its
+    size.
     """
 
     __slots__ = (
@@ -122,7 +127,7 @@ class EventLog:
         if size > self._max_event_bytes:
             raise EventTooLarge(event.name, size=size, limit=self._max_event_bytes)
         ring.append(logged)
-        self.held_bytes += size
+        self.held_bytes += logged.held_bytes
         if type(event) is PromptReceived:
             self._turn_from = logged.index
         self._trim()
@@ -212,5 +217,5 @@ class EventLog:
             self.held_bytes > self._max_bytes and ring.oldest < ring.head
         ):
             (logged,) = ring.read(ring.oldest - 1, limit=1)
-            self.held_bytes -= len(logged.json)
+            self.held_bytes -= logged.held_bytes
             ring.forget(logged.index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ import msgspec
 from frontdesk.agents.records import Message
 from frontdesk.errors import InvalidArgument
 
-_OVERHEAD = 64
+_OVERHEAD = 256
+_BYTES_PER_OBJECT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +24,16 @@ class MessagePage:
 
 
 class History:
-    """Hold the last `max_messages` messages, and of those at most `max_characters` of text.
+    """Hold the last `max_messages` messages, and of those as many as take `max_bytes` of memory.
 
     The newest message is kept whatever its size. Numbers count from 1 and are never reused, so a
     cursor stays right while old messages go.
     """
 
-    __slots__ = ("_max_characters", "_max_messages", "_messages", "_newest", "_size")
+    __slots__ = ("_max_bytes", "_max_messages", "_messages", "_newest", "_size")
 
-    def __init__(self, *, max_messages: int, max_characters: int) -> None:
-        self._max_messages, self._max_characters = max_messages, max_characters
+    def __init__(self, *, max_messages: int, max_bytes: int) -> None:
+        self._max_messages, self._max_bytes = max_messages, max_bytes
         self._messages: deque[Message] = deque()
         self._size = self._newest = 0
 
@@ -41,7 +43,7 @@ class History:
         self._newest += 1
         self._size += _size_of(message)
         while len(self._messages) > 1 and (
-            len(self._messages) > self._max_messages or self._size > self._max_characters
+            len(self._messages) > self._max_messages or self._size > self._max_bytes
         ):
             self._size -= _size_of(self._messages.popleft())
 
@@ -65,8 +67,13 @@ class History:
 
 
 def _size_of(message: Message) -> int:
-    called = sum(len(msgspec.json.encode(call)) for call in message.tool_calls)
-    return len(message.content) + called + _OVERHEAD
+    called = sum(_size_of_json(msgspec.json.encode(call)) for call in message.tool_calls)
+    return sys.getsizeof(message.content) + called + _OVERHEAD
+
+
+def _size_of_json(text: bytes) -> int:
+    """Return about how much memory the dicts, lists, numbers and texts of a JSON text take."""
+    return len(text) + _BYTES_PER_OBJECT * sum(map(text.count, (b",", b":", b"{", b"[")))
 
 
 def _number(cursor: str | None) -> int:

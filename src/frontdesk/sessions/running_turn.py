@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -63,6 +63,8 @@ FILTER_WINDOW_CHARACTERS = 4096
 """How much of what went out before the guardrails see with each piece."""
 
 _EMITTABLE = frozenset(AGENT_EVENTS)
+
+E = TypeVar("E", bound=Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class TurnParts:
             ),
             history=History(
                 max_messages=settings.max_messages,
-                max_characters=settings.max_history_characters,
+                max_bytes=settings.max_history_bytes,
             ),
             counters=Counters(),
             tools=CallbackTools(context, service=service, api_key=api_key),
@@ -221,7 +223,8 @@ class RunningTurn:
         self._require_open()
         reference, service = f"apr_{secrets.token_hex(8)}", self._parts.service
         event = ApprovalRequired(reference, tool, plain(args), hint, service.clock.wall_ms())
-        self._append(event)
+        # What waits is what went out: without arguments that are too large.
+        event = self._append(event)
         return await self._parts.approvals.wait(
             reference,
             event,
@@ -326,7 +329,7 @@ class RunningTurn:
         if completed is not None:
             self._filter_whole(completed)
 
-    def _append(self, event: Event) -> Event:
+    def _append(self, event: E) -> E:
         """Append to the log; arguments and results that are too large go without their value."""
         try:
             self._parts.log.append(event, request_id=self.request_id)

@@ -68,10 +68,10 @@ class SessionService:
         ...             session.prompt("hello")
         ...             stream = session.subscribe(types=frozenset({"message_delta"}))
         ...             for logged in await stream.next():
-        ...                 print(logged.name, logged.event.delta)
+        ...                 print(logged.name, logged.json.split(b",")[1].decode())
         ...             stream.close()
         >>> asyncio.run(main())
-        message_delta hello
+        message_delta "delta":"hello"}
     """
 
     def __init__(

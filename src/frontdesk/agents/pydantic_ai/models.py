@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
 
 import msgspec
@@ -150,10 +151,11 @@ class Models:
 
 
 def private_client() -> HTTPClient:
-    """Return a client that takes nothing from its environment: no proxy, no netrc."""
+    """Return a client that takes nothing from its environment, and keeps no cookies."""
     import httpx2
 
-    return httpx2.AsyncClient(trust_env=False, follow_redirects=False)
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    return httpx2.AsyncClient(trust_env=False, follow_redirects=False, cookies=no_cookies)
 
 
 async def _send_only_the_clients(key: str, request: Any) -> None:
