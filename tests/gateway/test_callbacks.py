@@ -1,6 +1,7 @@
 """Callback tools against a real server on loopback."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -273,3 +274,38 @@ def test_a_tool_that_may_not_be_called_is_not_registered(acme, sid, url):
     body = {"name": "t", "description": "d", "parameters": {}, "callbackUrl": url}
     response = acme.post(f"/v1/sessions/{sid}/tools", json=body)
     assert (response.status_code, response.json()["error"]) == (422, "registration_failed")
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "id=acme-secret",
+        "id=acme-secret; Path=/; Max-Age=3600",
+        "id=acme-secret; Domain=127.0.0.1",
+        "id=acme-secret; Secure; HttpOnly; SameSite=None",
+    ],
+)
+@pytest.mark.parametrize("status", [200, 302, 500])
+def test_a_cookie_of_one_tenants_call_never_comes_with_anothers(cookie, status):
+    async def both(server):
+        async with Callbacks(
+            guard=AddressGuard(LOOPBACK),
+            master_secret=b"m" * 32,
+            answer_bytes=10_000,
+            clock=SystemClock(),
+        ) as callbacks:
+            tool = CallbackTool(
+                name="lookup", callback_url=f"http://127.0.0.1:{server.server_port}/"
+            )
+            for tenant in ("acme", "globex"):
+                with contextlib.suppress(ToolFailed):
+                    await callbacks.call(
+                        tool, call_id="c", args={}, session_id="s", api_key=f"{tenant}-key"
+                    )
+            assert not callbacks._client.cookies
+
+    with tool_server(answering(status, headers=[("Set-Cookie", cookie)])) as server:
+        asyncio.run(both(server))
+        assert len(server.asked) == 2
+        for _, headers, _ in server.asked:
+            assert "cookie" not in {name.lower() for name in headers}
