@@ -14,16 +14,16 @@ from frontdesk.gateway.server import bound_socket
 from frontdesk.gateway.settings import Config
 from gateway.agents import BLUEPRINTS
 from gateway.requirements import covers
-from gateway.running import ACME, KEYS, create, events, turn_of
+from gateway.running import ACME, KEYS, OPERATOR, create, events, turn_of
 from support.waiting import eventually
 
 
 @contextmanager
-def plain_uvicorn(state_dir, *, http):
+def plain_uvicorn(state_dir, *, http, **options):
     config = Config(server={"state_dir": state_dir})
     gateway = Gateway(config, blueprints=BLUEPRINTS, keys=KEYS)
     with bound_socket("127.0.0.1", 0) as address:
-        settings = uvicorn.Config(create_app(gateway), http=http, log_config=None)
+        settings = uvicorn.Config(create_app(gateway), http=http, log_config=None, **options)
         server = uvicorn.Server(settings)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([address])))
         thread.start()
@@ -49,6 +49,22 @@ def test_sessions_streams_and_errors_work_and_a_leaving_client_is_noticed(tmp_pa
             eventually(lambda: len(gateway.streams) == 0, within_s=1)
             assert client.get("/v1/sessions/none").json()["error"] == "not_found"
             assert client.delete("/v1/sessions/s").status_code == 200
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_a_servers_root_path_opens_no_route(tmp_path, http):
+    with (
+        plain_uvicorn(tmp_path, http=http, root_path="/fd") as (_, url),
+        httpx.Client(base_url=url, trust_env=False, timeout=20) as client,
+    ):
+        for path in ("/ops/status", "/ops/sessions", "/metrics", "/v1/sessions"):
+            assert client.get(path).status_code == 401
+        client.headers["X-API-Key"] = ACME
+        create(client, "s")
+        assert turn_of(client, "s", "hello")[-1][1] == "agent_end"
+        assert client.get("/ops/sessions").status_code == 401
+        client.headers["X-API-Key"] = OPERATOR
+        assert len(client.get("/ops/sessions").json()["sessions"]) == 1
 
 
 def test_the_lifespan_opens_and_closes_the_gateway(tmp_path):

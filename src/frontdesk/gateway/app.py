@@ -22,6 +22,7 @@ from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.middleware import GatewayMiddleware
 from frontdesk.gateway.openapi import describe
+from frontdesk.gateway.paths import path_of
 from frontdesk.gateway.problems import no_such_route, problem_of, wrong_method
 from frontdesk.gateway.routes import (
     answers,
@@ -83,9 +84,9 @@ async def _on_error(_: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return no_such_route(request.method, request.url.path).response
+        return no_such_route(request.method, path_of(request.scope)).response
     if error.status_code == 405:
-        response = wrong_method(request.method, request.url.path).response
+        response = wrong_method(request.method, path_of(request.scope)).response
         response.headers["Allow"] = _allowed(request)
         return response
     return problem_of(error).response

@@ -21,7 +21,8 @@ from starlette.types import Receive, Scope, Send
 from frontdesk.agents.ids import SESSION_ID
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key
-from frontdesk.gateway.request_context import context_of
+from frontdesk.gateway.paths import match_path
+from frontdesk.gateway.request_context import context_of, require
 from frontdesk.gateway.schemas import Answer
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.service import TenantSessions
@@ -68,7 +69,23 @@ InConversation = Annotated[Conversation, Depends(live_conversation)]
 InGateway = Annotated[Gateway, Depends(the_gateway)]
 
 
-class SessionRoute(APIRoute):
+class GatewayRoute(APIRoute):
+    """A route that answers only where the middleware has granted the right that its path needs.
+
+    The middleware goes by the path of the request, the router by the routes: wherever they should
+    ever disagree (a prefix, another middleware in between, none), nothing is answered.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.access = match_path(path).rule.access
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        require(scope, self.access)
+        await super().handle(scope, receive, send)
+
+
+class SessionRoute(GatewayRoute):
     """A route under a session's path.
 
     One that asks for nothing but the conversation gets it directly: the framework's way to find

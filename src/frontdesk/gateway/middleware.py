@@ -74,6 +74,9 @@ class GatewayMiddleware:
             self._admit_tenant(context)
         elif rule.access is Access.OPERATOR:
             context.key = self._gateway.authenticator.admit(context, operator=True)
+        elif rule.access is Access.NONE:
+            return context.refuse(no_such_route(context.method, context.path))
+        context.granted = rule.access
         context.refuse_announced_body()
         context.scope[SCOPE_KEY] = context
         return self._respond(context)

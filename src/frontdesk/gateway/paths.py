@@ -1,15 +1,23 @@
 """The paths: who may ask for each, what answers it, and whether it is logged.
 
 The one list. Whatever treats requests differently by their path reads it here: the middleware (who
-is let in, what is limited, what bypasses the application), `auth.py` (where a key may stand in the
-query), the access log and the API description. A new protocol adds its lines here.
+is let in, what is limited, what bypasses the application), each route (which right it needs),
+`auth.py` (where a key may stand in the query), the access log and the API description. A new
+protocol adds its lines here; a route whose path has none is closed to everybody.
+
+A path is what the router matches: without the prefix that the application is mounted under.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
+
+# The router's own: whatever it takes a path for, this is what its rule is found by.
+from starlette._utils import get_route_path
 
 
 class Access(Enum):
@@ -21,6 +29,8 @@ class Access(Enum):
     """Whoever has a tenant's key; web pages of every origin may; counted by the rate limit."""
     OPERATOR = auto()
     """Whoever has an operator's key."""
+    NONE = auto()
+    """Nobody: nothing is there."""
 
 
 class Endpoint(Enum):
@@ -75,9 +85,16 @@ PATHS = (
     _rule(r"/v1(/|$)", Access.CREDENTIAL),
     _rule(r"/(healthz|readyz)\Z", Access.OPEN, logged=False, always_answered=True),
     _rule(r"/(ops|metrics)(/|$)", Access.OPERATOR),
-    _rule(r"", Access.OPEN),
+    _rule(r"/\.well-known/agent\.json\Z", Access.OPEN),
+    _rule(r"/(openapi\.json|docs|docs/oauth2-redirect)\Z", Access.OPEN),
+    _rule(r"", Access.NONE),
 )
-"""The first that matches counts. Open are the card, the description, and what is not there."""
+"""The first that matches counts."""
+
+
+def path_of(scope: MutableMapping[str, Any]) -> str:
+    """Return the path that the router matches, below whatever prefix there is."""
+    return get_route_path(scope)
 
 
 def match_path(path: str) -> MatchedPath:

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from frontdesk.agents.events import EVENTS
 from frontdesk.errors import InvalidArgument
 from frontdesk.gateway.errors import MalformedRequest, TooLarge, Unauthorized
-from frontdesk.gateway.paths import match_path
+from frontdesk.gateway.paths import Access, match_path, path_of
 from frontdesk.gateway.problems import Problem
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 SCOPE_KEY = "frontdesk"
+CACHE_CONTROL = b"cache-control"
+NO_STORE = (CACHE_CONTROL, b"no-store")
 MAX_STREAM_QUERY_FIELDS = 32
 EVENT_TYPES = frozenset(event.name for event in EVENTS)
 
@@ -46,6 +48,7 @@ class RequestContext:
         "body_limit",
         "client",
         "extra",
+        "granted",
         "key",
         "path",
         "rule",
@@ -59,14 +62,16 @@ class RequestContext:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, body_limit: int) -> None:
         self.scope, self._receive, self._send = scope, receive, send
-        self.path: str = scope["path"]
+        self.path = path_of(scope)
         matched = match_path(self.path)
         self.rule, self.session_id = matched.rule, matched.session_id
         self.body_limit = self._body_left = body_limit
         self.client = "-"
         self.key: Key | None = None
         self.sessions: TenantSessions | None = None
-        self.extra: list[Header] = []
+        self.granted: Access | None = None
+        # Whatever a key was asked for is for that key alone, and so is what refuses it.
+        self.extra: list[Header] = [] if self.rule.access is Access.OPEN else [NO_STORE]
         self.started = False
         self.status = 0
         self.started_at = time.perf_counter()
@@ -129,7 +134,10 @@ class RequestContext:
         kind = message["type"]
         if kind == "http.response.start" or kind == "websocket.http.response.start":
             self.started, self.status = True, message["status"]
-            message["headers"] = [*message.get("headers", ()), *self.extra]
+            headers = message.get("headers", ())
+            own = any(name == CACHE_CONTROL for name, _ in headers)
+            extra = [each for each in self.extra if each is not NO_STORE] if own else self.extra
+            message["headers"] = [*headers, *extra]
         elif kind == "websocket.accept":
             self.started, self.status = True, 101
         await self._send(message)
@@ -161,6 +169,12 @@ class RequestContext:
             sent.append((b"content-length", str(len(body)).encode()))
         await self.send({"type": f"{prefix}.start", "status": status, "headers": sent})
         await self.send({"type": f"{prefix}.body", "body": body})
+
+
+def require(scope: Scope, access: Access) -> None:
+    """Raise `Unauthorized` unless the middleware has granted this request just this right."""
+    if context_of(scope).granted is not access:
+        raise Unauthorized
 
 
 def context_of(scope: Scope) -> RequestContext:

@@ -6,11 +6,11 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from frontdesk.gateway import actions
-from frontdesk.gateway.dependencies import InConversation, encoded
+from frontdesk.gateway.dependencies import GatewayRoute, InConversation, encoded
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.schemas import ApprovalBody, RespondBody, Status
 
-router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["answers"])
+router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["answers"], route_class=GatewayRoute)
 
 ON_SESSION = ("not_found", "session_dead")
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk import __version__
-from frontdesk.gateway.dependencies import InGateway, encoded
+from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.openapi import answer, answers
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.schemas import (
@@ -24,7 +24,7 @@ from frontdesk.gateway.schemas import (
 )
 from frontdesk.sessions.errors import Draining
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=GatewayRoute)
 
 HEALTHY = Health(
     status="ok",

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from frontdesk import __version__
 from frontdesk.agents.ids import split
-from frontdesk.gateway.dependencies import InGateway, encoded
+from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.openapi import answers, problems
 from frontdesk.gateway.schemas import (
@@ -21,7 +21,7 @@ from frontdesk.gateway.schemas import (
     HostedSessions,
 )
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=GatewayRoute)
 
 EXPOSITION = "text/plain; version=0.0.4"
 STATUS = GatewayStatus(

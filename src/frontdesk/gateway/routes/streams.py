@@ -12,11 +12,11 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from frontdesk.agents.events import EVENTS
-from frontdesk.gateway.dependencies import SessionIdInPath
+from frontdesk.gateway.dependencies import GatewayRoute, SessionIdInPath
 from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.openapi import problems
 
-router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["streams"])
+router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["streams"], route_class=GatewayRoute)
 
 STREAM = """id: 17-1
 event: prompt_received

@@ -8,11 +8,13 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from frontdesk.agents.records import CallbackTool
-from frontdesk.gateway.dependencies import InConversation, InGateway, encoded
+from frontdesk.gateway.dependencies import GatewayRoute, InConversation, InGateway, encoded
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.schemas import AttachedTool, DetachedTool, ToolBody
 
-router = APIRouter(prefix="/v1/sessions/{sessionId}/tools", tags=["tools"])
+router = APIRouter(
+    prefix="/v1/sessions/{sessionId}/tools", tags=["tools"], route_class=GatewayRoute
+)
 
 ON_SESSION = ("not_found", "session_dead")
 

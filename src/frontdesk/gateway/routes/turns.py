@@ -8,7 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk.gateway import actions
-from frontdesk.gateway.dependencies import InConversation, InGateway, encoded, gateway_of
+from frontdesk.gateway.dependencies import (
+    GatewayRoute,
+    InConversation,
+    InGateway,
+    encoded,
+    gateway_of,
+)
 from frontdesk.gateway.idempotency import stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.request_context import context_of
@@ -22,7 +28,7 @@ from frontdesk.gateway.schemas import (
     SwitchModelBody,
 )
 
-router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["turns"])
+router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["turns"], route_class=GatewayRoute)
 
 ACCEPTED = PromptAccepted(
     request_id="5f0c2a9e1b7d4c36", session_id="support-42", queued=False, status="accepted"

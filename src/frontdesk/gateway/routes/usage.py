@@ -6,12 +6,12 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from frontdesk.agents.records import TokenUsage
-from frontdesk.gateway.dependencies import InGateway, InKey, encoded
+from frontdesk.gateway.dependencies import GatewayRoute, InGateway, InKey, encoded
 from frontdesk.gateway.metering import MeteredUsage
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.schemas import KeyReading, TenantReading, UsageReport
 
-router = APIRouter(prefix="/v1/usage", tags=["usage"])
+router = APIRouter(prefix="/v1/usage", tags=["usage"], route_class=GatewayRoute)
 
 USED = MeteredUsage(prompts=1, tokens=TokenUsage(prompt=51, completion=6))
 EXAMPLE = UsageReport(
