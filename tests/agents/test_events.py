@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from frontdesk.agents import events
-from frontdesk.agents.events import EVENTS, encode, plain
+from frontdesk.agents.events import EVENTS, encode
+from frontdesk.agents.values import json_value
 from frontdesk.errors import InvalidArgument
 
 WIRE = {
@@ -95,11 +96,11 @@ def test_whatever_an_agent_puts_into_a_result_becomes_json_without_its_address(v
     encoded = json.loads(encode(event, request_id="r"))
     assert encoded["callId"] == "c"
     assert "0x" not in json.dumps(encoded)
-    json.dumps(plain(value))
+    json.dumps(json_value(value))
 
 
 def test_a_value_that_contains_itself_is_shown_by_its_type():
     endless = []
     endless.append(endless)
     assert json.loads(encode(events.ToolExecutionStart("c", "t", endless)))["args"] == "<list>"
-    assert plain(endless) == "<list>"
+    assert json_value(endless) == "<list>"

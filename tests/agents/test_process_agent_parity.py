@@ -78,7 +78,7 @@ async def test_it_emits_its_events_with_whatever_they_carry(isolation):
             ("message_start", common),
             (
                 "message_delta",
-                {**common, "delta": "half \ud800 a pair, \x00 and ünïcode"},
+                {**common, "delta": "half \ufffd a pair, \x00 and ünïcode"},
             ),
             ("tool_calls", {**common, "count": 1}),
             (

@@ -1,18 +1,18 @@
-"""What a session says: one frozen struct per event type, and the frame that carries it.
+"""What a session says: one frozen struct per event type.
 
-Every door (SSE, WebSocket, and those to come) sends these and adds none of its own; agents emit the
-few of `AGENT_EVENTS`, the conversation emits the rest. The fields are snake_case here and camelCase
-in JSON.
+Every protocol (SSE, WebSocket, and those to come) sends these and adds none of its own; agents emit
+the few of `AGENT_EVENTS`, the conversation emits the rest. The fields are snake_case here and
+camelCase in JSON.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import msgspec
 
 from frontdesk.agents.records import ApprovalStatus
+from frontdesk.agents.values import ENCODER, json_value
 from frontdesk.errors import InvalidArgument
 
 ToolStatus = Literal["ok", "error", "rejected", "expired", "cancelled"]
@@ -24,6 +24,9 @@ class Event(msgspec.Struct, frozen=True, rename="camel"):
     """The root of all events. `name` is the event's type on the wire."""
 
     name: ClassVar[str]
+
+
+E = TypeVar("E", bound=Event)
 
 
 class PromptReceived(Event, frozen=True, rename="camel"):
@@ -251,48 +254,6 @@ def event_class(name: str) -> type[Event]:
     raise KeyError(name)
 
 
-class Frame:
-    """One numbered event, encoded once and shared by every stream that sends it.
-
-    `data` is a JSON object, with the `requestId` of its turn where it belongs to one; `sse` is the
-    whole server-sent event; `text` is how it reads on a WebSocket.
-    """
-
-    __slots__ = ("_data_from", "fence", "index", "name", "request_id", "sse")
-
-    def __init__(
-        self, event: Event, *, fence: int, index: int, request_id: str | None = None
-    ) -> None:
-        self.fence, self.index = fence, index
-        self.name: str = event.name
-        self.request_id = request_id
-        head = f"id: {fence}-{index}\nevent: {self.name}\ndata: ".encode()
-        self._data_from = len(head)
-        self.sse: bytes = b"%b%b\n\n" % (head, encode(event, request_id=request_id))
-
-    @property
-    def data(self) -> bytes:
-        """Return the JSON object alone."""
-        return self.sse[self._data_from : -2]
-
-    @property
-    def id(self) -> str:
-        """Return what `Last-Event-ID` resumes after."""
-        return f"{self.fence}-{self.index}"
-
-    @property
-    def text(self) -> bytes:
-        """Return the message of a WebSocket: `{"event", "data", "index"}`."""
-        return b'{"event":"%b","data":%b,"index":%d}' % (
-            self.name.encode(),
-            self.data,
-            self.index,
-        )
-
-    def __repr__(self) -> str:
-        return f"<Frame {self.id} {self.name}>"
-
-
 def encode(event: Event, *, request_id: str | None = None) -> bytes:
     """Return the event's JSON object, led by the `requestId` of its turn.
 
@@ -305,48 +266,60 @@ def encode(event: Event, *, request_id: str | None = None) -> bytes:
     return lead + b"}" if plain == b"{}" else lead + b"," + plain[1:]
 
 
-def plain(value: Any) -> Any:
-    """Return a copy of the value made of what JSON has: dicts, lists, text, numbers, None.
+def normal(event: Event) -> Event:
+    """Return an agent's event as every way out can carry it: its values are a `json_value`.
 
-    What JSON cannot say is shown by its type.
+    Agents in tasks and in processes have their events by this, so that nobody can tell them apart.
+    The text of a delta stays as it is: half a character may wait for the rest. Raises
+    `InvalidArgument` where a field has not its type.
     """
-    try:
-        return msgspec.json.decode(_ENCODER.encode(value))
-    except UnicodeEncodeError:
-        return json.loads(json.dumps(msgspec.to_builtins(value, enc_hook=_shown, str_keys=True)))
-    except (TypeError, ValueError, RecursionError):
-        return _shown(value)
+    kind = type(event)
+    if isinstance(event, MessageDelta | ThinkingDelta):
+        if type(event.delta) is str:
+            return event
+        problem = f"a delta of type {type(event.delta).__name__}"
+    else:
+        try:
+            return msgspec.json.decode(_json_with_values(event), type=kind)
+        except msgspec.DecodeError as error:
+            problem = str(error)
+    raise InvalidArgument(kind.name, expected="fields of their types", got=problem)
 
 
-def encodable(text: str) -> str:
-    """Return text that UTF-8 can carry: half a surrogate pair becomes a replacement character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+def shortened(event: E, *, max_bytes: int) -> E:
+    """Return the event with its longest text cut, so that its JSON is no longer than that.
+
+    The text says how much was left out. An event that has no text stays as it is.
+    """
+    holder: msgspec.Struct = event.last_message if isinstance(event, AgentEnd) else event
+    texts = {
+        name: value
+        for name in holder.__struct_fields__
+        if isinstance(value := getattr(holder, name), str)
+    }
+    if not texts:
+        return event
+    name, text = max(texts.items(), key=lambda each: len(each[1]))
+    kept, shorter = len(text), event
+    while kept and (size := len(_json(shorter))) > max_bytes:
+        # How long a character is in JSON differs: what is kept shrinks until it fits.
+        kept = min(kept - 1, kept * max_bytes // size * 9 // 10)
+        cut = f"{text[:kept]}… [{len(text) - kept} characters left out]"
+        changed = msgspec.structs.replace(holder, **{name: cut})
+        if isinstance(event, AgentEnd):
+            shorter = msgspec.structs.replace(event, last_message=changed)
+        else:
+            shorter = changed  # type: ignore[assignment]
+    return shorter
 
 
 def _json(event: Event) -> bytes:
     try:
-        return _ENCODER.encode(event)
-    except UnicodeEncodeError:
-        # Half a surrogate pair is no UTF-8, but is sayable in JSON as an escape.
-        return json.dumps(msgspec.to_builtins(event, enc_hook=_shown, str_keys=True)).encode()
-    except (TypeError, ValueError, RecursionError):
-        return _ENCODER.encode(_with_plain_fields(event))
+        return ENCODER.encode(event)
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError):
+        return _json_with_values(event)
 
 
-def _with_plain_fields(event: Event) -> Event:
-    """Replace the fields that hold anything an agent liked by what JSON can say of them."""
-    replaced = {
-        name: plain(getattr(event, name)) for name in ("args", "result") if hasattr(event, name)
-    }
-    return msgspec.structs.replace(event, **replaced)
-
-
-def _shown(value: object) -> str:
-    return f"<{type(value).__name__}>"
-
-
-_ENCODER = msgspec.json.Encoder(enc_hook=_shown)
+def _json_with_values(event: Event) -> bytes:
+    values = {name: json_value(getattr(event, name)) for name in event.__struct_fields__}
+    return ENCODER.encode(msgspec.structs.replace(event, **values))

@@ -44,10 +44,12 @@ class Rules:
             _imported(settings.filter) if settings.filter else None,
         )
 
-    def refuse(self, tenant_id: str, text: str, direction: Direction) -> str | None:
+    def refuse(
+        self, tenant_id: str, text: str, direction: Direction, *, bounded: bool = True
+    ) -> str | None:
         """Return why the text is refused, None where it is not."""
         limit = self.max_input if direction == "input" else self.max_output
-        if limit is not None and len(text) > limit:
+        if bounded and limit is not None and len(text) > limit:
             return f"it is longer than {limit} characters"
         if self.denied is not None and self.denied.search(text):
             return "it holds something that is denied here"
@@ -76,6 +78,9 @@ class TenantGuardrails:
 
     def refuse_input(self, tenant_id: str, text: str) -> str | None:
         return self._rules(tenant_id).refuse(tenant_id, text, "input")
+
+    def refuse_tool_result(self, tenant_id: str, text: str) -> str | None:
+        return self._rules(tenant_id).refuse(tenant_id, text, "input", bounded=False)
 
     def refuse_output(self, tenant_id: str, text: str) -> str | None:
         return self._rules(tenant_id).refuse(tenant_id, text, "output")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from frontdesk.agents.errors import UnknownTool
+from frontdesk.agents.errors import ToolFailed, UnknownTool
 from frontdesk.agents.events import Event
 from frontdesk.agents.records import (
     MAX_TOOL_DESCRIPTION_CHARACTERS,
@@ -22,8 +22,10 @@ from frontdesk.agents.records import (
     ToolSpec,
 )
 from frontdesk.agents.tool_run import ToolRun
+from frontdesk.agents.values import json_value
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import ToolRefused
+from frontdesk.sessions.hooks import refusal_of
 
 MAX_PARAMETERS_BYTES = 64 * 1024
 
@@ -85,13 +87,17 @@ class CallbackTools:
             raise UnknownTool(name)
         now = self._service.clock.monotonic
         with ToolRun(emit, name, args, now=now, call_id=call_id) as run:
-            run.result = await caller.call(
+            result = await caller.call(
                 tool,
                 call_id=run.call_id,
                 args=args,
                 session_id=self._session.session_id,
                 api_key=self._api_key,
             )
+            run.result = json_value(result)
+            guardrails, tenant_id = self._service.guardrails, self._session.tenant_id
+            if guardrails and refusal_of(guardrails.refuse_tool_result, tenant_id, run.result):
+                raise ToolFailed(name, problem="its result was refused by a guardrail")
         return run.result
 
     def _problem_with(self, name: str) -> str | None:

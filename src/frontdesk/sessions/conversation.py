@@ -13,7 +13,7 @@ import asyncio
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -33,7 +33,6 @@ from frontdesk.agents.events import (
     ToolAttached,
     ToolDetached,
     TurnTokens,
-    encodable,
 )
 from frontdesk.agents.protocol import check
 from frontdesk.agents.records import (
@@ -46,6 +45,7 @@ from frontdesk.agents.records import (
     TurnContext,
 )
 from frontdesk.agents.restart import CRASHES
+from frontdesk.agents.values import json_value
 from frontdesk.records import ExitReason, Session
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import (
@@ -57,9 +57,12 @@ from frontdesk.sessions.errors import (
 )
 from frontdesk.sessions.event_reader import EventReader, StreamStart
 from frontdesk.sessions.expiry import Expiry, LifeTimes
+from frontdesk.sessions.hooks import refusal_of
 from frontdesk.sessions.phases import SessionPhase, TurnPhase
 from frontdesk.sessions.queue import Prompt, PromptQueue
 from frontdesk.sessions.running_turn import RunningTurn, StopReason, TurnParts
+
+T = TypeVar("T")
 
 MAX_REASON_CHARACTERS = 200
 """How much of a client's own reason for an abort goes out."""
@@ -210,21 +213,19 @@ class Conversation:
         return Accepted(prompt.request_id, self.session_id, queued)
 
     def approve(self, approval_id: str, reason: str | None = None) -> None:
-        """Let a tool run. `UnknownReference` where nothing waits for it."""
+        """Let a tool run. `UnknownReference` where nothing waits for it, `GuardrailRefused`."""
         self._require_open()
-        self.parts.approvals.answer(approval_id, Approval("approved", reason))
+        self.parts.approvals.answer(approval_id, Approval("approved", self._filtered(reason)))
 
     def reject(self, approval_id: str, reason: str | None = None) -> None:
         """Keep a tool from running. `UnknownReference` as in `approve`."""
         self._require_open()
-        self.parts.approvals.answer(approval_id, Approval("rejected", reason))
+        self.parts.approvals.answer(approval_id, Approval("rejected", self._filtered(reason)))
 
     def respond(self, ref: str, response: Any) -> None:
-        """Answer a question of the agent. `UnknownReference`."""
+        """Answer a question of the agent. `UnknownReference`, `GuardrailRefused`."""
         self._require_open()
-        self.parts.questions.answer(
-            ref, self._filtered(response) if isinstance(response, str) else response
-        )
+        self.parts.questions.answer(ref, self._filtered(response))
 
     def abort(self, reason: str | None = None, *, kill_tools: bool = False) -> None:  # noqa: ARG002
         """End the turn under way, if there is one; the session lives on.
@@ -249,8 +250,8 @@ class Conversation:
         limit = self.service.settings.max_steering
         if len(self.parts.steering_texts) >= limit:
             raise SteeringQueueFull(self.session_id, limit=limit)
-        self.parts.steering_texts.append(text)
         self._append_to_turn(Steering(text))
+        self.parts.steering_texts.append(text)
         if self.turn is not None:
             self.turn.on_steered()
 
@@ -326,10 +327,10 @@ class Conversation:
         deadline_s = self.service.clock.monotonic() + timeout_s
         turn = self.turn = RunningTurn(context, self.parts, deadline_s=deadline_s)
         self.history.add(Message("user", prompt.text))
-        self.log.append(PromptReceived(prompt.text), request_id=prompt.request_id)
+        self.log.append_shortened(PromptReceived(prompt.text), request_id=prompt.request_id)
         if prompt.request_id == self._latest_request:
             self._latest_index = self.log.last_index
-        self.log.append(AgentStart(), request_id=prompt.request_id)
+        self.log.append_shortened(AgentStart(), request_id=prompt.request_id)
         late = StopReason("deadline", error="deadline", silent=True)
         self._deadline_timer = asyncio.get_running_loop().call_later(timeout_s, turn.stop, late)
         # One that was aborted when its prompt was accepted but had not begun stops at once.
@@ -350,11 +351,11 @@ class Conversation:
         self.turn = None
         if stop is None:
             tokens = TurnTokens(used.prompt, used.completion, used.total)
-            self.log.append(AgentEnd(last, tokens), request_id=turn.request_id)
+            self.log.append_shortened(AgentEnd(last, tokens), request_id=turn.request_id)
         else:
             if stop.error is not None:
-                self.log.append(Error(stop.error), request_id=turn.request_id)
-            self.log.append(AgentAbort(stop.reason), request_id=turn.request_id)
+                self.log.append_shortened(Error(stop.error), request_id=turn.request_id)
+            self.log.append_shortened(AgentAbort(stop.reason), request_id=turn.request_id)
         self.counters.turns += 1
         self.parts.steering_texts.clear()
         if self._deadline_timer is not None:
@@ -381,7 +382,7 @@ class Conversation:
         """Go on with a new agent, after the last has ended for this reason."""
         self.phase = self.phase.to(SessionPhase.LIVE)
         self.restarts += 1
-        self.log.append(AgentRestarted(reason.public_text, self.restarts))
+        self.log.append_shortened(AgentRestarted(reason.public_text, self.restarts))
         self._idle_if_unused()
 
     def begin_ending(self, reason: ExitReason) -> None:
@@ -398,7 +399,7 @@ class Conversation:
         self.expiry.cancel()
         self.prompts.clear()
         self._abort_for(reason)
-        self.log.append(SessionEnd(reason.public_text))
+        self.log.append_shortened(SessionEnd(reason.public_text))
         self.log.close()
         # Its stream may be replayed for a while; nobody asks for the rest any more.
         self.history.clear()
@@ -410,18 +411,21 @@ class Conversation:
         if self.ending_reason is not None:
             raise SessionDead(self.session_id, reason=self.ending_reason)
 
-    def _filtered(self, text: str) -> str:
-        """Return a client's text as it may go in; `GuardrailRefused`."""
-        text = encodable(text)
+    def _filtered(self, value: T) -> T:
+        """Return what a client sends as it may go in, a `json_value`; `GuardrailRefused`."""
+        value = json_value(value)
         guardrails = self.service.guardrails
-        why = guardrails.refuse_input(self.tenant_id, text) if guardrails else None
-        if why is not None:
-            raise GuardrailRefused(why)
-        return text
+        if guardrails is not None:
+            why = refusal_of(guardrails.refuse_input, self.tenant_id, value)
+            if why is not None:
+                raise GuardrailRefused(why)
+        return value
 
     def _append_to_turn(self, event: Event) -> None:
         """Append an event that belongs to the turn under way, where there is one."""
-        self.log.append(event, request_id=None if self.turn is None else self.turn.request_id)
+        self.log.append_shortened(
+            event, request_id=None if self.turn is None else self.turn.request_id
+        )
 
     @contextmanager
     def _refusing_model(self, model: str) -> Iterator[None]:

@@ -11,10 +11,10 @@ import math
 import sys
 from collections.abc import Callable, Coroutine
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from frontdesk.agents.errors import EventTooLarge
-from frontdesk.agents.events import Event, PromptReceived, encode
+from frontdesk.agents.events import Event, PromptReceived, encode, shortened
 from frontdesk.feed import Ring, Wakers
 
 REST_FOR_COST = 1.0
@@ -27,6 +27,8 @@ _LEAST_REST_S = 0.001
 """What a timer can do."""
 
 _LONGEST_REST_S = 0.1
+
+E = TypeVar("E", bound=Event)
 
 OVERHEAD_BYTES = 512
 """What an event takes beside its JSON, and beside the JSON in the frame of a protocol."""
@@ -134,6 +136,19 @@ class EventLog:
         if self._wakers:
             self._wake_soon()
         return logged
+
+    def append_shortened(self, event: E, *, request_id: str | None = None) -> E:
+        """Append an event, with a text cut where it is too large; return it as it was appended.
+
+        For what was accepted or has happened: no bound keeps a client from learning of it.
+        """
+        try:
+            self.append(event, request_id=request_id)
+        except EventTooLarge:
+            # The request id comes on top.
+            event = shortened(event, max_bytes=self._max_event_bytes - 256)
+            self.append(event, request_id=request_id)
+        return event
 
     @property
     def last_index(self) -> int:

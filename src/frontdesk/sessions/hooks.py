@@ -5,6 +5,7 @@ The gateway implements these; whoever embeds the service without a gateway leave
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from frontdesk.agents.records import NO_USAGE, CallbackTool, TokenUsage
@@ -30,6 +31,10 @@ class Guardrails(Protocol):
 
     def refuse_input(self, tenant_id: str, text: str) -> str | None:
         """Return why a prompt is refused, None where it is not."""
+        ...
+
+    def refuse_tool_result(self, tenant_id: str, text: str) -> str | None:
+        """Return why a text in a callback tool's result is refused, None where it is not."""
         ...
 
     def refuse_output(self, tenant_id: str, text: str) -> str | None:
@@ -64,3 +69,21 @@ class NoMeter:
 
     def record(self, **_: Any) -> None:
         """Forget it."""
+
+
+def refusal_of(refuse: Callable[[str, str], str | None], tenant_id: str, value: Any) -> str | None:
+    """Return why a value may not reach an agent, None where it may.
+
+    `refuse` is asked about every text in it, the names of dicts included.
+    """
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str):
+            if (why := refuse(tenant_id, each)) is not None:
+                return why
+        elif isinstance(each, dict):
+            waiting += [*each.keys(), *each.values()]
+        elif isinstance(each, list | tuple):
+            waiting += each
+    return None

@@ -30,8 +30,7 @@ from frontdesk.agents.events import (
     ThinkingStart,
     ToolExecutionEnd,
     ToolExecutionStart,
-    encodable,
-    plain,
+    normal,
 )
 from frontdesk.agents.records import (
     NO_USAGE,
@@ -44,6 +43,7 @@ from frontdesk.agents.records import (
     TurnContext,
 )
 from frontdesk.agents.turn import TurnListener
+from frontdesk.agents.values import HalfJoiner, encodable, json_value
 from frontdesk.errors import InvalidType
 from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.context import ServiceContext
@@ -138,7 +138,9 @@ class RunningTurn:
     """One turn, from its prompt to its end. Implements `TurnPort`; all on one event loop."""
 
     __slots__ = (
+        "_delta_kind",
         "_filters",
+        "_halves",
         "_listener",
         "_parts",
         "_transcript",
@@ -169,6 +171,8 @@ class RunningTurn:
         self.counters = Counters()
         self.running_tools: dict[str, ToolExecutionStart] = {}
         self._transcript = Transcript(parts.history)
+        self._halves = HalfJoiner()
+        self._delta_kind: type[MessageDelta | ThinkingDelta] = MessageDelta
         self._listener: TurnListener | None = None
         guardrails = parts.service.guardrails
         self._filters: dict[type[Event], OutputFilter] = {}
@@ -189,10 +193,17 @@ class RunningTurn:
         if type(event) not in _EMITTABLE:
             expected = "one of " + ", ".join(each.__name__ for each in AGENT_EVENTS)
             raise InvalidType("event", expected=expected, got=type(event).__name__)
-        opening = self._transcript.opening(event)
-        if opening is not None:
-            self._emit_one(opening)
-        self._emit_one(event)
+        event = normal(event)
+        if not isinstance(event, MessageDelta | ThinkingDelta):
+            self._flush_half()
+            self._emit_one(event)
+            return
+        if type(event) is not self._delta_kind:
+            self._flush_half()
+            self._delta_kind = type(event)
+        text = self._halves.feed(event.delta)
+        if text or not event.delta:
+            self._emit_delta(event if text == event.delta else type(event)(text))
 
     def usage(self, used: TokenUsage) -> None:
         """Count tokens and cost, even of a turn that is over: they were spent."""
@@ -222,7 +233,10 @@ class RunningTurn:
         """Wait until somebody approves or rejects, or until it is too late."""
         self._require_open()
         reference, service = f"apr_{secrets.token_hex(8)}", self._parts.service
-        event = ApprovalRequired(reference, tool, plain(args), hint, service.clock.wall_ms())
+        hint = None if hint is None else encodable(hint)
+        event = ApprovalRequired(
+            reference, encodable(tool), json_value(args), hint, service.clock.wall_ms()
+        )
         # What waits is what went out: without arguments that are too large.
         event = self._append(event)
         return await self._parts.approvals.wait(
@@ -238,8 +252,7 @@ class RunningTurn:
         """Wait for the user's answer; `QuestionExpired` when there is none in time."""
         self._require_open()
         reference = f"ask_{secrets.token_hex(8)}"
-        event = AskUser(reference, question)
-        self._append(event)
+        event = self._append(AskUser(reference, encodable(question)))
         timeout_s = self._parts.service.settings.question_timeout_s
         answer = await self._parts.questions.wait(
             reference, event, timeout_s=timeout_s, late=_NO_ANSWER, dismissed=_NO_ANSWER
@@ -252,6 +265,7 @@ class RunningTurn:
     async def call_tool(self, name: str, args: Any = None, *, call_id: str | None = None) -> Any:
         """Run a callback tool, with its events; `ToolFailed` when it fails."""
         self._require_open()
+        args = json_value(args)
         return await self._parts.tools.call(name, args, emit=self.emit, call_id=call_id)
 
     # -- the conversation's side -----------------------------------------------------------------
@@ -290,8 +304,9 @@ class RunningTurn:
             self.over.set_result(None)
 
     def refuses_end(self) -> bool:
-        """Ask the guardrails about the message that is still open; true where they refuse it."""
+        """Complete the message that is still open; true where the guardrails refuse it."""
         try:
+            self._flush_half()
             self._filter_whole(self._transcript.open_text())
         except TurnOver:
             return True
@@ -315,6 +330,17 @@ class RunningTurn:
         if self.phase is TurnPhase.FINISHED or late or silenced:
             raise TurnOver(self.request_id)
 
+    def _emit_delta(self, event: MessageDelta | ThinkingDelta) -> None:
+        opening = self._transcript.opening(event)
+        if opening is not None:
+            self._emit_one(opening)
+        self._emit_one(event)
+
+    def _flush_half(self) -> None:
+        """Let out what waits for the other half of a character that does not come."""
+        if text := self._halves.flush():
+            self._emit_delta(self._delta_kind(text))
+
     def _emit_one(self, event: Event) -> None:
         if self._filters and isinstance(event, MessageDelta | ThinkingDelta):
             self._stop_if_refused(self._filters[type(event)].refuses(event.delta))
@@ -330,15 +356,20 @@ class RunningTurn:
             self._filter_whole(completed)
 
     def _append(self, event: E) -> E:
-        """Append to the log; arguments and results that are too large go without their value."""
+        """Append to the log; return the event as it went out.
+
+        Arguments and results that are too large go without their value, other events with their
+        text cut. A delta may be no larger than the bound: `EventTooLarge`.
+        """
         try:
             self._parts.log.append(event, request_id=self.request_id)
         except EventTooLarge as error:
-            names = [name for name in ("args", "result") if hasattr(event, name)]
-            if not names:
+            if isinstance(event, MessageDelta | ThinkingDelta):
                 raise
-            event = msgspec.structs.replace(event, **{names[0]: f"<{error.size} bytes>"})
-            self._parts.log.append(event, request_id=self.request_id)
+            left_out = f"<{error.size} bytes>"
+            values = {name: left_out for name in ("args", "result") if hasattr(event, name)}
+            event = msgspec.structs.replace(event, **values)
+            return self._parts.log.append_shortened(event, request_id=self.request_id)
         return event
 
     def _filter_whole(self, text: str) -> None:
@@ -429,7 +460,7 @@ class Transcript:
 
 
 def _call_of(event: ToolExecutionStart) -> ToolCall:
-    args = plain(event.args)
+    args = json_value(event.args)
     too_long = len(msgspec.json.encode(args)) > MAX_RESULT_CHARACTERS
     return ToolCall(event.call_id, event.tool_name, None if too_long else args)
 
@@ -439,7 +470,7 @@ def _result_text(result: Any) -> str:
         return ""
     if isinstance(result, str):
         return encodable(result[:MAX_RESULT_CHARACTERS])
-    return msgspec.json.encode(plain(result)).decode()[:MAX_RESULT_CHARACTERS]
+    return msgspec.json.encode(json_value(result)).decode()[:MAX_RESULT_CHARACTERS]
 
 
 class OutputFilter:

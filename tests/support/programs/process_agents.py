@@ -1,5 +1,6 @@
 """Agents that the tests run as tasks and in processes alike: each does one thing to its turn."""
 
+import ast
 import asyncio
 import ctypes
 import multiprocessing
@@ -318,3 +319,39 @@ class Choosy(FunctionProgram):
 
 choosy = Choosy()
 not_a_program = 42
+
+
+@blueprint("puppet")
+async def puppet(turn):
+    """Do what the prompt says: a list of steps, as a Python literal."""
+    for step, value in ast.literal_eval(turn.text):
+        match step:
+            case "say":
+                yield value
+            case "think":
+                turn.emit(ThinkingDelta(value))
+            case "delta":
+                turn.emit(MessageDelta(value))
+            case "call":
+                turn.emit(ToolExecutionStart("c1", "look", value))
+            case "result":
+                turn.emit(ToolExecutionEnd("c1", "look", "ok", value, 5))
+            case "took":
+                turn.emit(ToolExecutionEnd("c1", "look", "ok", None, value))
+            case "count":
+                turn.emit(ToolCalls(value))
+            case "error":
+                turn.emit(Error(value))
+            case "usage":
+                turn.usage(**value)
+            case "ask":
+                yield repr(await turn.ask(value))
+            case "approve":
+                answer = await turn.approval(value, [value], hint=value)
+                yield repr(answer.status)
+            case "tool":
+                yield repr(await turn.call_tool("look", value))
+            case "raise":
+                raise ValueError(value)
+            case "pause":
+                await asyncio.sleep(0)

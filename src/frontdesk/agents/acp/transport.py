@@ -12,7 +12,7 @@ import json
 import logging
 from typing import Any
 
-from frontdesk.agents.events import encodable
+from frontdesk.agents.values import json_value
 from frontdesk.keeper.process import ManagedProcess
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -182,7 +182,7 @@ def parse_message(line: bytes) -> Message | None:
     try:
         message = json.loads(line)
         if b"\\ud" in line or b"\\uD" in line:
-            message = _encodable(message)
+            message = json_value(message)
     except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) and _is_rpc(message) else None
@@ -197,14 +197,3 @@ def _is_rpc(message: Message) -> bool:
     if not isinstance(message.get("error"), dict | None):
         return False
     return "id" in message and ("result" in message or "error" in message)
-
-
-def _encodable(value: Any) -> Any:
-    """Return a value without halves of surrogate pairs, into which some agents cut emoji."""
-    if isinstance(value, str):
-        return encodable(value)
-    if isinstance(value, list):
-        return [_encodable(each) for each in value]
-    if isinstance(value, dict):
-        return {encodable(name): _encodable(each) for name, each in value.items()}
-    return value

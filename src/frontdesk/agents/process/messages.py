@@ -14,8 +14,15 @@ import msgspec
 from frontdesk import errors
 from frontdesk.agents import errors as agent_errors
 from frontdesk.agents.errors import MessageInvalid
-from frontdesk.agents.events import Event, encodable, encode, event_class, plain
+from frontdesk.agents.events import (
+    Event,
+    MessageDelta,
+    ThinkingDelta,
+    encode,
+    event_class,
+)
 from frontdesk.agents.records import SessionContext, TokenUsage, ToolSpec, TurnContext
+from frontdesk.agents.values import encodable, json_value
 from frontdesk.errors import FrontdeskError
 
 MAX_TO_WORKER_BYTES = 32 * 1024 * 1024
@@ -212,19 +219,8 @@ def pack(message: ToWorker | FromWorker, *, largest: int) -> bytes:
 def _encode(message: ToWorker | FromWorker) -> bytes:
     try:
         return msgspec.msgpack.encode(message)
-    except UnicodeEncodeError:
-        plain_message = msgspec.to_builtins(message, builtin_types=(bytes,))
-        return msgspec.msgpack.encode(_made_encodable(plain_message))
-
-
-def _made_encodable(value: Any) -> Any:
-    if isinstance(value, str):
-        return encodable(value)
-    if isinstance(value, dict):
-        return {_made_encodable(key): _made_encodable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_made_encodable(each) for each in value]
-    return value
+    except (UnicodeEncodeError, OverflowError):
+        return msgspec.msgpack.encode(json_value(message))
 
 
 class Frames:
@@ -262,6 +258,9 @@ class Frames:
 
 def emitted(turn: int, event: Event) -> Emitted:
     """Return an event on its way."""
+    if isinstance(event, MessageDelta | ThinkingDelta) and not event.delta.isascii():
+        # Half a character may be at its end, which only the gateway can join with the next.
+        return Emitted(turn, event.name, json.dumps({"delta": event.delta}).encode())
     return Emitted(turn, event.name, encode(event))
 
 
@@ -285,7 +284,7 @@ def remote(error: BaseException, *, trace: str = "") -> RemoteError:
     """Return an exception on its way. One of our own errors keeps its facts, as far as plain."""
     facts = None
     if isinstance(error, FrontdeskError):
-        facts = {"args": plain(list(error.args)), "state": plain(error.__dict__)}
+        facts = {"args": json_value(list(error.args)), "state": json_value(error.__dict__)}
     text = encodable(_text_of(error))[:_TEXT_LIMIT]
     return RemoteError(kind=type(error).__name__, text=text, facts=facts, trace=encodable(trace))
 

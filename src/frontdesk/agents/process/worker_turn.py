@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from frontdesk.agents.errors import EventTooLarge, TurnOver
-from frontdesk.agents.events import AGENT_EVENTS, Event, encodable, plain
+from frontdesk.agents.events import AGENT_EVENTS, Event, normal
 from frontdesk.agents.process.messages import (
     MAX_FROM_WORKER_BYTES,
     Answered,
@@ -33,6 +33,7 @@ from frontdesk.agents.process.messages import (
 )
 from frontdesk.agents.records import Approval, TokenUsage, ToolSpec, TurnContext
 from frontdesk.agents.turn import TurnListener
+from frontdesk.agents.values import encodable, json_value
 from frontdesk.errors import InvalidType
 
 _EMITTABLE = frozenset(AGENT_EVENTS)
@@ -72,7 +73,7 @@ class WorkerTurnPort:
         if type(event) not in _EMITTABLE:
             expected = "one of " + ", ".join(each.__name__ for each in AGENT_EVENTS)
             raise InvalidType("event", expected=expected, got=type(event).__name__)
-        message = emitted(self._number, event)
+        message = emitted(self._number, normal(event))
         limit = MAX_FROM_WORKER_BYTES - _ROOM_FOR_THE_REST
         if len(message.fields) > limit:
             raise EventTooLarge(event.name, size=len(message.fields), limit=limit)
@@ -104,7 +105,7 @@ class WorkerTurnPort:
         """Wait until somebody approves or rejects, or until it is too late."""
         said = hint if hint is None else encodable(hint)
         answer = await self._call(
-            lambda call: ApprovalAsked(self._number, call, encodable(tool), plain(args), said)
+            lambda call: ApprovalAsked(self._number, call, encodable(tool), json_value(args), said)
         )
         return Approval(*answer)
 
@@ -115,7 +116,7 @@ class WorkerTurnPort:
     async def call_tool(self, name: str, args: Any = None, *, call_id: str | None = None) -> Any:
         """Run a callback tool, with its events; `ToolFailed` when it fails."""
         return await self._call(
-            lambda call: ToolCalled(self._number, call, encodable(name), plain(args), call_id)
+            lambda call: ToolCalled(self._number, call, encodable(name), json_value(args), call_id)
         )
 
     # -- the gateway's side --------------------------------------------------------------------
