@@ -26,13 +26,13 @@ from frontdesk.gateway.schemas import (
     CreateSessionBody,
     SessionCreated,
     SessionDeleted,
-    SessionInfo,
     SessionList,
+    SessionSummary,
 )
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
 
-INFO = SessionInfo(
+INFO = SessionSummary(
     session_id="support-42",
     state="idle",
     turns=1,
@@ -102,13 +102,13 @@ async def list_sessions(
 ) -> Response:
     """List the tenant's sessions, oldest first, a page at a time."""
     page, following = sessions.sessions(limit=limit, after=after or None)
-    return encoded(SessionList(sessions=tuple(map(SessionInfo.of, page)), next=following))
+    return encoded(SessionList(sessions=tuple(map(SessionSummary.of, page)), next=following))
 
 
 @router.get("/{sessionId}", responses=answers(INFO, "not_found", "session_dead"))
 async def get(conversation: InConversation) -> Response:
     """Say how a session is doing."""
-    return encoded(SessionInfo.of(conversation))
+    return encoded(SessionSummary.of(conversation))
 
 
 @router.delete(
