@@ -19,7 +19,7 @@ from frontdesk.gateway.dependencies import (
     encoded,
     gateway_of,
 )
-from frontdesk.gateway.idempotency import StoredResponse, stored
+from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, StoredResponse, stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.schemas import (
@@ -49,7 +49,9 @@ INFO = SessionSummary(
 CREATED = SessionCreated(
     **{**msgspec.structs.asdict(INFO), "turns": 0, "total_tokens": 0, "uptime_ms": 0}, fence="42"
 )
-IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+IdempotencyKey = Annotated[
+    str, Header(alias="Idempotency-Key", min_length=1, max_length=MAX_KEY_CHARACTERS)
+]
 
 
 @router.post(
