@@ -5,9 +5,7 @@ A name that is in no list fails its rule, and so does one that is listed and gon
 
 BANNED_WORDS: frozenset[str] = frozenset(
     {
-        "SessionInfo",
         "_foreign_start_time",
-        "_hold_head",
         "_kept",
         "_say",
         "_settle",
@@ -15,7 +13,6 @@ BANNED_WORDS: frozenset[str] = frozenset(
         "facts",
         "hold",
         "look",
-        "refuse_foreign_cookies",
         "said",
         "say",
         "tell",

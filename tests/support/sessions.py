@@ -12,7 +12,7 @@ from frontdesk.agents import Blueprints, CallbackTool, CreateSession, blueprint
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.errors import ToolFailed
 from frontdesk.agents.task import TaskAgent
-from frontdesk.gateway.schemas import Messages, SessionInfo, SessionStats, SessionStatus
+from frontdesk.gateway.schemas import Messages, SessionStats, SessionStatus, SessionSummary
 from frontdesk.sessions.service import SessionService, SessionSettings
 
 BOUND_S = 20
@@ -103,7 +103,7 @@ def as_json(record):
 
 def info_of(conversation):
     """Return what a client is shown of a conversation."""
-    return as_json(SessionInfo.of(conversation))
+    return as_json(SessionSummary.of(conversation))
 
 
 def stats_of(conversation):

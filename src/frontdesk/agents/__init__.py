@@ -16,19 +16,9 @@ except ImportError as _missing:
 
 from typing import TYPE_CHECKING
 
+from frontdesk.agents import errors as _errors
 from frontdesk.agents.blueprints import Blueprint, Blueprints, blueprint
-from frontdesk.agents.errors import (
-    AgentFailed,
-    AgentLost,
-    CreateFailed,
-    EventTooLarge,
-    MessageInvalid,
-    ModelRefused,
-    QuestionExpired,
-    ToolFailed,
-    TurnOver,
-    UnknownTool,
-)
+from frontdesk.agents.errors import *  # noqa: F403 - each is public
 from frontdesk.agents.events import (
     Error,
     MessageDelta,
@@ -42,12 +32,8 @@ from frontdesk.agents.events import (
 from frontdesk.agents.records import Approval, CallbackTool, CreateSession, SessionContext
 from frontdesk.agents.restart import RestartLimit
 from frontdesk.agents.turn import EndSession, Turn
-from frontdesk.keeper.errors import (
-    ForkServerFailed,
-    KeeperLost,
-    LimitUnenforceable,
-    SpawnFailed,
-)
+from frontdesk.keeper import errors as _keeper_errors
+from frontdesk.keeper.errors import *  # noqa: F403 - each is public
 
 if TYPE_CHECKING:
     from frontdesk.agents.pydantic_ai import PydanticAIProgram
@@ -73,22 +59,9 @@ __all__ = [
     "ToolExecutionStart",
     "ToolExecutionEnd",
     "Error",
-    # errors
-    "AgentFailed",
-    "AgentLost",
-    "CreateFailed",
-    "EventTooLarge",
-    "ForkServerFailed",
-    "KeeperLost",
-    "LimitUnenforceable",
-    "MessageInvalid",
-    "ModelRefused",
-    "QuestionExpired",
-    "SpawnFailed",
-    "ToolFailed",
-    "TurnOver",
-    "UnknownTool",
 ]
+__all__ += _errors.__all__
+__all__ += _keeper_errors.__all__
 
 
 def __getattr__(name: str) -> object:

@@ -7,6 +7,19 @@ from __future__ import annotations
 
 from frontdesk.errors import FrontdeskError, InvalidArgument
 
+__all__ = [
+    "AgentFailed",
+    "AgentLost",
+    "CreateFailed",
+    "EventTooLarge",
+    "MessageInvalid",
+    "ModelRefused",
+    "QuestionExpired",
+    "ToolFailed",
+    "TurnOver",
+    "UnknownTool",
+]
+
 
 class CreateFailed(FrontdeskError):
     """The agent could not be built; `problem` says why, in a sentence for the client."""

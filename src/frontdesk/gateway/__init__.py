@@ -1,10 +1,20 @@
 """The gateway: HTTP, server-sent events and WebSocket over the session service.
 
-From the top down: `server.py` (uvicorn, signals) and `http_protocol.py` (bounds) run
-`middleware.py`, which every request passes (key, limits, sizes; errors and the log on the way out;
-`paths.py` says what holds for which path), then `app.py` with the routes, or a stream (`sse.py`,
-`websocket.py`). `gateway.py` holds what they share. `error_table.py` says how each error
-is answered. What a session can do is not here: it lives below, in `frontdesk.sessions`.
+From the top down, in the order in which a request meets them:
+
+    server, http_protocol     uvicorn with bounds, signals and a shutdown
+    middleware                what every request passes, by what `paths` says of its path
+    request_context           one request, from there on
+    auth, keys, rate_limit, cors, forwarded, access_log     what the middleware asks
+    app, routes/              everything that is answered at once
+    sse, websocket, open_streams     what stays open
+    dependencies, actions, schemas, idempotency     what routes and streams share
+    error_table, problems, errors, openapi     how errors are answered, and all is described
+
+Beside them: `gateway` holds what all requests share, by `settings` (read by `config`) and
+`blueprint_config`, with `metering`, `guardrails`, `tool_webhooks` (over `ssrf`) and `state_dir`;
+`logs` is for the command line. What a session can do is not here: it lives below, in
+`frontdesk.sessions`.
 
 The public names are imported when they are asked for: what needs only an error or the key need not
 load a web framework.

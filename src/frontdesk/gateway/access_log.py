@@ -17,7 +17,7 @@ MAX_SHOWN_CHARACTERS = 500
 class Writer(Protocol):
     """What takes a line: a structlog logger does."""
 
-    def info(self, event: str, **facts: Any) -> Any: ...
+    def info(self, event: str, **fields: Any) -> Any: ...
 
 
 class AccessLog:

@@ -87,16 +87,12 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         return no_such_route(request.method, path_of(request.scope)).response
     if error.status_code == 405:
         response = wrong_method(request.method, path_of(request.scope)).response
-        response.headers["Allow"] = _allowed(request)
+        # The framework names the verbs of the first route of a path only; a path may have several.
+        routes = [route for module in ROUTERS for route in module.router.routes]
+        methods: set[str] = set()
+        for route in (*request.app.routes, *routes):
+            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+                methods |= route.methods or set()
+        response.headers["Allow"] = ", ".join(sorted(methods))
         return response
     return problem_of(error).response
-
-
-def _allowed(request: Request) -> str:
-    # The framework names the verbs of the first route of a path only; a path may have several.
-    routes = [route for module in ROUTERS for route in module.router.routes]
-    methods: set[str] = set()
-    for route in (*request.app.routes, *routes):
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            methods |= route.methods or set()
-    return ", ".join(sorted(methods))

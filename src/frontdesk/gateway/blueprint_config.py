@@ -71,7 +71,14 @@ def blueprint_of(
 ) -> Blueprint:
     """Return the blueprint of one table."""
     if isinstance(settings, PydanticAISettings):
-        return _pydantic_ai(name, settings, guard)
+        program = PydanticAIProgram(
+            instructions=settings.instructions,
+            tools=[imported(target) for target in settings.tools],
+            plugins={target.partition(":")[2]: imported(target) for target in settings.plugins},
+            base_urls=settings.base_urls,
+            http_client=lambda: guarded_client(guard),
+        )
+        return pydantic_ai_blueprint(name, program=program, **_rules(settings))
     if isinstance(settings, ProcessSettings):
         rules = _process_rules(settings, environment=PROVIDER_VARIABLES)
         return process_blueprint(name, keeper=keeper, rules=rules, **_rules(settings))
@@ -86,17 +93,6 @@ def blueprint_of(
             **_rules(settings),
         )
     return _python(name, settings)
-
-
-def _pydantic_ai(name: str, settings: PydanticAISettings, guard: AddressGuard) -> Blueprint:
-    program = PydanticAIProgram(
-        instructions=settings.instructions,
-        tools=[imported(target) for target in settings.tools],
-        plugins={target.partition(":")[2]: imported(target) for target in settings.plugins},
-        base_urls=settings.base_urls,
-        http_client=lambda: guarded_client(guard),
-    )
-    return pydantic_ai_blueprint(name, program=program, **_rules(settings))
 
 
 def _python(name: str, settings: PythonSettings) -> Blueprint:

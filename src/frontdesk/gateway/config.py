@@ -32,7 +32,14 @@ def load_config(*, path: Path | None = None, overrides: Mapping[str, Any] | None
     `path` None reads `frontdesk.toml` in the working directory where there is one. `overrides` are
     the command line's, in the shape of the file.
     """
-    text, source = _text_of(path)
+    text, source = "", "the configuration"
+    if path is not None or DEFAULT_FILE.exists():
+        source = str(path or DEFAULT_FILE)
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            problem = getattr(error, "strerror", None) or "is not UTF-8"
+            raise ConfigurationWrong(source, mistakes=(f"cannot be read: {problem}",)) from None
     try:
         file = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -46,17 +53,6 @@ def load_config(*, path: Path | None = None, overrides: Mapping[str, Any] | None
         return Config(**_merge(_merge(file, environment), sources.command_line))
     except ValidationError as error:
         raise ConfigurationWrong(source, mistakes=sources.mistakes(error)) from None
-
-
-def _text_of(path: Path | None) -> tuple[str, str]:
-    if path is None and not DEFAULT_FILE.exists():
-        return "", "the configuration"
-    file = path or DEFAULT_FILE
-    try:
-        return file.read_text(encoding="utf-8"), str(file)
-    except (OSError, UnicodeDecodeError) as error:
-        problem = getattr(error, "strerror", None) or "is not UTF-8"
-        raise ConfigurationWrong(str(file), mistakes=(f"cannot be read: {problem}",)) from None
 
 
 def _merge(below: Table, above: Table) -> Table:
@@ -87,7 +83,10 @@ class _Sources:
 
     def _placed(self, mistake: Mapping[str, Any], lines: Mapping[Location, int]) -> tuple[int, str]:
         """Return a mistake's line, 0 where it is in no file, and its sentence with its place."""
-        location = _written(mistake["loc"])
+        location: Location = tuple(part for part in mistake["loc"] if part != "[key]")
+        if location[:1] == ("blueprints",):
+            # As the file has it: Pydantic adds the kind of a blueprint to its path.
+            location = (*location[:2], *location[3:])
         # The source that has the longest part of the location wrote what is wrong there; where
         # several have it, the topmost one, as it is that one's value that counts.
         sources = (self.command_line, self.environment, self.file)
@@ -115,12 +114,6 @@ def _depth(table: Any, location: Location) -> int:
             return depth
         table = table[part]
     return len(location)
-
-
-def _written(location: Location) -> Location:
-    """Return a location as the file has it: Pydantic adds the kind of a blueprint to its path."""
-    written = tuple(part for part in location if part != "[key]")
-    return (*written[:2], *written[3:]) if written[:1] == ("blueprints",) else written
 
 
 HEADER = re.compile(r"\s*\[\[?\s*(?P<name>[^\[\]]+?)\s*\]\]?\s*(#.*)?$")

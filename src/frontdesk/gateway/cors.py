@@ -36,7 +36,7 @@ def is_preflight(context: RequestContext) -> bool:
     )
 
 
-def refuse_foreign_cookies(context: RequestContext) -> None:
+def refuse_cross_origin_cookies(context: RequestContext) -> None:
     """Refuse a WebSocket that brings a cookie from a page of another origin.
 
     Browsers let every page open a WebSocket anywhere and add the cookies of the address: the

@@ -94,13 +94,14 @@ class SessionRoute(GatewayRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        if list(inspect.signature(endpoint).parameters) == ["conversation"]:
-            self.app = self._answer
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sessions = context_of(scope).tenant_sessions
-        response: Response = await self.endpoint(sessions.find(scope["path_params"]["sessionId"]))
-        await response(scope, receive, send)
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            sessions = context_of(scope).tenant_sessions
+            response: Response = await endpoint(sessions.find(scope["path_params"]["sessionId"]))
+            await response(scope, receive, send)
+
+        if list(inspect.signature(endpoint).parameters) == ["conversation"]:
+            self.app = answer
 
 
 def encoded(answer: Answer, *, status: int = 200) -> Response:

@@ -62,13 +62,13 @@ class ErrorAnswer:
 class ErrorRow:
     """An error: whose fault, when it is raised and what to do (for the documents), its answer.
 
-    `facts` are the fields of the `Refusal` beyond code and message.
+    `fields` are those of the `Refusal` beyond code and message.
     """
 
     fault: Fault
     when: str
     answer: ErrorAnswer
-    facts: Callable[[Any], dict[str, Any]] = lambda _: {}
+    fields: Callable[[Any], dict[str, Any]] = lambda _: {}
 
 
 # -- the answers ---------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         "One more would exceed a limit; `scope` is `total`, `per_tenant` or `per_api_key`. "
         "Come again when a session has ended",
         SESSION_LIMIT,
-        facts=lambda error: {"scope": error.scope, "limit": error.limit},
+        fields=lambda error: {"scope": error.scope, "limit": error.limit},
     ),
     library.SessionBusy: ErrorRow(
         Fault.CALLER,
@@ -285,7 +285,7 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         Fault.CALLER,
         "The session existed, and its agent ended recently: `reason` says how",
         SESSION_DEAD,
-        facts=lambda error: {"reason": error.reason.public_text},
+        fields=lambda error: {"reason": error.reason.public_text},
     ),
     sessions.PromptQueueFull: ErrorRow(
         Fault.CALLER,
@@ -352,7 +352,7 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         Fault.CALLER,
         "Too much from one key or address. Come again after that many seconds",
         RATE_LIMITED,
-        facts=lambda error: {"retry_after": error.retry_after_s},
+        fields=lambda error: {"retry_after": error.retry_after_s},
     ),
     gateway.TooLarge: ErrorRow(
         Fault.CALLER,

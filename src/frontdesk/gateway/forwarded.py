@@ -39,20 +39,17 @@ class TrustedProxies:
             address = address[len(MAPPED) :]
         if not self._networks or not self._trusts(address):
             return address
-        return self._behind(address, scope["headers"])
-
-    def _behind(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        forwarded = _joined(headers, b"forwarded")
+        forwarded = _joined(scope["headers"], b"forwarded")
         matches = [FORWARDED_FOR.search(part) for part in forwarded.split(",") if forwarded]
-        x_forwarded_for = _joined(headers, b"x-forwarded-for")
+        x_forwarded_for = _joined(scope["headers"], b"x-forwarded-for")
         # A proxy writes one of the two headers and lets the client's own other one pass: where
         # they disagree, nobody can tell which is the proxy's, and neither is believed.
         chains = (
             [match.group(1) if match else "" for match in matches],
             x_forwarded_for.split(",") if x_forwarded_for else [],
         )
-        clients = {self._first_untrusted(peer, hops) for hops in chains if hops}
-        return clients.pop() if len(clients) == 1 else peer
+        clients = {self._first_untrusted(address, hops) for hops in chains if hops}
+        return clients.pop() if len(clients) == 1 else address
 
     def _first_untrusted(self, peer: str, hops: Sequence[str]) -> str:
         client = peer

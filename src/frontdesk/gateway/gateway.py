@@ -187,7 +187,13 @@ class Gateway:
 
     def _run_in_background(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run something beside the requests, for as long as the gateway is open."""
-        self._stack.push_async_callback(_cancel, asyncio.create_task(work, name=name))
+        task = asyncio.create_task(work, name=name)
+
+        async def cancel() -> None:
+            task.cancel()
+            await asyncio.wait([task])
+
+        self._stack.push_async_callback(cancel)
 
     async def _warm(self) -> None:
         """Do the imports of agents that run in processes before the first session asks for them."""
@@ -206,8 +212,3 @@ class Gateway:
             if self.ring.refresh():
                 logger.info("the keys have changed: %d are known", len(self.ring))
             self.streams.end_where_not(self.authenticator.holds)
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])

@@ -35,13 +35,24 @@ class Rules:
     @classmethod
     def of(cls, settings: GuardrailSettings) -> Rules:
         """Compile what the operator set. `ConfigurationWrong` for a filter that cannot be found."""
+        custom: Filter | None = None
+        if settings.filter:
+            place = f"guardrails.filter: {settings.filter!r}"
+            try:
+                custom = import_target(settings.filter)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - their module raises anything
+                mistake = f"{place} cannot be imported: {type(error).__name__}: {error}"
+                raise ConfigurationWrong("the configuration", mistakes=(mistake,)) from None
+            if not callable(custom):
+                mistake = f"{place} is not callable"
+                raise ConfigurationWrong("the configuration", mistakes=(mistake,))
         patterns = [rf"\b{re.escape(word)}\b" for word in settings.denied_words]
         patterns += [f"(?:{pattern})" for pattern in settings.denied_patterns]
         return cls(
             settings.max_input_characters,
             settings.max_output_characters,
             re.compile("|".join(patterns), re.IGNORECASE) if patterns else None,
-            _imported(settings.filter) if settings.filter else None,
+            custom,
         )
 
     def refuse(
@@ -87,16 +98,3 @@ class TenantGuardrails:
 
     def _rules(self, tenant_id: str) -> Rules:
         return self._by_tenant.get(tenant_id, self._default)
-
-
-def _imported(target: str) -> Filter:
-    try:
-        found = import_target(target)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
-        problem = f"{type(error).__name__}: {error}"
-        mistake = f"guardrails.filter: {target!r} cannot be imported: {problem}"
-        raise ConfigurationWrong("the configuration", mistakes=(mistake,)) from None
-    if not callable(found):
-        mistake = f"guardrails.filter: {target!r} is not callable"
-        raise ConfigurationWrong("the configuration", mistakes=(mistake,))
-    return found  # type: ignore[no-any-return]

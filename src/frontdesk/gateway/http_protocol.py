@@ -88,9 +88,9 @@ class CoalescingTransport:
     def expect_head(self) -> None:
         """Hold what is written next."""
         if not self._held:
-            self.write = self._hold_head
+            self.write = self._defer_head
 
-    def _hold_head(self, head: bytes) -> None:
+    def _defer_head(self, head: bytes) -> None:
         self._held = head
         self.write = self._write_with_head
         self._loop.call_soon(self.flush)

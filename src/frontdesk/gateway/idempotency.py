@@ -86,7 +86,11 @@ class Idempotency:
             expected = f"1 to {MAX_KEY_CHARACTERS} characters"
             raise InvalidArgument("Idempotency-Key", expected=expected, got=str(len(key)))
         slot, digest = (*scope, key), hashlib.sha256(body).digest()
-        self._drop_expired()
+        now = self._clock.monotonic()
+        for owned in list(self._by_owner.values()):
+            # Oldest first, and all live equally long.
+            while owned and (oldest := next(iter(owned.items())))[1].until <= now:
+                self._drop(oldest[0])
         stored = self._find(slot)
         if stored is None:
             return await self._answer_first(slot, digest, answer)
@@ -117,13 +121,6 @@ class Idempotency:
     def _find(self, slot: Slot) -> _Stored | None:
         owned = self._by_owner.get(slot[0])
         return None if owned is None else owned.get(slot)
-
-    def _drop_expired(self) -> None:
-        now = self._clock.monotonic()
-        for owned in list(self._by_owner.values()):
-            # Oldest first, and all live equally long.
-            while owned and (oldest := next(iter(owned.items())))[1].until <= now:
-                self._drop(oldest[0])
 
     def _drop(self, slot: Slot) -> None:
         owned = self._by_owner[slot[0]]

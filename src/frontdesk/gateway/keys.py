@@ -190,8 +190,8 @@ class KeyRing:
 
     def reload(self) -> None:
         """Read the file again."""
-        kept = self._file.all() if self._file else []
-        self._by_digest = MappingProxyType({key.digest: key for key in (*kept, *self._fixed)})
+        stored = self._file.all() if self._file else []
+        self._by_digest = MappingProxyType({key.digest: key for key in (*stored, *self._fixed)})
 
     def refresh(self) -> bool:
         """Follow changes that other processes made to the file; say whether there were any.

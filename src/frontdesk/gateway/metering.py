@@ -179,7 +179,7 @@ class UsageMeter:
             (*owner, usage.prompts, *msgspec.structs.astuple(usage.tokens))
             for owner, usage in batch.items()
         ]
-        # Added once or not at all: a batch that is restored must have left nothing behind.
+        # Added once or not at all: a batch that is put back must have left nothing behind.
         self._database.execute("BEGIN IMMEDIATE")
         try:
             self._database.executemany(ADD, rows)

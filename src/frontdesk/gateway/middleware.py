@@ -20,7 +20,7 @@ from frontdesk.gateway.cors import (
     EXPOSED_HEADERS,
     PREFLIGHT,
     is_preflight,
-    refuse_foreign_cookies,
+    refuse_cross_origin_cookies,
 )
 from frontdesk.gateway.error_table import INTERNAL
 from frontdesk.gateway.errors import RateLimited
@@ -71,7 +71,15 @@ class GatewayMiddleware:
             context.extra += (ANY_ORIGIN, EXPOSED_HEADERS)
             if is_preflight(context):
                 return context.answer(204, b"", headers=PREFLIGHT)
-            self._admit_tenant(context)
+            refuse_cross_origin_cookies(context)
+            key = context.key = self._gateway.authenticator.admit(context, operator=False)
+            try:
+                left = self._gateway.rate.hit(key.key_id)
+            except RateLimited:
+                context.extra += _headers_of(self._gateway.rate.allowance(key.key_id))
+                raise
+            context.extra += _headers_of(left)
+            context.sessions = self._gateway.sessions_of(key)
         elif rule.access is Access.OPERATOR:
             context.key = self._gateway.authenticator.admit(context, operator=True)
         elif rule.access is Access.NONE:
@@ -80,17 +88,6 @@ class GatewayMiddleware:
         context.refuse_announced_body()
         context.scope[SCOPE_KEY] = context
         return self._respond(context)
-
-    def _admit_tenant(self, context: RequestContext) -> None:
-        refuse_foreign_cookies(context)
-        key = context.key = self._gateway.authenticator.admit(context, operator=False)
-        try:
-            left = self._gateway.rate.hit(key.key_id)
-        except RateLimited:
-            context.extra += _headers_of(self._gateway.rate.allowance(key.key_id))
-            raise
-        context.extra += _headers_of(left)
-        context.sessions = self._gateway.sessions_of(key)
 
     def _respond(self, context: RequestContext) -> Awaitable[None]:
         endpoint, session_id = context.rule.endpoint, context.session_id or ""

@@ -66,32 +66,29 @@ SCHEMES = {
 
 
 def describe(app: FastAPI) -> None:
-    """Let the application describe itself as it is: its keys, its errors, its events."""
+    """Let the application describe itself as it is: its keys, its errors, its records."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _completed(plain())
+            document = plain()
+            components = document.setdefault("components", {})
+            components["securitySchemes"] = SCHEMES
+            components["schemas"].pop("HTTPValidationError", None)
+            components["schemas"].pop("ValidationError", None)
+            components["schemas"].update(_records())
+            for path, operations in document["paths"].items():
+                for operation in operations.values():
+                    responses = operation["responses"]
+                    if "HTTPValidationError" in str(responses.get("422", "")):
+                        # The framework's own; ours answer what is wrong with a request with 400.
+                        del responses["422"]
+                    if match_path(path).rule.access is not Access.OPEN:
+                        operation["security"] = SECURITY
+            app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _completed(document: dict[str, Any]) -> dict[str, Any]:
-    components = document.setdefault("components", {})
-    components["securitySchemes"] = SCHEMES
-    components["schemas"].pop("HTTPValidationError", None)
-    components["schemas"].pop("ValidationError", None)
-    components["schemas"].update(_records())
-    for path, operations in document["paths"].items():
-        for operation in operations.values():
-            responses = operation["responses"]
-            if "HTTPValidationError" in str(responses.get("422", "")):
-                # The framework's own; ours answer what is wrong with a request with 400.
-                del responses["422"]
-            if match_path(path).rule.access is not Access.OPEN:
-                operation["security"] = SECURITY
-    return document
 
 
 def _records() -> dict[str, Any]:

@@ -67,7 +67,7 @@ def problem_of(error: BaseException) -> Problem:
         if isinstance(error, SessionLimitExceeded) and error.scope == "total":
             answer = UNAVAILABLE
         if answer is not INTERNAL:
-            facts = row.facts(error)
+            facts = row.fields(error)
             if answer is UNAVAILABLE:
                 facts["retry_after"] = UNAVAILABLE_RETRY_S
             refusal = Refusal(error=answer.code, message=str(error), **facts)

@@ -51,12 +51,6 @@ def _not_too_deep(value: Any) -> Any:
         json.dumps(value, allow_nan=False)
     except (RecursionError, OverflowError, ValueError):
         raise ValueError("cannot be written as JSON again") from None
-    if _depth(value) > MAX_DEPTH:
-        raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
-    return value
-
-
-def _depth(value: Any) -> int:
     level, depth = [value], 0
     while level := [
         inner
@@ -65,7 +59,9 @@ def _depth(value: Any) -> int:
         for inner in (outer.values() if isinstance(outer, dict) else outer)
     ]:
         depth += 1
-    return depth
+    if depth > MAX_DEPTH:
+        raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
+    return value
 
 
 FreeForm = Annotated[Any, AfterValidator(_not_too_deep)]
@@ -188,7 +184,7 @@ class Readiness(Answer, frozen=True, kw_only=True):
     status: Literal["ready"]
 
 
-class SessionInfo(Answer, frozen=True, kw_only=True):
+class SessionSummary(Answer, frozen=True, kw_only=True):
     """How a session is doing."""
 
     session_id: str
@@ -224,7 +220,7 @@ class SessionInfo(Answer, frozen=True, kw_only=True):
         )
 
 
-class SessionCreated(SessionInfo, frozen=True, kw_only=True):
+class SessionCreated(SessionSummary, frozen=True, kw_only=True):
     """A new session."""
 
     fence: Annotated[str, msgspec.Meta(description="tells two sessions of one id apart")]
@@ -233,7 +229,7 @@ class SessionCreated(SessionInfo, frozen=True, kw_only=True):
 class SessionList(Answer, frozen=True, kw_only=True):
     """A page of sessions. `next` is what `after` continues with, null on the last page."""
 
-    sessions: tuple[SessionInfo, ...]
+    sessions: tuple[SessionSummary, ...]
     next: str | None
 
 

@@ -61,7 +61,8 @@ class Callbacks:
         )
         try:
             async with asyncio.timeout(tool.timeout_ms / 1000):
-                answer = await self._post(tool.callback_url, body, key_id=api_key or "")
+                content = await self._post(tool.callback_url, body, key_id=api_key or "")
+            answer = msgspec.json.decode(content)
         except TimeoutError:
             problem = f"it did not answer within {tool.timeout_ms} ms"
         except AddressRefused as error:
@@ -70,8 +71,14 @@ class Callbacks:
             problem = "it could not be reached"
         except _WrongAnswer as error:
             problem = str(error)
+        except (msgspec.DecodeError, RecursionError):
+            problem = "its answer is not JSON"
         else:
-            return _result(tool, answer)
+            if isinstance(answer, dict) and "result" in answer:
+                return answer["result"]
+            problem = "its answer has neither result nor error"
+            if isinstance(answer, dict) and "error" in answer:
+                problem = str(answer["error"])[:MAX_SHOWN_ERROR]
         raise ToolFailed(tool.name, problem=problem)
 
     async def _post(self, url: str, body: bytes, *, key_id: str) -> bytes:
@@ -100,15 +107,3 @@ class Callbacks:
 
 class _WrongAnswer(Exception):
     """The tool answered, but not with what it should have."""
-
-
-def _result(tool: CallbackTool, answer: bytes) -> Any:
-    try:
-        content = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, RecursionError):
-        raise ToolFailed(tool.name, problem="its answer is not JSON") from None
-    if isinstance(content, dict) and "result" in content:
-        return content["result"]
-    if isinstance(content, dict) and "error" in content:
-        raise ToolFailed(tool.name, problem=str(content["error"])[:MAX_SHOWN_ERROR])
-    raise ToolFailed(tool.name, problem="its answer has neither result nor error")

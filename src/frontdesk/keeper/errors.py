@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from frontdesk.errors import FrontdeskError
 
+__all__ = [
+    "ForkServerFailed",
+    "KeeperLost",
+    "LimitUnenforceable",
+    "SpawnFailed",
+]
+
 
 class SpawnFailed(FrontdeskError):
     """An agent process never ran: `stage` names the step that failed, `problem` says how.

@@ -22,19 +22,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from frontdesk.sessions import errors as _errors
+from frontdesk.sessions.errors import *  # noqa: F403 - each is public
+
 if TYPE_CHECKING:
     from frontdesk.sessions.context import SessionSettings
     from frontdesk.sessions.conversation import Conversation
-    from frontdesk.sessions.errors import (
-        Draining,
-        GuardrailRefused,
-        PromptQueueFull,
-        ReaderTooSlow,
-        SessionDead,
-        SteeringQueueFull,
-        ToolRefused,
-        UnknownReference,
-    )
     from frontdesk.sessions.event_reader import EventReader
     from frontdesk.sessions.hooks import Guardrails, Meter, ToolCaller
     from frontdesk.sessions.service import SessionService, TenantSessions
@@ -60,19 +53,11 @@ __all__ = [
     "Guardrails",
     "Meter",
     "ToolCaller",
-    # errors
-    "Draining",
-    "GuardrailRefused",
-    "PromptQueueFull",
-    "ReaderTooSlow",
-    "SessionDead",
-    "SteeringQueueFull",
-    "ToolRefused",
-    "UnknownReference",
 ]
+__all__ += _errors.__all__
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'errors')}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

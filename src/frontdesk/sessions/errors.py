@@ -9,6 +9,17 @@ from typing import Any
 
 from frontdesk.errors import FrontdeskError, SessionNotFound
 
+__all__ = [
+    "Draining",
+    "GuardrailRefused",
+    "PromptQueueFull",
+    "ReaderTooSlow",
+    "SessionDead",
+    "SteeringQueueFull",
+    "ToolRefused",
+    "UnknownReference",
+]
+
 
 class SessionDead(SessionNotFound):
     """The session existed and its agent ended recently; `reason` is its `ExitReason`."""

@@ -19,20 +19,20 @@ from frontdesk.gateway.dependencies import (
     encoded,
     gateway_of,
 )
-from frontdesk.gateway.idempotency import StoredResponse, stored
+from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, StoredResponse, stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.schemas import (
     CreateSessionBody,
     SessionCreated,
     SessionDeleted,
-    SessionInfo,
     SessionList,
+    SessionSummary,
 )
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
 
-INFO = SessionInfo(
+INFO = SessionSummary(
     session_id="support-42",
     state="idle",
     turns=1,
@@ -49,7 +49,9 @@ INFO = SessionInfo(
 CREATED = SessionCreated(
     **{**msgspec.structs.asdict(INFO), "turns": 0, "total_tokens": 0, "uptime_ms": 0}, fence="42"
 )
-IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+IdempotencyKey = Annotated[
+    str, Header(alias="Idempotency-Key", min_length=1, max_length=MAX_KEY_CHARACTERS)
+]
 
 
 @router.post(
@@ -102,13 +104,13 @@ async def list_sessions(
 ) -> Response:
     """List the tenant's sessions, oldest first, a page at a time."""
     page, following = sessions.sessions(limit=limit, after=after or None)
-    return encoded(SessionList(sessions=tuple(map(SessionInfo.of, page)), next=following))
+    return encoded(SessionList(sessions=tuple(map(SessionSummary.of, page)), next=following))
 
 
 @router.get("/{sessionId}", responses=answers(INFO, "not_found", "session_dead"))
 async def get(conversation: InConversation) -> Response:
     """Say how a session is doing."""
-    return encoded(SessionInfo.of(conversation))
+    return encoded(SessionSummary.of(conversation))
 
 
 @router.delete(

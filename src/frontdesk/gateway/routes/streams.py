@@ -1,6 +1,6 @@
 """The event stream and the WebSocket, as far as the API description is concerned.
 
-The front answers both before the application (`sse.py`, `websocket.py`), for every layer in
+The middleware answers both before the application (`sse.py`, `websocket.py`), for every layer in
 between would cost each open stream memory. What gets here has the right path and the wrong form.
 """
 
