@@ -70,24 +70,24 @@ async def test_times_run_out_when_they_should_and_not_before():
     )
     born = clock.monotonic()
     clock.advance(9)
-    expiry.look()
+    expiry.check()
     expiry.busy(used=True)
     clock.advance(500)
-    expiry.look()
+    expiry.check()
     expiry.idle()
     clock.advance(99)
-    expiry.look()
+    expiry.check()
     assert not expired
     expiry.busy()
     expiry.idle()
     clock.advance(99)
-    expiry.look()
+    expiry.check()
     assert not expired, "the idle time began again with the last turn"
     clock.advance(2)
-    expiry.look()
+    expiry.check()
     assert expired == [born + 9 + 500 + 99 + 99 + 2]
     clock.advance(5000)
-    expiry.look()
+    expiry.check()
     assert len(expired) == 1
 
 
@@ -97,7 +97,7 @@ async def test_a_session_never_used_has_the_shorter_time():
         LifeTimes(idle_s=100, unused_s=10), clock=clock, expire=lambda: expired.append(True)
     )
     clock.advance(10)
-    expiry.look()
+    expiry.check()
     assert expired
 
 

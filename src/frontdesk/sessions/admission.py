@@ -39,19 +39,23 @@ def admit(
     Raises `CreateFailed` (`ModelRefused`) for what may not be, `InvalidArgument` for an impossible
     session id. What the blueprint's own factory refuses is its own `check`.
     """
-    chosen = _chosen(request.blueprint, blueprints)
+    name = request.blueprint if request.blueprint is not None else blueprints.default
+    chosen = None if name is None else blueprints.get(name)
+    if chosen is None:
+        raise CreateFailed(f"there is no blueprint {str(name)[:120]!r}")
     if not chosen.allows(request.model):
         raise ModelRefused(request.model, problem=f"blueprint {chosen.name!r} does not allow it")
-    given = _given(request, chosen)
-    _check_numbers(request)
+    given = _given_options(request, chosen)
     if request.working_dir is not None:
         given["working_dir"] = resolve(request.working_dir, tenant_id=tenant_id, root=tenants_root)
     if request.skills_dirs:
         given["skills_dirs"] = tuple(
             resolve(each, tenant_id=tenant_id, root=tenants_root) for each in request.skills_dirs
         )
+    wanted = request.session_id
+    session_id = mint_session_id() if wanted is None else check_session_id(wanted)
     context = SessionContext(
-        session_id=_session_id(request.session_id),
+        session_id=session_id,
         tenant_id=tenant_id,
         blueprint=chosen.name,
         model=request.model,
@@ -74,49 +78,23 @@ def resolve(directory: str, *, tenant_id: str, root: Path | None) -> str:
     raise CreateFailed(f"{directory[:200]!r} is not a directory under your tenant's root")
 
 
-def _chosen(name: str | None, blueprints: Blueprints) -> Blueprint:
-    name = name if name is not None else blueprints.default
-    chosen = None if name is None else blueprints.get(name)
-    if chosen is None:
-        raise CreateFailed(f"there is no blueprint {str(name)[:120]!r}")
-    return chosen
-
-
-def _session_id(wanted: str | None) -> str:
-    return mint_session_id() if wanted is None else check_session_id(wanted)
-
-
-def _given(request: CreateSession, chosen: Blueprint) -> dict[str, Any]:
-    """Return the options that were given; refuse those that the blueprint does not know."""
+def _given_options(request: CreateSession, chosen: Blueprint) -> dict[str, Any]:
+    """Return the options that were given; refuse what the blueprint does not know or have."""
     given = {name: getattr(request, name) for name in OPTIONS if getattr(request, name)}
-    if request.max_turns is not None:
-        given["max_turns"] = request.max_turns
-    if request.max_tokens is not None:
-        given["max_tokens"] = request.max_tokens
-    unknown = [name for name in given if chosen.options is not None and name not in chosen.options]
-    if unknown:
-        raise CreateFailed(f"blueprint {chosen.name!r} does not know {_wire(unknown[0])}")
-    _check_names("tool", request.tools, chosen.tools, chosen.name)
-    _check_names("plugin", request.plugins, chosen.plugins, chosen.name)
+    for name, wire_name in (("max_turns", "maxTurns"), ("max_tokens", "maxTokens")):
+        value = getattr(request, name)
+        if value is not None:
+            if value < 1:
+                raise CreateFailed(f"{wire_name} must be 1 or more, got {value}")
+            given[name] = value
+    for field in msgspec.structs.fields(CreateSession):
+        if field.name in given and chosen.options is not None and field.name not in chosen.options:
+            raise CreateFailed(f"blueprint {chosen.name!r} does not know {field.encode_name}")
+    for what, wanted, allowed in (
+        ("tool", request.tools, chosen.tools),
+        ("plugin", request.plugins, chosen.plugins),
+    ):
+        for each in wanted:
+            if each not in allowed:
+                raise CreateFailed(f"blueprint {chosen.name!r} has no {what} {each[:120]!r}")
     return given
-
-
-def _check_names(
-    what: str, wanted: tuple[str, ...], allowed: frozenset[str], blueprint: str
-) -> None:
-    for name in wanted:
-        if name not in allowed:
-            raise CreateFailed(f"blueprint {blueprint!r} has no {what} {name[:120]!r}")
-
-
-def _check_numbers(request: CreateSession) -> None:
-    for name, value in (("maxTurns", request.max_turns), ("maxTokens", request.max_tokens)):
-        if value is not None and value < 1:
-            raise CreateFailed(f"{name} must be 1 or more, got {value}")
-
-
-def _wire(name: str) -> str:
-    encoded: str = msgspec.structs.fields(CreateSession)[
-        CreateSession.__struct_fields__.index(name)
-    ].encode_name
-    return encoded

@@ -157,17 +157,15 @@ class EventReader:
 
     def _wanted(self, events: list[LoggedEvent]) -> list[LoggedEvent]:
         if self._awaited is not None:
-            events = self._from_awaited(events)
+            # What comes before the prompt to begin at is dropped, but not the session's end.
+            first = next((n for n, each in enumerate(events) if self._is_awaited(each)), None)
+            if first is None:
+                events = [event for event in events if event.name == SessionEnd.name]
+            else:
+                events = events[first:]
         if self._types is not None:
             events = [event for event in events if event.name in self._types]
         return events
-
-    def _from_awaited(self, events: list[LoggedEvent]) -> list[LoggedEvent]:
-        """Drop what comes before the prompt to begin at, but not the session's end."""
-        for place, event in enumerate(events):
-            if self._is_awaited(event):
-                return events[place:]
-        return [event for event in events if event.name == SessionEnd.name]
 
     def _is_awaited(self, event: LoggedEvent) -> bool:
         return (

@@ -64,8 +64,8 @@ class Expiry:
         self._times = LifeTimes()
         self._drop_timer()
 
-    def look(self) -> None:
-        """Expire if it is time, else see when to look again."""
+    def check(self) -> None:
+        """Expire if it is time, else see when to check again."""
         due_s = self._due_s()
         self._timer = None
         if due_s is not None and self._clock.monotonic() >= due_s:
@@ -75,7 +75,10 @@ class Expiry:
             self._set()
 
     def _due_s(self) -> float | None:
-        idle_limit_s = self._times.idle_s if self._used else self._unused_limit_s()
+        limits_s = (
+            [self._times.idle_s] if self._used else [self._times.unused_s, self._times.idle_s]
+        )
+        idle_limit_s = min((each for each in limits_s if each is not None), default=None)
         dues_s = []
         if self._idle_from_s is not None and idle_limit_s is not None:
             dues_s.append(self._idle_from_s + idle_limit_s)
@@ -83,19 +86,15 @@ class Expiry:
             dues_s.append(self._born_s + self._times.age_s)
         return min(dues_s, default=None)
 
-    def _unused_limit_s(self) -> float | None:
-        limits = [each for each in (self._times.unused_s, self._times.idle_s) if each is not None]
-        return min(limits, default=None)
-
     def _set(self) -> None:
-        """Set the timer, unless one rings soon enough: it will look again."""
+        """Set the timer, unless one rings soon enough: it will check again."""
         due_s = self._due_s()
         if due_s is None or (self._timer is not None and self._rings_s <= due_s):
             return
         self._drop_timer()
         self._rings_s = due_s
         wait_s = max(0.0, due_s - self._clock.monotonic())
-        self._timer = asyncio.get_running_loop().call_later(wait_s, self.look)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self.check)
 
     def _drop_timer(self) -> None:
         if self._timer is not None:

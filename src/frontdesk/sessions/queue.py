@@ -18,15 +18,15 @@ class PromptQueue:
     """Hold prompts until the runner takes them, one at a time. All on one event loop.
 
     Its bound is the conversation's, which refuses a prompt that is too many. Costs an empty list
-    while nothing waits. `hold` keeps what waits from being taken (drain).
+    while nothing waits. `pause` keeps what waits from being taken (drain).
     """
 
-    __slots__ = ("_held", "_taker", "_waiting")
+    __slots__ = ("_paused", "_taker", "_waiting")
 
     def __init__(self) -> None:
         self._waiting: list[Prompt] = []
         self._taker: asyncio.Future[None] | None = None
-        self._held = False
+        self._paused = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -39,7 +39,7 @@ class PromptQueue:
 
     async def take(self) -> Prompt:
         """Wait for the next prompt and take it. Safe to cancel: a prompt is taken or stays."""
-        while self._held or not self._waiting:
+        while self._paused or not self._waiting:
             self._taker = asyncio.get_running_loop().create_future()
             try:
                 await self._taker
@@ -47,9 +47,9 @@ class PromptQueue:
                 self._taker = None
         return self._waiting.pop(0)
 
-    def hold(self) -> None:
+    def pause(self) -> None:
         """Give out no more prompts."""
-        self._held = True
+        self._paused = True
 
     def clear(self) -> None:
         """Forget what waits."""

@@ -42,7 +42,7 @@ class Runner:
 
     async def stop_turn(self, stop: StopReason, *, grace_s: float) -> None:
         """Stop the turn under way and wait for its clean-up, for at most the grace period."""
-        self._conversation.prompts.hold()
+        self._conversation.prompts.pause()
         turn = self._conversation.turn
         if turn is not None:
             turn.stop(stop)
@@ -107,7 +107,11 @@ class Runner:
             self.ended_session = error is not None
             return error is None
         # Case 6: clients see the type of the error, operators its text.
-        conversation.finish(turn, _stop_for(error))
+        if isinstance(error, TurnOver):
+            # The agent met the deadline before the loop had a chance to ring it.
+            conversation.finish(turn, StopReason("deadline", error="deadline"))
+        else:
+            conversation.finish(turn, StopReason("error", error=type(error).__name__))
         if conversation.rules.errors_end == "session":
             raise error
         _log.error(
@@ -124,10 +128,3 @@ def _error_of(work: asyncio.Task[None]) -> BaseException | None:
     if not work.done():
         return None
     return asyncio.CancelledError() if work.cancelled() else work.exception()
-
-
-def _stop_for(error: BaseException) -> StopReason:
-    if isinstance(error, TurnOver):
-        # The agent met the deadline before the loop had a chance to ring it.
-        return StopReason("deadline", error="deadline")
-    return StopReason("error", error=type(error).__name__)

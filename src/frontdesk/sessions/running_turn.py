@@ -424,7 +424,10 @@ class Transcript:
         if isinstance(event, MessageStart):
             self._write()
         elif isinstance(event, ToolExecutionStart):
-            self._calls.append(_call_of(event))
+            args = json_value(event.args)
+            too_long = len(msgspec.json.encode(args)) > MAX_RESULT_CHARACTERS
+            call = ToolCall(event.call_id, event.tool_name, None if too_long else args)
+            self._calls.append(call)
         elif isinstance(event, ToolExecutionEnd):
             self._write()
             self._history.add(Message("tool_result", _result_text(event.result)))
@@ -457,12 +460,6 @@ class Transcript:
             self._history.add(Message("assistant", text, tuple(self._calls)))
             self._last = text or self._last
         self._parts, self._calls, self._characters = [], [], 0
-
-
-def _call_of(event: ToolExecutionStart) -> ToolCall:
-    args = json_value(event.args)
-    too_long = len(msgspec.json.encode(args)) > MAX_RESULT_CHARACTERS
-    return ToolCall(event.call_id, event.tool_name, None if too_long else args)
 
 
 def _result_text(result: Any) -> str:

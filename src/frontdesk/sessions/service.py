@@ -37,6 +37,7 @@ from frontdesk.sessions.supervision import Supervisor
 from frontdesk.store import SessionStore, Watch
 
 MAX_PAGE = 1000
+MAX_CURSOR_DIGITS = 20
 
 _log = logging.getLogger("frontdesk.sessions")
 
@@ -160,8 +161,15 @@ class SessionService:
         """
         self.begin_draining()
         for live_session in self._live:
-            live_session.conversation.prompts.hold()
-        await asyncio.gather(*(self._drain_one(each, grace_s) for each in self._live))
+            live_session.conversation.prompts.pause()
+
+        async def end(live_session: LiveSession) -> None:
+            turn = live_session.conversation.turn
+            if turn is not None and grace_s > 0:
+                await asyncio.wait({turn.done}, timeout=grace_s)
+            await self._supervisor.begin_ending(live_session, _SHUTDOWN)
+
+        await asyncio.gather(*map(end, self._live))
         await self._supervisor.join()
 
     # -- what a tenant's sessions ask, by registry key -------------------------------------------
@@ -283,12 +291,6 @@ class SessionService:
                 reason = item.reason or _UNKNOWN
                 self._supervisor.on_agent_exit(ended, item.session.fence, reason)
 
-    async def _drain_one(self, live_session: LiveSession, grace_s: float) -> None:
-        turn = live_session.conversation.turn
-        if turn is not None and grace_s > 0:
-            await asyncio.wait({turn.done}, timeout=grace_s)
-        await self._supervisor.begin_ending(live_session, _SHUTDOWN)
-
     def _on_model_switched(self, conversation: Conversation, model: str) -> None:
         self._supervisor.update_model(conversation, model)
 
@@ -346,10 +348,11 @@ class TenantSessions:
         """
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidArgument("limit", expected=f"1 to {MAX_PAGE}", got=str(limit))
-        first = _number_of(after)
-        live = [
-            each for each in self._service.live_of_tenant(self.tenant_id) if each.number > first
-        ]
+        after = "0" if after is None else after
+        if not (after.isascii() and after.isdigit() and len(after) < MAX_CURSOR_DIGITS):
+            raise InvalidArgument("after", expected="a cursor from `next`", got=repr(after[:40]))
+        live = self._service.live_of_tenant(self.tenant_id)
+        live = [each for each in live if each.number > int(after)]
         page = live[:limit]
         return page, str(page[-1].number) if len(live) > limit else None
 
@@ -360,11 +363,3 @@ class TenantSessions:
         deletes it at the same time. Raises `SessionNotFound`, `SessionDead`.
         """
         await self._service.delete(registry_key(self.tenant_id, session_id), session_id)
-
-
-def _number_of(cursor: str | None) -> int:
-    if cursor is None:
-        return -1
-    if cursor.isascii() and cursor.isdigit() and len(cursor) < 20:
-        return int(cursor)
-    raise InvalidArgument("after", expected="a cursor from `next`", got=repr(cursor[:40]))

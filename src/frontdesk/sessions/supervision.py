@@ -180,9 +180,14 @@ class Supervisor:
     def refresh(self, live_session: LiveSession) -> bool:
         """Ask the registry about a session's agent; say whether the session lives on."""
         runner = live_session.runner
-        if runner is not None and not self._has_entry(live_session, runner):
-            reason = self._exit_reason(live_session, runner.fence)
-            self.on_agent_exit(live_session, runner.fence, reason)
+        if runner is not None:
+            try:
+                fence = self._store.get(live_session.registry_key).fence
+            except (SessionNotFound, StoreClosed):
+                fence = None
+            if fence != runner.fence:
+                reason = self._exit_reason(live_session, runner.fence)
+                self.on_agent_exit(live_session, runner.fence, reason)
         return live_session.conversation.ended is None
 
     def on_agent_exit(self, live_session: LiveSession, fence: int, reason: ExitReason) -> None:
@@ -311,12 +316,6 @@ class Supervisor:
         live_session.supervised_agent = None
 
     # -- the registry ------------------------------------------------------------------------
-
-    def _has_entry(self, live_session: LiveSession, runner: Runner) -> bool:
-        try:
-            return self._store.get(live_session.registry_key).fence == runner.fence
-        except (SessionNotFound, StoreClosed):
-            return False
 
     def _delete_entry(self, live_session: LiveSession, runner: Runner, reason: ExitReason) -> None:
         with contextlib.suppress(StoreClosed):
