@@ -114,7 +114,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def tell(self, pick):
         agent = self.agent(pick)
         if agent.kind == "fake" and agent.finished:
-            agent.real.tell()
+            agent.real.notify()
             self.model.told(agent)
 
     @rule(number=st.integers(0, LOOPS - 1))

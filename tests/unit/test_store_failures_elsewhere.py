@@ -205,7 +205,7 @@ def test_the_late_clean_up_of_the_old_actor_does_not_remove_the_new_ones_name(st
     store.create("actor", old)
     old.die()
     new = store.create("actor", FakeAgent("new"))
-    old.tell()
+    old.notify()
     assert store.get("actor") is new
 
 

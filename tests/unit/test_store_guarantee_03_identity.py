@@ -22,7 +22,7 @@ def test_the_late_exit_of_the_old_agent_leaves_the_new_one_alone(store):
     old.die()
     session = store.create("s", new)
     with store.watch() as watch:
-        old.tell()
+        old.notify()
         assert told(watch) == []
     assert store.get("s") is session
 
@@ -185,7 +185,7 @@ def test_races_for_an_id_between_ends_and_creates_lose_nobody(store, eager_switc
     def tell():
         for agent in agents[:-1]:
             ready.acquire()
-            agent.tell()
+            agent.notify()
 
     teller = threading.Thread(target=tell)
     teller.start()

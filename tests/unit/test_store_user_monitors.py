@@ -255,7 +255,7 @@ def test_who_is_told_of_between_a_refusal_and_the_question_is_no_reason_to_refus
 
     class Telling(SessionStore):
         def _reap_in_the_way(self, draft, refusal):
-            agent.tell()
+            agent.notify()
             return super()._reap_in_the_way(draft, refusal)
 
     with Telling(limits=Limits(per_tenant=1)) as store:

@@ -56,9 +56,9 @@ def test_a_fake_agent_calls_every_callback_and_raises_what_they_raised():
     assert len(calls) == 1
 
 
-def test_a_live_fake_agent_has_nothing_to_tell():
+def test_a_live_fake_agent_has_nobody_to_notify():
     with pytest.raises(RuntimeError, match="not died"):
-        FakeAgent().tell()
+        FakeAgent().notify()
 
 
 def test_the_clock_moves_when_it_is_told_to_and_never_back():

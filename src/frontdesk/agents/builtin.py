@@ -73,24 +73,21 @@ def process_blueprint(
 
     program = PydanticAIProgram()
     rules = rules or ProcessOptions(env=PROVIDER_VARIABLES)
+    environment = allowed_environment(rules.env)
+    # Of the providers that can be called, as their imports are the slow ones.
+    preload = [
+        module
+        for variable, (module, package) in _MODELS.items()
+        if variable in environment and find_spec(package) is not None
+    ]
     factory = ProcessAgentFactory(
         keeper,
         ProgramSource(target=_ASSISTANT, options={}, warm_up_model="test"),
         rules=rules,
         program=program,
-        preload=_models_with_keys(rules),
+        preload=preload,
     )
     own = {"tools": program.tool_names, "plugins": program.plugin_names, "options": OPTIONS}
     return Blueprint(
         name=name, kind="process", factory=factory, isolation="process", **{**own, **fields}
     )
-
-
-def _models_with_keys(rules: ProcessOptions) -> list[str]:
-    """Return the modules of the providers that can be called: their imports are the slow ones."""
-    environment = allowed_environment(rules.env)
-    return [
-        module
-        for variable, (module, package) in _MODELS.items()
-        if variable in environment and find_spec(package) is not None
-    ]

@@ -78,7 +78,7 @@ class AgentLost(FrontdeskError):
 
 
 class AgentFailed(FrontdeskError):
-    """An agent that lives on answered a turn with an error; `problem` is what it said."""
+    """An agent that lives on answered a turn with an error; `problem` is what it answered."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem

@@ -1,7 +1,7 @@
 """The seam between a conversation and whatever answers in it.
 
 An `AgentFactory` makes a `RunningAgent` for each session: a task (`task.py`), or a process
-(`process/`, `acp/`), and no conversation can tell them apart.
+(`process/`, `acp/`), and they are all alike to a conversation.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class CallbackTool(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A callback tool as an agent sees it: what to tell the model, not where it is answered."""
+    """A callback tool as an agent sees it: what the model reads of it, not where it is answered."""
 
     name: str
     description: str = ""

@@ -36,20 +36,16 @@ async def drive(function: AgentFunction, port: TurnPort) -> None:
     answer = function(Turn(port))
     try:
         if isinstance(answer, AsyncGenerator):
-            await _drive_generator(answer, port)
+            loop_yield = _LoopYield()
+            async with contextlib.aclosing(answer):
+                async for piece in answer:
+                    _emit(port, piece)
+                    if loop_yield.due():
+                        await loop_yield.take()
         else:
             _emit(port, await answer)
     except SystemExit as error:
         raise AgentQuit(f"the agent called sys.exit({error.code!r})") from error
-
-
-async def _drive_generator(pieces: AsyncGenerator[str | Event, None], port: TurnPort) -> None:
-    loop_yield = _LoopYield()
-    async with contextlib.aclosing(pieces):
-        async for piece in pieces:
-            _emit(port, piece)
-            if loop_yield.due():
-                await loop_yield.take()
 
 
 class _LoopYield:

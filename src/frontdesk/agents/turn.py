@@ -1,7 +1,7 @@
 """A turn: one prompt, and everything that an agent can do about it.
 
 `Turn` is what agents are written against; `TurnPort` is the seam behind it: in the gateway the
-conversation answers it, in an agent's process messages do, and an agent cannot tell the difference.
+conversation answers it, in an agent's process messages do, and both are alike to an agent.
 """
 
 from __future__ import annotations

@@ -36,5 +36,5 @@ def check(
     from frontdesk.cli.check import Wanted, check_all
 
     wanted = Wanted(name=name, model=model, prompt=prompt, timeout_s=timeout_s)
-    if not asyncio.run(check_all(config, wanted, say=typer.echo)):
+    if not asyncio.run(check_all(config, wanted, echo=typer.echo)):
         raise typer.Exit(PROBLEMS)

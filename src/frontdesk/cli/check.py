@@ -1,7 +1,7 @@
-"""What `frontdesk agents check` does: try each blueprint, and say in plain words what is wrong.
+"""What `frontdesk agents check` does: try each blueprint, and print in plain words what is wrong.
 
-Below `agents.py`, above the configuration and the trial. Clients are told little of what fails in
-an agent; here an operator is told all: causes, the names of variables, what a program said last.
+Clients see little of what fails in an agent; here an operator sees all: causes, the names of
+variables, what a program wrote last.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from frontdesk.gateway.settings import Config
 from frontdesk.keeper.client import Keeper
 from frontdesk.sessions.dry_run import allow, dry_run
 
-Say = Callable[[str], object]
+Echo = Callable[[str], object]
 
 ANY = "default"
 """The model to name where any name will do."""
@@ -50,30 +50,30 @@ class Wanted:
     timeout_s: float
 
 
-async def check_all(file: Path | None, wanted: Wanted, *, say: Say) -> bool:
-    """Try the blueprints of a configuration; say how each did, and return whether all is well."""
+async def check_all(file: Path | None, wanted: Wanted, *, echo: Echo) -> bool:
+    """Try the blueprints of a configuration; print how each did, and return whether all is well."""
     try:
         config = loaded(file)
     except FrontdeskError as error:
-        say(str(error))
+        echo(str(error))
         return False
     tables = config.blueprints or BUILT_IN
     if wanted.name is not None and wanted.name not in tables:
-        say(f"there is no blueprint {wanted.name!r}; there are: {', '.join(tables)}")
+        echo(f"there is no blueprint {wanted.name!r}; there are: {', '.join(tables)}")
         return False
     names = tables if wanted.name is None else [wanted.name]
     async with Keeper() as keeper:
-        return all([await _Check(config, name, keeper, say).well(wanted) for name in names])
+        return all([await _Check(config, name, keeper, echo).well(wanted) for name in names])
 
 
 class _Check:
     """The check of one blueprint."""
 
-    def __init__(self, config: Config, name: str, keeper: Keeper, say: Say) -> None:
+    def __init__(self, config: Config, name: str, keeper: Keeper, echo: Echo) -> None:
         tables = {name: (config.blueprints or BUILT_IN)[name]}
         self._config = config.model_copy(update={"blueprints": tables, "default_blueprint": None})
         self._name, self._kind, self._keeper = name, tables[name].kind, keeper
-        self._out = say
+        self._echo = echo
 
     async def well(self, wanted: Wanted) -> bool:
         try:
@@ -98,7 +98,7 @@ class _Check:
         model = model_for(blueprint)
         if model is None or model in refused:
             if not refused:
-                self._say("nothing wrong was found; name a model with --model to run a turn")
+                self._print("nothing wrong was found; name a model with --model to run a turn")
             return not refused
         return await self._run(blueprint, model, wanted) and not refused
 
@@ -122,22 +122,22 @@ class _Check:
                 )
             except TimeoutError:
                 return self._wrong(f"no answer within {wanted.timeout_s:g} s", *_quoted(lines))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the operator is told
-                said = [*sentences(error), *hints(error, blueprint)]
-                return self._wrong(*said, *_quoted(lines))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the operator sees it
+                reasons = [*sentences(error), *hints(error, blueprint)]
+                return self._wrong(*reasons, *_quoted(lines))
         if tried.errors:
             return self._wrong(*(f"the turn had an error: {each}" for each in tried.errors))
         answer = " ".join(tried.text.split())
-        shown = answer if len(answer) <= 70 else f"{answer[:70]}..."
-        self._say(f"ok, {model} answered in {tried.took_s:.1f} s: {shown!r}")
+        excerpt = answer if len(answer) <= 70 else f"{answer[:70]}..."
+        self._print(f"ok, {model} answered in {tried.took_s:.1f} s: {excerpt!r}")
         return True
 
     def _wrong(self, *sentences: str) -> bool:
-        self._say("\n  ".join(sentences))
+        self._print("\n  ".join(sentences))
         return False
 
-    def _say(self, text: str) -> None:
-        self._out(f"{self._name} ({self._kind}): {text}")
+    def _print(self, text: str) -> None:
+        self._echo(f"{self._name} ({self._kind}): {text}")
 
 
 def model_for(blueprint: Blueprint) -> str | None:
@@ -156,15 +156,15 @@ def sentences(error: BaseException) -> list[str]:
     """Return what went wrong, and then what that came of."""
     if isinstance(error, ModelRefused):
         return [str(error)]  # it names what is missing; its cause says how to write programs
-    said: list[str] = []
+    texts: list[str] = []
     cause: BaseException | None = error
-    while cause is not None and len(said) < 5:
+    while cause is not None and len(texts) < 5:
         text = str(cause) or "no more is known"
-        said.append(
+        texts.append(
             text if isinstance(cause, FrontdeskError) else f"{type(cause).__name__}: {text}"
         )
         cause = cause.__cause__
-    return said
+    return texts
 
 
 def hints(error: BaseException, blueprint: Blueprint) -> list[str]:

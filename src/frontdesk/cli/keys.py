@@ -100,13 +100,10 @@ def _file(config: ConfigFile, state_dir: StateDirectory) -> KeyFile:
 
 def _line(key: Key, now_ms: int) -> str:
     owner = "(operator)" if key.operator else f"{key.tenant_id}"
-    return f"{key.key_id}  {owner}/{key.name}  made {_day(key.created_at)}  {_until(key, now_ms)}"
-
-
-def _until(key: Key, now_ms: int) -> str:
-    if key.expires_at is None:
-        return "does not expire"
-    return f"{'expired' if key.expired(now_ms) else 'expires'} {_day(key.expires_at)}"
+    until = "does not expire"
+    if key.expires_at is not None:
+        until = f"{'expired' if key.expired(now_ms) else 'expires'} {_day(key.expires_at)}"
+    return f"{key.key_id}  {owner}/{key.name}  made {_day(key.created_at)}  {until}"
 
 
 def _day(at_ms: int) -> str:

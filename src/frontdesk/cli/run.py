@@ -9,11 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import socket
 import ssl
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -36,7 +33,7 @@ from frontdesk.keeper.prctl import become_undumpable
 
 KEYS_VARIABLE = "FRONTDESK_KEYS"
 DEV_TENANT = "dev"
-MOST_FILES = 1 << 20
+MAX_OPEN_FILES = 1 << 20
 
 logger = logging.getLogger("frontdesk.serve")
 
@@ -46,7 +43,10 @@ class Run:
 
     def __init__(self, file: Path | None, given: dict[str, object], *, dev: bool) -> None:
         self._file, self._given = file, given
-        _import_from(file.parent if file is not None else Path())
+        # Blueprints of the operator's own lie beside the configuration that names them.
+        place = str((file.parent if file is not None else Path()).resolve())
+        if place not in sys.path:
+            sys.path.insert(0, place)
         self._config = self._load()
         self._new = _dev_key(self._config) if dev else None
         self._writer = configure_logs(self._config.log)
@@ -55,12 +55,19 @@ class Run:
         """Serve until a signal ends it."""
         server = self._config.server
         _check_tls(server)
-        with _bound(server.host, server.port) as address:
+        try:
+            address = bound_socket(server.host, server.port)
+        except OSError as error:
+            place = f"{server.host}:{server.port} ({error.strerror})"
+            raise InvalidArgument("the address", expected="free and ours", got=place) from None
+        with address:
             become_undumpable()
             _open_as_many_files_as_allowed()
             self._gateway = Gateway(self._config, keys=self._keys())
             app = create_app(self._gateway, log=AccessLog(self._writer))
-            self._url = _url_of(address, tls=server.tls_certificate is not None)
+            host, port = address.getsockname()[:2]
+            scheme = "http" if server.tls_certificate is None else "https"
+            self._url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
             GatewayServer(
                 app, gateway=self._gateway, on_started=self._started, on_reload=self._reload
             ).run(sockets=[address])
@@ -108,17 +115,10 @@ def _check_tls(server: ServerSettings) -> None:
         raise ConfigurationWrong("the configuration", mistakes=(mistake,)) from None
 
 
-def _import_from(directory: Path) -> None:
-    # Blueprints of the operator's own lie beside the configuration that names them.
-    place = str(directory.resolve())
-    if place not in sys.path:
-        sys.path.insert(0, place)
-
-
 def _open_as_many_files_as_allowed() -> None:
     # Every connection and every watched process is a descriptor; the usual soft limit is 1,024.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
@@ -132,21 +132,3 @@ def _dev_key(config: Config) -> NewKey:
         master=StateDir.make(config.server.state_dir).master_secret(),
         now_ms=clock.wall_ms(),
     )
-
-
-@contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    try:
-        address = bound_socket(host, port)
-    except OSError as error:
-        raise InvalidArgument(
-            "the address", expected="free and ours", got=f"{host}:{port} ({error.strerror})"
-        ) from None
-    with address:
-        yield address
-
-
-def _url_of(address: socket.socket, *, tls: bool) -> str:
-    host, port = address.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'https' if tls else 'http'}://{shown}:{port}"

@@ -25,7 +25,7 @@ class ChildState(Enum):
     """How far the life of a child has come: each state is followed by the next, none comes back."""
 
     FORKING = auto()
-    """Asked of a fork server, which has not said yet which process it is."""
+    """Asked of a fork server, which has not reported yet which process it is."""
     CONFINING = auto()
     """There is a process, not yet bounded and not yet running the agent."""
     RUNNING = auto()
@@ -39,7 +39,7 @@ class Child:
     """What the keeper knows of one agent process, from the request to the last descendant's end.
 
     `deadline` is when its ending stops being polite; `asked` and `killed` say what was sent to its
-    group; `refused` that the gateway was told that it never ran.
+    group; `refused` that the gateway has the report that it never ran.
     """
 
     child_id: int
@@ -53,12 +53,12 @@ class Child:
     refused: bool = False
 
     def in_grace(self, now: float) -> bool:
-        """Tell whether what is left of it may still end by itself."""
+        """Say whether what is left of it may still end by itself."""
         return self.deadline is not None and now < self.deadline
 
     @property
     def can_be_killed(self) -> bool:
-        # While its fork server has not said which process it is, there is nobody to kill.
+        # While its fork server has not reported which process it is, there is nobody to kill.
         return not self.killed and self.state is not ChildState.FORKING
 
     def signal(self, number: int) -> None:
@@ -134,7 +134,7 @@ class Children:
         return min((each.deadline for each in killable if each.deadline is not None), default=None)
 
     def expire(self, now: float) -> bool:
-        """Kill the children whose grace is over; tell whether there were any."""
+        """Kill the children whose grace is over; return whether there were any."""
         expired = [
             child
             for child in self._by_id.values()
@@ -202,10 +202,13 @@ class Children:
         alive = {self._owner_of(pid) for pid in orphans if self._may_live_on(pid, now)}
         for child in [each for each in self._by_id.values() if each.state is ChildState.EXITED]:
             if child.child_id not in alive:
-                self._on_gone(child)
+                del self._by_id[child.child_id]
+                self._journal.remove(Known(child.pid, child.start_time))
+                if not child.refused:
+                    self._send_event(Gone(child.child_id))
 
     def _may_live_on(self, pid: int, now: float) -> bool:
-        """Ask or force an orphan to end, as its agent's state has it; tell whether it lives on."""
+        """Ask or force an orphan to end, as its agent's state has it; say whether it lives on."""
         child = self._by_id.get(self._owner_of(pid) or -1)
         if child is not None and child.state is not ChildState.EXITED:
             return True
@@ -225,12 +228,6 @@ class Children:
             run, child_id = untag(tag_of(pid) or 0)
             self._owners[pid] = child_id if run == self._run else None
         return self._owners[pid]
-
-    def _on_gone(self, child: Child) -> None:
-        del self._by_id[child.child_id]
-        self._journal.remove(Known(child.pid, child.start_time))
-        if not child.refused:
-            self._send_event(Gone(child.child_id))
 
     def kill_all(self) -> None:
         """Kill every child process, and all that they leave, until there is none. May block."""

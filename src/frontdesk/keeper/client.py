@@ -149,7 +149,10 @@ class Keeper:
         child_id = next(self._child_ids)
         payload = _encode(Spawn(child_id, request))
         self._connected()
-        channel, descriptors = await _open_channel(request.label)
+        try:
+            channel, descriptors = await open_channel(request.label)
+        except OSError as error:
+            raise SpawnFailed(request.label, stage="descriptors", problem=str(error)) from error
         answer: asyncio.Future[ManagedProcess] = asyncio.get_running_loop().create_future()
         self._starting[child_id] = _Starting(request.label, channel, answer)
         try:
@@ -205,14 +208,18 @@ class Keeper:
             case Started():
                 self._on_started(event)
             case Refused():
-                self._on_refused(event)
+                if (starting := self._starting.get(event.child_id)) is not None:
+                    failed = SpawnFailed(starting.label, stage=event.stage, problem=event.text)
+                    _fail(starting.answer, failed)
             case Exited():
                 if (process := self._processes.get(event.child_id)) is not None:
                     process.on_exited(event.returncode)
             case Gone():
                 self._on_gone(event.child_id)
             case Warmed():
-                _resolve(self._warming.get(event.request_id), event.error)
+                warming = self._warming.get(event.request_id)
+                if warming is not None and not warming.done():
+                    warming.set_result(event.error)
             case Ready():
                 pass
             case _:
@@ -230,12 +237,6 @@ class Keeper:
             end=lambda grace_s: self._request_end(event.child_id, grace_s),
         )
         starting.answer.set_result(process)
-
-    def _on_refused(self, event: Refused) -> None:
-        starting = self._starting.get(event.child_id)
-        if starting is not None:
-            problem = SpawnFailed(starting.label, stage=event.stage, problem=event.text)
-            _fail(starting.answer, problem)
 
     def _on_gone(self, child_id: int) -> None:
         process = self._processes.pop(child_id, None)
@@ -265,13 +266,10 @@ class Keeper:
             _logger.error("the keeper could not be replaced: %s", error)  # noqa: TRY400 - known
 
     def _count_replacement(self) -> None:
-        now = time.monotonic()
-        if (
-            len(self._replacements) == MAX_REPLACEMENTS
-            and now - self._replacements[0] < REPLACEMENT_WINDOW_S
-        ):
+        now, earlier = time.monotonic(), self._replacements
+        if len(earlier) == MAX_REPLACEMENTS and now - earlier[0] < REPLACEMENT_WINDOW_S:
             raise KeeperLost(f"it died over {MAX_REPLACEMENTS} times in {REPLACEMENT_WINDOW_S:g} s")
-        self._replacements.append(now)
+        earlier.append(now)
 
     def _forget_everything(self) -> None:
         for child_id in list(self._processes):
@@ -288,18 +286,6 @@ def _encode(spawn: Spawn) -> bytes:
         problem = f"{len(payload)} bytes of arguments and environment, {MAX_PACKET_BYTES} at most"
         raise SpawnFailed(spawn.request.label, stage="request", problem=problem)
     return payload
-
-
-async def _open_channel(label: str) -> tuple[Channel, tuple[int, int]]:
-    try:
-        return await open_channel(label)
-    except OSError as error:
-        raise SpawnFailed(label, stage="descriptors", problem=str(error)) from error
-
-
-def _resolve(future: asyncio.Future[_T] | None, value: _T) -> None:
-    if future is not None and not future.done():
-        future.set_result(value)
 
 
 def _fail(future: asyncio.Future[_T], error: Exception) -> None:

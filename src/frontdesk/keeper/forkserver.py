@@ -73,7 +73,8 @@ def main() -> None:
     try:
         entry = _prepare(spec)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises is the answer
-        _report(keeper, Prepared(_describe(error)))
+        text = "".join(traceback.format_exception_only(error)).strip()
+        _report(keeper, Prepared(text[:_MAX_TEXT]))
         return
     _report(keeper, Prepared(None))
     _serve(keeper, entry)
@@ -93,10 +94,6 @@ def _prepare(spec: ForkServerSpec) -> Entry:
     gc.collect()
     gc.freeze()
     return entry
-
-
-def _describe(error: BaseException) -> str:
-    return "".join(traceback.format_exception_only(error)).strip()[:_MAX_TEXT]
 
 
 def _serve(keeper: socket.socket, entry: Entry) -> None:

@@ -1,8 +1,8 @@
 """The journal: what a keeper has started, in a file, for whoever starts after both were killed.
 
-One file for each keeper in a directory of the operator's, locked while
-that keeper lives: a file whose lock can be had belongs to a dead one, and what it names is ended.
-A process is known by boot, pid and start time, and by its tag, which finds descendants as well.
+One file for each keeper in a directory of the operator's, locked while that keeper lives: a file
+whose lock can be had belongs to a dead one, and what it names is ended. A process is known by boot,
+pid and start time, and by its tag, which finds descendants as well.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import fcntl
 import os
 import select
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -30,7 +30,7 @@ _COMPACT_AFTER = 256
 
 
 class Known(NamedTuple):
-    """A process, told apart from a later one of the same pid."""
+    """A process, distinct from a later one of the same pid."""
 
     pid: int
     start_time: int
@@ -86,16 +86,13 @@ class JournalFile:
         self._known.discard(process)
         self._removed += 1
         if self._removed >= _COMPACT_AFTER + len(self._known):
-            self._compact()
+            with suppress(OSError):
+                outgrown, self._file = self._file, self._write_anew()
+                outgrown.close()
 
     def close(self) -> None:
         self._path.unlink(missing_ok=True)
         self._file.close()
-
-    def _compact(self) -> None:
-        with suppress(OSError):
-            outgrown, self._file = self._file, self._write_anew()
-            outgrown.close()
 
     def _write_anew(self) -> TextIOWrapper:
         # Locked under another name before it is visible: a sweep never sees it unlocked.
@@ -143,15 +140,13 @@ def _end_what_it_names(lines: list[str]) -> int:
         return 0  # cut off before its first line was whole: it never started anything
     if opening.boot != boot_id():
         return 0
-    return sweep_run(opening.run, known=_entries(lines[1:]))
-
-
-def _entries(lines: Iterable[str]) -> Iterator[Known]:
-    for line in lines:
+    known = set()
+    for line in lines[1:]:
         # A last line cut off by the kill names a process that its tag finds all the same.
         with suppress(ValueError):
             pid, start_time = line.split()
-            yield Known(int(pid), int(start_time))
+            known.add(Known(int(pid), int(start_time)))
+    return sweep_run(opening.run, known=known)
 
 
 def sweep_run(run: int, *, known: Iterable[Known] = ()) -> int:
@@ -181,7 +176,10 @@ def _tagged(run: int) -> set[Known]:
 def _kill_all(processes: Iterable[Known]) -> set[Known]:
     killed = {process: fd for process in processes if (fd := _kill(process)) is not None}
     try:
-        _await_ends(killed.values())
+        for descriptor in killed.values():
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            poll.poll(SWEEP_DEADLINE_S * 1000)
     finally:
         close_all(killed.values())
     return set(killed)
@@ -200,10 +198,3 @@ def _kill(process: Known) -> int | None:
             return descriptor
     os.close(descriptor)
     return None
-
-
-def _await_ends(descriptors: Iterable[int]) -> None:
-    for descriptor in descriptors:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        poll.poll(SWEEP_DEADLINE_S * 1000)

@@ -1,4 +1,4 @@
-"""Which limits this system can hold an agent process to: said at the start, not found out later.
+"""Which limits this system can hold an agent process to: refused at the start, not found out later.
 
 Pure but for looking at the account that it runs under.
 """
@@ -29,7 +29,9 @@ def check_limits(limits: ProcessLimits, *, account: str | None = None) -> None:
     _at_least("processes", limits.processes, 1)
     if account is not None:
         _check_account(account)
-    if limits.processes is not None and not _of_its_own(account):
+    if limits.processes is not None and (
+        account is None or pwd.getpwnam(account).pw_uid in (0, os.getuid())
+    ):
         raise LimitUnenforceable(
             "processes",
             problem="the system counts them by account, so the blueprint needs an account of its "
@@ -53,9 +55,3 @@ def _check_account(account: str) -> None:
         raise LimitUnenforceable(
             f"account {account!r}", problem="only root can run agents under another account"
         )
-
-
-def _of_its_own(account: str | None) -> bool:
-    if account is None:
-        return False
-    return pwd.getpwnam(account).pw_uid not in (0, os.getuid())

@@ -46,7 +46,7 @@ class ForkServerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> bytes:
-        """Return what tells two fork servers apart."""
+        """Return what differs between two fork servers."""
         return msgspec.json.encode(self, order="deterministic")
 
 

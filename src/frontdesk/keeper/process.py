@@ -19,7 +19,7 @@ ANSWER_SLACK_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ManagedProcessRef(ProcessRef):
-    """Name a managed process; where the kernel does not tell how it ended, its keeper does."""
+    """Name a managed process; where the kernel does not report how it ended, its keeper does."""
 
     owner: ManagedProcess = field(repr=False, compare=False)
 
@@ -80,7 +80,7 @@ class ManagedProcess:
 
     @property
     def exited(self) -> bool:
-        """Tell whether the process itself is known to have ended."""
+        """Say whether the process itself is known to have ended."""
         return self._exited.is_set()
 
     async def wait(self) -> int | None:
@@ -103,7 +103,7 @@ class ManagedProcess:
         Returns true once nothing of it is alive; false where something could not be killed within
         ANSWER_SLACK_S after the grace period (it hangs in the kernel, or has become another
         account's). Idempotent; of several graces the one that is over first counts. Closes the
-        streams, unless `close` is false: what the process said last can then still be read.
+        streams, unless `close` is false: what the process wrote last can then still be read.
         """
         try:
             if not self._gone.is_set():
@@ -133,7 +133,7 @@ class ManagedProcess:
         """Wake whoever waits: nothing of it is alive."""
         self._exited.set()
         self._gone.set()
-        # The streams are left to end by themselves: what it said last may still be unread.
+        # The streams are left to end by themselves: what it wrote last may still be unread.
         self._channel.stderr.close()
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
 """Reading `/proc`: what runs, since when, below whom, and under which tag.
 
-How the keeper tells its children from everybody else. A process that ends while it is read is
+By this the keeper knows its children from everybody else. A process that ends while it is read is
 simply not there: every function answers `None` or leaves it out.
 
 A tag is how a process is known as descended from a child, whatever its group, session, parent,
@@ -84,7 +84,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def boot_id() -> str:
-    """Return what tells this boot of the machine from every other."""
+    """Return the id of this boot of the machine."""
     return (_read("/proc/sys/kernel/random/boot_id") or b"").decode().strip()
 
 

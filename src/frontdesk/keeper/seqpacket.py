@@ -43,7 +43,7 @@ class SeqPacketChannel:
 
     @property
     def pending(self) -> bool:
-        """Tell whether packets wait for the socket to become writable."""
+        """Say whether packets wait for the socket to become writable."""
         return bool(self._outgoing)
 
     def send(self, payload: bytes, descriptors: Sequence[int] = ()) -> None:
@@ -74,7 +74,11 @@ class SeqPacketChannel:
             # The peer ended with packets of ours unread. The kernel says so once, and before it
             # hands out what the peer had sent until then.
             payload, ancillary, flags, _ = self._receive(largest)
-        descriptors = _descriptors_in(ancillary)
+        numbers = array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                numbers.frombytes(content[: len(content) - len(content) % _INT_SIZE])
+        descriptors = tuple(numbers)
         if flags & socket.MSG_CTRUNC:
             close_all(descriptors)
             descriptors = ()
@@ -94,14 +98,6 @@ class SeqPacketChannel:
 def packet_pair() -> tuple[socket.socket, socket.socket]:
     """Return the two ends of a fresh connection for packets."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-
-def _descriptors_in(ancillary: _Ancillary) -> tuple[int, ...]:
-    numbers = array("i")
-    for level, kind, content in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            numbers.frombytes(content[: len(content) - len(content) % _INT_SIZE])
-    return tuple(numbers)
 
 
 def close_all(descriptors: Iterable[int]) -> None:

@@ -64,7 +64,10 @@ class KeeperServer:
         died = self.children.reap(read_fork_servers=self._read_fork_servers)
         for server in self.fork_servers:
             if server.pid in died:
-                self._on_forkserver_exit(server)
+                # Its end of the connection may stay open for a moment, in a fork that is young.
+                self.read_fork_server(server)
+                for event in self.fork_servers.on_exit(server):
+                    self._on_forkserver_event(server, event)
         if self.children.expire(now) or died:
             self.children.sweep(
                 read_fork_servers=self._read_fork_servers,
@@ -173,12 +176,6 @@ class KeeperServer:
                 self.children.refuse(child_id, "forkserver", event.error)
             server.forking.clear()
             self.fork_servers.drop(server)
-
-    def _on_forkserver_exit(self, server: ForkServerProcess) -> None:
-        # Its end of the connection may stay open for a moment, in a fork that is still young.
-        self.read_fork_server(server)
-        for event in self.fork_servers.on_exit(server):
-            self._on_forkserver_event(server, event)
 
     def _send_event(self, event: KeeperEvent) -> None:
         # A gateway that is gone is noticed where its requests are read.

@@ -25,6 +25,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -76,7 +77,8 @@ def start_program(program: ExecSpec) -> int:
     finally:
         os.close(reading)
     if report:
-        _discard(pid)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         stage, _, text = report.partition("\n")
         raise ExecFailed(stage, text)
     return pid
@@ -88,11 +90,6 @@ def _await_exec(reading: int) -> str:
     if not poll.poll(EXEC_DEADLINE_S * 1000):
         return f"exec\nnot executed within {EXEC_DEADLINE_S:g} s"
     return os.read(reading, _MAX_REPORT_BYTES).decode(errors="replace")
-
-
-def _discard(pid: int) -> None:
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
 
 
 def _run(program: ExecSpec, report: int) -> NoReturn:

@@ -1,8 +1,7 @@
 """Standard error of agent processes, line by line into the log, within bounds.
 
-An agent that floods its standard error is slowed down by
-its own full pipe; it costs the gateway a bounded number of bytes and the log a bounded number of
-lines a second.
+An agent that floods its standard error is slowed down by its own full pipe; it costs the gateway a
+bounded number of bytes and the log a bounded number of lines a second.
 """
 
 from __future__ import annotations
@@ -54,7 +53,11 @@ class StderrLog:
             self._shut()
             return False
         self._count(len(chunk))
-        self._split(chunk)
+        *lines, tail = (self._tail + chunk).split(b"\n")
+        for line in lines:
+            self._log(line)
+        # Of a line without end only what the log would hold is kept.
+        self._tail = tail[: MAX_LINE_CHARACTERS * 4]
         return self._bytes < MAX_BYTES_PER_S
 
     def _count(self, size: int) -> None:
@@ -69,13 +72,6 @@ class StderrLog:
         self._report_left_out()
         self._bytes = self._lines = 0
         self._loop.add_reader(self._fd, self._read)
-
-    def _split(self, chunk: bytes) -> None:
-        *lines, tail = (self._tail + chunk).split(b"\n")
-        for line in lines:
-            self._log(line)
-        # Of a line without end only what the log would show is kept.
-        self._tail = tail[: MAX_LINE_CHARACTERS * 4]
 
     def _log(self, line: bytes) -> None:
         self._lines += 1

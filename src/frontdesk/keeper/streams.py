@@ -47,13 +47,9 @@ async def open_channel(label: str) -> tuple[Channel, tuple[int, int]]:
         ours.close()
         its.close()
         raise
-    reader, writer = await _streams(ours)
-    return Channel(reader, writer, StderrLog(reading, label=label)), (its.detach(), writing)
-
-
-async def _streams(ours: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=MAX_READ_BYTES, loop=loop)
     protocol = _Protocol(reader, loop=loop)
     transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+    return Channel(reader, writer, StderrLog(reading, label=label)), (its.detach(), writing)

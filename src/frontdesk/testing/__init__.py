@@ -1,7 +1,7 @@
 """The public test kit: laws of a store, fake agents, a clock that a test moves.
 
 For who writes a store (hold it to `LAWS`), and for who tests code that uses one (`FakeAgent`,
-`ManualClock`). Above the store; needs no test runner. With pytest:
+`ManualClock`). It needs no test runner. With pytest:
 
     @pytest.mark.parametrize("law", LAWS, ids=str)
     def test_my_store_obeys(law):

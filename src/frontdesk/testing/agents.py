@@ -6,7 +6,7 @@ so any store takes it as it is. It knows nothing of stores and sessions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from frontdesk.lock import InterruptibleLock
 from frontdesk.records import ExitReason
@@ -15,11 +15,11 @@ ExitCallback = Callable[[ExitReason], None]
 
 
 class FakeAgent:
-    """Live until told to `end`. Usable from any thread, with or without an event loop.
+    """Live until `end` is called. Usable from any thread, with or without an event loop.
 
-    `end` is `die` and `tell` in one. Between the two the agent is finished while nobody was called
-    yet: the moment that every asyncio task goes through, here for as long as a test likes. With
-    `dead=True` it is over from the start.
+    `end` is `die` and `notify` in one. Between the two the agent is finished while nobody was
+    called yet: the moment that every asyncio task goes through, here for as long as a test likes.
+    With `dead=True` it is over from the start.
 
     Examples:
         >>> agent, ends = FakeAgent(), []
@@ -47,7 +47,7 @@ class FakeAgent:
         return self._reason is None
 
     def exit_reason(self) -> ExitReason | None:
-        """Return how it ended, told or not; None while it lives."""
+        """Return how it ended, notified or not; None while it lives."""
         return self._reason
 
     @property
@@ -75,12 +75,12 @@ class FakeAgent:
         return cancel
 
     def die(self, reason: ExitReason | None = None) -> None:
-        """Finish, as `normal` unless a reason is given, and tell nobody yet."""
+        """Finish, as `normal` unless a reason is given, and notify nobody yet."""
         with self._lock:
             if self._reason is None:
                 self._reason = reason or ExitReason.of("normal")
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Call every callback that is still armed, each once, in this thread.
 
         One that raises keeps no other from being called; the errors come out in the end, as one
@@ -88,29 +88,21 @@ class FakeAgent:
         """
         reason = self._reason
         if reason is None:
-            raise RuntimeError(f"{self!r} has not died: there is nothing to tell")
-        errors = [error for call in self._disarmed() if (error := _error_of(call, reason))]
-        if errors:
-            raise ExceptionGroup(f"exit callbacks of {self!r} raised", errors)
-
-    def _disarmed(self) -> Iterator[ExitCallback]:
-        """Take out one callback after the other, also such as are added meanwhile."""
-        while self._callbacks:
+            raise RuntimeError(f"{self!r} has not died: there is nothing to notify of")
+        errors = []
+        while self._callbacks:  # one after the other, also such as are added meanwhile
             with self._lock:
                 token = next(iter(self._callbacks), None)
                 callback = self._callbacks.pop(token, None)
-            if callback is not None:
-                yield callback
+            try:
+                if callback is not None:
+                    callback(reason)
+            except Exception as error:  # noqa: BLE001 - whatever it raises is the caller's to see
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup(f"exit callbacks of {self!r} raised", errors)
 
     def end(self, reason: ExitReason | None = None) -> None:
-        """Finish and tell: `die`, then `tell`."""
+        """Finish and notify: `die`, then `notify`."""
         self.die(reason)
-        self.tell()
-
-
-def _error_of(callback: ExitCallback, reason: ExitReason) -> Exception | None:
-    try:
-        callback(reason)
-    except Exception as error:  # noqa: BLE001 - whatever a callback raises is the caller's to see
-        return error
-    return None
+        self.notify()

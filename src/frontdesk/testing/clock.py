@@ -12,7 +12,7 @@ START_WALL_MS = 1_700_000_000_000
 
 
 class ManualClock:
-    """Stand still until told to advance. Safe to read and to move from any thread.
+    """Stand still until `advance` moves it. Safe to read and to move from any thread.
 
     Monotonic time starts at 0 and moves with wall time; `set_wall_ms` moves wall time alone, as an
     administrator or a time server does.

@@ -1,7 +1,7 @@
 """A law of a store as data, and what holds a store to it.
 
-Below the laws themselves, above the verbs that they use. A law is an id to name it by, a sentence
-to read, and a check that fails where a store breaks it. It knows nothing of pytest.
+A law is an id to name it by, a sentence to read, and a check that fails where a store breaks it. It
+needs no pytest.
 """
 
 from __future__ import annotations
@@ -64,13 +64,10 @@ def law(
     options = StoreOptions(limits, feed_capacity)
 
     def make(check: Check) -> Law:
-        return Law(_id_of(check), sentence, guarantee, check, options)
+        name = str(getattr(check, "__name__", "law")).strip("_").replace("_", "-")
+        return Law(name, sentence, guarantee, check, options)
 
     return make
-
-
-def _id_of(check: Check) -> str:
-    return str(getattr(check, "__name__", "law")).strip("_").replace("_", "-")
 
 
 async def check_law_async(law: Law, factory: StoreFactory) -> None:
@@ -99,17 +96,14 @@ def check_laws(laws: Iterable[Law], factory: StoreFactory) -> None:
 
     With pytest, parametrize over `LAWS` and call `check_law` instead: one test for each law.
     """
-    failures = [failure for law in laws if (failure := _failure_of(law, factory))]
+    failures = []
+    for law in laws:
+        try:
+            check_law(law, factory)
+        except Exception as error:  # noqa: BLE001 - whatever a check raises says: it is broken
+            failures.append(error)
     if failures:
         raise ExceptionGroup(f"{len(failures)} laws are broken", failures)
-
-
-def _failure_of(law: Law, factory: StoreFactory) -> Exception | None:
-    try:
-        check_law(law, factory)
-    except Exception as error:  # noqa: BLE001 - whatever a check raises says that the law is broken
-        return error
-    return None
 
 
 @asynccontextmanager

@@ -1,8 +1,7 @@
 """The store under test: the verbs that a law may use, as coroutines, and the adapter for ours.
 
-Above the store, below the laws. A cluster store has these verbs already; the embedded one is
-synchronous and gets them here from `EmbeddedSubject`. What a store can do beyond these verbs the
-laws do not know.
+A cluster store has these verbs already; the embedded one is synchronous and gets them here from
+`EmbeddedSubject`. What a store can do beyond these verbs the laws do not use.
 """
 
 from __future__ import annotations

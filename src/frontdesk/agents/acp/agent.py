@@ -52,7 +52,7 @@ class AcpOptions:
 
     `start_timeout_s` bounds everything up to its first prompt; `cancel_patience_s` is how long the
     next turn waits for one that was aborted and has not ended. `auth_method` is the id of the
-    method that it is to log in by, where it has to be said.
+    method that it is to log in by, where one has to be named.
     """
 
     files: FileAccess = "none"
@@ -104,7 +104,9 @@ class AcpAgent:
             raise CreateFailed("the agent failed as it was opened") from error
         except RequestError as error:
             _log.error("session %s: %s", self._label, refusal(error))
-            raise CreateFailed(_refusal_for_client(error)) from error
+            if error.code == _AUTH_REQUIRED:
+                raise CreateFailed("the agent is not logged in") from error
+            raise CreateFailed(f"the agent refused to open a session ({error.code})") from error
 
     async def _initialize(self) -> None:
         answer = await self._connection.request(
@@ -161,8 +163,12 @@ class AcpAgent:
         translator = UpdateTranslator(port, cost=self._cost)
         self._methods.translator = translator
         self._connection.transport.set_turn_running(True)
+        texts = [port.context.text]
         try:
-            await self._prompt_until_done(port, translator)
+            while texts:
+                await self._select_model(port.model)
+                translator.on_response(await self._prompt("\n\n".join(texts), translator))
+                texts = port.steering()  # what came meanwhile is the next step
         except RequestError as error:
             raise AgentFailed(refusal(error)) from error
         finally:
@@ -170,14 +176,6 @@ class AcpAgent:
                 self._methods.translator = None
                 self._connection.transport.set_turn_running(False)
             translator.close()
-
-    async def _prompt_until_done(self, port: TurnPort, translator: UpdateTranslator) -> None:
-        """Send the prompt, and then what was steered meanwhile: it is the next step."""
-        texts = [port.context.text]
-        while texts:
-            await self._select_model(port.model)
-            translator.on_response(await self._prompt("\n\n".join(texts), translator))
-            texts = port.steering()
 
     async def _prompt(self, text: str, translator: UpdateTranslator) -> PromptResponse:
         request = PromptRequest(
@@ -223,7 +221,12 @@ class AcpAgent:
         """Close the agent's input, then end it with everything that descended from it."""
         if grace_s > 0 and not self._connection.lost:
             grace_s /= 2
-            await self._close_input(grace_s)
+            writer = self._process.writer
+            with contextlib.suppress(OSError, RuntimeError, TimeoutError):
+                if not writer.is_closing():
+                    writer.write_eof()
+                async with asyncio.timeout(grace_s):
+                    await self._process.wait()
         if not await self._process.end(grace_s):
             _log.error("session %s: something of its agent could not be killed", self._label)
         await self._connection.close()
@@ -231,25 +234,11 @@ class AcpAgent:
             await self._terminals.end()
         await self._workdir.clear()
 
-    async def _close_input(self, patience_s: float) -> None:
-        writer = self._process.writer
-        with contextlib.suppress(OSError, RuntimeError, TimeoutError):
-            if not writer.is_closing():
-                writer.write_eof()
-            async with asyncio.timeout(patience_s):
-                await self._process.wait()
-
 
 def refusal(error: RequestError) -> str:
     """Return what an agent answered when it refused, for operators."""
     more = f": {str(error.data)[:1000]}" if error.data else ""
     return f"the agent answered {error.code} ({str(error)[:1000]}){more}"
-
-
-def _refusal_for_client(error: RequestError) -> str:
-    if error.code == _AUTH_REQUIRED:
-        return "the agent is not logged in"
-    return f"the agent refused to open a session ({error.code})"
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

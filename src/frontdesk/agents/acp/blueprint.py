@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import shutil
-from typing import Any, Literal
+from typing import Any
 
 from frontdesk.agents.errors import CreateFailed
 from frontdesk.errors import InvalidArgument, MissingExtra
@@ -65,7 +65,11 @@ class AcpAgentFactory:
     ) -> None:
         self._rules, self._options = rules or ProcessOptions(), acp or AcpOptions()
         check_limits(self._rules.limits, account=self._rules.account)
-        _check(command, files=self._options.files, account=self._rules.account)
+        if not command or not command[0]:
+            raise InvalidArgument("command", expected="a program and its arguments", got="nothing")
+        files = self._options.files
+        if self._rules.account is not None and files != "none":
+            raise InvalidArgument("files", expected='"none" with an account', got=repr(files))
         self._keeper, self._command, self._terminals = keeper, command, terminals
         self._env = allowed_environment(self._rules.env, account=self._rules.account)
 
@@ -161,12 +165,3 @@ def acp_blueprint(
     return Blueprint(
         name=name, kind=KIND, factory=factory, isolation="process", **{"options": OPTIONS, **fields}
     )
-
-
-def _check(
-    command: tuple[str, ...], *, files: Literal["none", "read", "write"], account: str | None
-) -> None:
-    if not command or not command[0]:
-        raise InvalidArgument("command", expected="a program and its arguments", got="nothing")
-    if account is not None and files != "none":
-        raise InvalidArgument("files", expected='"none" with an account', got=repr(files))

@@ -1,7 +1,7 @@
 """What an ACP agent may ask of the gateway: permissions, files and terminals, and nothing else.
 
 Files and terminals are answered inside the session's working directory and where the operator
-allows them; otherwise the agent was told at the start that there are none, and is told so again.
+allows them; otherwise the agent read at the start that there are none, and its request is refused.
 """
 
 from __future__ import annotations
@@ -69,12 +69,21 @@ class ClientMethods:
         self.translator: UpdateTranslator | None = None
         self._workdir, self._terminals = workdir, terminals
         self._files = files
-        self._routes = self._routes_of()
         self._under_way = 0
+        routes: dict[str, _Route] = {
+            "session_request_permission": (RequestPermissionRequest, self._permission)
+        }
+        if files != "none":
+            routes["fs_read_text_file"] = (ReadTextFileRequest, self._read_file)
+        if files == "write":
+            routes["fs_write_text_file"] = (WriteTextFileRequest, self._write_file)
+        if terminals is not None:
+            routes |= TerminalMethods(terminals, workdir=workdir).routes
+        self._routes = {CLIENT_METHODS[name]: route for name, route in routes.items()}
 
     @property
     def capabilities(self) -> ClientCapabilities:
-        """Return what agents are told at the start that they may ask for."""
+        """Return what agents may ask for, as they read it at the start."""
         return ClientCapabilities(
             fs=FileSystemCapabilities(
                 read_text_file=self._files != "none", write_text_file=self._files == "write"
@@ -98,18 +107,6 @@ class ClientMethods:
             self._under_way -= 1
 
     # -- within --------------------------------------------------------------------------------
-
-    def _routes_of(self) -> dict[str, _Route]:
-        routes: dict[str, _Route] = {
-            "session_request_permission": (RequestPermissionRequest, self._permission)
-        }
-        if self._files != "none":
-            routes["fs_read_text_file"] = (ReadTextFileRequest, self._read_file)
-        if self._files == "write":
-            routes["fs_write_text_file"] = (WriteTextFileRequest, self._write_file)
-        if self._terminals is not None:
-            routes |= TerminalMethods(self._terminals, workdir=self._workdir).routes
-        return {CLIENT_METHODS[name]: route for name, route in routes.items()}
 
     def _on_notification(self, method: str, params: Any) -> None:
         if method != CLIENT_METHODS["session_update"] or self.translator is None:
@@ -254,16 +251,13 @@ def _refusing_unknown(act: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], A
 
 
 def _status(returncode: int | None) -> TerminalExitStatus:
-    if returncode is not None and returncode < 0:
-        return TerminalExitStatus(exit_code=None, signal=_signal_name(-returncode))
-    return TerminalExitStatus(exit_code=returncode, signal=None)
-
-
-def _signal_name(number: int) -> str:
+    if returncode is None or returncode >= 0:
+        return TerminalExitStatus(exit_code=returncode, signal=None)
     try:
-        return signal.Signals(number).name
+        name = signal.Signals(-returncode).name
     except ValueError:
-        return f"SIG{number}"
+        name = f"SIG{-returncode}"
+    return TerminalExitStatus(exit_code=None, signal=name)
 
 
 def _invalid(details: str) -> RequestError:

@@ -5,7 +5,6 @@ Agents offer their models as one of the session's options, or offer none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from acp.schema import SessionConfigOptionSelect, SessionConfigSelectGroup
@@ -24,7 +23,10 @@ class ModelChoice:
     def __init__(self, option: SessionConfigOptionSelect) -> None:
         self.option_id = option.id
         self.current = self._first = option.current_value
-        self._named = dict(_values(option))
+        self._named: dict[str, str] = {}
+        for each in option.options:
+            alike = each.options if isinstance(each, SessionConfigSelectGroup) else [each]
+            self._named |= {one.value: one.name for one in alike}
 
     @classmethod
     def among(cls, options: list[Any] | None) -> ModelChoice | None:
@@ -53,11 +55,3 @@ class ModelChoice:
     def __str__(self) -> str:
         named = ", ".join(list(self._named)[:10])
         return f"{named}, ..." if len(self._named) > 10 else named
-
-
-def _values(option: SessionConfigOptionSelect) -> Iterator[tuple[str, str]]:
-    for each in option.options:
-        if isinstance(each, SessionConfigSelectGroup):
-            yield from ((one.value, one.name) for one in each.options)
-        else:
-            yield each.value, each.name

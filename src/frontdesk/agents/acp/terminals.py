@@ -19,7 +19,7 @@ MAX_TERMINALS = 16
 """Terminals of one session at a time, those included that have exited and are not released."""
 
 MAX_OUTPUT_BYTES = 1024 * 1024
-"""Bytes of output that are kept of a terminal at most, whatever its agent asks for."""
+"""Bytes of output that are kept of a terminal, at the most, whatever its agent asks for."""
 
 _TAIL_PATIENCE_S = 1.0
 """How long after a program's exit what it printed last is waited for."""
@@ -27,7 +27,7 @@ _TAIL_PATIENCE_S = 1.0
 _READ_BYTES = 64 * 1024
 
 _MERGED = 'exec "$0" "$@" </dev/null 2>&1'
-"""Both outputs are one here; a missing program is said in it, with exit code 127."""
+"""Both outputs are one here; a missing program is reported in it, with exit code 127."""
 
 
 class TooManyTerminals(Exception):

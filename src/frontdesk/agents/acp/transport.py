@@ -19,10 +19,10 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Bytes of one message of an agent."""
 
 MAX_STRAY_BYTES = 64 * 1024
-"""Bytes of one line that is no message, as its first character tells."""
+"""Bytes of one line that is no message, as its first character shows."""
 
 MAX_STRAYS = 100
-"""Lines in a row that are no messages. A stray one is forgiven: launchers say hello."""
+"""Lines in a row that are no messages. A stray one is forgiven: launchers print greetings."""
 
 MAX_UNREAD_BYTES = 32 * 1024 * 1024
 """Bytes that may wait for an agent that does not read."""
@@ -113,7 +113,7 @@ class AcpTransport:
         if not self.turn_running:
             self._unsolicited += 1
             if self._unsolicited > MAX_UNSOLICITED:
-                self.abort(f"it has said {MAX_UNSOLICITED} things that nobody asked for")
+                self.abort(f"it has sent {MAX_UNSOLICITED} messages that nobody asked for")
         if self._received % _MESSAGES_PER_YIELD == 0:
             # What came so far is worked on, and the loop's other tasks have their turn.
             await asyncio.sleep(0)
@@ -123,7 +123,7 @@ class AcpTransport:
         if self._strays == 1:
             first_problem = line[:200].decode(errors="replace").strip()
             _log.warning(
-                "session %s: its agent said what is no ACP: %r", self._label, first_problem
+                "session %s: its agent sent what is no ACP: %r", self._label, first_problem
             )
         if self._strays > MAX_STRAYS:
             self.abort("what it says is not the Agent Client Protocol")

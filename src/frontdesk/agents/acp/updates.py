@@ -113,11 +113,17 @@ class AcpToolCalls:
         """Handle a report: of a call that is new, or of one that goes on."""
         call_id = report.tool_call_id[:MAX_NAME_CHARACTERS]
         call = self.call_of(report)
-        _update(call, report)
+        if report.raw_input is not None:
+            call.args = report.raw_input
+        if report.raw_output is not None:
+            call.output = report.raw_output
+        if report.content:
+            call.content = _result_of(report.content)
         if call.ended:
             return
-        if report.status in ("in_progress", "completed", "failed"):
-            self._begin(call_id, call)
+        if report.status in ("in_progress", "completed", "failed") and call.run is None:
+            call.run = ToolRun(self._emit, call.name, call.args, now=self._now, call_id=call_id)
+            call.run.begin()
         if report.status in _STATUS:
             status = _STATUS[report.status]
             _end(call, (call.verdict or status) if status == "error" else status)
@@ -141,11 +147,6 @@ class AcpToolCalls:
         if not call.ended:
             _end(call, "cancelled")
 
-    def _begin(self, call_id: str, call: AcpToolCall) -> None:
-        if call.run is None:
-            call.run = ToolRun(self._emit, call.name, call.args, now=self._now, call_id=call_id)
-            call.run.begin()
-
 
 def _end(call: AcpToolCall, status: ToolStatus) -> None:
     if call.run is None:
@@ -168,7 +169,25 @@ class UpdateTranslator:
     def on_update(self, update: Any) -> None:
         """Handle a `session/update`."""
         with contextlib.suppress(TurnOver):
-            self._translate(update)
+            match update:
+                case AgentMessageChunk():
+                    self._message(update)
+                case AgentThoughtChunk():
+                    self._think(text_of(update.content))
+                case ToolCallStart() | ToolCallProgress():
+                    self._calls.on_report(update)
+                case AgentPlanUpdate():
+                    self._think(plan_text(update.entries))
+                case AgentPlanContentUpdate(plan=PlanUpdateItems() as plan):
+                    self._think(plan_text(plan.entries))
+                case AgentPlanContentUpdate(plan=PlanUpdateMarkdown() as plan):
+                    self._think(f"{plan.content}\n")
+                case UsageUpdate() if update.cost is not None and update.cost.currency == "USD":
+                    self._port.usage(
+                        TokenUsage(cost_usd=self._cost.increase_to(update.cost.amount))
+                    )
+                case _:
+                    pass  # modes, commands and titles are the business of editors
 
     def on_response(self, response: PromptResponse) -> None:
         """Handle how the agent ended a prompt."""
@@ -194,8 +213,12 @@ class UpdateTranslator:
             )
         )
         self._prompting.add(prompting)
+        answer = Approval("cancelled")
         try:
-            answer = await _answer(prompting)
+            await asyncio.wait({prompting})
+            if not prompting.cancelled():
+                with contextlib.suppress(TurnOver):
+                    answer = prompting.result()
         finally:
             prompting.cancel()
             self._prompting.discard(prompting)
@@ -213,27 +236,6 @@ class UpdateTranslator:
         with contextlib.suppress(TurnOver):
             self._calls.close()
 
-    # -- updates -------------------------------------------------------------------------------
-
-    def _translate(self, update: Any) -> None:
-        match update:
-            case AgentMessageChunk():
-                self._message(update)
-            case AgentThoughtChunk():
-                self._think(text_of(update.content))
-            case ToolCallStart() | ToolCallProgress():
-                self._calls.on_report(update)
-            case AgentPlanUpdate():
-                self._think(plan_text(update.entries))
-            case AgentPlanContentUpdate(plan=PlanUpdateItems() as plan):
-                self._think(plan_text(plan.entries))
-            case AgentPlanContentUpdate(plan=PlanUpdateMarkdown() as plan):
-                self._think(f"{plan.content}\n")
-            case UsageUpdate() if update.cost is not None and update.cost.currency == "USD":
-                self._port.usage(TokenUsage(cost_usd=self._cost.increase_to(update.cost.amount)))
-            case _:
-                pass  # modes, commands and titles are the business of editors
-
     def _message(self, chunk: AgentMessageChunk) -> None:
         previous, self._message_id = self._message_id, chunk.message_id
         if previous is not None and chunk.message_id not in (None, previous):
@@ -247,16 +249,6 @@ class UpdateTranslator:
 
     def _emit(self, event: Event) -> None:
         self._port.emit(event)
-
-
-async def _answer(prompting: asyncio.Future[Approval]) -> Approval:
-    await asyncio.wait({prompting})
-    if prompting.cancelled():
-        return Approval("cancelled")
-    try:
-        return prompting.result()
-    except TurnOver:
-        return Approval("cancelled")
 
 
 def text_of(block: Any) -> str:
@@ -281,7 +273,7 @@ def text_of(block: Any) -> str:
 def tokens_of(add_usage: Usage) -> tuple[int, int]:
     """Return the tokens of prompts and of answers, caches and thoughts included.
 
-    The protocol's total is the sum of all kinds, so it tells whether those are counted beside.
+    The protocol's total is the sum of all kinds, so it shows whether those are counted beside.
 
     >>> tokens_of(Usage(input_tokens=7, output_tokens=5, cached_read_tokens=4, total_tokens=16))
     (11, 5)
@@ -314,15 +306,6 @@ def name_of(report: CallReport) -> str:
     """Return what clients know a tool by: the first title of its call, or else its kind."""
     title = (report.title or "").strip().partition("\n")[0]
     return (title or report.kind or "tool")[:MAX_NAME_CHARACTERS]
-
-
-def _update(call: AcpToolCall, report: CallReport) -> None:
-    if report.raw_input is not None:
-        call.args = report.raw_input
-    if report.raw_output is not None:
-        call.output = report.raw_output
-    if report.content:
-        call.content = _result_of(report.content)
 
 
 def _result_of(content: list[Any]) -> Any:

@@ -49,8 +49,13 @@ class WorkDir:
     """
 
     def __init__(self, directory: str | None, *, account: str | None = None) -> None:
-        self._temporary = None if directory is not None else _make_directory(account)
-        self.path = os.path.realpath(directory or self._temporary or "")
+        self._temporary: str | None = None
+        if directory is None:
+            directory = self._temporary = tempfile.mkdtemp(prefix="frontdesk-session-")
+            if account is not None:
+                entry = pwd.getpwnam(account)
+                os.chown(directory, entry.pw_uid, entry.pw_gid)
+        self.path = os.path.realpath(directory)
         self._fd = os.open(self.path, _DIRECTORY)
         self._lock = threading.Lock()
 
@@ -195,7 +200,10 @@ class _PathWalk:
         if name in ("", "."):
             return
         if name == "..":
-            self._up()
+            if not self._open_dirs:
+                raise OutsideWorkDir
+            os.close(self._open_dirs.pop())
+            self._names.pop()
             return
         try:
             descriptor = self._open_directory(name)
@@ -207,12 +215,6 @@ class _PathWalk:
         self._names.append(name)
         if len(self._open_dirs) > MAX_DEPTH:
             raise OutsideWorkDir
-
-    def _up(self) -> None:
-        if not self._open_dirs:
-            raise OutsideWorkDir
-        os.close(self._open_dirs.pop())
-        self._names.pop()
 
     def _open_directory(self, name: str) -> int:
         try:
@@ -238,11 +240,3 @@ class _PathWalk:
             self._plan(target)
         else:
             self._todo.extendleft(reversed(target.split("/")))
-
-
-def _make_directory(account: str | None) -> str:
-    made = tempfile.mkdtemp(prefix="frontdesk-session-")
-    if account is not None:
-        entry = pwd.getpwnam(account)
-        os.chown(made, entry.pw_uid, entry.pw_gid)
-    return made

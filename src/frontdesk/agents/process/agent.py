@@ -1,7 +1,7 @@
 """An agent in a process of its own: the gateway's end of it.
 
 What the agent asks of its turn comes as messages and is asked of the real turn here, so that
-neither side of the seam can tell this agent from a task.
+to both sides of the seam this agent is like a task.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from typing import NoReturn
 
 import msgspec
 
@@ -107,20 +106,25 @@ class ProcessAgent:
             raise AgentLost(str(broken)) from broken
         finally:
             turn.close()
-        if error is not None:
-            _raise(error)
+        if error is None:
+            return
+        if error.kind == EndSession.__name__:
+            raise EndSession(error.text)
+        if error.kind == asyncio.CancelledError.__name__:
+            raise asyncio.CancelledError  # the agent cancelled itself: the same as in a task
+        raise local(error)
 
     async def end(self, grace_s: float) -> None:
         """Ask the process to exit, then end it with everything that descended from it."""
         if grace_s > 0 and self._lost is None:
             grace_s /= 2
-            await self._ask_to_exit(grace_s)
+            with contextlib.suppress(TimeoutError, MessageInvalid):
+                self._send(Close())
+                async with asyncio.timeout(grace_s):
+                    await self._process.wait()
         if not await self._process.end(grace_s, close=False):
             _log.error("session %s: something of its agent could not be killed", self._label)
-        await self._join()
-
-    async def _join(self) -> None:
-        """Take in what the process said last, what it used above all; then hang up."""
+        # What the process sent last, what it used above all, is still to come.
         await asyncio.wait({self._listening}, timeout=EXIT_PATIENCE_S)
         self._listening.cancel()
         await asyncio.wait({self._listening})
@@ -144,25 +148,19 @@ class ProcessAgent:
             self._send(AbortTurn(turn.number))
         return turn.finished.result()
 
-    async def _ask_to_exit(self, patience_s: float) -> None:
-        with contextlib.suppress(TimeoutError, MessageInvalid):
-            self._send(Close())
-            async with asyncio.timeout(patience_s):
-                await self._process.wait()
-
     # -- messages ------------------------------------------------------------------------------
 
     def _send(self, message: ToWorker) -> None:
         writer = self._process.writer
         if writer.is_closing():
-            return  # the end of the channel is being told to everybody by `_listen`
+            return  # the end of the channel is reported to everybody by `_listen`
         writer.write(pack(message, largest=MAX_TO_WORKER_BYTES))
         if writer.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._process.kill()
             raise MessageInvalid(f"its process has left {MAX_UNREAD_BYTES} bytes unread")
 
     async def _listen(self) -> None:
-        """Take in what the process says, until it says nothing more."""
+        """Receive what the process sends, to the end of its channel."""
         problem = "its process closed the channel"
         try:
             await self._read_messages()
@@ -177,7 +175,11 @@ class ProcessAgent:
                 await self._process.wait()
         if (returncode := self._process.returncode) is not None:
             problem += f" ({ExitReason.from_returncode(returncode)})"
-        self._on_connection_lost(problem)
+        self._lost = problem
+        _resolve(self._opened, AgentLost(problem))
+        for turn in self._turns.values():
+            turn.fail(AgentLost(problem))
+        self._turns.clear()
 
     async def _read_messages(self) -> None:
         frames, received = Frames(largest=MAX_FROM_WORKER_BYTES), 0
@@ -190,30 +192,23 @@ class ProcessAgent:
 
     def _on_message(self, message: FromWorker) -> None:
         if isinstance(message, Opened):
-            _settle(self._opened, None)
+            _resolve(self._opened, None)
         elif isinstance(message, OpenFailed):
-            _settle(self._opened, _refusal(message.error, label=self._label))
+            _resolve(self._opened, _refusal(message.error, label=self._label))
         elif (turn := self._turns.get(message.turn)) is not None:
             turn.on_message(message)
             if isinstance(message, Finished):
                 del self._turns[message.turn]
 
-    def _on_connection_lost(self, problem: str) -> None:
-        self._lost = problem
-        _settle(self._opened, AgentLost(problem))
-        for turn in self._turns.values():
-            turn.fail(AgentLost(problem))
-        self._turns.clear()
 
-
-def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
+def _resolve(future: asyncio.Future[None], error: Exception | None) -> None:
     if future.done():
         return
     if error is None:
         future.set_result(None)
     else:
         future.set_exception(error)
-        future.exception()  # read, so that nobody is told of it where nobody waits
+        future.exception()  # read, so that it is not reported where nobody waits
 
 
 def _refusal(error: RemoteError, *, label: str) -> Exception:
@@ -223,11 +218,3 @@ def _refusal(error: RemoteError, *, label: str) -> Exception:
         return raised
     _log.error("session %s: its agent could not be opened", label, exc_info=raised)
     return CreateFailed(f"the agent could not be opened: {error.kind[:100]}")
-
-
-def _raise(error: RemoteError) -> NoReturn:
-    if error.kind == EndSession.__name__:
-        raise EndSession(error.text)
-    if error.kind == asyncio.CancelledError.__name__:
-        raise asyncio.CancelledError  # the agent cancelled itself: the same as in a task
-    raise local(error)

@@ -101,7 +101,7 @@ class ProcessAgentFactory:
                 f"the agent's process could not be started ({error.stage})"
             ) from error
         except KeeperLost as error:
-            # Not the caller's fault, and it passes: said as it is, for the door to answer 503.
+            # Not the caller's fault, and it passes: the gateway answers 503.
             _log.error("%s", error)
             raise
         return await ProcessAgent.open(process, context=context, label=label)

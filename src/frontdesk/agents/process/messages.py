@@ -238,19 +238,16 @@ class Frames:
         buffer += piece
         whole, start = [], 0
         while len(buffer) - start >= _PREFIX:
-            end = start + _PREFIX + self._length_at(start)
+            length = int.from_bytes(buffer[start : start + _PREFIX], "big")
+            if length > self._largest:
+                raise MessageInvalid(f"a message of {length} bytes came, {self._largest} at most")
+            end = start + _PREFIX + length
             if len(buffer) < end:
                 break
             whole.append(bytes(buffer[start + _PREFIX : end]))
             start = end
         del buffer[:start]
         return whole
-
-    def _length_at(self, start: int) -> int:
-        length = int.from_bytes(self._buffer[start : start + _PREFIX], "big")
-        if length > self._largest:
-            raise MessageInvalid(f"a message of {length} bytes came, {self._largest} at most")
-        return length
 
 
 # -- events and errors -------------------------------------------------------------------------
@@ -306,7 +303,10 @@ def local(error: RemoteError) -> Exception:
     An error of ours is rebuilt with its facts; what the agent raised is an `AgentRaised` of a type
     of the same name. Where the process sent its traceback, that is a note.
     """
-    arrived = _ours(error) or _named(error)
+    arrived: Exception | None = _ours(error)
+    if arrived is None:
+        name = error.kind[:100] if error.kind.isidentifier() else AgentRaised.__name__
+        arrived = type(name, (AgentRaised,), {})(error.text)
     if error.trace:
         arrived.add_note(f"In the agent's process:\n{error.trace}")
     return arrived
@@ -320,9 +320,3 @@ def _ours(error: RemoteError) -> FrontdeskError | None:
     rebuilt.args = tuple(error.facts.get("args", ()))
     rebuilt.__dict__.update(error.facts.get("state", {}))
     return rebuilt
-
-
-def _named(error: RemoteError) -> AgentRaised:
-    name = error.kind[:100] if error.kind.isidentifier() else AgentRaised.__name__
-    kind: type[AgentRaised] = type(name, (AgentRaised,), {})
-    return kind(error.text)

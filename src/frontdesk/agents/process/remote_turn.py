@@ -41,7 +41,7 @@ MAX_CALLS = 256
 class RemoteTurn:
     """Join a turn's port to the process that runs it. Listens to the port (`TurnListener`).
 
-    `finished` is resolved with how the process said that the turn ended, None where it went well;
+    `finished` is resolved with how the turn ended in the process, None where it went well;
     or fails where the turn did on this side, for what the process asked of it.
     """
 
@@ -77,7 +77,23 @@ class RemoteTurn:
         is discarded.
         """
         try:
-            self._carry(message)
+            match message:
+                case Emitted():
+                    self._port.emit(event_of(message))
+                case Used():
+                    self._port.usage(message.usage)
+                case SteeringTaken():
+                    self._steering_sent -= len(self._port.steering(message.count))
+                case ApprovalAsked() | QuestionAsked() | ToolCalled():
+                    self._call(message)
+                case CallDropped():
+                    if (task := self._calls.get(message.call)) is not None:
+                        task.cancel()
+                case Finished():
+                    if not self.finished.done():
+                        self.finished.set_result(message.error)
+                case _:
+                    assert_never(message)
         except TurnOver:
             pass
         except Exception as error:  # noqa: BLE001 - it is the agent's error, and ends its turn
@@ -89,25 +105,6 @@ class RemoteTurn:
             self.finished.set_exception(error)
             self.finished.exception()  # read, as nobody may wait for it any more
 
-    def _carry(self, message: TurnMessage) -> None:
-        match message:
-            case Emitted():
-                self._port.emit(event_of(message))
-            case Used():
-                self._port.usage(message.usage)
-            case SteeringTaken():
-                self._steering_sent -= len(self._port.steering(message.count))
-            case ApprovalAsked() | QuestionAsked() | ToolCalled():
-                self._call(message)
-            case CallDropped():
-                if (task := self._calls.get(message.call)) is not None:
-                    task.cancel()
-            case Finished():
-                if not self.finished.done():
-                    self.finished.set_result(message.error)
-            case _:
-                assert_never(message)
-
     def _call(self, call: Call) -> None:
         if len(self._calls) >= MAX_CALLS:
             raise MessageInvalid(f"more than {MAX_CALLS} calls of one turn wait for answers")
@@ -115,20 +112,19 @@ class RemoteTurn:
         task.add_done_callback(lambda _: self._calls.pop(call.call, None))
 
     async def _answer(self, call: Call) -> None:
+        value: Any
         try:
-            self._send(Answered(self.number, call.call, await self._ask(call)))
+            match call:
+                case ApprovalAsked():
+                    answer = await self._port.approval(call.tool, call.args, hint=call.hint)
+                    value = [answer.status, answer.reason]
+                case QuestionAsked():
+                    value = await self._port.ask(call.question)
+                case ToolCalled():
+                    value = await self._port.call_tool(call.name, call.args, call_id=call.call_id)
+            self._send(Answered(self.number, call.call, value))
         except Exception as error:  # noqa: BLE001 - raised again in the process, by whoever waits
             self._send(Answered(self.number, call.call, error=remote(error)))
-
-    async def _ask(self, call: Call) -> Any:
-        match call:
-            case ApprovalAsked():
-                answer = await self._port.approval(call.tool, call.args, hint=call.hint)
-                return [answer.status, answer.reason]
-            case QuestionAsked():
-                return await self._port.ask(call.question)
-            case ToolCalled():
-                return await self._port.call_tool(call.name, call.args, call_id=call.call_id)
 
     # -- what changes at the port: TurnListener ------------------------------------------------
 

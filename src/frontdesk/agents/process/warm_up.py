@@ -1,7 +1,7 @@
 """A turn that nobody asked for, run once in a fork server: no session pays for first times.
 
-Programs put much off until their first turn (imports, schemas, prices); done
-before the fork, it is done once, and its memory is shared. What the agent answers is thrown away.
+Programs put much off until their first turn (imports, schemas, prices); done before the fork, it is
+done once, and its memory is shared. What the agent answers is thrown away.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEADLINE_S = 10.0
 def warm_up(program: Program, *, model: str) -> None:
     """Run one turn of a program with a model that needs no network.
 
-    A warm-up that fails is no reason not to open: the first session will tell.
+    A warm-up that fails is no reason not to open: the first session has the error.
     """
     context = SessionContext(session_id="warm-up", tenant_id="none", blueprint="none", model=model)
     with contextlib.suppress(Exception):

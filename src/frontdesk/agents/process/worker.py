@@ -14,7 +14,7 @@ import socket
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
@@ -84,15 +84,12 @@ class _Child:
         self._closing = asyncio.Event()
 
     async def serve(self) -> None:
-        """Take in what the gateway says until the end."""
+        """Receive what the gateway sends until the end."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._closing.set)
         loop.add_reader(self._channel.fileno(), self._readable)
         await self._closing.wait()
         loop.remove_reader(self._channel.fileno())
-        await self._clean_up()
-
-    async def _clean_up(self) -> None:
         tasks = [task for _, task in self._turns.values()]
         for task in tasks:
             task.cancel()
@@ -133,7 +130,7 @@ class _Child:
         try:
             self._program.check(begin.context)
             self._function = self._program.open(begin.context)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the gateway is told
+        except Exception as error:  # noqa: BLE001 - whatever it is, the gateway gets it
             self._send(OpenFailed(_remote_error(error)))
         else:
             self._send(Opened())
@@ -163,15 +160,12 @@ class _Child:
             try:
                 left = left[self._channel.send(left) :]
             except (BlockingIOError, InterruptedError):
-                self._await_room()
+                room = select.poll()
+                room.register(self._channel, select.POLLOUT)
+                room.poll()
             except OSError:
                 self._closing.set()  # the gateway has gone: so does this process
                 return
-
-    def _await_room(self) -> None:
-        waiting = select.poll()
-        waiting.register(self._channel, select.POLLOUT)
-        waiting.poll()
 
 
 def _remote_error(error: BaseException) -> RemoteError:
@@ -180,26 +174,20 @@ def _remote_error(error: BaseException) -> RemoteError:
     return remote(error, trace="".join(traceback.format_exception(error))[-MAX_TRACE_CHARACTERS:])
 
 
-def _is_program(found: Any) -> bool:
-    verbs = (getattr(found, "open", None), getattr(found, "check", None))
-    return not inspect.isclass(found) and all(callable(verb) for verb in verbs)
-
-
 def program_of(source: ProgramSource) -> Program:
     """Return the program that a source names; `ImportError`, `AttributeError`, `InvalidType`."""
     found = import_target(source.target)
     if source.options is not None:
         found = found(**source.options)
-    return _as_program(found, target=source.target)
-
-
-def _as_program(found: Any, *, target: str) -> Program:
     if isinstance(found, Blueprint) and isinstance(found.factory, TaskAgentFactory):
         return found.factory.program
     if inspect.isasyncgenfunction(found) or inspect.iscoroutinefunction(found):
         return FunctionProgram(found)
-    if _is_program(found):
+    verbs = (getattr(found, "open", None), getattr(found, "check", None))
+    if not inspect.isclass(found) and all(callable(verb) for verb in verbs):
         return cast("Program", found)
     raise InvalidType(
-        target, expected="a blueprint, a program or an agent function", got=type(found).__name__
+        source.target,
+        expected="a blueprint, a program or an agent function",
+        got=type(found).__name__,
     )

@@ -103,9 +103,11 @@ class WorkerTurnPort:
 
     async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:
         """Wait until somebody approves or rejects, or until it is too late."""
-        said = hint if hint is None else encodable(hint)
+        hint_text = hint if hint is None else encodable(hint)
         answer = await self._call(
-            lambda call: ApprovalAsked(self._number, call, encodable(tool), json_value(args), said)
+            lambda call: ApprovalAsked(
+                self._number, call, encodable(tool), json_value(args), hint_text
+            )
         )
         return Approval(*answer)
 
@@ -122,7 +124,7 @@ class WorkerTurnPort:
     # -- the gateway's side --------------------------------------------------------------------
 
     def on_message(self, message: Steered | ModelChanged | ToolsChanged | Answered) -> None:
-        """Take in what has changed, or an answer; tell the listener."""
+        """Handle a change, which the listener is notified of, or an answer."""
         match message:
             case Answered():
                 self._answered(message)

@@ -153,8 +153,8 @@ class PydanticAISession:
         self._models: dict[str, Model] = {}
 
     async def answer(self, turn: Turn) -> None:
-        """Run one turn. An abort cuts it short; what was said until then is remembered."""
-        context, told = self._context, None
+        """Run one turn. An abort cuts it short; what went out until then is remembered."""
+        context, translated = self._context, None
         history = self._memory.begin(turn.history)
         try:
             async with self._program.agent.iter(
@@ -166,11 +166,12 @@ class PydanticAISession:
                 usage_limits=UsageLimits(request_limit=context.max_turns or DEFAULT_MAX_TURNS),
                 toolsets=self._program.toolsets(context),
             ) as run:
-                told = RunTranslator(run, turn)
-                await told.go()
+                translated = RunTranslator(run, turn)
+                await translated.go()
                 self._memory.keep(run.all_messages())
         except BaseException:
-            self._memory.keep_cut_short(turn.text, "" if told is None else "".join(told.said))
+            sent = "" if translated is None else "".join(translated.sent)
+            self._memory.keep_cut_short(turn.text, sent)
             raise
 
     def _model(self, name: str) -> Model:

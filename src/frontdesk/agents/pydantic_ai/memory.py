@@ -1,7 +1,7 @@
 """What a Pydantic AI session remembers between turns: its model messages, bounded.
 
-After a turn that was cut short only what certainly was said is kept, so
-that no model ever sees a tool call without its result.
+After a turn that was cut short only the text that certainly went out is kept, so that no model ever
+sees a tool call without its result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic_ai.messages import (
 from frontdesk.agents.records import Message
 
 MAX_MESSAGES = 400
-"""The most model messages that are kept; they are cut where a user's prompt begins."""
+"""Model messages that are kept; they are cut where a user's prompt begins."""
 
 
 class Memory:
@@ -40,11 +40,11 @@ class Memory:
         """Keep all messages of a finished turn, as far as there is room."""
         self.messages = bounded(messages)
 
-    def keep_cut_short(self, prompt: str, said: str) -> None:
+    def keep_cut_short(self, prompt: str, text: str) -> None:
         """Keep the prompt of a turn that was cut short, and the text that had gone out."""
         begun: list[ModelMessage] = [ModelRequest(parts=[UserPromptPart(prompt)])]
-        if said:
-            begun.append(ModelResponse(parts=[TextPart(said)]))
+        if text:
+            begun.append(ModelResponse(parts=[TextPart(text)]))
         self.keep([*self.messages, *begun])
 
 
@@ -54,7 +54,10 @@ def bounded(messages: list[ModelMessage]) -> list[ModelMessage]:
     if not first:
         return messages
     for place in range(first, len(messages)):
-        if _begins_turn(messages[place]):
+        message = messages[place]
+        if isinstance(message, ModelRequest) and any(
+            isinstance(part, UserPromptPart) for part in message.parts
+        ):
             return messages[place:]
     return []
 
@@ -68,9 +71,3 @@ def rebuilt(history: Sequence[Message]) -> list[ModelMessage]:
         elif message.role == "assistant" and message.content:
             messages.append(ModelResponse(parts=[TextPart(message.content)]))
     return bounded(messages)
-
-
-def _begins_turn(message: ModelMessage) -> bool:
-    return isinstance(message, ModelRequest) and any(
-        isinstance(part, UserPromptPart) for part in message.parts
-    )

@@ -1,8 +1,7 @@
 """Which model answers: names and a client's provider options become Pydantic AI models.
 
-It turns Pydantic AI's own complaints (unknown name, missing key, missing
-package) into sentences for the client, and sees to it that an operator's key goes to no server of
-a client's choosing.
+It turns Pydantic AI's own complaints (unknown name, missing key, missing package) into sentences
+for the client, and sees to it that an operator's key goes to no server of a client's choosing.
 """
 
 from __future__ import annotations
@@ -100,14 +99,14 @@ class Models:
         self._named = dict(named or {})
         self._base_urls = base_urls
         self._http_client = http_client
-        self._kept: dict[str, Model] = {}
+        self._cached: dict[str, Model] = {}
         self._lock = threading.Lock()
 
     def ready(self, name: str, options: ProviderOptions) -> bool:
         """Say whether finding this model is quick; a new provider is imported, for seconds."""
         if options.base_url is not None:
             return "pydantic_ai.models.openai" in sys.modules
-        return name in self._named or name in self._kept
+        return name in self._named or name in self._cached
 
     def find(self, name: str, options: ProviderOptions) -> Model:
         """Return the model of a name; `ModelRefused` says why there is none."""
@@ -117,17 +116,14 @@ class Models:
             raise CreateFailed("providerOpts: apiKey goes with baseUrl")
         if name in self._named:
             return self._named[name]
-        kept = self._kept.get(name)
-        if kept is None:
-            kept = _inferred(name)
-            self._keep(name, kept)
-        return kept
-
-    def _keep(self, name: str, model: Model) -> None:
-        with self._lock:
-            if len(self._kept) >= _MAX_CACHED:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[name] = model
+        found = self._cached.get(name)
+        if found is None:
+            found = _inferred(name)
+            with self._lock:
+                if len(self._cached) >= _MAX_CACHED:
+                    self._cached.pop(next(iter(self._cached)))
+                self._cached[name] = found
+        return found
 
     def _at(self, base_url: str, name: str, options: ProviderOptions) -> Model:
         """Return a model behind an OpenAI-compatible server of the client's own."""

@@ -1,7 +1,7 @@
-"""One run of a Pydantic AI agent, told as events of a turn.
+"""One run of a Pydantic AI agent, translated to events of a turn.
 
-It walks the run step by step: between two steps it takes steering and
-reports what was used, within a model's step it passes on text and thoughts as they come.
+It walks the run step by step: between two steps it takes steering and reports what was used, within
+a model's step it passes on text and thoughts as they come.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from frontdesk.agents.turn import Turn
 
 
 class RunTranslator:
-    """Tell one run. `said` is the text that went out since the turn began."""
+    """Translate one run. `sent` is the text that went out since the turn began."""
 
-    __slots__ = ("_in_message", "_reported", "_run", "_turn", "said")
+    __slots__ = ("_in_message", "_reported", "_run", "_turn", "sent")
 
     def __init__(self, run: AgentRun[Any, Any], turn: Turn) -> None:
         self._run, self._turn = run, turn
         self._reported = RunUsage()
         self._in_message = False
-        self.said: list[str] = []
+        self.sent: list[str] = []
 
     async def go(self) -> None:
         """Run every step to the end."""
@@ -87,7 +87,7 @@ class RunTranslator:
             self._in_message = True
             self._turn.emit(MessageStart())
         self._turn.emit(MessageDelta(text))
-        self.said.append(text)
+        self.sent.append(text)
 
     def _emit_thought(self, text: str | None) -> None:
         if text:
@@ -96,7 +96,7 @@ class RunTranslator:
 
     def _report(self, used: RunUsage) -> None:
         """Report what was used since the last report."""
-        before, self._reported = self._reported, _copied(used)
+        before, self._reported = self._reported, RunUsage() + used  # a copy
         cost = float(used.cost or 0) - float(before.cost or 0)
         self._turn.usage(
             prompt=max(0, used.input_tokens - before.input_tokens),
@@ -104,7 +104,3 @@ class RunTranslator:
             cached=max(0, used.cache_read_tokens - before.cache_read_tokens),
             cost=max(0.0, cost),
         )
-
-
-def _copied(used: RunUsage) -> RunUsage:
-    return RunUsage() + used

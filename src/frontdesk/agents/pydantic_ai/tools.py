@@ -1,7 +1,7 @@
 """The tools of a Pydantic AI session: the operator's, with events, and the client's callbacks.
 
-Every tool that runs is told of with `tool_execution_start` and `_end`; one
-that needs approval waits for it first, and a rejection is told to the model.
+Every tool that runs is between `tool_execution_start` and `_end`; one that needs approval waits for
+it first, and the model reads of a rejection.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TurnDeps:
 
 
 class TracedToolset(WrapperToolset[TurnDeps]):
-    """Tell of every call of the tools inside."""
+    """Emit the beginning and the end of every call of the tools inside."""
 
     async def call_tool(
         self,
@@ -95,7 +95,7 @@ class CallbackToolset(AbstractToolset[TurnDeps]):
         ctx: RunContext[TurnDeps],
         tool: ToolsetTool[TurnDeps],  # noqa: ARG002 - Pydantic AI's signature
     ) -> Any:
-        """Let the gateway call the tool; the model is told of a failure."""
+        """Let the gateway call the tool; a failure is an answer for the model."""
         try:
             return await ctx.deps.turn.call_tool(name, tool_args)
         except ToolFailed as error:
@@ -134,5 +134,5 @@ async def _approved(turn: Turn, call: ToolCallPart) -> ToolApproved | ToolDenied
     answer = await turn.approval(call.tool_name, call.args_as_dict())
     if answer.approved:
         return ToolApproved()
-    said = f": {answer.reason}" if answer.reason else "."
-    return ToolDenied(f"The user did not approve this call ({answer.status}){said}")
+    reason = f": {answer.reason}" if answer.reason else "."
+    return ToolDenied(f"The user did not approve this call ({answer.status}){reason}")

@@ -1,7 +1,7 @@
 """Laws of the end: what goes when an agent ends, with which reason, and what does not.
 
 Beside the other laws. The agents are asyncio futures, finished before their callback has run, and
-fakes that die before they tell: both moments are held still instead of being raced for.
+fakes that die before they notify: both moments are held still instead of being raced for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from frontdesk.store import Limits
 from frontdesk.testing.agents import FakeAgent
 from frontdesk.testing.law import law
 from frontdesk.testing.laws.reading import (
+    brief_changes,
     changes,
     ids,
     is_empty,
@@ -22,7 +23,6 @@ from frontdesk.testing.laws.reading import (
     passes,
     pending,
     refusal,
-    told,
     watching,
 )
 from frontdesk.testing.subject import StoreUnderTest
@@ -81,10 +81,10 @@ async def each_end_takes_its_own_entries_only(store: StoreUnderTest) -> None:
         await store.create(name, agent)
     async with watching(store) as (_, watch):
         first.end(ExitReason.exited(3))
-        assert await told(watch, 2) == [("ended", "a", "exited"), ("ended", "c", "exited")]
+        assert await brief_changes(watch, 2) == [("ended", "a", "exited"), ("ended", "c", "exited")]
         assert ids(await store.list()) == ["b"]
         second.end(ExitReason.signalled(9))
-        assert await told(watch, 1) == [("ended", "b", "signalled")]
+        assert await brief_changes(watch, 1) == [("ended", "b", "signalled")]
     assert await store.count() == 0
 
 
@@ -96,7 +96,10 @@ async def a_session_ends_once(store: StoreUnderTest) -> None:
     async with watching(store) as (_, watch):
         await store.delete("s")
         agent.cancel()
-        assert await told(watch, 2) == [("ended", "s", "deleted"), ("ended", "t", "cancelled")]
+        assert await brief_changes(watch, 2) == [
+            ("ended", "s", "deleted"),
+            ("ended", "t", "cancelled"),
+        ]
         await nothing_more(store, watch)
 
 
@@ -141,7 +144,7 @@ async def the_id_of_a_finished_agent_is_free(store: StoreUnderTest) -> None:
     async with watching(store) as (_, watch):
         old.set_result(None)
         await store.create("s", new)
-        assert await told(watch, 2) == [("ended", "s", "normal"), ("created", "s", None)]
+        assert await brief_changes(watch, 2) == [("ended", "s", "normal"), ("created", "s", None)]
         assert (await store.get("s")).agent is new
 
 
@@ -176,7 +179,7 @@ async def a_delete_keeps_the_reason_of_the_finished(store: StoreUnderTest) -> No
         agent.set_exception(Crash("first"))
         await store.delete("s")
         assert (await store.ended("s")).reason == ExitReason.crashed(Crash("first"))
-        assert await told(watch, 1) == [("ended", "s", "crashed")]
+        assert await brief_changes(watch, 1) == [("ended", "s", "crashed")]
         await nothing_more(store, watch)
 
 
@@ -195,7 +198,7 @@ async def the_late_end_of_the_old_leaves_the_new_alone(store: StoreUnderTest) ->
     old.die()
     session = await store.create("s", new, tenant_id="t", api_key="k")
     async with watching(store) as (_, watch):
-        old.tell()
+        old.notify()
         await nothing_more(store, watch)
     assert (await store.get("s")).fence == session.fence
     assert ids(await store.list_by_tenant("t")) == ids(await store.list_by_api_key("k")) == ["s"]

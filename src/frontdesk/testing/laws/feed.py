@@ -1,4 +1,4 @@
-"""Laws of the feed: what a watch tells, in which order, and what it never leaves out.
+"""Laws of the feed: what a watch yields, in which order, and what it never leaves out.
 
 Beside the other laws. Revisions are opaque here: the store under test says which follows which.
 """
@@ -15,12 +15,12 @@ from frontdesk.store import Limits
 from frontdesk.testing.agents import FakeAgent
 from frontdesk.testing.law import law
 from frontdesk.testing.laws.reading import (
+    brief_changes,
     changes,
     is_gone,
     passes,
     pending,
     refusal,
-    told,
     watching,
 )
 from frontdesk.testing.subject import StoreUnderTest, WatchUnderTest
@@ -87,7 +87,10 @@ async def a_filtered_watch_tells_of_its_own_only(store: StoreUnderTest) -> None:
             await store.create("own", FakeAgent(), tenant_id="t", api_key="k")
             await store.delete("foreign")
             await store.delete("own")
-            assert await told(watch, 2) == [("created", "own", None), ("ended", "own", "deleted")]
+            assert await brief_changes(watch, 2) == [
+                ("created", "own", None),
+                ("ended", "own", "deleted"),
+            ]
 
 
 @law("Every watch hears everything, however many there are.", guarantee=7)
@@ -97,7 +100,7 @@ async def every_watch_hears_everything(store: StoreUnderTest) -> None:
     await store.delete("s")
     for watch in watches:
         assert isinstance(await watch.next(), Snapshot)
-        assert await told(watch, 2) == [("created", "s", None), ("ended", "s", "deleted")]
+        assert await brief_changes(watch, 2) == [("created", "s", None), ("ended", "s", "deleted")]
         await watch.close()
 
 
@@ -109,7 +112,9 @@ async def every_watch_hears_everything(store: StoreUnderTest) -> None:
 async def a_slow_watch_is_resynchronised(store: StoreUnderTest) -> None:
     await store.create("old", FakeAgent())
     async with watching(store) as (_, watch):
-        await _many_changes(store)
+        for number in range(SMALL * 3):
+            await store.create(f"s{number}", FakeAgent())
+            await store.delete(f"s{number}")
         last = await store.create("last", FakeAgent())
         snapshot = await watch.next()
         assert isinstance(snapshot, Snapshot), f"a change came over a gap: {snapshot}"
@@ -119,12 +124,6 @@ async def a_slow_watch_is_resynchronised(store: StoreUnderTest) -> None:
         await store.delete("old")
         (change,) = await changes(watch, 1)
         assert change.revision == store.next_revision(snapshot.revision)
-
-
-async def _many_changes(store: StoreUnderTest) -> None:
-    for number in range(SMALL * 3):
-        await store.create(f"s{number}", FakeAgent())
-        await store.delete(f"s{number}")
 
 
 @law(
@@ -168,7 +167,10 @@ async def closing_tells_the_watches(store: StoreUnderTest) -> None:
         await store.create(name, FakeAgent())
     async with watching(store) as (_, watch):
         await store.close()
-        assert await told(watch, 2) == [("ended", "a", "shutdown"), ("ended", "b", "shutdown")]
+        assert await brief_changes(watch, 2) == [
+            ("ended", "a", "shutdown"),
+            ("ended", "b", "shutdown"),
+        ]
         assert await _is_over(watch)
 
 
@@ -190,7 +192,7 @@ async def a_refused_create_tells_the_end_it_found(store: StoreUnderTest) -> None
     await store.create("s", finished, tenant_id="finished")
     await store.create("full", FakeAgent(), tenant_id="full")
     async with watching(store) as (_, watch):
-        waiting = asyncio.create_task(told(watch, 1))
+        waiting = asyncio.create_task(brief_changes(watch, 1))
         await passes()
         finished.set_result(None)
         await refusal(store.create("s", FakeAgent(), tenant_id="full"), SessionLimitExceeded)

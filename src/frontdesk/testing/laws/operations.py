@@ -19,7 +19,7 @@ from frontdesk.errors import (
 )
 from frontdesk.testing.agents import FakeAgent
 from frontdesk.testing.law import law
-from frontdesk.testing.laws.reading import ids, refusal, told, watching
+from frontdesk.testing.laws.reading import brief_changes, ids, refusal, watching
 from frontdesk.testing.subject import StoreUnderTest
 
 SECRETIVE_KEY = "key-id-that-no-repr-shows"
@@ -75,7 +75,7 @@ async def deleting_a_missing_session_does_nothing(store: StoreUnderTest) -> None
         await store.delete("nobody")
         await store.delete("nobody", fence=snapshot.revision)
         session = await store.create("s", FakeAgent())
-        assert await told(watch, 1) == [("created", "s", None)]
+        assert await brief_changes(watch, 1) == [("created", "s", None)]
         assert session.fence == store.next_revision(snapshot.revision)
 
 

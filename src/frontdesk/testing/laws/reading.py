@@ -1,6 +1,6 @@
 """What the laws read a store with: the next changes of a watch, and everything at once.
 
-Below the laws, above the verbs. It states no law itself.
+Shared by the files of laws; it states no law itself.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ async def changes(watch: WatchUnderTest, number: int) -> list[Change]:
     return items  # type: ignore[return-value]  # asserted for each of them
 
 
-async def told(watch: WatchUnderTest, number: int) -> list[tuple[str, str, str | None]]:
+async def brief_changes(watch: WatchUnderTest, number: int) -> list[tuple[str, str, str | None]]:
     """Read `number` changes and return what each says: kind, id, and the reason's kind."""
     return [spoken(change) for change in await changes(watch, number)]
 
@@ -80,10 +80,10 @@ def spoken(change: Change) -> tuple[str, str, str | None]:
 
 
 async def nothing_more(store: StoreUnderTest, watch: WatchUnderTest, **attributes: Any) -> None:
-    """Assert that the watch has nothing to say: a new session is the next thing that it tells."""
+    """Assert that the watch has nothing more: a new session is the next that comes."""
     await passes()
     await store.create("nothing-more", FakeAgent(), **attributes)
-    (change,) = await told(watch, 1)
+    (change,) = await brief_changes(watch, 1)
     assert change == ("created", "nothing-more", None), f"one change too many: {change}"
     await store.delete("nothing-more")
     await changes(watch, 1)
