@@ -8,8 +8,6 @@ BANNED_WORDS: frozenset[str] = frozenset(
         "_foreign_start_time",
         "_shown",
         "facts",
-        "hold",
-        "look",
     }
 )
 
