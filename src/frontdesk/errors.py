@@ -29,13 +29,13 @@ class FrontdeskError(Exception):
 
 
 def _rebuild(
-    kind: type[FrontdeskError], args: tuple[Any, ...], facts: dict[str, Any]
+    kind: type[FrontdeskError], args: tuple[Any, ...], attributes: dict[str, Any]
 ) -> FrontdeskError:
     error = kind.__new__(kind)
     error.args = args
     if isinstance(error, OSError):
         OSError.__init__(error, *args)  # errno and strerror are not in the dictionary
-    error.__dict__.update(facts)
+    error.__dict__.update(attributes)
     return error
 
 

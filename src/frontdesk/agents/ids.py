@@ -31,7 +31,7 @@ def check_tenant(tenant_id: object) -> str:
     """Return the tenant's id, or raise `InvalidArgument` where it cannot be one."""
     if isinstance(tenant_id, str) and _TENANT_ID.fullmatch(tenant_id):
         return tenant_id
-    raise InvalidArgument("tenantId", expected=TENANT_ID, got=_shown(tenant_id))
+    raise InvalidArgument("tenantId", expected=TENANT_ID, got=_quoted(tenant_id))
 
 
 def check_session_id(session_id: object) -> str:
@@ -45,7 +45,7 @@ def check_session_id(session_id: object) -> str:
     raise InvalidArgument(
         "sessionId",
         expected=f"{SESSION_ID}, neither . nor ..",
-        got=_shown(session_id),
+        got=_quoted(session_id),
     )
 
 
@@ -65,7 +65,7 @@ def split(registry_agent: str) -> tuple[str, str]:
     return check_tenant(tenant_id), check_session_id(session_id)
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
     if not isinstance(value, str):
         return type(value).__name__
     if len(value) <= _SHOWN_CHARACTERS:

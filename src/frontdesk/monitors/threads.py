@@ -31,19 +31,19 @@ class ThreadMonitor(PolledMonitor):
     and is refused.
     """
 
-    __slots__ = ("_foreign_start_time", "_native_id")
+    __slots__ = ("_native_id", "_unmanaged_start_time")
 
     _agent: Thread | None
 
     def __init__(self, agent: Thread, on_exit: ExitCallback, *, watcher: Watcher | None) -> None:
-        self._foreign_start_time: int | None = None
+        self._unmanaged_start_time: int | None = None
         self._native_id = _native_id_of(agent)
         super().__init__(agent, on_exit, watcher=watcher)
 
     def _open(self) -> ExitReason | None:
         thread = self._agent
         if isinstance(thread, threading._DummyThread):
-            self._foreign_start_time = _foreign_start_time(thread)
+            self._unmanaged_start_time = _unmanaged_start_time(thread)
         if self._watcher.abilities.threads and self._native_id is not None:
             self.fd = self._descriptor(self._native_id)
         # Read after opening: a thread that lives now has not given its number to another.
@@ -68,8 +68,8 @@ class ThreadMonitor(PolledMonitor):
         thread, fd = self._agent, self.fd
         if thread is None or (fd is not None and linux.readable(fd)):
             return False
-        if self._foreign_start_time is not None:
-            return _start_time(self._native_id) == self._foreign_start_time
+        if self._unmanaged_start_time is not None:
+            return _start_time(self._native_id) == self._unmanaged_start_time
         return Thread.is_alive(thread)
 
 
@@ -84,7 +84,7 @@ def _native_id_of(thread: Thread) -> int | None:
     return threading.get_native_id() if thread is threading.current_thread() else thread.native_id
 
 
-def _foreign_start_time(thread: Thread) -> int | None:
+def _unmanaged_start_time(thread: Thread) -> int | None:
     if thread is not threading.current_thread():
         raise InvalidArgument(
             "agent",

@@ -30,7 +30,7 @@ def identifier(name: str, value: object) -> str:
     if 0 < len(value) <= MAX_LENGTH and not _has_controls(value):
         return value
     # A key's id is what belongs here; somebody may have passed the secret, so it is not repeated.
-    got = f"{len(value)} characters" if name == "api_key" else _shown(value)
+    got = f"{len(value)} characters" if name == "api_key" else _quoted(value)
     raise InvalidArgument(name, expected=_EXPECTED, got=got)
 
 
@@ -130,5 +130,5 @@ def _has_controls(value: str) -> bool:
     return any(unicodedata.category(character) in {"Cc", "Cs"} for character in value)
 
 
-def _shown(value: str) -> str:
+def _quoted(value: str) -> str:
     return repr(value) if len(value) <= 64 else f"{value[:64]!r}... ({len(value)} characters)"

@@ -54,11 +54,11 @@ class ProgramSource(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RemoteError(msgspec.Struct, frozen=True, kw_only=True):
-    """An exception on its way: its type by name, its text, and the facts of one of ours."""
+    """An exception on its way: its type by name, its text, and the attributes of one of ours."""
 
     kind: str
     text: str
-    facts: dict[str, Any] | None = None
+    attributes: dict[str, Any] | None = None
     trace: str = ""
 
 
@@ -278,12 +278,14 @@ _TEXT_LIMIT = 2000
 
 
 def remote(error: BaseException, *, trace: str = "") -> RemoteError:
-    """Return an exception on its way. One of our own errors keeps its facts, as far as plain."""
-    facts = None
+    """Return an exception on its way. One of our own errors keeps its attributes."""
+    attributes = None
     if isinstance(error, FrontdeskError):
-        facts = {"args": json_value(list(error.args)), "state": json_value(error.__dict__)}
+        attributes = {"args": json_value(list(error.args)), "state": json_value(error.__dict__)}
     text = encodable(_text_of(error))[:_TEXT_LIMIT]
-    return RemoteError(kind=type(error).__name__, text=text, facts=facts, trace=encodable(trace))
+    return RemoteError(
+        kind=type(error).__name__, text=text, attributes=attributes, trace=encodable(trace)
+    )
 
 
 def _text_of(error: BaseException) -> str:
@@ -314,9 +316,11 @@ def local(error: RemoteError) -> Exception:
 
 def _ours(error: RemoteError) -> FrontdeskError | None:
     kind = getattr(agent_errors, error.kind, None) or getattr(errors, error.kind, None)
-    if error.facts is None or not (isinstance(kind, type) and issubclass(kind, FrontdeskError)):
+    if error.attributes is None or not (
+        isinstance(kind, type) and issubclass(kind, FrontdeskError)
+    ):
         return None
     rebuilt = kind.__new__(kind)
-    rebuilt.args = tuple(error.facts.get("args", ()))
-    rebuilt.__dict__.update(error.facts.get("state", {}))
+    rebuilt.args = tuple(error.attributes.get("args", ()))
+    rebuilt.__dict__.update(error.attributes.get("state", {}))
     return rebuilt
