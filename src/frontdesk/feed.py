@@ -139,7 +139,8 @@ class Wakers:
 
         def wake() -> None:
             if asyncio._get_running_loop() is loop:
-                _resolve(future)
+                if not future.done():
+                    future.set_result(None)
                 return
             # A closed loop: nobody waits there any more.
             with suppress(RuntimeError):

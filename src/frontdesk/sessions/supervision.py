@@ -42,7 +42,7 @@ from frontdesk.agents.restart import restarts
 from frontdesk.errors import FrontdeskError, SessionAlreadyExists, SessionNotFound, StoreClosed
 from frontdesk.keeper.errors import KeeperLost
 from frontdesk.monitors import Watcher
-from frontdesk.records import ExitKind, ExitReason, Session
+from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import Draining
@@ -111,7 +111,7 @@ class Supervisor:
             raise Draining
         conversation = live_session.conversation
         runner = Runner(conversation, agent)
-        registered = runner.task if agent.registry_agent is None else agent.registry_agent
+        registered: Any = runner.task if agent.registry_agent is None else agent.registry_agent
         supervised = None
         if agent.registry_agent is not None or conversation.rules.restart != "never":
             supervised = registered = SupervisedAgent(
@@ -119,34 +119,30 @@ class Supervisor:
                 restarts=lambda reason: self._restarts(live_session, runner, reason),
                 watcher=self._watcher,
             )
+        key = live_session.registry_key
         try:
-            entry = self._create_entry(live_session, registered)
-        except BaseException:
+            entry = self._store.create(
+                key,
+                registered,
+                api_key=conversation.api_key,
+                tenant_id=conversation.tenant_id,
+                blueprint=conversation.rules.name,
+                model=conversation.model,
+            )
+        except BaseException as error:
             runner.task.cancel()
+            if isinstance(error, SessionAlreadyExists):
+                # The registry knows the id with its tenant; the client is told its own.
+                raise SessionAlreadyExists(conversation.session_id, holder=error.holder) from None
             raise
-        self._reservations.release(live_session.registry_key)
+        if key not in self._store:
+            runner.task.cancel()
+            raise CreateFailed("the agent ended as soon as it was started")
+        self._reservations.release(key)
         runner.fence = entry.fence
         conversation.bind_entry(entry)
         live_session.runner, live_session.supervised_agent = runner, supervised
         return runner
-
-    def _create_entry(self, live_session: LiveSession, agent: Any) -> Session:
-        conversation = live_session.conversation
-        try:
-            entry = self._store.create(
-                live_session.registry_key,
-                agent,
-                api_key=conversation.api_key,
-                tenant_id=conversation.tenant_id,
-                blueprint=conversation.blueprint,
-                model=conversation.model,
-            )
-        except SessionAlreadyExists as error:
-            # The registry knows the id with its tenant; the client is told the one that it chose.
-            raise SessionAlreadyExists(conversation.session_id, holder=error.holder) from None
-        if live_session.registry_key not in self._store:
-            raise CreateFailed("the agent ended as soon as it was started")
-        return entry
 
     def _restarts(self, live_session: LiveSession, runner: Runner, reason: ExitReason) -> bool:
         """Say whether another agent takes over. Asked once an agent, maybe in another thread."""

@@ -19,7 +19,7 @@ from frontdesk.gateway.dependencies import (
     encoded,
     gateway_of,
 )
-from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, StoredResponse, stored
+from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.schemas import (
@@ -75,6 +75,7 @@ async def create(
     gateway, context = gateway_of(request), context_of(request.scope)
 
     async def open_session() -> bytes:
+        check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
         asked = body.model_dump(by_alias=True, exclude_none=True)
         wanted = msgspec.convert(asked, CreateSession)
         await gateway.check_provider_options(wanted)
@@ -82,16 +83,12 @@ async def create(
         fence = str(conversation.fence)
         return msgspec.json.encode(SessionCreated.of(conversation, fence=fence))
 
-    async def answer() -> StoredResponse:
-        check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
-        return await stored(open_session, status=201)
-
     gateway.refuse_if_draining()
     first = await gateway.idempotency.once(
         (context.tenant_key.key_id, "create"),
         idempotency_key or None,
         body=await request.body(),
-        answer=answer,
+        answer=lambda: stored(open_session, status=201),
     )
     return first.response
 
