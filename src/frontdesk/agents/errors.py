@@ -6,10 +6,12 @@ Agents see some of these themselves: `TurnOver`, `QuestionExpired`, `ToolFailed`
 from __future__ import annotations
 
 from frontdesk.errors import FrontdeskError, InvalidArgument
+from frontdesk.keeper.errors import SpawnFailed
 
 __all__ = [
     "AgentFailed",
     "AgentLost",
+    "AgentUnavailable",
     "CreateFailed",
     "EventTooLarge",
     "MessageInvalid",
@@ -19,6 +21,24 @@ __all__ = [
     "TurnOver",
     "UnknownTool",
 ]
+
+
+class AgentUnavailable(FrontdeskError):
+    """An agent cannot be started now: the machine is out of something. It may pass."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"no agent can be started now: {problem}")
+
+
+def start_error(error: SpawnFailed) -> AgentUnavailable | CreateFailed:
+    """Return what a client is told of a process that could not be started.
+
+    The text may name paths of this machine: it is for the log.
+    """
+    if error.may_pass:
+        return AgentUnavailable(f"the machine is out of something ({error.stage})")
+    return CreateFailed(f"the agent's process could not be started ({error.stage})")
 
 
 class CreateFailed(FrontdeskError):

@@ -308,6 +308,11 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         "or it expired",
         BAD_REQUEST,
     ),
+    agents.AgentUnavailable: ErrorRow(
+        Fault.WORLD,
+        "The machine is out of something that an agent needs: descriptors, memory, processes",
+        UNAVAILABLE,
+    ),
     agents.CreateFailed: ErrorRow(
         Fault.CALLER,
         "The agent could not be built: unknown model, blueprint or option",

@@ -5,7 +5,25 @@ Each error carries its facts as attributes and writes its own message from them.
 
 from __future__ import annotations
 
+import errno
+import re
+
 from frontdesk.errors import FrontdeskError
+
+SHORTAGES = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.EDQUOT,
+    }
+)
+"""What a system call answers where the machine is out of something: it may pass."""
+
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 __all__ = [
     "ForkServerFailed",
@@ -19,11 +37,14 @@ class SpawnFailed(FrontdeskError):
     """An agent process never ran: `stage` names the step that failed, `problem` says how.
 
     Stages: `fork`, `group`, `limits`, `account`, `directory`, `keeper`, `exec`, `forkserver`,
-    `descriptors`, `request`.
+    `descriptors`, `request`. `may_pass` says that the machine is out of something now
+    (descriptors, memory, processes, room, time), and may have it later.
     """
 
-    def __init__(self, label: str, *, stage: str, problem: str) -> None:
+    def __init__(self, label: str, *, stage: str, problem: str, may_pass: bool = False) -> None:
         self.label, self.stage, self.problem = label, stage, problem
+        number = _ERRNO.match(problem)
+        self.may_pass = may_pass or (number is not None and int(number[1]) in SHORTAGES)
         super().__init__(f"cannot start the process of {label!r} ({stage}): {problem}")
 
 

@@ -36,11 +36,11 @@ from typing import Any
 
 import msgspec
 
-from frontdesk.agents.errors import CreateFailed
+from frontdesk.agents.errors import AgentUnavailable, CreateFailed
 from frontdesk.agents.protocol import RunningAgent
 from frontdesk.agents.restart import restarts
 from frontdesk.errors import FrontdeskError, SessionAlreadyExists, SessionNotFound, StoreClosed
-from frontdesk.keeper.errors import KeeperLost
+from frontdesk.keeper.errors import SHORTAGES, KeeperLost
 from frontdesk.monitors import Watcher
 from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.context import ServiceContext
@@ -92,11 +92,13 @@ class Supervisor:
         context = msgspec.structs.replace(conversation.context, model=conversation.model)
         try:
             agent = await conversation.rules.factory.start(context)
-        except (CreateFailed, KeeperLost):
+        except (AgentUnavailable, CreateFailed, KeeperLost):
             raise
         except Exception as error:
             _log.exception("an agent of blueprint %s could not be started", conversation.blueprint)
             name = type(error).__name__
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) in SHORTAGES:
+                raise AgentUnavailable(f"the machine is out of something ({name})") from error
             raise CreateFailed(f"the agent could not be started: {name}") from error
         try:
             return self._register(live_session, agent)

@@ -11,7 +11,7 @@ import os
 import shutil
 from typing import Any
 
-from frontdesk.agents.errors import CreateFailed
+from frontdesk.agents.errors import CreateFailed, start_error
 from frontdesk.errors import InvalidArgument, MissingExtra
 from frontdesk.keeper.errors import SpawnFailed
 
@@ -129,11 +129,8 @@ class AcpAgentFactory:
                 SpawnRequest(run=command, label=label, cwd=cwd, limits=rules.limits)
             )
         except SpawnFailed as error:
-            # The text may name paths of this machine: it is for the log.
             _log.error("%s", error)
-            raise CreateFailed(
-                f"the agent's process could not be started ({error.stage})"
-            ) from error
+            raise start_error(error) from error
 
     def _terminals_of(self, label: str) -> Terminals | None:
         if not self._terminals:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from frontdesk.agents.errors import CreateFailed
+from frontdesk.agents.errors import start_error
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.process.agent import ProcessAgent
 from frontdesk.agents.process.messages import ProgramSource
@@ -95,11 +95,8 @@ class ProcessAgentFactory:
         try:
             process = await self._keeper.spawn(request)
         except SpawnFailed as error:
-            # The text may name paths of this machine: it is for the log.
             _log.error("%s", error)
-            raise CreateFailed(
-                f"the agent's process could not be started ({error.stage})"
-            ) from error
+            raise start_error(error) from error
         except KeeperLost as error:
             # Not the caller's fault, and it passes: the gateway answers 503.
             _log.error("%s", error)
