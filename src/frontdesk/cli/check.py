@@ -86,10 +86,7 @@ class _Check:
             return self._wrong(str(error))
         if wanted.model is not None:
             return await self._run(blueprint, wanted.model, wanted)
-        return await self._try(blueprint, wanted)
-
-    async def _try(self, blueprint: Blueprint, wanted: Wanted) -> bool:
-        """Look at every model that is listed, and run a turn with the first that is one."""
+        # Every model that is listed is checked, and a turn is run with the first that is one.
         refused = set()
         if self._kind in _PROVIDERS:
             refused = {

@@ -14,7 +14,7 @@ import typer
 from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly, loaded
 from frontdesk.clock import SystemClock
 from frontdesk.errors import InvalidArgument
-from frontdesk.gateway.keys import Key, KeyFile, signing_secret_of
+from frontdesk.gateway.keys import KeyFile, signing_secret_of
 from frontdesk.gateway.state_dir import StateDir
 
 app = typer.Typer(help="Keys that open the gateway.", no_args_is_help=True)
@@ -57,7 +57,12 @@ def list_keys(config: ConfigFile = None, state_dir: StateDirectory = None) -> No
     with failing_clearly(), _file(config, state_dir) as file:
         now_ms = SystemClock().wall_ms()
         for key in file.all():
-            typer.echo(_line(key, now_ms))
+            owner = "(operator)" if key.operator else f"{key.tenant_id}"
+            until = "does not expire"
+            if key.expires_at is not None:
+                until = f"{'expired' if key.expired(now_ms) else 'expires'} {_day(key.expires_at)}"
+            made = _day(key.created_at)
+            typer.echo(f"{key.key_id}  {owner}/{key.name}  made {made}  {until}")
 
 
 @app.command()
@@ -96,14 +101,6 @@ def milliseconds(text: str) -> int:
 def _file(config: ConfigFile, state_dir: StateDirectory) -> KeyFile:
     settings = loaded(config, state_dir=state_dir)
     return KeyFile(StateDir.make(settings.server.state_dir), clock=SystemClock())
-
-
-def _line(key: Key, now_ms: int) -> str:
-    owner = "(operator)" if key.operator else f"{key.tenant_id}"
-    until = "does not expire"
-    if key.expires_at is not None:
-        until = f"{'expired' if key.expired(now_ms) else 'expires'} {_day(key.expires_at)}"
-    return f"{key.key_id}  {owner}/{key.name}  made {_day(key.created_at)}  {until}"
 
 
 def _day(at_ms: int) -> str:

@@ -48,7 +48,15 @@ class Run:
         if place not in sys.path:
             sys.path.insert(0, place)
         self._config = self._load()
-        self._new = _dev_key(self._config) if dev else None
+        self._new: NewKey | None = None
+        if dev:
+            self._new = mint(
+                key_id="dev",
+                tenant_id=DEV_TENANT,
+                name="dev",
+                master=StateDir.make(self._config.server.state_dir).master_secret(),
+                now_ms=SystemClock().wall_ms(),
+            )
         self._writer = configure_logs(self._config.log)
 
     def run(self) -> None:
@@ -121,14 +129,3 @@ def _open_as_many_files_as_allowed() -> None:
     wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _dev_key(config: Config) -> NewKey:
-    clock = SystemClock()
-    return mint(
-        key_id="dev",
-        tenant_id=DEV_TENANT,
-        name="dev",
-        master=StateDir.make(config.server.state_dir).master_secret(),
-        now_ms=clock.wall_ms(),
-    )

@@ -134,16 +134,14 @@ class Connection:
             if packet is None:
                 self._ended()
                 return
-            self._on_event(msgspec.json.decode(packet[0], type=KeeperEvent))
-
-    def _on_event(self, event: KeeperEvent) -> None:
-        if isinstance(event, Ready):
-            if event.ended:
-                _logger.warning("ended %d processes that an earlier run had left", event.ended)
-            if not self._ready.done():
-                self._ready.set_result(None)
-        elif self._listener is not None:
-            self._listener.on_event(event)
+            event = msgspec.json.decode(packet[0], type=KeeperEvent)
+            if isinstance(event, Ready):
+                if event.ended:
+                    _logger.warning("ended %d processes that an earlier run had left", event.ended)
+                if not self._ready.done():
+                    self._ready.set_result(None)
+            elif self._listener is not None:
+                self._listener.on_event(event)
 
     def _ended(self) -> None:
         self._shut()

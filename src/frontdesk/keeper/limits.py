@@ -28,7 +28,16 @@ def check_limits(limits: ProcessLimits, *, account: str | None = None) -> None:
     _at_least("open_files", limits.open_files, MIN_OPEN_FILES)
     _at_least("processes", limits.processes, 1)
     if account is not None:
-        _check_account(account)
+        try:
+            uid = pwd.getpwnam(account).pw_uid
+        except KeyError:
+            raise LimitUnenforceable(
+                f"account {account!r}", problem="there is none of this name"
+            ) from None
+        if os.geteuid() not in (0, uid):
+            raise LimitUnenforceable(
+                f"account {account!r}", problem="only root can run agents under another account"
+            )
     if limits.processes is not None and (
         account is None or pwd.getpwnam(account).pw_uid in (0, os.getuid())
     ):
@@ -42,16 +51,3 @@ def check_limits(limits: ProcessLimits, *, account: str | None = None) -> None:
 def _at_least(name: str, value: int | None, least: int) -> None:
     if value is not None and value < least:
         raise InvalidArgument(name, expected=f"at least {least}", got=str(value))
-
-
-def _check_account(account: str) -> None:
-    try:
-        uid = pwd.getpwnam(account).pw_uid
-    except KeyError:
-        raise LimitUnenforceable(
-            f"account {account!r}", problem="there is none of this name"
-        ) from None
-    if os.geteuid() not in (0, uid):
-        raise LimitUnenforceable(
-            f"account {account!r}", problem="only root can run agents under another account"
-        )

@@ -154,7 +154,15 @@ class KeeperServer:
     def _on_forkserver_event(self, server: ForkServerProcess, event: ForkServerEvent) -> None:
         match event:
             case Prepared():
-                self._on_prepared(server, event)
+                server.prepared = True
+                for request_id in server.waiting_requests:
+                    self._send_event(Warmed(request_id, event.error))
+                server.waiting_requests.clear()
+                if event.error is not None:
+                    for child_id in sorted(server.forking):
+                        self.children.refuse(child_id, "forkserver", event.error)
+                    server.forking.clear()
+                    self.fork_servers.drop(server)
             case Forked():
                 server.forking.discard(event.child_id)
                 self.children.on_forked(event.child_id, event.pid)
@@ -165,17 +173,6 @@ class KeeperServer:
                 self.children.refuse(event.child_id, event.stage, event.text)
             case _:
                 assert_never(event)
-
-    def _on_prepared(self, server: ForkServerProcess, event: Prepared) -> None:
-        server.prepared = True
-        for request_id in server.waiting_requests:
-            self._send_event(Warmed(request_id, event.error))
-        server.waiting_requests.clear()
-        if event.error is not None:
-            for child_id in sorted(server.forking):
-                self.children.refuse(child_id, "forkserver", event.error)
-            server.forking.clear()
-            self.fork_servers.drop(server)
 
     def _send_event(self, event: KeeperEvent) -> None:
         # A gateway that is gone is noticed where its requests are read.

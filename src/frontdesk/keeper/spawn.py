@@ -73,7 +73,13 @@ def start_program(program: ExecSpec) -> int:
         _run(program, writing)
     os.close(writing)
     try:
-        report = _await_exec(reading)
+        poll = select.poll()
+        poll.register(reading, select.POLLIN)
+        if poll.poll(EXEC_DEADLINE_S * 1000):
+            # Empty once it executes: the pipe closes by itself then.
+            report = os.read(reading, _MAX_REPORT_BYTES).decode(errors="replace")
+        else:
+            report = f"exec\nnot executed within {EXEC_DEADLINE_S:g} s"
     finally:
         os.close(reading)
     if report:
@@ -82,14 +88,6 @@ def start_program(program: ExecSpec) -> int:
         stage, _, text = report.partition("\n")
         raise ExecFailed(stage, text)
     return pid
-
-
-def _await_exec(reading: int) -> str:
-    poll = select.poll()
-    poll.register(reading, select.POLLIN)
-    if not poll.poll(EXEC_DEADLINE_S * 1000):
-        return f"exec\nnot executed within {EXEC_DEADLINE_S:g} s"
-    return os.read(reading, _MAX_REPORT_BYTES).decode(errors="replace")
 
 
 def _run(program: ExecSpec, report: int) -> NoReturn:

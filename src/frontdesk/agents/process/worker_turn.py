@@ -127,7 +127,13 @@ class WorkerTurnPort:
         """Handle a change, which the listener is notified of, or an answer."""
         match message:
             case Answered():
-                self._answered(message)
+                waiting = self._waiting.get(message.call)
+                if waiting is None or waiting.done():
+                    return
+                if message.error is None:
+                    waiting.set_result(message.value)
+                else:
+                    waiting.set_exception(local(message.error))
             case Steered():
                 self._steering.extend(message.texts)
                 if self._listener is not None:
@@ -162,12 +168,3 @@ class WorkerTurnPort:
             del self._waiting[call]
             if answer.cancelled():
                 self._send(CallDropped(self._number, call))
-
-    def _answered(self, message: Answered) -> None:
-        waiting = self._waiting.get(message.call)
-        if waiting is None or waiting.done():
-            return
-        if message.error is None:
-            waiting.set_result(message.value)
-        else:
-            waiting.set_exception(local(message.error))
