@@ -11,7 +11,7 @@ from frontdesk.agents.process.factory import ProcessOptions
 from frontdesk.keeper.client import Keeper
 from support.sessions import Stream, open_service, open_session
 
-ACP_OPTIONS = ("files", "auth_method", "start_timeout_s", "cancel_patience_s")
+ACP_OPTIONS = ("files", "auth_method", "start_timeout_s", "cancel_patience_s", "home", "homes")
 RULES = ("limits", "env", "account")
 
 

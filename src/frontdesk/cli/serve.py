@@ -53,5 +53,5 @@ def _state_of_this_run(given: dict[str, object], *, wanted: bool) -> Iterator[No
         yield
         return
     with tempfile.TemporaryDirectory(prefix="frontdesk-") as directory:
-        given["state_dir"] = Path(directory)
+        given["state_dir"] = Path(directory) / "state"
         yield

@@ -7,6 +7,7 @@ choose by name from what is here. What cannot be imported is found now, not at t
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from frontdesk.agents.blueprints import Blueprint, Blueprints, blueprint
@@ -30,6 +31,7 @@ from frontdesk.gateway.settings import (
     PythonSettings,
 )
 from frontdesk.gateway.ssrf import AddressGuard, guarded_client
+from frontdesk.gateway.state_dir import StateDir
 from frontdesk.keeper.client import Keeper
 from frontdesk.keeper.messages import ProcessLimits
 
@@ -54,11 +56,12 @@ def blueprints_of(config: Config, keeper: Keeper) -> Blueprints:
     The first table is the default, unless `default_blueprint` names another.
     """
     made: list[Blueprint] = []
+    homes = StateDir(config.server.state_dir).homes
     guard = AddressGuard(config.callbacks.allow_networks)
     mistakes: list[str] = []
     for name, settings in (config.blueprints or BUILT_IN).items():
         try:
-            made.append(blueprint_of(name, settings, keeper, guard))
+            made.append(blueprint_of(name, settings, keeper, guard, homes=homes))
         except (FrontdeskError, _CannotImport) as error:
             mistakes.append(f"blueprints.{name}: {error}")
     if mistakes:
@@ -67,9 +70,14 @@ def blueprints_of(config: Config, keeper: Keeper) -> Blueprints:
 
 
 def blueprint_of(
-    name: str, settings: BlueprintSettings, keeper: Keeper, guard: AddressGuard
+    name: str,
+    settings: BlueprintSettings,
+    keeper: Keeper,
+    guard: AddressGuard,
+    *,
+    homes: Path | None = None,
 ) -> Blueprint:
-    """Return the blueprint of one table."""
+    """Return the blueprint of one table. `homes` is where tenants have theirs."""
     if isinstance(settings, PydanticAISettings):
         program = PydanticAIProgram(
             instructions=settings.instructions,
@@ -83,7 +91,7 @@ def blueprint_of(
         rules = _process_rules(settings, environment=PROVIDER_VARIABLES)
         return process_blueprint(name, keeper=keeper, rules=rules, **_rules(settings))
     if isinstance(settings, AcpSettings):
-        return _acp(name, settings, keeper)
+        return _acp(name, settings, keeper, homes=homes)
     if settings.isolation == "process":
         return python_process_blueprint(
             name,
@@ -106,7 +114,7 @@ def _python(name: str, settings: PythonSettings) -> Blueprint:
     return replace(found, name=name, **said)
 
 
-def _acp(name: str, settings: AcpSettings, keeper: Keeper) -> Blueprint:
+def _acp(name: str, settings: AcpSettings, keeper: Keeper, *, homes: Path | None) -> Blueprint:
     # Imported where it is asked for: the protocol's models take a second to load.
     from frontdesk.agents.acp.blueprint import AcpOptions, acp_blueprint
 
@@ -119,6 +127,8 @@ def _acp(name: str, settings: AcpSettings, keeper: Keeper) -> Blueprint:
             files=settings.files,
             auth_method=settings.auth_method,
             start_timeout_s=settings.start_timeout_s,
+            home=settings.home,
+            homes=homes,
         ),
         terminals=settings.terminals,
         **_rules(settings),

@@ -312,7 +312,11 @@ class ProcessSettings(_ProcessTable):
 
 
 class AcpSettings(_ProcessTable):
-    """A program that speaks the Agent Client Protocol. `files` and `terminals` open those to it."""
+    """A program that speaks the Agent Client Protocol. `files` and `terminals` open those to it.
+
+    `home` is whose `HOME` it has: its tenant's (beside the state directory), the session's, or the
+    gateway's own, which all tenants share.
+    """
 
     kind: Literal["acp"]
     command: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -320,6 +324,7 @@ class AcpSettings(_ProcessTable):
     files: Literal["none", "read", "write"] = "none"
     terminals: bool = False
     auth_method: str | None = None
+    home: Literal["tenant", "session", "shared"] = "tenant"
     start_timeout_s: Seconds = 30.0
 
 

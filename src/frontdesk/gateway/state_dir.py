@@ -48,6 +48,11 @@ class StateDir:
         """Where the keeper writes down what it started, for the next start to find."""
         return self.path / "processes"
 
+    @property
+    def homes(self) -> Path:
+        """Where agents of each tenant have their home: beside it, as they may not see into it."""
+        return self.path.with_name(f"{self.path.name}-homes")
+
     def master_secret(self) -> bytes:
         """Return the server's own secret; it is made at the first call, readable by nobody else."""
         place = self.path / "master.secret"

@@ -431,6 +431,18 @@ class Refusing(Agent):
         refuse(request, -32603, "no seats", {"details": "/secret/place"})
 
 
+class Homely(Agent):
+    """Remember every prompt in its home, and say what it remembers."""
+
+    def session_prompt(self, request):
+        place = os.path.join(os.environ["HOME"], "AGENTS.md")
+        with open(place, "a+") as memory:
+            memory.seek(0)
+            say(f"{memory.read()}|{os.environ['HOME']}")
+            memory.write(prompt_of(request))
+        result(request, stopReason="end_turn")
+
+
 if __name__ == "__main__":
     INPUT = heard()
     globals()[sys.argv[1]]().run()

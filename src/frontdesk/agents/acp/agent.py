@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from acp.exceptions import RequestError
@@ -33,6 +34,7 @@ from acp.schema import (
 from frontdesk._version import __version__
 from frontdesk.agents.acp.client_methods import ClientMethods, FileAccess
 from frontdesk.agents.acp.connection import AcpConnection
+from frontdesk.agents.acp.home import Home, HomeKind
 from frontdesk.agents.acp.model_choice import ModelChoice
 from frontdesk.agents.acp.terminals import Terminals
 from frontdesk.agents.acp.updates import ReportedCost, UpdateTranslator
@@ -52,13 +54,17 @@ class AcpOptions:
 
     `start_timeout_s` bounds everything up to its first prompt; `cancel_patience_s` is how long the
     next turn waits for one that was aborted and has not ended. `auth_method` is the id of the
-    method that it is to log in by, where one has to be named.
+    method that it is to log in by, where one has to be named. `home` says whose `HOME` it has: its
+    tenant's, under `homes` (without which it is the session's), the session's own, or the
+    operator's, shared by all tenants.
     """
 
     files: FileAccess = "none"
     auth_method: str | None = None
     start_timeout_s: float = 30.0
     cancel_patience_s: float = 30.0
+    home: HomeKind = "tenant"
+    homes: Path | None = None
 
 
 class AcpAgent:
@@ -69,11 +75,13 @@ class AcpAgent:
         process: ManagedProcess,
         *,
         workdir: WorkDir,
+        home: Home,
         options: AcpOptions,
         terminals: Terminals | None,
         label: str,
     ) -> None:
         self._process, self._workdir, self._options = process, workdir, options
+        self._home = home
         self._terminals, self._label = terminals, label
         self._methods = ClientMethods(workdir=workdir, files=options.files, terminals=terminals)
         self._connection = AcpConnection(process, answer=self._methods.answer, label=label)
@@ -233,6 +241,7 @@ class AcpAgent:
         if self._terminals is not None:
             await self._terminals.end()
         await self._workdir.clear()
+        await self._home.clear()
 
 
 def refusal(error: RequestError) -> str:

@@ -22,6 +22,7 @@ except ImportError as _missing:
         "agents", part="the blueprint kind acp", missing="agent-client-protocol"
     ) from _missing
 
+from frontdesk.agents.acp.home import Home
 from frontdesk.agents.acp.terminals import Terminals
 from frontdesk.agents.acp.workdir import WorkDir
 from frontdesk.agents.blueprints import Blueprint
@@ -84,17 +85,20 @@ class AcpAgentFactory:
         """
         label = registry_key(context.tenant_id, context.session_id)
         program = self._program()
-        workdir = self._open_workdir(context)
+        workdir, home = self._open_directories(context)
+        env = home.in_environment(self._env)
         try:
-            process = await self._spawn(program, cwd=workdir.path, label=label)
+            process = await self._spawn(program, env=env, cwd=workdir.path, label=label)
         except BaseException:
             await asyncio.shield(workdir.clear())
+            await asyncio.shield(home.clear())
             raise
         agent = AcpAgent(
             process,
             workdir=workdir,
+            home=home,
             options=self._options,
-            terminals=self._terminals_of(label),
+            terminals=self._terminals_of(label, env=env),
             label=label,
         )
         try:
@@ -114,16 +118,24 @@ class AcpAgentFactory:
             raise CreateFailed("the agent's program is not installed on this server") from missing
         return os.path.abspath(found)
 
-    def _open_workdir(self, context: SessionContext) -> WorkDir:
+    def _open_directories(self, context: SessionContext) -> tuple[WorkDir, Home]:
         try:
-            return WorkDir(context.working_dir, account=self._rules.account)
+            home = Home(
+                self._options.home,
+                tenant_id=context.tenant_id,
+                homes=self._options.homes,
+                account=self._rules.account,
+            )
+            return WorkDir(context.working_dir, account=self._rules.account), home
         except OSError as error:
             _log.error("session %s: %s", context.session_id, error)
             raise CreateFailed("the session's working directory cannot be used") from error
 
-    async def _spawn(self, program: str, *, cwd: str, label: str) -> ManagedProcess:
+    async def _spawn(
+        self, program: str, *, env: dict[str, str], cwd: str, label: str
+    ) -> ManagedProcess:
         rules = self._rules
-        command = Command(argv=(program, *self._command[1:]), env=self._env, account=rules.account)
+        command = Command(argv=(program, *self._command[1:]), env=env, account=rules.account)
         try:
             return await self._keeper.spawn(
                 SpawnRequest(run=command, label=label, cwd=cwd, limits=rules.limits)
@@ -132,12 +144,12 @@ class AcpAgentFactory:
             _log.error("%s", error)
             raise start_error(error) from error
 
-    def _terminals_of(self, label: str) -> Terminals | None:
+    def _terminals_of(self, label: str, *, env: dict[str, str]) -> Terminals | None:
         if not self._terminals:
             return None
         return Terminals(
             self._keeper,
-            env=self._env,
+            env=env,
             account=self._rules.account,
             limits=self._rules.limits,
             label=label,
