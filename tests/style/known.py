@@ -7,7 +7,7 @@ BANNED_WORDS: frozenset[str] = frozenset()
 
 LONG_FUNCTIONS: frozenset[str] = frozenset()
 
-USED_ONCE_PERCENT = 13.0
+USED_ONCE_PERCENT = 12.9
 """The share of private functions that are used once; 8 is the aim."""
 
 IN_SEVERAL_LAYERS: frozenset[str] = frozenset(
