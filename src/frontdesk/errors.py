@@ -1,8 +1,7 @@
 """Every error of Frontdesk, one root.
 
-Above the records, which an error may carry; everything above raises from here. Each error
-carries its facts as attributes and writes its own message from them, so that no call site words
-an error. They are sorted by whose fault it is: the caller's, the world's, ours.
+Each error carries its facts as attributes and writes its own message from them, so that no call
+site words an error. They are sorted by whose fault it is: the caller's, the world's, ours.
 """
 
 from __future__ import annotations

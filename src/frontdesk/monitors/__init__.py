@@ -1,10 +1,9 @@
 """Monitors: each watches one agent and tells once that it ended, and how.
 
-Above the records, below the store. `protocol.py` holds the protocol; `futures.py`, `threads.py`,
-`processes.py` and `custom.py` the kinds; `dispatch.py` the dispatch on the agent's type.
-`watcher.py` has the one thread that waits on the kernel for all threads and processes of a store;
-`pollable.py` is what its monitors have in common, `poller.py` how it sleeps, `linux.py` what it
-asks. Nothing here knows of sessions.
+`protocol.py` holds the protocol; `futures.py`, `threads.py`, `processes.py` and `custom.py` the
+kinds; `dispatch.py` the dispatch on the agent's type. `watcher.py` has the one thread that waits on
+the kernel for all threads and processes of a store; `pollable.py` is what its monitors have in
+common, `poller.py` how it sleeps, `linux.py` what it asks. Nothing here knows of sessions.
 """
 
 from frontdesk.monitors.custom import ExitCallbackAgent

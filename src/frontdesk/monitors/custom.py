@@ -1,8 +1,7 @@
 """Monitors of the user's own: kinds registered by type, and agents with `add_exit_callback()`.
 
-Above `protocol.py`, below `dispatch.py`. What comes from outside promises little, so it is held to
-the rules of the built-in kinds here: one call at most, none inside `monitor()`, none after
-`cancel()`, an `ExitReason` or else `unknown`.
+What comes from outside promises little, so it is held to the rules of the built-in kinds here: one
+call at most, none inside `monitor()`, none after `cancel()`, an `ExitReason` or else `unknown`.
 """
 
 from __future__ import annotations

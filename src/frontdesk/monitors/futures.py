@@ -1,9 +1,9 @@
 """Monitors of futures: asyncio tasks and futures (any loop's), and concurrent futures.
 
-Above `protocol.py`, below `dispatch.py`. The most frequent kind, so the leanest: the monitor object
-is itself the done-callback and holds two references. It knows no thread, no descriptor, no session,
-and logs nothing about the agent: whoever reads an exception silences asyncio's own report of it,
-and should log it (a `crashed` reason tells of it, the future has it).
+The most frequent kind, so the leanest: the monitor object is itself the done-callback and holds two
+references. It knows no thread, no descriptor, no session, and logs nothing about the agent: whoever
+reads an exception silences asyncio's own report of it, and should log it (a `crashed` reason tells
+of it, the future has it).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What monitors of threads and processes have in common: a descriptor, a watcher, one notification.
 
-Above `linux.py` and `watcher.py`, below `threads.py` and `processes.py`. It knows when to open,
-poll, notify and close, and leaves to them what is opened and how an end looks.
+It knows when to open, poll, notify and close, and leaves to them what is opened and how an end
+looks.
 """
 
 from __future__ import annotations

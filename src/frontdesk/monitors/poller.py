@@ -1,7 +1,7 @@
 """How a watcher's thread sleeps: until a descriptor is ready, it is woken, or time is up.
 
-Below `watcher.py`. It knows descriptors and no monitors. `EpollPoller` is for Linux;
-`PipePoller` serves where there is no epoll, and then nothing but the clock is waited for.
+It knows descriptors and no monitors. `EpollPoller` is for Linux; `PipePoller` serves where there is
+no epoll, and then nothing but the clock is waited for.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Monitors of operating-system processes: of `asyncio`, `subprocess`, `multiprocessing`, anyone's.
 
-Above `pollable.py`, below `dispatch.py`. A pid is a number that the kernel gives away again, so it
-is never trusted alone here: first the descriptor is opened, then it is made sure that it is of the
-process that was meant. It never reaps, polls or joins: that is the owner's. So it knows the
-attributes of each kind of process object, the private ones that there is no public way to.
+A pid is a number that the kernel gives away again, so it is never trusted alone here: first the
+descriptor is opened, then it is made sure that it is of the process that was meant. It never reaps,
+polls or joins: that is the owner's. So it knows the attributes of each kind of process object, the
+private ones that there is no public way to.
 """
 
 from __future__ import annotations

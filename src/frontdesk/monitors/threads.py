@@ -1,7 +1,7 @@
 """Monitors of `threading.Thread`.
 
-Above `pollable.py`, below `dispatch.py`. It knows how Python and the kernel name a thread, and
-which of the two to believe: Python when it says that a thread is over, the kernel for the moment.
+It knows how Python and the kernel name a thread, and which of the two to believe: Python when it
+says that a thread is over, the kernel for the moment.
 """
 
 from __future__ import annotations

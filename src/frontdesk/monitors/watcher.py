@@ -1,7 +1,6 @@
 """`Watcher`: one thread that waits for the threads and processes of a store, and its loop.
 
-Above `poller.py` (how to sleep), below the kinds that need it (`threads.py`, `processes.py`) and
-the store. It knows that a watched thing can be polled and notified, and nothing of agents.
+It knows that a watched thing can be polled and notified, and nothing of agents.
 
 Two classes, because the thread holds the `WatchLoop` and not the `Watcher`: a forgotten `Watcher`
 is collected so, and ends its thread. The lock is held for table changes only: never while something

@@ -1,8 +1,8 @@
 """What happened in a store, numbered: its revision, the feed that watches read, the recent ends.
 
-Below `core.py`, which holds the lock around every method that writes. Changes carry metadata only,
-never an agent. Without a watch no change is made: then an end is one entry in a bounded memory, and
-everything else a number.
+Changes carry metadata only, never an agent. Without a watch no change is made: then an end is one
+entry in a bounded memory, and everything else a number. The core holds the lock around every
+method that writes.
 """
 
 from __future__ import annotations

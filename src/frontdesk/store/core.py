@@ -1,9 +1,8 @@
 """The state of a store, and the two protocols that change it: create, and an agent's end.
 
-Below `store.py`, which has the operations and owns one `Core`; above the index, the changes, the
-registrations and the monitors. Whatever is called "a step" here runs under the lock, changes
-everything that belongs together in one go, and calls nobody: watchers are woken, monitors released,
-crashes logged and references to agents dropped after it (dropping an agent may run its finalizers).
+Whatever is called "a step" here runs under the lock, changes everything that belongs together in
+one go, and calls nobody: watchers are woken, monitors released, crashes logged and references to
+agents dropped after it (dropping an agent may run its finalizers).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The event loops that a store knows, to find those that were closed under their tasks.
 
-Below `store.py`. A task that is pending on a closed loop never finishes and tells nobody, so the
-store looks. Loops are held weakly; a look costs one call per loop, and there is usually one.
+A task that is pending on a closed loop never finishes and tells nobody, so the store looks. Loops
+are held weakly; a look costs one call per loop, and there is usually one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What happens to a store when its process forks.
 
-Below `core.py`. The child inherits a copy of the store whose agents live in the parent, and whose
-lock may be held by a thread that does not exist in the child. Here every store is told in the
-child, so that it answers `StoreClosed` instead of waiting for ever; the parent notices nothing.
+The child inherits a copy of the store whose agents live in the parent, and whose lock may be held
+by a thread that does not exist in the child. Here every store is told in the child, so that it
+answers `StoreClosed` instead of waiting for ever; the parent notices nothing.
 
 The stores are listed at module level, the one place where Frontdesk does so: `os.register_at_fork`
 takes functions for the life of the process, and has to find the stores from there.

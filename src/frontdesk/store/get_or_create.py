@@ -1,7 +1,7 @@
 """`get_or_create`: one factory runs, however many callers race.
 
-Below `store.py`. The lock of the store is not held while a factory runs; what the callers share is
-a `PendingCreate`, found by the id of the session.
+The lock of the store is not held while a factory runs; what the callers share is a `PendingCreate`,
+found by the id of the session.
 """
 
 from __future__ import annotations

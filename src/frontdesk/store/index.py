@@ -1,8 +1,8 @@
 """The entries and their indexes, with the limits: what is where, never why.
 
-Below `store.py`, which holds the lock around every method that writes. Reads take no lock: a
-bucket is copied in one step before anybody looks through it. Dicts keep the order of insertion,
-which is the order of fences, so nothing is ever sorted.
+Reads take no lock: a bucket is copied in one step before anybody looks through it. Dicts keep the
+order of insertion, which is the order of fences, so nothing is ever sorted. The core holds the lock
+around every method that writes.
 """
 
 from __future__ import annotations

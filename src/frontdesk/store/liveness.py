@@ -1,8 +1,8 @@
 """One agent as one store knows it: who answers for it, and how the store hears of its end.
 
-Below `core.py`. A future answers for itself, and all futures of a store share one callback, so that
-a session of a task is one object. For any other agent an `AgentRegistration` answers, which has its
-monitor. `ExitListener` adds that callback and makes those monitors.
+A future answers for itself, and all futures of a store share one callback, so that a session of a
+task is one object. For any other agent an `AgentRegistration` answers, which has its monitor.
+`ExitListener` adds that callback and makes those monitors.
 """
 
 from __future__ import annotations

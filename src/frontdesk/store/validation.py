@@ -1,6 +1,6 @@
 """What the store refuses before anything changes: wrong types and impossible values.
 
-Below `store.py`. Pure functions; each returns the value in the form that is stored.
+Pure functions; each returns the value in the form that is stored.
 """
 
 from __future__ import annotations

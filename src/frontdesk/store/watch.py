@@ -1,8 +1,7 @@
 """A watch: one snapshot of a store, then every later change, in order.
 
-Below `store.py`, above the feed. A watch is a cursor, not a queue: it holds no changes of its own
-but the few that it has read ahead, the store never waits for it, and one that falls behind goes on
-with a fresh snapshot that says so.
+A watch is a cursor, not a queue: it holds no changes of its own but the few that it has read ahead,
+the store never waits for it, and one that falls behind goes on with a fresh snapshot that says so.
 """
 
 from __future__ import annotations

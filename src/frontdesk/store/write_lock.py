@@ -1,10 +1,10 @@
 """The one lock of a store: for writers only, and aware of being interrupted.
 
-Below `store.py`. A write can be interrupted in its own thread: by a signal handler, or by a
-finalizer that the garbage collector happens to run there (a collected coroutine runs its `finally`
-blocks). Such code may ask the store for another write. A plain lock would deadlock on it and a
-recursive one would let it see a half-done write. So every write asks `interrupting()` first: one
-without an answer is put off until the interrupted one is done, the others are refused.
+A write can be interrupted in its own thread: by a signal handler, or by a finalizer that the
+garbage collector happens to run there (a collected coroutine runs its `finally` blocks). Such code
+may ask the store for another write. A plain lock would deadlock on it and a recursive one would let
+it see a half-done write. So every write asks `interrupting()` first: one without an answer is put
+off until the interrupted one is done, the others are refused.
 """
 
 from __future__ import annotations

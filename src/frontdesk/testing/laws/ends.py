@@ -1,7 +1,7 @@
 """Laws of the end: what goes when an agent ends, with which reason, and what does not.
 
-Beside the other laws. The agents are asyncio futures, finished before their callback has run, and
-fakes that die before they notify: both moments are held still instead of being raced for.
+The agents are asyncio futures, finished before their callback has run, and fakes that die before
+they notify: both moments are held still instead of being raced for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Laws of the feed: what a watch yields, in which order, and what it never leaves out.
 
-Beside the other laws. Revisions are opaque here: the store under test says which follows which.
+Revisions are opaque here: the store under test says which follows which.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Laws of the indexes and limits: what is counted and listed where, and how many there may be.
 
-Beside the other laws. Every law compares the indexes with a filter over the whole list.
+Every law compares the indexes with a filter over the whole list.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Laws of the single operations: what each answers, and what it refuses.
 
-Beside the other laws. Ends, races and watches have files of their own.
+Ends, races and watches have files of their own.
 """
 
 from __future__ import annotations
