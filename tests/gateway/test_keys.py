@@ -1,12 +1,17 @@
 """Keys: made once, kept as hashes, followed when others change the file."""
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from frontdesk.errors import InvalidArgument
 from frontdesk.gateway.errors import ConfigurationWrong, KeyNotFound, StateUnusable
 from frontdesk.gateway.keys import KeyFile, KeyRing, keys_from_text, signing_secret_of
 from frontdesk.gateway.state_dir import StateDir
 from gateway.requirements import covers
+from gateway.running import RunningGateway
 
 
 @pytest.fixture
@@ -100,6 +105,111 @@ def test_keys_come_from_the_environment():
 @covers("keys.environment")
 def test_every_mistake_in_the_environments_keys_is_listed():
     with pytest.raises(ConfigurationWrong) as caught:
-        keys_from_text(f"acme:short,Bad:{'s' * 24},nothing,a:{'s' * 24},b:{'t' * 24}")
+        keys_from_text(f"acme:short,Bad:{'s' * 24},nothing,a:{'s' * 24},b:{'s' * 24}")
     assert len(caught.value.mistakes) == 4
     assert "s" * 24 not in str(caught.value)
+
+
+SECRET = "s" * 24
+
+
+@covers("keys.environment")
+def test_keys_without_a_name_work_for_as_many_tenants_as_there_are():
+    keys = keys_from_text(f"acme:{SECRET}1,globex:{SECRET}2,initech/ci:{SECRET}3")
+    assert [(key.key_id, key.tenant_id, key.name) for key in keys] == [
+        ("env:acme/default", "acme", "default"),
+        ("env:globex/default", "globex", "default"),
+        ("env:ci", "initech", "ci"),
+    ]
+    assert len(KeyRing(file=None, fixed=keys)) == 3
+
+
+def test_a_name_that_two_tenants_use_tells_their_keys_apart_by_tenant():
+    keys = keys_from_text(f"acme/ci:{SECRET}1,globex/ci:{SECRET}2,acme/cd:{SECRET}3")
+    assert [key.key_id for key in keys] == ["env:acme/ci", "env:globex/ci", "env:cd"]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (f"acme/a:{SECRET},globex/b:{SECRET}", "same secret"),
+        (f"acme:{SECRET},globex:{SECRET}", "same secret"),
+        (f"acme/a:{SECRET},acme/b:{SECRET}", "same secret"),
+        (f"acme/a:{SECRET}1,acme/a:{SECRET}2", "two keys have this id"),
+        (f"acme:{SECRET}1,acme:{SECRET}2", "two keys have this id"),
+        (f"acme:{SECRET},acme:{SECRET}", "two keys have this id"),
+        (f"acme: {SECRET}", "blank"),
+        (f"acme:{SECRET}\tx", "ASCII"),
+        (f"acme:{SECRET}\nx", "ASCII"),
+        (f"acme:{SECRET}\x7f", "ASCII"),
+        (f"acme:{SECRET}ü", "ASCII"),
+        (f"acme:{SECRET}\U0001f600", "ASCII"),
+        (f"acme:{SECRET}\udcff", "ASCII"),
+        (f"acme:{SECRET}\0", "ASCII"),
+        ("acme:" + "s" * 23, "24 to 512"),
+        ("acme:" + "s" * 513, "24 to 512"),
+        ("acme:", "24 to 512"),
+        (f":{SECRET}", "tenant"),
+        (f"/ci:{SECRET}", "tenant"),
+        (f"acme/:{SECRET}", "name"),
+        (f"acme/a/b:{SECRET}", "name"),
+        (f"acme:{SECRET},", "no colon"),
+        (SECRET, "no colon"),
+        (f"S3CR3T{SECRET}:acme", "tenant"),
+        (f"acme/{SECRET}/S3CR3T:acme", "name"),
+        (f"acme:{SECRET},S3CR3T{SECRET}", "no colon"),
+    ],
+)
+def test_keys_that_cannot_work_are_refused_and_nothing_of_them_is_shown(text, mistake):
+    with pytest.raises(ConfigurationWrong, match=mistake) as caught:
+        keys_from_text(text)
+    shown = str(caught.value)
+    assert SECRET not in shown
+    assert "S3CR3T" not in shown
+
+
+@given(st.text(min_size=24, max_size=60))
+def test_every_secret_that_is_taken_is_found_as_the_wire_carries_it(secret):
+    try:
+        (key,) = keys_from_text(f"acme:{secret}")
+    except ConfigurationWrong:
+        return
+    # As every server gives a header to an application, and as we read it.
+    carried = secret.encode("utf-8").strip(b" \t").decode("latin-1")
+    assert KeyRing(file=None, fixed=[key]).find(carried, now_ms=0) == key
+
+
+def test_a_secret_of_the_environment_that_is_one_of_the_files_stops_the_start(file, state, clock):
+    new = file.create(tenant_id="acme", name="ci")
+    same = keys_from_text(f"globex:{new.secret}")
+    with pytest.raises(ConfigurationWrong, match=f"{new.key.key_id} .of acme. and env:default"):
+        KeyRing(file=file, fixed=same)
+    with pytest.raises(ConfigurationWrong, match="same secret"):
+        KeyRing(file=file).check(same)
+    with pytest.raises(ConfigurationWrong), RunningGateway(state.path, keys=same):
+        pass
+
+
+def test_a_reload_with_keys_that_cannot_work_leaves_the_old_ones(tmp_path):
+    keys = keys_from_text(f"acme:{SECRET}1,globex:{SECRET}2")
+    with RunningGateway(tmp_path, keys=keys) as gateway, gateway.client(f"{SECRET}1") as client:
+        twice = (keys[0], replace(keys[0], key_id="env:other", tenant_id="globex"))
+        with pytest.raises(ConfigurationWrong):
+            gateway.call(lambda: gateway.gateway.reload(gateway.config, keys=twice))
+        assert client.get("/v1/usage").json()["tenant"]["tenantId"] == "acme"
+        gateway.call(lambda: gateway.gateway.reload(gateway.config, keys=keys[1:]))
+        assert client.get("/v1/usage").status_code == 401
+
+
+def test_two_tenants_with_keys_without_names_are_two_callers_in_all_that_counts(tmp_path):
+    keys = keys_from_text(f"acme:{SECRET}1,globex:{SECRET}2")
+    with RunningGateway(tmp_path, keys=keys) as gateway:
+        for number, tenant in ((1, "acme"), (2, "globex")):
+            with gateway.client(f"{SECRET}{number}") as client:
+                again = {"Idempotency-Key": "the same"}
+                body = {"model": "test", "blueprint": "parrot", "sessionId": f"of-{tenant}"}
+                made = client.post("/v1/sessions", json=body, headers=again)
+                assert (made.status_code, made.json()["tenantId"]) == (201, tenant)
+                assert client.get("/v1/usage").json()["key"]["keyId"] == f"env:{tenant}/default"
+        signing = {signing_secret_of(b"master", key.key_id) for key in keys}
+        assert len(signing) == 2

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -166,7 +166,7 @@ class Gateway:
 
     # -- changes while it runs -------------------------------------------------------------------
 
-    def reload(self, config: Config, *, keys: Iterable[Key] = ()) -> None:
+    def reload(self, config: Config, *, keys: Sequence[Key] = ()) -> None:
         """Follow other keys, and the settings that say they do (`settings.py`).
 
         Whatever can be wrong about them was found before this is called, or raises before
@@ -175,6 +175,7 @@ class Gateway:
         made = self._blueprints
         if self._keeper is not None:
             made = blueprints_of(config, self._keeper)
+        self.ring.check(keys)
         self.guardrails.change(config)
         # From here on nothing can fail.
         self.config, self.service.blueprints = config, made

@@ -15,7 +15,7 @@ import re
 import secrets
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from frontdesk.agents.ids import NAME, TENANT_ID
@@ -26,6 +26,11 @@ from frontdesk.gateway.state_dir import StateDir, open_database
 
 SECRET_BYTES = 32
 MIN_ENV_SECRET_CHARACTERS = 24
+MAX_SECRET_CHARACTERS = 512
+"""A head has room for it, whatever its bound."""
+IN_A_HEADER = "[!-~](?:[ -~]*[!-~])?"
+"""What a header carries as it is."""
+TENANT_FORM, NAME_FORM = "1 to 64 of a-z 0-9 _ -", "1 to 64 of A-Z a-z 0-9 _ . -"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
@@ -158,6 +163,7 @@ class KeyFile:
 class KeyRing:
     """All keys that open the gateway now: of the file, the environment, and of this run.
 
+    Raises `ConfigurationWrong` where two of them have one secret or one id.
     `find` costs one hash and one dict lookup. The ring is replaced as a whole, so that a look-up
     sees either the old keys or the new ones.
     """
@@ -169,6 +175,7 @@ class KeyRing:
         self._fixed = tuple(fixed)
         self._version = file.version() if file else None
         self._by_digest: Mapping[bytes, Key] = {}
+        self.check(self._fixed)
         self.reload()
 
     def find(self, secret: str, *, now_ms: int) -> Key | None:
@@ -184,9 +191,16 @@ class KeyRing:
         return self._by_digest.get(key.digest) == key and not key.expired(now_ms)
 
     def replace_fixed(self, keys: Iterable[Key]) -> None:
-        """Take other keys from the environment."""
+        """Take other keys from the environment; `check` them before."""
         self._fixed = tuple(keys)
         self.reload()
+
+    def check(self, fixed: Iterable[Key]) -> None:
+        """Raise `ConfigurationWrong` where keys of the environment do not go with the file's."""
+        kept = self._file.all() if self._file else []
+        # Of two keys with one secret, only one would be found: whose, nobody could tell.
+        if found := conflicts((*kept, *fixed)):
+            raise ConfigurationWrong("the set of keys", mistakes=tuple(found))
 
     def reload(self) -> None:
         """Read the file again."""
@@ -216,39 +230,79 @@ class KeyRing:
 
 
 def keys_from_text(text: str) -> tuple[Key, ...]:
-    """Read `FRONTDESK_KEYS`: `tenant/name:secret,tenant:secret`. Raises `ConfigurationWrong`."""
+    """Read `FRONTDESK_KEYS`: `tenant/name:secret,tenant:secret`. Raises `ConfigurationWrong`.
+
+    A key's id is `env:<name>`; where several tenants use a name, `env:<tenant>/<name>`. Whatever
+    could open nothing, or another tenant's sessions, is a mistake. No mistake shows what was
+    written: part of a secret may stand anywhere.
+    """
     mistakes: list[str] = []
-    keys: dict[str, Key] = {}
+    keys: list[Key] = []
     for number, part in enumerate(text.split(","), start=1):
         try:
-            key = _key_from_part(part.strip())
+            keys.append(_key_from_part(part.strip()))
         except InvalidArgument as error:
             mistakes.append(f"key {number}: {error}")
-            continue
-        if key.key_id in keys:
-            mistakes.append(
-                f"key {number}: the name {key.name!r} is taken; "
-                "give each key a name of its own, as in tenant/name:secret"
-            )
-        keys[key.key_id] = key
+    tenants_of: dict[str, set[str | None]] = {}
+    for key in keys:
+        tenants_of.setdefault(key.name, set()).add(key.tenant_id)
+    keys = [
+        replace(key, key_id=f"env:{key.tenant_id}/{key.name}")
+        if len(tenants_of[key.name]) > 1
+        else key
+        for key in keys
+    ]
+    mistakes += conflicts(keys)
     if mistakes:
         raise ConfigurationWrong("FRONTDESK_KEYS", mistakes=tuple(mistakes))
-    return tuple(keys.values())
+    return tuple(keys)
+
+
+def conflicts(keys: Iterable[Key]) -> list[str]:
+    """Return what keeps these keys from being told apart, one sentence each."""
+    found: list[str] = []
+    by_id: dict[str, Key] = {}
+    by_digest: dict[bytes, Key] = {}
+    for key in keys:
+        if key.key_id in by_id:
+            found.append(
+                f"{key.key_id}: two keys have this id; give each a name of its own, as in "
+                "tenant/name:secret"
+            )
+        elif (other := by_digest.get(key.digest)) is not None:
+            found.append(
+                f"{other.key_id} ({_owner(other)}) and {key.key_id} ({_owner(key)}) have the same "
+                "secret; each key needs its own"
+            )
+        by_id[key.key_id] = by_digest[key.digest] = key
+    return found
+
+
+def _owner(key: Key) -> str:
+    return "an operator's" if key.tenant_id is None else f"of {key.tenant_id}"
 
 
 def _key_from_part(part: str) -> Key:
     owner, colon, secret = part.partition(":")
     tenant_id, slash, name = owner.partition("/")
+    name = name if slash else "default"
     if not colon:
         raise InvalidArgument("it", expected="tenant/name:secret or tenant:secret", got="no colon")
-    check_tenant(tenant_id)
-    name = name if slash else "default"
-    _check_name(name)
-    if len(secret) < MIN_ENV_SECRET_CHARACTERS:
+    if not re.fullmatch(TENANT_ID, tenant_id):
+        raise InvalidArgument("the tenant", expected=TENANT_FORM, got="something else")
+    if not re.fullmatch(NAME, name):
+        raise InvalidArgument("the name", expected=NAME_FORM, got="something else")
+    if not MIN_ENV_SECRET_CHARACTERS <= len(secret) <= MAX_SECRET_CHARACTERS:
         raise InvalidArgument(
             "the secret",
-            expected=f"at least {MIN_ENV_SECRET_CHARACTERS} characters",
+            expected=f"{MIN_ENV_SECRET_CHARACTERS} to {MAX_SECRET_CHARACTERS} characters",
             got=str(len(secret)),
+        )
+    if not re.fullmatch(IN_A_HEADER, secret):
+        raise InvalidArgument(
+            "the secret",
+            expected="printable ASCII that neither begins nor ends with a blank",
+            got="what no header can carry",
         )
     return Key(f"env:{name}", tenant_id, name, digest_of(secret))
 
@@ -256,9 +310,9 @@ def _key_from_part(part: str) -> Key:
 def check_tenant(tenant_id: str) -> None:
     """Refuse what cannot be a tenant's name with `InvalidArgument`."""
     if not re.fullmatch(TENANT_ID, tenant_id):
-        raise InvalidArgument("tenant", expected="1 to 64 of a-z 0-9 _ -", got=repr(tenant_id))
+        raise InvalidArgument("tenant", expected=TENANT_FORM, got=repr(tenant_id))
 
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(NAME, name):
-        raise InvalidArgument("name", expected="1 to 64 of A-Z a-z 0-9 _ . -", got=repr(name))
+        raise InvalidArgument("name", expected=NAME_FORM, got=repr(name))
