@@ -152,6 +152,12 @@ GUARDRAIL = ErrorAnswer(
     "a filter refused the text",
     sessions.GuardrailRefused("it is longer than 4000 characters"),
 )
+UPGRADE_REQUIRED = ErrorAnswer(
+    426,
+    "bad_request",
+    "a WebSocket of another version than 13",
+    "version 13 is spoken here",
+)
 RATE_LIMITED = ErrorAnswer(
     429,
     "rate_limited",
@@ -200,6 +206,7 @@ ANSWERS = (
     CREATE_FAILED,
     REGISTRATION_FAILED,
     GUARDRAIL,
+    UPGRADE_REQUIRED,
     RATE_LIMITED,
     PROMPT_QUEUE_FULL,
     SESSION_LIMIT,

@@ -11,29 +11,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol, cast
+from urllib.parse import unquote
 
+import httptools
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode
 from websockets.http11 import Request
 
 from frontdesk.gateway.error_table import (
     BAD_REQUEST,
     HEAD_TOO_LARGE,
     TOO_SLOW,
+    UPGRADE_REQUIRED,
     ErrorAnswer,
     Refusal,
 )
+from frontdesk.gateway.http_framing import FRAMING, MessageBounds, RequestHead
 from frontdesk.gateway.settings import LimitSettings
 
 CONNECTION_KEY = "frontdesk.connection"
 LINGER_S = 2.0
-ANNOUNCING = frozenset({b"content-length", b"transfer-encoding"})
-"""What a request has that brings a body; one without has come whole with its head."""
 LINGER_BYTES = 4 * 1024 * 1024
+AHEAD_BYTES = 64 * 1024
+"""What a client may send ahead of its answers before nothing more is read from it."""
+AHEAD_S = 1.0
+"""How long that may last without an answer: who is not read from is not seen to leave."""
+SPOKEN = ("upgrade: websocket", "sec-websocket-version: 13")
 
 
 class HttpConfig(uvicorn.Config):
@@ -130,8 +140,65 @@ def connection_of(scope: Mapping[str, Any]) -> ClientConnection | None:
     return scope.get(CONNECTION_KEY)
 
 
+class ReadingFlow(FlowControl):
+    """Pauses reading while the application is behind with a body, or the client too far ahead.
+
+    uvicorn's own knows the first reason only, and reads on whenever an answer is complete.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._body_held = self._ahead_held = False
+
+    def pause_reading(self) -> None:
+        self._body_held = True
+        self._follow()
+
+    def resume_reading(self) -> None:
+        self._body_held = False
+        self._follow()
+
+    def pause_ahead(self, held: bool) -> None:
+        """Read nothing more while the client is ahead of its answers."""
+        self._ahead_held = held
+        self._follow()
+
+    def _follow(self) -> None:
+        if self._body_held or self._ahead_held:
+            super().pause_reading()
+        else:
+            super().resume_reading()
+
+
+class OldClientCycle(RequestResponseCycle):
+    """An answer to a client of HTTP/1.0, which knows no chunks: it ends with the connection."""
+
+    _until_close = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            self._until_close = b"content-length" not in names
+            self.chunked_encoding = False if self._until_close else None
+        elif self._until_close:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
+
+
+@dataclass(frozen=True, slots=True)
+class BodyCallbacks:
+    """What a parser may call that reads a body whose head another one has read."""
+
+    on_body: Callable[[bytes], None]
+    on_message_complete: Callable[[], None]
+
+
 class BoundedHttp(HttpToolsProtocol):
-    """HTTP/1.1 with bounds on heads, bodies and stalled writes."""
+    """HTTP/1.1 with bounds on heads, bodies and stalled writes; one request at a time.
+
+    The parser sees the bytes of a request only once the request before it is answered: what a
+    client sends ahead waits as bytes (`AHEAD_BYTES`), and can spoil no answer but its own.
+    """
 
     config: HttpConfig
 
@@ -140,10 +207,14 @@ class BoundedHttp(HttpToolsProtocol):
         self._limits = self.config.limits
         self._coalescing = CoalescingTransport(transport, self.loop)
         self.transport = cast("asyncio.Transport", self._coalescing)
+        self.flow = self._flow = ReadingFlow(transport)
         self._stalled = StalledWrites(after_s=self._limits.stalled_write_s, abort=transport.abort)
         self._deadline: asyncio.TimerHandle | None = None
+        self._ahead, self._bounds = bytearray(), MessageBounds()
+        self._too_far_ahead: asyncio.TimerHandle | None = None
         self._in_head, self._head_bytes = True, 0
         self._overhead_bytes = 0
+        self._begun = self._has_body = self._without_upgrade = False
         self._lingers, self._lingering_bytes = False, 0
         self.on_disconnect: Callable[[], None] | None = None
         self._arm(self._limits.head_timeout_s)
@@ -151,6 +222,8 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._stalled.resume()
+        self._ahead.clear()
+        self._check_ahead()
         super().connection_lost(exc)
         if self.on_disconnect is not None:
             self.on_disconnect()
@@ -162,10 +235,47 @@ class BoundedHttp(HttpToolsProtocol):
     # -- reading ---------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        self._ahead += data
+        self._read()
+
+    def _read(self) -> None:
+        """Give the parser what belongs to the request that is being read."""
+        while self._ahead and not self._awaits_answer() and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            size = self._bounds.take(self._ahead, limit=self._limits.head_bytes)
+            piece = bytes(self._ahead[:size])
+            del self._ahead[:size]
+            self._feed(piece)
+        self._check_ahead()
+
+    def _awaits_answer(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return self._in_head and cycle is not None and not cycle.response_complete
+
+    def _check_ahead(self) -> None:
+        held = len(self._ahead) > AHEAD_BYTES
+        self._flow.pause_ahead(held)
+        if held and self._too_far_ahead is None:
+            # Nobody sees a client leave that is not read from.
+            self._too_far_ahead = self.loop.call_later(AHEAD_S, self.transport.abort)
+        elif not held:
+            self._stop_waiting_ahead()
+
+    def _stop_waiting_ahead(self) -> None:
+        if self._too_far_ahead is not None:
+            self._too_far_ahead.cancel()
+            self._too_far_ahead = None
+
+    def _feed(self, piece: bytes) -> None:
         if self._in_head:
-            self._head_bytes += len(data)
-        self._overhead_bytes += len(data)
-        super().data_received(data)
+            self._head_bytes += len(piece)
+        self._overhead_bytes += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserError:
+            self._refuse(BAD_REQUEST, "this is not an HTTP request")
+        except httptools.HttpParserUpgrade:
+            self._on_upgrade()
         if self.transport.is_closing():
             return
         if self._in_head and self._head_bytes > self._limits.head_bytes:
@@ -177,15 +287,11 @@ class BoundedHttp(HttpToolsProtocol):
             # Trailers without end, or what a chunk says of itself: no body comes of it.
             self._refuse(HEAD_TOO_LARGE, "the request has too much beside its body")
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        cast("dict[str, Any]", self.scope)[CONNECTION_KEY] = self
-
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers of a chunked body come here as well. They are no headers: whoever let the
         # request in, a proxy for one, has not seen them there.
         if self._in_head:
-            super().on_header(name, value)
+            self.headers.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self._disarm()
@@ -193,13 +299,48 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head, self._head_bytes = False, 0
         # What came before is no overhead of this body: a connection carries many requests.
         self._overhead_bytes = 0
+        self._head = head = RequestHead(
+            self.parser.get_method().decode(),
+            self.url,
+            self.parser.get_http_version(),
+            self.headers,
+        )
         if size > self._limits.head_bytes:
             self._refuse(HEAD_TOO_LARGE, "the head of the request is over the limit")
-        if not self.transport.is_closing():
-            if any(name in ANNOUNCING for name, _ in self.headers):
+        elif (mistake := head.mistake()) is not None:
+            self._refuse(BAD_REQUEST, mistake)
+        elif not head.wants_websocket:
+            self._has_body = self._bounds.begin_body(self.headers)
+            if self._has_body:
                 self._arm(self._limits.body_timeout_s)
-            self._coalescing.expect_head()
-            super().on_headers_complete()
+            self.begin(head)
+
+    def begin(self, head: RequestHead) -> None:
+        """Start the application on a request whose head is right."""
+        path, query, headers = head.origin_form()
+        scope = cast("dict[str, Any]", self.scope)
+        scope["method"], scope["http_version"] = head.method, head.version
+        scope["path"] = self.root_path + unquote(path.decode("ascii"))
+        scope["raw_path"] = self.root_path.encode("ascii") + path
+        scope["query_string"], scope["headers"] = query, headers
+        scope[CONNECTION_KEY] = self
+        kind = RequestResponseCycle if head.version == "1.1" else OldClientCycle
+        self._coalescing.expect_head()
+        self._begun = True
+        self.cycle = kind(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=head.expects_continue,
+            keep_alive=head.keeps_alive,
+            on_response=self.on_response_complete,
+        )
+        self._start_asgi_task(self.cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
         self._overhead_bytes = 0
@@ -217,25 +358,67 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.transport.is_closing() or self.parser.should_upgrade():
+            # A parser that sees an upgrade calls the message complete after its head.
+            return
         self._disarm()
         self._in_head, self._head_bytes = True, 0
         self._lingers, self._lingering_bytes = False, 0
-        if not self.transport.is_closing():
-            super().on_message_complete()
+        self._bounds.begin_head()
+        super().on_message_complete()
+        self._begun = False
+        if self._without_upgrade:
+            self._without_upgrade = False
+            self.parser = httptools.HttpRequestParser(self)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._stop_waiting_ahead()
+        self._read()
+
+    # -- leaving HTTP, or not --------------------------------------------------------------------
+
+    def _on_upgrade(self) -> None:
+        if self._head.wants_websocket:
+            self.handle_websocket_upgrade()
+            return
+        # A protocol that is not spoken here is ignored (RFC 9110, 7.8), but the parser takes what
+        # follows for that protocol: the body, which might look like a request, is another's.
+        if not self._has_body:
+            self.parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
+            return
+        self._without_upgrade = True
+        body = BodyCallbacks(on_body=self.on_body, on_message_complete=self.on_message_complete)
+        self.parser = httptools.HttpRequestParser(body)
+        framing = [b"%b: %b\r\n" % each for each in self.headers if each[0] in FRAMING]
+        self.parser.feed_data(b"POST / HTTP/1.1\r\nhost: x\r\n%b\r\n" % b"".join(framing))
 
     def handle_websocket_upgrade(self) -> None:
         self._disarm()
-        # Some devices send a length of 0, which is no body.
-        announced = any(name in ANNOUNCING and value != b"0" for name, value in self.headers)
-        if announced or self.scope["method"] != "GET":
+        if (mistake := self._head.handshake_mistake()) is not None:
             # The WebSocket's parser would wait for another handshake on it, for ever.
-            self._refuse(BAD_REQUEST, "a WebSocket is opened by a GET without a body")
-            return
-        self.transport = self._coalescing.transport
-        super().handle_websocket_upgrade()
+            self._refuse(BAD_REQUEST, mistake)
+        elif not self._head.speaks_version_13:
+            self._refuse(UPGRADE_REQUIRED, "version 13 is spoken here", *SPOKEN)
+        elif self._ahead:
+            # 6455, 4.1: a client waits for the answer. What comes before it is no frame.
+            self._refuse(BAD_REQUEST, "nothing may follow the opening of a WebSocket unanswered")
+        else:
+            self.open_websocket()
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words name its parser
-        self._refuse(BAD_REQUEST, "this is not an HTTP request")
+    def open_websocket(self) -> None:
+        """Hand the connection to a WebSocket, with the handshake as it came."""
+        path, query, headers = self._head.origin_form()
+        target = path + b"?" + query if query else path
+        lines = [b"%b: %b" % each for each in headers]
+        self.connections.discard(self)
+        protocol = BoundedWebSocket(
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
+        protocol.connection_made(self._coalescing.transport)
+        protocol.data_received(b"\r\n".join([b"GET %b HTTP/1.1" % target, *lines, b"", b""]))
+        self._coalescing.transport.set_protocol(protocol)
 
     # -- deadlines -------------------------------------------------------------------------------
 
@@ -250,21 +433,31 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _on_deadline(self) -> None:
         self._deadline = None
-        begun = not self._in_head or self._head_bytes > 0
-        answering = self.cycle is not None and self.cycle.response_started  # type: ignore[redundant-expr]
-        if begun and not answering and not self.transport.is_closing():
+        if self._begun or not self._in_head or self._head_bytes > 0:
             self._refuse(TOO_SLOW, "the request took too long to arrive")
         else:
             self.transport.close()
 
-    def _refuse(self, answer: ErrorAnswer, sentence: str) -> None:
+    def _refuse(self, answer: ErrorAnswer, sentence: str, *headers: str) -> None:
+        """Answer the request that is being read, unless it has an answer already, and close."""
+        if self.transport.is_closing():
+            return
+        if self._begun and not self.cycle.response_started:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        elif self._begun:
+            self.transport.close()
+            return
         body = msgspec.json.encode(Refusal(error=answer.code, message=sentence))
         status = HTTPStatus(answer.status)
         head = (
-            f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"HTTP/1.1 {status} {status.phrase}",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+            "connection: close",
+            *headers,
         )
-        self.transport.write(head.encode() + body)
+        self.transport.write("\r\n".join((*head, "", "")).encode() + body)
         self.transport.close()
 
     # -- writing ---------------------------------------------------------------------------------
@@ -302,6 +495,19 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         # The application's task has been made but has not run yet: it will find this.
         if hasattr(self, "scope"):
             cast("dict[str, Any]", self.scope)[CONNECTION_KEY] = self
+
+    def send_receive_event_to_app(self) -> None:
+        try:
+            if self.curr_msg_data_type == "text":
+                b"".join(self.frames).decode()
+        except UnicodeDecodeError:
+            # The client's fault, which uvicorn would log as ours, with a traceback.
+            self.frames = []
+            if not self.close_sent:
+                self.conn.send_close(CloseCode.INVALID_DATA)
+                self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()
 
     def abort_if_stalled(self) -> None:
         if self._stalled.paused:
