@@ -34,6 +34,7 @@ from frontdesk.gateway.settings import Config
 from frontdesk.gateway.ssrf import AddressGuard
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.tool_webhooks import Callbacks
+from frontdesk.keeper import landlock
 from frontdesk.keeper.client import Keeper
 from frontdesk.sessions.context import SessionSettings
 from frontdesk.sessions.errors import Draining
@@ -104,6 +105,8 @@ class Gateway:
         if self._given is None:
             # Before anything here starts a thread, and ended after all that uses it.
             keeper = Keeper(journals=state.processes)
+            if (problem := landlock.not_enforced(landlock.abi())) is not None:
+                logger.warning("this kernel cannot keep agents apart: %s", problem)
             self._keeper = await self._stack.enter_async_context(keeper)
             self._blueprints = blueprints_of(self.config, keeper)
         else:

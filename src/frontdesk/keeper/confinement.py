@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from frontdesk.keeper import prctl
+from frontdesk.keeper import landlock, prctl
 from frontdesk.keeper.messages import ProcessLimits
 from frontdesk.keeper.procfs import RLIMIT_LOCKS, stat_of
 
@@ -44,10 +44,10 @@ class ConfinementFailed(Exception):
 
 
 def apply(confinement: Confinement) -> None:
-    """Lead a group of its own, take the limits, the account and the directory, die with the keeper.
+    """Lead a group of its own, take limits, account and directory, and die with the keeper.
 
-    Signal handlers are left to `restore_signals`. Raises `ConfinementFailed`, naming the step.
-    Costs a dozen system calls.
+    The process is in a Landlock domain of its own then, see `landlock.py`. Signal handlers are left
+    to `restore_signals`. Raises `ConfinementFailed`, naming the step. Costs a dozen system calls.
     """
     _step("group", os.setsid)
     _step("limits", lambda: _limit(confinement))
@@ -57,6 +57,8 @@ def apply(confinement: Confinement) -> None:
     if confinement.cwd is not None:
         directory = confinement.cwd
         _step("directory", lambda: os.chdir(directory))
+    # After the account: a domain takes no rights, and gives none back.
+    _step("domain", landlock.enter_domain)
     _step("keeper", lambda: _die_with(confinement.keeper_pid))
 
 

@@ -36,8 +36,8 @@ __all__ = [
 class SpawnFailed(FrontdeskError):
     """An agent process never ran: `stage` names the step that failed, `problem` says how.
 
-    Stages: `fork`, `group`, `limits`, `account`, `directory`, `keeper`, `exec`, `forkserver`,
-    `descriptors`, `request`. `may_pass` says that the machine is out of something now
+    Stages: `fork`, `group`, `limits`, `account`, `directory`, `domain`, `keeper`, `exec`,
+    `forkserver`, `descriptors`, `request`. `may_pass` says that the machine is out of something now
     (descriptors, memory, processes, room, time), and may have it later.
     """
 

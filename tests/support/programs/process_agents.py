@@ -3,9 +3,11 @@
 import ast
 import asyncio
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -355,3 +357,30 @@ async def puppet(turn):
                 raise ValueError(value)
             case "pause":
                 await asyncio.sleep(0)
+
+
+@blueprint("intruder")
+async def intruder(turn):
+    """Try what the prompt says on other processes, and say how each went."""
+    outcomes = []
+    for what, pid in ast.literal_eval(turn.text):
+        try:
+            if what == "signal":
+                os.kill(pid, 0)
+            elif what == "stop":
+                os.kill(pid, signal.SIGSTOP)
+            elif what == "group":
+                os.killpg(os.getpgid(pid), 0)
+            elif what == "pidfd":
+                signal.pidfd_send_signal(os.pidfd_open(pid), 0)
+            elif what == "child":
+                child = subprocess.Popen(["/bin/sleep", "60"])
+                child.terminate()
+                child.wait()
+            else:
+                with open(f"/proc/{pid}/{what}", "rb") as file:
+                    file.read(1)
+            outcomes.append("done")
+        except OSError as error:
+            outcomes.append(errno.errorcode[error.errno])
+    yield repr(outcomes)
