@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -130,3 +131,49 @@ def test_the_smallest_frames_of_one_socket_leave_the_loop_to_the_others(tmp_path
             send_until_full(connection, opening + FLOODS[kind] * 100_000)
             eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == 0)
         assert turn.longest_s < LONGEST_TURN_S
+
+
+# -- connections without a key -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /hea", REQUEST, b"GET /v1/sessions HTTP/1.1\r\nHost: x\r\nX-API-Key: no\r\n\r\n"],
+    ids=["nothing", "half-a-head", "healthz", "a-wrong-key"],
+)
+def test_connections_without_a_key_leave_room_for_those_with_one(tmp_path, caplog, sent):
+    limits = {"keyless_connections": 20, "keyless_connections_per_address": 10}
+    with RunningGateway(tmp_path, limits=limits) as gateway, gateway.client() as client:
+        create(client, "s")
+        with ExitStack() as stack:
+            others = [stack.enter_context(gateway.connect()) for _ in range(30)]
+            for other in others:
+                with suppress(OSError):
+                    other.sendall(sent)
+            keyless = gateway.server.config.keyless
+            eventually(lambda: gateway.call(lambda: len(keyless)) == 10)
+            assert client.get("/v1/sessions/s").status_code == 200  # the connection from before
+            with gateway.client() as newcomer:
+                assert newcomer.get("/v1/sessions/s").status_code == 200
+                assert newcomer.get("/healthz").status_code == 200
+            assert gateway.call(lambda: len(keyless)) <= 10
+        eventually(lambda: gateway.call(lambda: len(keyless)) == 0)
+    assert [each for each in caplog.messages if "too many connections without a key" in each]
+
+
+def test_connections_with_a_key_are_not_counted_among_those_without(tmp_path):
+    limits = {"keyless_connections": 2, "keyless_connections_per_address": 2}
+    with RunningGateway(tmp_path, limits=limits) as gateway, ExitStack() as stack:
+        clients = [stack.enter_context(gateway.client()) for _ in range(10)]
+        for client in clients:
+            assert client.get("/v1/sessions").status_code == 200
+        create(clients[0], "s")
+        with stack.enter_context(gateway.connect()) as stream_:
+            stream_.sendall(stream("s"))
+            assert stream_.recv(65536).startswith(b"HTTP/1.1 200 ")
+            for _ in range(10):
+                stack.enter_context(gateway.connect())
+            keyless = gateway.server.config.keyless
+            eventually(lambda: gateway.call(lambda: len(keyless)) == 2)
+            assert {client.get("/v1/sessions").status_code for client in clients} == {200}
+            assert gateway.call(lambda: len(gateway.gateway.streams)) == 1

@@ -10,6 +10,8 @@ that. It knows nothing of what is requested.
 from __future__ import annotations
 
 import asyncio
+import resource
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -35,9 +37,12 @@ from frontdesk.gateway.error_table import (
     Refusal,
 )
 from frontdesk.gateway.http_framing import FRAMING, MessageBounds, RequestHead
+from frontdesk.gateway.keyless_connections import KeylessConnections
 from frontdesk.gateway.settings import LimitSettings
 
 CONNECTION_KEY = "frontdesk.connection"
+KEYLESS_SHARE = 4
+"""Connections without a key have one in so many of the descriptors that the process may open."""
 LINGER_S = 2.0
 LINGER_BYTES = 4 * 1024 * 1024
 AHEAD_BYTES = 64 * 1024
@@ -57,7 +62,17 @@ class HttpConfig(uvicorn.Config):
 
     def __init__(self, app: Any, *, limits: LimitSettings, **settings: Any) -> None:
         self.limits = limits
+        self.keyless = KeylessConnections(
+            in_all=min(limits.keyless_connections, descriptors() // KEYLESS_SHARE),
+            per_address=limits.keyless_connections_per_address,
+        )
         super().__init__(app, http=BoundedHttp, ws=BoundedWebSocket, **settings)
+
+
+def descriptors() -> int:
+    """Return how many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 class StalledWrites:
@@ -135,6 +150,10 @@ class ClientConnection(Protocol):
 
     on_disconnect: Callable[[], None] | None
     """Called once when the client leaves."""
+
+    def admitted(self) -> None:
+        """Count it no more among those without a key."""
+        ...
 
     def abort_if_stalled(self) -> None:
         """Drop a client that does not read; whoever waits to write to it goes on."""
@@ -224,8 +243,17 @@ class BoundedHttp(HttpToolsProtocol):
         self._lingers, self._lingering_bytes = False, 0
         self.on_disconnect: Callable[[], None] | None = None
         self._arm(self._limits.head_timeout_s)
+        self.config.keyless.enter(self, self.client[0] if self.client else "-")
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
+    def admitted(self) -> None:
+        self.config.keyless.leave(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.admitted()
         self._disarm()
         self._stalled.resume()
         self._ahead.clear()
@@ -418,6 +446,7 @@ class BoundedHttp(HttpToolsProtocol):
         path, query, headers = self._head.origin_form()
         target = path + b"?" + query if query else path
         lines = [b"%b: %b" % each for each in headers]
+        self.admitted()
         self.connections.discard(self)
         protocol = BoundedWebSocket(
             config=self.config, server_state=self.server_state, app_state=self.app_state
@@ -495,8 +524,17 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._ahead = bytearray()
         self._next_piece: asyncio.Handle | None = None
         self._control_frames, self._window_since = 0, self.loop.time()
+        self.config.keyless.enter(self, self.client[0] if self.client else "-")
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
+    def admitted(self) -> None:
+        self.config.keyless.leave(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.admitted()
         self._stalled.resume()
         self._ahead.clear()
         super().connection_lost(exc)
