@@ -3,15 +3,19 @@
 import os
 import socket
 import time
+from contextlib import ExitStack, suppress
+
+import pytest
 
 from gateway.command import serving
-from gateway.running import ACME, create
+from gateway.running import ACME, RunningGateway, create
 from support.waiting import eventually
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 MEBIBYTE = 1024 * 1024
 NOTICED_S = 1.0
 SLACK_S = 2.0
+LONGEST_TURN_S = 0.1
 
 
 def resident_bytes(process):
@@ -68,3 +72,108 @@ def test_a_client_that_leaves_is_noticed_within_a_second_whatever_it_sent(gatewa
             left = time.monotonic()
         eventually(lambda: gateway.call(lambda: len(open_streams)) == 0)
         assert time.monotonic() - left < NOTICED_S + SLACK_S, ahead[:20]
+
+
+# -- one WebSocket against the others ------------------------------------------------------------
+
+HANDSHAKE = (
+    "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)  # fmt: skip
+FLOODS = {
+    "pings": b"\x89\x80\0\0\0\0",
+    "pongs": b"\x8a\x80\0\0\0\0",
+    "texts": b"\x81\x82\0\0\0\0{}",
+    "binaries": b"\x82\x80\0\0\0\0",
+    "fragments": b"\0\x80\0\0\0\0",
+}
+
+
+class LongestTurn:
+    """The longest that a loop was busy in one turn, while it watches."""
+
+    def __init__(self, gateway):
+        self.gateway, self.longest_s = gateway, 0.0
+
+    def __enter__(self):
+        self.gateway.call(self._watch)
+        return self
+
+    def _watch(self):
+        self._since = time.thread_time()
+        self._handle = self.gateway.loop.call_soon(self._look)
+
+    def _look(self):
+        # The thread's own time: what other programs take of the machine is not the loop's.
+        now = time.thread_time()
+        self.longest_s = max(self.longest_s, now - self._since)
+        self._since = now
+        self._handle = self.gateway.loop.call_soon(self._look)
+
+    def __exit__(self, *exc_info):
+        self.gateway.call(lambda: self._handle.cancel())
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_the_smallest_frames_of_one_socket_leave_the_loop_to_the_others(tmp_path, kind):
+    """A turn is what another's request waits for: each of its few steps takes one."""
+    with (
+        RunningGateway(tmp_path, limits={"requests_per_minute": 600}) as gateway,
+        gateway.client() as client,
+        gateway.connect() as connection,
+    ):
+        create(client, "s")
+        lines = ("GET /v1/sessions/s/ws HTTP/1.1", "Host: x", f"X-API-Key: {ACME}", *HANDSHAKE)
+        connection.sendall("\r\n".join((*lines, "", "")).encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 101 ")
+        opening = b"\x01\x80\0\0\0\0" if kind == "fragments" else b""
+        with LongestTurn(gateway) as turn:
+            send_until_full(connection, opening + FLOODS[kind] * 100_000)
+            eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == 0)
+        assert turn.longest_s < LONGEST_TURN_S
+
+
+# -- connections without a key -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /hea", REQUEST, b"GET /v1/sessions HTTP/1.1\r\nHost: x\r\nX-API-Key: no\r\n\r\n"],
+    ids=["nothing", "half-a-head", "healthz", "a-wrong-key"],
+)
+def test_connections_without_a_key_leave_room_for_those_with_one(tmp_path, caplog, sent):
+    limits = {"keyless_connections": 20, "keyless_connections_per_address": 10}
+    with RunningGateway(tmp_path, limits=limits) as gateway, gateway.client() as client:
+        create(client, "s")
+        with ExitStack() as stack:
+            others = [stack.enter_context(gateway.connect()) for _ in range(30)]
+            for other in others:
+                with suppress(OSError):
+                    other.sendall(sent)
+            keyless = gateway.server.config.keyless
+            eventually(lambda: gateway.call(lambda: len(keyless)) == 10)
+            assert client.get("/v1/sessions/s").status_code == 200  # the connection from before
+            with gateway.client() as newcomer:
+                assert newcomer.get("/v1/sessions/s").status_code == 200
+                assert newcomer.get("/healthz").status_code == 200
+            assert gateway.call(lambda: len(keyless)) <= 10
+        eventually(lambda: gateway.call(lambda: len(keyless)) == 0)
+    assert [each for each in caplog.messages if "too many connections without a key" in each]
+
+
+def test_connections_with_a_key_are_not_counted_among_those_without(tmp_path):
+    limits = {"keyless_connections": 2, "keyless_connections_per_address": 2}
+    with RunningGateway(tmp_path, limits=limits) as gateway, ExitStack() as stack:
+        clients = [stack.enter_context(gateway.client()) for _ in range(10)]
+        for client in clients:
+            assert client.get("/v1/sessions").status_code == 200
+        create(clients[0], "s")
+        with stack.enter_context(gateway.connect()) as stream_:
+            stream_.sendall(stream("s"))
+            assert stream_.recv(65536).startswith(b"HTTP/1.1 200 ")
+            for _ in range(10):
+                stack.enter_context(gateway.connect())
+            keyless = gateway.server.config.keyless
+            eventually(lambda: gateway.call(lambda: len(keyless)) == 2)
+            assert {client.get("/v1/sessions").status_code for client in clients} == {200}
+            assert gateway.call(lambda: len(gateway.gateway.streams)) == 1

@@ -22,6 +22,7 @@ from frontdesk.gateway.keys import Key, KeyRing
 from frontdesk.gateway.paths import Endpoint
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_context import RequestContext
+from frontdesk.keeper.stderr import printable
 
 MAX_KNOWN_CLIENTS = 10_000
 MAX_QUERY_FIELDS = 100
@@ -80,7 +81,9 @@ class Authenticator:
         if len(self._known) > MAX_KNOWN_CLIENTS:
             self._known.popitem(last=False)
         if operator:
-            logger.info("operator key used: %s %s %s", key.key_id, context.method, context.path)
+            logger.info(
+                "operator key used: %s %s %s", key.key_id, context.method, printable(context.path)
+            )
         return key
 
     def holds(self, key: Key) -> bool:

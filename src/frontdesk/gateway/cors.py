@@ -45,5 +45,9 @@ def refuse_cross_origin_cookies(context: RequestContext) -> None:
     if not context.websocket or context.header(b"cookie") is None:
         return
     origin = context.header(b"origin")
-    if origin is not None and urlsplit(origin).netloc != context.header(b"host"):
+    try:
+        same = origin is None or urlsplit(origin).netloc == context.header(b"host")
+    except ValueError:
+        same = False
+    if not same:
         raise Unauthorized

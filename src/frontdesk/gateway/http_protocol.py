@@ -10,6 +10,8 @@ that. It knows nothing of what is requested.
 from __future__ import annotations
 
 import asyncio
+import resource
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -22,8 +24,9 @@ import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import CloseCode
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
+from websockets.protocol import State
 
 from frontdesk.gateway.error_table import (
     BAD_REQUEST,
@@ -34,15 +37,23 @@ from frontdesk.gateway.error_table import (
     Refusal,
 )
 from frontdesk.gateway.http_framing import FRAMING, MessageBounds, RequestHead
+from frontdesk.gateway.keyless_connections import KeylessConnections
 from frontdesk.gateway.settings import LimitSettings
 
 CONNECTION_KEY = "frontdesk.connection"
+KEYLESS_SHARE = 4
+"""Connections without a key have one in so many of the descriptors that the process may open."""
 LINGER_S = 2.0
 LINGER_BYTES = 4 * 1024 * 1024
 AHEAD_BYTES = 64 * 1024
 """What a client may send ahead of its answers before nothing more is read from it."""
 AHEAD_S = 1.0
 """How long that may last without an answer: who is not read from is not seen to leave."""
+PIECE_BYTES = 4 * 1024
+"""How much of what came on a WebSocket is parsed in one turn of the loop."""
+MAX_CONTROL_FRAMES, CONTROL_WINDOW_S = 100, 10.0
+"""Pings and pongs of a client in a while; whoever sends more is disconnected."""
+MAX_FRAGMENTS = 1024
 SPOKEN = ("upgrade: websocket", "sec-websocket-version: 13")
 
 
@@ -51,7 +62,17 @@ class HttpConfig(uvicorn.Config):
 
     def __init__(self, app: Any, *, limits: LimitSettings, **settings: Any) -> None:
         self.limits = limits
+        self.keyless = KeylessConnections(
+            in_all=min(limits.keyless_connections, descriptors() // KEYLESS_SHARE),
+            per_address=limits.keyless_connections_per_address,
+        )
         super().__init__(app, http=BoundedHttp, ws=BoundedWebSocket, **settings)
+
+
+def descriptors() -> int:
+    """Return how many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 class StalledWrites:
@@ -129,6 +150,10 @@ class ClientConnection(Protocol):
 
     on_disconnect: Callable[[], None] | None
     """Called once when the client leaves."""
+
+    def admitted(self) -> None:
+        """Count it no more among those without a key."""
+        ...
 
     def abort_if_stalled(self) -> None:
         """Drop a client that does not read; whoever waits to write to it goes on."""
@@ -218,8 +243,17 @@ class BoundedHttp(HttpToolsProtocol):
         self._lingers, self._lingering_bytes = False, 0
         self.on_disconnect: Callable[[], None] | None = None
         self._arm(self._limits.head_timeout_s)
+        self.config.keyless.enter(self, self.client[0] if self.client else "-")
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
+    def admitted(self) -> None:
+        self.config.keyless.leave(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.admitted()
         self._disarm()
         self._stalled.resume()
         self._ahead.clear()
@@ -412,6 +446,7 @@ class BoundedHttp(HttpToolsProtocol):
         path, query, headers = self._head.origin_form()
         target = path + b"?" + query if query else path
         lines = [b"%b: %b" % each for each in headers]
+        self.admitted()
         self.connections.discard(self)
         protocol = BoundedWebSocket(
             config=self.config, server_state=self.server_state, app_state=self.app_state
@@ -472,7 +507,10 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket that drops a client that does not read."""
+    """A WebSocket that drops a client that does not read, and takes a turn of the loop for little.
+
+    What has come is parsed in pieces, one a turn, and only once what came before it is answered.
+    """
 
     config: HttpConfig
 
@@ -483,12 +521,87 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         )
 
         self.on_disconnect: Callable[[], None] | None = None
+        self._ahead = bytearray()
+        self._next_piece: asyncio.Handle | None = None
+        self._control_frames, self._window_since = 0, self.loop.time()
+        self.config.keyless.enter(self, self.client[0] if self.client else "-")
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
+    def admitted(self) -> None:
+        self.config.keyless.leave(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.admitted()
         self._stalled.resume()
+        self._ahead.clear()
         super().connection_lost(exc)
         if self.on_disconnect is not None:
             self.on_disconnect()
+
+    def data_received(self, data: bytes) -> None:
+        self._ahead += data
+        if self._next_piece is None:
+            self._read_piece()
+
+    def _read_piece(self) -> None:
+        """Parse a little of what has come, and the rest in later turns of the loop."""
+        self._next_piece = None
+        if self.handshake_initiated and not self.queue.empty():
+            return
+        # The handshake was bounded as a head.
+        size = PIECE_BYTES if self.handshake_initiated else len(self._ahead)
+        piece = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        super().data_received(piece)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Read on where nothing waits, else pause."""
+        busy = bool(self._ahead) or not self.queue.empty()
+        if self.transport.is_closing():
+            self._ahead.clear()
+        elif busy != self.read_paused:
+            self.read_paused = busy
+            (self.transport.pause_reading if busy else self.transport.resume_reading)()
+        if self._ahead and self._next_piece is None:
+            self._next_piece = self.loop.call_soon(self._read_piece)
+
+    async def receive(self) -> Any:
+        message = await self.queue.get()
+        self._go_on()
+        return message
+
+    def handle_ping(self) -> None:
+        self._count_control_frame()
+        super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        self._count_control_frame()
+        super().handle_pong(event)
+
+    def _count_control_frame(self) -> None:
+        if self.loop.time() - self._window_since > CONTROL_WINDOW_S:
+            self._control_frames, self._window_since = 0, self.loop.time()
+        self._control_frames += 1
+        if self._control_frames > MAX_CONTROL_FRAMES:
+            self._fail(CloseCode.POLICY_VIOLATION)
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= MAX_FRAGMENTS:
+            # Empty ones weigh nothing by the message's size.
+            self._fail(CloseCode.MESSAGE_TOO_BIG)
+        else:
+            super().handle_cont(event)
+
+    def _fail(self, code: CloseCode) -> None:
+        """Close because of what the client did."""
+        self.frames = []
+        if not self.close_sent and self.conn.state is State.OPEN:
+            self.conn.send_close(code)
+            self.handle_parser_exception()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -502,10 +615,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
                 b"".join(self.frames).decode()
         except UnicodeDecodeError:
             # The client's fault, which uvicorn would log as ours, with a traceback.
-            self.frames = []
-            if not self.close_sent:
-                self.conn.send_close(CloseCode.INVALID_DATA)
-                self.handle_parser_exception()
+            self._fail(CloseCode.INVALID_DATA)
             return
         super().send_receive_event_to_app()
 

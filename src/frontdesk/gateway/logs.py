@@ -4,12 +4,17 @@ The command line sets this up once for its process; a host that runs the applica
 logging of its own, and nothing here is touched then. Our modules log through the standard library,
 the access log through structlog; both end in the same lines on standard error. uvicorn is quiet:
 what it would say of a request has the query in it, and a query may hold a key.
+
+A traceback shows where and what, never the values of local variables: those are keys, prompts and
+system prompts. It is bounded, and so is what it costs the loop. Control characters reach no
+terminal: what clients and agents write is part of many lines.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -18,6 +23,13 @@ import msgspec
 import structlog
 
 from frontdesk.gateway.settings import LogSettings
+from frontdesk.keeper.stderr import printable
+
+MAX_FRAMES = 20
+"""Of each exception, the innermost."""
+MAX_IN_GROUP = 5
+MAX_TRACEBACK_CHARACTERS = 16_000
+MAX_CHAINED = 5
 
 QUIET = ("uvicorn", "uvicorn.error", "uvicorn.access", "httpx2", "httpcore2", "websockets")
 
@@ -39,7 +51,6 @@ def configure_logs(settings: LogSettings, *, to: TextIO | None = None) -> Any:
 
 def _formatter(*, readable: bool, colors: bool) -> logging.Formatter:
     last = [_renderer(readable=readable, colors=colors)]
-    tracebacks = [] if readable else [structlog.processors.format_exc_info]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.stdlib.add_log_level,
@@ -49,7 +60,8 @@ def _formatter(*, readable: bool, colors: bool) -> logging.Formatter:
         ],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *tracebacks,
+            structlog.processors.ExceptionRenderer(bounded_traceback),
+            _without_control_characters,
             *last,
         ],
     )
@@ -65,6 +77,7 @@ def _access_writer(stream: TextIO, *, readable: bool, level: int) -> Any:
     for_people = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_control_characters,
         _renderer(readable=readable, colors=stream.isatty()),
     ]
     return structlog.wrap_logger(
@@ -77,9 +90,46 @@ def _access_writer(stream: TextIO, *, readable: bool, level: int) -> Any:
 
 def _renderer(*, readable: bool, colors: bool) -> Any:
     if readable:
-        return structlog.dev.ConsoleRenderer(colors=colors)
+        # Ours is a text by then. Never the default, which shows the values of local variables.
+        plain = structlog.dev.plain_traceback
+        return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)
     return structlog.processors.JSONRenderer(serializer=_as_json)
 
 
 def _as_json(line: dict[str, Any], **_: Any) -> str:
     return msgspec.json.encode(line, enc_hook=repr).decode()
+
+
+def bounded_traceback(exc_info: Any) -> str:
+    """Return a traceback without values; of a long one, the parts that matter most."""
+    error: BaseException | None = exc_info[1]
+    parts: list[str] = []
+    # By hand: the library's own takes in every exception of every group and of the whole chain
+    # before it leaves any out.
+    while error is not None and len(parts) < MAX_CHAINED:
+        frames = traceback.format_list(traceback.extract_tb(error.__traceback__, limit=-MAX_FRAMES))
+        parts.append(f"Traceback (most recent call last):\n{''.join(frames)}{_sentence(error)}")
+        if isinstance(error, BaseExceptionGroup):
+            parts[-1] += "".join(f"\n  {_sentence(e)}" for e in error.exceptions[:MAX_IN_GROUP])
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    text = "\n".join(reversed(parts))
+    if len(text) <= MAX_TRACEBACK_CHARACTERS:
+        return text
+    half = MAX_TRACEBACK_CHARACTERS // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"
+
+
+def _sentence(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:MAX_TRACEBACK_CHARACTERS]
+    except Exception:  # noqa: BLE001 - the text is whoever made it
+        return f"{type(error).__name__}, whose text cannot be had"
+
+
+def _without_control_characters(
+    _: Any, __: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for name, value in line.items():
+        if isinstance(value, str) and not value.isprintable():
+            line[name] = "\n".join(printable(part) for part in value.split("\n"))
+    return line

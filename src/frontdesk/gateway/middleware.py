@@ -25,6 +25,7 @@ from frontdesk.gateway.cors import (
 from frontdesk.gateway.error_table import INTERNAL
 from frontdesk.gateway.errors import RateLimited
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.http_protocol import connection_of
 from frontdesk.gateway.paths import Access, Endpoint
 from frontdesk.gateway.problems import no_such_route, problem_of
 from frontdesk.gateway.rate_limit import Allowance
@@ -85,6 +86,9 @@ class GatewayMiddleware:
         elif rule.access is Access.NONE:
             return context.refuse(no_such_route(context.method, context.path))
         context.granted = rule.access
+        connection = connection_of(context.scope)
+        if connection is not None and context.key is not None:
+            connection.admitted()
         context.refuse_announced_body()
         context.scope[SCOPE_KEY] = context
         return self._respond(context)

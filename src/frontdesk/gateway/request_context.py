@@ -114,7 +114,12 @@ class RequestContext:
     def refuse_announced_body(self) -> None:
         """Raise `TooLarge` for a body whose announced length is over the limit."""
         announced = self.header(b"content-length")
-        if announced and announced.isdigit() and int(announced) > self.body_limit:
+        if (
+            announced
+            and announced.isascii()
+            and announced.isdigit()
+            and int(announced) > self.body_limit
+        ):
             raise TooLarge("body", limit=self.body_limit)
 
     async def receive(self) -> Message:

@@ -142,6 +142,16 @@ class LimitSettings(_Table):
         Positive,
         Setting("prompts that wait in one session", sets=(SessionSettings, "max_queued_prompts")),
     ] = SESSIONS.max_queued_prompts
+    keyless_connections: Annotated[
+        Positive,
+        Setting(
+            "open connections that have shown no key, and at most a quarter of the descriptors; "
+            "one more closes the oldest"
+        ),
+    ] = 1024
+    keyless_connections_per_address: Annotated[
+        Positive, Setting("of these, from one address; one more closes its oldest")
+    ] = 512
     head_bytes: Annotated[int, Field(ge=1024), Setting("request line and headers")] = 32 * 1024
     body_bytes: Annotated[
         int,

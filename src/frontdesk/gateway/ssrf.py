@@ -26,8 +26,26 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
+
+# The registries of special-purpose addresses as IANA has them (IPv4, IPv6; RFC 6890), whole: what
+# they call globally reachable among them (relays, anycast of DNS) is no place for a tool either.
+# Not the standard library's `is_global`, which differs from one version of Python to the next.
+SPECIAL: tuple[Network, ...] = tuple(map(ip_network, (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+    "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24",
+    "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+    "224.0.0.0/4", "240.0.0.0/4",
+    "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
+)))  # fmt: skip
+UNICAST = ip_network("2000::/3")
+"""All that was ever given out of IPv6; the rest of its registry lies outside of it."""
 NAT64 = ip_network("64:ff9b::/96")
-HOST = re.compile(rb"[A-Za-z0-9._:-]{1,253}")
+ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
+"""The first half of an interface id whose second half is an IPv4 address (RFC 5214)."""
+
+HOST = re.compile(
+    rb"(?=.{1,253}\Z)(?:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*|[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?)"
+)
 PORTS = {"http": 80, "https": 443}
 
 
@@ -44,7 +62,7 @@ async def resolve(host: str, port: int) -> list[str]:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for what the codec of host names refuses
         return []
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -70,15 +88,31 @@ class AddressGuard:
     def allows(self, address: str) -> bool:
         """Say whether an address may be called: a public one, or one of an allowed network."""
         try:
-            judged: Address = ip_address(address.partition("%")[0])
+            outer: Address = ip_address(address.partition("%")[0])
         except ValueError:
             return False
-        if isinstance(judged, IPv6Address):
-            # What connects to it may reach the IPv4 address that it stands for.
-            inner = IPv4Address(int(judged) & 0xFFFF_FFFF) if judged in NAT64 else None
-            judged = inner or judged.ipv4_mapped or judged.sixtofour or judged
-        public = judged.is_global and not judged.is_multicast and not judged.is_reserved
-        return public or any(judged in network for network in self._allow)
+        return all(
+            is_public(each) or any(each in network for network in self._allow)
+            for each in reached_by(outer)
+        )
+
+
+def is_public(address: Address) -> bool:
+    """Say whether an address is one of the public Internet, and of no special purpose."""
+    if isinstance(address, IPv6Address) and address not in UNICAST:
+        return False
+    return not any(address in network for network in SPECIAL)
+
+
+def reached_by(address: Address) -> tuple[Address, ...]:
+    """Return all addresses that whoever connects to this one may reach."""
+    if isinstance(address, IPv4Address):
+        return (address,)
+    inner = IPv4Address(int(address) & 0xFFFF_FFFF)
+    if address.ipv4_mapped is not None or address in NAT64:
+        return (inner,)
+    isatap = (int(address) >> 32) & 0xFFFF_FFFF in ISATAP
+    return (address, inner) if isatap else (address,)
 
 
 def check_form(url: str, *, field: str = "callbackUrl") -> httpx2.URL:

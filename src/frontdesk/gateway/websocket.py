@@ -29,16 +29,27 @@ from frontdesk.sessions.event_log import LoggedEvent
 from frontdesk.sessions.event_reader import Gap
 
 ENDED, REVOKED, TOO_SLOW = 1000, 1008, 1013
+MAX_REFUSED = 20
+"""Messages in a row that the rate limit refuses before the socket is closed."""
 
 
 class SessionSocket:
     """One client's WebSocket to one conversation."""
 
-    __slots__ = ("_closing", "_context", "_gateway", "_reader", "_sending", "_session_id")
+    __slots__ = (
+        "_closing",
+        "_context",
+        "_gateway",
+        "_reader",
+        "_refused",
+        "_sending",
+        "_session_id",
+    )
 
     def __init__(self, gateway: Gateway, context: RequestContext, *, session_id: str) -> None:
         self._gateway, self._context, self._session_id = gateway, context, session_id
         self._sending = asyncio.Lock()
+        self._refused = 0
         self._closing: tuple[int, str] = (ENDED, "the session has ended")
 
     async def run(self) -> None:
@@ -69,7 +80,13 @@ class SessionSocket:
                     # Nothing is awaited between the action and its answer, and the lock is fair:
                     # events that the action causes come after.
                     await self._send(self._answer(conversation, message))
-            self._closing = (0, "")
+                if self._refused > MAX_REFUSED:
+                    self._closing = (REVOKED, "too many requests")
+                    break
+                # What has come already costs no wait: without this, a burst is one turn.
+                await asyncio.sleep(0)
+            else:
+                self._closing = (0, "")
         finally:
             # The reader's end is the sender's: it closes the socket and returns.
             self._reader.close()
@@ -80,7 +97,9 @@ class SessionSocket:
         content = message.get("text")
         asked: dict[str, Any] | None = None
         try:
+            self._refused += 1
             self._gateway.rate.hit(self._context.tenant_key.key_id)
+            self._refused = 0
             asked = parsed(content if content is not None else message.get("bytes") or b"")
             limit = self._gateway.config.limits.text_characters
             done: Answer | Refusal = act(conversation, asked, max_text_characters=limit)

@@ -1,7 +1,8 @@
 """Standard error of agent processes, line by line into the log, within bounds.
 
 An agent that floods its standard error is slowed down by its own full pipe; it costs the gateway a
-bounded number of bytes and the log a bounded number of lines a second.
+bounded number of bytes and the log a bounded number of lines a second. What it writes reaches the
+log as text: no control sequence of an agent's moves the cursor of whoever reads it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 
 MAX_LINE_CHARACTERS = 2000
 """Characters of one line that the log gets; the rest of the line is left out."""
@@ -17,6 +19,12 @@ MAX_LINES_PER_S = 100
 MAX_BYTES_PER_S = 256 * 1024
 
 _READ_BYTES = 32 * 1024
+
+# Colours and the like, titles and links, and the short ones: ECMA-48, 8.3 and 5.6.
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*"
+    r"(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]"
+)
 
 _logger = logging.getLogger("frontdesk.agents.stderr")
 
@@ -78,7 +86,9 @@ class StderrLog:
         if self._lines > MAX_LINES_PER_S:
             self._left_out += 1
             return
-        text = line.decode(errors="replace").rstrip("\r")[:MAX_LINE_CHARACTERS]
+        # Cut before it is worked on, and after: an escaped character is longer than it was.
+        text = line[: MAX_LINE_CHARACTERS * 4].decode(errors="replace").rstrip("\r")
+        text = printable(text[:MAX_LINE_CHARACTERS])[:MAX_LINE_CHARACTERS]
         _logger.info("%s: %s", self._label, text, extra={"session": self._label})
 
     def _report_left_out(self) -> None:
@@ -102,3 +112,17 @@ class StderrLog:
             self._timer.cancel()
         os.close(self._fd)
         self._fd = -1
+
+
+def printable(text: str) -> str:
+    """Return a line of text as it may be shown: without control sequences, the rest escaped.
+
+    >>> printable("\\x1b[31mred\\x1b[0m and \\x00")
+    'red and \\\\x00'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character == "\t" else ascii(character)[1:-1]
+        for character in _SEQUENCE.sub("", text)
+    )

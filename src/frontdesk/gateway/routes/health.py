@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from frontdesk import __version__
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
+from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.openapi import answer, answers
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.schemas import (
@@ -74,5 +75,8 @@ async def readyz(gateway: InGateway) -> Response:
 @router.get("/.well-known/agent.json", responses={200: answer(CARD)})
 async def agent_card(request: Request) -> Response:
     """Describe this server to other agents."""
-    url = str(request.base_url).rstrip("/")
+    try:
+        url = str(request.base_url).rstrip("/")
+    except ValueError:
+        raise MalformedRequest("the header Host cannot be read") from None
     return encoded(replace(CARD, url=url + "/v1", documentation_url=url + "/docs"))
