@@ -296,12 +296,12 @@ def test_an_unknown_route_is_404_with_method_and_path(acme, path):
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/v1/sessions", "GET, POST"),
-        ("PATCH", "/v1/sessions/a", "DELETE, GET"),
+        ("PUT", "/v1/sessions", "GET, HEAD, POST"),
+        ("PATCH", "/v1/sessions/a", "DELETE, GET, HEAD"),
         ("GET", "/v1/sessions/a/prompt", "POST"),
-        ("POST", "/v1/sessions/a/events", "GET"),
-        ("POST", "/healthz", "GET"),
-        ("OPTIONS", "/v1/sessions", "GET, POST"),
+        ("POST", "/v1/sessions/a/events", "GET, HEAD"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("OPTIONS", "/v1/sessions", "GET, HEAD, POST"),
     ],
 )
 def test_a_wrong_verb_is_405_with_allow(acme, method, path, allow):

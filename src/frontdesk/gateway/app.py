@@ -93,6 +93,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         for route in (*request.app.routes, *routes):
             if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
                 methods |= route.methods or set()
+        if "GET" in methods:
+            methods.add("HEAD")
         response.headers["Allow"] = ", ".join(sorted(methods))
         return response
     return problem_of(error).response

@@ -18,10 +18,11 @@ EXPOSED_HEADERS = (
     b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After",
 )
 PREFLIGHT = [
-    ("access-control-allow-methods", "GET, POST, DELETE"),
+    ("access-control-allow-methods", "GET, HEAD, POST, DELETE"),
     (
         "access-control-allow-headers",
-        "Authorization, Content-Type, X-API-Key, Idempotency-Key, Last-Event-ID",
+        "Authorization, Content-Type, X-API-Key, Idempotency-Key, Last-Event-ID, Cache-Control, "
+        "X-Requested-With, traceparent, tracestate, baggage",
     ),
     ("access-control-max-age", "600"),
 ]

@@ -99,10 +99,13 @@ class GatewayMiddleware:
             if endpoint is Endpoint.WEBSOCKET:
                 return SessionSocket(self._gateway, context, session_id=session_id).run()
             return context.refuse(no_such_route("GET", context.path))
-        if endpoint is Endpoint.EVENT_STREAM and context.method == "GET":
+        if endpoint is Endpoint.EVENT_STREAM and context.method in ("GET", "HEAD"):
             # Not through the application: its frames would stay as long as the stream is open.
-            return EventStream(self._gateway, context, session_id=session_id).run()
-        answer: Awaitable[None] = self._app(context.scope, context.receive, context.send)
+            stream = EventStream(self._gateway, context, session_id=session_id)
+            return stream.run() if context.method == "GET" else stream.head()
+        # What GET answers, HEAD answers without its body, which the server leaves out.
+        scope = {**context.scope, "method": "GET"} if context.method == "HEAD" else context.scope
+        answer: Awaitable[None] = self._app(scope, context.receive, context.send)
         return answer
 
 

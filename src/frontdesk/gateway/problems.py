@@ -22,6 +22,7 @@ from frontdesk.gateway.error_table import (
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
     TOO_LARGE,
+    UNAUTHORIZED,
     UNAVAILABLE,
     ErrorAnswer,
     Refusal,
@@ -45,8 +46,12 @@ class Problem:
 
     @property
     def headers(self) -> dict[str, str]:
-        retry_after = self.refusal.retry_after
-        return {} if retry_after is None else {"Retry-After": str(retry_after)}
+        headers: dict[str, str] = {}
+        if self.status == UNAUTHORIZED.status:
+            headers["WWW-Authenticate"] = 'Bearer realm="frontdesk"'
+        if self.refusal.retry_after is not None:
+            headers["Retry-After"] = str(self.refusal.retry_after)
+        return headers
 
     @property
     def response(self) -> Response:

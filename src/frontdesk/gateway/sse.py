@@ -80,6 +80,12 @@ class EventStream:
             if (connection := connection_of(self._context.scope)) is not None:
                 connection.on_disconnect = None
 
+    async def head(self) -> None:
+        """Answer as the stream would begin, without one."""
+        self._context.tenant_sessions.recent(self._session_id)
+        await self._context.send(start())
+        await self._context.send_on(end())
+
     async def _send(self, body: bytes) -> None:
         await self._context.send_on({"type": "http.response.body", "body": body, "more_body": True})
 
