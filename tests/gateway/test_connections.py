@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from gateway.command import serving
-from gateway.running import ACME, RunningGateway, create
+from gateway.running import ACME, RunningGateway, create, turn_of
 from support.waiting import eventually
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -177,3 +177,42 @@ def test_connections_with_a_key_are_not_counted_among_those_without(tmp_path):
             eventually(lambda: gateway.call(lambda: len(keyless)) == 2)
             assert {client.get("/v1/sessions").status_code for client in clients} == {200}
             assert gateway.call(lambda: len(gateway.gateway.streams)) == 1
+
+
+# -- answers that nobody reads -------------------------------------------------------------------
+
+
+def unread(gateway, path):
+    """Ask for something, with the smallest window there is, and read nothing of it."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", gateway.port))
+    lines = (f"GET {path} HTTP/1.1", "Host: x", f"X-API-Key: {ACME}", "", "")
+    connection.sendall("\r\n".join(lines).encode())
+    return connection
+
+
+def held_bytes(gateway):
+    return sum(each.unread_bytes for each in gateway.server.server_state.connections)
+
+
+@pytest.mark.parametrize("path", ["messages?limit=1000", "events?since=0"])
+def test_answers_that_nobody_reads_hold_no_more_than_a_bound(tmp_path, path):
+    bound = 8 * MEBIBYTE
+    with (
+        RunningGateway(tmp_path, limits={"unread_bytes_per_key": bound}) as gateway,
+        gateway.client() as client,
+    ):
+        create(client, "s")
+        for _ in range(20):
+            turn_of(client, "s", "x" * 100_000)
+        one = len(client.get("/v1/sessions/s/messages?limit=1000").content)
+        with ExitStack() as stack:
+            behind = gateway.server.config.unread
+            for _ in range(60):
+                stack.enter_context(unread(gateway, f"/v1/sessions/s/{path}"))
+                assert gateway.call(held_bytes, gateway) <= bound + one
+            if path.startswith("messages"):
+                eventually(lambda: gateway.call(held_bytes, gateway) > bound / 2)
+            assert client.get("/v1/sessions/s").status_code == 200
+        eventually(lambda: gateway.call(lambda: len(behind)) == 0)

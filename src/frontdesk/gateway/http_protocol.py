@@ -39,6 +39,7 @@ from frontdesk.gateway.error_table import (
 from frontdesk.gateway.http_framing import FRAMING, MessageBounds, RequestHead
 from frontdesk.gateway.keyless_connections import KeylessConnections
 from frontdesk.gateway.settings import LimitSettings
+from frontdesk.gateway.unread_answers import UnreadAnswers
 
 CONNECTION_KEY = "frontdesk.connection"
 KEYLESS_SHARE = 4
@@ -66,6 +67,7 @@ class HttpConfig(uvicorn.Config):
             in_all=min(limits.keyless_connections, descriptors() // KEYLESS_SHARE),
             per_address=limits.keyless_connections_per_address,
         )
+        self.unread = UnreadAnswers(max_bytes=limits.unread_bytes_per_key)
         super().__init__(app, http=BoundedHttp, ws=BoundedWebSocket, **settings)
 
 
@@ -151,8 +153,8 @@ class ClientConnection(Protocol):
     on_disconnect: Callable[[], None] | None
     """Called once when the client leaves."""
 
-    def admitted(self) -> None:
-        """Count it no more among those without a key."""
+    def admitted(self, key_id: str) -> None:
+        """Count it no more among those without a key, and what it holds for that key."""
         ...
 
     def abort_if_stalled(self) -> None:
@@ -243,17 +245,26 @@ class BoundedHttp(HttpToolsProtocol):
         self._lingers, self._lingering_bytes = False, 0
         self.on_disconnect: Callable[[], None] | None = None
         self._arm(self._limits.head_timeout_s)
-        self.config.keyless.enter(self, self.client[0] if self.client else "-")
+        self._owner = self.client[0] if self.client else "-"
+        self.config.keyless.enter(self, self._owner)
 
     def abort(self) -> None:
         """End the connection at once."""
         self.transport.abort()
 
-    def admitted(self) -> None:
+    def admitted(self, key_id: str) -> None:
         self.config.keyless.leave(self)
+        self.config.unread.leave(self, self._owner)
+        self._owner = key_id
+
+    @property
+    def unread_bytes(self) -> int:
+        """What was written and has not left."""
+        return self.transport.get_write_buffer_size()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.admitted()
+        self.config.keyless.leave(self)
+        self.config.unread.leave(self, self._owner)
         self._disarm()
         self._stalled.resume()
         self._ahead.clear()
@@ -446,7 +457,7 @@ class BoundedHttp(HttpToolsProtocol):
         path, query, headers = self._head.origin_form()
         target = path + b"?" + query if query else path
         lines = [b"%b: %b" % each for each in headers]
-        self.admitted()
+        self.config.keyless.leave(self)
         self.connections.discard(self)
         protocol = BoundedWebSocket(
             config=self.config, server_state=self.server_state, app_state=self.app_state
@@ -500,10 +511,12 @@ class BoundedHttp(HttpToolsProtocol):
     def pause_writing(self) -> None:
         self._stalled.pause()
         super().pause_writing()
+        self.config.unread.enter(self, self._owner)
 
     def resume_writing(self) -> None:
         self._stalled.resume()
         super().resume_writing()
+        self.config.unread.leave(self, self._owner)
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
@@ -524,17 +537,26 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._ahead = bytearray()
         self._next_piece: asyncio.Handle | None = None
         self._control_frames, self._window_since = 0, self.loop.time()
-        self.config.keyless.enter(self, self.client[0] if self.client else "-")
+        self._owner = self.client[0] if self.client else "-"
+        self.config.keyless.enter(self, self._owner)
 
     def abort(self) -> None:
         """End the connection at once."""
         self.transport.abort()
 
-    def admitted(self) -> None:
+    def admitted(self, key_id: str) -> None:
         self.config.keyless.leave(self)
+        self.config.unread.leave(self, self._owner)
+        self._owner = key_id
+
+    @property
+    def unread_bytes(self) -> int:
+        """What was written and has not left."""
+        return self.transport.get_write_buffer_size()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.admitted()
+        self.config.keyless.leave(self)
+        self.config.unread.leave(self, self._owner)
         self._stalled.resume()
         self._ahead.clear()
         super().connection_lost(exc)
@@ -626,7 +648,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def pause_writing(self) -> None:
         self._stalled.pause()
         super().pause_writing()
+        self.config.unread.enter(self, self._owner)
 
     def resume_writing(self) -> None:
         self._stalled.resume()
         super().resume_writing()
+        self.config.unread.leave(self, self._owner)

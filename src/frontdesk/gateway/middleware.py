@@ -88,7 +88,7 @@ class GatewayMiddleware:
         context.granted = rule.access
         connection = connection_of(context.scope)
         if connection is not None and context.key is not None:
-            connection.admitted()
+            connection.admitted(context.key.key_id)
         context.refuse_announced_body()
         context.scope[SCOPE_KEY] = context
         return self._respond(context)

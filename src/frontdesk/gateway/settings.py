@@ -152,6 +152,14 @@ class LimitSettings(_Table):
     keyless_connections_per_address: Annotated[
         Positive, Setting("of these, from one address; one more closes its oldest")
     ] = 512
+    unread_bytes_per_key: Annotated[
+        int,
+        Field(ge=1024 * 1024),
+        Setting(
+            "answers of one key that are written and not read yet; beyond it, the connection that "
+            "is behind for longest is closed"
+        ),
+    ] = 32 * 1024 * 1024
     head_bytes: Annotated[int, Field(ge=1024), Setting("request line and headers")] = 32 * 1024
     body_bytes: Annotated[
         int,

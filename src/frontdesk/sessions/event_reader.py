@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import msgspec
@@ -17,6 +18,8 @@ from frontdesk.sessions.event_log import EventLog, LoggedEvent
 
 BATCH = 256
 """The most events that one `next` returns."""
+BATCH_BYTES = 256 * 1024
+"""Where these end, too: a connection holds what its client does not read. An event is whole."""
 
 _SINCE = re.compile(r"(?:([0-9]{1,20})-)?([0-9]{1,20})")
 
@@ -105,7 +108,7 @@ class EventReader:
     async def next(self) -> list[LoggedEvent] | Gap | None:
         """Wait for more; None when the stream is over (after `session_end`, or closed).
 
-        Returns everything there is, up to 256 events. A list is empty only after `nudge`.
+        Returns all there is, up to 256 events or 256 KiB. A list is empty only after `nudge`.
         Raises `ReaderTooSlow` when the cursor fell off the log. Safe to cancel: nothing is lost.
         """
         while not self._closed:
@@ -140,6 +143,9 @@ class EventReader:
         """Return the next events that are wanted, and whether nothing follows them."""
         while True:
             events = self._read(BATCH)
+            if len(events) > 1:
+                sizes = accumulate(len(event.json) for event in events)
+                events = events[: max(1, sum(size <= BATCH_BYTES for size in sizes))]
             if not events:
                 return [], self._log.closed
             self._cursor = events[-1].index
