@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import socket
 import sqlite3
 import ssl
 import subprocess
@@ -222,8 +223,12 @@ def test_tls_is_served_with_a_certificate_and_key(tmp_path):
         check=True, capture_output=True,
     )  # fmt: skip
     arguments = ("--tls-certificate", str(certificate), "--tls-key", str(key))
-    with serving(tmp_path, *arguments) as server:
+    limits = {"FRONTDESK_LIMITS__HEAD_TIMEOUT_S": "1"}
+    with serving(tmp_path, *arguments, **limits) as server:
         assert server.url.startswith("https://")
+        host, port = server.url.removeprefix("https://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as silent:
+            assert silent.recv(1) == b"", "a handshake has a deadline"
         trusting = ssl.create_default_context(cafile=certificate)
         with httpx.Client(
             base_url=server.url, verify=trusting, headers={"X-API-Key": ACME}, trust_env=False

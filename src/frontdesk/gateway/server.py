@@ -13,15 +13,18 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.http_protocol import HttpConfig
+from frontdesk.gateway.http_protocol import BoundedHttp, HttpConfig
 from frontdesk.gateway.settings import Config
 
 CLOSE_TIMEOUT_S = 2
@@ -55,9 +58,37 @@ class GatewayServer(uvicorn.Server):
             await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self.config.ssl is not None and sockets is not None:
+            await self.listen_with_tls(sockets)
+        else:
+            await super().startup(sockets)
         if self.started:
             self._on_started()
+
+    async def listen_with_tls(self, sockets: list[socket.socket]) -> None:
+        """Start as uvicorn does, with a deadline for handshakes, which it has none for."""
+        config = self.config
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        made = partial(
+            BoundedHttp,
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        loop, deadline_s = asyncio.get_running_loop(), self._gateway.config.limits.head_timeout_s
+        self.servers = [
+            await loop.create_server(
+                made,
+                sock=each,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=deadline_s,
+            )
+            for each in sockets
+        ]
+        self.started = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -169,7 +169,7 @@ class LimitSettings(_Table):
     text_characters: Annotated[
         Positive, Setting("a prompt, a steering text, a system prompt", reload=True)
     ] = 200_000
-    head_timeout_s: Annotated[Seconds, Setting("for a head to arrive")] = 10.0
+    head_timeout_s: Annotated[Seconds, Setting("for a head, or a TLS handshake")] = 10.0
     body_timeout_s: Annotated[Seconds, Setting("for a body to arrive")] = 30.0
     keep_alive_s: Annotated[Seconds, Setting("an idle connection")] = 75.0
     stalled_write_s: Annotated[Seconds, Setting("a client that reads nothing of what is sent")] = (
