@@ -104,7 +104,7 @@ REQUIREMENTS = (
         detach_tool="DELETE tools/{name} answers 200, an unknown name 404.",
         usage="GET /v1/usage answers the meters of the key and of its tenant.",
         description="/openapi.json has every route, error and event, with examples.",
-        unknown_fields="Unknown fields are ignored.",
+        unknown_fields="Unknown fields of a body are refused by name.",
     ),
     *_section(
         "Events",

@@ -48,9 +48,22 @@ def test_a_session_is_opened_with_camel_case_options(acme, sid):
 
 
 @covers("routes.unknown-fields")
-def test_fields_that_nobody_knows_are_ignored(acme, sid):
-    body = {"model": "test", "sessionId": sid, "fromTheFuture": {"x": 1}}
-    assert acme.post("/v1/sessions", json=body).status_code == 201
+@pytest.mark.parametrize("name", ["attachments", "mcpServers", "sytemPrompt", "session_id", "body"])
+def test_fields_that_nobody_knows_are_refused_by_name(acme, sid, name):
+    body = {"model": "test", "sessionId": sid, name: {"x": 1}}
+    refused = acme.post("/v1/sessions", json=body)
+    assert (refused.status_code, refused.json()["error"]) == (400, "bad_request")
+    assert f"{name}: unknown" in refused.json()["message"]
+    assert acme.get(f"/v1/sessions/{sid}").status_code == 404
+
+
+def test_every_mistake_of_a_body_is_named(acme, sid):
+    refused = acme.post("/v1/sessions", json={"model": 1, "maxTurns": "5", "sytemPrompt": "x"})
+    message = refused.json()["message"]
+    assert all(f"{name}: " in message for name in ("model", "maxTurns", "sytemPrompt")), message
+    many = {f"x{number}": 1 for number in range(300)}
+    message = acme.post("/v1/sessions", json={"model": "test", **many}).json()["message"]
+    assert message.endswith("; and 280 more")
 
 
 @covers("routes.minted-id")

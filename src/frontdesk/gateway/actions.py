@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from frontdesk.gateway.error_table import Refusal
 from frontdesk.gateway.errors import MalformedRequest, TooLarge
+from frontdesk.gateway.problems import mistakes_of
 from frontdesk.gateway.schemas import (
     AbortBody,
     Answer,
@@ -124,11 +125,11 @@ def act(conversation: Conversation, message: Message, *, max_text_characters: in
     if action is None:
         raise MalformedRequest(f"must be one of {', '.join(ACTIONS)}", field="action")
     try:
-        body = action.body.model_validate(message)
+        fields = {field: value for field, value in message.items() if field != "action"}
+        body = action.body.model_validate(fields)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise MalformedRequest(first["msg"][:200], field=field or "the message") from None
+        found = error.errors(include_url=False, include_input=False)
+        raise MalformedRequest(mistakes_of(found, whole="the message")) from None
     check_text(getattr(body, "text", None), limit=max_text_characters)
     return action.do(conversation, body)
 

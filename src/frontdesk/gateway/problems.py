@@ -8,7 +8,9 @@ sentence, and an error that is not meant for clients says nothing but that it ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
@@ -31,6 +33,7 @@ from frontdesk.gateway.error_table import (
 
 UNAVAILABLE_RETRY_S = 5
 MAX_SHOWN_PATH = 200
+MAX_MISTAKES, MAX_NAME = 20, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ def problem_of(error: BaseException) -> Problem:
             refusal = Refusal(error=answer.code, message=str(error), **facts)
             return Problem(answer.status, refusal)
     elif isinstance(error, RequestValidationError):
-        return _problem(BAD_REQUEST, _first_mistake(error))
+        places = [{**each, "loc": each["loc"][1:]} for each in error.errors()]
+        return _problem(BAD_REQUEST, mistakes_of(places, whole="the body"))
     elif isinstance(error, HTTPException) and error.status_code == 400:
         return _problem(BAD_REQUEST, "the body is not valid JSON")
     elif isinstance(error, HTTPException) and error.status_code == 413:
@@ -106,12 +110,20 @@ def _problem(answer: ErrorAnswer, message: str) -> Problem:
     return Problem(answer.status, Refusal(error=answer.code, message=message))
 
 
-def _first_mistake(error: RequestValidationError) -> str:
-    # One sentence that names the field. The input is not repeated: it may hold a secret.
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+def mistakes_of(errors: Sequence[Any], *, whole: str) -> str:
+    """Return one sentence that names every mistake of a body or query with its field.
+
+    The input is not repeated: it may hold a secret.
+    """
+    first = errors[0]
     if first["type"] == "json_invalid":
-        return "the body is not valid JSON"
-    if not place and isinstance(first.get("input"), bytes):
-        return "the body must be JSON, sent with Content-Type: application/json"
-    return f"{'.'.join(place) or 'the body'}: {first['msg'][:200]}"
+        return f"{whole} is not valid JSON"
+    if not first["loc"] and isinstance(first.get("input"), bytes):
+        return f"{whole} must be JSON, sent with Content-Type: application/json"
+    sentences = [
+        f"{'.'.join(str(part)[:MAX_NAME] for part in each['loc'] if part != '') or whole}: "
+        f"{'unknown' if each['type'] == 'extra_forbidden' else each['msg'][:200]}"
+        for each in errors[:MAX_MISTAKES]
+    ]
+    more = len(errors) - len(sentences)
+    return "; ".join(sentences) + (f"; and {more} more" if more else "")

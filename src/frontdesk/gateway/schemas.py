@@ -2,8 +2,8 @@
 
 Below the routes and the WebSocket, which check the same bodies by the same models. An answer is one
 frozen record, which a route encodes and the API description shows; `of` makes it.
-Names are camelCase on the wire. Fields that a client sends and we do not know are ignored, so that
-clients written for a richer gateway work.
+Names are camelCase on the wire. Fields that a client sends and we do not know are refused by name:
+dropped in silence, a misspelt one would be missed by nobody but the user.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ FreeObject = Annotated[dict[str, Any], AfterValidator(_not_too_deep)]
 
 class _Body(BaseModel):
     model_config = ConfigDict(
-        alias_generator=to_camel, strict=True, frozen=True, validate_by_name=False
+        alias_generator=to_camel, strict=True, frozen=True, validate_by_name=False, extra="forbid"
     )
 
 
