@@ -9,7 +9,6 @@ is answered. Pure: bytes in, numbers and sentences out.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 HEAD_END = b"\r\n\r\n"
 VERSIONS = frozenset({"1.0", "1.1"})
@@ -84,14 +83,18 @@ class MessageBounds:
         return taken
 
 
-@dataclass(frozen=True, slots=True)
 class RequestHead:
     """The head of a request as the parser read it; the names of headers are in lower case."""
 
-    method: str
-    target: bytes
-    version: str
-    headers: Headers
+    __slots__ = ("_by_name", "headers", "method", "target", "version")
+
+    def __init__(self, method: str, target: bytes, version: str, headers: Headers) -> None:
+        self.method, self.target, self.version = method, target, version
+        self.headers = headers
+        # Asked for by name half a dozen times for each request.
+        self._by_name: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            self._by_name.setdefault(name, []).append(value)
 
     def mistake(self) -> str | None:
         """Say what is wrong with it, None where nothing is. The rules name their RFC."""
@@ -130,14 +133,16 @@ class RequestHead:
             return None if self.method == "OPTIONS" else "* is for OPTIONS"
         if not _TARGET.fullmatch(self.target):
             return "the target of the request is not a URL"
+        if self.target.startswith(b"/"):
+            return None
         absolute = _ABSOLUTE.fullmatch(self.target)
         if absolute is not None:
             return None if _HOST.fullmatch(absolute[1]) else "the target's host is not a host"
-        return None if self.target.startswith(b"/") else "the target of the request is not a path"
+        return "the target of the request is not a path"
 
     def origin_form(self) -> tuple[bytes, bytes, Headers]:
         """Return path, query and headers; a host in the target is the Host (9112, 3.2.2)."""
-        absolute = _ABSOLUTE.fullmatch(self.target)
+        absolute = None if self.target.startswith(b"/") else _ABSOLUTE.fullmatch(self.target)
         if absolute is None:
             path, _, query = self.target.partition(b"?")
             return path, query, self.headers
@@ -179,8 +184,11 @@ class RequestHead:
         return self._values(b"sec-websocket-version") == [b"13"]
 
     def _values(self, name: bytes) -> list[bytes]:
-        return [value for known, value in self.headers if known == name]
+        return self._by_name.get(name, [])
 
     def _tokens(self, name: bytes) -> list[bytes]:
-        tokens = b",".join(self._values(name)).lower().split(b",")
+        values = self._by_name.get(name)
+        if values is None:
+            return []
+        tokens = b",".join(values).lower().split(b",")
         return [token.strip(b" \t") for token in tokens if token.strip(b" \t")]
