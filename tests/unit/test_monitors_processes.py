@@ -301,8 +301,27 @@ def test_the_number_of_a_thread_is_refused(watcher):
     thread = threading.Thread(target=over.wait)
     thread.start()
     try:
+        started = linux.read_stat(thread.native_id).start_time
         with pytest.raises(InvalidArgument, match="thread"):
-            monitor(ProcessRef(thread.native_id, 1), Exits(), watcher=watcher)
+            monitor(ProcessRef(thread.native_id, started), Exits(), watcher=watcher)
+    finally:
+        over.set()
+        thread.join(PATIENCE_S)
+
+
+def test_a_process_whose_number_a_thread_has_by_now_is_dead(watcher):
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        watched = monitor(ProcessRef(thread.native_id, 1), Exits(), watcher=watcher)
+        assert not watched.alive
+        with Obedient() as process:
+            process.popen.pid, real = thread.native_id, process.popen.pid
+            watched = monitor(process.popen, Exits(), watcher=watcher)
+            process.popen.pid = real
+        assert not watched.alive
+        assert len(watcher) == 0
     finally:
         over.set()
         thread.join(PATIENCE_S)
@@ -568,14 +587,14 @@ def test_a_monitor_without_a_watcher_leaves_no_thread_and_no_descriptor(ending):
             assert not monitor(process.popen, exits).alive
         else:
             with pytest.raises(InvalidArgument):
-                monitor(ProcessRef(thread_number(), 1), exits)
+                monitor(ref_of_a_thread(), exits)
     wait_until(lambda: not watcher_threads())
     wait_until(lambda: descriptors() == before)
 
 
-def thread_number():
-    """Return the number of a thread that runs for a while."""
+def ref_of_a_thread():
+    """Name a thread that runs for a while as if it were a process."""
     over = threading.Event()
     thread = threading.Thread(target=over.wait, args=(PATIENCE_S,), daemon=True)
     thread.start()
-    return thread.native_id
+    return ProcessRef(thread.native_id, linux.read_stat(thread.native_id).start_time)

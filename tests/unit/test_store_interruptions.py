@@ -48,6 +48,9 @@ class Interruption:
         self._left, self._what, self._event = at, what, event
         self.happened = False
         self.place = self.error = None
+        # Held here: CPython 3.11 calls a trace function that it has let go of, if the collector
+        # runs a finalizer in which the function takes itself off (a TypeError at a `def`).
+        self._on_frame, self._on_line = self._enter_frame, self._line
 
     def __enter__(self):
         if self._event == "opcode" and sys.version_info >= (3, 12):
@@ -57,7 +60,7 @@ class Interruption:
             monitoring.register_callback(TOOL, instruction, self._instruction)
             monitoring.set_events(TOOL, instruction)
         else:
-            sys.settrace(self._enter_frame)
+            sys.settrace(self._on_frame)
         return self
 
     def __exit__(self, *_):
@@ -77,12 +80,12 @@ class Interruption:
         if not of_the_library(frame.f_code):
             return None
         frame.f_trace_opcodes = self._event == "opcode"
-        return self._line
+        return self._on_line
 
     def _line(self, frame, event, argument):
         if event == self._event:
             self._count(f"{frame.f_code.co_filename}:{frame.f_lineno}")
-        return self._line
+        return self._on_line
 
     def _count(self, place):
         if not self.happened:

@@ -191,12 +191,26 @@ class ProcessMonitor(PolledMonitor):
     def _find(self) -> bool:
         """Open the descriptor if there can be one; tell whether there is a process at all."""
         if self._watcher.abilities.processes:
-            self.fd = _descriptor(self._pid)
+            try:
+                self.fd = os.pidfd_open(self._pid)
+            except ProcessLookupError:
+                return False
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOENT):
+                    raise
+                self._refuse_thread()
             return self.fd is not None
         process = linux.process_of(self._pid)
         if process is not None and process != self._pid:
-            raise _not_a_process(self._pid)
-        return process is not None
+            self._refuse_thread()
+        return process == self._pid
+
+    def _refuse_thread(self) -> None:
+        """The number is a thread's. Refuse it, unless a process had it that has ended since."""
+        stat = None if self._start_time is None else self._stat(needed=True)
+        if stat is not None and stat.start_time == self._start_time:
+            thread = f"{self._pid}, a thread of one"
+            raise InvalidArgument("agent", expected="a process", got=thread)
 
     def _is_the_one_meant(self) -> bool:
         """Check what was opened: a process of the same pid is another if it started later."""
@@ -270,18 +284,3 @@ class ProcessMonitor(PolledMonitor):
         except Exception:  # noqa: BLE001 - a strange subclass; what the kernel knows is enough
             return None
         return returncode if isinstance(returncode, int) else None
-
-
-def _descriptor(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOENT):
-            raise _not_a_process(pid) from error
-        raise
-
-
-def _not_a_process(number: int) -> InvalidArgument:
-    return InvalidArgument("agent", expected="a process", got=f"{number}, a thread of one")
