@@ -34,7 +34,6 @@ from frontdesk.gateway.settings import Config
 from frontdesk.gateway.ssrf import AddressGuard
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.tool_webhooks import Callbacks
-from frontdesk.keeper import landlock
 from frontdesk.keeper.client import Keeper
 from frontdesk.sessions.context import SessionSettings
 from frontdesk.sessions.errors import Draining
@@ -104,10 +103,10 @@ class Gateway:
         )
         if self._given is None:
             # Before anything here starts a thread, and ended after all that uses it.
-            keeper = Keeper(journals=state.processes)
-            if (problem := landlock.not_enforced(landlock.abi())) is not None:
-                logger.warning("this kernel cannot keep agents apart: %s", problem)
+            keeper = Keeper(journals=state.processes, hidden=state.path)
             self._keeper = await self._stack.enter_async_context(keeper)
+            if keeper.not_enforced:
+                logger.warning("agents are not kept apart: %s", "; ".join(keeper.not_enforced))
             self._blueprints = blueprints_of(self.config, keeper)
         else:
             self._blueprints = self._given

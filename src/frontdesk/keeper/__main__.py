@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from frontdesk.keeper import prctl
+from frontdesk.keeper.confinement import not_enforced
 from frontdesk.keeper.journal import JournalFile, NoJournal, sweep_journals
 from frontdesk.keeper.messages import MAX_PACKET_BYTES, KeeperOptions, Ready
 from frontdesk.keeper.seqpacket import SeqPacketChannel
@@ -34,8 +35,9 @@ def main() -> None:
     directory = Path(options.journals) if options.journals is not None else None
     ended = sweep_journals(directory) if directory is not None else 0
     journal = NoJournal() if directory is None else JournalFile(directory, run=options.run)
-    server = KeeperServer(gateway, run=options.run, journal=journal)
-    gateway.send(msgspec.json.encode(Ready(ended)))
+    hidden = options.hidden.path if options.hidden is not None else None
+    server = KeeperServer(gateway, run=options.run, journal=journal, hidden=hidden)
+    gateway.send(msgspec.json.encode(Ready(ended, not_enforced(options.hidden))))
     try:
         _serve(server, gateway, wakeup_fd)
     finally:

@@ -68,9 +68,10 @@ class Keeper:
     An async context manager that belongs to one event loop. Leaving it ends every process at once
     (end them politely before, with `ManagedProcess.end`). The gateway's death, by whatever signal,
     ends them too. `journals` is a directory that outlives both: leftovers of a run in which gateway
-    and keeper were killed together are ended at the next start. A keeper that dies takes its
-    processes with it and is replaced, at most 3 times in 60 s; until it is, and after that,
-    `KeeperLost`.
+    and keeper were killed together are ended at the next start. `hidden` is a directory that agents
+    of this account are not to reach; `not_enforced` says where that cannot be had. A keeper that
+    dies takes its processes with it and is replaced, at most 3 times in 60 s; until it is, and
+    after that, `KeeperLost`.
 
     >>> import asyncio
     >>> from frontdesk.keeper.messages import Command, SpawnRequest
@@ -84,8 +85,8 @@ class Keeper:
     (b'hello', 0)
     """
 
-    def __init__(self, *, journals: Path | None = None) -> None:
-        self._journals = journals
+    def __init__(self, *, journals: Path | None = None, hidden: Path | None = None) -> None:
+        self._journals, self._hidden = journals, hidden
         self._child_ids = itertools.count(1)
         self._request_ids = itertools.count(1)
         self._starting: dict[int, _Starting] = {}
@@ -97,7 +98,7 @@ class Keeper:
         self._problem = "it was not started"
 
     async def __aenter__(self) -> Self:
-        self._connection = await Connection.open(self, journals=self._journals)
+        self._connection = await self._open_connection()
         return self
 
     async def __aexit__(
@@ -118,6 +119,11 @@ class Keeper:
     def pid(self) -> int | None:
         """Return the pid of the keeper's process, None while there is none."""
         return self._connection.process.pid if self._connection is not None else None
+
+    @property
+    def not_enforced(self) -> tuple[str, ...]:
+        """Return what this system cannot keep agents from, in sentences; found out at the start."""
+        return self._connection.not_enforced if self._connection is not None else ()
 
     def __len__(self) -> int:
         """Return the number of processes of which anything is left."""
@@ -255,6 +261,9 @@ class Keeper:
             _logger.error("the keeper of agent processes died; its processes are ended")
             self._replacing = asyncio.create_task(self._replace(connection))
 
+    async def _open_connection(self) -> Connection:
+        return await Connection.open(self, journals=self._journals, hidden=self._hidden)
+
     async def _replace(self, connection: Connection) -> None:
         await connection.close()
         # Its children die with it by themselves; what descended from them does not.
@@ -262,7 +271,7 @@ class Keeper:
         self._forget_everything()
         try:
             self._count_replacement()
-            self._connection = await Connection.open(self, journals=self._journals)
+            self._connection = await self._open_connection()
         except (KeeperLost, OSError) as error:
             self._problem = str(error)
             _logger.error("the keeper could not be replaced: %s", error)  # noqa: TRY400 - known

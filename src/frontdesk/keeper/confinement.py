@@ -11,10 +11,12 @@ import pwd
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
-from frontdesk.keeper import landlock, prctl
+from frontdesk.keeper import capabilities, landlock, prctl
+from frontdesk.keeper.hidden_directory import HiddenDirectory, enter_domain_without
 from frontdesk.keeper.messages import ProcessLimits
 from frontdesk.keeper.procfs import RLIMIT_LOCKS, stat_of
 
@@ -33,6 +35,9 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
     limits: ProcessLimits = ProcessLimits()
     account: str | None = None
     cwd: str | None = None
+    agent: bool = True
+    """False for a fork server, which runs the operator's code alone, and forks agents."""
+    hidden: HiddenDirectory | None = None
 
 
 class ConfinementFailed(Exception):
@@ -54,12 +59,49 @@ def apply(confinement: Confinement) -> None:
     if confinement.account is not None:
         account = confinement.account
         _step("account", lambda: _become(account))
+    # After the account, which takes rights that are given up here. Before the directory, which must
+    # not be one that a mount has covered.
+    _step("domain", lambda: isolate(confinement.hidden, agent=confinement.agent))
     if confinement.cwd is not None:
         directory = confinement.cwd
         _step("directory", lambda: os.chdir(directory))
-    # After the account: a domain takes no rights, and gives none back.
-    _step("domain", landlock.enter_domain)
     _step("keeper", lambda: _die_with(confinement.keeper_pid))
+
+
+def isolate(hidden: HiddenDirectory | None, *, agent: bool = True) -> tuple[str, ...]:
+    """Keep this process from others of its account; return what this system cannot keep it from.
+
+    See `landlock.py`, `hidden_directory.py` and `capabilities.py`. Raises `OSError`.
+    """
+    problems = [landlock.not_enforced(landlock.abi())]
+    if hidden is None:
+        landlock.enter_domain()
+    elif (problem := enter_domain_without(hidden)) is not None:
+        problems.append(f"agents under this account can read the state directory ({problem})")
+    if agent:
+        capabilities.drop()
+    return tuple(filter(None, problems))
+
+
+def not_enforced(hidden: HiddenDirectory | None) -> tuple[str, ...]:
+    """Return what this system cannot keep agents from: found out by a process that is one in all
+    but its program. Blocks for some milliseconds.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            found = isolate(hidden)
+        except BaseException as error:  # noqa: BLE001 - this copy must not run on
+            found = (f"agents cannot be kept apart at all: {error}",)
+        with suppress(OSError):
+            os.write(writing, msgspec.json.encode(found))
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as said:
+        answer = said.read()
+    os.waitpid(pid, 0)
+    return msgspec.json.decode(answer, type=tuple[str, ...]) if answer else ()
 
 
 def _step(stage: str, action: Callable[[], object]) -> None:

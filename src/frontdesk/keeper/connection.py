@@ -19,6 +19,7 @@ import msgspec
 
 from frontdesk.keeper.environment import interpreter_environment
 from frontdesk.keeper.errors import KeeperLost
+from frontdesk.keeper.hidden_directory import HiddenDirectory
 from frontdesk.keeper.journal import sweep_run
 from frontdesk.keeper.messages import MAX_PACKET_BYTES, KeeperEvent, KeeperOptions, Ready
 from frontdesk.keeper.procfs import fresh_run
@@ -69,6 +70,7 @@ class Connection:
         run: int,
     ) -> None:
         self.process, self.run = process, run
+        self.not_enforced: tuple[str, ...] = ()
         self._packets, self._stderr = packets, stderr
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
@@ -77,9 +79,11 @@ class Connection:
         self._loop.add_reader(packets.fileno(), self._readable)
 
     @classmethod
-    async def open(cls, listener: ConnectionListener, *, journals: Path | None) -> Connection:
+    async def open(
+        cls, listener: ConnectionListener, *, journals: Path | None, hidden: Path | None = None
+    ) -> Connection:
         """Start a keeper and return once it takes requests; `KeeperLost`, `OSError`."""
-        connection = _start(journals)
+        connection = _start(journals, hidden)
         try:
             async with asyncio.timeout(READY_DEADLINE_S):
                 await connection._ready
@@ -138,6 +142,7 @@ class Connection:
             if isinstance(event, Ready):
                 if event.ended:
                     _logger.warning("ended %d processes that an earlier run had left", event.ended)
+                self.not_enforced = event.not_enforced
                 if not self._ready.done():
                     self._ready.set_result(None)
             elif self._listener is not None:
@@ -151,7 +156,7 @@ class Connection:
             self._listener.on_connection_lost()
 
 
-def _start(journals: Path | None) -> Connection:
+def _start(journals: Path | None, hidden: Path | None) -> Connection:
     run = fresh_run()
     with contextlib.ExitStack() as ends:
         ours, its = packet_pair()
@@ -162,7 +167,15 @@ def _start(journals: Path | None) -> Connection:
         ends.callback(os.close, writing)
         failing.callback(os.close, reading)
         place = None if journals is None else str(journals.absolute())
-        process = _exec(KeeperOptions(channel=its.fileno(), run=run, journals=place), writing)
+        options = KeeperOptions(
+            channel=its.fileno(),
+            run=run,
+            journals=place,
+            hidden=None
+            if hidden is None
+            else HiddenDirectory.for_agent(str(hidden), environment=os.environ, cwd=None),
+        )
+        process = _exec(options, writing)
         failing.pop_all()
         return Connection(
             process, SeqPacketChannel(ours), StderrLog(reading, label="keeper"), run=run

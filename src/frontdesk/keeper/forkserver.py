@@ -25,6 +25,7 @@ import msgspec
 
 from frontdesk.keeper.confinement import Confinement, ConfinementFailed, apply, restore_signals
 from frontdesk.keeper.messages import MAX_PACKET_BYTES, ForkServerSpec, Refused
+from frontdesk.keeper.prctl import become_undumpable
 from frontdesk.keeper.seqpacket import SeqPacketChannel, close_all
 
 Entry = Callable[[socket.socket], object]
@@ -67,6 +68,8 @@ def main() -> None:
     # while the gateway still drains.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
+    # It knows what its agents are given, and so does each of them from the start.
+    become_undumpable()
     keeper = socket.socket(fileno=int(sys.argv[1]))
     keeper.set_inheritable(False)
     spec = msgspec.json.decode(keeper.recv(MAX_PACKET_BYTES), type=ForkServerSpec)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from frontdesk.keeper.hidden_directory import HiddenDirectory
+
 MAX_PACKET_BYTES = 96 * 1024
 """Bytes of one request or event. A packet has to fit into a socket buffer of the default size."""
 
@@ -82,11 +84,15 @@ class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeeperOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a keeper is started with: its connection's descriptor, its run, where ledgers are."""
+    """What a keeper is started with: its connection's descriptor, its run, where journals are.
+
+    `hidden` is what its agents are not to reach; what they need is what the gateway does.
+    """
 
     channel: int
     run: int
     journals: str | None = None
+    hidden: HiddenDirectory | None = None
 
 
 # -- requests: from the gateway to the keeper --------------------------------------------------
@@ -123,9 +129,13 @@ KeeperRequest = Spawn | Warm | End
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The keeper takes requests, and has ended this many leftovers of others before it."""
+    """The keeper takes requests, and has ended this many leftovers of others before it.
+
+    `not_enforced` says, in sentences, what this system cannot keep agents from.
+    """
 
     ended: int
+    not_enforced: tuple[str, ...] = ()
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):

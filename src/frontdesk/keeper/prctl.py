@@ -1,4 +1,4 @@
-"""The three switches of prctl(2) that processes are kept in hand with.
+"""The switches of prctl(2) that processes are kept in hand with.
 
 Used by the keeper, by what it starts, and by a gateway that serves. Linux only; knows nothing of
 children. Source of the numbers: linux/prctl.h.
@@ -11,6 +11,7 @@ import os
 
 _SET_DEATH_SIGNAL = 1
 _SET_DUMPABLE = 4
+_DROP_FROM_BOUNDING_SET = 24
 _SET_CHILD_SUBREAPER = 36
 
 
@@ -34,6 +35,11 @@ def become_undumpable() -> None:
     core dumps and no debugger, except for root. Undone by exec.
     """
     _prctl(_SET_DUMPABLE, 0)
+
+
+def drop_from_bounding_set(capability: int) -> None:
+    """Keep whatever this process executes from having a capability, under root as well."""
+    _prctl(_DROP_FROM_BOUNDING_SET, capability)
 
 
 def _prctl(option: int, value: int) -> None:

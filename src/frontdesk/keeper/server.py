@@ -16,6 +16,7 @@ from frontdesk.keeper.children import Children
 from frontdesk.keeper.confinement import Confinement
 from frontdesk.keeper.forkserver import Confined, Forked, ForkRequest, ForkServerEvent, Prepared
 from frontdesk.keeper.forkservers import ForkServerProcess, ForkServers
+from frontdesk.keeper.hidden_directory import HiddenDirectory
 from frontdesk.keeper.journal import Journal
 from frontdesk.keeper.messages import (
     Command,
@@ -26,6 +27,7 @@ from frontdesk.keeper.messages import (
     KeeperRequest,
     Refused,
     Spawn,
+    SpawnRequest,
     Warm,
     Warmed,
 )
@@ -40,11 +42,13 @@ FORK_SERVER_ID = (1 << 32) - 1
 class KeeperServer:
     """Serve one gateway: spawn its children, end them, and report what becomes of them."""
 
-    def __init__(self, gateway: SeqPacketChannel, *, run: int, journal: Journal) -> None:
+    def __init__(
+        self, gateway: SeqPacketChannel, *, run: int, journal: Journal, hidden: str | None = None
+    ) -> None:
         self.fork_servers = ForkServers()
         self.children = Children(self._send_event, run=run, journal=journal)
         self._gateway = gateway
-        self._run = run
+        self._run, self._hidden = run, hidden
 
     def on_request(self, payload: bytes, descriptors: tuple[int, ...]) -> None:
         """Carry out one request of the gateway."""
@@ -101,6 +105,7 @@ class KeeperServer:
             # A fork has its fork server's account already, and could not ask for it again.
             account=request.run.account if isinstance(request.run, Command) else None,
             cwd=request.cwd,
+            hidden=self._hidden_from(request),
         )
         try:
             if isinstance(request.run, Command):
@@ -110,6 +115,12 @@ class KeeperServer:
         except ExecFailed as error:
             close_all(descriptors)
             self.children.refuse(child.child_id, error.stage, error.text)
+
+    def _hidden_from(self, request: SpawnRequest) -> HiddenDirectory | None:
+        if self._hidden is None:
+            return None
+        environment = (request.run if isinstance(request.run, Command) else request.run.server).env
+        return HiddenDirectory.for_agent(self._hidden, environment=environment, cwd=request.cwd)
 
     def _exec(
         self,
@@ -135,7 +146,9 @@ class KeeperServer:
 
     def _running_server(self, spec: ForkServerSpec) -> ForkServerProcess:
         tag = tag_for(self._run, FORK_SERVER_ID)
-        confinement = Confinement(tag=tag, keeper_pid=os.getpid(), account=spec.account)
+        confinement = Confinement(
+            tag=tag, keeper_pid=os.getpid(), account=spec.account, agent=False
+        )
         return self.fork_servers.get(spec, confinement)
 
     def _warm(self, warm: Warm) -> None:

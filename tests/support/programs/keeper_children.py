@@ -137,3 +137,12 @@ def _descend(*actions, again=False):
     pid = int(os.read(reading, 20))
     os.close(reading)
     return pid
+
+
+def read_a_file(channel):
+    """Send what is in the file that the environment names, or why it cannot be read."""
+    try:
+        with open(os.environ["FILE_TO_READ"], "rb") as file:
+            channel.sendall(file.read())
+    except OSError as error:
+        channel.sendall(f"errno {error.errno}".encode())

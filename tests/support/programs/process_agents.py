@@ -7,6 +7,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -359,6 +360,15 @@ async def puppet(turn):
                 await asyncio.sleep(0)
 
 
+def read_memory_of(pid):
+    """Read a byte of another process's memory by the system call for that."""
+    here = ctypes.create_string_buffer(1)
+    vector = (ctypes.c_void_p * 2)(ctypes.addressof(here), 1)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.process_vm_readv(pid, vector, 1, vector, 1, 0) < 0:
+        raise OSError(ctypes.get_errno(), "process_vm_readv")
+
+
 @blueprint("intruder")
 async def intruder(turn):
     """Try what the prompt says on other processes, and say how each went."""
@@ -377,6 +387,18 @@ async def intruder(turn):
                 child = subprocess.Popen(["/bin/sleep", "60"])
                 child.terminate()
                 child.wait()
+            elif what == "vm":
+                read_memory_of(pid)
+            elif what == "abstract":
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(f"\0frontdesk-test-{pid}")
+            elif what == "link":
+                os.readlink(f"/proc/{pid}/cwd")
+            elif what == "fd":
+                os.readlink(f"/proc/{pid}/fd/0")
+            elif what == "file":
+                with open(pid, "rb") as file:
+                    file.read(1)
             else:
                 with open(f"/proc/{pid}/{what}", "rb") as file:
                     file.read(1)
