@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from frontdesk.keeper.client import MAX_REPLACEMENTS, Keeper
+from frontdesk.keeper.environment import allowed_environment, search_path
 from frontdesk.keeper.errors import KeeperLost
 from frontdesk.keeper.journal import SUFFIX, JournalFile, Known, sweep_journals
+from frontdesk.keeper.messages import Command, SpawnRequest
 from frontdesk.keeper.procfs import boot_id, fresh_run
 from support.processes import PATIENCE_S, Life, lives, put_to_rest
 from support.programs.keeper_children import fork, shell
@@ -196,6 +198,55 @@ def test_a_journal_does_not_grow_with_the_processes_that_have_gone(tmp_path):
     (path,) = tmp_path.iterdir()
     assert path.stat().st_size < 10_000
     journal.close()
+
+
+# -- tags --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victim_is", ["older", "younger"])
+def test_a_descendant_that_takes_another_agents_tag_ends_with_its_own_agent(victim_is):
+    async def main():
+        async with asyncio.timeout(3 * PATIENCE_S), Keeper() as keeper:
+            older = await keeper.spawn(fork("echo"))
+            thief = await keeper.spawn(fork("leave_a_thief"))
+            younger = await keeper.spawn(fork("echo"))
+            victim = older if victim_is == "older" else younger
+            thief.writer.write(b"%d" % victim.pid)
+            with put_to_rest(Life(int(await thief.reader.readline()))) as (stolen,):
+                assert await thief.end(0)
+                # A process of nobody's is killed by then, but not waited for.
+                stolen.await_end()
+            for other in (older, younger):
+                other.writer.write(b"still here")
+                assert await other.reader.readexactly(10) == b"still here"
+
+    asyncio.run(main())
+
+
+def test_a_keeper_below_another_ones_agent_tells_its_children_from_each_other():
+    nested = (
+        "import asyncio, sys\n"
+        "from frontdesk.keeper.client import Keeper\n"
+        "from support.programs.keeper_children import shell\n"
+        "async def main():\n"
+        "    async with Keeper() as keeper:\n"
+        "        one, other = await keeper.spawn(shell('(sleep 1000 &) ; echo ready; cat')), None\n"
+        "        await one.reader.readline()\n"
+        "        other = await keeper.spawn(shell('true'))\n"
+        "        await other.wait_gone()\n"
+        "        print('gone' if one.exited else 'alive', await one.end(0), flush=True)\n"
+        "asyncio.run(main())\n"
+    )
+    env = {**allowed_environment(), "PYTHONPATH": os.pathsep.join(search_path())}
+
+    async def main():
+        async with asyncio.timeout(3 * PATIENCE_S), Keeper() as keeper:
+            command = Command(argv=(sys.executable, "-c", nested), env=env)
+            process = await keeper.spawn(SpawnRequest(run=command))
+            assert await process.reader.read() == b"alive True\n"
+            assert await process.wait() == 0
+
+    asyncio.run(main())
 
 
 # -- the keeper's death ------------------------------------------------------------------------

@@ -18,7 +18,15 @@ from enum import Enum, auto
 
 from frontdesk.keeper.journal import Journal, Known
 from frontdesk.keeper.messages import Exited, Gone, KeeperEvent, Refused, Started
-from frontdesk.keeper.procfs import children_of, stat_of, tag_for, tag_of, untag
+from frontdesk.keeper.procfs import (
+    children_of,
+    counter_tag_for,
+    counter_tag_of,
+    stat_of,
+    tag_for,
+    tag_of,
+    untag,
+)
 
 
 class ChildState(Enum):
@@ -44,6 +52,7 @@ class Child:
 
     child_id: int
     tag: int
+    counter_tag: int
     state: ChildState = ChildState.FORKING
     pid: int = 0
     start_time: int = 0
@@ -86,7 +95,9 @@ class Children:
 
     def open(self, child_id: int) -> Child:
         """Make the record of a child that was asked for."""
-        child = self._by_id[child_id] = Child(child_id, tag_for(self._run, child_id))
+        child = self._by_id[child_id] = Child(
+            child_id, tag_for(self._run, child_id), counter_tag_for(child_id)
+        )
         return child
 
     def on_forked(self, child_id: int, pid: int) -> None:
@@ -226,7 +237,8 @@ class Children:
         # An orphan is our child process, so until we reap it the answer holds.
         if pid not in self._owners:
             run, child_id = untag(tag_of(pid) or 0)
-            self._owners[pid] = child_id if run == self._run else None
+            own = run == self._run and counter_tag_of(pid) == counter_tag_for(child_id)
+            self._owners[pid] = child_id if own else None
         return self._owners[pid]
 
     def kill_all(self) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from frontdesk.keeper import capabilities, landlock, prctl
 from frontdesk.keeper.hidden_directory import HiddenDirectory, enter_domain_without
 from frontdesk.keeper.messages import ProcessLimits
-from frontdesk.keeper.procfs import RLIMIT_LOCKS, stat_of
+from frontdesk.keeper.procfs import RLIMIT_LOCKS, RLIMIT_RSS, stat_of
 
 CPU_GRACE_S = 5
 """Between SIGXCPU, which names the cause, and the SIGKILL for a process that is deaf to it."""
@@ -31,6 +31,7 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
     """Say what a process must have done to itself before it runs an agent."""
 
     tag: int
+    counter_tag: int | None = None
     keeper_pid: int
     limits: ProcessLimits = ProcessLimits()
     account: str | None = None
@@ -120,6 +121,8 @@ def restore_signals(*, for_exec: bool) -> None:
 
 def _limit(confinement: Confinement) -> None:
     resource.setrlimit(RLIMIT_LOCKS, (confinement.tag, confinement.tag))
+    if confinement.counter_tag is not None:
+        resource.setrlimit(RLIMIT_RSS, (confinement.counter_tag, confinement.counter_tag))
     # A core file holds what the agent knew, and nobody asked for it.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limits = confinement.limits

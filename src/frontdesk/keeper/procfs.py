@@ -6,7 +6,10 @@ simply not there: every function answers `None` or leaves it out.
 A tag is how a process is known as descended from a child, whatever its group, session, parent,
 environment or account have become since: a number in the hard limit of file locks, which no kernel
 since 2.4.25 enforces, every child inherits through fork and exec, and anybody may read in
-`/proc/<pid>/limits`. It is a fence against accidents; a hostile process could lower its own.
+`/proc/<pid>/limits`. A process may lower such a limit and not raise it. So children carry a second
+number, in the limit of resident memory (which no kernel since 2.4.30 enforces): the tags grow from
+child to child, and the counter-tags fall, and whoever takes another child's tag cannot take the
+counter-tag that belongs to it. Root with the capability to raise limits could; agents lose it.
 """
 
 from __future__ import annotations
@@ -22,6 +25,10 @@ from frontdesk.monitors.linux import Stat, read_stat
 RLIMIT_LOCKS = 10
 """The number of the limit in setrlimit(2); the `resource` module has no name for it."""
 
+RLIMIT_RSS = 5
+"""The limit of resident memory: as above."""
+
+_ENDLESS_RSS = 1 << 62
 _SERIAL_BITS = 32
 _RUN_BITS = 31
 
@@ -36,9 +43,27 @@ def stat_of(pid: int) -> Stat | None:
 
 def tag_of(pid: int) -> int | None:
     """Return the tag of a process, `None` where it has none."""
+    return _hard_limit(pid, b"Max file locks")
+
+
+def counter_tag_of(pid: int) -> int | None:
+    """Return the counter-tag of a process, `None` where it has none."""
+    return _hard_limit(pid, b"Max resident set")
+
+
+def counter_tag_for(child_id: int) -> int:
+    """Return the counter-tag of a child of this process.
+
+    Below the one that this process carries itself, for the reason that `fresh_run` has.
+    """
+    _, hard = resource.getrlimit(RLIMIT_RSS)
+    return max(0, (_ENDLESS_RSS if hard == resource.RLIM_INFINITY else hard) - child_id)
+
+
+def _hard_limit(pid: int, name: bytes) -> int | None:
     text = _read(f"/proc/{pid}/limits")
     for line in (text or b"").splitlines():
-        if line.startswith(b"Max file locks"):
+        if line.startswith(name):
             hard = line.split()[-2]
             return int(hard) if hard.isdigit() else None
     return None

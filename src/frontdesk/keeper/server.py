@@ -100,6 +100,7 @@ class KeeperServer:
         request = spawn.request
         confinement = Confinement(
             tag=child.tag,
+            counter_tag=child.counter_tag,
             keeper_pid=os.getpid(),
             limits=request.limits,
             # A fork has its fork server's account already, and could not ask for it again.

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import pathlib
+import resource
 import signal
 import socket
 import sys
@@ -9,6 +11,7 @@ import time
 
 from frontdesk.keeper.environment import allowed_environment, search_path
 from frontdesk.keeper.messages import Command, Fork, ForkServerSpec, ProcessLimits, SpawnRequest
+from frontdesk.keeper.procfs import RLIMIT_LOCKS, RLIMIT_RSS
 
 
 def shell(script, **request):
@@ -146,3 +149,18 @@ def read_a_file(channel):
             channel.sendall(file.read())
     except OSError as error:
         channel.sendall(f"errno {error.errno}".encode())
+
+
+def leave_a_thief(channel):
+    """Leave a daemon that takes what it can of the tags of a process, whose pid it is told."""
+    victim = int(channel.recv(20))
+
+    def take():
+        limits = pathlib.Path(f"/proc/{victim}/limits").read_text().splitlines()
+        for name, number in (("Max file locks", RLIMIT_LOCKS), ("Max resident set", RLIMIT_RSS)):
+            (hard,) = (line.split()[-2] for line in limits if line.startswith(name))
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(number, (int(hard), int(hard)))
+
+    channel.sendall(b"%d\n" % _descend(os.setsid, take, again=True))
+    channel.recv(1)
