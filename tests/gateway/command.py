@@ -51,9 +51,13 @@ class Served:
             base_url=self.url, headers={"X-API-Key": secret}, trust_env=False, timeout=30
         )
 
+    @staticmethod
+    def url_in(text):
+        found = re.search(r"answers at (https?://\S+?)[\"\s]", text)
+        return found and found[1]
+
     def find_url(self):
-        found = re.search(r"answers at (https?://\S+?)[\"\s]", self.log)
-        self.url = found and found[1]
+        self.url = self.url_in(self.log)
         return self.url or self.process.poll() is not None
 
     def signal(self, number):
@@ -68,7 +72,9 @@ class Served:
 
 
 @contextmanager
-def serving(directory, *arguments, config=CONFIG, keys=KEYS, wait=True, **environment):
+def serving(
+    directory, *arguments, config=CONFIG, keys=KEYS, wait=True, errors_to=None, **environment
+):
     """Run `frontdesk serve` on a free port; killed at the end if it still runs."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "frontdesk.toml"
@@ -84,7 +90,11 @@ def serving(directory, *arguments, config=CONFIG, keys=KEYS, wait=True, **enviro
     }  # fmt: skip
     with log.open("w") as errors, out.open("w") as output:
         process = subprocess.Popen(
-            command, cwd=directory, env=environment, stdout=output, stderr=errors
+            command,
+            cwd=directory,
+            env=environment,
+            stdout=output,
+            stderr=errors if errors_to is None else errors_to,
         )
     served = Served(process, log, out)
     try:

@@ -25,7 +25,8 @@ from frontdesk.gateway.app import create_app
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key, NewKey, keys_from_text, mint
-from frontdesk.gateway.logs import configure_logs
+from frontdesk.gateway.log_writer import LogWriter
+from frontdesk.gateway.logs import configure_logs, log_stray_errors
 from frontdesk.gateway.server import GatewayServer, bound_socket
 from frontdesk.gateway.settings import Config, ServerSettings
 from frontdesk.gateway.state_dir import StateDir
@@ -34,6 +35,8 @@ from frontdesk.keeper.prctl import become_undumpable
 KEYS_VARIABLE = "FRONTDESK_KEYS"
 DEV_TENANT = "dev"
 MAX_OPEN_FILES = 1 << 20
+LAST_LINES_S = 2.0
+"""For what the log still has to write at the end."""
 
 logger = logging.getLogger("frontdesk.serve")
 
@@ -57,10 +60,18 @@ class Run:
                 master=StateDir.make(self._config.server.state_dir).master_secret(),
                 now_ms=SystemClock().wall_ms(),
             )
-        self._writer = configure_logs(self._config.log)
+        self._log = LogWriter(sys.stderr)
+        self._writer = configure_logs(self._config.log, to=self._log)
+        log_stray_errors()
 
     def run(self) -> None:
         """Serve until a signal ends it."""
+        try:
+            self._serve()
+        finally:
+            self._log.close(timeout_s=LAST_LINES_S)
+
+    def _serve(self) -> None:
         server = self._config.server
         _check_tls(server)
         try:

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TextIO
 
 import msgspec
 import structlog
 
+from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.settings import LogSettings
 from frontdesk.keeper.stderr import printable
 
@@ -31,12 +34,14 @@ MAX_IN_GROUP = 5
 MAX_TRACEBACK_CHARACTERS = 16_000
 MAX_CHAINED = 5
 
+logger = logging.getLogger("frontdesk.log")
+
 QUIET = ("uvicorn", "uvicorn.error", "uvicorn.access", "httpx2", "httpcore2", "websockets")
 
 
-def configure_logs(settings: LogSettings, *, to: TextIO | None = None) -> Any:
-    """Send all logs to `to` (standard error) and return the writer of the access log."""
-    stream = to or sys.stderr
+def configure_logs(settings: LogSettings, *, to: TextIO | LogWriter) -> Any:
+    """Send all logs to a stream and return the writer of the access log."""
+    stream: Any = to
     readable = settings.format == "console" or (settings.format == "auto" and stream.isatty())
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     handler = logging.StreamHandler(stream)
@@ -47,6 +52,25 @@ def configure_logs(settings: LogSettings, *, to: TextIO | None = None) -> Any:
     for name in QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     return _access_writer(stream, readable=readable, level=level)
+
+
+def log_stray_errors() -> None:
+    """Send into the log what Python would write to standard error itself, where it may wait."""
+    logging.captureWarnings(True)
+    sys.unraisablehook = partial(_log_stray_error, "an error that nobody could be told")
+    threading.excepthook = partial(_log_stray_error, "a thread failed")
+
+
+def _log_stray_error(what: str, error: Any) -> None:
+    if error.exc_type is not SystemExit:  # by which a thread may end
+        exc_info = error.exc_type, error.exc_value, error.exc_traceback
+        logger.error("%s", what, exc_info=exc_info)
+
+
+def lines_dropped() -> int:
+    """Return how many lines of the log nobody will read, since the start of the process."""
+    streams = (getattr(each, "stream", None) for each in logging.getLogger().handlers)
+    return sum(each.dropped for each in streams if isinstance(each, LogWriter))
 
 
 def _formatter(*, readable: bool, colors: bool) -> logging.Formatter:
@@ -67,7 +91,7 @@ def _formatter(*, readable: bool, colors: bool) -> logging.Formatter:
     )
 
 
-def _access_writer(stream: TextIO, *, readable: bool, level: int) -> Any:
+def _access_writer(stream: Any, *, readable: bool, level: int) -> Any:
     # Not through the standard library, bound now, and as JSON in one step: this is one line for
     # every request.
     def line_of(_: Any, level: str, line: MutableMapping[str, Any]) -> str:

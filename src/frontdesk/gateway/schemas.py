@@ -402,6 +402,7 @@ class GatewayNumbers(Answer, frozen=True, kw_only=True):
     stuck: int
     keys: int
     metered_keys: int = msgspec.field(name="metered_keys")
+    log_lines_dropped: int = msgspec.field(name="log_lines_dropped")
 
 
 class GatewayStatus(GatewayNumbers, frozen=True, kw_only=True):

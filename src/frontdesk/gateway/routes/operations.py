@@ -13,6 +13,7 @@ from frontdesk import __version__
 from frontdesk.agents.ids import split
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.logs import lines_dropped
 from frontdesk.gateway.openapi import answers, problems
 from frontdesk.gateway.schemas import (
     GatewayNumbers,
@@ -25,7 +26,14 @@ router = APIRouter(tags=["operations"], route_class=GatewayRoute)
 
 EXPOSITION = "text/plain; version=0.0.4"
 STATUS = GatewayStatus(
-    version=__version__, sessions=3, streams=2, stuck=0, keys=4, metered_keys=2, draining=False
+    version=__version__,
+    sessions=3,
+    streams=2,
+    stuck=0,
+    keys=4,
+    metered_keys=2,
+    log_lines_dropped=0,
+    draining=False,
 )
 SESSIONS = HostedSessions(
     sessions=(
@@ -89,4 +97,5 @@ def _numbers(gateway: Gateway) -> GatewayNumbers:
         stuck=gateway.service.stuck,
         keys=len(gateway.ring),
         metered_keys=gateway.meter.tracked_keys,
+        log_lines_dropped=lines_dropped(),
     )
