@@ -40,6 +40,63 @@ def test_a_command_is_spoken_to_through_its_standard_input_and_output():
     with_keeper(scenario)
 
 
+def test_a_programs_standard_input_and_output_are_a_pipe_each():
+    kinds = "stat -L -c '%F %i' /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2"
+    lines = answer_of(shell(kinds)).splitlines()
+    assert [line.rpartition(" ")[0] for line in lines] == ["fifo"] * 3
+    assert len(set(lines)) == 3
+
+
+IN_ASYNCIO = """
+import asyncio, sys
+async def main():
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=2**24)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await loop.connect_read_pipe(lambda: protocol, sys.stdin)
+    output, flow = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sys.stdout)
+    writer = asyncio.StreamWriter(output, flow, None, loop)
+    while line := await reader.readline():
+        writer.write(line.upper())
+        await writer.drain()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_program_may_use_its_streams_as_asyncio_does(loop):
+    loop_factory = pytest.importorskip(loop).new_event_loop
+    # libuv opens a pipe for the life of the process with its first loop: no leak of a test's.
+    loop_factory().close()
+
+    async def scenario(keeper):
+        program = Command(argv=(sys.executable, "-c", IN_ASYNCIO), env=allowed_environment(()))
+        async with spawned(keeper, SpawnRequest(run=program)) as process:
+            for line in (b"once\n", b"more\n", b"x" * 3_000_000 + b"\n"):
+                process.writer.write(line)
+                assert await process.reader.readexactly(len(line)) == line.upper()
+            process.writer.write_eof()
+            assert await process.reader.read() == b""
+            assert await process.wait() == 0
+
+    with_keeper(scenario, loop_factory=loop_factory)
+
+
+def test_either_stream_of_a_program_may_be_closed_while_the_other_is_used():
+    async def scenario(keeper):
+        deaf = shell("exec <&-; echo said; echo more")
+        async with spawned(keeper, deaf) as process:
+            assert await process.reader.read() == b"said\nmore\n"
+            assert await process.wait() == 0
+        mute = shell('exec >&-; read line; [ "$line" = hello ] || exit 1')
+        async with spawned(keeper, mute) as process:
+            assert await process.reader.read() == b""
+            process.writer.write(b"hello\n")
+            assert await process.wait() == 0
+
+    with_keeper(scenario)
+
+
 def test_a_fork_is_spoken_to_through_its_channel():
     async def scenario(keeper):
         async with spawned(keeper, fork("echo")) as process:
@@ -188,18 +245,19 @@ def test_many_are_spawned_at_once_and_each_is_its_own():
     with_keeper(scenario)
 
 
-def test_a_spawn_without_free_descriptors_is_refused_and_leaves_nothing():
+# A fork takes the two ends of a channel and the two of a pipe, a program the ends of three pipes.
+@pytest.mark.parametrize(("request_", "taken"), [(shell("true"), 6), (fork("echo"), 4)])
+def test_a_spawn_without_free_descriptors_is_refused_and_leaves_nothing(request_, taken):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def scenario(keeper):
         before = open_now()
         free = (n for n in itertools.count() if not os.path.lexists(f"/proc/self/fd/{n}"))
-        # It takes four: the two ends of a channel, and the two of a pipe.
-        for first_out_of_reach in itertools.islice(free, 4):
+        for first_out_of_reach in itertools.islice(free, taken):
             resource.setrlimit(resource.RLIMIT_NOFILE, (first_out_of_reach, hard))
             try:
                 with pytest.raises(SpawnFailed) as refused:
-                    await keeper.spawn(shell("true"))
+                    await keeper.spawn(request_)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             assert refused.value.stage == "descriptors"

@@ -11,14 +11,15 @@ from frontdesk.keeper.errors import SpawnFailed
 from support.processes import PATIENCE_S
 
 
-def with_keeper(scenario):
+def with_keeper(scenario, *, loop_factory=None):
     """Run a scenario with a keeper, within a bound."""
 
     async def main():
         async with asyncio.timeout(3 * PATIENCE_S), Keeper() as keeper:
             return await scenario(keeper)
 
-    return asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(main())
 
 
 @contextlib.asynccontextmanager

@@ -25,6 +25,7 @@ from frontdesk.keeper.errors import ForkServerFailed, KeeperLost, SpawnFailed
 from frontdesk.keeper.journal import sweep_run
 from frontdesk.keeper.messages import (
     MAX_PACKET_BYTES,
+    Command,
     End,
     Exited,
     ForkServerSpec,
@@ -41,7 +42,7 @@ from frontdesk.keeper.messages import (
 )
 from frontdesk.keeper.process import ManagedProcess
 from frontdesk.keeper.seqpacket import close_all
-from frontdesk.keeper.streams import Channel, open_channel
+from frontdesk.keeper.streams import Channel, open_pipe_channel, open_socket_channel
 
 SPAWN_DEADLINE_S = 60.0
 """How long a spawn may take, the first imports of its fork server included."""
@@ -156,6 +157,8 @@ class Keeper:
         payload = _encode(Spawn(child_id, request))
         self._connected()
         try:
+            is_command = isinstance(request.run, Command)
+            open_channel = open_pipe_channel if is_command else open_socket_channel
             channel, descriptors = await open_channel(request.label)
         except OSError as error:
             raise SpawnFailed(request.label, stage="descriptors", problem=str(error)) from error

@@ -55,7 +55,7 @@ class ForkServerSpec(msgspec.Struct, frozen=True, kw_only=True):
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command"):
     """Execute a program: `argv[0]` is looked up in the `PATH` of `env`, which is all it gets.
 
-    Its standard input and output are the two directions of one socket.
+    Its standard input and output are a pipe each.
     """
 
     argv: tuple[str, ...]
@@ -99,10 +99,10 @@ class KeeperOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spawn(msgspec.Struct, frozen=True, tag="spawn"):
-    """Spawn a child. With it travel two descriptors: its channel and its standard error.
+    """Spawn a child. With it travel its descriptors.
 
-    The channel is a stream socket: what a fork's entry is called with, a command's standard input
-    and output.
+    A fork's are a stream socket, which its entry is called with, and its standard error; a
+    command's are its standard input, output and error.
     """
 
     child_id: int

@@ -119,7 +119,7 @@ class ManagedProcess:
 
     def close(self) -> None:
         """Close the streams; the process, where it still runs, sees the end of its input."""
-        self._channel.writer.close()
+        self._channel.close()
 
     # -- called by the client ------------------------------------------------------------------
 
@@ -133,8 +133,7 @@ class ManagedProcess:
         """Wake whoever waits: nothing of it is alive."""
         self._exited.set()
         self._gone.set()
-        # The streams are left to end by themselves: what it wrote last may still be unread.
-        self._channel.stderr.close()
+        self._channel.on_gone()
 
     def __repr__(self) -> str:
         return f"<ManagedProcess {self.pid} returncode={self._returncode}>"

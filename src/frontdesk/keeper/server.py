@@ -91,7 +91,7 @@ class KeeperServer:
 
     def _spawn(self, spawn: Spawn, descriptors: tuple[int, ...]) -> None:
         child = self.children.open(spawn.child_id)
-        if len(descriptors) != 2:
+        if len(descriptors) != (3 if isinstance(spawn.request.run, Command) else 2):
             close_all(descriptors)
             self.children.refuse(
                 child.child_id, "descriptors", "the keeper has no free descriptors"
@@ -130,8 +130,7 @@ class KeeperServer:
         confinement: Confinement,
         descriptors: tuple[int, ...],
     ) -> None:
-        channel, stderr = descriptors
-        standard = {0: channel, 1: channel, 2: stderr}
+        standard = dict(enumerate(descriptors))
         pid = start_program(ExecSpec(command.argv, command.env, confinement, standard))
         close_all(descriptors)
         self.children.on_forked(child_id, pid)
