@@ -21,7 +21,7 @@ WIRE = {
     "tool_calls": {"count"},
     "tool_execution_start": {"callId", "toolName", "args"},
     "tool_execution_end": {"callId", "toolName", "status", "result", "durationMs"},
-    "approval_required": {"approvalId", "toolName", "args", "hint", "requestedAt"},
+    "approval_required": {"approvalId", "toolName", "args", "hint", "requestedAt", "details"},
     "approval_resolved": {"approvalId", "status"},
     "ask_user": {"ref", "question"},
     "error": {"reason"},
@@ -32,6 +32,7 @@ WIRE = {
     "tool_attached": {"name"},
     "tool_detached": {"name"},
     "agent_restarted": {"reason", "count"},
+    "out_of_turn": {"kind", "text"},
     "session_end": {"reason"},
 }
 

@@ -215,6 +215,7 @@ def test_stats_count_the_turn(acme, sid):
     assert body["costUsd"] == pytest.approx(0.001)
     assert body["tokenUsage"] == {
         "promptTokens": 3, "completionTokens": 3, "totalTokens": 6, "cachedTokens": 0,
+        "unknownTurns": 0,
     }  # fmt: skip
     assert body["lastEventIndex"] == body["eventBufferCount"] == 7
 

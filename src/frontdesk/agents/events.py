@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import msgspec
 
-from frontdesk.agents.records import ApprovalStatus
+from frontdesk.agents.records import ApprovalDetails, ApprovalStatus
 from frontdesk.agents.values import ENCODER, json_value
 from frontdesk.errors import InvalidArgument
 
@@ -101,7 +101,10 @@ class ToolExecutionEnd(Event, frozen=True, rename="camel"):
 
 
 class ApprovalRequired(Event, frozen=True, rename="camel"):
-    """A tool waits for `approve` or `reject`. `requested_at` is wall clock, milliseconds."""
+    """A tool waits for `approve` or `reject`. `requested_at` is wall clock, milliseconds.
+
+    `details` show what it is about to do, where its agent tells: null for most.
+    """
 
     name: ClassVar[str] = "approval_required"
     approval_id: str
@@ -109,6 +112,7 @@ class ApprovalRequired(Event, frozen=True, rename="camel"):
     args: Any
     hint: str | None
     requested_at: int
+    details: ApprovalDetails | None = None
 
 
 class ApprovalResolved(Event, frozen=True, rename="camel"):
@@ -157,11 +161,11 @@ class TurnTokens(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class AgentEnd(Event, frozen=True, rename="camel"):
-    """The turn ended well."""
+    """The turn ended well. `token_usage` is null where the agent did not say what it used."""
 
     name: ClassVar[str] = "agent_end"
     last_message: LastMessage
-    token_usage: TurnTokens
+    token_usage: TurnTokens | None
 
 
 class ModelSwitched(Event, frozen=True, rename="camel"):
@@ -201,6 +205,14 @@ class AgentRestarted(Event, frozen=True, rename="camel"):
     count: int
 
 
+class OutOfTurn(Event, frozen=True, rename="camel"):
+    """The agent said or did something of its own accord, while no turn was under way."""
+
+    name: ClassVar[str] = "out_of_turn"
+    kind: Literal["message", "thought", "tool"]
+    text: str
+
+
 class SessionEnd(Event, frozen=True, rename="camel"):
     """The last event of a session: its agent has ended."""
 
@@ -229,6 +241,7 @@ EVENTS: tuple[type[Event], ...] = (
     ToolAttached,
     ToolDetached,
     AgentRestarted,
+    OutOfTurn,
     SessionEnd,
 )
 """Every event there is, in the order of the contract."""

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Protocol
 
-from frontdesk.agents.events import Event
+from frontdesk.agents.events import Event, OutOfTurn
 from frontdesk.agents.records import SessionContext
 from frontdesk.agents.turn import Turn, TurnPort
 
@@ -38,8 +38,24 @@ class Program(Protocol):
         ...
 
 
+class AgentListener(Protocol):
+    """Who is notified of what an agent does by itself, whether a turn is under way or not."""
+
+    def on_model_changed(self, model: str) -> None:
+        """Another model answers from here on, and nobody has asked for it."""
+        ...
+
+    def on_out_of_turn(self, event: OutOfTurn) -> None:
+        """The agent said or did something while no turn was under way."""
+        ...
+
+
 class RunningAgent(Protocol):
-    """An agent that answers under one session."""
+    """An agent that answers under one session.
+
+    One that can do something by itself also has `listen(listener)`, which is called before its
+    first turn.
+    """
 
     @property
     def registry_agent(self) -> Any:

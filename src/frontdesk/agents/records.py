@@ -167,6 +167,41 @@ class Approval(msgspec.Struct, frozen=True):
         return self.approved
 
 
+class ApprovalOption(msgspec.Struct, frozen=True, rename="camel"):
+    """One answer that an agent offers. `kind` begins with `allow` or `reject` where it says so."""
+
+    option_id: str
+    name: str
+    kind: str
+
+
+class ApprovalLocation(msgspec.Struct, frozen=True, rename="camel"):
+    """A file that a tool is about to touch."""
+
+    path: str
+    line: int | None = None
+
+
+class ApprovalDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What an approval is about, beside the tool's name and arguments.
+
+    `kind` is what the tool does in one word (`edit`, `execute`, ...); `content` shows it: texts,
+    diffs (`path`, `oldText`, `newText`), terminals. `options` are the answers that the agent
+    offers, where it offers some.
+    """
+
+    title: str | None = None
+    kind: str | None = None
+    content: tuple[dict[str, Any], ...] = ()
+    locations: tuple[ApprovalLocation, ...] = ()
+    options: tuple[ApprovalOption, ...] = ()
+
+    @property
+    def can_approve(self) -> bool:
+        """Say whether a yes is among the answers that are offered."""
+        return not self.options or any(each.kind.startswith("allow") for each in self.options)
+
+
 class Accepted(msgspec.Struct, frozen=True, rename="camel"):
     """A prompt was accepted. `queued` where it waits for another turn to end."""
 

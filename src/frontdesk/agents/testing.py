@@ -7,7 +7,14 @@ from typing import Any
 
 from frontdesk.agents.errors import ToolFailed
 from frontdesk.agents.events import Error, Event, MessageDelta
-from frontdesk.agents.records import Approval, SessionContext, TokenUsage, ToolSpec, TurnContext
+from frontdesk.agents.records import (
+    Approval,
+    ApprovalDetails,
+    SessionContext,
+    TokenUsage,
+    ToolSpec,
+    TurnContext,
+)
 from frontdesk.agents.turn import TurnListener
 
 ANSWER = "This is only a check: please go on without an answer."
@@ -56,6 +63,9 @@ class RecordingTurnPort:
     def usage(self, used: TokenUsage) -> None:
         """Count nothing."""
 
+    def usage_unknown(self) -> None:
+        """Count nothing."""
+
     def steering(self, limit: int | None = None) -> list[str]:  # noqa: ARG002
         """Return none."""
         return []
@@ -67,7 +77,14 @@ class RecordingTurnPort:
     def listen(self, listener: TurnListener | None) -> None:
         """Notify nobody: nothing changes."""
 
-    async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:  # noqa: ARG002
+    async def approval(
+        self,
+        tool: str,  # noqa: ARG002
+        args: Any = None,  # noqa: ARG002
+        *,
+        hint: str | None = None,  # noqa: ARG002
+        details: ApprovalDetails | None = None,  # noqa: ARG002
+    ) -> Approval:
         """Approve of nothing."""
         return Approval("rejected", ANSWER)
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from frontdesk.agents.events import Event
 from frontdesk.agents.records import (
     Approval,
+    ApprovalDetails,
     Message,
     SessionContext,
     TokenUsage,
@@ -69,6 +70,10 @@ class TurnPort(Protocol):
         """Add to the meters of the turn, the session, the key and the tenant."""
         ...
 
+    def usage_unknown(self) -> None:
+        """Say that the agent does not tell what this turn used: that is not nothing."""
+        ...
+
     def steering(self, limit: int | None = None) -> list[str]:
         """Take up to `limit` of the steering texts that wait, oldest first; all by default."""
         ...
@@ -81,7 +86,14 @@ class TurnPort(Protocol):
         """Notify this listener, and no other, of what changes from now on."""
         ...
 
-    async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:
+    async def approval(
+        self,
+        tool: str,
+        args: Any = None,
+        *,
+        hint: str | None = None,
+        details: ApprovalDetails | None = None,
+    ) -> Approval:
         """Wait until somebody approves or rejects, or until it is too late."""
         ...
 

@@ -136,6 +136,7 @@ EVENT_EXAMPLES: dict[str, dict[str, Any]] = {
         "args": {"order": "17"},
         "hint": None,
         "requestedAt": 1795339800000,
+        "details": None,
     },
     "approval_resolved": {"approvalId": "9f3c2a1b0d4e5f67", "status": "approved"},
     "ask_user": {"ref": "9f3c2a1b0d4e5f67", "question": "Which one?"},
@@ -151,5 +152,6 @@ EVENT_EXAMPLES: dict[str, dict[str, Any]] = {
     "tool_attached": {"name": "lookup_order"},
     "tool_detached": {"name": "lookup_order"},
     "agent_restarted": {"reason": "signalled: 9 (SIGKILL)", "count": 1},
+    "out_of_turn": {"kind": "message", "text": "The build has finished. "},
     "session_end": {"reason": "deleted"},
 }

@@ -256,12 +256,16 @@ class Status(Answer, frozen=True, kw_only=True):
 
 
 class TokenCounts(Answer, frozen=True, kw_only=True):
-    """The tokens of a conversation; cached ones are prompt tokens as well."""
+    """The tokens of a conversation; cached ones are prompt tokens as well.
+
+    What the agent used in `unknown_turns` of its turns is not among them: it did not say.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     cached_tokens: int
+    unknown_turns: int
 
 
 class SessionStats(Answer, frozen=True, kw_only=True):
@@ -290,6 +294,7 @@ class SessionStats(Answer, frozen=True, kw_only=True):
                 completion_tokens=tokens.completion,
                 total_tokens=tokens.total,
                 cached_tokens=tokens.cached,
+                unknown_turns=counters.unknown_usage,
             ),
             last_event_index=conversation.log.last_index,
             event_buffer_count=len(conversation.log),

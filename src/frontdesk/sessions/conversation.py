@@ -27,6 +27,7 @@ from frontdesk.agents.events import (
     Error,
     Event,
     ModelSwitched,
+    OutOfTurn,
     PromptReceived,
     SessionEnd,
     Steering,
@@ -350,7 +351,9 @@ class Conversation:
         last, used = turn.close(), turn.counters.tokens
         self.turn = None
         if stop is None:
-            tokens = TurnTokens(used.prompt, used.completion, used.total)
+            tokens: TurnTokens | None = TurnTokens(used.prompt, used.completion, used.total)
+            if turn.counters.unknown_usage and not used.total:
+                tokens = None
             self.log.append_shortened(AgentEnd(last, tokens), request_id=turn.request_id)
         else:
             if stop.error is not None:
@@ -362,6 +365,26 @@ class Conversation:
             self._deadline_timer.cancel()
             self._deadline_timer = None
         self._idle_if_unused()
+
+    # -- agents: what one does by itself, AgentListener ---------------------------------------
+
+    def on_model_changed(self, model: str) -> None:
+        """Go by what the agent says: another model answers from here on."""
+        if self.phase is SessionPhase.ENDED or model == self.model:
+            return
+        former, self.model = self.model, model
+        self.service.update_model(self, model)
+        self._append_to_turn(ModelSwitched(former, model))
+        if self.turn is not None:
+            self.turn.model = model
+
+    def on_out_of_turn(self, event: OutOfTurn) -> None:
+        """Let out what the agent said between two turns, where no filter refuses it."""
+        guardrails = self.service.guardrails
+        if self.phase is not SessionPhase.ENDED and (
+            guardrails is None or guardrails.refuse_output(self.tenant_id, event.text) is None
+        ):
+            self.log.append_shortened(event)
 
     # -- agents: called by the supervisor ----------------------------------------------------
 

@@ -34,6 +34,8 @@ class Runner:
     def __init__(self, conversation: Conversation, agent: RunningAgent) -> None:
         self._conversation = conversation
         self.agent = agent
+        if (listen := getattr(agent, "listen", None)) is not None:
+            listen(conversation)
         self.fence = 0
         """The fence of the registry's entry for this agent."""
         self.ended_session = False

@@ -35,6 +35,7 @@ from frontdesk.agents.events import (
 from frontdesk.agents.records import (
     NO_USAGE,
     Approval,
+    ApprovalDetails,
     Message,
     SessionContext,
     TokenUsage,
@@ -87,6 +88,8 @@ class Counters:
     prompts: int = 0
     tool_calls: int = 0
     tokens: TokenUsage = NO_USAGE
+    unknown_usage: int = 0
+    """Turns whose agent did not say what they used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +215,12 @@ class RunningTurn:
             counters.tokens += used
         parts.service.meter.record(tenant_id=parts.tenant_id, api_key=parts.api_key, tokens=used)
 
+    def usage_unknown(self) -> None:
+        """Count that the agent does not tell what this turn used."""
+        if not self.counters.unknown_usage:
+            for counters in (self.counters, self._parts.counters):
+                counters.unknown_usage += 1
+
     def steering(self, limit: int | None = None) -> list[str]:
         """Take up to `limit` of the steering texts that wait, oldest first; all by default."""
         self._require_open()
@@ -229,24 +238,32 @@ class RunningTurn:
         """Notify this listener, and no other, of what changes from now on."""
         self._listener = listener
 
-    async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:
+    async def approval(
+        self,
+        tool: str,
+        args: Any = None,
+        *,
+        hint: str | None = None,
+        details: ApprovalDetails | None = None,
+    ) -> Approval:
         """Wait until somebody approves or rejects, or until it is too late."""
         self._require_open()
         reference, service = f"apr_{secrets.token_hex(8)}", self._parts.service
         hint = None if hint is None else encodable(hint)
         event = ApprovalRequired(
-            reference, encodable(tool), json_value(args), hint, service.clock.wall_ms()
+            reference, encodable(tool), json_value(args), hint, service.clock.wall_ms(), details
         )
         # What waits is what went out: without arguments that are too large.
         event = self._append(event)
-        return await self._parts.approvals.wait(
+        answer = await self._parts.approvals.wait(
             reference,
             event,
             timeout_s=service.settings.approval_timeout_s,
             late=Approval("expired"),
             dismissed=Approval("cancelled"),
-            on_answer=partial(self._on_approval, reference),
+            on_answer=partial(self._on_approval, event),
         )
+        return _possible(answer, details)
 
     async def ask(self, question: str) -> Any:
         """Wait for the user's answer; `QuestionExpired` when there is none in time."""
@@ -381,9 +398,10 @@ class RunningTurn:
             self.stop(StopReason("guardrail", error="guardrail", silent=True))
             raise TurnOver(self.request_id)
 
-    def _on_approval(self, reference: str, answer: Approval) -> None:
+    def _on_approval(self, asked: ApprovalRequired, answer: Approval) -> None:
         if self.phase is not TurnPhase.FINISHED:
-            self._append(ApprovalResolved(reference, answer.status))
+            status = _possible(answer, asked.details).status
+            self._append(ApprovalResolved(asked.approval_id, status))
 
 
 class Transcript:
@@ -460,6 +478,13 @@ class Transcript:
             self._history.add(Message("assistant", text, tuple(self._calls)))
             self._last = text or self._last
         self._parts, self._calls, self._characters = [], [], 0
+
+
+def _possible(answer: Approval, details: ApprovalDetails | None) -> Approval:
+    """Return what comes of an answer: a yes that the agent does not offer is none."""
+    if answer.approved and details is not None and not details.can_approve:
+        return Approval("cancelled", answer.reason)
+    return answer
 
 
 def _result_text(result: Any) -> str:

@@ -135,6 +135,7 @@ async def test_tokens_and_cost_reach_the_meters_once():
             "completionTokens": 20,
             "totalTokens": 60,
             "cachedTokens": 10,
+            "unknownTurns": 0,
         }
         # The agent reports the sum of the session, which did not grow in the second turn.
         assert stats["costUsd"] == 0.75

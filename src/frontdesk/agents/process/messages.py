@@ -21,7 +21,13 @@ from frontdesk.agents.events import (
     encode,
     event_class,
 )
-from frontdesk.agents.records import SessionContext, TokenUsage, ToolSpec, TurnContext
+from frontdesk.agents.records import (
+    ApprovalDetails,
+    SessionContext,
+    TokenUsage,
+    ToolSpec,
+    TurnContext,
+)
 from frontdesk.agents.values import encodable, json_value
 from frontdesk.errors import FrontdeskError
 
@@ -143,10 +149,10 @@ class Emitted(msgspec.Struct, frozen=True, tag="emitted"):
 
 
 class Used(msgspec.Struct, frozen=True, tag="used"):
-    """A model call of the turn used this much."""
+    """A model call of the turn used this much; None where nobody tells."""
 
     turn: int
-    usage: TokenUsage
+    usage: TokenUsage | None
 
 
 class SteeringTaken(msgspec.Struct, frozen=True, tag="taken"):
@@ -164,6 +170,7 @@ class ApprovalAsked(msgspec.Struct, frozen=True, tag="approval"):
     tool: str
     args: Any
     hint: str | None
+    details: ApprovalDetails | None = None
 
 
 class QuestionAsked(msgspec.Struct, frozen=True, tag="question"):

@@ -80,8 +80,11 @@ class RemoteTurn:
             match message:
                 case Emitted():
                     self._port.emit(event_of(message))
-                case Used():
-                    self._port.usage(message.usage)
+                case Used(usage=used):
+                    if used is None:
+                        self._port.usage_unknown()
+                    else:
+                        self._port.usage(used)
                 case SteeringTaken():
                     self._steering_sent -= len(self._port.steering(message.count))
                 case ApprovalAsked() | QuestionAsked() | ToolCalled():
@@ -116,7 +119,9 @@ class RemoteTurn:
         try:
             match call:
                 case ApprovalAsked():
-                    answer = await self._port.approval(call.tool, call.args, hint=call.hint)
+                    answer = await self._port.approval(
+                        call.tool, call.args, hint=call.hint, details=call.details
+                    )
                     value = [answer.status, answer.reason]
                 case QuestionAsked():
                     value = await self._port.ask(call.question)

@@ -31,7 +31,13 @@ from frontdesk.agents.process.messages import (
     emitted,
     local,
 )
-from frontdesk.agents.records import Approval, TokenUsage, ToolSpec, TurnContext
+from frontdesk.agents.records import (
+    Approval,
+    ApprovalDetails,
+    TokenUsage,
+    ToolSpec,
+    TurnContext,
+)
 from frontdesk.agents.turn import TurnListener
 from frontdesk.agents.values import encodable, json_value
 from frontdesk.errors import InvalidType
@@ -83,6 +89,10 @@ class WorkerTurnPort:
         """Count tokens and cost, even of a turn that is over: they were spent."""
         self._send(Used(self._number, used))
 
+    def usage_unknown(self) -> None:
+        """Say that nobody tells what this turn used."""
+        self._send(Used(self._number, None))
+
     def steering(self, limit: int | None = None) -> list[str]:
         """Take up to `limit` of the steering texts that wait, oldest first; all by default."""
         self._require_open()
@@ -101,12 +111,19 @@ class WorkerTurnPort:
         """Notify this listener, and no other, of what changes from now on."""
         self._listener = listener
 
-    async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:
+    async def approval(
+        self,
+        tool: str,
+        args: Any = None,
+        *,
+        hint: str | None = None,
+        details: ApprovalDetails | None = None,
+    ) -> Approval:
         """Wait until somebody approves or rejects, or until it is too late."""
         hint_text = hint if hint is None else encodable(hint)
         answer = await self._call(
             lambda call: ApprovalAsked(
-                self._number, call, encodable(tool), json_value(args), hint_text
+                self._number, call, encodable(tool), json_value(args), hint_text, details
             )
         )
         return Approval(*answer)

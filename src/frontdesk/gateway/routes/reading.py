@@ -22,7 +22,7 @@ STATS = SessionStats(
     cost_usd=0.0,
     prompt_count=1,
     token_usage=TokenCounts(
-        prompt_tokens=51, completion_tokens=6, total_tokens=57, cached_tokens=0
+        prompt_tokens=51, completion_tokens=6, total_tokens=57, cached_tokens=0, unknown_turns=0
     ),
     last_event_index=9,
     event_buffer_count=9,
