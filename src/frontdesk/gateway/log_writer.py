@@ -12,6 +12,8 @@ import queue
 import threading
 from typing import TextIO
 
+from frontdesk.background import start_without_signals
+
 MAX_WAITING_CHARACTERS = 1024 * 1024
 """Of lines that nobody has read yet; what comes on top is dropped."""
 MAX_WRITTEN_AT_ONCE = 64 * 1024
@@ -30,7 +32,8 @@ class LogWriter:
         self._waiting = self._reported = 0
         self.dropped = 0
         self._closing = False
-        threading.Thread(target=self._run, name="frontdesk-log", daemon=True).start()
+        writer = threading.Thread(target=self._run, name="frontdesk-log", daemon=True)
+        start_without_signals(writer)
 
     def write(self, text: str) -> None:
         """Take lines to be written, or drop them where too many wait."""

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from frontdesk.agents.records import MAX_COST_USD, MAX_USED_TOKENS, NO_USAGE, TokenUsage
+from frontdesk.background import start_without_signals
 from frontdesk.gateway.state_dir import StateDir, open_database
 
 BATCH_S = 0.5
@@ -97,7 +98,7 @@ class UsageMeter:
         self._writer = threading.Thread(target=self._run, name="frontdesk-meter", daemon=True)
 
     def __enter__(self) -> UsageMeter:
-        self._writer.start()
+        start_without_signals(self._writer)
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -14,12 +14,14 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, assert_never
 
 import msgspec
 
+from frontdesk.background import in_own_thread
 from frontdesk.keeper.connection import Connection
 from frontdesk.keeper.errors import ForkServerFailed, KeeperLost, SpawnFailed
 from frontdesk.keeper.journal import sweep_run
@@ -270,7 +272,7 @@ class Keeper:
     async def _replace(self, connection: Connection) -> None:
         await connection.close()
         # Its children die with it by themselves; what descended from them does not.
-        await asyncio.to_thread(sweep_run, connection.run)
+        await in_own_thread(partial(sweep_run, connection.run), name="sweep")
         self._forget_everything()
         try:
             self._count_replacement()

@@ -12,11 +12,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from frontdesk.background import in_own_thread
 from frontdesk.keeper.environment import interpreter_environment
 from frontdesk.keeper.errors import KeeperLost
 from frontdesk.keeper.hidden_directory import HiddenDirectory
@@ -107,12 +109,12 @@ class Connection:
     async def close(self) -> None:
         """Hang up, so that the keeper ends everything and itself, and wait for that."""
         self._shut()
-        ended = await asyncio.to_thread(_await_end, self.process)
+        ended = await in_own_thread(partial(_await_end, self.process), name="keeper")
         self._stderr.close()
         if not ended:
             _logger.error("the keeper did not end within %g s and was killed", CLOSE_DEADLINE_S)
             # Its children die with it; what descended from them would not.
-            await asyncio.to_thread(sweep_run, self.run)
+            await in_own_thread(partial(sweep_run, self.run), name="sweep")
 
     def _shut(self) -> None:
         if not self._closed:

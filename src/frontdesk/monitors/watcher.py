@@ -22,6 +22,7 @@ from functools import partial
 from types import MethodType, TracebackType
 from typing import Protocol
 
+from frontdesk.background import start_without_signals
 from frontdesk.errors import InvalidArgument
 from frontdesk.lock import InterruptibleLock
 from frontdesk.monitors.linux import Abilities, probe_abilities
@@ -282,7 +283,7 @@ class WatchLoop:
         # Entered first: a signal handler may come in while the thread starts, and want one too.
         self._poller, self._thread = poller, thread
         try:
-            thread.start()
+            start_without_signals(thread)
         except BaseException as error:
             self._poller = self._thread = None
             poller.close()

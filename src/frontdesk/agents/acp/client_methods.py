@@ -6,9 +6,9 @@ allows them; otherwise the agent read at the start that there are none, and its 
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal
 
 from acp.exceptions import RequestError
@@ -152,9 +152,10 @@ class ClientMethods:
 
     async def _read_file(self, request: ReadTextFileRequest) -> ReadTextFileResponse:
         try:
-            content = await asyncio.to_thread(
+            read = partial(
                 self._workdir.read_text, request.path, line=request.line, limit=request.limit
             )
+            content = await self._workdir.in_thread(read)
         except FileTooLarge:
             raise _invalid("the file is too large") from None
         except UnicodeDecodeError:
@@ -163,7 +164,8 @@ class ClientMethods:
 
     async def _write_file(self, request: WriteTextFileRequest) -> dict[str, Any]:
         try:
-            await asyncio.to_thread(self._workdir.write_text, request.path, request.content)
+            write = partial(self._workdir.write_text, request.path, request.content)
+            await self._workdir.in_thread(write)
         except FileTooLarge:
             raise _invalid("the text is too large") from None
         return {}
@@ -189,7 +191,8 @@ class TerminalMethods:
     async def _create(self, request: CreateTerminalRequest) -> CreateTerminalResponse:
         cwd = self._workdir.path
         if request.cwd is not None:
-            cwd = await asyncio.to_thread(self._workdir.directory, request.cwd)
+            find = partial(self._workdir.directory, request.cwd)
+            cwd = await self._workdir.in_thread(find)
         try:
             terminal_id = await self._terminals.create(
                 (request.command, *(request.args or ())),

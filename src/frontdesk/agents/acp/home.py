@@ -6,13 +6,15 @@ requests. With one home for all, what one tenant told its agent is in another te
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pwd
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Literal
+
+from frontdesk.background import in_own_thread
 
 HomeKind = Literal["tenant", "session", "shared"]
 
@@ -52,4 +54,5 @@ class Home:
     async def clear(self) -> None:
         """Remove the directory where it was the session's own. Idempotent."""
         if self._temporary and self.path is not None:
-            await asyncio.to_thread(shutil.rmtree, self.path, ignore_errors=True)
+            remove = partial(shutil.rmtree, self.path, ignore_errors=True)
+            await in_own_thread(remove, name="removal")

@@ -3,8 +3,8 @@
 It is the directory that the session's client chose, or one made for the session. A path is walked
 one name at a time, each opened relative to the directory before it and never through a symbolic
 link: links are read and walked by this walk, so that one that leads out is refused, and one that is
-swapped between look and use has nothing to offer. Everything here blocks but `clear`: call it in a
-thread.
+swapped between look and use has nothing to offer. What is no coroutine here blocks: call it through
+`WorkDir.in_thread`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,18 @@ import stat
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
+
+from frontdesk.background import in_own_thread
 
 MAX_LINKS = 40
 MAX_DEPTH = 64
+
+MAX_THREADS = 2
+"""How many calls of one session's are under way in threads at a time."""
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 """Bytes of a file that is read or written."""
@@ -38,6 +45,9 @@ class OutsideWorkDir(Exception):
 
 class FileTooLarge(Exception):
     """A file is larger than `MAX_FILE_BYTES`."""
+
+
+T = TypeVar("T")
 
 
 class WorkDir:
@@ -58,6 +68,7 @@ class WorkDir:
         self.path = os.path.realpath(directory)
         self._fd = os.open(self.path, _DIRECTORY)
         self._lock = threading.Lock()
+        self._threads = asyncio.Semaphore(MAX_THREADS)
 
     def close(self) -> None:
         """Close the descriptor; a walk that is under way goes on. Idempotent."""
@@ -70,7 +81,13 @@ class WorkDir:
         """Close it, and remove the directory where it was made here. Idempotent."""
         self.close()
         if self._temporary is not None:
-            await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
+            remove = partial(shutil.rmtree, self._temporary, ignore_errors=True)
+            await in_own_thread(remove, name="removal")
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """Call what blocks here in a thread of its own; the session's other calls wait."""
+        async with self._threads:
+            return await in_own_thread(function, name="file")
 
     def read_text(self, path: str, *, line: int | None = None, limit: int | None = None) -> str:
         """Return a file's text, or `limit` lines of it from `line` on, counted from one.
