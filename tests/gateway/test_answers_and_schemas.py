@@ -189,10 +189,10 @@ def refused(name="t", description=""):
 
     service = SimpleNamespace(call_tool=object(), settings=SimpleNamespace(max_tools=1))
     session = SessionContext(session_id="s", tenant_id="t", blueprint="b", model="m")
-    tools = CallbackTools(session, service=service, api_key=None)
+    tools = CallbackTools(session, service=service)
     tool = CallbackTool(name=name, description=description, callback_url="https://tools.example")
     try:
-        tools.attach(tool)
+        tools.attach(tool, api_key=None)
     except ToolRefused:
         return True
     return False

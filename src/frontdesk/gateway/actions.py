@@ -1,10 +1,10 @@
 """What can be done to a conversation, in the words of the wire.
 
 Below the routes and the WebSocket, which do the same actions with the same bodies; above the
-conversation. Each takes a checked body and returns the answer. It knows neither statuses
-nor sockets. The messages of a WebSocket are read and answered here: each is one action, and gets
-one answer. What is malformed is answered as well; nothing that a client can write ends its
-connection.
+conversation. Each takes a checked body and the key that acts, and returns the answer. It knows
+neither statuses nor sockets. The messages of a WebSocket are read and answered here: each is one
+action, and gets one answer. What is malformed is answered as well; nothing that a client can write
+ends its connection.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from frontdesk.gateway.error_table import Refusal
 from frontdesk.gateway.errors import MalformedRequest, TooLarge
+from frontdesk.gateway.keys import Key
 from frontdesk.gateway.problems import mistakes_of
 from frontdesk.gateway.schemas import (
     AbortBody,
@@ -41,7 +42,7 @@ class Action:
     """An action: the body that it takes, and what does it."""
 
     body: type[BaseModel]
-    do: Callable[[Conversation, Any], Answer]
+    do: Callable[[Conversation, Any, Key], Answer]
 
 
 def check_text(text: str | None, *, limit: int) -> None:
@@ -50,9 +51,9 @@ def check_text(text: str | None, *, limit: int) -> None:
         raise TooLarge("text", limit=limit, unit="characters")
 
 
-def prompt(conversation: Conversation, body: PromptBody) -> Answer:
+def prompt(conversation: Conversation, body: PromptBody, key: Key) -> Answer:
     """Accept a prompt; it runs when those before it have."""
-    accepted = conversation.prompt(body.text)
+    accepted = conversation.prompt(body.text, api_key=key.key_id)
     return PromptAccepted(
         request_id=accepted.request_id,
         session_id=accepted.session_id,
@@ -61,33 +62,33 @@ def prompt(conversation: Conversation, body: PromptBody) -> Answer:
     )
 
 
-def approve(conversation: Conversation, body: ApprovalBody) -> Answer:
+def approve(conversation: Conversation, body: ApprovalBody, key: Key) -> Answer:
     """Let a tool run."""
-    conversation.approve(body.approval_id, body.reason)
+    conversation.approve(body.approval_id, body.reason, api_key=key.key_id)
     return Status(status="approved")
 
 
-def reject(conversation: Conversation, body: ApprovalBody) -> Answer:
+def reject(conversation: Conversation, body: ApprovalBody, key: Key) -> Answer:
     """Tell the agent that a tool may not run."""
-    conversation.reject(body.approval_id, body.reason)
+    conversation.reject(body.approval_id, body.reason, api_key=key.key_id)
     return Status(status="rejected")
 
 
-def respond(conversation: Conversation, body: RespondBody) -> Answer:
+def respond(conversation: Conversation, body: RespondBody, key: Key) -> Answer:
     """Answer the agent's question."""
-    conversation.respond(body.ref, body.response)
+    conversation.respond(body.ref, body.response, api_key=key.key_id)
     return Status(status="answered")
 
 
-def abort(conversation: Conversation, body: AbortBody) -> Answer:
+def abort(conversation: Conversation, body: AbortBody, _: Key) -> Answer:
     """End the turn under way, where there is one; the session lives on."""
     conversation.abort(body.reason, kill_tools=body.kill_tools)
     return Status(status="aborting")
 
 
-def steer(conversation: Conversation, body: SteerBody) -> Answer:
+def steer(conversation: Conversation, body: SteerBody, key: Key) -> Answer:
     """Give the turn a text for its next step."""
-    conversation.steer(body.text)
+    conversation.steer(body.text, api_key=key.key_id)
     return Status(status="accepted")
 
 
@@ -118,8 +119,10 @@ def parsed(text: str | bytes) -> Message:
     return message
 
 
-def act(conversation: Conversation, message: Message, *, max_text_characters: int) -> Answer:
-    """Carry out one action and return what becomes of it; every error is one of ours."""
+def act(
+    conversation: Conversation, message: Message, *, key: Key, max_text_characters: int
+) -> Answer:
+    """Carry out one action of a key and return what becomes of it; every error is one of ours."""
     name = message.get("action")
     action = ACTIONS.get(name) if isinstance(name, str) else None
     if action is None:
@@ -131,7 +134,7 @@ def act(conversation: Conversation, message: Message, *, max_text_characters: in
         found = error.errors(include_url=False, include_input=False)
         raise MalformedRequest(mistakes_of(found, whole="the message")) from None
     check_text(getattr(body, "text", None), limit=max_text_characters)
-    return action.do(conversation, body)
+    return action.do(conversation, body, key)
 
 
 def socket_answer(message: Message | None, answer: Answer | Refusal) -> bytes:

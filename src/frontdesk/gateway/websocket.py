@@ -98,11 +98,12 @@ class SessionSocket:
         asked: dict[str, Any] | None = None
         try:
             self._refused += 1
-            self._gateway.rate.hit(self._context.tenant_key.key_id)
+            key = self._context.tenant_key
+            self._gateway.rate.hit(key.key_id)
             self._refused = 0
             asked = parsed(content if content is not None else message.get("bytes") or b"")
             limit = self._gateway.config.limits.text_characters
-            done: Answer | Refusal = act(conversation, asked, max_text_characters=limit)
+            done: Answer | Refusal = act(conversation, asked, key=key, max_text_characters=limit)
         except FrontdeskError as error:
             done = problem_of(error).refusal
         return socket_answer(asked, done)

@@ -41,13 +41,13 @@ _NAME = re.compile(TOOL_NAME)
 class CallbackTools:
     """The callback tools that are attached to one session, by name. All on one event loop."""
 
-    __slots__ = ("_api_key", "_by_name", "_service", "_session")
+    __slots__ = ("_by_name", "_keys", "_service", "_session")
 
-    def __init__(
-        self, session: SessionContext, *, service: ServiceContext, api_key: str | None
-    ) -> None:
-        self._session, self._service, self._api_key = session, service, api_key
+    def __init__(self, session: SessionContext, *, service: ServiceContext) -> None:
+        self._session, self._service = session, service
         self._by_name: dict[str, CallbackTool] = {}
+        self._keys: dict[str, str | None] = {}
+        """The key that attached each: its secret is the one that the tool's server knows."""
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """Return the tools as agents see them."""
@@ -56,24 +56,26 @@ class CallbackTools:
             for each in self._by_name.values()
         )
 
-    def attach(self, tool: CallbackTool) -> None:
-        """Attach a tool; `ToolRefused` with the reason where it cannot be."""
+    def attach(self, tool: CallbackTool, *, api_key: str | None) -> None:
+        """Attach a tool, whose calls this key signs; `ToolRefused` where it cannot be."""
         try:
             problem = _problem_of(tool) or self._problem_with(tool.name)
         except RecursionError:
             problem = "has parameters that are nested too deeply"
         if problem is not None:
             raise ToolRefused(tool.name, problem=problem)
-        self._by_name[tool.name] = tool
+        self._by_name[tool.name], self._keys[tool.name] = tool, api_key
 
     def detach(self, name: str) -> None:
         """Detach a tool; `UnknownTool` where there is none of this name."""
         if self._by_name.pop(name, None) is None:
             raise UnknownTool(name)
+        del self._keys[name]
 
     def clear(self) -> None:
         """Detach every tool."""
         self._by_name.clear()
+        self._keys.clear()
 
     async def call(
         self, name: str, args: Any, *, emit: Callable[[Event], None], call_id: str | None
@@ -92,7 +94,7 @@ class CallbackTools:
                 call_id=run.call_id,
                 args=args,
                 session_id=self._session.session_id,
-                api_key=self._api_key,
+                api_key=self._keys[name],
             )
             run.result = json_value(result)
             guardrails, tenant_id = self._service.guardrails, self._session.tenant_id

@@ -73,7 +73,9 @@ class Conversation:
     """One session as its client sees it. Made by a `SessionService`.
 
     Verbs that change something raise `SessionDead` once the session has ended, or is ending;
-    what it is can be read and `subscribe` goes on working.
+    what it is can be read and `subscribe` goes on working. They take the `api_key` that acts: what
+    comes of it counts for that key and is signed with its secret, whichever opened the session
+    (None: that one). A turn counts for the key that acted on it last.
     """
 
     __slots__ = (
@@ -127,7 +129,7 @@ class Conversation:
         """Why it ends or has ended; None while it does not."""
         self.restarts = 0
         self._pid: int | None = None
-        self.parts = TurnParts.make(context, service=service, api_key=api_key)
+        self.parts = TurnParts.make(context, service=service)
         self.log, self.history = self.parts.log, self.parts.history
         self.counters = self.parts.counters
         self.prompts = PromptQueue()
@@ -191,7 +193,7 @@ class Conversation:
 
     # -- a client's verbs --------------------------------------------------------------------
 
-    def prompt(self, text: str) -> Accepted:
+    def prompt(self, text: str, *, api_key: str | None = None) -> Accepted:
         """Accept a prompt: its turn begins at once, or after those before it.
 
         Raises `PromptQueueFull`, `SessionDead`, `GuardrailRefused`, `Draining`.
@@ -205,28 +207,36 @@ class Conversation:
         if len(self.prompts) >= limit + (1 if self.turn is None else 0):
             raise PromptQueueFull(self.session_id, limit=limit)
         queued = self.busy
-        prompt = Prompt(f"req_{secrets.token_hex(8)}", text)
+        api_key = api_key or self.api_key
+        prompt = Prompt(f"req_{secrets.token_hex(8)}", text, api_key)
         self._latest_request, self._latest_index = prompt.request_id, None
         self.prompts.put(prompt)
         self.counters.prompts += 1
         self.expiry.busy(used=True)
-        self.service.meter.record(tenant_id=self.tenant_id, api_key=self.api_key, prompts=1)
+        self.service.meter.record(tenant_id=self.tenant_id, api_key=api_key, prompts=1)
         return Accepted(prompt.request_id, self.session_id, queued)
 
-    def approve(self, approval_id: str, reason: str | None = None) -> None:
+    def approve(
+        self, approval_id: str, reason: str | None = None, *, api_key: str | None = None
+    ) -> None:
         """Let a tool run. `UnknownReference` where nothing waits for it, `GuardrailRefused`."""
         self._require_open()
         self.parts.approvals.answer(approval_id, Approval("approved", self._filtered(reason)))
+        self._count_turn_for(api_key)
 
-    def reject(self, approval_id: str, reason: str | None = None) -> None:
+    def reject(
+        self, approval_id: str, reason: str | None = None, *, api_key: str | None = None
+    ) -> None:
         """Keep a tool from running. `UnknownReference` as in `approve`."""
         self._require_open()
         self.parts.approvals.answer(approval_id, Approval("rejected", self._filtered(reason)))
+        self._count_turn_for(api_key)
 
-    def respond(self, ref: str, response: Any) -> None:
+    def respond(self, ref: str, response: Any, *, api_key: str | None = None) -> None:
         """Answer a question of the agent. `UnknownReference`, `GuardrailRefused`."""
         self._require_open()
         self.parts.questions.answer(ref, self._filtered(response))
+        self._count_turn_for(api_key)
 
     def abort(self, reason: str | None = None, *, kill_tools: bool = False) -> None:  # noqa: ARG002
         """End the turn under way, if there is one; the session lives on.
@@ -240,7 +250,7 @@ class Conversation:
         elif self.prompts:
             self._stop_next = stop
 
-    def steer(self, text: str) -> None:
+    def steer(self, text: str, *, api_key: str | None = None) -> None:
         """Add a text that the turn takes into account at its next step.
 
         Between turns it waits for the next one; what a turn does not take goes with it.
@@ -253,6 +263,7 @@ class Conversation:
             raise SteeringQueueFull(self.session_id, limit=limit)
         self._append_to_turn(Steering(text))
         self.parts.steering_texts.append(text)
+        self._count_turn_for(api_key)
         if self.turn is not None:
             self.turn.on_steered()
 
@@ -262,7 +273,7 @@ class Conversation:
         with self._refusing_model(model):
             await check(self.rules.factory, msgspec.structs.replace(self.context, model=model))
 
-    def switch_model(self, model: str) -> None:
+    def switch_model(self, model: str, *, api_key: str | None = None) -> None:
         """Answer with another model, from the next model call on. `ModelRefused`, `SessionDead`."""
         self._require_open()
         with self._refusing_model(model):
@@ -270,13 +281,14 @@ class Conversation:
         former, self.model = self.model, model
         self.service.update_model(self, model)
         self._append_to_turn(ModelSwitched(former, model))
+        self._count_turn_for(api_key)
         if self.turn is not None:
             self.turn.on_model_switched(model)
 
-    def attach_tool(self, tool: CallbackTool) -> None:
+    def attach_tool(self, tool: CallbackTool, *, api_key: str | None = None) -> None:
         """Attach a callback tool. `ToolRefused`, `SessionDead`."""
         self._require_open()
-        self.parts.tools.attach(tool)
+        self.parts.tools.attach(tool, api_key=api_key or self.api_key)
         self._on_tools_changed(ToolAttached(tool.name))
 
     def detach_tool(self, name: str) -> None:
@@ -326,7 +338,9 @@ class Conversation:
             tools=self.parts.tools.specs(),
         )
         deadline_s = self.service.clock.monotonic() + timeout_s
-        turn = self.turn = RunningTurn(context, self.parts, deadline_s=deadline_s)
+        turn = self.turn = RunningTurn(
+            context, self.parts, deadline_s=deadline_s, api_key=prompt.api_key
+        )
         self.history.add(Message("user", prompt.text))
         self.log.append_shortened(PromptReceived(prompt.text), request_id=prompt.request_id)
         if prompt.request_id == self._latest_request:
@@ -443,6 +457,14 @@ class Conversation:
             if why is not None:
                 raise GuardrailRefused(why)
         return value
+
+    def _count_turn_for(self, api_key: str | None) -> None:
+        """Let what the turn under way uses from now on count for the key that acts on it.
+
+        Nobody can so let another key pay for what it asks for, and a revoked one pays no more.
+        """
+        if self.turn is not None:
+            self.turn.api_key = api_key or self.api_key
 
     def _append_to_turn(self, event: Event) -> None:
         """Append an event that belongs to the turn under way, where there is one."""

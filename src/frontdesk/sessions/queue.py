@@ -8,10 +8,14 @@ import msgspec
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """An accepted prompt, under the request id that its events will carry."""
+    """An accepted prompt, under the request id that its events will carry.
+
+    `api_key` is the key that it came with: what its turn uses counts for that one.
+    """
 
     request_id: str
     text: str
+    api_key: str | None
 
 
 class PromptQueue:

@@ -98,7 +98,6 @@ class TurnParts:
 
     service: ServiceContext
     tenant_id: str
-    api_key: str | None
     log: EventLog
     history: History
     counters: Counters
@@ -108,15 +107,12 @@ class TurnParts:
     questions: PendingRequests[AskUser, Any]
 
     @classmethod
-    def make(
-        cls, context: SessionContext, *, service: ServiceContext, api_key: str | None
-    ) -> TurnParts:
+    def make(cls, context: SessionContext, *, service: ServiceContext) -> TurnParts:
         """Make the parts of a new session."""
         settings = service.settings
         return cls(
             service=service,
             tenant_id=context.tenant_id,
-            api_key=api_key,
             log=EventLog(
                 # Random, not the registry's: that one counts what all tenants do, and begins again
                 # with the process, so that a client could resume in another conversation.
@@ -130,7 +126,7 @@ class TurnParts:
                 max_bytes=settings.max_history_bytes,
             ),
             counters=Counters(),
-            tools=CallbackTools(context, service=service, api_key=api_key),
+            tools=CallbackTools(context, service=service),
             steering_texts=[],
             approvals=PendingRequests("approvalId"),
             questions=PendingRequests("ref"),
@@ -147,6 +143,7 @@ class RunningTurn:
         "_listener",
         "_parts",
         "_transcript",
+        "api_key",
         "context",
         "counters",
         "deadline_s",
@@ -158,8 +155,12 @@ class RunningTurn:
         "stopped",
     )
 
-    def __init__(self, context: TurnContext, parts: TurnParts, *, deadline_s: float) -> None:
+    def __init__(
+        self, context: TurnContext, parts: TurnParts, *, deadline_s: float, api_key: str | None
+    ) -> None:
         self.context, self._parts = context, parts
+        self.api_key = api_key
+        """The key that acted on it last: what it uses counts for that one."""
         self.deadline_s = deadline_s
         self.model = context.model
         """The model to call next."""
@@ -213,7 +214,7 @@ class RunningTurn:
         parts = self._parts
         for counters in (self.counters, parts.counters):
             counters.tokens += used
-        parts.service.meter.record(tenant_id=parts.tenant_id, api_key=parts.api_key, tokens=used)
+        parts.service.meter.record(tenant_id=parts.tenant_id, api_key=self.api_key, tokens=used)
 
     def usage_unknown(self) -> None:
         """Count that the agent does not tell what this turn used."""

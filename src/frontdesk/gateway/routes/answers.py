@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from frontdesk.gateway import actions
-from frontdesk.gateway.dependencies import GatewayRoute, InConversation, encoded
+from frontdesk.gateway.dependencies import GatewayRoute, InConversation, InKey, encoded
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.schemas import ApprovalBody, RespondBody, Status
 
@@ -16,18 +16,18 @@ ON_SESSION = ("not_found", "session_dead")
 
 
 @router.post("/approve", responses=answers(Status(status="approved"), *ON_SESSION))
-async def approve(body: ApprovalBody, conversation: InConversation) -> Response:
+async def approve(body: ApprovalBody, conversation: InConversation, key: InKey) -> Response:
     """Let the tool run that an `approval_required` is about."""
-    return encoded(actions.approve(conversation, body))
+    return encoded(actions.approve(conversation, body, key))
 
 
 @router.post("/reject", responses=answers(Status(status="rejected"), *ON_SESSION))
-async def reject(body: ApprovalBody, conversation: InConversation) -> Response:
+async def reject(body: ApprovalBody, conversation: InConversation, key: InKey) -> Response:
     """Refuse the tool; the turn goes on without its result."""
-    return encoded(actions.reject(conversation, body))
+    return encoded(actions.reject(conversation, body, key))
 
 
 @router.post("/respond", responses=answers(Status(status="answered"), *ON_SESSION))
-async def respond(body: RespondBody, conversation: InConversation) -> Response:
+async def respond(body: RespondBody, conversation: InConversation, key: InKey) -> Response:
     """Answer the question of an `ask_user`."""
-    return encoded(actions.respond(conversation, body))
+    return encoded(actions.respond(conversation, body, key))

@@ -8,7 +8,13 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from frontdesk.agents.records import CallbackTool
-from frontdesk.gateway.dependencies import GatewayRoute, InConversation, InGateway, encoded
+from frontdesk.gateway.dependencies import (
+    GatewayRoute,
+    InConversation,
+    InGateway,
+    InKey,
+    encoded,
+)
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.schemas import AttachedTool, DetachedTool, ToolBody
 
@@ -29,7 +35,9 @@ ON_SESSION = ("not_found", "session_dead")
         status=201,
     ),
 )
-async def attach(body: ToolBody, conversation: InConversation, gateway: InGateway) -> Response:
+async def attach(
+    body: ToolBody, conversation: InConversation, gateway: InGateway, key: InKey
+) -> Response:
     """Attach a tool that the gateway runs by posting to its URL."""
     await gateway.callbacks.guard.target(body.callback_url)
     tool = CallbackTool(
@@ -39,7 +47,7 @@ async def attach(body: ToolBody, conversation: InConversation, gateway: InGatewa
         parameters=body.parameters,
         timeout_ms=body.timeout_ms,
     )
-    conversation.attach_tool(tool)
+    conversation.attach_tool(tool, api_key=key.key_id)
     return encoded(AttachedTool(name=body.name, status="attached"), status=201)
 
 

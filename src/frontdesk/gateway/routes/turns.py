@@ -12,6 +12,7 @@ from frontdesk.gateway.dependencies import (
     GatewayRoute,
     InConversation,
     InGateway,
+    InKey,
     encoded,
     gateway_of,
 )
@@ -55,18 +56,17 @@ async def prompt(
     idempotency_key: IdempotencyKey = "",
 ) -> Response:
     """Accept a prompt. Prompts run one after another; `queued` says that this one waits."""
-    gateway = gateway_of(request)
+    gateway, key = gateway_of(request), context_of(request.scope).tenant_key
     gateway.refuse_if_draining()
     actions.check_text(body.text, limit=gateway.config.limits.text_characters)
     if not idempotency_key:
-        return encoded(actions.prompt(conversation, body), status=202)
+        return encoded(actions.prompt(conversation, body, key), status=202)
 
     async def accept() -> bytes:
-        return msgspec.json.encode(actions.prompt(conversation, body))
+        return msgspec.json.encode(actions.prompt(conversation, body, key))
 
-    key_id = context_of(request.scope).tenant_key.key_id
     first = await gateway.idempotency.once(
-        (key_id, "prompt", conversation.session_id, str(conversation.fence)),
+        (key.key_id, "prompt", conversation.session_id, str(conversation.fence)),
         idempotency_key,
         body=await request.body(),
         answer=lambda: stored(accept, status=202),
@@ -81,18 +81,22 @@ async def prompt(
         Status(status="accepted"), *ON_SESSION, "queue_full", "guardrail", status=202
     ),
 )
-async def steer(body: SteerBody, conversation: InConversation, gateway: InGateway) -> Response:
+async def steer(
+    body: SteerBody, conversation: InConversation, gateway: InGateway, key: InKey
+) -> Response:
     """Give the turn under way a text for its next step."""
     actions.check_text(body.text, limit=gateway.config.limits.text_characters)
-    return encoded(actions.steer(conversation, body), status=202)
+    return encoded(actions.steer(conversation, body, key), status=202)
 
 
 @router.post(
     "/abort", status_code=202, responses=answers(Status(status="aborting"), *ON_SESSION, status=202)
 )
-async def abort(conversation: InConversation, body: AbortBody | None = None) -> Response:
+async def abort(
+    conversation: InConversation, key: InKey, body: AbortBody | None = None
+) -> Response:
     """End the turn under way with `agent_abort`; the session lives on."""
-    return encoded(actions.abort(conversation, body or AbortBody()), status=202)
+    return encoded(actions.abort(conversation, body or AbortBody(), key), status=202)
 
 
 @router.post(
@@ -100,8 +104,8 @@ async def abort(conversation: InConversation, body: AbortBody | None = None) -> 
     status_code=202,
     responses=answers(Status(status="accepted"), *ON_SESSION, "create_failed", status=202),
 )
-async def switch_model(body: SwitchModelBody, conversation: InConversation) -> Response:
+async def switch_model(body: SwitchModelBody, conversation: InConversation, key: InKey) -> Response:
     """Answer with another model, from the next model call on."""
     await conversation.prepare_model(body.model)
-    conversation.switch_model(body.model)
+    conversation.switch_model(body.model, api_key=key.key_id)
     return encoded(Status(status="accepted"), status=202)
