@@ -89,9 +89,10 @@ class Runner:
                 work.cancel()
                 await asyncio.wait({work}, timeout=conversation.service.settings.abort_grace_s)
         finally:
+            error = _error_of(work)  # read in every case: nobody else asks
             if not work.done():
                 conversation.service.abandon(work)  # case 2
-        return await self._finish(turn, _error_of(work))
+        return await self._finish(turn, error)
 
     async def _finish(self, turn: RunningTurn, error: BaseException | None) -> bool:
         conversation = self._conversation

@@ -194,6 +194,9 @@ class Supervisor:
         if runner is None or runner.fence != fence:
             return
         live_session.runner = None
+        # At once: a turn that has just ended would have it take the prompt that waits, and two
+        # agents would speak in one conversation.
+        runner.task.cancel()
         self._spawn(self._clear_away(runner))
         supervised = live_session.supervised_agent
         if reason.kind is not ExitKind.RESTARTED or supervised is None:

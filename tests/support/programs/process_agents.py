@@ -406,3 +406,22 @@ async def intruder(turn):
         except OSError as error:
             outcomes.append(errno.errorcode[error.errno])
     yield repr(outcomes)
+
+
+@blueprint("mortal")
+async def mortal(turn):
+    """Say a text character by character, and end as the prompt says before one of them."""
+    how, place, text = ast.literal_eval(turn.text)
+    for number, character in enumerate(text):
+        if number == place:
+            if how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif how == "exit":
+                os._exit(7)
+            elif how == "half":
+                _write_to_channel(b"\x00\x00\x01\x00half")
+                os._exit(0)
+            elif how == "raise":
+                raise ValueError("not for clients")
+        yield character
+        await asyncio.sleep(0)
