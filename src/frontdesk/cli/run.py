@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import ssl
 import sys
 from pathlib import Path
 
@@ -22,14 +21,14 @@ from frontdesk.clock import SystemClock
 from frontdesk.errors import FrontdeskError, InvalidArgument
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.app import create_app
-from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key, NewKey, keys_from_text, mint
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.logs import configure_logs, log_stray_errors
 from frontdesk.gateway.server import GatewayServer, bound_socket
-from frontdesk.gateway.settings import Config, ServerSettings
+from frontdesk.gateway.settings import Config, needing_restart
 from frontdesk.gateway.state_dir import StateDir
+from frontdesk.gateway.tls import tls_context
 from frontdesk.keeper.prctl import become_undumpable
 
 KEYS_VARIABLE = "FRONTDESK_KEYS"
@@ -73,7 +72,7 @@ class Run:
 
     def _serve(self) -> None:
         server = self._config.server
-        _check_tls(server)
+        tls = tls_context(server)
         try:
             address = bound_socket(server.host, server.port)
         except OSError as error:
@@ -87,9 +86,14 @@ class Run:
             host, port = address.getsockname()[:2]
             scheme = "http" if server.tls_certificate is None else "https"
             self._url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-            GatewayServer(
-                app, gateway=self._gateway, on_started=self._started, on_reload=self._reload
-            ).run(sockets=[address])
+            self._server = GatewayServer(
+                app,
+                gateway=self._gateway,
+                tls=tls,
+                on_started=self._started,
+                on_reload=self._reload,
+            )
+            self._server.run(sockets=[address])
 
     def _load(self) -> Config:
         return loaded(self._file, **self._given)
@@ -112,6 +116,7 @@ class Run:
     def _reload(self) -> None:
         try:
             config = self._load()
+            tls = tls_context(config.server)
             self._gateway.reload(config, keys=self._keys())
         except FrontdeskError as error:
             # The operator needs the mistakes, not where in our code they were found.
@@ -119,19 +124,11 @@ class Run:
                 "not reloaded, all stays as it was: %s", error
             )
         else:
-            logger.info("reloaded: keys, blueprints, filters and limits")
-
-
-def _check_tls(server: ServerSettings) -> None:
-    if server.tls_certificate is None or server.tls_key is None:
-        return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            server.tls_certificate, server.tls_key
-        )
-    except OSError as error:  # what is wrong with the content is one as well
-        mistake = f"server.tls_certificate, server.tls_key: cannot be used: {error.strerror}"
-        raise ConfigurationWrong("the configuration", mistakes=(mistake,)) from None
+            if self._server.tls is not None:
+                self._server.tls = tls or self._server.tls
+            logger.info("reloaded: keys, blueprints, filters, limits and the certificate")
+            for name in needing_restart(self._config, config):
+                logger.warning("not changed by a reload, it needs a restart: %s", name)
 
 
 def _open_as_many_files_as_allowed() -> None:

@@ -13,12 +13,13 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -26,6 +27,7 @@ from uvicorn.config import STARTUP_FAILURE
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import BoundedHttp, HttpConfig
 from frontdesk.gateway.settings import Config
+from frontdesk.gateway.tls import TlsListener
 
 CLOSE_TIMEOUT_S = 2
 ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -44,11 +46,15 @@ class GatewayServer(uvicorn.Server):
         app: Any,
         *,
         gateway: Gateway,
+        tls: ssl.SSLContext | None = None,
         on_started: Callable[[], None] = lambda: None,
         on_reload: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(wire_config(app, gateway.config))
-        self._gateway = gateway
+        wire = wire_config(app, gateway.config)
+        super().__init__(wire)
+        self._wire, self._gateway = wire, gateway
+        self.tls = tls
+        """Of the certificate that is shown; another one counts from the next connection on."""
         self._on_started, self._on_reload = on_started, on_reload
         self._draining: asyncio.Task[None] | None = None
 
@@ -58,7 +64,7 @@ class GatewayServer(uvicorn.Server):
             await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self.config.ssl is not None and sockets is not None:
+        if self.tls is not None and sockets is not None:
             await self.listen_with_tls(sockets)
         else:
             await super().startup(sockets)
@@ -66,8 +72,8 @@ class GatewayServer(uvicorn.Server):
             self._on_started()
 
     async def listen_with_tls(self, sockets: list[socket.socket]) -> None:
-        """Start as uvicorn does, with a deadline for handshakes, which it has none for."""
-        config = self.config
+        """Start as uvicorn does, but count connections before their handshake (`tls.py`)."""
+        config = self._wire
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
@@ -77,18 +83,24 @@ class GatewayServer(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        loop, deadline_s = asyncio.get_running_loop(), self._gateway.config.limits.head_timeout_s
-        self.servers = [
-            await loop.create_server(
+        listeners = [
+            TlsListener(
+                each,
                 made,
-                sock=each,
-                ssl=config.ssl,
-                backlog=config.backlog,
-                ssl_handshake_timeout=deadline_s,
+                context=self._current_tls,
+                keyless=config.keyless,
+                deadline_s=config.limits.head_timeout_s,
             )
             for each in sockets
         ]
+        for listener in listeners:
+            listener.start(config.backlog)
+        self.servers = cast("list[asyncio.Server]", listeners)
         self.started = True
+
+    def _current_tls(self) -> ssl.SSLContext:
+        assert self.tls is not None
+        return self.tls
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -145,8 +157,6 @@ def wire_config(app: Any, config: Config) -> HttpConfig:
         ws_ping_timeout=config.streams.heartbeat_s,
         # Compression costs every socket a window, and a message that unpacks to a gigabyte.
         ws_per_message_deflate=False,
-        ssl_certfile=config.server.tls_certificate,
-        ssl_keyfile=config.server.tls_key,
     )
 
 

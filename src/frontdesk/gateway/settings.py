@@ -103,8 +103,10 @@ class ServerSettings(_Table):
             sets=(SessionSettings, "tenants_root"),
         ),
     ] = SESSIONS.tenants_root
-    tls_certificate: Annotated[Path | None, Setting("a PEM file; with `tls_key`")] = None
-    tls_key: Annotated[Path | None, Setting("a PEM file")] = None
+    tls_certificate: Annotated[
+        Path | None, Setting("a PEM file; with `tls_key`. Read again at a reload", reload=True)
+    ] = None
+    tls_key: Annotated[Path | None, Setting("a PEM file", reload=True)] = None
     trusted_proxies: Annotated[
         tuple[Network, ...], Setting("networks whose `Forwarded` or `X-Forwarded-For` is believed")
     ] = ()
@@ -413,3 +415,20 @@ class Config(BaseSettings):
         """Return the filters of a tenant: its own, else those of all."""
         own = self.tenants.get(tenant_id)
         return own.guardrails if own and own.guardrails else self.guardrails
+
+
+def needing_restart(running: Config, wanted: Config) -> list[str]:
+    """Return the settings that a reload does not change, of those that differ."""
+    names = []
+    for table_name in Config.model_fields:
+        table, other = getattr(running, table_name), getattr(wanted, table_name)
+        if not isinstance(table, _Table):
+            continue
+        for name, field in type(table).model_fields.items():
+            about = setting_of(field)
+            follows = about is None or about.reload
+            if not follows and getattr(table, name) != getattr(other, name):
+                names.append(f"{table_name}.{name}")
+    if (running.server.tls_certificate is None) != (wanted.server.tls_certificate is None):
+        names.append("server.tls_certificate")
+    return names
