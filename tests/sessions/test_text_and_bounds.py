@@ -209,7 +209,10 @@ class Denied:
     def refuse_input(self, tenant_id, text):
         return "denied" if "darn" in text else None
 
-    refuse_tool_result = refuse_output = refuse_input
+    refuse_tool_result = refuse_message = refuse_input
+
+    def refuse_output(self, tenant_id, message):
+        return self.refuse_input(tenant_id, message.text)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from frontdesk.agents.ids import NAME, TENANT_ID
+from frontdesk.errors import MissingExtra
+from frontdesk.gateway import patterns
 from frontdesk.sessions.context import SessionSettings
 from frontdesk.store import Limits
 
@@ -31,10 +33,17 @@ Network = Annotated[
 
 def _compiles(pattern: str) -> str:
     try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
+        patterns.compiled(pattern)
+    except MissingExtra as error:
+        raise ValueError(str(error)) from None
     return pattern
+
+
+def _is_a_word(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a denied word has at least one character")
+    _compiles("")
+    return text.strip()
 
 
 def _matching(pattern: str, problem: str) -> AfterValidator:
@@ -51,6 +60,7 @@ BlueprintName = Annotated[
     str, _matching(NAME, "a blueprint's name is 1 to 64 of A-Z a-z 0-9 _ . -")
 ]
 Pattern = Annotated[str, AfterValidator(_compiles)]
+Word = Annotated[str, AfterValidator(_is_a_word)]
 Tenant = Annotated[str, _matching(TENANT_ID, "a tenant is 1 to 64 of a-z 0-9 _ -")]
 
 
@@ -243,11 +253,13 @@ class GuardrailSettings(_Table):
     ] = None
     max_output_characters: Annotated[
         Positive | None,
-        Setting("of a message, as far as it is looked at in one piece", reload=True),
+        Setting("of a message, or of a thought", reload=True),
     ] = None
-    denied_words: Annotated[tuple[str, ...], Setting("whole words, in any case", reload=True)] = ()
+    denied_words: Annotated[
+        tuple[Word, ...], Setting("whole words, or several in a row, in any case", reload=True)
+    ] = ()
     denied_patterns: Annotated[
-        tuple[Pattern, ...], Setting("regular expressions, in any case", reload=True)
+        tuple[Pattern, ...], Setting("regular expressions of RE2, in any case", reload=True)
     ] = ()
     filter: Annotated[
         Target | None,

@@ -9,6 +9,7 @@
     runner              the one task of a session: its turns, one after another
     conversation        what a client sees of a session; made of the parts below
     running_turn        the turn under way, as its agent sees it
+    output_filter       its text on the way out, as guardrails see it
     event_log, event_reader, history, queue, pending, callback_tools, expiry, phases
     context, hooks      what all sessions share; what the gateway (or an embedder) gives to them
     dry_run             one turn of a blueprint without a service
@@ -29,18 +30,20 @@ if TYPE_CHECKING:
     from frontdesk.sessions.context import SessionSettings
     from frontdesk.sessions.conversation import Conversation
     from frontdesk.sessions.event_reader import EventReader
-    from frontdesk.sessions.hooks import Guardrails, Meter, ToolCaller
+    from frontdesk.sessions.hooks import PENDING, Guardrails, MessageSoFar, Meter, ToolCaller
     from frontdesk.sessions.service import SessionService, TenantSessions
 
 _MODULE_OF = {
     "Conversation": "conversation",
     "EventReader": "event_reader",
     "Guardrails": "hooks",
+    "MessageSoFar": "hooks",
     "Meter": "hooks",
     "SessionService": "service",
     "SessionSettings": "context",
     "TenantSessions": "service",
     "ToolCaller": "hooks",
+    "PENDING": "hooks",
 }
 
 __all__ = [
@@ -51,6 +54,8 @@ __all__ = [
     "EventReader",
     # what an embedder may give to the service
     "Guardrails",
+    "MessageSoFar",
+    "PENDING",
     "Meter",
     "ToolCaller",
 ]

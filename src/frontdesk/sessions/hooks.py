@@ -6,9 +6,40 @@ The gateway implements these; whoever embeds the service without a gateway leave
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Literal, Protocol
 
 from frontdesk.agents.records import NO_USAGE, CallbackTool, TokenUsage
+
+SHOWN_CHARACTERS = 4096
+"""How much of what went out before guardrails are shown with each piece of a message."""
+
+
+class Pending(Enum):
+    """What guardrails answer where it depends on what comes next."""
+
+    PENDING = "pending"
+
+
+PENDING: Final = Pending.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSoFar:
+    """What guardrails are shown of a message, or a thought, on its way out."""
+
+    text: str
+    """The end of what went out, and behind it what is to go out now."""
+    characters: int
+    """Of the whole message so far, this text included."""
+    complete: bool
+    """Whether this is its end."""
+
+    @property
+    def begins(self) -> bool:
+        """Say whether the text is the message from its beginning on."""
+        return len(self.text) == self.characters
 
 
 class Meter(Protocol):
@@ -37,12 +68,19 @@ class Guardrails(Protocol):
         """Return why a text in a callback tool's result is refused, None where it is not."""
         ...
 
-    def refuse_output(self, tenant_id: str, text: str) -> str | None:
-        """Return why the text of a message is refused, None where it is not.
+    def refuse_output(
+        self, tenant_id: str, message: MessageSoFar
+    ) -> str | Literal[Pending.PENDING] | None:
+        """Return why the next piece of a message is refused, None where it may go out.
 
         Asked before each piece goes out, with the end of the message so far (the last 4,096
-        characters and the piece), and once more with the whole message when it is complete.
+        characters and the piece), and once more at its end. What is `PENDING` waits for more of
+        the message, up to 4,096 characters, or for its end.
         """
+        ...
+
+    def refuse_message(self, tenant_id: str, text: str) -> str | None:
+        """Return why a text is refused as a whole: a complete message, a question, a hint."""
         ...
 
 

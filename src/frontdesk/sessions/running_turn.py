@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -48,9 +49,10 @@ from frontdesk.agents.values import HalfJoiner, encodable, json_value
 from frontdesk.errors import InvalidType
 from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.context import ServiceContext
+from frontdesk.sessions.errors import GuardrailRefused
 from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.history import History
-from frontdesk.sessions.hooks import Guardrails
+from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.pending import PendingRequests
 from frontdesk.sessions.phases import TurnPhase
 
@@ -59,9 +61,6 @@ MAX_MESSAGE_CHARACTERS = 1_000_000
 
 MAX_RESULT_CHARACTERS = 100_000
 """What the history keeps of one tool's result."""
-
-FILTER_WINDOW_CHARACTERS = 4096
-"""How much of what went out before the guardrails see with each piece."""
 
 _EMITTABLE = frozenset(AGENT_EVENTS)
 
@@ -179,7 +178,7 @@ class RunningTurn:
         self._delta_kind: type[MessageDelta | ThinkingDelta] = MessageDelta
         self._listener: TurnListener | None = None
         guardrails = parts.service.guardrails
-        self._filters: dict[type[Event], OutputFilter] = {}
+        self._filters: dict[type[MessageDelta | ThinkingDelta], OutputFilter] = {}
         if guardrails is not None:
             for kind in (MessageDelta, ThinkingDelta):
                 self._filters[kind] = OutputFilter(guardrails, parts.tenant_id)
@@ -251,6 +250,7 @@ class RunningTurn:
         self._require_open()
         reference, service = f"apr_{secrets.token_hex(8)}", self._parts.service
         hint = None if hint is None else encodable(hint)
+        self._check_text(hint or "")
         event = ApprovalRequired(
             reference, encodable(tool), json_value(args), hint, service.clock.wall_ms(), details
         )
@@ -270,7 +270,9 @@ class RunningTurn:
         """Wait for the user's answer; `QuestionExpired` when there is none in time."""
         self._require_open()
         reference = f"ask_{secrets.token_hex(8)}"
-        event = self._append(AskUser(reference, encodable(question)))
+        question = encodable(question)
+        self._check_text(question)
+        event = self._append(AskUser(reference, question))
         timeout_s = self._parts.service.settings.question_timeout_s
         answer = await self._parts.questions.wait(
             reference, event, timeout_s=timeout_s, late=_NO_ANSWER, dismissed=_NO_ANSWER
@@ -325,7 +327,7 @@ class RunningTurn:
         """Complete the message that is still open; true where the guardrails refuse it."""
         try:
             self._flush_half()
-            self._filter_whole(self._transcript.open_text())
+            self._end_text()
         except TurnOver:
             return True
         return False
@@ -360,18 +362,42 @@ class RunningTurn:
             self._emit_delta(self._delta_kind(text))
 
     def _emit_one(self, event: Event) -> None:
-        if self._filters and isinstance(event, MessageDelta | ThinkingDelta):
-            self._stop_if_refused(self._filters[type(event)].refuses(event.delta))
+        if not isinstance(event, MessageDelta | ThinkingDelta):
+            self._end_text()
+            self._write(event)
+        elif not self._filters:
+            self._write(event)
+        else:
+            with self._stopping_if_refused():
+                passed = self._filters[type(event)].feed(event.delta)
+            for text in passed:
+                self._write(event if text is event.delta else type(event)(text))
+
+    def _end_text(self) -> None:
+        """Let out what the guardrails have not decided about: the text ends here."""
+        for kind, each in self._filters.items():
+            before = self._transcript.open_text() if kind is MessageDelta else None
+            with self._stopping_if_refused():
+                passed = each.end(before)
+            for text in passed:
+                self._write(kind(text))
+
+    def _check_text(self, text: str) -> None:
+        """Show the guardrails what goes out beside messages, which end here for them."""
+        self._end_text()
+        if text and self._filters:
+            with self._stopping_if_refused():
+                self._filters[MessageDelta].check(text)
+
+    def _write(self, event: Event) -> None:
         event = self._append(event)
-        completed = self._transcript.add(event)
+        self._transcript.add(event)
         if isinstance(event, ToolExecutionStart):
             self.running_tools[event.call_id] = event
             self._parts.counters.tool_calls += 1
             self.counters.tool_calls += 1
         elif isinstance(event, ToolExecutionEnd):
             self.running_tools.pop(event.call_id, None)
-        if completed is not None:
-            self._filter_whole(completed)
 
     def _append(self, event: E) -> E:
         """Append to the log; return the event as it went out.
@@ -390,14 +416,13 @@ class RunningTurn:
             return self._parts.log.append_shortened(event, request_id=self.request_id)
         return event
 
-    def _filter_whole(self, text: str) -> None:
-        if self._filters:
-            self._stop_if_refused(self._filters[MessageDelta].refuses_whole(text))
-
-    def _stop_if_refused(self, why: str | None) -> None:
-        if why is not None:
+    @contextmanager
+    def _stopping_if_refused(self) -> Iterator[None]:
+        try:
+            yield
+        except GuardrailRefused:
             self.stop(StopReason("guardrail", error="guardrail", silent=True))
-            raise TurnOver(self.request_id)
+            raise TurnOver(self.request_id) from None
 
     def _on_approval(self, asked: ApprovalRequired, answer: Approval) -> None:
         if self.phase is not TurnPhase.FINISHED:
@@ -431,14 +456,12 @@ class Transcript:
             return ThinkingStart()
         return None
 
-    def add(self, event: Event) -> str | None:
-        """Take the next event; return the text of a message that it completed, if it did."""
+    def add(self, event: Event) -> None:
+        """Take the next event."""
         if isinstance(event, MessageDelta):
             self._take(event.delta)
-            return None
-        if isinstance(event, ThinkingDelta):
-            return None
-        completed = self._text() if self._opened is MessageStart else None
+        if isinstance(event, MessageDelta | ThinkingDelta):
+            return
         self._opened = type(event) if isinstance(event, MessageStart | ThinkingStart) else None
         if isinstance(event, MessageStart):
             self._write()
@@ -450,7 +473,6 @@ class Transcript:
         elif isinstance(event, ToolExecutionEnd):
             self._write()
             self._history.add(Message("tool_result", _result_text(event.result)))
-        return completed
 
     def close(self) -> LastMessage:
         """Write what is open into the history, and return the turn's last message."""
@@ -494,31 +516,6 @@ def _result_text(result: Any) -> str:
     if isinstance(result, str):
         return encodable(result[:MAX_RESULT_CHARACTERS])
     return msgspec.json.encode(json_value(result)).decode()[:MAX_RESULT_CHARACTERS]
-
-
-class OutputFilter:
-    """Ask one tenant's guardrails about one turn's text, or about its thoughts.
-
-    A word may come in two pieces, so they see each piece behind the end of what went out before;
-    not the whole message each time, which would cost the square of its length.
-    """
-
-    __slots__ = ("_guardrails", "_sent", "_tenant_id")
-
-    def __init__(self, guardrails: Guardrails, tenant_id: str) -> None:
-        self._guardrails, self._tenant_id = guardrails, tenant_id
-        self._sent = ""
-
-    def refuses(self, piece: str) -> str | None:
-        """Return why the next piece may not go out, None where it may."""
-        seen = self._sent + piece
-        self._sent = seen[-FILTER_WINDOW_CHARACTERS:]
-        return self._guardrails.refuse_output(self._tenant_id, seen)
-
-    def refuses_whole(self, text: str) -> str | None:
-        """Return why a complete message should not have gone out; the next one begins."""
-        self._sent = ""
-        return self._guardrails.refuse_output(self._tenant_id, text) if text else None
 
 
 _NO_ANSWER = object()
