@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -59,6 +59,7 @@ from frontdesk.sessions.errors import (
 from frontdesk.sessions.event_reader import EventReader, StreamStart
 from frontdesk.sessions.expiry import Expiry, LifeTimes
 from frontdesk.sessions.hooks import refusal_of
+from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.phases import SessionPhase, TurnPhase
 from frontdesk.sessions.queue import Prompt, PromptQueue
 from frontdesk.sessions.running_turn import RunningTurn, StopReason, TurnParts
@@ -395,10 +396,11 @@ class Conversation:
     def on_out_of_turn(self, event: OutOfTurn) -> None:
         """Let out what the agent said between two turns, where no filter refuses it."""
         guardrails = self.service.guardrails
-        if self.phase is not SessionPhase.ENDED and (
-            guardrails is None or guardrails.refuse_output(self.tenant_id, event.text) is None
-        ):
-            self.log.append_shortened(event)
+        if self.phase is not SessionPhase.ENDED:
+            with suppress(GuardrailRefused):
+                if guardrails is not None:
+                    OutputFilter(guardrails, self.tenant_id).check(event.text)
+                self.log.append_shortened(event)
 
     # -- agents: called by the supervisor ----------------------------------------------------
 
