@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from frontdesk.gateway.http_framing import MessageBounds
 from gateway.running import ACME, create
+from support.waiting import eventually
 
 PROMPTLY_S = 10
 LAST = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -442,6 +443,22 @@ def test_a_frame_that_breaks_the_rules_closes_with_the_code_that_says_so(
         socket_.connection.sendall(sent)
         assert socket_.closed_with() == code
     assert acme.get(f"/v1/sessions/{sid}").status_code == 200
+    assert not [each for each in caplog.records if each.exc_info]
+
+
+@pytest.mark.parametrize(
+    "asked", [b"{}", b'{"action": "abort"}', b'{"action": "prompt", "text": "x"}']
+)
+@pytest.mark.parametrize("sent", [frame(0x83), frame(0x81, b"\xff"), frame(0x88), frame(0x09)])
+def test_an_answer_that_a_broken_frame_comes_before_is_no_failure(
+    gateway, acme, sid, caplog, asked, sent
+):
+    create(acme, sid)
+    with opened(gateway, handshake(sid)) as socket_:
+        socket_.connection.sendall(frame(0x81, asked) * 3 + sent)
+        socket_.closed_with()
+    assert acme.get(f"/v1/sessions/{sid}").status_code == 200
+    eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == 0)
     assert not [each for each in caplog.records if each.exc_info]
 
 

@@ -23,6 +23,7 @@ import msgspec
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
@@ -595,6 +596,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         message = await self.queue.get()
         self._go_on()
         return message
+
+    async def send(self, message: Any) -> None:
+        if self.close_sent and self.initial_response is None:
+            # Closed for what came after the message that this answers: nobody is there, and
+            # uvicorn would take it for a fault of the application.
+            raise ClientDisconnected
+        await super().send(message)
 
     def handle_ping(self) -> None:
         self._count_control_frame()
