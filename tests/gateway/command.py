@@ -73,15 +73,25 @@ class Served:
 
 @contextmanager
 def serving(
-    directory, *arguments, config=CONFIG, keys=KEYS, wait=True, errors_to=None, **environment
+    directory,
+    *arguments,
+    config=CONFIG,
+    keys=KEYS,
+    wait=True,
+    errors_to=None,
+    module="frontdesk.cli",
+    **environment,
 ):
-    """Run `frontdesk serve` on a free port; killed at the end if it still runs."""
+    """Run `frontdesk serve` on a free port; killed at the end if it still runs.
+
+    `module` is the program, which is the command line unless a test has one of its own.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "frontdesk.toml"
     if config is not None:
         file.write_text(config, encoding="utf-8")
     command = [
-        sys.executable, "-m", "frontdesk.cli", "serve", "--port", "0",
+        sys.executable, "-m", module, "serve", "--port", "0",
         "--state-dir", str(directory / "state"), *arguments,
     ]  # fmt: skip
     log, out = directory / "log.txt", directory / "out.txt"
