@@ -443,6 +443,20 @@ class Homely(Agent):
         result(request, stopReason="end_turn")
 
 
+class Untidy(Agent):
+    """Nest directories in its working directory and its home, and say where those are."""
+
+    def session_prompt(self, request):
+        places = os.getcwd(), os.environ["HOME"]
+        for place in places:
+            os.chdir(place)
+            for _ in range(int(prompt_of(request))):
+                os.mkdir("d")
+                os.chdir("d")
+        say(" ".join(places))
+        result(request, stopReason="end_turn")
+
+
 if __name__ == "__main__":
     INPUT = heard()
     globals()[sys.argv[1]]().run()

@@ -85,13 +85,12 @@ class AcpAgentFactory:
         """
         label = registry_key(context.tenant_id, context.session_id)
         program = self._program()
-        workdir, home = self._open_directories(context)
+        workdir, home = await self._open_directories(context)
         env = home.in_environment(self._env)
         try:
             process = await self._spawn(program, env=env, cwd=workdir.path, label=label)
         except BaseException:
-            await asyncio.shield(workdir.clear())
-            await asyncio.shield(home.clear())
+            await asyncio.shield(asyncio.gather(workdir.clear(), home.clear()))
             raise
         agent = AcpAgent(
             process,
@@ -118,18 +117,24 @@ class AcpAgentFactory:
             raise CreateFailed("the agent's program is not installed on this server") from missing
         return os.path.abspath(found)
 
-    def _open_directories(self, context: SessionContext) -> tuple[WorkDir, Home]:
+    async def _open_directories(self, context: SessionContext) -> tuple[WorkDir, Home]:
         try:
-            home = Home(
-                self._options.home,
-                tenant_id=context.tenant_id,
-                homes=self._options.homes,
-                account=self._rules.account,
-            )
-            return WorkDir(context.working_dir, account=self._rules.account), home
+            workdir = WorkDir(context.working_dir, account=self._rules.account)
+            try:
+                home = Home(
+                    self._options.home,
+                    tenant_id=context.tenant_id,
+                    homes=self._options.homes,
+                    account=self._rules.account,
+                )
+            except OSError:
+                await asyncio.shield(workdir.clear())
+                raise
         except OSError as error:
             _log.error("session %s: %s", context.session_id, error)
             raise CreateFailed("the session's working directory cannot be used") from error
+        else:
+            return workdir, home
 
     async def _spawn(
         self, program: str, *, env: dict[str, str], cwd: str, label: str

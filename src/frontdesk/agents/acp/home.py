@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
-import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from frontdesk.background import in_own_thread
+from frontdesk.agents.acp.own_directory import OwnDirectory
 
 HomeKind = Literal["tenant", "session", "shared"]
 
@@ -27,25 +24,25 @@ class Home:
     calls. Raises `OSError`.
     """
 
-    __slots__ = ("_temporary", "path")
+    __slots__ = ("_own", "path")
 
     def __init__(
         self, kind: HomeKind, *, tenant_id: str, homes: Path | None, account: str | None
     ) -> None:
         self.path: str | None = None
-        self._temporary = False
+        self._own: OwnDirectory | None = None
         if kind == "shared":
             return
         if kind == "tenant" and homes is not None:
             homes.mkdir(mode=0o711, parents=True, exist_ok=True)
             self.path = str(homes.absolute() / tenant_id)
             os.makedirs(self.path, mode=0o700, exist_ok=True)
+            if account is not None:
+                entry = pwd.getpwnam(account)
+                os.chown(self.path, entry.pw_uid, entry.pw_gid)
         else:
-            self._temporary = True
-            self.path = tempfile.mkdtemp(prefix="frontdesk-home-")
-        if account is not None:
-            entry = pwd.getpwnam(account)
-            os.chown(self.path, entry.pw_uid, entry.pw_gid)
+            self._own = OwnDirectory(prefix="frontdesk-home-", account=account)
+            self.path = self._own.path
 
     def in_environment(self, environment: dict[str, str]) -> dict[str, str]:
         """Return the environment with this home in it."""
@@ -53,6 +50,5 @@ class Home:
 
     async def clear(self) -> None:
         """Remove the directory where it was the session's own. Idempotent."""
-        if self._temporary and self.path is not None:
-            remove = partial(shutil.rmtree, self.path, ignore_errors=True)
-            await in_own_thread(remove, name="removal")
+        if self._own is not None:
+            await self._own.remove()

@@ -13,17 +13,14 @@ import asyncio
 import contextlib
 import errno
 import os
-import pwd
-import shutil
 import stat
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
+from frontdesk.agents.acp.own_directory import OwnDirectory
 from frontdesk.background import in_own_thread
 
 MAX_LINKS = 40
@@ -59,12 +56,10 @@ class WorkDir:
     """
 
     def __init__(self, directory: str | None, *, account: str | None = None) -> None:
-        self._temporary: str | None = None
+        self._own: OwnDirectory | None = None
         if directory is None:
-            directory = self._temporary = tempfile.mkdtemp(prefix="frontdesk-session-")
-            if account is not None:
-                entry = pwd.getpwnam(account)
-                os.chown(directory, entry.pw_uid, entry.pw_gid)
+            self._own = OwnDirectory(prefix="frontdesk-session-", account=account)
+            directory = self._own.path
         self.path = os.path.realpath(directory)
         self._fd = os.open(self.path, _DIRECTORY)
         self._lock = threading.Lock()
@@ -80,9 +75,8 @@ class WorkDir:
     async def clear(self) -> None:
         """Close it, and remove the directory where it was made here. Idempotent."""
         self.close()
-        if self._temporary is not None:
-            remove = partial(shutil.rmtree, self._temporary, ignore_errors=True)
-            await in_own_thread(remove, name="removal")
+        if self._own is not None:
+            await self._own.remove()
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Call what blocks here in a thread of its own; the session's other calls wait."""
