@@ -30,10 +30,15 @@ FRONTDESK = Path(sys.executable).with_name("frontdesk")
 PRELUDE = """\
 set -e
 frontdesk() { command frontdesk "$@" | tee -a printed; }
-curl() { command curl --noproxy '*' --max-time 3 $REFUSED "$@" || [ $? = 28 ]; }
+curl() {
+  case "$1" in
+    *N*) command curl --noproxy '*' --max-time 5 $REFUSED "$@" || [ $? = 28 ] ;;
+    *) command curl --noproxy '*' --max-time 60 $REFUSED "$@" ;;
+  esac
+}
 """
-"""A stream that is open when its time is over (28) is as it should be; a refusal is not, except
-where a page shows it."""
+"""A stream (`-N`) that is open when its time is over (28) is as it should be; a refusal is not,
+except where a page shows it."""
 
 NOT_REFUSED = "REFUSED=--fail-with-body"
 

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def test_the_version_is_printed(tmp_path):
-    assert frontdesk(tmp_path, "version").stdout.strip() == __version__
+    for asked in ("version", "--version"):
+        assert frontdesk(tmp_path, asked).stdout.strip() == __version__
 
 
 @covers("keys.command-line", "keys.revocation")

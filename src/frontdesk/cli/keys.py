@@ -14,7 +14,8 @@ import typer
 from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly, loaded
 from frontdesk.clock import SystemClock
 from frontdesk.errors import InvalidArgument
-from frontdesk.gateway.keys import KeyFile, signing_secret_of
+from frontdesk.gateway.errors import KeyNotFound
+from frontdesk.gateway.keys import KeyFile, keys_from_environment, signing_secret_of
 from frontdesk.gateway.state_dir import StateDir
 
 app = typer.Typer(help="Keys that open the gateway.", no_args_is_help=True)
@@ -42,7 +43,8 @@ def create(
                 got="both" if operator else "neither",
             )
         expires_in_ms = None if expires is None else milliseconds(expires)
-        with _file(config, state_dir) as file:
+        state = StateDir.make(loaded(config, state_dir=state_dir).server.state_dir)
+        with KeyFile(state, clock=SystemClock()) as file:
             new = file.create(tenant_id=tenant, name=name, expires_in_ms=expires_in_ms)
     typer.echo(f"id       {new.key.key_id}")
     typer.echo(f"secret   {new.secret}")
@@ -79,13 +81,19 @@ def revoke(
 
 @app.command()
 def signing(
-    key_id: Annotated[str, typer.Argument(help="A key's id; of the environment's too: env:name.")],
+    key_id: Annotated[
+        str, typer.Argument(help="A key's id; also one of FRONTDESK_KEYS: env:name.")
+    ],
     config: ConfigFile = None,
     state_dir: StateDirectory = None,
 ) -> None:
     """Print the secret that signs the calls of a key's callback tools."""
     with failing_clearly():
-        state = StateDir.make(loaded(config, state_dir=state_dir).server.state_dir)
+        state = StateDir.existing(loaded(config, state_dir=state_dir).server.state_dir)
+        with KeyFile(state, clock=SystemClock()) as file:
+            known = {key.key_id for key in (*file.all(), *keys_from_environment())}
+        if key_id not in known:
+            raise KeyNotFound(key_id)
         secret = signing_secret_of(state.master_secret(), key_id)
     typer.echo(secret)
 
@@ -99,8 +107,8 @@ def milliseconds(text: str) -> int:
 
 
 def _file(config: ConfigFile, state_dir: StateDirectory) -> KeyFile:
-    settings = loaded(config, state_dir=state_dir)
-    return KeyFile(StateDir.make(settings.server.state_dir), clock=SystemClock())
+    state = StateDir.existing(loaded(config, state_dir=state_dir).server.state_dir)
+    return KeyFile(state, clock=SystemClock())
 
 
 def _day(at_ms: int) -> str:

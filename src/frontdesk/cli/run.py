@@ -7,7 +7,6 @@ development run has a key of its own and says what to do with it (`welcome.py`).
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import sys
 from pathlib import Path
@@ -22,7 +21,7 @@ from frontdesk.errors import FrontdeskError, InvalidArgument
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.app import create_app
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.keys import Key, NewKey, keys_from_text, mint
+from frontdesk.gateway.keys import Key, NewKey, keys_from_environment, mint
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.logs import configure_logs, log_stray_errors
 from frontdesk.gateway.server import GatewayServer, bound_socket
@@ -31,7 +30,6 @@ from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.tls import tls_context
 from frontdesk.keeper.prctl import become_undumpable
 
-KEYS_VARIABLE = "FRONTDESK_KEYS"
 DEV_TENANT = "dev"
 MAX_OPEN_FILES = 1 << 20
 LAST_LINES_S = 2.0
@@ -99,8 +97,7 @@ class Run:
         return loaded(self._file, **self._given)
 
     def _keys(self) -> tuple[Key, ...]:
-        text = os.environ.get(KEYS_VARIABLE, "")
-        from_environment = keys_from_text(text) if text.strip() else ()
+        from_environment = keys_from_environment()
         return (*from_environment, self._new.key) if self._new else from_environment
 
     def _started(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import sqlite3
@@ -32,7 +33,10 @@ IN_A_HEADER = "[!-~](?:[ -~]*[!-~])?"
 """What a header carries as it is."""
 TENANT_FORM, NAME_FORM = "1 to 64 of a-z 0-9 _ -", "1 to 64 of A-Z a-z 0-9 _ . -"
 
-SCHEMA = """
+KEYS_VARIABLE = "FRONTDESK_KEYS"
+
+SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS keys (
     key_id TEXT PRIMARY KEY,
     tenant_id TEXT,
@@ -40,8 +44,9 @@ CREATE TABLE IF NOT EXISTS keys (
     digest BLOB NOT NULL UNIQUE,
     created_at INTEGER NOT NULL,
     expires_at INTEGER
-) STRICT;
-"""
+) STRICT
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +234,12 @@ class KeyRing:
         return len(self._by_digest)
 
 
+def keys_from_environment() -> tuple[Key, ...]:
+    """Read the keys of `FRONTDESK_KEYS`, none where it is not set. Raises `ConfigurationWrong`."""
+    text = os.environ.get(KEYS_VARIABLE, "")
+    return keys_from_text(text) if text.strip() else ()
+
+
 def keys_from_text(text: str) -> tuple[Key, ...]:
     """Read `FRONTDESK_KEYS`: `tenant/name:secret,tenant:secret`. Raises `ConfigurationWrong`.
 
@@ -254,7 +265,7 @@ def keys_from_text(text: str) -> tuple[Key, ...]:
     ]
     mistakes += conflicts(keys)
     if mistakes:
-        raise ConfigurationWrong("FRONTDESK_KEYS", mistakes=tuple(mistakes))
+        raise ConfigurationWrong(KEYS_VARIABLE, mistakes=tuple(mistakes))
     return tuple(keys)
 
 

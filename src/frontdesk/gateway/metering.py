@@ -25,7 +25,8 @@ from frontdesk.gateway.state_dir import StateDir, open_database
 BATCH_S = 0.5
 RETRY_S = 2.0
 
-SCHEMA = """
+SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS usage (
     tenant_id TEXT NOT NULL,
     api_key TEXT NOT NULL,
@@ -35,8 +36,9 @@ CREATE TABLE IF NOT EXISTS usage (
     cached_tokens INTEGER NOT NULL,
     cost_usd REAL NOT NULL,
     PRIMARY KEY (tenant_id, api_key)
-) STRICT, WITHOUT ROWID;
-"""
+) STRICT, WITHOUT ROWID
+""",
+)
 
 # The bounds are two numbers of ours: nothing that comes from outside is in the text.
 ADD = f"""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,15 @@ class StateDir:
         with _usable(directory):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         return cls(directory)
+
+    @classmethod
+    def existing(cls, path: Path | str) -> StateDir:
+        """Take the directory of a gateway that there is; what only looks makes nothing."""
+        directory = cls(Path(path))
+        if not directory.keys.exists():
+            problem = "no gateway has its state here; `frontdesk keys create` makes the first key"
+            raise StateUnusable(str(directory.path), problem=problem)
+        return directory
 
     @property
     def keys(self) -> Path:
@@ -88,12 +97,15 @@ def _written_once(place: Path, content: bytes) -> bytes:
 
 
 def open_database(
-    path: Path, *, schema: str, timeout_s: float = BUSY_TIMEOUT_S
+    path: Path, *, schema: Sequence[str], timeout_s: float = BUSY_TIMEOUT_S
 ) -> sqlite3.Connection:
-    """Open an SQLite file in WAL mode, readable by this account only, and apply its schema.
+    """Open an SQLite file in WAL mode, readable by this account only, in the form of its schema.
 
     In WAL mode readers never wait for the writer, and what was committed survives a SIGKILL.
-    `timeout_s` is how long a later statement waits for a lock. `StateUnusable`.
+    `schema` is what makes the form, step by step, one statement each; the file's version is how
+    many it has seen (`PRAGMA user_version`). Steps are only ever added: an older file gets those
+    that it lacks, and a newer one is refused. `timeout_s` is how long a later statement waits for
+    a lock. `StateUnusable`.
     """
     with _usable(path):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -103,9 +115,32 @@ def open_database(
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.executescript(schema)
+            _upgrade(connection, path, schema)
             connection.execute(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path, schema: Sequence[str]) -> None:
+    if not _missing(connection, path, schema):
+        return
+    connection.execute("BEGIN IMMEDIATE")  # of two starts at once, one waits for the other
+    try:
+        for statement in _missing(connection, path, schema):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={len(schema)}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _missing(connection: sqlite3.Connection, path: Path, schema: Sequence[str]) -> Sequence[str]:
+    """Return the steps that a file has not seen."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(schema):
+        known = f"form {version}, this one knows {len(schema)}"
+        raise StateUnusable(str(path), problem=f"a newer Frontdesk has written it ({known})")
+    return schema[version:]
