@@ -44,11 +44,11 @@ def start_without_signals(thread: threading.Thread) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-async def in_own_thread(function: Callable[[], T], *, name: str) -> T:
+async def in_own_thread(function: Callable[[], T], *, name: str, daemon: bool = False) -> T:
     """Call what blocks in a thread of its own; return or raise what it does.
 
     A pool would let whoever is slow delay everybody else. Cancelling ends the wait, not the call.
-    Costs a tenth of a millisecond.
+    The program's end waits for the call, unless it is a `daemon`. Costs a tenth of a millisecond.
     """
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
@@ -66,5 +66,5 @@ async def in_own_thread(function: Callable[[], T], *, name: str) -> T:
         else:
             outcome.set_result(result)
 
-    start_without_signals(threading.Thread(target=run, name=f"frontdesk-{name}"))
+    start_without_signals(threading.Thread(target=run, name=f"frontdesk-{name}", daemon=daemon))
     return await asyncio.wrap_future(outcome)

@@ -214,7 +214,7 @@ async def test_a_question_that_nobody_answers_raises_what_it_can_catch(isolation
 class Tools:
     """Answers callback tools."""
 
-    async def call(self, tool, *, call_id, args, session_id, api_key):
+    async def call(self, tool, *, call_id, args, session_id, tenant_id, api_key):
         if tool.name == "broken":
             raise ToolFailed(tool.name, problem="out of order")
         return {"tool": tool.name, "args": args}

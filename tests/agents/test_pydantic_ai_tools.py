@@ -158,7 +158,7 @@ class Caller:
     def __init__(self):
         self.calls = []
 
-    async def call(self, tool, *, call_id, args, session_id, api_key):
+    async def call(self, tool, *, call_id, args, session_id, tenant_id, api_key):
         self.calls.append((tool.name, args))
         if args.get("fail"):
             raise ToolFailed(tool.name, problem="the server said no")

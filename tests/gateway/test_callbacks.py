@@ -85,7 +85,7 @@ def called(server, *, allow=LOOPBACK, host="127.0.0.1", answer_bytes=10_000, **t
             clock=SystemClock(),
         ) as callbacks:
             return await callbacks.call(
-                tool, call_id="c1", args={"a": 1}, session_id="s", api_key="k"
+                tool, call_id="c1", args={"a": 1}, session_id="s", tenant_id="t", api_key="k"
             )
 
     return asyncio.run(scenario())
@@ -150,7 +150,9 @@ def test_a_name_that_resolves_differently_the_second_time_is_not_asked_a_second_
         async with Callbacks(
             guard=guard, master_secret=b"m", answer_bytes=1000, clock=SystemClock()
         ) as callbacks:
-            return await callbacks.call(tool, call_id="c", args={}, session_id="s", api_key="k")
+            return await callbacks.call(
+                tool, call_id="c", args={}, session_id="s", tenant_id="t", api_key="k"
+            )
 
     with tool_server(answering()) as server:
         assert asyncio.run(scenario(server)) == 42
@@ -300,7 +302,12 @@ def test_a_cookie_of_one_tenants_call_never_comes_with_anothers(cookie, status):
             for tenant in ("acme", "globex"):
                 with contextlib.suppress(ToolFailed):
                     await callbacks.call(
-                        tool, call_id="c", args={}, session_id="s", api_key=f"{tenant}-key"
+                        tool,
+                        call_id="c",
+                        args={},
+                        session_id="s",
+                        tenant_id="t",
+                        api_key=f"{tenant}-key",
                     )
             assert not callbacks._client.cookies
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from gateway.command import serving
+from gateway.loop_time import LONGEST_TURN_S, LongestTurn
 from gateway.running import ACME, RunningGateway, create, turn_of
 from support.waiting import eventually
 
@@ -15,7 +16,6 @@ REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 MEBIBYTE = 1024 * 1024
 NOTICED_S = 1.0
 SLACK_S = 2.0
-LONGEST_TURN_S = 0.1
 
 
 def resident_bytes(process):
@@ -87,31 +87,6 @@ FLOODS = {
     "binaries": b"\x82\x80\0\0\0\0",
     "fragments": b"\0\x80\0\0\0\0",
 }
-
-
-class LongestTurn:
-    """The longest that a loop was busy in one turn, while it watches."""
-
-    def __init__(self, gateway):
-        self.gateway, self.longest_s = gateway, 0.0
-
-    def __enter__(self):
-        self.gateway.call(self._watch)
-        return self
-
-    def _watch(self):
-        self._since = time.thread_time()
-        self._handle = self.gateway.loop.call_soon(self._look)
-
-    def _look(self):
-        # The thread's own time: what other programs take of the machine is not the loop's.
-        now = time.thread_time()
-        self.longest_s = max(self.longest_s, now - self._since)
-        self._since = now
-        self._handle = self.gateway.loop.call_soon(self._look)
-
-    def __exit__(self, *exc_info):
-        self.gateway.call(lambda: self._handle.cancel())
 
 
 @pytest.mark.parametrize("kind", FLOODS)

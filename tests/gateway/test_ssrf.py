@@ -53,16 +53,16 @@ def test_the_operator_allows_networks_and_no_more():
 def test_one_private_address_among_public_ones_refuses_the_name():
     guard = AddressGuard(resolve=resolving(["93.184.215.14", "127.0.0.1"]))
     with pytest.raises(AddressRefused, match="may not be called"):
-        asyncio.run(guard.target("https://tools.example/x"))
+        asyncio.run(guard.target("https://tools.example/x", tenant_id="t"))
 
 
 @covers("callbacks.pinned")
 def test_the_address_to_connect_to_is_the_one_that_was_judged():
     guard = AddressGuard(resolve=resolving(["93.184.215.14"], ["127.0.0.1"]))
-    target = asyncio.run(guard.target("https://tools.example/x?y=1"))
+    target = asyncio.run(guard.target("https://tools.example/x?y=1", tenant_id="t"))
     assert target.address == "93.184.215.14"
     with pytest.raises(AddressRefused):
-        asyncio.run(guard.target("https://tools.example/x?y=1"))
+        asyncio.run(guard.target("https://tools.example/x?y=1", tenant_id="t"))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_address_to_connect_to_is_the_one_that_was_judged():
 )  # fmt: skip
 def test_what_is_no_plain_http_url_is_refused(url):
     with pytest.raises(AddressRefused):
-        asyncio.run(AddressGuard(resolve=resolving(["93.184.215.14"])).target(url))
+        asyncio.run(AddressGuard(resolve=resolving(["93.184.215.14"])).target(url, tenant_id="t"))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_is_no_plain_http_url_is_refused(url):
 )  # fmt: skip
 def test_other_ways_to_write_loopback_are_found_out_by_resolving(url):
     with pytest.raises(AddressRefused):
-        asyncio.run(AddressGuard().target(url))
+        asyncio.run(AddressGuard().target(url, tenant_id="t"))
 
 
 def test_a_name_that_does_not_resolve_has_no_addresses():
@@ -178,7 +178,7 @@ HOSTS = [
 @pytest.mark.parametrize("port", ["", ":", ":0", ":65536", ":x", ":-1"])
 def test_an_odd_host_is_refused_and_no_failure_of_ours(host, port):
     with pytest.raises(AddressRefused):
-        asyncio.run(AddressGuard(resolve=not_there).target(f"http://{host}{port}/"))
+        asyncio.run(AddressGuard(resolve=not_there).target(f"http://{host}{port}/", tenant_id="t"))
 
 
 async def not_there(host, port):
@@ -192,7 +192,7 @@ def test_no_text_at_all_in_the_place_of_a_host_or_url_is_a_failure_of_ours(text)
     async def scenario():
         for url in (text, f"http://{text}", f"http://{text}/", f"https://a:{text}/", f"{text}://a"):
             with pytest.raises(AddressRefused):
-                await AddressGuard(resolve=not_there).target(url)
+                await AddressGuard(resolve=not_there).target(url, tenant_id="t")
 
     asyncio.run(scenario())
 

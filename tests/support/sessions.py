@@ -229,7 +229,7 @@ class RecordingToolCaller:
     def __init__(self):
         self.calls = []
 
-    async def call(self, tool, *, call_id, args, session_id, api_key):
+    async def call(self, tool, *, call_id, args, session_id, tenant_id, api_key):
         self.calls.append((tool.name, args, session_id, api_key))
         if args == "fail":
             raise ToolFailed(tool.name, problem="it broke")

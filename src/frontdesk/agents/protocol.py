@@ -6,13 +6,14 @@ An `AgentFactory` makes a `RunningAgent` for each session: a task (`task.py`), o
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 from frontdesk.agents.events import Event, OutOfTurn
 from frontdesk.agents.records import SessionContext
 from frontdesk.agents.turn import Turn, TurnPort
+from frontdesk.background import in_own_thread
 
 AgentFunction = Callable[[Turn], AsyncGenerator[str | Event, None] | Awaitable[str | None]]
 """What answers a turn: an async generator function of text and events, or a coroutine function."""
@@ -101,7 +102,7 @@ async def check(factory: AgentFactory, context: SessionContext) -> None:
     if is_ready(factory, context):
         factory.check(context)
     else:
-        await asyncio.to_thread(factory.check, context)
+        await in_own_thread(partial(factory.check, context), name="check")
 
 
 def is_ready(asked: object, context: SessionContext) -> bool:

@@ -12,9 +12,9 @@ From the top down, in the order in which a request meets them:
     error_table, problems, errors, openapi     how errors are answered, and all is described
 
 Beside them: `gateway` holds what all requests share, by `settings` (read by `config`) and
-`blueprint_config`, with `metering`, `guardrails`, `tool_webhooks` (over `ssrf`) and `state_dir`;
-`logs` is for the command line. What a session can do is not here: it lives below, in
-`frontdesk.sessions`.
+`blueprint_config`, with `metering`, `guardrails` (over `patterns`), `tool_webhooks` (over `ssrf`,
+over `tenant_slots`) and `state_dir`; `logs` is for the command line. What a session can do is not
+here: it lives below, in `frontdesk.sessions`.
 
 The public names are imported when they are asked for: what needs only an error or the key need not
 load a web framework.

@@ -7,6 +7,7 @@ choose by name from what is here. What cannot be imported is found now, not at t
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def blueprint_of(
             tools=[imported(target) for target in settings.tools],
             plugins={target.partition(":")[2]: imported(target) for target in settings.plugins},
             base_urls=settings.base_urls,
-            http_client=lambda: guarded_client(guard),
+            http_client=partial(guarded_client, guard),
         )
         return pydantic_ai_blueprint(name, program=program, **_rules(settings))
     if isinstance(settings, ProcessSettings):

@@ -152,13 +152,15 @@ class Gateway:
             raise Unauthorized
         return self.service.tenant(key.tenant_id, key.key_id)
 
-    async def check_provider_options(self, request: CreateSession) -> None:
+    async def check_provider_options(self, request: CreateSession, *, tenant_id: str) -> None:
         """Refuse a provider's address that may not be called, with `CreateFailed`."""
         url = request.provider_opts.get("baseUrl")
         if url is None:
             return
         try:
-            await self.callbacks.guard.target(str(url), field="providerOpts.baseUrl")
+            await self.callbacks.guard.target(
+                str(url), tenant_id=tenant_id, field="providerOpts.baseUrl"
+            )
         except AddressRefused as error:
             raise CreateFailed(str(error)) from None
 

@@ -9,22 +9,25 @@ connection twice: one that was opened for one name must not serve another that s
 
 from __future__ import annotations
 
-import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
 import httpx2
 
+from frontdesk.background import in_own_thread
 from frontdesk.gateway.errors import AddressRefused
+from frontdesk.gateway.tenant_slots import TenantSlots
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
-Resolve = Callable[[str, int], Awaitable[list[str]]]
+Resolve = Callable[[str, int], Coroutine[Any, Any, list[str]]]
 
 
 # The registries of special-purpose addresses as IANA has them (IPv4, IPv6; RFC 6890), whole: what
@@ -48,6 +51,9 @@ HOST = re.compile(
 )
 PORTS = {"http": 80, "https": 443}
 
+NAMES_PER_TENANT = 8
+"""Names of one tenant's that are resolved at a time; more of them wait for these."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -59,9 +65,10 @@ class Target:
 
 async def resolve(host: str, port: int) -> list[str]:
     """Return all addresses of a name, in the resolver's order."""
-    loop = asyncio.get_running_loop()
+    # Not the loop's own way: its few threads are for everybody, and so would be a slow name.
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await in_own_thread(ask, name="resolve", daemon=True)
     except (OSError, UnicodeError):  # the latter for what the codec of host names refuses
         return []
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -70,15 +77,17 @@ async def resolve(host: str, port: int) -> list[str]:
 class AddressGuard:
     """Say where a URL may be called. `allow` are networks that are called though not public."""
 
-    __slots__ = ("_allow", "_resolve")
+    __slots__ = ("_allow", "_resolve", "_slots")
 
     def __init__(self, allow: Iterable[Network] = (), *, resolve: Resolve = resolve) -> None:
         self._allow, self._resolve = tuple(allow), resolve
+        self._slots = TenantSlots(NAMES_PER_TENANT)
 
-    async def target(self, url: str, *, field: str = "callbackUrl") -> Target:
+    async def target(self, url: str, *, tenant_id: str, field: str = "callbackUrl") -> Target:
         """Return where to connect; `AddressRefused` where one of its addresses is not allowed."""
         checked = check_form(url, field=field)
-        addresses = await self._resolve(checked.raw_host.decode(), _port(checked))
+        ask = partial(self._resolve, checked.raw_host.decode(), _port(checked))
+        addresses = await self._slots.run(tenant_id, ask)
         if not addresses:
             raise AddressRefused(field, problem="names a host that cannot be resolved")
         if not all(self.allows(address) for address in addresses):
@@ -137,11 +146,14 @@ def _port(url: httpx2.URL) -> int:
 class GuardedTransport(httpx2.AsyncBaseTransport):
     """Send each request to an address that the guard has just judged; `AddressRefused`.
 
-    TLS is verified against the name, by `tls` or else by the usual authorities.
+    On whose behalf is said by the request's extension `tenant_id`, else by the argument. TLS is
+    verified against the name, by `tls` or else by the usual authorities.
     """
 
-    def __init__(self, guard: AddressGuard, *, tls: ssl.SSLContext | None = None) -> None:
-        self._guard = guard
+    def __init__(
+        self, guard: AddressGuard, *, tenant_id: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._guard, self._tenant_id = guard, tenant_id
         self._inner = httpx2.AsyncHTTPTransport(
             verify=tls or True,
             trust_env=False,
@@ -149,7 +161,8 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        target = await self._guard.target(str(request.url), field="the URL")
+        tenant_id = request.extensions.get("tenant_id", self._tenant_id)
+        target = await self._guard.target(str(request.url), tenant_id=tenant_id, field="the URL")
         # `Host` was set from the URL before; TLS is to be with the name as well.
         host = target.url.raw_host.decode()
         request.url = target.url.copy_with(host=target.address)
@@ -160,10 +173,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-def guarded_client(guard: AddressGuard) -> httpx2.AsyncClient:
-    """Return a client for URLs that come from outside."""
+def guarded_client(guard: AddressGuard, tenant_id: str = "") -> httpx2.AsyncClient:
+    """Return a client for URLs that come from outside, from one tenant or from several."""
     return httpx2.AsyncClient(
-        transport=GuardedTransport(guard),
+        transport=GuardedTransport(guard, tenant_id=tenant_id),
         trust_env=False,
         follow_redirects=False,
         # One client serves all tenants: a cookie of one must never come with another's call.

@@ -53,7 +53,14 @@ class Callbacks:
         await self._client.aclose()
 
     async def call(
-        self, tool: CallbackTool, *, call_id: str, args: Any, session_id: str, api_key: str | None
+        self,
+        tool: CallbackTool,
+        *,
+        call_id: str,
+        args: Any,
+        session_id: str,
+        tenant_id: str,
+        api_key: str | None,
     ) -> Any:
         """Return the tool's result; `ToolFailed` with the tool's own error, or with ours."""
         body = msgspec.json.encode(
@@ -61,7 +68,9 @@ class Callbacks:
         )
         try:
             async with asyncio.timeout(tool.timeout_ms / 1000):
-                content = await self._post(tool.callback_url, body, key_id=api_key or "")
+                content = await self._post(
+                    tool.callback_url, body, tenant_id=tenant_id, key_id=api_key or ""
+                )
             answer = msgspec.json.decode(content)
         except TimeoutError:
             problem = f"it did not answer within {tool.timeout_ms} ms"
@@ -81,7 +90,7 @@ class Callbacks:
                 problem = str(answer["error"])[:MAX_SHOWN_ERROR]
         raise ToolFailed(tool.name, problem=problem)
 
-    async def _post(self, url: str, body: bytes, *, key_id: str) -> bytes:
+    async def _post(self, url: str, body: bytes, *, tenant_id: str, key_id: str) -> bytes:
         timestamp = str(self._clock.wall_ms() // 1000)
         secret = signing_secret_of(self._master_secret, key_id)
         headers = {
@@ -93,7 +102,12 @@ class Callbacks:
         }
         content = bytearray()
         async with self._client.stream(
-            "POST", url, content=body, headers=headers, timeout=None
+            "POST",
+            url,
+            content=body,
+            headers=headers,
+            timeout=None,
+            extensions={"tenant_id": tenant_id},
         ) as response:
             if response.status_code >= 300:
                 # Redirects among them: where they lead was judged by nobody.

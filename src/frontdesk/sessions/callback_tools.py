@@ -94,6 +94,7 @@ class CallbackTools:
                 call_id=run.call_id,
                 args=args,
                 session_id=self._session.session_id,
+                tenant_id=self._session.tenant_id,
                 api_key=self._keys[name],
             )
             run.result = json_value(result)

@@ -94,6 +94,7 @@ class ToolCaller(Protocol):
         call_id: str,
         args: Any,
         session_id: str,
+        tenant_id: str,
         api_key: str | None,
     ) -> Any:
         """Call the tool and return its result; `ToolFailed` when it fails."""

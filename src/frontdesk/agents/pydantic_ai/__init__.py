@@ -76,7 +76,7 @@ class PydanticAIProgram:
     `RunContext.deps.turn` is the turn); `ask_user` is always among them. `plugins` are toolsets
     that clients may choose. `named` are models of the operator's own. `base_urls` are patterns of
     the addresses that clients may name in `providerOpts.baseUrl`, none by default, and
-    `http_client` makes the HTTP client that calls those.
+    `http_client` makes the HTTP client that calls those for a tenant.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class PydanticAIProgram:
         plugins: Mapping[str, AbstractToolset[TurnDeps]] | None = None,
         named: Mapping[str, Model] | None = None,
         base_urls: tuple[str, ...] = (),
-        http_client: Callable[[], HTTPClient] | None = None,
+        http_client: Callable[[str], HTTPClient] | None = None,
     ) -> None:
         made = [each if isinstance(each, Tool) else Tool(each) for each in (*tools, ask_user)]
         self._tools = {each.name: each for each in made}
@@ -113,7 +113,7 @@ class PydanticAIProgram:
         """Refuse an unknown model, one whose key is missing, and options that are wrong."""
         if context.prompt_mode not in (None, *PROMPT_MODES):
             raise CreateFailed(f"promptMode must be one of {', '.join(PROMPT_MODES)}")
-        self.models.find(context.model, ProviderOptions.of(context))
+        self.models.find(context.model, ProviderOptions.of(context), tenant_id=context.tenant_id)
 
     def ready(self, context: SessionContext) -> bool:
         """Say whether `check` is quick; it is not for a provider that was never used before."""
@@ -179,7 +179,9 @@ class PydanticAISession:
         if self._options.base_url is None:
             return self._program.models.find(name, self._options)
         if name not in self._models:
-            self._models = {name: self._program.models.find(name, self._options)}
+            tenant_id = self._context.tenant_id
+            found = self._program.models.find(name, self._options, tenant_id=tenant_id)
+            self._models = {name: found}
         return self._models[name]
 
 

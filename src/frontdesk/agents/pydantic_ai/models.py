@@ -86,7 +86,7 @@ class Models:
 
     `named` are models of the operator's own. `base_urls` are the patterns of the addresses that
     clients may name in `providerOpts.baseUrl` (`https://*.example.com/*`: no `*` reaches beyond
-    the host, or the path); `http_client` makes the client that calls them.
+    the host, or the path); `http_client` makes the client that calls them for a tenant.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Models:
         *,
         named: Mapping[str, Model] | None = None,
         base_urls: tuple[str, ...] = (),
-        http_client: Callable[[], HTTPClient] | None = None,
+        http_client: Callable[[str], HTTPClient] | None = None,
     ) -> None:
         self._named = dict(named or {})
         self._base_urls = base_urls
@@ -108,10 +108,10 @@ class Models:
             return "pydantic_ai.models.openai" in sys.modules
         return name in self._named or name in self._cached
 
-    def find(self, name: str, options: ProviderOptions) -> Model:
+    def find(self, name: str, options: ProviderOptions, *, tenant_id: str = "") -> Model:
         """Return the model of a name; `ModelRefused` says why there is none."""
         if options.base_url is not None:
-            return self._at(options.base_url, name, options)
+            return self._at(options.base_url, name, options, tenant_id=tenant_id)
         if options.api_key is not None:
             raise CreateFailed("providerOpts: apiKey goes with baseUrl")
         if name in self._named:
@@ -125,7 +125,7 @@ class Models:
                 self._cached[name] = found
         return found
 
-    def _at(self, base_url: str, name: str, options: ProviderOptions) -> Model:
+    def _at(self, base_url: str, name: str, options: ProviderOptions, *, tenant_id: str) -> Model:
         """Return a model behind an OpenAI-compatible server of the client's own."""
         if not any(_matches(base_url, pattern) for pattern in self._base_urls):
             raise CreateFailed("providerOpts: this baseUrl is not allowed here")
@@ -139,7 +139,7 @@ class Models:
             raise ModelRefused(name, problem="this server has no OpenAI client") from error
         # A key must be given, or Pydantic AI would send the operator's own to this address.
         key = options.api_key or _NO_KEY
-        client = private_client() if self._http_client is None else self._http_client()
+        client = private_client() if self._http_client is None else self._http_client(tenant_id)
         client.event_hooks["request"].append(partial(_send_only_the_clients, key))
         client.event_hooks["response"].append(_refuse_compressed)
         provider = OpenAIProvider(base_url=base_url, api_key=key, http_client=client)

@@ -78,7 +78,7 @@ async def create(
         check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
         asked = body.model_dump(by_alias=True, exclude_none=True)
         wanted = msgspec.convert(asked, CreateSession)
-        await gateway.check_provider_options(wanted)
+        await gateway.check_provider_options(wanted, tenant_id=context.tenant_sessions.tenant_id)
         conversation = await context.tenant_sessions.create(wanted)
         fence = str(conversation.fence)
         return msgspec.json.encode(SessionCreated.of(conversation, fence=fence))

@@ -39,7 +39,7 @@ async def attach(
     body: ToolBody, conversation: InConversation, gateway: InGateway, key: InKey
 ) -> Response:
     """Attach a tool that the gateway runs by posting to its URL."""
-    await gateway.callbacks.guard.target(body.callback_url)
+    await gateway.callbacks.guard.target(body.callback_url, tenant_id=conversation.tenant_id)
     tool = CallbackTool(
         name=body.name,
         callback_url=body.callback_url,
