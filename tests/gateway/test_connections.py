@@ -191,3 +191,16 @@ def test_answers_that_nobody_reads_hold_no_more_than_a_bound(tmp_path, path):
                 eventually(lambda: gateway.call(held_bytes, gateway) > bound / 2)
             assert client.get("/v1/sessions/s").status_code == 200
         eventually(lambda: gateway.call(lambda: len(behind)) == 0)
+
+
+def test_an_answer_that_has_left_in_part_counts_whole(tmp_path):
+    """What has left is held as long as the rest: the answer is one piece of memory."""
+    with RunningGateway(tmp_path) as gateway, gateway.client() as client:
+        create(client, "s")
+        for _ in range(20):
+            turn_of(client, "s", "x" * 100_000)
+        path = "/v1/sessions/s/messages?limit=1000"
+        size = len(client.get(path).content)
+        with unread(gateway, path):
+            eventually(lambda: gateway.call(held_bytes, gateway) > 0)
+            assert gateway.call(held_bytes, gateway) >= size

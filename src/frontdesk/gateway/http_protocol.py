@@ -14,6 +14,7 @@ import resource
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 from urllib.parse import unquote
@@ -37,6 +38,7 @@ from frontdesk.gateway.error_table import (
     ErrorAnswer,
     Refusal,
 )
+from frontdesk.gateway.fair_starts import FairStarts
 from frontdesk.gateway.http_framing import FRAMING, MessageBounds, RequestHead
 from frontdesk.gateway.keyless_connections import KeylessConnections
 from frontdesk.gateway.settings import LimitSettings
@@ -69,7 +71,13 @@ class HttpConfig(uvicorn.Config):
             per_address=limits.keyless_connections_per_address,
         )
         self.unread = UnreadAnswers(max_bytes=limits.unread_bytes_per_key)
+        self.starts = FairStarts(call_soon)
         super().__init__(app, http=BoundedHttp, ws=BoundedWebSocket, **settings)
+
+
+def call_soon(callback: Callable[[], None]) -> None:
+    """Call in the next turn of the loop that runs."""
+    asyncio.get_running_loop().call_soon(callback)
 
 
 def descriptors() -> int:
@@ -111,11 +119,13 @@ class CoalescingTransport:
     loop has its next turn. What is not about writing is the transport's own.
     """
 
-    __slots__ = ("_held", "_loop", "is_closing", "transport", "write")
+    __slots__ = ("_held", "_loop", "answer_bytes", "is_closing", "transport", "write")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self.transport, self._loop = transport, loop
         self._held = b""
+        self.answer_bytes = 0
+        """Of the latest answer's first piece, which is all of it where it is no stream."""
         self.write: Callable[[bytes], None] = transport.write
         self.is_closing = transport.is_closing
 
@@ -132,6 +142,7 @@ class CoalescingTransport:
     def _write_with_head(self, data: bytes) -> None:
         head, self._held = self._held, b""
         self.write = self.transport.write
+        self.answer_bytes = len(head) + len(data)
         self.transport.write(head + data)
 
     def flush(self) -> None:
@@ -260,8 +271,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     @property
     def unread_bytes(self) -> int:
-        """What was written and has not left."""
-        return self.transport.get_write_buffer_size()
+        """What is held for a client that has not read it: a piece that has left in part, whole."""
+        left = self.transport.get_write_buffer_size()
+        return left and left + self._coalescing.answer_bytes
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.config.keyless.leave(self)
@@ -386,7 +398,7 @@ class BoundedHttp(HttpToolsProtocol):
             keep_alive=head.keeps_alive,
             on_response=self.on_response_complete,
         )
-        self._start_asgi_task(self.cycle, self.app)
+        self.config.starts.start(self._owner, partial(self._start_asgi_task, self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         self._overhead_bytes = 0
