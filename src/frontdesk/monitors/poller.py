@@ -1,17 +1,19 @@
 """How a watcher's thread sleeps: until a descriptor is ready, it is woken, or time is up.
 
 It knows descriptors and no monitors. `EpollPoller` is for Linux; `PipePoller` serves where there is
-no epoll, and then nothing but the clock is waited for.
+no epoll, or threads are greenlets, and then nothing but the clock is waited for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 from typing import Protocol
 
-from frontdesk.monitors.linux import CAN_WAIT
+from frontdesk.monitors.green_threads import select_is_green, threads_are_green
+from frontdesk.monitors.linux import can_sleep_in_epoll
 
 _WOKEN = (1).to_bytes(8, "little")
 
@@ -27,8 +29,8 @@ class Poller(Protocol):
         """Wait for it no more. To be called before it is closed."""
         ...
 
-    def wait(self, timeout_s: float | None) -> list[int]:
-        """Sleep, and return the descriptors that are ready."""
+    def wait(self, timeout_s: float | None) -> list[int] | None:
+        """Sleep, and return the descriptors that are ready; None where the time is up."""
         ...
 
     def wake(self) -> None:
@@ -61,8 +63,10 @@ class EpollPoller:
         with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(fd)
 
-    def wait(self, timeout_s: float | None) -> list[int]:
+    def wait(self, timeout_s: float | None) -> list[int] | None:
         ready = [fd for fd, _ in self._epoll.poll(timeout_s)]
+        if not ready:
+            return None
         if self._wake in ready:
             ready.remove(self._wake)
             _drain(self._wake)
@@ -96,12 +100,18 @@ class PipePoller:
     def remove(self, fd: int) -> None:
         """Do nothing: there are none."""
 
-    def wait(self, timeout_s: float | None) -> list[int]:
+    def wait(self, timeout_s: float | None) -> list[int] | None:
+        if not self._woken(timeout_s):
+            return None
+        _drain(self._read)
+        return []
+
+    def _woken(self, timeout_s: float | None) -> bool:
+        if not hasattr(select, "poll"):  # eventlet's, which bears any number of a descriptor
+            return bool(select.select([self._read], [], [], timeout_s)[0])
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
-        if poll.poll(None if timeout_s is None else timeout_s * 1000):
-            _drain(self._read)
-        return []
+        return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
     def wake(self) -> None:
         with contextlib.suppress(OSError):
@@ -113,8 +123,16 @@ class PipePoller:
 
 
 def make_poller() -> Poller:
-    """Return the better of the two for this system."""
-    return EpollPoller() if CAN_WAIT else PipePoller()
+    """Return the better of the two for this system. `OSError` where each would block everybody."""
+    if can_sleep_in_epoll():
+        return EpollPoller()
+    if threads_are_green() and not select_is_green():
+        raise OSError(
+            errno.ENOTSUP,
+            "threads are greenlets here and select() is not patched with them, so the thread that "
+            "watches would block the program (gevent, eventlet: patch both, or neither)",
+        )
+    return PipePoller()
 
 
 def _drain(fd: int) -> None:

@@ -12,6 +12,7 @@ from threading import Thread
 
 from frontdesk.errors import AgentNotStarted, InvalidArgument
 from frontdesk.monitors import linux
+from frontdesk.monitors.green_threads import threads_are_green
 from frontdesk.monitors.pollable import PolledMonitor
 from frontdesk.monitors.protocol import ExitCallback
 from frontdesk.monitors.watcher import Watcher
@@ -44,7 +45,8 @@ class ThreadMonitor(PolledMonitor):
         thread = self._agent
         if isinstance(thread, threading._DummyThread):
             self._unmanaged_start_time = _unmanaged_start_time(thread)
-        if self._watcher.abilities.threads and self._native_id is not None:
+        # The number of a greenlet is that of the thread that it shares with others.
+        if self._watcher.abilities.threads and self._native_id and not threads_are_green():
             self.fd = self._descriptor(self._native_id)
         # Read after opening: a thread that lives now has not given its number to another.
         return None if self._alive() else self._status()

@@ -15,7 +15,6 @@ import errno
 import logging
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +26,9 @@ from frontdesk.errors import InvalidArgument
 from frontdesk.lock import InterruptibleLock
 from frontdesk.monitors.linux import Abilities, probe_abilities
 from frontdesk.monitors.poller import Poller, make_poller
+from frontdesk.monitors.repetition import LONGEST_SLEEP_S, Repetition
 from frontdesk.records import ExitKind, ExitReason
+from frontdesk.waiting import steady_s, timeout
 
 TICK_S = 1.0
 REST_FACTOR = 4
@@ -80,7 +81,7 @@ class WatchLoop:
         self._by_fd: dict[int, Pollable] = {}
         self._polled: dict[Pollable, None] = {}
         self._ticks: list[_Tick] = []
-        self._next_poll = self._next_tick = 0.0
+        self._next_poll, self._next_tick = Repetition(), Repetition()
         self._poller: Poller | None = None
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
@@ -135,7 +136,7 @@ class WatchLoop:
         with self._lock:
             if not self.closed:
                 if not self._ticks:
-                    self._next_tick = time.monotonic() + TICK_S
+                    self._next_tick.begin(TICK_S)
                 self._ticks.append(tick)
                 self._start_for_ticks()
         return partial(self._drop_tick, tick)
@@ -184,8 +185,7 @@ class WatchLoop:
         """Wait, poll, call, until closed."""
         try:
             while not self.closed:
-                for fd in poller.wait(self._timeout_s()):
-                    self._descriptor_ready(fd)
+                self._sleep(poller)
                 self._poll_all()
                 self._call_ticks()
         except Exception:
@@ -196,11 +196,17 @@ class WatchLoop:
                 self._poller = None
                 poller.close()
 
-    def _timeout_s(self) -> float | None:
+    def _sleep(self, poller: Poller) -> None:
         with self._lock:
             due = [self._next_poll] if self._polled else []
             due += [self._next_tick] if self._ticks else []
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        timeout_s = min([LONGEST_SLEEP_S, *(one.left_s() for one in due)]) if due else None
+        ready = poller.wait(timeout_s)
+        if ready is None and timeout_s is not None:
+            for one in due:
+                one.slept(timeout_s)
+        for fd in ready or ():
+            self._descriptor_ready(fd)
 
     def _descriptor_ready(self, fd: int) -> None:
         watched = self._by_fd.get(fd)
@@ -238,21 +244,19 @@ class WatchLoop:
                 self._add_polled(watched)
 
     def _poll_all(self) -> None:
-        began = time.monotonic()
-        if not self._polled or began < self._next_poll:
+        if not self._polled or self._next_poll.left_s():
             return
+        began = steady_s()
         with self._lock:
             everything = list(self._polled)
         for watched in everything:
             self._poll(watched)
-        ended = time.monotonic()
-        self._next_poll = ended + max(self._interval_s, REST_FACTOR * (ended - began))
+        self._next_poll.begin(max(self._interval_s, REST_FACTOR * (steady_s() - began)))
 
     def _call_ticks(self) -> None:
-        now = time.monotonic()
-        if not self._ticks or now < self._next_tick:
+        if not self._ticks or self._next_tick.left_s():
             return
-        self._next_tick = now + TICK_S
+        self._next_tick.begin(TICK_S)
         with self._lock:
             ticks = list(self._ticks)
         for tick in ticks:
@@ -276,7 +280,7 @@ class WatchLoop:
     def _started(self) -> Poller:
         if self._poller is not None:
             return self._poller
-        poller = make_poller()
+        poller = self._new_poller()
         thread = threading.Thread(
             target=self.run, args=(poller,), name="frontdesk-watcher", daemon=True
         )
@@ -292,6 +296,17 @@ class WatchLoop:
             raise
         return poller
 
+    def _new_poller(self) -> Poller:
+        """Make a poller, also for what is watched already: a thread before may have failed."""
+        poller = make_poller()
+        for fd, watched in list(self._by_fd.items()):
+            try:
+                poller.add(fd)
+            except OSError:
+                del self._by_fd[fd]
+                self._add_polled(watched)
+        return poller
+
     def _start_for_ticks(self) -> None:
         try:
             self._started()
@@ -302,7 +317,7 @@ class WatchLoop:
 
     def _add_polled(self, watched: Pollable) -> None:
         if not self._polled:
-            self._next_poll = time.monotonic() + self._interval_s
+            self._next_poll.begin(self._interval_s)
         self._polled[watched] = None
         self._wake()
 
@@ -367,14 +382,13 @@ class Watcher:
     __slots__ = ("__weakref__", "_abilities", "_loop")
 
     def __init__(self, *, use_pidfd: bool | None = None, fallback_interval_s: float = 0.05) -> None:
-        if not fallback_interval_s > 0:
-            raise InvalidArgument(
-                "fallback_interval_s", expected="more than 0", got=repr(fallback_interval_s)
-            )
+        interval_s = timeout("fallback_interval_s", fallback_interval_s)
+        if not interval_s:
+            raise InvalidArgument("fallback_interval_s", expected="more than 0", got="0")
         self._abilities: Abilities | None = None
         if use_pidfd is False:
             self._abilities = Abilities(processes=False, threads=False)
-        self._loop = WatchLoop(interval_s=fallback_interval_s)
+        self._loop = WatchLoop(interval_s=interval_s)
         if use_pidfd and not self.abilities.processes:
             raise InvalidArgument("use_pidfd", expected="False or None on this kernel", got="True")
         # Not at exit: a daemon thread needs no farewell, and callbacks then would find ruins.
@@ -421,9 +435,10 @@ class Watcher:
         What is still watched is let go: nobody is told, and its descriptors are closed on return.
         The thread ends as soon as it wakes up; `wait_s` waits that long for it at most.
         """
+        longest_s = timeout("wait_s", wait_s)
         self._loop.close()
-        if wait_s > 0:
-            self._loop.join(wait_s)
+        if longest_s:
+            self._loop.join(longest_s)
 
     def abandon_after_fork(self) -> None:
         """Forget what the parent watches: to be called in the child of a `fork()`.

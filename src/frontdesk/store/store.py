@@ -33,6 +33,7 @@ from frontdesk.store.get_or_create import PendingCreates
 from frontdesk.store.index import Limits, bucket_copy, checked_limits, unfinished
 from frontdesk.store.liveness import PLAIN_FUTURES, is_finished
 from frontdesk.store.watch import Watch
+from frontdesk.waiting import timeout
 
 _DELETED = ExitReason.of(ExitKind.DELETED)
 
@@ -275,7 +276,7 @@ class SessionStore:
         session_id = validation.identifier("session_id", session_id)
         if not callable(factory):
             raise InvalidType("factory", expected="callable", got=type(factory).__name__)
-        timeout_s = validation.timeout("timeout_s", timeout_s)
+        timeout_s = timeout("timeout_s", timeout_s)
         api_key = validation.optional_identifier("api_key", api_key)
         tenant_id = validation.identifier("tenant_id", tenant_id)
         blueprint = validation.optional_text("blueprint", blueprint)

@@ -15,9 +15,6 @@ from frontdesk.records import ExitReason
 MAX_LENGTH = 512
 """The longest session id, tenant id or key id, in characters."""
 
-LONGEST_WAIT_S = 1e9
-"""Thirty years: what stands in for more, infinity included, which no thread can wait for."""
-
 _EXPECTED = f"a non-empty string of at most {MAX_LENGTH} characters without control characters"
 
 
@@ -61,15 +58,6 @@ def optional_name(parameter: str, value: object) -> None:
     """Check a key that is only looked for: no session is found by none."""
     if value is not None:
         name(parameter, value)
-
-
-def timeout(name: str, value: object) -> float:
-    """Check a time-out in seconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidType(name, expected="a number of seconds", got=type(value).__name__)
-    if not value >= 0:
-        raise InvalidArgument(name, expected="a number of seconds, 0 or more", got=repr(value))
-    return float(min(value, LONGEST_WAIT_S))
 
 
 def limit(name: str, value: object) -> int | None:

@@ -6,7 +6,6 @@ the store never waits for it, and one that falls behind goes on with a fresh sna
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from types import TracebackType
 from typing import Self
@@ -14,8 +13,8 @@ from typing import Self
 from frontdesk.errors import StoreClosed
 from frontdesk.feed import FellBehind
 from frontdesk.records import Change, Metadata, Snapshot
-from frontdesk.store import validation
 from frontdesk.store.core import Core
+from frontdesk.waiting import steady_s, timeout
 
 _READ_AHEAD = 256
 
@@ -80,7 +79,7 @@ class Watch:
         """
         deadline = None
         if timeout_s is not None:
-            deadline = time.monotonic() + validation.timeout("timeout_s", timeout_s)
+            deadline = steady_s() + timeout("timeout_s", timeout_s)
         while not self._ready or not self._open:
             if not self._read() and not self._wait(deadline):
                 raise TimeoutError(f"no change within {timeout_s} s")
@@ -166,7 +165,7 @@ class Watch:
         return True
 
     def _wait(self, deadline: float | None) -> bool:
-        left = None if deadline is None else deadline - time.monotonic()
+        left = None if deadline is None else deadline - steady_s()
         if left is not None and not left > 0:
             return False
         return self._core.changes.wakers.wait(self._is_ready, timeout_s=left)
