@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+from frontdesk.waiting import running_library
+
 T = TypeVar("T")
 
 
@@ -130,10 +132,10 @@ class Wakers:
 
         `key` is what `wake` wakes it by.
         """
-        loop = asyncio._get_running_loop()
-        if loop is None:
+        if running_library() == "trio":
             await self._wait_on_trio(ready)
             return
+        loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         key = future if key is None else key
 
@@ -155,7 +157,7 @@ class Wakers:
                 del self._by_key[key]
 
     async def _wait_on_trio(self, ready: Callable[[], bool]) -> None:
-        import trio  # it runs already: there would be an event loop of asyncio otherwise
+        import trio  # it runs already
 
         woken, token = trio.Event(), trio.lowlevel.current_trio_token()
 

@@ -6,7 +6,6 @@ found by the id of the session.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 
@@ -19,6 +18,7 @@ from frontdesk.errors import (
 )
 from frontdesk.lock import InterruptibleLock
 from frontdesk.records import Session
+from frontdesk.waiting import running_library
 
 
 class PendingCreate:
@@ -53,7 +53,7 @@ class PendingCreate:
     def _refuse_to_wait(self, session_id: str) -> None:
         if self._thread == threading.get_ident():
             raise RecursiveCreate(session_id)
-        if asyncio._get_running_loop() is not None:
+        if running_library() is not None:
             raise SessionBusy(session_id, waited_s=0)
 
     def _wait(self, timeout_s: float) -> bool:

@@ -260,9 +260,9 @@ class SessionStore:
           wait for at most `timeout_s` seconds.
         - If it fails, its own caller sees its exception, the waiting ones `AgentFactoryFailed`, and
           the next call may try again.
-        - **A caller on a running event loop never waits**: it would block the loop. It gets
-          `SessionBusy` with `waited_s=0`. (If it is the first, it runs the factory, as any plain
-          call.) In a thread, `SessionBusy` comes after `timeout_s`.
+        - **A caller on a running event loop**, asyncio's or trio's, **never waits**: it would block
+          the loop. It gets `SessionBusy` with `waited_s=0`. (If it is the first, it runs the
+          factory, as any plain call.) In a thread, `SessionBusy` comes after `timeout_s`.
         - The attributes are for a session that is made. **One that exists is returned as it is,
           whatever its tenant, key or model.**
         - A factory that returns a dead agent gives a `Session` that is over (`not_alive`), to all
@@ -281,7 +281,6 @@ class SessionStore:
         tenant_id = validation.identifier("tenant_id", tenant_id)
         blueprint = validation.optional_text("blueprint", blueprint)
         model = validation.optional_text("model", model)
-
         self._core.lock.refuse_interrupting("get_or_create")
         create = partial(
             self.create,
