@@ -33,7 +33,7 @@ def text_of(frames):
 
 def test_an_agent_of_the_configuration_answers_over_http(tmp_path):
     with gateway(tmp_path, config("Agent")) as server, server.client() as client:
-        made = create(client, "s", blueprint="coder")
+        made = create(client, "s", blueprint="coder", model="default")
         assert made["blueprint"] == "coder"
         assert text_of(turn_of(client, "s", "hello")) == "hello"
         assert client.delete("/v1/sessions/s").status_code == 200
@@ -41,7 +41,7 @@ def test_an_agent_of_the_configuration_answers_over_http(tmp_path):
 
 def test_a_permission_is_given_over_http(tmp_path):
     with gateway(tmp_path, config("Careful")) as server, server.client() as client:
-        create(client, "s", blueprint="coder")
+        create(client, "s", blueprint="coder", model="default")
         client.post("/v1/sessions/s/prompt", json={"text": "allow_once reject_once"})
         with events(client, "s") as stream:
             *_, (_, _, asked) = until(stream, "approval_required")
@@ -64,7 +64,7 @@ def test_a_program_that_is_missing_gives_create_failed_and_names_no_path(tmp_pat
 
 def test_a_killed_agent_is_restarted_and_goes_on_in_the_same_conversation(tmp_path):
     with gateway(tmp_path, config("Family")) as server, server.client() as client:
-        create(client, "s", blueprint="coder")
+        create(client, "s", blueprint="coder", model="default")
         family = lives(text_of(turn_of(client, "s", "who?")))
         with events(client, "s", since="0") as stream:
             os.kill(family[0].pid, signal.SIGKILL)
@@ -80,7 +80,7 @@ def test_a_killed_agent_is_restarted_and_goes_on_in_the_same_conversation(tmp_pa
 
 def test_nothing_of_an_acp_agent_outlives_a_gateway_that_is_killed(tmp_path):
     with gateway(tmp_path, config("Family")) as server, server.client() as client:
-        create(client, "s", blueprint="coder")
+        create(client, "s", blueprint="coder", model="default")
         family = lives(text_of(turn_of(client, "s", "who?")))
         server.signal(signal.SIGKILL)
         server.wait()

@@ -9,9 +9,18 @@ import support.programs.acp_agents
 from frontdesk.agents.acp.blueprint import AcpOptions, acp_blueprint
 from frontdesk.agents.process.factory import ProcessOptions
 from frontdesk.keeper.client import Keeper
-from support.sessions import Stream, open_service, open_session
+from support import sessions
+from support.sessions import Stream, open_service
 
-ACP_OPTIONS = ("files", "auth_method", "start_timeout_s", "cancel_patience_s", "home", "homes")
+ACP_OPTIONS = (
+    "files",
+    "auth_method",
+    "start_timeout_s",
+    "cancel_patience_s",
+    "home",
+    "homes",
+    "usage",
+)
 RULES = ("limits", "env", "account")
 
 
@@ -57,6 +66,11 @@ def place_for_places():
             yield place
         finally:
             tempfile.tempdir = former
+
+
+async def open_session(service, **order):
+    """Open a session whose agent answers with the model that it has chosen itself."""
+    return await sessions.open_session(service, **{"model": "default", **order})
 
 
 async def turn_of(conversation, text):

@@ -130,6 +130,7 @@ def _acp(name: str, settings: AcpSettings, keeper: Keeper, *, homes: Path | None
             start_timeout_s=settings.start_timeout_s,
             home=settings.home,
             homes=homes,
+            usage=settings.usage,
         ),
         terminals=settings.terminals,
         **_rules(settings),

@@ -347,7 +347,7 @@ class AcpSettings(_ProcessTable):
     """A program that speaks the Agent Client Protocol. `files` and `terminals` open those to it.
 
     `home` is whose `HOME` it has: its tenant's (beside the state directory), the session's, or the
-    gateway's own, which all tenants share.
+    gateway's own, which all tenants share. `usage` is what the tokens of its answers count.
     """
 
     kind: Literal["acp"]
@@ -357,6 +357,7 @@ class AcpSettings(_ProcessTable):
     terminals: bool = False
     auth_method: str | None = None
     home: Literal["tenant", "session", "shared"] = "tenant"
+    usage: Literal["turn", "session", "last-call"] | None = None
     start_timeout_s: Seconds = 30.0
 
 

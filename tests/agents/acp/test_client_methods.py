@@ -8,7 +8,7 @@ import pytest
 from frontdesk.agents.acp.terminals import MAX_TERMINALS
 from support.acp import open_acp_session, turn_of
 from support.processes import lives
-from support.sessions import soon, text
+from support.sessions import Stream, data_of, soon, text
 
 pytestmark = pytest.mark.anyio
 
@@ -158,6 +158,87 @@ async def test_a_missing_command_is_said_in_its_output():
         )
         assert waited == {"exitCode": 127}
         assert "no-such-command" in output["output"]
+
+
+@pytest.mark.parametrize(
+    ("line", "printed"),
+    [
+        ("echo one && echo two", "one\ntwo\n"),
+        ("printf 'a b\\n' | wc -w", "2\n"),
+        ("WORD=good; echo $WORD >&2", "good\n"),
+        ("echo 'quoted  twice'", "quoted  twice\n"),
+        ("echo plain words", "plain words\n"),
+        ("GREETING=hi sh -c 'echo $GREETING'", "hi\n"),
+    ],
+)
+async def test_a_line_for_a_shell_is_run_by_one(line, printed):
+    async with open_acp_session("Worker", terminals=True) as conversation:
+        create = ("terminal/create", {"command": line})
+        (_, waited, output), _ = await asked(conversation, create, WAIT, OUTPUT)
+        assert waited == {"exitCode": 0}
+        assert output["output"] == printed
+
+
+async def test_a_command_with_arguments_is_never_a_line_for_a_shell():
+    async with open_acp_session("Worker", terminals=True) as conversation:
+        command = ("terminal/create", {"command": "echo", "args": ["a; echo b", "$HOME", "|"]})
+        (_, _, output), _ = await asked(conversation, command, WAIT, OUTPUT)
+        assert output["output"] == "a; echo b $HOME |\n"
+
+
+async def test_a_line_that_no_shell_understands_says_so_in_its_output():
+    async with open_acp_session("Worker", terminals=True) as conversation:
+        line = ("terminal/create", {"command": "echo 'open"})
+        (_, waited, output), _ = await asked(conversation, line, WAIT, OUTPUT)
+        assert waited["exitCode"] != 0
+        assert "quot" in output["output"].lower()
+
+
+async def test_a_program_whose_name_has_a_blank_is_no_line(tmp_path):
+    place = tmp_path / "acme" / "project"
+    place.mkdir(parents=True)
+    program = place / "say hello"
+    program.write_text("#!/bin/sh\necho hello from $0\n")
+    program.chmod(0o755)
+    options = {"service": {"tenants_root": tmp_path}, "order": {"working_dir": "project"}}
+    async with open_acp_session("Worker", terminals=True, **options) as conversation:
+        command = ("terminal/create", {"command": "$CWD/say hello"})
+        (_, _, output), _ = await asked(conversation, command, WAIT, OUTPUT)
+        assert output["output"] == f"hello from {program.resolve()}\n"
+
+
+async def result_of(conversation, *content):
+    """Have the agent report a call of this content as done, and return its result."""
+    stream = Stream(conversation, since=None, from_now=True)
+    call = {"toolCallId": "c1", "title": "make", "status": "completed", "content": content}
+    conversation.prompt(json.dumps([["update", call]]))
+    events = await stream.until("agent_end")
+    stream.close()
+    (end,) = [data_of(each) for each in events if each.name == "tool_execution_end"]
+    return end["result"]
+
+
+@pytest.mark.parametrize("released", [False, True])
+async def test_a_call_whose_output_is_a_terminal_has_what_was_printed_as_its_result(released):
+    async with open_acp_session("Worker", terminals=True) as conversation:
+        last = [RELEASE] if released else []
+        (created, *_), _ = await asked(conversation, shell("echo built; exit 3"), WAIT, *last)
+        terminal = {"type": "terminal", "terminalId": created["terminalId"]}
+        told = {"type": "content", "content": {"type": "text", "text": "it says: "}}
+        diff = {"type": "diff", "path": "/a", "newText": "b"}
+        assert await result_of(conversation, terminal) == "built\n"
+        assert await result_of(conversation, told, terminal) == "it says: built\n"
+        assert await result_of(conversation, diff, terminal) == [
+            diff,
+            {**terminal, "output": "built\n"},
+        ]
+
+
+async def test_a_terminal_that_there_is_not_shows_nothing_but_itself():
+    terminal = {"type": "terminal", "terminalId": "none"}
+    for options in ({"terminals": True}, {}):
+        async with open_acp_session("Worker", **options) as conversation:
+            assert await result_of(conversation, terminal) == [{**terminal, "output": None}]
 
 
 @pytest.mark.parametrize("cwd", ["/", "$CWD/..", "$CWD/link", "relative"])

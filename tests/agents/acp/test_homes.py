@@ -6,8 +6,8 @@ import os
 import pytest
 
 from frontdesk.agents.acp.home import Home
-from support.acp import open_acp_service, turn_of
-from support.sessions import open_session, text
+from support.acp import open_acp_service, open_session, turn_of
+from support.sessions import text
 from support.waiting import eventually
 
 pytestmark = pytest.mark.anyio

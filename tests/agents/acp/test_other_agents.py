@@ -13,10 +13,10 @@ import shutil
 import pytest
 
 from frontdesk.agents.errors import ModelRefused
-from support.acp import open_acp_service, open_acp_session
+from support.acp import open_acp_service, open_acp_session, open_session
 from support.installed import EXAMPLE_AGENT, OPENCODE, from_npm, missing, needs_linux_on_x86
 from support.openai_server import OpenAIServer, tool_call
-from support.sessions import Stream, data_of, names, open_session, soon, text
+from support.sessions import Stream, data_of, names, soon, text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -211,11 +211,101 @@ class Choosy(Agent):
         say(self.model)
 
 
+class ChoosyBefore(Choosy):
+    """Offer them as the protocol had it before: beside the session's options."""
+
+    def session_new(self, request):
+        models = [{"modelId": f"house/{name}", "name": name.title()} for name in ("small", "large")]
+        offered = {"availableModels": models, "currentModelId": self.model}
+        result(request, sessionId=SESSION, models=offered)
+
+    def session_set_model(self, request):
+        self.model = request["params"]["modelId"]
+        result(request)
+
+
+class Terse(Choosy):
+    """Say nothing when an option was set."""
+
+    def session_set_config_option(self, request):
+        self.model = request["params"]["value"]
+        send({"id": request["id"], "result": {}})
+
+
+class Stubborn(Choosy):
+    """Keep the model that it has, and say so."""
+
+    def session_set_config_option(self, request):
+        result(request, configOptions=list(self.options))
+
+
+class Refractory(Choosy):
+    """Refuse every change of the model, by either method."""
+
+    def session_set_config_option(self, request):
+        refuse(request, -32602, "Invalid params")
+
+
+class RefractoryBefore(ChoosyBefore):
+    """The same, with the method of before."""
+
+    def session_set_model(self, request):
+        refuse(request, -32601, "Method not found")
+
+
+class Wayward(Choosy):
+    """Change the model by itself when it is told to, and say so by one of the ways there are."""
+
+    def answer(self, text):
+        if text.startswith("change"):
+            self.model = text.split()[1]
+            (option,) = self.options
+            options = [{**option, "currentValue": self.model}]
+            update("config_option_update", configOptions=options)
+        say(self.model)
+
+
+class WaywardBefore(ChoosyBefore):
+    """The same, as the protocol had it before."""
+
+    def answer(self, text):
+        if text.startswith("change"):
+            self.model = text.split()[1]
+            update("current_model_update", currentModelId=self.model)
+        say(self.model)
+
+
+class Scripted(Agent):
+    """Do what the prompt says, step by step: `["update", {...}]`, `["ask", method, {...}]`,
+    `["answer", ...]`, `["line", "..."]`, `["pause", seconds]`, `["exit", code]`.
+    """
+
+    def session_prompt(self, request):
+        for kind, *what in json.loads(prompt_of(request)):
+            match kind:
+                case "update":
+                    update(what[0].pop("sessionUpdate"), **what[0])
+                case "ask":
+                    say(json.dumps(ask(what[0], **what[1])))
+                case "answer":
+                    send({"id": request["id"], "result": what[0]})
+                case "line":
+                    sys.stdout.write(what[0] + "\n")
+                    sys.stdout.flush()
+                case "pause":
+                    time.sleep(what[0])
+                case "exit":
+                    sys.exit(what[0])
+
+
 class Worker(Agent):
     """Ask the gateway for whatever the prompt says, and say what came of it."""
 
     def answer(self, text):
         for method, params in json.loads(text):
+            if method == "update":
+                update("tool_call_update", **params)
+                continue
             params = {name: self.filled(value) for name, value in params.items()}
             answer = ask(method, **params)
             self.last = answer.get("terminalId", getattr(self, "last", None))
@@ -347,13 +437,6 @@ class Malformed(Agent):
         say("half \ud83d of it")
         update("usage_update", used=1, size=1, cost={"amount": float("inf"), "currency": "USD"})
         super().session_prompt(request)
-
-
-class Wrong(Agent):
-    """Answer a prompt with what is no answer to it."""
-
-    def session_prompt(self, request):
-        result(request, stopReason="whatever")
 
 
 class Flooding(Agent):

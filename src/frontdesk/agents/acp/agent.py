@@ -17,31 +17,41 @@ from acp.exceptions import RequestError
 from acp.meta import AGENT_METHODS, PROTOCOL_VERSION
 from acp.schema import (
     AuthenticateRequest,
-    AuthenticateResponse,
     CancelNotification,
+    ConfigOptionUpdate,
     Implementation,
     InitializeRequest,
     InitializeResponse,
     NewSessionRequest,
-    NewSessionResponse,
     PromptRequest,
-    PromptResponse,
-    SetSessionConfigOptionResponse,
-    SetSessionConfigOptionSelectRequest,
     TextContentBlock,
 )
 
 from frontdesk._version import __version__
+from frontdesk.agents.acp.agent_answers import (
+    Done,
+    OpenedSession,
+    PromptAnswer,
+    options_in,
+)
 from frontdesk.agents.acp.client_methods import ClientMethods, FileAccess
 from frontdesk.agents.acp.connection import AcpConnection
 from frontdesk.agents.acp.home import Home, HomeKind
-from frontdesk.agents.acp.model_choice import ModelChoice
+from frontdesk.agents.acp.model_choice import DEFAULT, ModelChoice
 from frontdesk.agents.acp.terminals import Terminals
-from frontdesk.agents.acp.updates import ReportedCost, UpdateTranslator
+from frontdesk.agents.acp.token_counts import SessionUsage, UsageCount
+from frontdesk.agents.acp.updates import Update, UpdateTranslator, out_of_turn
 from frontdesk.agents.acp.workdir import WorkDir
 from frontdesk.agents.errors import AgentFailed, AgentLost, CreateFailed, ModelRefused
+from frontdesk.agents.protocol import AgentListener
 from frontdesk.agents.turn import TurnPort
 from frontdesk.keeper.process import ManagedProcess, ManagedProcessRef
+
+LATE_QUIET_S = 0.05
+"""After its answer to a prompt, an agent's turn goes on until it has been quiet for so long."""
+
+LATE_GRACE_S = 1.0
+"""How long a turn goes on after its answer at the most."""
 
 _AUTH_REQUIRED = -32000
 
@@ -56,7 +66,8 @@ class AcpOptions:
     next turn waits for one that was aborted and has not ended. `auth_method` is the id of the
     method that it is to log in by, where one has to be named. `home` says whose `HOME` it has: its
     tenant's, under `homes` (without which it is the session's), the session's own, or the
-    operator's, shared by all tenants.
+    operator's, shared by all tenants. `usage` is what the tokens of its answers count; None goes
+    by what is known of agents of its name.
     """
 
     files: FileAccess = "none"
@@ -65,6 +76,7 @@ class AcpOptions:
     cancel_patience_s: float = 30.0
     home: HomeKind = "tenant"
     homes: Path | None = None
+    usage: UsageCount | None = None
 
 
 class AcpAgent:
@@ -83,17 +95,28 @@ class AcpAgent:
         self._process, self._workdir, self._options = process, workdir, options
         self._home = home
         self._terminals, self._label = terminals, label
-        self._methods = ClientMethods(workdir=workdir, files=options.files, terminals=terminals)
+        self._methods = ClientMethods(
+            workdir=workdir, files=options.files, terminals=terminals, on_update=self._on_update
+        )
         self._connection = AcpConnection(process, answer=self._methods.answer, label=label)
-        self._cost = ReportedCost()
+        self._connection.transport.on_left_out = self._methods.on_left_out
+        self._usage = SessionUsage(options.usage)
         self._session_id = ""
-        self._models: ModelChoice | None = None
-        self._prompting: asyncio.Task[PromptResponse] | None = None
+        self._models = ModelChoice({})
+        self._choosing: str | None = None
+        self._listener: AgentListener | None = None
+        self._former: UpdateTranslator | None = None
+        self._ids_differ = self._idle_logged = False
+        self._prompting: asyncio.Task[PromptAnswer] | None = None
 
     @property
     def registry_agent(self) -> ManagedProcessRef:
         """Return the reference by which the registry watches the process."""
         return self._process.ref
+
+    def listen(self, listener: AgentListener) -> None:
+        """Notify this listener of what the agent does by itself."""
+        self._listener = listener
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -107,7 +130,7 @@ class AcpAgent:
                 await self._select_model(model)
         except TimeoutError:
             raise CreateFailed(f"the agent was not ready after {deadline_s:g} s") from None
-        except AgentLost as error:
+        except (AgentLost, AgentFailed) as error:
             _log.error("session %s: %s", self._label, error)
             raise CreateFailed("the agent failed as it was opened") from error
         except RequestError as error:
@@ -126,6 +149,7 @@ class AcpAgent:
             ),
             InitializeResponse,
         )
+        self._usage.on_agent_name(answer.agent_info.name if answer.agent_info else None)
         if answer.protocol_version != PROTOCOL_VERSION:
             raise CreateFailed(
                 f"the agent speaks version {answer.protocol_version} of the Agent Client Protocol, "
@@ -133,64 +157,129 @@ class AcpAgent:
             )
         if self._options.auth_method is not None:
             request = AuthenticateRequest(method_id=self._options.auth_method)
-            await self._connection.request(
-                AGENT_METHODS["authenticate"], request, AuthenticateResponse
-            )
+            await self._connection.request(AGENT_METHODS["authenticate"], request, Done)
 
     async def _open_session(self) -> None:
         request = NewSessionRequest(cwd=self._workdir.path, mcp_servers=[])
         answer = await self._connection.request(
-            AGENT_METHODS["session_new"], request, NewSessionResponse
+            AGENT_METHODS["session_new"], request, OpenedSession
         )
         self._session_id = self._methods.session_id = answer.session_id
-        self._models = ModelChoice.among(answer.config_options)
+        self._models = ModelChoice.of(answer)
 
     async def _select_model(self, model: str) -> None:
-        """Have the agent answer with a model, where it offers a choice of them."""
-        offered = self._models
-        if offered is None:
+        """Have the agent answer with a model; `ModelRefused` where it does not."""
+        choice = self._models
+        if model == DEFAULT and not choice.offered:
             return
-        value = offered.value_of(model)
+        value = choice.value_of(model)
         if value is None:
-            raise ModelRefused(model, problem=f"the agent has {offered}")
-        if value == offered.current:
+            raise ModelRefused(model, problem=f"the agent has {choice}")
+        if value == choice.current:
             return
-        request = SetSessionConfigOptionSelectRequest(
-            session_id=self._session_id, config_id=offered.option_id, value=value
-        )
-        await self._connection.request(
-            AGENT_METHODS["session_set_config_option"], request, SetSessionConfigOptionResponse
-        )
-        offered.current = value
+        self._choosing = value
+        try:
+            method, request = choice.request(self._session_id, value)
+            answer = await self._connection.request(method, request, Done)
+        except (RequestError, AgentFailed) as error:
+            why = refusal(error) if isinstance(error, RequestError) else str(error)
+            _log.warning("session %s: the model %s is refused: %s", self._label, value, why)
+            raise ModelRefused(model, problem="the agent does not change to it") from error
+        finally:
+            self._choosing = None
+        now = choice.current_in(options_in(answer.config_options) or ())
+        if now not in (None, value):
+            raise ModelRefused(model, problem=f"the agent goes on with {now}")
+        choice.current = value
+
+    # -- what the agent does by itself ---------------------------------------------------------
+
+    def _on_update(self, update: Update, meta: Any) -> None:
+        """Handle an update: of the turn under way, of the one before, or of none."""
+        if isinstance(update, ConfigOptionUpdate):
+            self._on_model(self._models.current_in(update.config_options))
+        elif isinstance(update, dict) and update.get("sessionUpdate") == "current_model_update":
+            self._on_model(update.get("currentModelId") or update.get("modelId"))
+        translator = self._methods.translator
+        former = self._former
+        if translator is not None and (
+            former is None
+            or translator.owns(update)
+            or not former.is_late(update, ids_differ=self._ids_differ)
+        ):
+            translator.on_update(update, meta)
+            return
+        aborted = self._prompting is not None and not self._prompting.done()
+        event = None if translator is None and aborted else out_of_turn(update)
+        if event is None:
+            return
+        if not self._idle_logged:
+            self._idle_logged = True
+            _log.info("session %s: its agent does something between turns", self._label)
+        if self._listener is not None:
+            self._listener.on_out_of_turn(event)
+
+    def _on_model(self, model: Any) -> None:
+        """Handle that another model answers from now on, by the agent's own choice."""
+        if not isinstance(model, str) or model in (self._models.current, self._choosing):
+            return
+        self._models.current = model
+        if self._listener is not None:
+            self._listener.on_model_changed(model)
 
     # -- turns ---------------------------------------------------------------------------------
 
     async def run_turn(self, port: TurnPort) -> None:
         """Run one turn; `AgentLost` where the agent is gone, or deaf to the last abort."""
         await self._await_previous_turn()
-        translator = UpdateTranslator(port, cost=self._cost)
+        output_of = (lambda _: None) if self._terminals is None else self._terminals.output_of
+        translator = UpdateTranslator(port, usage=self._usage, terminal_output=output_of)
         self._methods.translator = translator
         self._connection.transport.set_turn_running(True)
-        texts = [port.context.text]
+        texts, ended_well = [port.context.text], False
         try:
             while texts:
                 await self._select_model(port.model)
-                translator.on_response(await self._prompt("\n\n".join(texts), translator))
+                answer = await self._prompt("\n\n".join(texts), translator)
+                translator.on_answer(answer)
+                ended_well = answer.reason in (None, "end_turn")
                 texts = port.steering()  # what came meanwhile is the next step
-        except RequestError as error:
+                if not texts:
+                    await self._until_quiet()
+                    texts = port.steering()
+        except (RequestError, AgentFailed) as error:
+            ended_well = False
+            translator.add_usage(None)
+            if isinstance(error, AgentFailed):
+                raise
             raise AgentFailed(refusal(error)) from error
         finally:
             if self._methods.translator is translator:
-                self._methods.translator = None
+                if self._former is not None:
+                    self._ids_differ |= translator.ids_differ_from(self._former)
+                self._methods.translator, self._former = None, translator
+                self._idle_logged = False
                 self._connection.transport.set_turn_running(False)
-            translator.close()
+            translator.close(ended_well=ended_well)
 
-    async def _prompt(self, text: str, translator: UpdateTranslator) -> PromptResponse:
+    async def _until_quiet(self) -> None:
+        """Wait for what still comes of a turn that was answered, for a short grace."""
+        transport = self._connection.transport
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LATE_GRACE_S):
+                received = -1
+                while received != transport.received and not transport.ended.is_set():
+                    received = transport.received
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(LATE_QUIET_S):
+                            await transport.ended.wait()
+
+    async def _prompt(self, text: str, translator: UpdateTranslator) -> PromptAnswer:
         request = PromptRequest(
             session_id=self._session_id, prompt=[TextContentBlock(type="text", text=text)]
         )
         prompting = self._prompting = asyncio.create_task(
-            self._connection.request(AGENT_METHODS["session_prompt"], request, PromptResponse)
+            self._connection.request(AGENT_METHODS["session_prompt"], request, PromptAnswer)
         )
         prompting.add_done_callback(_retrieve)
         try:
@@ -201,7 +290,7 @@ class AcpAgent:
         return prompting.result()
 
     async def _cancel(
-        self, prompting: asyncio.Task[PromptResponse], translator: UpdateTranslator
+        self, prompting: asyncio.Task[PromptAnswer], translator: UpdateTranslator
     ) -> None:
         """Have the agent stop, and wait until it has; whoever aborts cancels that as well."""
         translator.cancel_approvals()
@@ -211,8 +300,7 @@ class AcpAgent:
         error = prompting.exception()
         if isinstance(error, AgentLost):
             raise error from None
-        if error is None:
-            translator.add_usage(prompting.result())
+        translator.add_usage(prompting.result() if error is None else None)
 
     async def _await_previous_turn(self) -> None:
         """Wait for a turn that was aborted; what it still sends is nobody's."""

@@ -21,11 +21,9 @@ from acp.schema import (
     DeniedOutcome,
     FileSystemCapabilities,
     KillTerminalRequest,
-    PermissionOption,
     ReadTextFileRequest,
     ReadTextFileResponse,
     ReleaseTerminalRequest,
-    RequestPermissionRequest,
     RequestPermissionResponse,
     SessionNotification,
     TerminalExitStatus,
@@ -37,7 +35,10 @@ from acp.schema import (
 )
 from pydantic import BaseModel, ValidationError
 
+from frontdesk.agents.acp.agent_answers import PermissionAsked
 from frontdesk.agents.acp.connection import first_problem
+from frontdesk.agents.acp.parsing import LeftOut
+from frontdesk.agents.acp.permissions import option_for
 from frontdesk.agents.acp.terminals import NoTerminal, Terminals, TooManyTerminals
 from frontdesk.agents.acp.updates import UpdateTranslator
 from frontdesk.agents.acp.workdir import FileTooLarge, OutsideWorkDir, WorkDir
@@ -50,28 +51,29 @@ MAX_CONCURRENT_REQUESTS = 64
 
 _Route = tuple[type[BaseModel], Callable[[Any], Awaitable[Any]]]
 
-_PREFERRED = {
-    True: ("allow_once", "allow_always"),
-    False: ("reject_once", "reject_always"),
-}
-
 
 class ClientMethods:
     """Answer one agent's requests. `translator` is of its turn under way, None between turns.
 
     `session_id` is the one that the agent gave its session; requests for any other are refused.
+    `on_update` is called with each `session/update` of it that is known, and its `_meta`.
     """
 
     def __init__(
-        self, *, workdir: WorkDir, files: FileAccess, terminals: Terminals | None = None
+        self,
+        *,
+        workdir: WorkDir,
+        files: FileAccess,
+        terminals: Terminals | None = None,
+        on_update: Callable[[Any, Any], object] = lambda *_: None,
     ) -> None:
         self.session_id: str | None = None
         self.translator: UpdateTranslator | None = None
         self._workdir, self._terminals = workdir, terminals
-        self._files = files
+        self._files, self._on_update = files, on_update
         self._under_way = 0
         routes: dict[str, _Route] = {
-            "session_request_permission": (RequestPermissionRequest, self._permission)
+            "session_request_permission": (PermissionAsked, self._permission)
         }
         if files != "none":
             routes["fs_read_text_file"] = (ReadTextFileRequest, self._read_file)
@@ -106,17 +108,25 @@ class ClientMethods:
         finally:
             self._under_way -= 1
 
+    def on_left_out(self, _: LeftOut) -> None:
+        """Handle a notification that was too large to be read."""
+        if self.translator is not None:
+            self.translator.on_left_out()
+
     # -- within --------------------------------------------------------------------------------
 
     def _on_notification(self, method: str, params: Any) -> None:
-        if method != CLIENT_METHODS["session_update"] or self.translator is None:
+        if method != CLIENT_METHODS["session_update"]:
             return
         try:
             notice = SessionNotification.model_validate(params)
         except ValidationError:
-            return  # an update of a kind that is not known here
+            # An update of a kind that the SDK does not know; some say something all the same.
+            if isinstance(params, dict) and params.get("sessionId") == self.session_id:
+                self._on_update(params.get("update"), None)
+            return
         if notice.session_id == self.session_id:
-            self.translator.on_update(notice.update)
+            self._on_update(notice.update, notice.field_meta)
 
     async def _dispatch(self, method: str, params: Any) -> Any:
         model, act = self._routes[method]
@@ -137,12 +147,14 @@ class ClientMethods:
 
     # -- permissions ---------------------------------------------------------------------------
 
-    async def _permission(self, request: RequestPermissionRequest) -> RequestPermissionResponse:
-        chosen = None
+    async def _permission(self, request: PermissionAsked) -> RequestPermissionResponse:
+        chosen, offered = None, request.offered
         if self.translator is not None:
-            answer = await self.translator.approval(request)
+            answer = await self.translator.approval(request.tool_call, offered)
             if answer.status != "cancelled":
-                chosen = option_for(answer.approved, request.options)
+                chosen = option_for(answer.approved, offered)
+        else:
+            self._on_update(request.tool_call, None)
         if chosen is None:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
         outcome = AllowedOutcome(outcome="selected", option_id=chosen)
@@ -228,19 +240,6 @@ class TerminalMethods:
     async def _release(self, request: ReleaseTerminalRequest) -> dict[str, Any]:
         await self._terminals.release(request.terminal_id)
         return {}
-
-
-def option_for(approved: bool, options: list[PermissionOption]) -> str | None:
-    """Return the option that an answer stands for: once rather than always; None if there is none.
-
-    >>> option_for(True, [PermissionOption(option_id="a", name="A", kind="allow_always")])
-    'a'
-    """
-    for kind in _PREFERRED[approved]:
-        for option in options:
-            if option.kind == kind:
-                return option.option_id
-    return None
 
 
 def _refusing_unknown(act: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:

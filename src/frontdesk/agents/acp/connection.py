@@ -15,7 +15,7 @@ from acp.connection import Connection
 from pydantic import BaseModel, ValidationError
 
 from frontdesk.agents.acp.transport import AcpTransport
-from frontdesk.agents.errors import AgentLost
+from frontdesk.agents.errors import AgentFailed, AgentLost
 from frontdesk.keeper.process import ManagedProcess
 from frontdesk.records import ExitReason
 
@@ -46,8 +46,8 @@ class AcpConnection:
     async def request(self, method: str, params: BaseModel, answer: type[M]) -> M:
         """Ask the agent, and return its answer.
 
-        `AgentLost` where it is gone, or answers with something else; the SDK's `RequestError`
-        where it answers with an error.
+        `AgentLost` where it is gone; the SDK's `RequestError` where it answers with an error;
+        `AgentFailed` where it answers with something else, which ends no session.
         """
         try:
             result = await self._connection.send_request(method, _params(params))
@@ -56,8 +56,8 @@ class AcpConnection:
         try:
             return answer.model_validate({} if result is None else result)
         except ValidationError as error:
-            self.transport.abort(f"its answer to {method} is none: {first_problem(error)}")
-            raise AgentLost(await self._problem_text()) from None
+            problem = f"its answer to {method} is none: {first_problem(error)}"
+            raise AgentFailed(problem) from None
 
     async def notify(self, method: str, params: BaseModel) -> None:
         """Send the agent something that has no answer, if it is still there."""

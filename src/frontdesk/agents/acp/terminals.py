@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 import secrets
 from collections.abc import Mapping
 
@@ -26,8 +28,15 @@ _TAIL_PATIENCE_S = 1.0
 
 _READ_BYTES = 64 * 1024
 
+MAX_RELEASED_BYTES = 64 * 1024
+"""Bytes of output that are kept of a terminal that was released, of as many as there may be."""
+
 _MERGED = 'exec "$0" "$@" </dev/null 2>&1'
 """Both outputs are one here; a missing program is reported in it, with exit code 127."""
+
+_SHELL_LINE = 'exec /bin/sh -c "$0" </dev/null 2>&1'
+
+_OF_A_SHELL = re.compile(r"[\s;&|<>()$`\"'*?~#]|^\w+=")
 
 
 class TooManyTerminals(Exception):
@@ -95,6 +104,7 @@ class Terminals:
         self._keeper, self._env, self._account = keeper, dict(env), account
         self._limits, self._label = limits, label
         self._open: dict[str, Terminal] = {}
+        self._released: dict[str, str] = {}
         self._starting = 0
 
     def __len__(self) -> int:
@@ -109,12 +119,15 @@ class Terminals:
     async def create(
         self, argv: tuple[str, ...], *, cwd: str, env: Mapping[str, str], limit: int | None
     ) -> str:
-        """Start a program; return its terminal's id. `TooManyTerminals`, `SpawnFailed`."""
+        """Start a program; return its terminal's id. `TooManyTerminals`, `SpawnFailed`.
+
+        A command without arguments that only a shell understands is run by one.
+        """
         if len(self._open) + self._starting >= MAX_TERMINALS:
             raise TooManyTerminals
         request = SpawnRequest(
             run=Command(
-                argv=("/bin/sh", "-c", _MERGED, *argv),
+                argv=shell_argv(argv, cwd=cwd),
                 env={**self._env, **env},
                 account=self._account,
             ),
@@ -136,9 +149,33 @@ class Terminals:
         """End a terminal and forget it. `NoTerminal`."""
         terminal = self[terminal_id]
         del self._open[terminal_id]
+        self._released[terminal_id] = terminal.output[-MAX_RELEASED_BYTES:]
+        if len(self._released) > MAX_TERMINALS:
+            del self._released[next(iter(self._released))]
         await terminal.end()
+
+    def output_of(self, terminal_id: str) -> str | None:
+        """Return what a terminal has printed, also after its release; None where it is none."""
+        terminal = self._open.get(terminal_id)
+        return self._released.get(terminal_id) if terminal is None else terminal.output
 
     async def end(self) -> None:
         """End every terminal."""
         terminals, self._open = list(self._open.values()), {}
         await asyncio.gather(*(each.end() for each in terminals))
+
+
+def shell_argv(argv: tuple[str, ...], *, cwd: str) -> tuple[str, ...]:
+    """Return what runs a command with its two outputs merged.
+
+    Agents are to name a program and its arguments apart; many send one line for a shell.
+
+    >>> shell_argv(("ls", "-l"), cwd="/")[2:]
+    ('exec "$0" "$@" </dev/null 2>&1', 'ls', '-l')
+    >>> shell_argv(("ls -l | wc",), cwd="/")[2:]
+    ('exec /bin/sh -c "$0" </dev/null 2>&1', 'ls -l | wc')
+    """
+    is_line = len(argv) == 1 and _OF_A_SHELL.search(argv[0]) is not None
+    if is_line and not os.path.isfile(os.path.join(cwd, argv[0])):
+        return ("/bin/sh", "-c", _SHELL_LINE, *argv)
+    return ("/bin/sh", "-c", _MERGED, *argv)

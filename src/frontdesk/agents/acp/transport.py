@@ -2,7 +2,7 @@
 
 The transport of the SDK's connection, in place of its own, which neither bounds a line nor minds
 what is no message. An agent that breaks a bound is ended: its process is killed, and `problem` says
-why.
+why. What is merely too large is refused, and its agent lives on.
 """
 
 from __future__ import annotations
@@ -10,46 +10,50 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import Any
+from collections.abc import Callable
 
-from frontdesk.agents.values import json_value
+import msgspec
+from acp.exceptions import RequestError
+
+from frontdesk.agents.acp.lines import Lines, LineTooLong, LongLine
+from frontdesk.agents.acp.parsing import SMALL_BYTES, LeftOut, Message, left_out, parse_message
 from frontdesk.keeper.process import ManagedProcess
-
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""Bytes of one message of an agent."""
-
-MAX_STRAY_BYTES = 64 * 1024
-"""Bytes of one line that is no message, as its first character shows."""
 
 MAX_STRAYS = 100
 """Lines in a row that are no messages. A stray one is forgiven: launchers print greetings."""
 
-MAX_UNREAD_BYTES = 32 * 1024 * 1024
+MAX_UNREAD_BYTES = 16 * 1024 * 1024
 """Bytes that may wait for an agent that does not read."""
+
+MAX_UNDER_WAY_BYTES = 8 * 1024 * 1024
+"""Bytes of an agent's requests that are being answered; those beyond are refused."""
 
 MAX_UNSOLICITED = 10_000
 """Messages of an agent that nobody has asked anything."""
 
 _MESSAGES_PER_YIELD = 32
+_BYTES_PER_YIELD = 64 * 1024
 _READ_BYTES = 256 * 1024
 
 _log = logging.getLogger("frontdesk.agents.acp")
-
-Message = dict[str, Any]
 
 
 class AcpTransport:
     """Carry messages to and from one process. `ended` is set once no more will come.
 
     Implements the SDK's `Transport`. `turn_running` says whether a turn is under way: then an
-    agent may send as much as it likes.
+    agent may send as much as it likes. `on_left_out` is called with a notification that was not
+    read.
     """
 
     def __init__(self, process: ManagedProcess, *, label: str) -> None:
         self._process, self._label = process, label
         self._lines = Lines()
-        self._strays = self._unsolicited = self._received = 0
+        self._strays = self._unsolicited = self._unyielded = self._unyielded_bytes = 0
+        self._under_way: dict[int | str | None, int] = {}
+        self.received = 0
         self.turn_running = False
+        self.on_left_out: Callable[[LeftOut], object] = lambda _: None
         self.problem: str | None = None
         self.ended = asyncio.Event()
 
@@ -68,6 +72,8 @@ class AcpTransport:
 
     async def send(self, message: Message) -> None:
         """Send a message; forget it where the process is gone. Never waits."""
+        if "method" not in message:
+            self._under_way.pop(message.get("id"), None)
         writer = self._process.writer
         if writer.is_closing() or self.problem is not None:
             return
@@ -100,23 +106,76 @@ class AcpTransport:
                 if not piece:
                     return None
                 self._lines.feed(piece)
-            elif (message := parse_message(line)) is not None:
-                await self._count()
+                continue
+            size = line.size if isinstance(line, LongLine) else len(line)
+            message = left_out(line) if isinstance(line, LongLine) else parse_message(line)
+            if message is None:
+                self._stray(line if isinstance(line, bytes) else b"")
+                continue
+            await self._count(size)
+            if isinstance(message, LeftOut):
+                message = await self._refuse(message)
+            if message is not None and await self._admit(message, size):
                 return message
-            else:
-                self._stray(line)
         return None
 
-    async def _count(self) -> None:
+    async def _count(self, size: int) -> None:
         self._strays = 0
-        self._received += 1
+        self.received += 1
         if not self.turn_running:
             self._unsolicited += 1
             if self._unsolicited > MAX_UNSOLICITED:
                 self.abort(f"it has sent {MAX_UNSOLICITED} messages that nobody asked for")
-        if self._received % _MESSAGES_PER_YIELD == 0:
+        self._unyielded += 1
+        self._unyielded_bytes += size
+        if self._unyielded >= _MESSAGES_PER_YIELD or self._unyielded_bytes >= _BYTES_PER_YIELD:
             # What came so far is worked on, and the loop's other tasks have their turn.
+            self._unyielded = self._unyielded_bytes = 0
             await asyncio.sleep(0)
+
+    async def _admit(self, message: Message, size: int) -> bool:
+        """Say whether a message goes on; what asks for too much at once is refused here."""
+        if "method" not in message or "id" not in message:
+            return True
+        number = message["id"]
+        if size > SMALL_BYTES:
+            # Of what shows a tool's call not all was kept.
+            size = len(msgspec.json.encode(message))
+        if number in self._under_way:
+            problem = "an id is used again before its answer"
+        elif sum(self._under_way.values()) + size > MAX_UNDER_WAY_BYTES:
+            problem = "too much is asked at once"
+        else:
+            self._under_way[number] = size
+            return True
+        await self._send_refusal(number, problem)
+        return False
+
+    async def _refuse(self, message: LeftOut) -> Message | None:
+        """Refuse a message that was not read; return what stands for it where it is an answer."""
+        _log.warning(
+            "session %s: a message of its agent is left out (%d bytes): %s",
+            self._label,
+            message.size,
+            message.problem,
+        )
+        if message.has_id and message.method is not None:
+            await self._send_refusal(message.id, message.problem)
+        elif message.has_id:
+            problem = RequestError.internal_error({"details": message.problem})
+            return {"jsonrpc": "2.0", "id": message.id, "error": problem.to_error_obj()}
+        elif message.method is not None:
+            self.on_left_out(message)
+        else:
+            self.abort("it has sent a message that cannot be read, nor answered")
+        return None
+
+    async def _send_refusal(self, number: int | str | None, problem: str) -> None:
+        error = RequestError.invalid_request({"details": problem}).to_error_obj()
+        under_way = self._under_way.get(number)
+        await self.send({"jsonrpc": "2.0", "id": number, "error": error})
+        if under_way is not None:
+            self._under_way[number] = under_way
 
     def _stray(self, line: bytes) -> None:
         self._strays += 1
@@ -127,73 +186,3 @@ class AcpTransport:
             )
         if self._strays > MAX_STRAYS:
             self.abort("what it says is not the Agent Client Protocol")
-
-
-class LineTooLong(Exception):
-    """A line is longer than a message may be."""
-
-
-class Lines:
-    """Cut a stream of bytes into lines."""
-
-    __slots__ = ("_begin", "_bytes", "_searched")
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-        self._begin = self._searched = 0
-
-    def feed(self, piece: bytes) -> None:
-        """Add what was read, once every whole line was taken out."""
-        del self._bytes[: self._begin]
-        self._searched -= self._begin
-        self._begin = 0
-        self._bytes += piece
-
-    def take(self) -> bytes | None:
-        """Return the next whole line; None until more was fed. Raises `LineTooLong`."""
-        end = self._bytes.find(b"\n", self._searched)
-        if end < 0:
-            self._searched = len(self._bytes)
-            self._check(self._searched)
-            return None
-        self._check(end)
-        line = bytes(self._bytes[self._begin : end])
-        self._begin = self._searched = end + 1
-        return line
-
-    def _check(self, end: int) -> None:
-        size = end - self._begin
-        if size <= MAX_STRAY_BYTES:
-            return
-        if not self._bytes[self._begin : self._begin + 64].lstrip().startswith(b"{"):
-            raise LineTooLong("what it says is not the Agent Client Protocol")
-        if size > MAX_MESSAGE_BYTES:
-            raise LineTooLong(f"it has sent a message of over {MAX_MESSAGE_BYTES} bytes")
-
-
-def parse_message(line: bytes) -> Message | None:
-    """Return the JSON-RPC message in a line; None where it is none.
-
-    >>> parse_message(b'{"jsonrpc":"2.0","method":"session/update","params":{}}')["method"]
-    'session/update'
-    >>> parse_message(b"Server listening"), parse_message(b"[]")
-    (None, None)
-    """
-    try:
-        message = json.loads(line)
-        if b"\\ud" in line or b"\\uD" in line:
-            message = json_value(message)
-    except (ValueError, RecursionError):
-        return None
-    return message if isinstance(message, dict) and _is_rpc(message) else None
-
-
-def _is_rpc(message: Message) -> bool:
-    """Say whether the SDK's connection can take it: it trusts the types of these."""
-    if not isinstance(message.get("id"), int | str | None):
-        return False
-    if "method" in message:
-        return isinstance(message["method"], str)
-    if not isinstance(message.get("error"), dict | None):
-        return False
-    return "id" in message and ("result" in message or "error" in message)

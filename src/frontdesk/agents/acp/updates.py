@@ -1,14 +1,10 @@
-"""One turn of an ACP agent as events: the protocol's updates go to the turn's port.
-
-An agent reports a tool call as often as it likes, in parts; clients see it begin once it runs, and
-end.
-"""
+"""One turn of an ACP agent as events: the protocol's updates go to the turn's port."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from acp.schema import (
@@ -17,161 +13,73 @@ from acp.schema import (
     AgentPlanUpdate,
     AgentThoughtChunk,
     AudioContentBlock,
-    ContentToolCallContent,
     EmbeddedResourceContentBlock,
     ImageContentBlock,
     PlanEntry,
     PlanUpdateItems,
     PlanUpdateMarkdown,
-    PromptResponse,
-    RequestPermissionRequest,
     ResourceContentBlock,
     TextContentBlock,
     TextResourceContents,
-    ToolCall,
     ToolCallProgress,
     ToolCallStart,
     ToolCallUpdate,
-    Usage,
     UsageUpdate,
 )
 
+from frontdesk.agents.acp.agent_answers import PromptAnswer
+from frontdesk.agents.acp.permissions import MAX_LINE_CHARACTERS, Excerpts
+from frontdesk.agents.acp.token_counts import SessionUsage, tokens_in_meta, tokens_of
+from frontdesk.agents.acp.tool_calls import AcpToolCalls, TerminalOutput, name_of
 from frontdesk.agents.errors import TurnOver
 from frontdesk.agents.events import (
     Error,
     Event,
     MessageDelta,
     MessageStart,
+    OutOfTurn,
     ThinkingDelta,
-    ToolStatus,
 )
-from frontdesk.agents.records import MAX_COST_USD, Approval, TokenUsage
+from frontdesk.agents.records import NO_USAGE, Approval, ApprovalOption, TokenUsage
 from frontdesk.agents.task import PIECE_CHARACTERS
-from frontdesk.agents.tool_run import ToolRun
 from frontdesk.agents.turn import TurnPort
 
-MAX_CALLS = 1000
-"""Calls of one turn that are remembered; past that the oldest is forgotten."""
+MAX_MESSAGE_IDS = 1000
+"""Messages of one turn whose ids are remembered, to know what still comes of them later."""
 
-MAX_NAME_CHARACTERS = 200
-"""Characters of a tool's name or of a call's id."""
-
-CallReport = ToolCall | ToolCallUpdate
-
-_STATUS: dict[str, ToolStatus] = {"completed": "ok", "failed": "error"}
-
-MAX_HINT_CHARACTERS = 2000
-"""Characters of what an approval says beside the tool and its arguments."""
-
-MAX_TOKENS = 1_000_000_000
-"""Tokens that an agent may say it used in one turn, of each kind."""
+MAX_REASON_CHARACTERS = 100
+"""Characters of an agent's own reason for ending a turn."""
 
 _MARKS = {"completed": "[x]", "in_progress": "[>]", "pending": "[ ]"}
 
-
-class ReportedCost:
-    """What a session of an agent has cost so far: agents report the sum, meters want the rest."""
-
-    __slots__ = ("cost_usd",)
-
-    def __init__(self) -> None:
-        self.cost_usd = 0.0
-
-    def increase_to(self, total: float) -> float:
-        """Keep a new sum; return what it is more than the last."""
-        if not self.cost_usd < total <= MAX_COST_USD:
-            return 0.0
-        increase, self.cost_usd = total - self.cost_usd, total
-        return increase
-
-
-class AcpToolCall:
-    """One call: what is known of it so far."""
-
-    __slots__ = ("args", "content", "ended", "name", "output", "run", "verdict")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.args: Any = None
-        self.content: Any = None
-        self.output: Any = None
-        self.run: ToolRun | None = None
-        self.ended = False
-        self.verdict: ToolStatus | None = None
-        """How its approval was answered, where that was no."""
-
-
-class AcpToolCalls:
-    """Follow the calls of a turn, and emit when one begins and ends."""
-
-    def __init__(self, emit: Callable[[Event], None]) -> None:
-        self._emit = emit
-        self._calls: dict[str, AcpToolCall] = {}
-        self._now = asyncio.get_running_loop().time
-
-    def on_report(self, report: CallReport) -> None:
-        """Handle a report: of a call that is new, or of one that goes on."""
-        call_id = report.tool_call_id[:MAX_NAME_CHARACTERS]
-        call = self.call_of(report)
-        if report.raw_input is not None:
-            call.args = report.raw_input
-        if report.raw_output is not None:
-            call.output = report.raw_output
-        if report.content:
-            call.content = _result_of(report.content)
-        if call.ended:
-            return
-        if report.status in ("in_progress", "completed", "failed") and call.run is None:
-            call.run = ToolRun(self._emit, call.name, call.args, now=self._now, call_id=call_id)
-            call.run.begin()
-        if report.status in _STATUS:
-            status = _STATUS[report.status]
-            _end(call, (call.verdict or status) if status == "error" else status)
-
-    def call_of(self, report: CallReport) -> AcpToolCall:
-        """Return the call that a report is about; one that is not known is new."""
-        call_id = report.tool_call_id[:MAX_NAME_CHARACTERS]
-        if call_id not in self._calls:
-            if len(self._calls) >= MAX_CALLS:
-                self._drop(next(iter(self._calls)))
-            self._calls[call_id] = AcpToolCall(name_of(report))
-        return self._calls[call_id]
-
-    def close(self) -> None:
-        """End the calls that are still running: their turn is over."""
-        for call_id in list(self._calls):
-            self._drop(call_id)
-
-    def _drop(self, call_id: str) -> None:
-        call = self._calls.pop(call_id)
-        if not call.ended:
-            _end(call, "cancelled")
-
-
-def _end(call: AcpToolCall, status: ToolStatus) -> None:
-    if call.run is None:
-        return  # no client saw it begin
-    call.ended = True
-    call.run.end(status, call.output if call.output is not None else call.content)
-    # Calls stay known to the end of the turn, but not what they carried.
-    call.args = call.content = call.output = None
+Update = Any
+"""One of the SDK's models of what a `session/update` brings."""
 
 
 class UpdateTranslator:
     """Translate one turn. What comes after its end is discarded."""
 
-    def __init__(self, port: TurnPort, *, cost: ReportedCost) -> None:
-        self._port, self._cost = port, cost
-        self._calls = AcpToolCalls(self._emit)
+    def __init__(
+        self,
+        port: TurnPort,
+        *,
+        usage: SessionUsage,
+        terminal_output: TerminalOutput = lambda _: None,
+    ) -> None:
+        self._port, self._usage = port, usage
+        self._calls = AcpToolCalls(self._emit, terminal_output=terminal_output)
         self._message_id: str | None = None
+        self._message_ids: set[str] = set()
+        self._in_chunks = NO_USAGE
         self._prompting: set[asyncio.Future[Approval]] = set()
 
-    def on_update(self, update: Any) -> None:
-        """Handle a `session/update`."""
+    def on_update(self, update: Update, meta: Any = None) -> None:
+        """Handle a `session/update`, with the `_meta` of it."""
         with contextlib.suppress(TurnOver):
             match update:
                 case AgentMessageChunk():
                     self._message(update)
+                    self._in_chunks += tokens_in_meta(update.field_meta or meta) or NO_USAGE
                 case AgentThoughtChunk():
                     self._think(text_of(update.content))
                 case ToolCallStart() | ToolCallProgress():
@@ -183,34 +91,61 @@ class UpdateTranslator:
                 case AgentPlanContentUpdate(plan=PlanUpdateMarkdown() as plan):
                     self._think(f"{plan.content}\n")
                 case UsageUpdate() if update.cost is not None and update.cost.currency == "USD":
-                    self._port.usage(
-                        TokenUsage(cost_usd=self._cost.increase_to(update.cost.amount))
-                    )
+                    self._port.usage(TokenUsage(cost_usd=self._usage.cost_of(update.cost.amount)))
                 case _:
                     pass  # modes, commands and titles are the business of editors
 
-    def on_response(self, response: PromptResponse) -> None:
+    def is_late(self, update: Update, *, ids_differ: bool) -> bool:
+        """Say whether an update that comes after this turn still belongs to it, as its ids tell.
+
+        `ids_differ` says that this agent does not use the ids of its messages again.
+        """
+        if isinstance(update, ToolCallStart):
+            return False  # a call that begins is new, whatever its id
+        return self.owns(update) and (ids_differ or isinstance(update, ToolCallProgress))
+
+    def on_left_out(self) -> None:
+        """Say that something of the turn was too large to be read."""
+        with contextlib.suppress(TurnOver):
+            self._emit(Error("message_too_large"))
+
+    def on_answer(self, answer: PromptAnswer) -> None:
         """Handle how the agent ended a prompt."""
-        self.add_usage(response)
-        if response.stop_reason != "end_turn":
-            self._port.emit(Error(response.stop_reason))
+        self.add_usage(answer)
+        if answer.reason not in (None, "end_turn"):
+            self._emit(Error(str(answer.reason)[:MAX_REASON_CHARACTERS]))
 
-    def add_usage(self, response: PromptResponse) -> None:
-        """Add the tokens alone."""
-        if response.usage is not None:
-            prompt, completion = tokens_of(response.usage)
-            cached = min(response.usage.cached_read_tokens or 0, MAX_TOKENS)
-            self._port.usage(TokenUsage(prompt, completion, cached))
+    def add_usage(self, answer: PromptAnswer | None) -> None:
+        """Add the tokens that the agent says a prompt used, by one of the ways to say it.
 
-    async def approval(self, request: RequestPermissionRequest) -> Approval:
+        None where there was no answer: then nobody knows.
+        """
+        in_chunks, self._in_chunks = self._in_chunks, NO_USAGE
+        counts = None
+        if answer is not None:
+            counts = answer.usage and tokens_of(answer.usage)
+            counts = counts or tokens_in_meta(answer.field_meta)
+        if counts is not None:
+            self._port.usage(self._usage.of_answer(counts))
+        elif in_chunks.total:
+            self._port.usage(in_chunks)
+        if (counts is None and not in_chunks.total) or (counts and self._usage.is_partial):
+            self._port.usage_unknown()
+
+    async def approval(self, report: ToolCallUpdate, options: Sequence[ApprovalOption]) -> Approval:
         """Ask whether a tool may run; `cancelled` where the turn ends before an answer."""
-        call = self._calls.call_of(request.tool_call)
+        call = self._calls.call_of(report)
+        self._calls.add(call, report)
+        details = Excerpts().details(
+            title=call.title,
+            kind=call.kind,
+            content=call.content,
+            locations=call.locations,
+            options=options,
+        )
+        hint = (call.title or "")[:MAX_LINE_CHARACTERS] or None
         prompting = asyncio.ensure_future(
-            self._port.approval(
-                call.name,
-                call.args if request.tool_call.raw_input is None else request.tool_call.raw_input,
-                hint=(request.tool_call.title or "")[:MAX_HINT_CHARACTERS] or None,
-            )
+            self._port.approval(call.name, call.args, hint=hint, details=details)
         )
         self._prompting.add(prompting)
         answer = Approval("cancelled")
@@ -230,14 +165,31 @@ class UpdateTranslator:
         for prompting in list(self._prompting):
             prompting.cancel()
 
-    def close(self) -> None:
+    def owns(self, update: Update) -> bool:
+        """Say whether an update is about a message or a call of this turn, as its id tells."""
+        match update:
+            case AgentMessageChunk() | AgentThoughtChunk():
+                return update.message_id in self._message_ids
+            case ToolCallStart() | ToolCallProgress():
+                return update.tool_call_id in self._calls
+            case _:
+                return False
+
+    def ids_differ_from(self, other: UpdateTranslator) -> bool:
+        """Say whether the messages of two turns have ids, and none is of both."""
+        both = self._message_ids and other._message_ids
+        return bool(both) and self._message_ids.isdisjoint(other._message_ids)
+
+    def close(self, *, ended_well: bool = False) -> None:
         """End what is still under way: the turn is over."""
         self.cancel_approvals()
         with contextlib.suppress(TurnOver):
-            self._calls.close()
+            self._calls.close(ended_well=ended_well)
 
     def _message(self, chunk: AgentMessageChunk) -> None:
         previous, self._message_id = self._message_id, chunk.message_id
+        if chunk.message_id is not None and len(self._message_ids) < MAX_MESSAGE_IDS:
+            self._message_ids.add(chunk.message_id)
         if previous is not None and chunk.message_id not in (None, previous):
             self._emit(MessageStart())
         for piece in _split(text_of(chunk.content)):
@@ -249,6 +201,23 @@ class UpdateTranslator:
 
     def _emit(self, event: Event) -> None:
         self._port.emit(event)
+
+
+def out_of_turn(update: Update) -> OutOfTurn | None:
+    """Return what an agent did while no turn was under way; None for what clients do not see."""
+    match update:
+        case AgentMessageChunk():
+            text = text_of(update.content)
+            return OutOfTurn("message", text) if text else None
+        case AgentThoughtChunk():
+            return OutOfTurn("thought", text_of(update.content))
+        case AgentPlanUpdate():
+            return OutOfTurn("thought", plan_text(update.entries))
+        case ToolCallStart() | ToolCallUpdate():
+            status = f" ({update.status})" if update.status else ""
+            return OutOfTurn("tool", f"{name_of(update)}{status}")
+        case _:
+            return None
 
 
 def text_of(block: Any) -> str:
@@ -270,23 +239,6 @@ def text_of(block: Any) -> str:
             return ""
 
 
-def tokens_of(add_usage: Usage) -> tuple[int, int]:
-    """Return the tokens of prompts and of answers, caches and thoughts included.
-
-    The protocol's total is the sum of all kinds, so it shows whether those are counted beside.
-
-    >>> tokens_of(Usage(input_tokens=7, output_tokens=5, cached_read_tokens=4, total_tokens=16))
-    (11, 5)
-    >>> tokens_of(Usage(input_tokens=11, output_tokens=5, cached_read_tokens=4, total_tokens=16))
-    (11, 5)
-    """
-    prompt, completion = add_usage.input_tokens, add_usage.output_tokens
-    if add_usage.total_tokens > prompt + completion:
-        prompt += (add_usage.cached_read_tokens or 0) + (add_usage.cached_write_tokens or 0)
-        completion += add_usage.thought_tokens or 0
-    return min(prompt, MAX_TOKENS), min(completion, MAX_TOKENS)
-
-
 def plan_text(entries: list[PlanEntry]) -> str:
     """Return a plan as lines of text.
 
@@ -300,21 +252,3 @@ def plan_text(entries: list[PlanEntry]) -> str:
 
 def _split(text: str) -> list[str]:
     return [text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)]
-
-
-def name_of(report: CallReport) -> str:
-    """Return what clients know a tool by: the first title of its call, or else its kind."""
-    title = (report.title or "").strip().partition("\n")[0]
-    return (title or report.kind or "tool")[:MAX_NAME_CHARACTERS]
-
-
-def _result_of(content: list[Any]) -> Any:
-    """Return the content of a call as its result: text where all of it is text."""
-    texts = [
-        each.content.text
-        for each in content
-        if isinstance(each, ContentToolCallContent) and isinstance(each.content, TextContentBlock)
-    ]
-    if len(texts) == len(content):
-        return "".join(texts)
-    return [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in content]
