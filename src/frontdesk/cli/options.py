@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from frontdesk.errors import FrontdeskError
-from frontdesk.gateway.config import load_config
+from frontdesk.gateway.config import Around, load_config
 from frontdesk.gateway.settings import Config
 
 WRONG_USE = 2
@@ -34,7 +34,7 @@ def failing_clearly() -> Iterator[None]:
         raise typer.Exit(WRONG_USE) from None
 
 
-def loaded(path: Path | None, **server: Any) -> Config:
+def loaded(path: Path | None, *, around: Around = lambda _: (), **server: Any) -> Config:
     """Return the configuration with the command line's options over it."""
     given = {name: value for name, value in server.items() if value is not None}
-    return load_config(path=path, overrides={"server": given} if given else {})
+    return load_config(path=path, overrides={"server": given} if given else {}, around=around)

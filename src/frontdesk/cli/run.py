@@ -27,6 +27,7 @@ from frontdesk.gateway.logs import configure_logs, log_stray_errors
 from frontdesk.gateway.server import GatewayServer, bound_socket
 from frontdesk.gateway.settings import Config, needing_restart
 from frontdesk.gateway.state_dir import StateDir
+from frontdesk.gateway.surroundings import mistakes_around
 from frontdesk.gateway.tls import tls_context
 from frontdesk.keeper.prctl import become_undumpable
 
@@ -94,7 +95,7 @@ class Run:
             self._server.run(sockets=[address])
 
     def _load(self) -> Config:
-        return loaded(self._file, **self._given)
+        return loaded(self._file, around=mistakes_around, **self._given)
 
     def _keys(self) -> tuple[Key, ...]:
         from_environment = keys_from_environment()

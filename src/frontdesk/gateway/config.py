@@ -6,9 +6,11 @@ adds is where: every mistake in a file is listed in one go, each with its line.
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -17,20 +19,35 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
+from frontdesk.gateway.config_mistakes import Location, sentence_of
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.settings import Config
 
 DEFAULT_FILE = Path("frontdesk.toml")
 
-Location = tuple[str | int, ...]
 Table = dict[str, Any]
+Placed = tuple[int, str]
+"""The line of a mistake, 0 where it is in no file, and its sentence."""
+
+Around = Callable[[Config], Iterable[tuple[Location, str]]]
+"""Says what is wrong around a configuration: the place of each mistake, and what it is."""
+
+PREFIX = "FRONTDESK_"
+OTHER_VARIABLES = ("KEYS", "NO_PIDFD")
+"""Ours, too, and no settings."""
 
 
-def load_config(*, path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    *,
+    path: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    around: Around = lambda _: (),
+) -> Config:
     """Return the configuration, or raise `ConfigurationWrong` with every mistake in it.
 
     `path` None reads `frontdesk.toml` in the working directory where there is one. `overrides` are
-    the command line's, in the shape of the file.
+    the command line's, in the shape of the file. `around` says what else is wrong, by its place: it
+    is asked about what is right by itself, also where something else is not.
     """
     text, source = "", "the configuration"
     if path is not None or DEFAULT_FILE.exists():
@@ -49,10 +66,13 @@ def load_config(*, path: Path | None = None, overrides: Mapping[str, Any] | None
     except SettingsError as error:
         raise ConfigurationWrong("the environment", mistakes=(str(error),)) from None
     sources = _Sources(dict(overrides or {}), environment, file, text)
-    try:
-        return Config(**_merge(_merge(file, environment), sources.command_line))
-    except ValidationError as error:
-        raise ConfigurationWrong(source, mistakes=sources.mistakes(error)) from None
+    config, mistakes = sources.config()
+    mistakes += [sources.placed(location, problem) for location, problem in around(config)]
+    mistakes += misspelt_variables()
+    if mistakes:
+        sentences = tuple(sentence for _, sentence in sorted(mistakes, key=itemgetter(0)))
+        raise ConfigurationWrong(source, mistakes=sentences)
+    return config
 
 
 def _merge(below: Table, above: Table) -> Table:
@@ -62,6 +82,20 @@ def _merge(below: Table, above: Table) -> Table:
         both = isinstance(under, dict) and isinstance(value, dict)
         merged[name] = _merge(under, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def misspelt_variables() -> list[Placed]:
+    """Return the variables of the environment that look like ours and set nothing."""
+    tables = [name.upper() for name in Config.model_fields]
+    found: list[Placed] = []
+    for variable in os.environ:
+        table, *names = variable.upper().removeprefix(PREFIX).split("__")
+        if not variable.upper().startswith(PREFIX) or table in (*tables, *OTHER_VARIABLES):
+            continue
+        near = difflib.get_close_matches(table, (*tables, *OTHER_VARIABLES), n=1)
+        hint = f"; is {PREFIX}{'__'.join((near[0], *names))} meant?" if near else ""
+        found.append((0, f"{variable}: there is no such setting{hint}"))
+    return found
 
 
 # -- where a mistake is --------------------------------------------------------------------------
@@ -76,35 +110,59 @@ class _Sources:
     file: Table
     text: str
 
-    def mistakes(self, error: ValidationError) -> tuple[str, ...]:
-        lines = dict(lines_of(self.text))
-        found = [self._placed(each, lines) for each in error.errors(include_url=False)]
-        return tuple(sentence for _, sentence in sorted(found, key=itemgetter(0)))
+    def config(self) -> tuple[Config, list[Placed]]:
+        """Return what the sources say, without what is wrong in them, and what that is."""
+        tables = _merge(_merge(self.file, self.environment), self.command_line)
+        mistakes: list[Placed] = []
+        while True:
+            try:
+                return Config(**tables), mistakes
+            except ValidationError as error:
+                for each in error.errors(include_url=False):
+                    location = _as_written(each["loc"])
+                    mistakes.append(self.placed(location, sentence_of(each, location), named=True))
+                    tables = _without(tables, location)
 
-    def _placed(self, mistake: Mapping[str, Any], lines: Mapping[Location, int]) -> tuple[int, str]:
+    def placed(self, location: Location, problem: str, *, named: bool = False) -> Placed:
         """Return a mistake's line, 0 where it is in no file, and its sentence with its place."""
-        location: Location = tuple(part for part in mistake["loc"] if part != "[key]")
-        if location[:1] == ("blueprints",):
-            # As the file has it: Pydantic adds the kind of a blueprint to its path.
-            location = (*location[:2], *location[3:])
-        # The source that has the longest part of the location wrote what is wrong there; where
-        # several have it, the topmost one, as it is that one's value that counts.
+        # The source that has the longest part of the location wrote what is wrong there. Where
+        # several have it: of a value the topmost one, as it is that one's value that counts; of a
+        # table the lowest, as the others have only added to it.
         sources = (self.command_line, self.environment, self.file)
-        origin = max(sources, key=lambda table: _depth(table, location))
+        depths = [_depth(table, location) for table in sources]
+        owners = [each for each, depth in zip(sources, depths, strict=True) if depth == max(depths)]
+        is_value = max(depths) > 0 and not isinstance(_value_at(owners[0], location), dict)
+        origin = owners[0] if is_value else owners[-1]
         # The nearest that is written: a mistake inside an inline table or array is on its line.
+        lines = dict(lines_of(self.text))
         prefixes = [location[:length] for length in range(len(location), 0, -1)]
         line = next((lines[prefix] for prefix in prefixes if prefix in lines), 0)
         line = line if origin is self.file else 0
-        if line:
-            place = f"line {line}"
-        elif origin is self.environment:
-            place = "FRONTDESK_" + "__".join(str(part).upper() for part in location)
-        else:
-            place = "the command line" if origin is self.command_line else "the file"
-        unknown = mistake["type"] == "extra_forbidden"
-        problem = "there is no such setting" if unknown else str(mistake["msg"])
         name = ".".join(str(part) for part in location)
-        return line, f"{place}: {name}: {problem.removeprefix('Value error, ')}"
+        sentence = problem if named else f"{name}: {problem}"
+        if line:
+            return line, f"line {line}: {sentence}"
+        if origin is self.environment:
+            variable = PREFIX + "__".join(str(part).upper() for part in location)
+            return 0, f"{variable}: {sentence}"
+        return 0, f"the command line: {sentence}" if origin is self.command_line else sentence
+
+
+def _as_written(location: Location) -> Location:
+    """Return a place as the file has it: the validator adds the kind of a blueprint to its path."""
+    location = tuple(part for part in location if part != "[key]")
+    return (*location[:2], *location[3:]) if location[:1] == ("blueprints",) else location
+
+
+def _without(tables: Table, location: Location) -> Table:
+    """Return the tables without what is wrong in them: a setting, or a blueprint's whole table."""
+    kept = location[: 2 if location[:1] in (("blueprints",), ("tenants",)) else None]
+    if not kept or kept[0] not in tables:
+        return {name: table for name, table in tables.items() if name != "default_blueprint"}
+    inner = tables[kept[0]]
+    if len(kept) == 1 or not isinstance(inner, dict) or kept[1] not in inner:
+        return {name: table for name, table in tables.items() if name != kept[0]}
+    return {**tables, kept[0]: {name: each for name, each in inner.items() if name != kept[1]}}
 
 
 def _depth(table: Any, location: Location) -> int:
@@ -114,6 +172,12 @@ def _depth(table: Any, location: Location) -> int:
             return depth
         table = table[part]
     return len(location)
+
+
+def _value_at(table: Any, location: Location) -> Any:
+    for part in location[: _depth(table, location)]:
+        table = table[part]
+    return table
 
 
 HEADER = re.compile(r"\s*\[\[?\s*(?P<name>[^\[\]]+?)\s*\]\]?\s*(#.*)?$")

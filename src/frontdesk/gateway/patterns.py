@@ -61,7 +61,8 @@ class Denied:
 
     def __init__(self, words: Iterable[str], patterns: Iterable[str]) -> None:
         """Compile them; `ValueError` where they are too many, or one is wrong."""
-        whole = _whole_words(words)
+        words = tuple(words)
+        whole = _whole_words(words) if words else ""
         either = "|".join(f"(?:{pattern})" for pattern in patterns)
         made = [_Expression(whole, fold=folded) if whole else None]
         made += [_Expression(either, fold=str) if either else None]

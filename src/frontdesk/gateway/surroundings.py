@@ -1,0 +1,77 @@
+"""What a configuration needs of the machine: modules, programs, accounts, certificates, keys.
+
+Above `config.py`, which reads and validates it; the command that serves asks this in the same go,
+so that whoever wrote the file hears of all that is wrong with it at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pwd
+import shutil
+from collections.abc import Iterator
+
+from frontdesk.agents.targets import import_target
+from frontdesk.gateway.config_mistakes import Location
+from frontdesk.gateway.errors import ConfigurationWrong
+from frontdesk.gateway.keys import KEYS_VARIABLE, keys_from_environment
+from frontdesk.gateway.settings import AcpSettings, Config, ProcessSettings, PythonSettings
+from frontdesk.gateway.tls import tls_context
+
+
+def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
+    """Yield each setting that the machine does not bear out, and why.
+
+    Imports what the gateway itself would import.
+    """
+    for location, target, alone in _targets(config):
+        problem = _import_problem(target, alone=alone)
+        if problem is not None:
+            yield location, problem
+    for name, table in config.blueprints.items():
+        place = "blueprints", name
+        if isinstance(table, PythonSettings | ProcessSettings | AcpSettings) and table.account:
+            try:
+                pwd.getpwnam(table.account)
+            except KeyError:
+                yield (*place, "account"), f"this system has no account {table.account!r}"
+        if isinstance(table, AcpSettings) and shutil.which(table.command[0]) is None:
+            problem = f"there is no program {table.command[0]!r} that could be run"
+            yield (*place, "command"), problem
+    try:
+        tls_context(config.server)
+    except ConfigurationWrong as error:
+        yield ("server", "tls_certificate"), error.mistakes[0].partition(": ")[2]
+    try:
+        keys_from_environment()
+    except ConfigurationWrong as error:
+        for mistake in error.mistakes:
+            yield (KEYS_VARIABLE,), mistake
+
+
+def _targets(config: Config) -> Iterator[tuple[Location, str, bool]]:
+    """Yield what is named as `module:name`, and whether a process of its own imports it."""
+    for name, table in config.blueprints.items():
+        if isinstance(table, PythonSettings):
+            yield ("blueprints", name, "target"), table.target, table.isolation == "process"
+        for kind in ("tools", "plugins"):
+            for number, target in enumerate(getattr(table, kind, ())):
+                yield ("blueprints", name, kind, number), target, False
+    if config.guardrails.filter:
+        yield ("guardrails", "filter"), config.guardrails.filter, False
+    for tenant, own in config.tenants.items():
+        if own.guardrails and own.guardrails.filter:
+            yield ("tenants", tenant, "guardrails", "filter"), own.guardrails.filter, False
+
+
+def _import_problem(target: str, *, alone: bool) -> str | None:
+    try:
+        if not alone:
+            import_target(target)
+            return None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
+        return f"{target!r} cannot be imported: {type(error).__name__}: {error}"
+    # Looked for only: such a module is never run in here.
+    package = target.partition(":")[0].partition(".")[0]
+    found = importlib.util.find_spec(package) is not None
+    return None if found else f"{target!r} cannot be imported: no module named {package!r}"
