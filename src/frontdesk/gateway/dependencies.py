@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 from fastapi import Depends, Path
@@ -23,6 +23,7 @@ from frontdesk.agents.ids import SESSION_ID
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.paths import match_path
+from frontdesk.gateway.queries import NoQuery, query_of
 from frontdesk.gateway.request_context import context_of, require
 from frontdesk.gateway.schemas import Answer
 from frontdesk.sessions.conversation import Conversation
@@ -86,12 +87,17 @@ class GatewayRoute(APIRoute):
     """A route that answers only where the middleware has granted the right that its path needs.
 
     The middleware goes by the path of the request, the router by the routes: wherever they should
-    ever disagree (a prefix, another middleware in between, none), nothing is answered.
+    ever disagree (a prefix, another middleware in between, none), nothing is answered. One that
+    takes no query is answered only without one.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self.access = match_path(path).rule.access
+        kinds = get_type_hints(endpoint).values()
+        self._takes_query = any(
+            isinstance(each, type) and issubclass(each, NoQuery) for each in kinds
+        )
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
@@ -103,6 +109,9 @@ class GatewayRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         require(scope, self.access)
+        query: bytes = scope["query_string"]
+        if query and not self._takes_query and scope["method"] in (self.methods or ()):
+            query_of(query, NoQuery)
         await super().handle(scope, receive, send)
 
 

@@ -11,13 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
 
-from frontdesk.agents.events import EVENTS
-from frontdesk.errors import InvalidArgument
-from frontdesk.gateway.errors import MalformedRequest, TooLarge, Unauthorized
+from frontdesk.gateway.errors import TooLarge, Unauthorized
 from frontdesk.gateway.paths import Access, match_path, path_of
 from frontdesk.gateway.problems import Problem
 
@@ -34,8 +31,6 @@ Send = Callable[[Message], Awaitable[None]]
 SCOPE_KEY = "frontdesk"
 CACHE_CONTROL = b"cache-control"
 NO_STORE = (CACHE_CONTROL, b"no-store")
-MAX_STREAM_QUERY_FIELDS = 32
-EVENT_TYPES = frozenset(event.name for event in EVENTS)
 
 
 class RequestContext:
@@ -79,6 +74,10 @@ class RequestContext:
     @property
     def method(self) -> str:
         return str(self.scope.get("method", "GET"))
+
+    @property
+    def query(self) -> bytes:
+        return bytes(self.scope.get("query_string", b""))
 
     @property
     def websocket(self) -> bool:
@@ -189,33 +188,3 @@ def context_of(scope: Scope) -> RequestContext:
         # Whatever did not come through the middleware has shown no key.
         raise Unauthorized
     return context
-
-
-# -- the query of a stream, which is answered before the application validates it ----------------
-
-
-def since_of(context: RequestContext) -> str | None:
-    """Return `?since=`, None where it is missing or empty."""
-    return _query_value(context, "since")
-
-
-def types_of(context: RequestContext) -> frozenset[str] | None:
-    """Return `?types=a,b`; `InvalidArgument` for a type that there is not."""
-    text = _query_value(context, "types")
-    if text is None:
-        return None
-    wanted = frozenset(part.strip() for part in text.split(",") if part.strip())
-    if unknown := sorted(wanted - EVENT_TYPES):
-        raise InvalidArgument("types", expected="event types", got=repr(unknown[0][:40]))
-    return wanted
-
-
-def _query_value(context: RequestContext, name: str) -> str | None:
-    query: bytes = context.scope.get("query_string", b"")
-    if not query:
-        return None
-    try:
-        values = parse_qs(query.decode("ascii"), max_num_fields=MAX_STREAM_QUERY_FIELDS)
-    except ValueError:
-        raise MalformedRequest("the query cannot be read") from None
-    return values.get(name, [None])[0]

@@ -15,7 +15,8 @@ import msgspec
 from frontdesk.agents.events import Error
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import connection_of
-from frontdesk.gateway.request_context import Message, RequestContext, since_of, types_of
+from frontdesk.gateway.queries import StreamQuery, query_of
+from frontdesk.gateway.request_context import Message, RequestContext
 from frontdesk.sessions.errors import ReaderTooSlow
 from frontdesk.sessions.event_log import LoggedEvent
 from frontdesk.sessions.event_reader import Gap
@@ -45,9 +46,10 @@ class EventStream:
 
     async def run(self) -> None:
         """Send events until the session ends, the client leaves, or its key is revoked."""
+        query = query_of(self._context.query, StreamQuery)
         conversation = self._context.tenant_sessions.recent(self._session_id)
-        since = self._context.header(b"last-event-id") or since_of(self._context)
-        self._reader = conversation.subscribe(since=since, types=types_of(self._context))
+        since = self._context.header(b"last-event-id") or query.since
+        self._reader = conversation.subscribe(since=since, types=query.wanted)
         if self._reader.drained:
             self._reader.close()
             # EventSource comes again after every end, but not after this.
@@ -82,6 +84,7 @@ class EventStream:
 
     async def head(self) -> None:
         """Answer as the stream would begin, without one."""
+        query_of(self._context.query, StreamQuery)
         self._context.tenant_sessions.recent(self._session_id)
         await self._context.send(start())
         await self._context.send_on(end())

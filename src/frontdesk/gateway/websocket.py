@@ -21,7 +21,8 @@ from frontdesk.gateway.error_table import Refusal
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import connection_of
 from frontdesk.gateway.problems import problem_of
-from frontdesk.gateway.request_context import RequestContext, since_of, types_of
+from frontdesk.gateway.queries import StreamQuery, query_of
+from frontdesk.gateway.request_context import RequestContext
 from frontdesk.gateway.schemas import Answer
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
@@ -55,12 +56,15 @@ class SessionSocket:
     async def run(self) -> None:
         """Answer and send until the session ends, the client leaves, or its key is revoked."""
         await self._context.receive_on()  # websocket.connect
+        query = query_of(self._context.query, StreamQuery)
         conversation = self._context.tenant_sessions.recent(self._session_id)
-        since, types = since_of(self._context), types_of(self._context)
+        since = query.since
         if conversation.ended is not None and since is None:
             # A socket is for talking; what a session that has ended said is read from its stream.
             raise SessionDead(self._session_id, reason=conversation.ended)
-        self._reader = conversation.subscribe(since=since, types=types, from_now=since is None)
+        self._reader = conversation.subscribe(
+            since=since, types=query.wanted, from_now=since is None
+        )
         key = self._context.tenant_key
         try:
             self._gateway.streams.enter(key, self._on_key_revoked)

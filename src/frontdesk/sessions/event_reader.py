@@ -21,7 +21,10 @@ BATCH = 256
 BATCH_BYTES = 256 * 1024
 """Where these end, too: a connection holds what its client does not read. An event is whole."""
 
-_SINCE = re.compile(r"(?:([0-9]{1,20})-)?([0-9]{1,20})")
+SINCE = r"(?:([0-9]{1,20})-)?([0-9]{1,20})"
+"""What `since` may be: an event's id, `<fence>-<index>`, or a bare index."""
+
+_SINCE = re.compile(SINCE)
 
 
 class Gap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from frontdesk.agents.records import Message
 from frontdesk.gateway.dependencies import InConversation, SessionRoute, encoded
 from frontdesk.gateway.openapi import answers
+from frontdesk.gateway.queries import InPage
 from frontdesk.gateway.schemas import Messages, Queues, SessionStats, SessionStatus, TokenCounts
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["reading"], route_class=SessionRoute)
@@ -54,9 +53,8 @@ async def status(conversation: InConversation) -> Response:
 @router.get("/messages", responses=answers(MESSAGES, *ON_SESSION))
 async def messages(
     conversation: InConversation,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: Annotated[str, Query(max_length=512, description="the last answer's `next`")] = "",
+    page: InPage,
 ) -> Response:
     """Return the history that is kept, oldest first, a page at a time."""
-    page = conversation.history.page(limit=limit, after=after or None)
-    return encoded(Messages(messages=page.messages, next=page.next))
+    found = conversation.history.page(limit=page.limit, after=page.after)
+    return encoded(Messages(messages=found.messages, next=found.next))

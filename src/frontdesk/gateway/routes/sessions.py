@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,6 +21,7 @@ from frontdesk.gateway.dependencies import (
 )
 from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, stored
 from frontdesk.gateway.openapi import answers
+from frontdesk.gateway.queries import InPage
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.schemas import (
     CreateSessionBody,
@@ -96,12 +97,11 @@ async def create(
 @router.get("", responses=answers(SessionList(sessions=(INFO,), next="42")))
 async def list_sessions(
     sessions: InSessions,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: Annotated[str, Query(max_length=512, description="the last answer's `next`")] = "",
+    page: InPage,
 ) -> Response:
     """List the tenant's sessions, oldest first, a page at a time."""
-    page, following = sessions.sessions(limit=limit, after=after or None)
-    return encoded(SessionList(sessions=tuple(map(SessionSummary.of, page)), next=following))
+    found, following = sessions.sessions(limit=page.limit, after=page.after)
+    return encoded(SessionList(sessions=tuple(map(SessionSummary.of, found)), next=following))
 
 
 @router.get("/{sessionId}", responses=answers(INFO, "not_found", "session_dead"))

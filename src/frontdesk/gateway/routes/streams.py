@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header
 from starlette.responses import Response
 
 from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.dependencies import GatewayRoute, SessionIdInPath
 from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.openapi import problems
+from frontdesk.gateway.queries import InStreamQuery
+from frontdesk.sessions.event_reader import SINCE
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["streams"], route_class=GatewayRoute)
 
@@ -23,7 +25,6 @@ event: prompt_received
 data: {"requestId":"5f0c2a9e1b7d4c36","text":"Hello"}
 
 """
-SINCE = "^(([0-9]{1,20}-)?[0-9]{1,20})?$"
 FRAME = {
     "type": "object",
     "description": "one frame; `data` is the JSON object of the event",
@@ -34,25 +35,9 @@ FRAME = {
     },
     "required": ["event", "data"],
 }
-Since = Annotated[
-    str,
-    Query(
-        alias="since",
-        description="an event id or a bare index",
-        json_schema_extra={"pattern": SINCE},
-    ),
-]
-Types = Annotated[
-    str,
-    Query(
-        alias="types",
-        description="event types, separated by commas: " + ", ".join(e.name for e in EVENTS),
-        json_schema_extra={"pattern": f"^({'|'.join(e.name for e in EVENTS)})?$"},
-    ),
-]
 LastEventId = Annotated[
     str,
-    Header(alias="Last-Event-ID", json_schema_extra={"pattern": SINCE}),
+    Header(alias="Last-Event-ID", json_schema_extra={"pattern": f"^({SINCE})?$"}),
 ]
 
 
@@ -69,8 +54,7 @@ LastEventId = Annotated[
 )
 async def events(
     _session_id: SessionIdInPath,
-    _since: Since = "",
-    _types: Types = "",
+    _query: InStreamQuery,
     _last_event_id: LastEventId = "",
 ) -> Response:
     """Stream the session's events.
@@ -88,8 +72,6 @@ async def events(
         **problems("not_found", "session_dead"),
     },
 )
-async def websocket(
-    _session_id: SessionIdInPath, _since: Since = "", _types: Types = ""
-) -> Response:
+async def websocket(_session_id: SessionIdInPath, _query: InStreamQuery) -> Response:
     """Open a WebSocket: `{action, ...}` in; `{action, status, ...}` and `{event, ...}` out."""
     raise MalformedRequest("open this as a WebSocket")

@@ -1,0 +1,118 @@
+"""What may stand in a query: the fields of each kind, and the refusal of all others by name.
+
+Below the routes and the streams. Every route refuses what it does not know: dropped in silence, a
+misspelt filter would give a whole list to who asked for a part. All mistakes of a query are named
+at once. The framework reads the query of the routes that have one (`InPage`); the streams, which
+bypass it, and the routes without one are read here, by models of the same kind.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
+
+from fastapi import Query
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from frontdesk.agents.events import EVENTS
+from frontdesk.gateway.errors import MalformedRequest
+from frontdesk.gateway.problems import mistakes_of
+from frontdesk.sessions.event_reader import SINCE
+from frontdesk.sessions.service import MAX_PAGE
+
+EVENT_TYPES = tuple(event.name for event in EVENTS)
+MAX_FIELDS = 64
+MAX_SHOWN = 40
+
+Q = TypeVar("Q", bound="NoQuery")
+
+
+def _event_type(name: str) -> str:
+    if name not in EVENT_TYPES:
+        raise PydanticCustomError(
+            "event_type", "there is no event type {name}", {"name": repr(name[:MAX_SHOWN])}
+        )
+    return name
+
+
+def _parts(value: Any) -> Any:
+    """Take `a,b` for a list, as well as the field more than once; nothing in it for no list."""
+    texts = [value] if isinstance(value, str) else value
+    parts = [part.strip() for text in texts or () for part in text.split(",")]
+    return [part for part in parts if part] or None
+
+
+def _given(value: Any) -> Any:
+    """Take an empty value for none."""
+    return value or None
+
+
+class NoQuery(BaseModel):
+    """The query of a route that takes none, and the root of the others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PageQuery(NoQuery):
+    """Which page of a list."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE, description="how many at most")] = 100
+    after: Annotated[
+        Annotated[str, Field(max_length=512)] | None,
+        BeforeValidator(_given),
+        Field(description="the last answer's `next`"),
+    ] = None
+
+
+class StreamQuery(NoQuery):
+    """Where a stream begins, and what of it is sent."""
+
+    since: Annotated[
+        Annotated[str, Field(pattern=f"^{SINCE}$")] | None,
+        BeforeValidator(_given),
+        Field(description="an event's id or a bare index: the stream goes on after it"),
+    ] = None
+    types: Annotated[
+        list[
+            Annotated[
+                str, AfterValidator(_event_type), Field(json_schema_extra={"enum": [*EVENT_TYPES]})
+            ]
+        ]
+        | None,
+        BeforeValidator(_parts),
+        Field(description="only these types of events, separated by commas"),
+    ] = None
+    api_key: Annotated[
+        str | None, Field(description="the key, where a browser can set no header")
+    ] = None
+
+    @property
+    def wanted(self) -> frozenset[str] | None:
+        """Return the types as a set, None for all."""
+        return None if self.types is None else frozenset(self.types)
+
+
+InPage = Annotated[PageQuery, Query()]
+InStreamQuery = Annotated[StreamQuery, Query()]
+
+
+def query_of(query: bytes, kind: type[Q]) -> Q:
+    """Return the query of a request as one of its kind; `MalformedRequest` names every mistake."""
+    given: dict[str, Any] = {}
+    if query:
+        try:
+            fields = parse_qsl(
+                query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_FIELDS
+            )
+        except ValueError:
+            raise MalformedRequest(f"the query has more than {MAX_FIELDS} fields") from None
+        for name, value in fields:
+            before = given.get(name)
+            # As in a list of the framework's: a filter may be written twice, or with commas.
+            given[name] = value if before is None or name != "types" else f"{before},{value}"
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        raise MalformedRequest(mistakes_of(found, whole="the query")) from None
