@@ -37,7 +37,7 @@ test-all: $(READY)  ## also slow, chaos and browser tests, and every other inter
 		|| FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest $(ALONE)
 	$(BIN)/python tests/interpreters.py
 
-check: $(READY) $(SITE_READY)  ## format, lint, types, import contracts, style, documents and their site
+check: $(READY) $(SITE_READY)  ## format, lint, types, imports, style, API description, documents, site
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

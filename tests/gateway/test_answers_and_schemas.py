@@ -170,18 +170,71 @@ def test_every_example_of_an_answer_is_one_by_its_schema(document):
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
 def test_every_example_of_an_event_is_one_by_its_schema(document, event):
     schema = document["components"]["schemas"][event.__name__]
-    example = {name: each for name, each in schema["examples"][0].items() if name != "requestId"}
-    jsonschema_rs.validate(closed(schema, document), example)
+    jsonschema_rs.validate(closed(schema, document), schema["examples"][0])
+
+
+def by_its_schema(document, name, event, *, in_turn):
+    """Hold an event to its schema, with every field that it can have, or without the turn's."""
+    by_name = {event.name: event.__name__ for event in EVENTS}
+    schema = closed(document["components"]["schemas"][by_name[name]], document)
+    if (
+        not in_turn
+        and "requestId" in document["components"]["schemas"][by_name[name]]["properties"]
+    ):
+        assert "requestId" not in document["components"]["schemas"][by_name[name]]["required"]
+        schema["required"] = [field for field in schema["required"] if field != "requestId"]
+    jsonschema_rs.validate(schema, event)
 
 
 @covers("routes.description")
 def test_every_event_that_goes_out_is_one_by_its_schema(document, acme, sid):
-    by_name = {event.name: event.__name__ for event in EVENTS}
     create(acme, sid)
     for _, name, event in turn_of(acme, sid, "two words"):
-        schema = document["components"]["schemas"][by_name[name]]
-        plain = {key: each for key, each in event.items() if key != "requestId"}
-        jsonschema_rs.validate(closed(schema, document), plain)
+        by_its_schema(document, name, event, in_turn=True)
+
+
+def test_events_in_a_turn_and_between_turns_are_by_their_schemas(document, acme, sid):
+    create(acme, sid, blueprint="careful")
+
+    def change_everything():
+        assert acme.post(f"/v1/sessions/{sid}/steer", json={"text": "gently"}).is_success
+        assert acme.post(f"/v1/sessions/{sid}/switch_model", json={"model": "test"}).is_success
+        assert acme.post(f"/v1/sessions/{sid}/tools", json=TOOL).is_success
+        assert acme.delete(f"/v1/sessions/{sid}/tools/lookup").is_success
+
+    change_everything()
+    acme.post(f"/v1/sessions/{sid}/prompt", json={"text": "17"})
+    with events(acme, sid, since="0") as stream:
+        seen = until(stream, "approval_required")
+        change_everything()
+        acme.post(f"/v1/sessions/{sid}/abort", json={})
+        seen += until(stream, "agent_abort")
+        acme.delete(f"/v1/sessions/{sid}")
+        seen += until(stream, "session_end")
+    prompted = [each[1] for each in seen].index("prompt_received")
+    for number, (_, name, event) in enumerate(seen):
+        in_turn = number >= prompted and name != "session_end"
+        assert ("requestId" in event) is in_turn
+        by_its_schema(document, name, event, in_turn=in_turn)
+    assert {"steering", "model_switched", "tool_attached", "tool_detached", "approval_required",
+            "approval_resolved", "session_end"} <= {each[1] for each in seen}  # fmt: skip
+
+
+def test_a_gap_is_described_beside_the_events(document, acme, sid):
+    create(acme, sid)
+    with events(acme, sid, since="99999") as stream:
+        identifier, name, gap = next(stream)
+    assert (identifier, name, gap["reason"]) == (None, "error", "gap")
+    jsonschema_rs.validate(closed(document["components"]["schemas"]["Gap"], document), gap)
+
+
+def test_no_name_in_the_description_stands_for_two_things(document):
+    operation = document["paths"]["/v1/sessions/{sessionId}/tools"]["post"]
+    answer = operation["responses"]["201"]["content"]["application/json"]["schema"]["$ref"]
+    event = document["components"]["schemas"]["ToolAttached"]
+    assert (answer.rpartition("/")[2], event["title"]) == ("AttachedTool", "tool_attached")
+    names = [record.__name__ for record in (*EVENTS, *records_below(Answer))]
+    assert len(names) == len(set(names))
 
 
 def refused(name="t", description=""):

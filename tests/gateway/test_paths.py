@@ -6,7 +6,7 @@ from frontdesk.gateway.app import ROUTERS
 from frontdesk.gateway.paths import PATHS, Access, Endpoint, match_path
 
 ROUTES = sorted({route.path for module in ROUTERS for route in module.router.routes})
-OPEN = {"/healthz", "/readyz", "/.well-known/agent.json"}
+OPEN = {"/healthz", "/readyz", "/.well-known/agent.json", "/openapi.json", "/docs"}
 OPERATORS = {"/ops/status", "/ops/sessions", "/metrics"}
 
 
@@ -47,6 +47,7 @@ def test_the_two_streams_bypass_the_application_and_nothing_else_does():
         ("/openapi.json", Access.OPEN),
         ("/docs/", Access.NONE),
         ("/docs\n", Access.NONE),
+        ("/docs/oauth2-redirect", Access.NONE),
         ("/healthz\n", Access.NONE),
         ("", Access.NONE),
     ],

@@ -21,9 +21,13 @@ broken off."""
 
 
 class Event(msgspec.Struct, frozen=True, rename="camel"):
-    """The root of all events. `name` is the event's type on the wire."""
+    """The root of all events. `name` is the event's type on the wire.
+
+    `in_turn` says whether it belongs to a turn, whose `requestId` it then carries.
+    """
 
     name: ClassVar[str]
+    in_turn: ClassVar[Literal["always", "sometimes", "never"]] = "always"
 
 
 E = TypeVar("E", bound=Event)
@@ -172,6 +176,7 @@ class ModelSwitched(Event, frozen=True, rename="camel"):
     """From the next model call on, another model answers."""
 
     name: ClassVar[str] = "model_switched"
+    in_turn = "sometimes"
     from_model: str | None = msgspec.field(name="from")
     to_model: str | None = msgspec.field(name="to")
 
@@ -180,6 +185,7 @@ class Steering(Event, frozen=True, rename="camel"):
     """A text for the turn under way was accepted; the agent takes it at its next step."""
 
     name: ClassVar[str] = "steering"
+    in_turn = "sometimes"
     text: str
 
 
@@ -187,6 +193,7 @@ class ToolAttached(Event, frozen=True, rename="camel"):
     """A callback tool was attached to the session."""
 
     name: ClassVar[str] = "tool_attached"
+    in_turn = "sometimes"
     tool_name: str = msgspec.field(name="name")
 
 
@@ -194,6 +201,7 @@ class ToolDetached(Event, frozen=True, rename="camel"):
     """A callback tool was taken from the session."""
 
     name: ClassVar[str] = "tool_detached"
+    in_turn = "sometimes"
     tool_name: str = msgspec.field(name="name")
 
 
@@ -201,6 +209,7 @@ class AgentRestarted(Event, frozen=True, rename="camel"):
     """A new agent took over the conversation; `count` says how often that has happened."""
 
     name: ClassVar[str] = "agent_restarted"
+    in_turn = "never"
     reason: str
     count: int
 
@@ -209,6 +218,7 @@ class OutOfTurn(Event, frozen=True, rename="camel"):
     """The agent said or did something of its own accord, while no turn was under way."""
 
     name: ClassVar[str] = "out_of_turn"
+    in_turn = "never"
     kind: Literal["message", "thought", "tool"]
     text: str
 
@@ -217,6 +227,7 @@ class SessionEnd(Event, frozen=True, rename="camel"):
     """The last event of a session: its agent has ended."""
 
     name: ClassVar[str] = "session_end"
+    in_turn = "never"
     reason: str
 
 

@@ -8,8 +8,9 @@ From the top down, in the order in which a request meets them:
     auth, keys, rate_limit, cors, forwarded, access_log     what the middleware asks
     app, routes/              everything that is answered at once
     sse, websocket, open_streams     what stays open
-    dependencies, actions, schemas, idempotency     what routes and streams share
-    error_table, problems, errors, openapi     how errors are answered, and all is described
+    dependencies, actions, schemas, queries, idempotency     what routes and streams share
+    error_table, problems, errors     how errors are answered
+    openapi, docs_page     how all is described
 
 Beside them: `gateway` holds what all requests share, by `settings` (read by `config`) and
 `blueprint_config`, with `metering`, `guardrails` (over `patterns`), `tool_webhooks` (over `ssrf`,

@@ -26,6 +26,7 @@ from frontdesk.gateway.paths import path_of
 from frontdesk.gateway.problems import no_such_route, problem_of, wrong_method
 from frontdesk.gateway.routes import (
     answers,
+    description,
     health,
     operations,
     reading,
@@ -36,7 +37,18 @@ from frontdesk.gateway.routes import (
     usage,
 )
 
-ROUTERS = (sessions, turns, answers, reading, streams, tools, usage, health, operations)
+ROUTERS = (
+    sessions,
+    turns,
+    answers,
+    reading,
+    streams,
+    tools,
+    usage,
+    health,
+    operations,
+    description,
+)
 
 
 def create_app(gateway: Gateway, *, log: AccessLog | None = None) -> GatewayMiddleware:
@@ -51,7 +63,7 @@ def make_routes(gateway: Gateway) -> FastAPI:
         version=__version__,
         summary=health.CARD.description,
         lifespan=_lifespan,
-        redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
         exception_handlers={
             FrontdeskError: _on_error,
@@ -60,8 +72,7 @@ def make_routes(gateway: Gateway) -> FastAPI:
         },
     )
     app.state.gateway = gateway
-    # As they are, not by `include_router`: that would have every request try each router. And
-    # before the framework's own, which people read.
+    # As they are, not by `include_router`: that would have every request try each router.
     app.router.routes[:0] = [route for module in ROUTERS for route in module.router.routes]
     describe(app)
     return app

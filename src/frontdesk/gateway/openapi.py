@@ -13,9 +13,10 @@ from fastapi import FastAPI
 
 from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.error_table import ANSWERS, Refusal
-from frontdesk.gateway.paths import Access, match_path
+from frontdesk.gateway.paths import Access, Endpoint, PathRule, match_path
 from frontdesk.gateway.problems import example_of
 from frontdesk.gateway.schemas import Answer
+from frontdesk.sessions.event_reader import Gap
 
 Responses = dict[int | str, dict[str, Any]]
 REFERENCE = "#/components/schemas/{name}"
@@ -59,10 +60,14 @@ def answers(example: msgspec.Struct, *codes: str, status: int = 200) -> Response
 # -- the description as a whole ------------------------------------------------------------------
 
 SECURITY: list[dict[str, list[str]]] = [{"apiKey": []}, {"bearer": []}]
+STREAM_SECURITY: list[dict[str, list[str]]] = [*SECURITY, {"apiKeyInQuery": []}]
 SCHEMES = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKeyInQuery": {"type": "apiKey", "in": "query", "name": "api_key"},
 }
+REQUEST_ID = {"type": "string", "description": "the turn that the event belongs to"}
+NULL = {"type": "null"}
 
 
 def describe(app: FastAPI) -> None:
@@ -79,25 +84,48 @@ def describe(app: FastAPI) -> None:
             components["schemas"].update(_records())
             for path, operations in document["paths"].items():
                 for operation in operations.values():
-                    responses = operation["responses"]
-                    if "HTTPValidationError" in str(responses.get("422", "")):
-                        # The framework's own; ours answer what is wrong with a request with 400.
-                        del responses["422"]
-                    if match_path(path).rule.access is not Access.OPEN:
-                        operation["security"] = SECURITY
+                    _correct(operation, match_path(path).rule)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def _correct(operation: dict[str, Any], rule: PathRule) -> None:
+    """Say of an operation what holds, where the framework says something else or nothing."""
+    responses = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422", "")):
+        # The framework's own; ours answer what is wrong with a request with 400.
+        del responses["422"]
+    if rule.access is not Access.OPEN:
+        streams = rule.endpoint is not Endpoint.APPLICATION
+        operation["security"] = STREAM_SECURITY if streams else SECURITY
+    if "parameters" not in operation:
+        return
+    # A key in the query is no parameter but one of the ways to show a key.
+    named = [each for each in operation["parameters"] if each["name"] != "api_key"]
+    operation["parameters"] = named
+    for parameter in named:
+        schema = parameter["schema"]
+        # What is optional is left out: in a header or query nothing can be null.
+        for kind in schema.pop("anyOf", ()):
+            schema.update({} if kind == NULL else kind)
+        if schema["type"] == "array":
+            parameter |= {"style": "form", "explode": False}
+
+
 def _records() -> dict[str, Any]:
-    """Return the schema of every record that goes out; of events with an example."""
-    records = (*EVENTS, Refusal, *_subclasses(Answer))
+    """Return the schema of every record that goes out; of events as they are on the wire."""
+    records = (*EVENTS, Gap, Refusal, *_subclasses(Answer))
     _, schemas = msgspec.json.schema_components(records, ref_template=REFERENCE)
     for event in EVENTS:
-        schemas[event.__name__]["title"] = event.name
-        schemas[event.__name__]["examples"] = [EVENT_EXAMPLES[event.name]]
+        schema = schemas[event.__name__]
+        schema["title"] = event.name
+        schema["examples"] = [EVENT_EXAMPLES[event.name]]
+        if event.in_turn != "never":
+            schema["properties"] = {"requestId": REQUEST_ID, **schema["properties"]}
+        if event.in_turn == "always":
+            schema["required"] = ["requestId", *schema.get("required", ())]
     return schemas
 
 
@@ -138,8 +166,16 @@ EVENT_EXAMPLES: dict[str, dict[str, Any]] = {
         "requestedAt": 1795339800000,
         "details": None,
     },
-    "approval_resolved": {"approvalId": "9f3c2a1b0d4e5f67", "status": "approved"},
-    "ask_user": {"ref": "9f3c2a1b0d4e5f67", "question": "Which one?"},
+    "approval_resolved": {
+        "requestId": "5f0c2a9e1b7d4c36",
+        "approvalId": "9f3c2a1b0d4e5f67",
+        "status": "approved",
+    },
+    "ask_user": {
+        "requestId": "5f0c2a9e1b7d4c36",
+        "ref": "9f3c2a1b0d4e5f67",
+        "question": "Which one?",
+    },
     "error": {"requestId": "5f0c2a9e1b7d4c36", "reason": "RuntimeError"},
     "agent_abort": {"requestId": "5f0c2a9e1b7d4c36", "reason": "aborted"},
     "agent_end": {
@@ -147,10 +183,10 @@ EVENT_EXAMPLES: dict[str, dict[str, Any]] = {
         "lastMessage": {"role": "assistant", "content": "Hi "},
         "tokenUsage": {"promptTokens": 51, "completionTokens": 1, "totalTokens": 52},
     },
-    "model_switched": {"from": "test", "to": "openai:gpt-5"},
-    "steering": {"text": "in one sentence, please"},
-    "tool_attached": {"name": "lookup_order"},
-    "tool_detached": {"name": "lookup_order"},
+    "model_switched": {"requestId": "5f0c2a9e1b7d4c36", "from": "test", "to": "openai:gpt-5"},
+    "steering": {"requestId": "5f0c2a9e1b7d4c36", "text": "in one sentence, please"},
+    "tool_attached": {"requestId": "5f0c2a9e1b7d4c36", "name": "lookup_order"},
+    "tool_detached": {"requestId": "5f0c2a9e1b7d4c36", "name": "lookup_order"},
     "agent_restarted": {"reason": "signalled: 9 (SIGKILL)", "count": 1},
     "out_of_turn": {"kind": "message", "text": "The build has finished. "},
     "session_end": {"reason": "deleted"},

@@ -86,7 +86,7 @@ PATHS = (
     _rule(r"/(healthz|readyz)\Z", Access.OPEN, logged=False, always_answered=True),
     _rule(r"/(ops|metrics)(/|$)", Access.OPERATOR),
     _rule(r"/\.well-known/agent\.json\Z", Access.OPEN),
-    _rule(r"/(openapi\.json|docs|docs/oauth2-redirect)\Z", Access.OPEN),
+    _rule(r"/(openapi\.json|docs)\Z", Access.OPEN),
     _rule(r"", Access.NONE),
 )
 """The first that matches counts."""

@@ -9,19 +9,23 @@ dropped in silence, a misspelt one would be missed by nobody but the user.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
+from msgspec.structs import astuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from frontdesk.agents.events import ApprovalRequired, AskUser, ToolExecutionStart
+from frontdesk.agents.events import ApprovalRequired, AskUser, Event, ToolExecutionStart
 from frontdesk.agents.ids import SESSION_ID
 from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, TOOL_NAME, Message, State
 from frontdesk.gateway.metering import MeteredUsage
 from frontdesk.sessions.conversation import Conversation
 
 MAX_DEPTH = 64
+
+P = TypeVar("P", bound=Event)
 
 
 def _unicode(text: str) -> str:
@@ -308,26 +312,51 @@ class Queues(Answer, frozen=True, kw_only=True):
     steering: int
 
 
+class PendingTool(ToolExecutionStart, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tool that runs, as its event said it."""
+
+    request_id: str
+
+
+class PendingApproval(ApprovalRequired, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tool that waits for an approval, as its event said it."""
+
+    request_id: str
+
+
+class PendingQuestion(AskUser, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A question that waits for an answer, as its event said it."""
+
+    request_id: str
+
+
 class SessionStatus(Answer, frozen=True, kw_only=True):
     """What a session does and waits for; tools and requests as their events said it."""
 
     session_id: str
     state: State
-    pending_tools: tuple[ToolExecutionStart, ...]
-    pending_approvals: tuple[ApprovalRequired, ...]
-    pending_questions: tuple[AskUser, ...]
+    pending_tools: tuple[PendingTool, ...]
+    pending_approvals: tuple[PendingApproval, ...]
+    pending_questions: tuple[PendingQuestion, ...]
     queues: Queues
     last_event_index: int
 
     @classmethod
     def of(cls, conversation: Conversation) -> Self:
         turn, parts = conversation.turn, conversation.parts
+        # Whatever is pending is the turn's under way, and goes with it.
+        request_id = "" if turn is None else turn.request_id
+        running = () if turn is None else turn.running_tools.values()
+
+        def pending(kind: Callable[..., P], asked: Iterable[Event]) -> tuple[P, ...]:
+            return tuple(kind(*astuple(each), request_id=request_id) for each in asked)
+
         return cls(
             session_id=conversation.session_id,
             state=conversation.state,
-            pending_tools=() if turn is None else tuple(turn.running_tools.values()),
-            pending_approvals=tuple(parts.approvals.requests()),
-            pending_questions=tuple(parts.questions.requests()),
+            pending_tools=pending(PendingTool, running),
+            pending_approvals=pending(PendingApproval, parts.approvals.requests()),
+            pending_questions=pending(PendingQuestion, parts.questions.requests()),
             queues=Queues(prompts=len(conversation.prompts), steering=len(parts.steering_texts)),
             last_event_index=conversation.log.last_index,
         )

@@ -15,19 +15,29 @@ router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["answers"], route_cl
 ON_SESSION = ("not_found", "session_dead")
 
 
-@router.post("/approve", responses=answers(Status(status="approved"), *ON_SESSION))
+@router.post(
+    "/approve",
+    operation_id="approveTool",
+    responses=answers(Status(status="approved"), *ON_SESSION),
+)
 async def approve(body: ApprovalBody, conversation: InConversation, key: InKey) -> Response:
     """Let the tool run that an `approval_required` is about."""
     return encoded(actions.approve(conversation, body, key))
 
 
-@router.post("/reject", responses=answers(Status(status="rejected"), *ON_SESSION))
+@router.post(
+    "/reject", operation_id="rejectTool", responses=answers(Status(status="rejected"), *ON_SESSION)
+)
 async def reject(body: ApprovalBody, conversation: InConversation, key: InKey) -> Response:
     """Refuse the tool; the turn goes on without its result."""
     return encoded(actions.reject(conversation, body, key))
 
 
-@router.post("/respond", responses=answers(Status(status="answered"), *ON_SESSION))
+@router.post(
+    "/respond",
+    operation_id="answerQuestion",
+    responses=answers(Status(status="answered"), *ON_SESSION),
+)
 async def respond(body: RespondBody, conversation: InConversation, key: InKey) -> Response:
     """Answer the question of an `ask_user`."""
     return encoded(actions.respond(conversation, body, key))

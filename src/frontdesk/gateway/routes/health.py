@@ -49,7 +49,7 @@ CARD = AgentCard(
 )
 
 
-@router.get("/healthz", responses={200: answer(HEALTHY)})
+@router.get("/healthz", operation_id="getHealth", responses={200: answer(HEALTHY)})
 async def healthz(gateway: InGateway) -> Response:
     """Say that the server lives, and how much there is to do."""
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -64,7 +64,7 @@ async def healthz(gateway: InGateway) -> Response:
     )
 
 
-@router.get("/readyz", responses=answers(READY))
+@router.get("/readyz", operation_id="getReadiness", responses=answers(READY))
 async def readyz(gateway: InGateway) -> Response:
     """Say whether new work is taken: 503 while starting or draining."""
     if not gateway.ready:
@@ -72,7 +72,7 @@ async def readyz(gateway: InGateway) -> Response:
     return encoded(READY)
 
 
-@router.get("/.well-known/agent.json", responses={200: answer(CARD)})
+@router.get("/.well-known/agent.json", operation_id="getAgentCard", responses={200: answer(CARD)})
 async def agent_card(request: Request) -> Response:
     """Describe this server to other agents."""
     try:

@@ -50,14 +50,14 @@ SESSIONS = HostedSessions(
 )
 
 
-@router.get("/ops/status", responses=answers(STATUS))
+@router.get("/ops/status", operation_id="getGatewayStatus", responses=answers(STATUS))
 async def status(gateway: InGateway) -> Response:
     """Return what runs here: sessions, open streams, stuck turns, known keys."""
     numbers = msgspec.structs.asdict(_numbers(gateway))
     return encoded(GatewayStatus(**numbers, version=__version__, draining=gateway.draining))
 
 
-@router.get("/ops/sessions", responses=answers(SESSIONS))
+@router.get("/ops/sessions", operation_id="listHostedSessions", responses=answers(SESSIONS))
 async def sessions(gateway: InGateway) -> Response:
     """Return every live session with the process that its agent runs in, oldest first."""
     hosted = [
@@ -78,6 +78,7 @@ async def sessions(gateway: InGateway) -> Response:
 
 @router.get(
     "/metrics",
+    operation_id="getMetrics",
     responses={200: {"description": "the numbers", "content": {EXPOSITION: {}}}, **problems()},
 )
 async def metrics(gateway: InGateway) -> Response:

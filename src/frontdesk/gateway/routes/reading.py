@@ -38,19 +38,19 @@ STATUS = SessionStatus(
 MESSAGES = Messages(messages=(Message("user", "Hello"),), next="1")
 
 
-@router.get("/stats", responses=answers(STATS, *ON_SESSION))
+@router.get("/stats", operation_id="getSessionStats", responses=answers(STATS, *ON_SESSION))
 async def stats(conversation: InConversation) -> Response:
     """Return turns, tokens, cost and the size of the event buffer."""
     return encoded(SessionStats.of(conversation))
 
 
-@router.get("/status", responses=answers(STATUS, *ON_SESSION))
+@router.get("/status", operation_id="getSessionStatus", responses=answers(STATUS, *ON_SESSION))
 async def status(conversation: InConversation) -> Response:
     """Return what the session does and waits for."""
     return encoded(SessionStatus.of(conversation))
 
 
-@router.get("/messages", responses=answers(MESSAGES, *ON_SESSION))
+@router.get("/messages", operation_id="listMessages", responses=answers(MESSAGES, *ON_SESSION))
 async def messages(
     conversation: InConversation,
     page: InPage,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Header
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -51,12 +52,14 @@ CREATED = SessionCreated(
     **{**msgspec.structs.asdict(INFO), "turns": 0, "total_tokens": 0, "uptime_ms": 0}, fence="42"
 )
 IdempotencyKey = Annotated[
-    str, Header(alias="Idempotency-Key", min_length=1, max_length=MAX_KEY_CHARACTERS)
+    Annotated[str, Field(min_length=1, max_length=MAX_KEY_CHARACTERS)] | None,
+    Header(alias="Idempotency-Key"),
 ]
 
 
 @router.post(
     "",
+    operation_id="createSession",
     status_code=201,
     responses=answers(
         CREATED,
@@ -70,7 +73,7 @@ IdempotencyKey = Annotated[
     ),
 )
 async def create(
-    request: Request, body: CreateSessionBody, idempotency_key: IdempotencyKey = ""
+    request: Request, body: CreateSessionBody, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Open a session and start its agent. Without `sessionId` one is minted."""
     gateway, context = gateway_of(request), context_of(request.scope)
@@ -87,14 +90,16 @@ async def create(
     gateway.refuse_if_draining()
     first = await gateway.idempotency.once(
         (context.tenant_key.key_id, "create"),
-        idempotency_key or None,
+        idempotency_key,
         body=await request.body(),
         answer=lambda: stored(open_session, status=201),
     )
     return first.response
 
 
-@router.get("", responses=answers(SessionList(sessions=(INFO,), next="42")))
+@router.get(
+    "", operation_id="listSessions", responses=answers(SessionList(sessions=(INFO,), next="42"))
+)
 async def list_sessions(
     sessions: InSessions,
     page: InPage,
@@ -104,7 +109,9 @@ async def list_sessions(
     return encoded(SessionList(sessions=tuple(map(SessionSummary.of, found)), next=following))
 
 
-@router.get("/{sessionId}", responses=answers(INFO, "not_found", "session_dead"))
+@router.get(
+    "/{sessionId}", operation_id="getSession", responses=answers(INFO, "not_found", "session_dead")
+)
 async def get(conversation: InConversation) -> Response:
     """Say how a session is doing."""
     return encoded(SessionSummary.of(conversation))
@@ -112,6 +119,7 @@ async def get(conversation: InConversation) -> Response:
 
 @router.delete(
     "/{sessionId}",
+    operation_id="deleteSession",
     responses=answers(
         SessionDeleted(session_id="support-42", status="deleted"), "not_found", "session_dead"
     ),

@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header
+from pydantic import Field
 from starlette.responses import Response
 
 from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.dependencies import GatewayRoute, SessionIdInPath
 from frontdesk.gateway.errors import MalformedRequest
-from frontdesk.gateway.openapi import problems
+from frontdesk.gateway.openapi import REFERENCE, problems
 from frontdesk.gateway.queries import InStreamQuery
-from frontdesk.sessions.event_reader import SINCE
+from frontdesk.sessions.event_reader import SINCE, Gap
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["streams"], route_class=GatewayRoute)
 
@@ -31,18 +32,28 @@ FRAME = {
     "properties": {
         "id": {"type": "string", "pattern": "^[0-9]+-[0-9]+$"},
         "event": {"type": "string", "enum": [event.name for event in EVENTS]},
-        "data": {"type": "string", "contentMediaType": "application/json"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "anyOf": [
+                    {"$ref": REFERENCE.format(name=name)}
+                    for name in (*(event.__name__ for event in EVENTS), Gap.__name__)
+                ]
+            },
+        },
     },
     "required": ["event", "data"],
 }
 LastEventId = Annotated[
-    str,
-    Header(alias="Last-Event-ID", json_schema_extra={"pattern": f"^({SINCE})?$"}),
+    Annotated[str, Field(json_schema_extra={"pattern": f"^({SINCE})?$"})] | None,
+    Header(alias="Last-Event-ID"),
 ]
 
 
 @router.get(
     "/events",
+    operation_id="streamEvents",
     responses={
         200: {
             "description": "the events, until the session ends",
@@ -55,7 +66,7 @@ LastEventId = Annotated[
 async def events(
     _session_id: SessionIdInPath,
     _query: InStreamQuery,
-    _last_event_id: LastEventId = "",
+    _last_event_id: LastEventId = None,
 ) -> Response:
     """Stream the session's events.
 
@@ -67,6 +78,7 @@ async def events(
 
 @router.get(
     "/ws",
+    operation_id="openWebSocket",
     responses={
         101: {"description": "actions in, answers and events out"},
         **problems("not_found", "session_dead"),

@@ -27,6 +27,7 @@ ON_SESSION = ("not_found", "session_dead")
 
 @router.post(
     "",
+    operation_id="attachTool",
     status_code=201,
     responses=answers(
         AttachedTool(name="lookup_order", status="attached"),
@@ -53,6 +54,7 @@ async def attach(
 
 @router.delete(
     "/{name}",
+    operation_id="detachTool",
     responses=answers(DetachedTool(name="lookup_order", status="detached"), *ON_SESSION),
 )
 async def detach(

@@ -39,6 +39,7 @@ ON_SESSION = ("not_found", "session_dead")
 
 @router.post(
     "/prompt",
+    operation_id="sendPrompt",
     status_code=202,
     responses=answers(
         ACCEPTED,
@@ -53,13 +54,13 @@ async def prompt(
     request: Request,
     body: PromptBody,
     conversation: InConversation,
-    idempotency_key: IdempotencyKey = "",
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Accept a prompt. Prompts run one after another; `queued` says that this one waits."""
     gateway, key = gateway_of(request), context_of(request.scope).tenant_key
     gateway.refuse_if_draining()
     actions.check_text(body.text, limit=gateway.config.limits.text_characters)
-    if not idempotency_key:
+    if idempotency_key is None:
         return encoded(actions.prompt(conversation, body, key), status=202)
 
     async def accept() -> bytes:
@@ -76,6 +77,7 @@ async def prompt(
 
 @router.post(
     "/steer",
+    operation_id="steerTurn",
     status_code=202,
     responses=answers(
         Status(status="accepted"), *ON_SESSION, "queue_full", "guardrail", status=202
@@ -90,7 +92,10 @@ async def steer(
 
 
 @router.post(
-    "/abort", status_code=202, responses=answers(Status(status="aborting"), *ON_SESSION, status=202)
+    "/abort",
+    operation_id="abortTurn",
+    status_code=202,
+    responses=answers(Status(status="aborting"), *ON_SESSION, status=202),
 )
 async def abort(
     conversation: InConversation, key: InKey, body: AbortBody | None = None
@@ -101,6 +106,7 @@ async def abort(
 
 @router.post(
     "/switch_model",
+    operation_id="switchModel",
     status_code=202,
     responses=answers(Status(status="accepted"), *ON_SESSION, "create_failed", status=202),
 )

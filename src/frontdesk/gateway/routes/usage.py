@@ -19,7 +19,7 @@ EXAMPLE = UsageReport(
 )
 
 
-@router.get("", responses=answers(EXAMPLE))
+@router.get("", operation_id="getUsage", responses=answers(EXAMPLE))
 async def usage(key: InKey, gateway: InGateway) -> Response:
     """Return the meters of the calling key and of its tenant."""
     tenant_id = str(key.tenant_id)
