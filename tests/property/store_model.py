@@ -113,8 +113,7 @@ class StoreModel:
             finished = {one.agent for one in held if one.agent.finished}
             if not finished:
                 raise SessionLimitExceeded(scope=scope, limit=limit)
-            # A future is known to be over; monitors are asked only where that makes no room.
-            self.end_group({agent for agent in finished if agent.kind != "fake"} or finished)
+            self.end_group(finished)
 
     def _excess(self, tenant_id: str, api_key: str | None):
         scopes = [

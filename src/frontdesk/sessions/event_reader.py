@@ -151,10 +151,10 @@ class EventReader:
                 events = events[: max(1, sum(size <= BATCH_BYTES for size in sizes))]
             if not events:
                 return [], self._log.closed
-            self._cursor = events[-1].index
             wanted = self._wanted(events)
-            if any(self._is_awaited(event) for event in events):
-                self._awaited = None
+            found = any(self._is_awaited(event) for event in events)
+            # Last and in one: nothing can break off the reading once it counts as read.
+            self._cursor, self._awaited = events[-1].index, None if found else self._awaited
             if wanted:
                 return wanted, False
 

@@ -2,14 +2,17 @@
 
 Whatever is called "a step" here runs under the lock, changes everything that belongs together in
 one go, and calls nobody: watchers are woken, monitors released, crashes logged and references to
-agents dropped after it (dropping an agent may run its finalizers).
+agents dropped after it (dropping an agent may run its finalizers). Agents, event loops and the
+clock are asked before it or after it. They may be of a user's own type and take a lock of their
+own, which somebody may hold who waits for the store's. Only asyncio's own tasks and futures, which
+take none, are asked within a step.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import Context
 from functools import partial
 
@@ -21,7 +24,12 @@ from frontdesk.errors import (
     StoreClosed,
 )
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher
-from frontdesk.monitors.futures import FutureLiveness, exit_reason_of, on_closed_loop
+from frontdesk.monitors.futures import (
+    FutureLiveness,
+    exit_reason_of,
+    has_callback,
+    on_closed_loop,
+)
 from frontdesk.records import (
     Change,
     ExitKind,
@@ -41,11 +49,10 @@ from frontdesk.store.liveness import (
     AgentRegistration,
     ExitListener,
     Future,
-    call_weakly,
+    FutureCallback,
+    RegistrationCallback,
     future_key,
     is_finished,
-    key_of,
-    reason_of,
     report_crash,
 )
 from frontdesk.store.write_lock import WriteLock
@@ -68,17 +75,14 @@ class Core:
         watcher: Watcher | None,
     ) -> None:
         self.limits, self.changes = limits, changes
-        self.now_ms = (clock or SystemClock()).wall_ms
+        self.now_ms = (SystemClock() if clock is None else clock).wall_ms
         self.lock = WriteLock()
         self.closed: StoreClosed | None = None
         self.index = Index()
         self.entries, self.agents = self.index.entries, self.index.agents
         self._pid = os.getpid()
         self.listener = ExitListener(
-            monitors=monitors,
-            watcher=watcher,
-            when_done=call_weakly(weakref.ref(self), Core.on_future_done),
-            find_on_exit=weakref.WeakMethod(self.on_agent_exit),
+            monitors=monitors, watcher=watcher, callbacks=_callbacks(weakref.ref(self))
         )
         call_in_forked_child(self, Core._after_fork_in_child)
 
@@ -88,23 +92,23 @@ class Core:
     #
     # 1. A plain task or future of the running loop, where no other loop is known: one pass under
     #    the lock admits it, adds the store's callback and enters it. Nothing foreign is called.
-    # 2. Any other future: the same pass, but agents on closed loops are ended first, and its own
-    #    loop is remembered. It may be registered already, and then has the callback.
+    # 2. Any other future: agents on closed loops are ended first. It is asked, and gets the
+    #    callback, before the pass that enters it. By then it may have finished, and called back
+    #    for nothing: so it is asked once more after the pass, which it cannot be told of too late.
     # 3. Any other agent: its monitor may run foreign code, so it is armed between two passes. The
     #    first looks whether the call is refused anyway, and whether the agent is known; the second
     #    enters it. Where both were wrong by then (another thread was faster, either way), the
     #    monitor that is one too many is cancelled, or the whole is done again.
     # 4. The agent is dead: its session is returned, created and ended as `not_alive` in one step,
     #    and never was an entry.
-    # 5. Somebody has the id, or fills the limit. Under the lock, those of whom it is known that
-    #    they are over are ended, and the call goes on. Else it is refused; before that reaches the
-    #    caller the monitors are asked, without the lock, and where one is over the whole is done
-    #    again.
+    # 5. Somebody has the id, or fills the limit: the call is refused. Before that reaches the
+    #    caller those in the way are asked, without the lock, and where one is over it is ended and
+    #    the whole is done again.
     # 6. Refused, or broken off by a signal handler that raises: a monitor without a session is
     #    cancelled, the lock is let go, what others put off meanwhile is done.
 
-    def create_future(self, builder: SessionBuilder, context: Context | None = None) -> Session:
-        """Enter a future (cases 1 and 2); `context` is the one of its loop in case 1."""
+    def create_on_running_loop(self, builder: SessionBuilder, context: Context) -> Session | None:
+        """Enter a plain future of the running loop (case 1); None where it is done: see case 2."""
         # Not `with`: on CPython 3.11 that costs twice as much, and this is the hot path.
         lock, future = self.lock, builder.agent
         acquire, release = lock.acquire, lock.release
@@ -116,14 +120,14 @@ class Core:
                 or builder.session_id in self.entries
             ):
                 self._admit(builder)
-            agents, listener = self.agents, self.listener
-            # `context` is for a plain future of the running loop, most likely one that is new here.
-            if context is None or future in agents or listener.detached or future.done():
-                key = future_key(future)
-                known = key in agents and self._known(key) is not None
-                alive = known or listener.listen(future, tick=self._tick)
-                return self._enter(builder, key, future, FutureLiveness, self._pid, alive)
-            future.add_done_callback(listener.when_done, context=context)
+            listener = self.listener
+            if future.done():
+                return None
+            # One that is known has the callback; one that was deleted may have kept it.
+            if future not in self.agents and not (
+                listener.detached and has_callback(future, listener.when_done)
+            ):
+                future.add_done_callback(listener.when_done, context=context)
             return self._enter(builder, future, future, FutureLiveness, self._pid, True)
         finally:
             try:  # noqa: SIM105 - a call in its place could be interrupted itself
@@ -133,14 +137,38 @@ class Core:
             if lock.deferred or self.changes.watches:
                 self.after_write()
 
+    def create_future(self, builder: SessionBuilder) -> Session:
+        """Enter any other future (case 2)."""
+        future = builder.agent
+        key = future_key(future)
+        if builder.session_id in self.entries or self.limits is not NO_LIMITS:
+            self._known_if_admitted(builder, key)
+        alive, known = not future.done(), key in self.agents
+        if known and not alive:
+            self.on_future_done(future)
+        try:
+            if alive and not known:
+                alive = self.listener.listen(future, lock=self.lock.held, tick=self._tick)
+            with self.lock.held:
+                self._admit(builder)
+                if alive:
+                    # Put off before the entry is made: nothing can come between that loses it.
+                    self.lock.defer(partial(self._end_if_over, future))
+                return self._enter(builder, key, future, FutureLiveness, self._pid, alive)
+        except BaseException:
+            self.listener.detached = True  # it may have the callback, and no session
+            raise
+        finally:
+            self.after_write()
+
     def create_monitored(self, builder: SessionBuilder) -> Session:
         """Enter any other agent (case 3)."""
         armed = self._armed_if_new(builder)
         try:
             with self.lock.held:
                 self._admit(builder)
-                known = self._known(id(builder.agent))
-                registration = armed if known is None else known._liveness
+                present = self.agents.get(id(builder.agent))
+                registration = armed if present is None else first_of(present)._liveness
                 if type(registration) is AgentRegistration:
                     alive = registration.ended is None
                     registration.registered = registration.registered or alive
@@ -155,12 +183,7 @@ class Core:
         return self.create_monitored(builder)
 
     def _armed_if_new(self, builder: SessionBuilder) -> AgentRegistration | None:
-        try:
-            with self.lock.held:
-                self._admit(builder)
-                known = self._known(id(builder.agent))
-        finally:
-            self.after_write()
+        known = self._known_if_admitted(builder, id(builder.agent))
         if known is not None:
             if not known._liveness.done():
                 return None
@@ -172,31 +195,34 @@ class Core:
             self.require_open()  # closed meanwhile, with the watcher: that is the reason then
             raise
 
+    def _known_if_admitted(self, builder: SessionBuilder, key: AgentKey) -> Session | None:
+        """Return a session that the agent has, if any; refuse at once what may not enter."""
+        try:
+            with self.lock.held:
+                self._admit(builder)
+                sessions = self.agents.get(key)
+                return None if sessions is None else first_of(sessions)
+        finally:
+            self.after_write()
+
     def _admit(self, builder: SessionBuilder) -> None:
-        """Refuse what may not enter (a step); who is known to be over is ended (case 5)."""
+        """Refuse what may not enter (a step). Who is in the way is asked after it (case 5)."""
         if self.closed is not None:
             self.require_open()
         holder = self.entries.get(builder.session_id)
         if holder is not None:
-            if not is_finished(holder):
-                raise SessionAlreadyExists(builder.session_id, holder=holder)
-            self._end_finished(holder)
-        while self.limits is not NO_LIMITS:
+            raise SessionAlreadyExists(builder.session_id, holder=holder)
+        if self.limits is not NO_LIMITS:
             excess = self._excess(builder)
-            if excess is None:
-                return
-            finished = [session for session in excess.sessions if is_finished(session)]
-            if not finished:
+            if excess is not None:
                 raise SessionLimitExceeded(scope=excess.scope, limit=excess.limit)
-            for session in finished:
-                self._end_finished(session)
 
     def reap_in_the_way(
         self, builder: SessionBuilder, refusal: SessionAlreadyExists | SessionLimitExceeded
     ) -> bool:
         """Tell whether a refusal no longer stands: who was in the way had finished, and is ended.
 
-        Not a step: the monitors are asked, which the lock does not allow (case 5).
+        Not a step: the agents are asked, which the lock does not allow (case 5).
         """
         if isinstance(refusal, SessionAlreadyExists):
             present = tuple(filter(None, (refusal.holder,)))
@@ -217,17 +243,6 @@ class Core:
     def _excess(self, builder: SessionBuilder) -> Excess | None:
         return self.index.excess(self.limits, tenant_id=builder.tenant_id, api_key=builder.api_key)
 
-    def _known(self, key: AgentKey) -> Session | None:
-        """Return a session of this agent, if it is alive (a step); end them where it is not."""
-        sessions = self.agents.get(key)
-        if sessions is None:
-            return None
-        session = first_of(sessions)
-        if is_finished(session):
-            self._end_finished(session)
-            return None
-        return session
-
     def _enter(
         self,
         builder: SessionBuilder,
@@ -247,7 +262,7 @@ class Core:
         if changes.watches:
             changes.publish(Change(revision, "created", session.metadata))
         if not alive:
-            changes.record_end(session, _NOT_ALIVE, self.now_ms())
+            changes.record_end(session, _NOT_ALIVE, session.created_at)
         return session
 
     # -- an agent's end ------------------------------------------------------------------------
@@ -261,7 +276,7 @@ class Core:
     # 2. A monitor calls, from whatever thread, for its registration.
     # 3. A lookup, or a call that the agent is in the way of, finds it finished before anybody told:
     #    it is asked how it ended, and goes the way of 1 or 2.
-    # 4. A write finds it finished while it holds the lock: it is ended within that very step.
+    # 4. A write finds it finished while it holds the lock: it is asked how after that step.
     # 5. Its event loop was closed under it, and nobody else will tell: creates, listings and
     #    counts look for closed loops, and so does the watcher's thread once a second.
     # 6. The store is closed: what has not finished ends with `shutdown`, and is left alone.
@@ -312,10 +327,11 @@ class Core:
         lock = self.lock
         acquire, release = lock.acquire, lock.release
         try:
+            at_ms = self.now_ms()
             acquire()
             present = self.agents.get(key)
             if present is not None and first_of(present)._liveness is liveness:
-                sessions = self._end(key, reason)
+                sessions = self._end(key, reason, at_ms)
         except BaseException:
             # A signal handler broke it off, and nobody tells of an end twice: the next write does.
             lock.defer(partial(self._end_agent, key, liveness, reason))
@@ -330,19 +346,15 @@ class Core:
         if sessions and reason.kind is ExitKind.CRASHED:
             report_crash(sessions, reason)
 
-    def _end_finished(self, session: Session, reason: ExitReason | None = None) -> None:
-        """End an agent in this step: as what it ended, or for this reason (cases 4 to 6)."""
-        reason = reason or reason_of(session)
-        if type(session._liveness) is AgentRegistration:
-            session._liveness.ended = reason
-        sessions = self._end(key_of(session), reason)
-        # Deferred also because it holds the agent until nothing is locked any more.
-        self.lock.defer(partial(report_crash, sessions, reason))
+    def _end_if_over(self, future: Future) -> None:
+        """End a future's sessions, if it is done, or pending on a loop that was closed."""
+        reason = FutureLiveness(future).exit_reason()
+        if reason is not None:
+            self._end_agent(future_key(future), future, reason)
 
-    def _end(self, key: AgentKey, reason: ExitReason) -> tuple[Session, ...]:
+    def _end(self, key: AgentKey, reason: ExitReason, at_ms: int) -> tuple[Session, ...]:
         """Remove an agent's sessions (a step); return them, to be dropped after the lock."""
         sessions = all_of(self.agents.get(key))
-        at_ms = self.now_ms()
         for session in sessions:
             # By identity: the entry goes only if it still is this very incarnation.
             if self.index.remove(session):
@@ -355,34 +367,43 @@ class Core:
         """End the agents whose event loop was closed under them (case 5)."""
         if self.closed is not None:
             self.require_open()
-        if self.listener.loops.any_closed() and not self.lock.interrupting():
-            with self.lock.held:
-                self._end_on_closed_loops()
-            self.after_write()
+        loops = self.listener.loops
+        closed = loops.closed()
+        if not closed or self.lock.interrupting():
+            return
+        with self.lock.held:
+            futures = self._futures()
+        for future in futures:
+            if on_closed_loop(future):
+                self._end_if_over(future)
+        # Last: where a signal handler breaks this off, the next look finds the loops again. Who
+        # was entered since `futures` was made has looked at its loop after that (create, case 2).
+        with self.lock.held:
+            loops.forget(closed)
+        self.after_write()
 
-    def _end_on_closed_loops(self) -> None:
-        for sessions in list(self.agents.values()):
-            session = first_of(sessions)
-            if session._liveness is session.agent and on_closed_loop(session.agent):
-                self._end_finished(session)
-        # Last: where a signal handler breaks this off, the next look finds the loops again.
-        self.listener.loops.forget_closed()
+    def _futures(self) -> list[Future]:
+        """Return the agents that answer for themselves (a step)."""
+        firsts = [first_of(sessions) for sessions in self.agents.values()]
+        return [one.agent for one in firsts if type(one._liveness) is not AgentRegistration]
 
     def _tick(self) -> None:
         # Held weakly by the watcher, so that it keeps no store.
         if self.closed is None:
             self.end_closed_loops()
 
-    def end_all(self) -> list[AgentRegistration]:
+    def end_all(self, at_ms: int) -> list[AgentRegistration]:
         """End everything with the store (a step, case 6); return the registrations to release."""
         registrations: list[AgentRegistration] = []
         if self.closed is not None:
             return registrations
-        for sessions in list(self.agents.values()):
-            session = first_of(sessions)
-            if type(session._liveness) is AgentRegistration:
-                registrations.append(session._liveness)
-            self._end_finished(session, None if is_finished(session) else _SHUTDOWN)
+        for key, sessions in list(self.agents.items()):
+            liveness, reason = first_of(sessions)._liveness, _SHUTDOWN
+            if type(liveness) is AgentRegistration:
+                registrations.append(liveness)
+                if liveness.ended is not None:
+                    reason = liveness.ended
+            self._end(key, reason, at_ms)
         # The last change is in the feed before the store is closed, as watches rely on.
         self.closed = StoreClosed()
         self.index.clear()
@@ -396,6 +417,8 @@ class Core:
         acquire, release = lock.acquire, lock.release
         released: Monitor | None = None
         session: Session | None = None
+        finished = False
+        at_ms = self.now_ms()
         try:
             try:
                 acquire()
@@ -403,12 +426,10 @@ class Core:
                     self.require_open()
                 session = self.entries.get(session_id)
                 if session is not None and (fence is None or session.fence == fence):
-                    if is_finished(session):
-                        self._end_finished(session)
-                    else:
-                        now_ms = self.now_ms
+                    finished = is_finished(session)
+                    if not finished:
                         self.index.remove(session)
-                        self.changes.record_end(session, reason, now_ms())
+                        self.changes.record_end(session, reason, at_ms)
                         if self.index.forget(session):
                             released = self.listener.detach(session, reason)
             finally:
@@ -422,11 +443,14 @@ class Core:
                 self.after_write()
             if released is not None:
                 released.cancel()
+        if finished and session is not None:
+            self.reap(session)
         return session
 
-    def replace(self, session: Session, *, blueprint: str | None, model: str | None) -> Session:
-        """Give a session other metadata (a step)."""
-        session = revised(session, blueprint=blueprint, model=model)
+    def replace(self, session: Session, changed: Mapping[str, str | None]) -> Session:
+        """Give a session another blueprint or model, or both (a step)."""
+        present = {"blueprint": session.blueprint, "model": session.model}
+        session = revised(session, **{**present, **changed})
         self.index.replace(session)
         self.changes.record_update(session)
         return session
@@ -444,28 +468,6 @@ class Core:
         if self.changes.watches:
             self.changes.wakers.wake_all()
 
-    def subscribe(self) -> Callable[[], None]:
-        """Publish changes for one more watch from now on; return what ends that."""
-        self.lock.refuse_interrupting("watch")
-        token = object()
-        try:
-            with self.lock.held:
-                self.require_open()
-                self.changes.subscribe(token)
-        finally:
-            self.after_write()
-        return partial(self.changes.unsubscribe, token)
-
-    def snapshot(self, tenant_id: str | None, api_key: str | None) -> tuple[int, list[Session]]:
-        """Return what a watch begins with: the last change, and the sessions that it is about."""
-        self.lock.refuse_interrupting("watch")
-        try:
-            with self.lock.held:
-                sessions = self.index.select(tenant_id=tenant_id, api_key=api_key)
-                return self.changes.revision, sessions
-        finally:
-            self.after_write()
-
     def require_open(self) -> None:
         """Refuse what a closed store cannot do."""
         if self.closed is not None:
@@ -478,3 +480,19 @@ class Core:
         self.changes.watches = {}
         self.index.clear()
         self.listener.watcher.abandon_after_fork()
+
+
+def _callbacks(find: weakref.ref[Core]) -> tuple[FutureCallback, RegistrationCallback]:
+    """Return what agents call when they end: one that outlives its store must not keep it."""
+
+    def when_done(future: Future) -> None:
+        core = find()
+        if core is not None:
+            core.on_future_done(future)
+
+    def on_exit(registration: AgentRegistration, reason: ExitReason) -> None:
+        core = find()
+        if core is not None:
+            core.on_agent_exit(registration, reason)
+
+    return when_done, on_exit

@@ -41,18 +41,20 @@ class EventLoops:
         loop = future.get_loop()
         return only[1] if loop is _get_running_loop() and loop is only[0]() else None
 
-    def any_closed(self) -> bool:
-        """Tell whether one of the loops was closed. Takes no lock."""
+    def closed(self) -> list[Loop]:
+        """Return those of the loops that were closed. Takes no lock: a loop may be a user's own."""
+        closed = []
         for reference, _ in self._known:
             loop = reference()
             if loop is not None and loop.is_closed():
-                return True
-        return False
+                closed.append(loop)
+        return closed
 
-    def forget_closed(self) -> None:
-        """Look at the closed loops no more. The store holds its lock."""
+    def forget(self, closed: list[Loop]) -> None:
+        """Look at these loops no more. The store holds its lock."""
+        gone = {id(loop) for loop in closed}
         loops = [(one, one[0]()) for one in self._known]
-        self._know(*(one for one, loop in loops if loop is not None and not loop.is_closed()))
+        self._know(*(one for one, loop in loops if loop is not None and id(loop) not in gone))
 
     def _find(self, loop: Loop) -> tuple[weakref.ref[Loop], Context] | None:
         return next((one for one in self._known if one[0]() is loop), None)

@@ -13,12 +13,12 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TypeVar, final
+from typing import final
 
+from frontdesk.lock import InterruptibleLock
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
 from frontdesk.monitors.dispatch import function_for, is_future
 from frontdesk.monitors.futures import (
-    FutureLiveness,
     add_callback,
     has_callback,
     on_closed_loop,
@@ -33,12 +33,10 @@ Future = asyncio.Future[object] | concurrent.futures.Future[object]
 """An agent that answers for itself."""
 
 PLAIN_FUTURES = frozenset({asyncio.Task, asyncio.Future})
-"""The types that are compared by identity, as nobody can override in them."""
+"""The types that are compared by identity and take no lock, as nobody can override in them."""
 
 AgentKey = Future | int
 """What an agent is found by: itself, or its id where its type may define equality."""
-
-Owner = TypeVar("Owner")
 
 
 @final
@@ -49,10 +47,10 @@ class AgentRegistration:
     known. Whatever asks the monitor may run foreign code, and is called under no lock.
     """
 
-    __slots__ = ("_find_on_exit", "_monitor", "agent_key", "ended", "pid", "registered")
+    __slots__ = ("_monitor", "_on_exit", "agent_key", "ended", "pid", "registered")
 
-    def __init__(self, agent: object, find_on_exit: FindOnExit) -> None:
-        self._find_on_exit = find_on_exit
+    def __init__(self, agent: object, on_exit: RegistrationCallback) -> None:
+        self._on_exit = on_exit
         self._monitor: Monitor | None = None
         self.agent_key = id(agent)
         self.ended: ExitReason | None = None
@@ -89,13 +87,11 @@ class AgentRegistration:
 
     def __call__(self, reason: ExitReason) -> None:
         """Take the monitor's word that the agent has ended."""
-        on_exit = self._find_on_exit()
-        if on_exit is not None:
-            on_exit(self, reason)
+        self._on_exit(self, reason)
 
 
-FindOnExit = Callable[[], Callable[[AgentRegistration, ExitReason], None] | None]
-"""Where a store hears of exits, found weakly: an agent that outlives it must not keep it."""
+FutureCallback = Callable[[Future], None]
+RegistrationCallback = Callable[[AgentRegistration, ExitReason], None]
 
 
 class ExitListener:
@@ -111,15 +107,15 @@ class ExitListener:
         *,
         monitors: Mapping[type, MonitorFunction],
         watcher: Watcher | None,
-        when_done: Callable[[Future], None],
-        find_on_exit: FindOnExit,
+        callbacks: tuple[FutureCallback, RegistrationCallback],
     ) -> None:
         self.monitors = monitors
         self.watcher = Watcher() if watcher is None else watcher
         self._owns_watcher = watcher is None
-        self.when_done, self._find_on_exit = when_done, find_on_exit
+        self.when_done, self._on_exit = callbacks
         self.loops = EventLoops()
-        self.detached = self._ticking = False
+        self.detached = False
+        self._ticks: list[Callable[[], None]] = []
         if self._owns_watcher:
             # A store that is forgotten without close() leaves no thread behind.
             weakref.finalize(self, self.watcher.close).atexit = False
@@ -131,27 +127,32 @@ class ExitListener:
             return False
         return kind in PLAIN_FUTURES or is_future(agent)
 
-    def listen(self, future: Future, *, tick: Callable[[], None]) -> bool:
-        """Add the callback to a future, under the store's lock; False where it never comes.
+    def listen(self, future: Future, *, lock: InterruptibleLock, tick: Callable[[], None]) -> bool:
+        """Add the callback to a future that was not done; False where it never comes.
 
-        From the first on that has a loop, which may be closed, `tick` is called once a second.
+        Under no lock: future, loop and watcher may be of a user's own type. `lock` is the store's,
+        for what is ours. From the first future on that has a loop, which may be closed, `tick` is
+        called once a second.
         """
-        if future.done():
-            return False
         if self.detached and has_callback(future, self.when_done):
             return not on_closed_loop(future)
         if isinstance(future, concurrent.futures.Future):
             future.add_done_callback(self.when_done)
             # Asked again: one that has finished just now has called back inside that very call.
             return not future.done()
-        if not self._ticking:
-            self._ticking = True
-            self.watcher.every_second(tick)
-        return add_callback(future, self.when_done, self.loops.add(future.get_loop()))
+        loop = future.get_loop()
+        with lock:
+            context = self.loops.add(loop)
+        if not self._ticks:
+            stop = self.watcher.every_second(tick)
+            self._ticks.append(stop)
+            if self._ticks[0] is not stop:  # another thread was faster
+                stop()
+        return add_callback(future, self.when_done, context)
 
     def monitor(self, agent: object) -> AgentRegistration:
         """Monitor any other agent; under no lock, since a monitor may run foreign code."""
-        registration = AgentRegistration(agent, self._find_on_exit)
+        registration = AgentRegistration(agent, self._on_exit)
         registration.begin(monitor(agent, registration, watcher=self.watcher, kinds=self.monitors))
         return registration
 
@@ -170,19 +171,6 @@ class ExitListener:
             self.watcher.close()
 
 
-def call_weakly(
-    find: Callable[[], Owner | None], function: Callable[[Owner, Future], None]
-) -> Callable[[Future], None]:
-    """Return the callback for futures: it does not keep the owner whose method it calls."""
-
-    def call(future: Future) -> None:
-        owner = find()
-        if owner is not None:
-            function(owner, future)
-
-    return call
-
-
 def future_key(future: Future) -> AgentKey:
     """Return what a future is found by."""
     return future if type(future) in PLAIN_FUTURES else id(future)
@@ -199,22 +187,14 @@ def key_of(session: Session) -> AgentKey:
 
 
 def is_finished(session: Session) -> bool:
-    """Tell whether an agent is known to be over: a future is asked, of any other it was told.
+    """Tell whether an agent is known to be over, for use under the lock: no foreign code runs.
 
-    For use under the lock, where a monitor of the user's own may not be asked.
+    So of a future of a user's own type it is not known, nor of an agent whose monitor has not told.
     """
     liveness = session._liveness
     if type(liveness) is AgentRegistration:
         return liveness.ended is not None
-    return liveness.done()
-
-
-def reason_of(session: Session) -> ExitReason:
-    """Return how an agent ended that is known to be over, or is pending on a closed loop."""
-    liveness = session._liveness
-    if type(liveness) is AgentRegistration:
-        return liveness.ended or _UNKNOWN
-    return FutureLiveness(session.agent).exit_reason() or _UNKNOWN
+    return type(liveness) in PLAIN_FUTURES and liveness.done()
 
 
 def report_crash(sessions: tuple[Session, ...], reason: ExitReason) -> None:

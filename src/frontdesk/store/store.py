@@ -31,7 +31,7 @@ from frontdesk.store.changes import Changes
 from frontdesk.store.core import NO_LIMITS, Core
 from frontdesk.store.get_or_create import PendingCreates
 from frontdesk.store.index import Limits, bucket_copy, checked_limits, unfinished
-from frontdesk.store.liveness import PLAIN_FUTURES, is_finished
+from frontdesk.store.liveness import PLAIN_FUTURES
 from frontdesk.store.watch import Watch
 from frontdesk.waiting import timeout
 
@@ -171,11 +171,12 @@ class SessionStore:
                 if type(agent) in PLAIN_FUTURES and not listener.monitors:
                     context = listener.loops.context_here(builder.agent)
                     if context is not None:
-                        return core.create_future(builder, context)
+                        session = core.create_on_running_loop(builder, context)
+                        if session is not None:
+                            return session
                 core.end_closed_loops()
-                if listener.is_future(agent):
-                    return core.create_future(builder)
-                return core.create_monitored(builder)
+                future = listener.is_future(agent)
+                return (core.create_future if future else core.create_monitored)(builder)
             except (SessionAlreadyExists, SessionLimitExceeded) as refusal:
                 if not core.reap_in_the_way(builder, refusal):
                     raise
@@ -198,7 +199,7 @@ class SessionStore:
         if type(session_id) is not str:
             session_id = validation.identifier("session_id", session_id)
         if fence is not None:
-            validation.fence(fence)
+            fence = validation.fence(fence)
         if reason is not _DELETED:
             validation.reason(reason)
         core = self._core
@@ -226,21 +227,23 @@ class SessionStore:
         `SessionNotFound`. Costs constant time.
         """
         session_id = validation.identifier("session_id", session_id)
+        given = {"model": model, "blueprint": blueprint}
+        changed = {
+            name: validation.optional_text(name, value)
+            for name, value in given.items()
+            if not isinstance(value, EllipsisType)
+        }
         core = self._core
         core.lock.refuse_interrupting("update")
-        self.get(session_id)
-        try:
-            with core.lock.held:
-                present = self._entries.get(session_id)
-                if present is None or is_finished(present):
-                    return self._absent(session_id)
-                return core.replace(
-                    present,
-                    blueprint=_or(blueprint, present.blueprint, "blueprint"),
-                    model=_or(model, present.model, "model"),
-                )
-        finally:
-            core.after_write()
+        while True:
+            asked = self.get(session_id)
+            try:
+                with core.lock.held:
+                    # Else somebody else was faster, and it is another that has to be asked.
+                    if self._entries.get(session_id) is asked:
+                        return core.replace(asked, changed)
+            finally:
+                core.after_write()
 
     def get_or_create(
         self,
@@ -439,8 +442,9 @@ class SessionStore:
         for session in core.index.select(tenant_id=None, api_key=None):
             if session._liveness.done():
                 core.reap(session)
+        at_ms = core.now_ms()
         with core.lock.held:
-            registrations = core.end_all()
+            registrations = core.end_all(at_ms)
         # Watchers first: a monitor of the user's own may block when it is cancelled.
         core.after_write()
         self._closing.wake_all()
@@ -494,7 +498,3 @@ class SessionStore:
 
     async def __aexit__(self, *error: object) -> None:
         self.close()
-
-
-def _or(value: str | EllipsisType | None, present: str | None, name: str) -> str | None:
-    return present if isinstance(value, EllipsisType) else validation.optional_text(name, value)

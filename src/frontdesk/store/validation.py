@@ -68,7 +68,7 @@ def limit(name: str, value: object) -> int | None:
         raise InvalidType(name, expected="an int or None", got=type(value).__name__)
     if value < 0:
         raise InvalidArgument(name, expected="0 or more", got=str(value))
-    return value
+    return _exact_int(value)
 
 
 def capacity(name: str, value: object) -> int:
@@ -100,10 +100,11 @@ def reason(value: object) -> None:
         raise InvalidType("reason", expected="an ExitReason", got=type(value).__name__)
 
 
-def fence(value: object) -> None:
+def fence(value: object) -> int:
     """Check the fence of an incarnation."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidType("fence", expected="a Session's fence", got=type(value).__name__)
+    return _exact_int(value)
 
 
 def _exact(name: str, value: object) -> str:
@@ -111,6 +112,11 @@ def _exact(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidType(name, expected="a str", got=type(value).__name__)
     return str.__str__(value)
+
+
+def _exact_int(value: int) -> int:
+    """Turn a subclass of int into a plain one, whose comparisons run no foreign code."""
+    return value if type(value) is int else int.__int__(value)
 
 
 def _has_controls(value: str) -> bool:

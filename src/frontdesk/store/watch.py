@@ -2,11 +2,17 @@
 
 A watch is a cursor, not a queue: it holds no changes of its own but the few that it has read ahead,
 the store never waits for it, and one that falls behind goes on with a fresh snapshot that says so.
+
+A reader may be broken off at any moment by a signal handler that raises, and reads on afterwards.
+So nothing is taken from where it is before it is where it goes: what was read ahead and the cursor
+behind it change in one statement, and an item leaves in the last one before it is returned. No
+signal handler runs between: those statements call nothing (`frontdesk.lock` says where one may).
 """
 
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -63,7 +69,16 @@ class Watch:
     ) -> None:
         self._core = core
         self._tenant_id, self._api_key = tenant_id, api_key
-        self._forget = core.subscribe()
+        # Known first: where the next lines are broken off, the publishing ends with this object.
+        token = object()
+        self._forget = partial(core.changes.unsubscribe, token)
+        core.lock.refuse_interrupting("watch")
+        try:
+            with core.lock.held:
+                core.require_open()
+                core.changes.subscribe(token)
+        finally:
+            core.after_write()
         self._open = True
         self._ready: deque[Snapshot | Change] = deque()
         self._cursor = 0
@@ -83,7 +98,9 @@ class Watch:
         while not self._ready or not self._open:
             if not self._read() and not self._wait(deadline):
                 raise TimeoutError(f"no change within {timeout_s} s")
-        return self._ready.popleft()
+        item = self._ready[0]
+        del self._ready[0]
+        return item
 
     def __iter__(self) -> Self:
         return self
@@ -101,7 +118,9 @@ class Watch:
                     await self._core.changes.wakers.wait_async(self._is_ready)
             except StopIteration:
                 raise StopAsyncIteration from None
-        return self._ready.popleft()
+        item = self._ready[0]
+        del self._ready[0]
+        return item
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -144,7 +163,7 @@ class Watch:
     # -- within --------------------------------------------------------------------------------
 
     def _read(self) -> bool:
-        """Fill `_ready` from the feed; False where nothing is new, StopIteration at the end."""
+        """Fill `_ready`, which is empty; False where nothing is new, StopIteration at the end."""
         if not self._open:
             raise StopIteration
         # Looked at before the feed: what is in the feed when the store is closed is all there is.
@@ -160,8 +179,9 @@ class Watch:
             if closed is not None:
                 raise StopIteration
             return False
-        self._cursor = changes[-1].revision
-        self._ready.extend(change for change in changes if self._concerns(change.session))
+        read: deque[Snapshot | Change]
+        read = deque(change for change in changes if self._concerns(change.session))
+        self._cursor, self._ready = changes[-1].revision, read
         return True
 
     def _wait(self, deadline: float | None) -> bool:
@@ -175,11 +195,18 @@ class Watch:
         return self._core.changes.feed.head > self._cursor or closed
 
     def _take_snapshot(self, *, resync: bool) -> None:
-        revision, sessions = self._core.snapshot(self._tenant_id, self._api_key)
+        core = self._core
+        core.lock.refuse_interrupting("watch")
+        try:
+            with core.lock.held:
+                revision = core.changes.revision
+                sessions = core.index.select(tenant_id=self._tenant_id, api_key=self._api_key)
+        finally:
+            core.after_write()
         # Turned into records here, outside the store's lock: a million sessions hold up no writer.
-        self._cursor = revision
         metadata = tuple(session.metadata for session in sessions)
-        self._ready.append(Snapshot(revision, metadata, resync))
+        read: deque[Snapshot | Change] = deque((Snapshot(revision, metadata, resync),))
+        self._cursor, self._ready = revision, read
 
     def _concerns(self, session: Metadata) -> bool:
         return self._tenant_id in (None, session.tenant_id) and self._api_key in (
