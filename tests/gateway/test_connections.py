@@ -9,7 +9,7 @@ import pytest
 
 from gateway.command import serving
 from gateway.loop_time import LONGEST_TURN_S, LongestTurn
-from gateway.running import ACME, RunningGateway, create, turn_of
+from gateway.running import ACME, UMBRELLA, RunningGateway, create, turn_of
 from support.waiting import eventually
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -204,3 +204,61 @@ def test_an_answer_that_has_left_in_part_counts_whole(tmp_path):
         with unread(gateway, path):
             eventually(lambda: gateway.call(held_bytes, gateway) > 0)
             assert gateway.call(held_bytes, gateway) >= size
+
+
+# -- bodies that do not end ----------------------------------------------------------------------
+
+CHUNKED, ANNOUNCED = "Transfer-Encoding: chunked", f"Content-Length: {MEBIBYTE}"
+
+
+def unfinished(gateway, framing, *, key=ACME):
+    """Begin a request whose body of a mebibyte does not come."""
+    connection = gateway.connect()
+    asked = ("POST /v1/sessions HTTP/1.1", "Host: x", f"X-API-Key: {key}", framing)
+    connection.sendall("\r\n".join([*asked, "Content-Type: application/json", "", ""]).encode())
+    return connection
+
+
+@pytest.fixture
+def narrow(tmp_path):
+    """A gateway with room for four mebibytes of one key's bodies."""
+    with RunningGateway(tmp_path, limits={"body_bytes_per_key": 4 * MEBIBYTE}) as gateway:
+        yield gateway
+
+
+def held_bodies(gateway):
+    return gateway.call(lambda: gateway.gateway.bodies.held("k-acme"))
+
+
+@pytest.mark.parametrize("framing", [ANNOUNCED, CHUNKED])
+def test_bodies_that_do_not_end_hold_no_more_than_a_bound(narrow, framing):
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(unfinished(narrow, framing))
+        eventually(lambda: held_bodies(narrow) == 4 * MEBIBYTE)
+        with unfinished(narrow, framing) as refused:
+            answer = refused.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 429 ")
+            assert b"\r\nretry-after: 1\r\n" in answer.lower()
+        with narrow.client() as client, narrow.client(UMBRELLA) as other:
+            assert client.get("/v1/sessions").status_code == 200  # without a body
+            assert create(other, "s")  # of another key
+    eventually(lambda: held_bodies(narrow) == 0)  # their clients left
+    with narrow.client() as client:
+        assert create(client, "s")
+
+
+@pytest.mark.parametrize("body", [b" " * MEBIBYTE, b"[" * MEBIBYTE, b"\xff" * MEBIBYTE])
+def test_a_body_gives_its_room_back_with_its_answer(narrow, body):
+    for _ in range(8):
+        with unfinished(narrow, ANNOUNCED) as connection:
+            connection.sendall(body)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+    assert held_bodies(narrow) == 0
+
+
+def test_a_body_that_is_larger_than_the_room_for_all_is_taken_alone(tmp_path):
+    limits = {"body_bytes_per_key": 1024}
+    with RunningGateway(tmp_path, limits=limits) as gateway, gateway.client() as client:
+        create(client, "s", userData="x" * 5000)
+        assert held_bodies(gateway) == 0

@@ -161,8 +161,8 @@ UPGRADE_REQUIRED = ErrorAnswer(
 RATE_LIMITED = ErrorAnswer(
     429,
     "rate_limited",
-    "too many requests, open streams or wrong keys; `retryAfter` and the header `Retry-After`, in "
-    "seconds",
+    "too many requests, open streams, bodies at once or wrong keys; `retryAfter` and the header "
+    "`Retry-After`, in seconds",
     gateway.RateLimited("requests a minute", limit=600, retry_after_s=12),
 )
 PROMPT_QUEUE_FULL = ErrorAnswer(

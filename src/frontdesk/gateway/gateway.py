@@ -30,6 +30,7 @@ from frontdesk.gateway.keys import Key, KeyFile, KeyRing
 from frontdesk.gateway.metering import UsageMeter
 from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
+from frontdesk.gateway.request_bodies import RequestBodies
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.ssrf import AddressGuard
 from frontdesk.gateway.state_dir import StateDir
@@ -65,6 +66,7 @@ class Gateway:
         self.clock = clock or SystemClock()
         self.proxies = TrustedProxies(config.server.trusted_proxies)
         self.streams = OpenStreams(per_key=config.limits.streams_per_key)
+        self.bodies = RequestBodies(max_bytes=config.limits.body_bytes_per_key)
         self.rate = RateLimit(
             per_minute=config.limits.requests_per_minute, what="requests", clock=self.clock
         )

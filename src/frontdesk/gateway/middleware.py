@@ -60,6 +60,8 @@ class GatewayMiddleware:
                 raise
             await context.refuse(problem)
         finally:
+            if context.body_room and context.key is not None:
+                self._gateway.bodies.leave(context.key.key_id, context.body_room)
             self._log.line(context)
 
     def _dispatch(self, context: RequestContext) -> Awaitable[None]:
@@ -89,7 +91,9 @@ class GatewayMiddleware:
         connection = connection_of(context.scope)
         if connection is not None and context.key is not None:
             connection.admitted(context.key.key_id)
-        context.refuse_announced_body()
+        if (room := context.announced_body()) and context.key is not None:
+            self._gateway.bodies.enter(context.key.key_id, room)
+            context.body_room = room
         context.scope[SCOPE_KEY] = context
         return self._respond(context)
 

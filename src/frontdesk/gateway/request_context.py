@@ -41,6 +41,7 @@ class RequestContext:
         "_receive",
         "_send",
         "body_limit",
+        "body_room",
         "client",
         "extra",
         "granted",
@@ -61,6 +62,8 @@ class RequestContext:
         matched = match_path(self.path)
         self.rule, self.session_id = matched.rule, matched.session_id
         self.body_limit = self._body_left = body_limit
+        self.body_room = 0
+        """What its body has room for among those of its key (`request_bodies.py`)."""
         self.client = "-"
         self.key: Key | None = None
         self.sessions: TenantSessions | None = None
@@ -110,16 +113,14 @@ class RequestContext:
 
     # -- towards the application -----------------------------------------------------------------
 
-    def refuse_announced_body(self) -> None:
-        """Raise `TooLarge` for a body whose announced length is over the limit."""
+    def announced_body(self) -> int:
+        """Return how large a body may come; `TooLarge` where it says that it is over the limit."""
         announced = self.header(b"content-length")
-        if (
-            announced
-            and announced.isascii()
-            and announced.isdigit()
-            and int(announced) > self.body_limit
-        ):
-            raise TooLarge("body", limit=self.body_limit)
+        if announced and announced.isascii() and announced.isdigit():
+            if int(announced) > self.body_limit:
+                raise TooLarge("body", limit=self.body_limit)
+            return int(announced)
+        return self.body_limit if self.header(b"transfer-encoding") is not None else 0
 
     async def receive(self) -> Message:
         """Receive, and refuse with 413 as soon as the body is over the limit."""

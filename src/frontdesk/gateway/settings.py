@@ -172,6 +172,10 @@ class LimitSettings(_Table):
             "is behind for longest is closed"
         ),
     ] = 32 * 1024 * 1024
+    body_bytes_per_key: Annotated[
+        Positive,
+        Setting("announced bodies of one key's requests that have no answer yet; one more is 429"),
+    ] = 32 * 1024 * 1024
     head_bytes: Annotated[int, Field(ge=1024), Setting("request line and headers")] = 32 * 1024
     body_bytes: Annotated[
         int,
