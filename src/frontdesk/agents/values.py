@@ -6,6 +6,7 @@ that whatever one of them takes can be carried by all: in UTF-8, in JSON, in Mes
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import Any
@@ -15,7 +16,63 @@ import msgspec
 MAX_INTEGER = 2**64 - 1
 MIN_INTEGER = -(2**63)
 
+MAX_VALUES = 20_000
+"""Values in one document that comes from outside, a list or an object and each of its members.
+
+A megabyte has room for half a million, and each takes a thousand times as long as a byte of text:
+the loop would be busy with one document for a second.
+"""
+
+_SEPARATORS = (b",", b"[", b"{")
+_LONGEST_INTEGER = 21
+"""Characters of an integer that may have 64 bits."""
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_TOO_LONG_NUMBER = re.compile(rb"[0-9]{100}")
+
+
+def values_in(document: bytes | bytearray, *, enough: int = MAX_VALUES) -> int:
+    """Return how many values a JSON document has, without reading it; the most that it can have.
+
+    More than `enough` are not counted exactly. What is no JSON has some number as well.
+
+    >>> values_in(b'{"a": [1, 2], "b": "x, y"}', enough=3)
+    5
+    """
+    most = 1 + sum(map(document.count, _SEPARATORS))
+    if most <= enough:
+        return most
+    # Text has commas and brackets too: what is between two quotes does not count.
+    bare = document.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if bare.count(b'"') > 4 * enough:  # each value has two, and its name
+        return bare.count(b'"') // 4
+    outside = b"".join(bare.split(b'"')[::2])
+    return 1 + sum(map(outside.count, _SEPARATORS))
+
+
+def read_json(document: bytes | bytearray, *, constants: bool = False) -> Any:
+    """Return what a JSON document in UTF-8 says.
+
+    An integer of more digits than 64 bits have becomes a float: reading digits takes the square of
+    their number. With `constants`, `NaN` and `Infinity` are read too. Raises `TooManyValues`, and
+    `ValueError` or `RecursionError` for what is no JSON.
+
+    >>> read_json(b'{"a": [1, 999999999999999999999999]}')
+    {'a': [1, 1e+24]}
+    """
+    if values_in(document) > MAX_VALUES:
+        if document.rstrip()[-1:] in b"[{,:":
+            raise ValueError("it breaks off")
+        raise TooManyValues
+    if constants or _TOO_LONG_NUMBER.search(document):
+        return json.loads(
+            document.decode(),
+            parse_int=lambda digits: (int if len(digits) < _LONGEST_INTEGER else float)(digits),
+        )
+    return msgspec.json.decode(document)
+
+
+class TooManyValues(Exception):
+    """A document has more than `MAX_VALUES` values."""
 
 
 def encodable(text: str) -> str:
@@ -37,8 +94,8 @@ def encodable(text: str) -> str:
 def json_value(value: Any) -> Any:
     """Return a copy of the value made of what JSON has: dicts, lists, text, numbers, None.
 
-    Text is `encodable`, an integer beyond 64 bits becomes a float, what is not a number None, and
-    what JSON cannot say is shown by its type.
+    Text is `encodable`, an integer beyond 64 bits becomes a float, what is not a number None, what
+    JSON cannot say is shown by its type, and of more than `MAX_VALUES` values that they are many.
 
     >>> json_value({"a": (1, 2**70, {3}), "b": float("nan"), "c": object()})
     {'a': [1, 1.1805916207174113e+21, [3]], 'b': None, 'c': '<object>'}
@@ -47,11 +104,15 @@ def json_value(value: Any) -> Any:
         encoded = ENCODER.encode(value)
     except UnicodeEncodeError:
         try:
-            return _normal(msgspec.to_builtins(value, enc_hook=type_name, str_keys=True))
+            return json_value(
+                _normal(msgspec.to_builtins(value, enc_hook=type_name, str_keys=True))
+            )
         except (TypeError, ValueError, OverflowError, RecursionError):
             return type_name(value)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return type_name(value)
+    if values_in(encoded) > MAX_VALUES:
+        return f"<more than {MAX_VALUES} values>"
     decoded = msgspec.json.decode(encoded)
     return _normal(decoded) if _LONG_NUMBER.search(encoded) else decoded
 

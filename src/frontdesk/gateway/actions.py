@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ValidationError
 
+from frontdesk.agents.values import MAX_VALUES, TooManyValues, read_json
 from frontdesk.gateway.error_table import Refusal
 from frontdesk.gateway.errors import MalformedRequest, TooLarge
 from frontdesk.gateway.keys import Key
@@ -111,8 +112,10 @@ ACTIONS: Mapping[str, Action] = MappingProxyType(
 def parsed(text: str | bytes) -> Message:
     """Return a message as the object that it has to be."""
     try:
-        message = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        message = read_json(text if isinstance(text, bytes) else text.encode())
+    except TooManyValues:
+        raise TooLarge("message", limit=MAX_VALUES, unit="values") from None
+    except (ValueError, RecursionError):
         raise MalformedRequest("the message is not valid JSON") from None
     if not isinstance(message, dict):
         raise MalformedRequest("the message must be a JSON object")

@@ -8,18 +8,20 @@ registry.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, get_type_hints
 
 import msgspec
 from fastapi import Depends, Path
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from frontdesk.agents.ids import SESSION_ID
+from frontdesk.agents.values import MAX_VALUES, TooManyValues, read_json
+from frontdesk.gateway.errors import TooLarge
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.paths import match_path
@@ -79,7 +81,12 @@ class JsonRequest(Request):
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
-            self._json = json.loads((await self.body()).decode())
+            body = await self.body()
+            try:
+                self._json = read_json(body, constants=True)
+            except TooManyValues:
+                problem = str(TooLarge("body", limit=MAX_VALUES, unit="values"))
+                raise HTTPException(413, problem) from None
         return self._json
 
 

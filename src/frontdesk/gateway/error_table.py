@@ -130,7 +130,8 @@ QUEUE_FULL = ErrorAnswer(
 TOO_LARGE = ErrorAnswer(
     413,
     "too_large",
-    "the body, or a text in it, is over the limit; a body is refused before it is read whole",
+    "the body, or a text in it, is over the limit, or it has more than 20,000 values; a body is "
+    "refused before it is read whole",
     gateway.TooLarge("body", limit=1024 * 1024),
 )
 CREATE_FAILED = ErrorAnswer(

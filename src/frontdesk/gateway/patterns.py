@@ -62,7 +62,7 @@ class Denied:
     def __init__(self, words: Iterable[str], patterns: Iterable[str]) -> None:
         """Compile them; `ValueError` where they are too many, or one is wrong."""
         words = tuple(words)
-        whole = _whole_words(words) if words else ""
+        whole = whole_words(words) if words else ""
         either = "|".join(f"(?:{pattern})" for pattern in patterns)
         made = [_Expression(whole, fold=folded) if whole else None]
         made += [_Expression(either, fold=str) if either else None]
@@ -161,7 +161,7 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFD", text.casefold())
 
 
-def _whole_words(words: Iterable[str]) -> str:
+def whole_words(words: Iterable[str]) -> str:
     """Return an expression for words where they stand alone, whatever blanks are inside them."""
     is_letter = compiled(f"^[{_WORD}]")
     by_sides: dict[tuple[str, str], list[str]] = {}

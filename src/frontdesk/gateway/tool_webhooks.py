@@ -17,6 +17,7 @@ import msgspec
 
 from frontdesk.agents.errors import ToolFailed
 from frontdesk.agents.records import CallbackTool
+from frontdesk.agents.values import MAX_VALUES, TooManyValues, read_json
 from frontdesk.clock import Clock
 from frontdesk.gateway.errors import AddressRefused
 from frontdesk.gateway.keys import signing_secret_of
@@ -71,7 +72,7 @@ class Callbacks:
                 content = await self._post(
                     tool.callback_url, body, tenant_id=tenant_id, key_id=api_key or ""
                 )
-            answer = msgspec.json.decode(content)
+            answer = read_json(content)
         except TimeoutError:
             problem = f"it did not answer within {tool.timeout_ms} ms"
         except AddressRefused as error:
@@ -80,7 +81,9 @@ class Callbacks:
             problem = "it could not be reached"
         except _WrongAnswer as error:
             problem = str(error)
-        except (msgspec.DecodeError, RecursionError):
+        except TooManyValues:
+            problem = f"its answer has more than {MAX_VALUES} values"
+        except (ValueError, RecursionError):
             problem = "its answer is not JSON"
         else:
             if isinstance(answer, dict) and "result" in answer:

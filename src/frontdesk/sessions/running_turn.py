@@ -459,7 +459,10 @@ class Transcript:
     def add(self, event: Event) -> None:
         """Take the next event."""
         if isinstance(event, MessageDelta):
-            self._take(event.delta)
+            kept = event.delta[: max(0, MAX_MESSAGE_CHARACTERS - self._characters)]
+            if kept:
+                self._parts.append(kept)
+                self._characters += len(kept)
         if isinstance(event, MessageDelta | ThinkingDelta):
             return
         self._opened = type(event) if isinstance(event, MessageStart | ThinkingStart) else None
@@ -483,12 +486,6 @@ class Transcript:
     def open_text(self) -> str:
         """Return the text of the message that is open, "" where none is."""
         return self._text() if self._opened is MessageStart else ""
-
-    def _take(self, delta: str) -> None:
-        kept = delta[: max(0, MAX_MESSAGE_CHARACTERS - self._characters)]
-        if kept:
-            self._parts.append(kept)
-            self._characters += len(kept)
 
     def _text(self) -> str:
         text = encodable("".join(self._parts))
