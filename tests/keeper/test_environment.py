@@ -1,5 +1,6 @@
 """What agent processes may see and use: the environment by allow-list, limits that hold."""
 
+import json
 import os
 import pwd
 import subprocess
@@ -11,6 +12,7 @@ from frontdesk.errors import InvalidArgument
 from frontdesk.keeper.environment import (
     allowed_environment,
     interpreter_environment,
+    python,
     search_path,
 )
 from frontdesk.keeper.errors import LimitUnenforceable
@@ -51,7 +53,28 @@ def test_the_keeper_starts_without_the_gateways_secrets(monkeypatch):
     monkeypatch.setenv("PYTHONSTARTUP", "/tmp/startup.py")
     environment = interpreter_environment()
     assert not {"FRONTDESK_KEYS", "PYTHONSTARTUP", "HOME"} & environment.keys()
-    assert environment["PYTHONPATH"].split(os.pathsep) == list(search_path())
+    assert "PYTHONPATH" not in environment
+
+
+def test_an_interpreter_of_ours_imports_this_package_and_nothing_of_our_search_path(
+    monkeypatch, tmp_path
+):
+    for name in ("sitecustomize", "_winapi", "json"):
+        (tmp_path / f"{name}.py").write_text("print('taken')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path, str(tmp_path), ""])
+    program = "import json, frontdesk, msgspec\nprint(json.dumps([sys.path, sys.argv[1:]]))"
+    environment = interpreter_environment()
+    done = subprocess.run(
+        python(program, "one", "--two"),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    path, arguments = json.loads(done.stdout)
+    assert str(tmp_path) not in path
+    assert arguments == ["one", "--two"]
 
 
 def test_the_search_path_means_the_same_elsewhere(monkeypatch, tmp_path):

@@ -6,21 +6,42 @@ words come here; a client can never make the gateway import anything.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.machinery import PathFinder
 from typing import Any
+
+from frontdesk.keeper.modules_behind import directories_behind
 
 
 def import_target(target: str) -> Any:
     """Return what a target names; a name may have dots.
 
-    Raises what the import raises, which an operator's module decides (`SystemExit` included).
+    Raises what the import raises, which an operator's module decides (`SystemExit` included). Where
+    another module of this name comes before the one that was meant, the `ImportError` says so.
 
     Examples:
         >>> import_target("collections:OrderedDict.fromkeys").__name__
         'fromkeys'
     """
     module, _, path = target.partition(":")
-    found: Any = import_module(module)
-    for name in path.split("."):
-        found = getattr(found, name)
+    try:
+        found: Any = import_module(module)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except (AttributeError, ModuleNotFoundError) as error:
+        if (reason := _why_another(module.partition(".")[0])) is not None:
+            raise ImportError(f"{error}; {reason}") from error
+        raise
     return found
+
+
+def _why_another(name: str) -> str | None:
+    """Say which file of a module's name was not imported, as another came before it."""
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None) or "another module"
+    for place in (*sys.path, *directories_behind()):
+        spec = PathFinder.find_spec(name, [place])
+        if spec is not None and spec.origin not in (None, file):
+            return f"{spec.origin} is behind {file}: rename it"
+    return None

@@ -17,12 +17,13 @@ from pathlib import Path
 
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.errors import CreateFailed, ModelRefused
-from frontdesk.cli.options import loaded
+from frontdesk.cli.options import beside, loaded
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.blueprint_config import BUILT_IN, blueprints_of
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.settings import Config
 from frontdesk.keeper.client import Keeper
+from frontdesk.keeper.modules_behind import find_behind
 from frontdesk.sessions.dry_run import allow, dry_run
 
 Echo = Callable[[str], object]
@@ -52,6 +53,7 @@ class Wanted:
 
 async def check_all(file: Path | None, wanted: Wanted, *, echo: Echo) -> bool:
     """Try the blueprints of a configuration; print how each did, and return whether all is well."""
+    find_behind([beside(file)])
     try:
         config = loaded(file)
     except FrontdeskError as error:

@@ -34,6 +34,11 @@ def failing_clearly() -> Iterator[None]:
         raise typer.Exit(WRONG_USE) from None
 
 
+def beside(path: Path | None) -> Path:
+    """Return the directory of a configuration: what it names as the operator's own lies there."""
+    return path.parent if path is not None else Path()
+
+
 def loaded(path: Path | None, *, around: Around = lambda _: (), **server: Any) -> Config:
     """Return the configuration with the command line's options over it."""
     given = {name: value for name, value in server.items() if value is not None}

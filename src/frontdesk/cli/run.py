@@ -15,7 +15,7 @@ from pathlib import Path
 import typer
 
 from frontdesk import __version__
-from frontdesk.cli.options import loaded
+from frontdesk.cli.options import beside, loaded
 from frontdesk.cli.welcome import welcome
 from frontdesk.clock import SystemClock
 from frontdesk.errors import FrontdeskError, InvalidArgument
@@ -30,6 +30,7 @@ from frontdesk.gateway.settings import Config, needing_restart
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.surroundings import mistakes_around
 from frontdesk.gateway.tls import tls_context
+from frontdesk.keeper.modules_behind import find_behind
 from frontdesk.keeper.prctl import become_undumpable
 
 DEV_TENANT = "dev"
@@ -45,10 +46,7 @@ class Run:
 
     def __init__(self, file: Path | None, given: dict[str, object], *, dev: bool) -> None:
         self._file, self._given = file, given
-        # Blueprints of the operator's own lie beside the configuration that names them.
-        place = str((file.parent if file is not None else Path()).resolve())
-        if place not in sys.path:
-            sys.path.insert(0, place)
+        find_behind([beside(file)])
         self._config = self._load()
         self._new: NewKey | None = None
         if dev:

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Protocol
 import msgspec
 
 from frontdesk.background import in_own_thread
-from frontdesk.keeper.environment import interpreter_environment
+from frontdesk.keeper.environment import interpreter_environment, python
 from frontdesk.keeper.errors import KeeperLost
 from frontdesk.keeper.hidden_directory import HiddenDirectory
 from frontdesk.keeper.journal import sweep_run
@@ -37,7 +36,7 @@ CLOSE_DEADLINE_S = 10.0
 _PACKAGE = str(Path(__file__).parents[1])
 
 _ENTER = """
-import runpy, sys, types
+import runpy, types
 for name, path in (("frontdesk", ""), ("frontdesk.monitors", "/monitors")):
     package = sys.modules[name] = types.ModuleType(name)
     package.__path__ = [sys.argv[1] + path]
@@ -188,7 +187,7 @@ def _exec(options: KeeperOptions, stderr: int) -> subprocess.Popen[bytes]:
     # A session of its own, so that a terminal's Ctrl-C is the gateway's alone; an environment of
     # its own, since others of this account may read that.
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", _ENTER, _PACKAGE, msgspec.json.encode(options).decode()],
+        python(_ENTER, _PACKAGE, msgspec.json.encode(options).decode()),
         stdin=subprocess.DEVNULL,
         stdout=stderr,
         stderr=stderr,

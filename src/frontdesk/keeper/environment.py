@@ -11,6 +11,9 @@ import pwd
 import sys
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
+
+import msgspec
 
 HARMLESS = (
     "PATH",
@@ -39,6 +42,16 @@ _INTERPRETER = (
 )
 
 
+_OURS = sorted({str(Path(__file__).parents[2]), str(Path(msgspec.__file__).parents[1])})
+
+_ENTER = f"""
+import sys
+needed = {_OURS!r}
+sys.path += [each for each in needed if each not in sys.path]
+"""
+"""How an interpreter of ours finds what it runs: behind all that it finds by itself."""
+
+
 def allowed_environment(
     names: Iterable[str] = (),
     *,
@@ -60,11 +73,18 @@ def allowed_environment(
     return environment
 
 
-def interpreter_environment(path: Iterable[str] | None = None) -> dict[str, str]:
-    """Return what a Python process of ours needs to start with the modules of this one."""
-    environment = _picked(_INTERPRETER, os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(search_path() if path is None else path)
-    return environment
+def interpreter_environment() -> dict[str, str]:
+    """Return what a Python process of ours needs to start; its modules come with `python`."""
+    return _picked(_INTERPRETER, os.environ)
+
+
+def python(program: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command line of a Python that runs a program's text and can import this package.
+
+    Nothing else of our search path is in its own. Not as `PYTHONPATH` either: an interpreter looks
+    through that first, and for modules of its own, like `sitecustomize`.
+    """
+    return (sys.executable, "-P", "-c", _ENTER + program, *arguments)
 
 
 def search_path() -> tuple[str, ...]:

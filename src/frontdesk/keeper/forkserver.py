@@ -25,6 +25,7 @@ import msgspec
 
 from frontdesk.keeper.confinement import Confinement, ConfinementFailed, apply, restore_signals
 from frontdesk.keeper.messages import MAX_PACKET_BYTES, ForkServerSpec, Refused
+from frontdesk.keeper.modules_behind import find_behind
 from frontdesk.keeper.prctl import become_undumpable
 from frontdesk.keeper.seqpacket import SeqPacketChannel, close_all
 
@@ -86,6 +87,8 @@ def main() -> None:
 def _prepare(spec: ForkServerSpec) -> Entry:
     os.environ.clear()
     os.environ.update(spec.env)
+    sys.path[:] = spec.path or sys.path
+    find_behind(spec.behind)
     for name in spec.preload:
         importlib.import_module(name)
     module, _, function = spec.entry.partition(":")

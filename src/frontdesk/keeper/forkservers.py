@@ -7,14 +7,13 @@ and does nothing to a child itself.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from frontdesk.keeper.confinement import Confinement
-from frontdesk.keeper.environment import interpreter_environment
+from frontdesk.keeper.environment import interpreter_environment, python
 from frontdesk.keeper.forkserver import ForkRequest, ForkServerEvent, Prepared
 from frontdesk.keeper.messages import MAX_PACKET_BYTES, ForkServerSpec, Refused
 from frontdesk.keeper.seqpacket import SeqPacketChannel, close_all, packet_pair
@@ -24,6 +23,10 @@ MAX_FORK_SERVERS = 16
 """Fork servers kept warm; past that the one used longest ago is dropped. Each holds its imports."""
 
 _CHANNEL = 3
+_ENTER = """
+import runpy
+runpy.run_module("frontdesk.keeper.forkserver", run_name="__main__", alter_sys=True)
+"""
 
 
 @dataclass(slots=True)
@@ -107,14 +110,8 @@ def _start(spec: ForkServerSpec, confinement: Confinement) -> ForkServerProcess:
     try:
         pid = start_program(
             ExecSpec(
-                argv=(
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "frontdesk.keeper.forkserver",
-                    str(_CHANNEL),
-                ),
-                env={**spec.env, **interpreter_environment(spec.path or None)},
+                argv=python(_ENTER, str(_CHANNEL)),
+                env={**spec.env, **interpreter_environment()},
                 confinement=confinement,
                 descriptors={0: null, 1: 2, 2: 2, _CHANNEL: its.fileno()},
             )

@@ -35,14 +35,16 @@ class ForkServerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `preload` names modules to import; then `entry` (`module:function`) is called, once, with
     `argument`, and what it returns is called in each fork with the socket of its channel. `path` is
-    the module search path, the keeper's own where it is empty. The environment is exactly `env`;
-    `account` is the system account that imports and runs, `None` for the keeper's own.
+    the module search path, the keeper's own where it is empty; modules of the directories in
+    `behind` are found when nobody else has the name. The environment is exactly `env`; `account` is
+    the system account that imports and runs, `None` for the keeper's own.
     """
 
     entry: str
     argument: str = ""
     preload: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
     env: dict[str, str] = {}
     account: str | None = None
 

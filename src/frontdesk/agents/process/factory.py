@@ -22,6 +22,7 @@ from frontdesk.keeper.environment import allowed_environment, search_path
 from frontdesk.keeper.errors import KeeperLost, SpawnFailed
 from frontdesk.keeper.limits import check_limits
 from frontdesk.keeper.messages import Fork, ForkServerSpec, ProcessLimits, SpawnRequest
+from frontdesk.keeper.modules_behind import directories_behind
 
 _ENTRY = "frontdesk.agents.process.worker"
 
@@ -67,6 +68,7 @@ class ProcessAgentFactory:
             argument=msgspec.json.encode(source).decode(),
             preload=(_ENTRY, source.module, *preload),
             path=search_path(),
+            behind=directories_behind(),
             env=allowed_environment(rules.env, account=rules.account),
             account=rules.account,
         )
