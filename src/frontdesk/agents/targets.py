@@ -30,13 +30,13 @@ def import_target(target: str) -> Any:
         for name in path.split("."):
             found = getattr(found, name)
     except (AttributeError, ModuleNotFoundError) as error:
-        if (reason := _why_another(module.partition(".")[0])) is not None:
+        if (reason := why_another(module.partition(".")[0])) is not None:
             raise ImportError(f"{error}; {reason}") from error
         raise
     return found
 
 
-def _why_another(name: str) -> str | None:
+def why_another(name: str) -> str | None:
     """Say which file of a module's name was not imported, as another came before it."""
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None) or "another module"

@@ -55,11 +55,15 @@ class OwnDirectory:
         place, self._place = self._place, None
         if place is None:
             return
-        if not await in_own_thread(partial(_remove, place, self.path), name="removal"):
+        if not await in_own_thread(partial(remove_directory, place, self.path), name="removal"):
             _log.warning("what a session left in %s could not be removed", self.path)
 
 
-def _remove(place: int, path: str) -> bool:
+def remove_directory(place: int, path: str) -> bool:
+    """Remove the directory behind a descriptor, which is closed; return whether it is gone.
+
+    `path` is where it was. Blocks, with what is in it.
+    """
     try:
         _Emptying(place).run()
         with suppress(FileNotFoundError):  # a system without such a /proc
