@@ -14,7 +14,8 @@ from pydantic_ai.models.test import TestModel
 
 from frontdesk.agents.errors import ModelRefused
 from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
-from support.pydantic_models import assistant, calls_once, echo, one_turn, prompts
+from frontdesk.agents.pydantic_ai.memory import CUT_OFF
+from support.pydantic_models import assistant, calls_once, echo, one_turn, prompts, returns
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_keys")]
 
@@ -326,7 +327,8 @@ async def test_an_abort_in_the_middle_of_a_tool_leaves_no_call_without_its_resul
         for part in message.parts
         if isinstance(part, ToolCallPart)
     ]
-    assert not calls
+    assert [call.tool_call_id for call in calls] == ["c1"]
+    assert returns(seen[1]) == [CUT_OFF]
     assert prompts(seen[1]) == ["one", "two"]
 
 

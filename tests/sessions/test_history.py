@@ -118,6 +118,9 @@ def test_tool_calls_belong_to_the_message_before_them_and_results_follow():
         ("assistant", "it is one"),
     ]
     assert [call.call_id for call in kept[0].tool_calls] == ["c1", "c2"]
+    assert [(each.call_id, each.status) for each in kept] == [
+        *((None, None), ("c1", "ok"), ("c2", "ok"), (None, None)),
+    ]
     assert last.content == "it is one"
 
 
@@ -147,10 +150,11 @@ def test_arguments_that_json_cannot_say_or_that_are_huge_stay_out_of_the_history
         Message("user", "x"),
         Message("user", "x" * 5000),
         Message("user", "\N{GRINNING FACE}" * 5000),
+        Message("tool_result", "", call_id="c" * 5000, status="ok"),
         Message("assistant", "é" * 100, (ToolCall("c", "t", {"a": list(range(500))}),)),
         Message("assistant", "", (ToolCall("c", "t", {str(n): {} for n in range(500)}),)),
     ],
-    ids=["letter", "text", "emoji", "numbers", "dicts"],
+    ids=["letter", "text", "emoji", "call id", "numbers", "dicts"],
 )
 def test_the_memory_of_a_history_stays_within_its_bound(message):
     encoded = msgspec.json.encode(message)

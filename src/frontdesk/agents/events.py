@@ -11,13 +11,9 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import msgspec
 
-from frontdesk.agents.records import ApprovalDetails, ApprovalStatus
+from frontdesk.agents.records import ApprovalDetails, ApprovalStatus, ToolStatus
 from frontdesk.agents.values import ENCODER, json_value
 from frontdesk.errors import InvalidArgument
-
-ToolStatus = Literal["ok", "error", "rejected", "expired", "cancelled"]
-"""How a tool's call ended: it ran, it failed, its approval was refused or came too late, or it was
-broken off."""
 
 
 class Event(msgspec.Struct, frozen=True, rename="camel"):

@@ -21,6 +21,10 @@ Role = Literal["user", "assistant", "system", "tool_result"]
 
 ApprovalStatus = Literal["approved", "rejected", "expired", "cancelled"]
 
+ToolStatus = Literal["ok", "error", "rejected", "expired", "cancelled"]
+"""How a tool's call ended: it ran, it failed, its approval was refused or came too late, or it was
+broken off."""
+
 State = Literal["idle", "working", "waiting_approval", "waiting_input", "restarting"]
 
 
@@ -127,11 +131,17 @@ class ToolCall(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Message(msgspec.Struct, frozen=True, rename="camel"):
-    """One message of a conversation's history."""
+    """One message of a conversation's history.
+
+    `call_id` and `status` are those of a `tool_result`: which call it belongs to, and how that
+    ended. A call without one was cut off.
+    """
 
     role: Role
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
+    status: ToolStatus | None = None
 
 
 class CallbackTool(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

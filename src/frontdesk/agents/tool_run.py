@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any
 
 from frontdesk.agents.errors import ToolFailed, TurnOver
-from frontdesk.agents.events import Event, ToolExecutionEnd, ToolExecutionStart, ToolStatus
+from frontdesk.agents.events import Event, ToolExecutionEnd, ToolExecutionStart
+from frontdesk.agents.records import ToolStatus
 
 
 class ToolRun:

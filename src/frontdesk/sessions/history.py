@@ -68,7 +68,7 @@ class History:
 
 def _size_of(message: Message) -> int:
     called = sum(_size_of_json(msgspec.json.encode(call)) for call in message.tool_calls)
-    return sys.getsizeof(message.content) + called + _OVERHEAD
+    return sys.getsizeof(message.content) + sys.getsizeof(message.call_id) + called + _OVERHEAD
 
 
 def _size_of_json(text: bytes) -> int:

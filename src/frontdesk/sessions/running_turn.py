@@ -475,7 +475,10 @@ class Transcript:
             self._calls.append(call)
         elif isinstance(event, ToolExecutionEnd):
             self._write()
-            self._history.add(Message("tool_result", _result_text(event.result)))
+            result = _result_text(event.result)
+            self._history.add(
+                Message("tool_result", result, call_id=event.call_id, status=event.status)
+            )
 
     def close(self) -> LastMessage:
         """Write what is open into the history, and return the turn's last message."""

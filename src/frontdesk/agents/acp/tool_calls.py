@@ -19,7 +19,8 @@ from acp.schema import (
     ToolCallUpdate,
 )
 
-from frontdesk.agents.events import Event, ToolStatus
+from frontdesk.agents.events import Event
+from frontdesk.agents.records import ToolStatus
 from frontdesk.agents.tool_run import ToolRun
 
 MAX_CALLS = 1000

@@ -153,26 +153,23 @@ class PydanticAISession:
         self._models: dict[str, Model] = {}
 
     async def answer(self, turn: Turn) -> None:
-        """Run one turn. An abort cuts it short; what went out until then is remembered."""
-        context, translated = self._context, None
-        history = self._memory.begin(turn.history)
+        """Run one turn. What cuts it short leaves what it has said and done to be remembered."""
+        context, remembered = self._context, self._memory.begin(turn.text, turn.history)
         try:
             async with self._program.agent.iter(
                 turn.text,
-                message_history=history,
+                message_history=self._memory.messages,
                 deps=TurnDeps(turn, self._model),
                 instructions=self._program.instructions(context),
                 model_settings=self._options.settings(context.max_tokens),
                 usage_limits=UsageLimits(request_limit=context.max_turns or DEFAULT_MAX_TURNS),
                 toolsets=self._program.toolsets(context),
             ) as run:
-                translated = RunTranslator(run, turn)
-                await translated.go()
-                self._memory.keep(run.all_messages())
-        except BaseException:
-            sent = "" if translated is None else "".join(translated.sent)
-            self._memory.keep_cut_short(turn.text, sent)
-            raise
+                remembered.run = RunTranslator(run, turn)
+                await remembered.run.go()
+                remembered.finished = True
+        finally:
+            self._memory.end(remembered)
 
     def _model(self, name: str) -> Model:
         """Return the model to call; a client's own server keeps one client for the session."""

@@ -1,7 +1,9 @@
 """What a Pydantic AI session remembers between turns: its model messages, bounded.
 
-After a turn that was cut short only the text that certainly went out is kept, so that no model ever
-sees a tool call without its result.
+Of a turn that was cut short (abort, error, deadline) everything is kept that certainly happened:
+the text that went out, the tools that were called, what they returned. A model that is asked again
+must know what it has done already. Every call has its result right behind it, as each provider
+wants it; one that was cut off says so.
 """
 
 from __future__ import annotations
@@ -13,39 +15,73 @@ from pydantic_ai.messages import (
     ModelRequest,
     ModelResponse,
     TextPart,
+    ToolCallPart,
+    ToolReturnPart,
     UserPromptPart,
 )
 
-from frontdesk.agents.records import Message
+from frontdesk.agents.pydantic_ai.run import RunTranslator
+from frontdesk.agents.records import Message, ToolCall
 
 MAX_MESSAGES = 400
 """Model messages that are kept; they are cut where a user's prompt begins."""
 
+CUT_OFF = "The call was cut off. Whether it took effect is not known."
+"""What a model reads in place of a result that there is none of."""
+
+
+class TurnMemory:
+    """What one turn adds to the memory, as far as it has come. `run` is set once it runs."""
+
+    __slots__ = ("_prompt", "finished", "run")
+
+    def __init__(self, prompt: str) -> None:
+        self._prompt = prompt
+        self.run: RunTranslator | None = None
+        self.finished = False
+
+    def messages(self) -> list[ModelMessage]:
+        """Return what there is to remember of the turn now."""
+        added: list[ModelMessage] = [] if self.run is None else self.run.messages()
+        if self.finished:
+            return added
+        # What a model said last may be half of it, a call with half its arguments for instance.
+        # Only the text that went out is certain.
+        while added and isinstance(added[-1], ModelResponse) and added[-1].state == "interrupted":
+            added.pop()
+        if not added:
+            added.append(ModelRequest(parts=[UserPromptPart(self._prompt)]))
+        if self.run is not None and self.run.sent:
+            added.append(ModelResponse(parts=[TextPart("".join(self.run.sent))]))
+        return answered(added)
+
 
 class Memory:
-    """The model messages of one session, oldest first."""
+    """The model messages of one session, oldest first, up to the turn under way."""
 
-    __slots__ = ("messages",)
+    __slots__ = ("_turn", "messages")
 
     def __init__(self) -> None:
         self.messages: list[ModelMessage] = []
+        self._turn: TurnMemory | None = None
 
-    def begin(self, history: Sequence[Message]) -> list[ModelMessage]:
-        """Return what the next turn begins with: rebuilt from the history for a new agent."""
+    def begin(self, prompt: str, history: Sequence[Message]) -> TurnMemory:
+        """Begin a turn, whose request begins with `messages`: rebuilt for a new agent.
+
+        A turn that was given up, and may still run, is remembered as far as it has come.
+        """
+        if self._turn is not None:
+            self.end(self._turn)
         if not self.messages and history:
             self.messages = rebuilt(history)
-        return self.messages
+        self._turn = TurnMemory(prompt)
+        return self._turn
 
-    def keep(self, messages: list[ModelMessage]) -> None:
-        """Keep all messages of a finished turn, as far as there is room."""
-        self.messages = bounded(messages)
-
-    def keep_cut_short(self, prompt: str, text: str) -> None:
-        """Keep the prompt of a turn that was cut short, and the text that had gone out."""
-        begun: list[ModelMessage] = [ModelRequest(parts=[UserPromptPart(prompt)])]
-        if text:
-            begun.append(ModelResponse(parts=[TextPart(text)]))
-        self.keep([*self.messages, *begun])
+    def end(self, turn: TurnMemory) -> None:
+        """Keep what a turn adds, as far as there is room. Once for each."""
+        if turn is self._turn:
+            self._turn = None
+            self.messages = bounded([*self.messages, *turn.messages()])
 
 
 def bounded(messages: list[ModelMessage]) -> list[ModelMessage]:
@@ -62,12 +98,52 @@ def bounded(messages: list[ModelMessage]) -> list[ModelMessage]:
     return []
 
 
+def answered(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+    """Return the messages with a result behind each call: `CUT_OFF` where there is none."""
+    complete: list[ModelMessage] = []
+    calls: list[ToolCallPart] = []
+    for message in (*messages, None):
+        behind = message.parts if isinstance(message, ModelRequest) else ()
+        got = {getattr(part, "tool_call_id", None) for part in behind}
+        missing = [
+            ToolReturnPart(call.tool_name, CUT_OFF, call.tool_call_id)
+            for call in calls
+            if call.tool_call_id not in got
+        ]
+        if missing or isinstance(message, ModelRequest):
+            complete.append(ModelRequest(parts=[*behind, *missing]))
+        parts = message.parts if isinstance(message, ModelResponse) else ()
+        calls = [part for part in parts if isinstance(part, ToolCallPart)]
+        if isinstance(message, ModelResponse):
+            complete.append(message)
+    return [each for each in complete if each.parts]
+
+
 def rebuilt(history: Sequence[Message]) -> list[ModelMessage]:
-    """Return model messages that say what the history says; tool calls are left out."""
+    """Return model messages that say what the history says, for an agent that was not there."""
     messages: list[ModelMessage] = []
+    open_calls: dict[str, tuple[ToolCall, list[ToolReturnPart]]] = {}
     for message in history:
         if message.role == "user":
             messages.append(ModelRequest(parts=[UserPromptPart(message.content)]))
-        elif message.role == "assistant" and message.content:
-            messages.append(ModelResponse(parts=[TextPart(message.content)]))
-    return bounded(messages)
+        elif message.role == "tool_result":
+            if (of := open_calls.pop(message.call_id or "", None)) is not None:
+                call, returns = of
+                content = message.content
+                if message.status == "cancelled" and not content:
+                    content = CUT_OFF
+                returns.append(ToolReturnPart(call.tool_name, content, call.call_id))
+        elif message.role == "assistant" and (message.content or message.tool_calls):
+            said = [TextPart(message.content)] if message.content else []
+            calls = [
+                ToolCallPart(
+                    call.tool_name, call.args if isinstance(call.args, dict) else {}, call.call_id
+                )
+                for call in message.tool_calls
+            ]
+            messages.append(ModelResponse(parts=[*said, *calls]))
+            if calls:
+                results: list[ToolReturnPart] = []
+                messages.append(ModelRequest(parts=results))
+                open_calls.update({call.call_id: (call, results) for call in message.tool_calls})
+    return bounded(answered(messages))

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic_ai import Agent
 from pydantic_ai.messages import (
+    ModelMessage,
     PartDeltaEvent,
     PartStartEvent,
     TextPart,
@@ -26,7 +27,7 @@ from frontdesk.agents.turn import Turn
 
 
 class RunTranslator:
-    """Translate one run. `sent` is the text that went out since the turn began."""
+    """Translate one run. `sent` is the text that went out of a response that is not complete."""
 
     __slots__ = ("_in_message", "_reported", "_run", "_turn", "sent")
 
@@ -35,6 +36,11 @@ class RunTranslator:
         self._reported = RunUsage()
         self._in_message = False
         self.sent: list[str] = []
+
+    def messages(self) -> list[ModelMessage]:
+        """Return the messages that the run has added so far to those that it began with."""
+        begins = Agent.is_user_prompt_node(self._run.next_node)
+        return [] if begins else list(self._run.new_messages())
 
     async def go(self) -> None:
         """Run every step to the end."""
@@ -58,6 +64,7 @@ class RunTranslator:
             finally:
                 # A stream that is cut short has used what it has used.
                 self._report(stream.usage)
+        self.sent.clear()
 
     async def _tools_step(self, node: Any) -> None:
         calls = sum(isinstance(part, ToolCallPart) for part in node.model_response.parts)

@@ -35,7 +35,9 @@ STATUS = SessionStatus(
     queues=Queues(prompts=0, steering=0),
     last_event_index=9,
 )
-MESSAGES = Messages(messages=(Message("user", "Hello"),), next="1")
+MESSAGES = Messages(
+    messages=(Message("tool_result", "42", call_id="call_9f3c2a1b0d4e5f67", status="ok"),), next="3"
+)
 
 
 @router.get("/stats", operation_id="getSessionStats", responses=answers(STATS, *ON_SESSION))

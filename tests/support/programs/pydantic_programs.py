@@ -1,0 +1,96 @@
+"""Pydantic AI programs that the tests run as tasks and in processes alike."""
+
+import asyncio
+import json
+import os
+import signal
+
+from pydantic_ai.messages import ModelResponse, ToolCallPart
+from pydantic_ai.models.function import DeltaToolCall, FunctionModel
+
+from frontdesk.agents.pydantic_ai import PydanticAIProgram
+from support.pydantic_models import prompts
+
+
+async def refund(order: int) -> str:
+    """Pay back an order."""
+    return f"paid back {order}"
+
+
+async def stuck() -> str:
+    """Never come to an end."""
+    await asyncio.Event().wait()
+    return "never"
+
+
+async def broken() -> str:
+    """Fail."""
+    raise ValueError("not for clients")
+
+
+TOOLS = (refund, stuck, broken)
+
+
+def done_in(messages):
+    """Return what a model can read of what was done: each call with the result behind it."""
+    done = []
+    for message, behind in zip(messages, [*messages[1:], None], strict=True):
+        if isinstance(message, ModelResponse):
+            returned = {
+                part.tool_call_id: part.content
+                for part in getattr(behind, "parts", ())
+                if part.part_kind == "tool-return"
+            }
+            done += [
+                (part.tool_name, returned.pop(part.tool_call_id))
+                for part in message.parts
+                if isinstance(part, ToolCallPart)
+            ]
+            assert not returned, "a result without a call"
+    return done
+
+
+async def obedient(messages, info):
+    """Do what the prompt says: call tools, a step at a time, and then end in one of many ways.
+
+    A prompt is JSON: a list of steps, each a list of [tool, arguments], and the end. The prompt
+    `tell` is answered with what was done before it.
+    """
+    if prompts(messages)[-1] == "tell":
+        yield json.dumps(done_in(messages))
+        return
+    steps, end = json.loads(prompts(messages)[-1])
+    step = sum(isinstance(each, ModelResponse) for each in messages[_begin_of(messages) :])
+    if step < len(steps):
+        yield "let me see "
+        for place, (tool, args) in enumerate(steps[step]):
+            call_id = f"c{len(messages)}x{place}"
+            yield {place: DeltaToolCall(tool, json.dumps(args), tool_call_id=call_id)}
+        return
+    yield "so far "
+    match end:
+        case "hang":
+            await asyncio.Event().wait()
+        case "half a call":
+            yield {1: DeltaToolCall("refund", '{"ord', tool_call_id="half")}
+            await asyncio.Event().wait()
+        case "raise":
+            raise RuntimeError("not for clients")
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _begin_of(messages):
+    """Return where the turn under way begins."""
+    last = prompts(messages)[-1]
+    return max(
+        place
+        for place, message in enumerate(messages)
+        for part in message.parts
+        if part.part_kind == "user-prompt" and part.content == last
+    )
+
+
+obedient_program = PydanticAIProgram(
+    tools=TOOLS, named={"fn": FunctionModel(stream_function=obedient)}
+)
