@@ -29,7 +29,7 @@ class Runner:
     costs this one task.
     """
 
-    __slots__ = ("_conversation", "agent", "ended_session", "fence", "task")
+    __slots__ = ("_conversation", "_retired", "agent", "ended_session", "fence", "task")
 
     def __init__(self, conversation: Conversation, agent: RunningAgent) -> None:
         self._conversation = conversation
@@ -38,7 +38,7 @@ class Runner:
             listen(conversation)
         self.fence = 0
         """The fence of the registry's entry for this agent."""
-        self.ended_session = False
+        self.ended_session = self._retired = False
         name = f"frontdesk session {conversation.session_id}"
         self.task: asyncio.Task[None] = asyncio.create_task(self._live(), name=name)
 
@@ -50,13 +50,26 @@ class Runner:
             turn.stop(stop)
             await asyncio.wait({turn.done}, timeout=grace_s)
 
+    def retire(self) -> bool:
+        """Take no further turn: the agent's process has exited, and another may take over.
+
+        True where none is under way. One that is may still end by what the process had sent.
+        """
+        self._retired = True
+        if self._conversation.turn is None or self.task.done() or self.agent.registry_agent is None:
+            # At once: a turn that has just ended would have it take the prompt that waits, and two
+            # agents would speak in one conversation.
+            self.task.cancel()
+            return True
+        return False
+
     async def cancel(self) -> None:
         """End the task; a turn that it still runs is abandoned. Never raises."""
         self.task.cancel()
         await asyncio.wait({self.task})
 
     async def _live(self) -> None:
-        while await self._run(await self._conversation.prompts.take()):
+        while not self._retired and await self._run(await self._conversation.prompts.take()):
             pass
 
     async def _run(self, prompt: Prompt) -> bool:

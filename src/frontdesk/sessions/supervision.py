@@ -23,7 +23,8 @@ An agent's end, once for each entry, whoever hears of it first:
     3. The same, but the session is being ended: it ends, for the reason that it was ended for.
     4. Everything else ends the session for the registry's reason.
 
-In cases 2 to 4 what is left of the agent is cleared away beside that.
+In cases 2 to 4 what is left of the agent is cleared away beside that. Where a turn is under way in
+a process, what that had sent before its exit comes first: the turn ends by it, or a second later.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ from frontdesk.sessions.runner import Runner
 from frontdesk.sessions.running_turn import StopReason
 from frontdesk.sessions.supervised_agent import SupervisedAgent
 from frontdesk.store import SessionStore
+
+LAST_WORDS_S = 1.0
+"""How long what an agent's process sent before it exited is waited for."""
 
 _log = logging.getLogger("frontdesk.sessions")
 
@@ -194,21 +198,53 @@ class Supervisor:
         if runner is None or runner.fence != fence:
             return
         live_session.runner = None
-        # At once: a turn that has just ended would have it take the prompt that waits, and two
-        # agents would speak in one conversation.
+        supervised = live_session.supervised_agent
+        own: ExitReason | None = None
+        if reason.kind is ExitKind.RESTARTED and supervised is not None:
+            if conversation.ending_reason is None:
+                own = supervised.agent_reason or _UNKNOWN
+                place = Place(conversation.tenant_id, conversation.api_key, blueprint=None)
+                self._reservations.reserve(live_session.registry_key, place)
+            else:
+                reason = conversation.ending_reason
+        if runner.retire():
+            self._draw_consequences(live_session, runner, reason, restart=own)
+        else:
+            if own is None and conversation.ending_reason is None:
+                conversation.begin_ending(reason)
+            self._spawn(self._await_last_words(live_session, runner, reason, restart=own))
+
+    async def _await_last_words(
+        self,
+        live_session: LiveSession,
+        runner: Runner,
+        reason: ExitReason,
+        *,
+        restart: ExitReason | None,
+    ) -> None:
+        """Let the turn end by what the agent's process had sent before it exited."""
+        turn = live_session.conversation.turn
+        ends = {runner.task} if turn is None else {runner.task, turn.done}
+        await asyncio.wait(ends, timeout=LAST_WORDS_S, return_when=asyncio.FIRST_COMPLETED)
+        self._draw_consequences(live_session, runner, reason, restart=restart)
+
+    def _draw_consequences(
+        self,
+        live_session: LiveSession,
+        runner: Runner,
+        reason: ExitReason,
+        *,
+        restart: ExitReason | None,
+    ) -> None:
+        """Clear the agent away, and go on with the next one or end the session for the reason."""
         runner.task.cancel()
         self._spawn(self._clear_away(runner))
-        supervised = live_session.supervised_agent
-        if reason.kind is not ExitKind.RESTARTED or supervised is None:
-            self._close(live_session, reason)
-        elif conversation.ending_reason is not None:
-            self._close(live_session, conversation.ending_reason)
+        conversation = live_session.conversation
+        if restart is None or conversation.ending_reason is not None:
+            self._close(live_session, conversation.ending_reason or reason)
         else:
-            own = supervised.agent_reason or _UNKNOWN
-            conversation.interrupt(own)
-            place = Place(conversation.tenant_id, conversation.api_key, blueprint=None)
-            self._reservations.reserve(live_session.registry_key, place)
-            self._spawn(self._restart(live_session, own))
+            conversation.interrupt(restart)
+            self._spawn(self._restart(live_session, restart))
 
     async def _restart(self, live_session: LiveSession, reason: ExitReason) -> None:
         """Start the next agent of a session whose last one ended for this reason (case 2)."""
