@@ -281,7 +281,8 @@ class AcpAgent:
         prompting = self._prompting = asyncio.create_task(
             self._connection.request(AGENT_METHODS["session_prompt"], request, PromptAnswer)
         )
-        prompting.add_done_callback(_retrieve)
+        # Read how it ended, as nobody may wait for it any more.
+        prompting.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             await asyncio.wait({prompting})
         except asyncio.CancelledError:
@@ -336,9 +337,3 @@ def refusal(error: RequestError) -> str:
     """Return what an agent answered when it refused, for operators."""
     more = f": {str(error.data)[:1000]}" if error.data else ""
     return f"the agent answered {error.code} ({str(error)[:1000]}){more}"
-
-
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Read how a task ended, as nobody may wait for it any more."""
-    if not task.cancelled():
-        task.exception()

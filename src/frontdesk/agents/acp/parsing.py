@@ -90,7 +90,7 @@ def parse_message(line: bytes) -> Message | LeftOut | None:
         return None
     if isinstance(message, LeftOut):
         return message
-    return message if isinstance(message, dict) and _is_rpc(message) else None
+    return message if isinstance(message, dict) and is_rpc(message) else None
 
 
 def left_out(line: LongLine) -> LeftOut:
@@ -142,7 +142,7 @@ def _parse_large(line: bytes) -> Any:
     if not isinstance(method, str | None) or not isinstance(message.get("id"), int | str | None):
         return None
     showing = _SHOWING.get(method or "")
-    parsed = _parse_call(bytes(envelope.params), showing) if showing else None
+    parsed = parse_call(bytes(envelope.params), showing) if showing else None
     if parsed is not None:
         return {**message, "params": parsed}
     if value_count(line) > MAX_VALUES:
@@ -151,7 +151,7 @@ def _parse_large(line: bytes) -> Any:
     return _parse_small(line)
 
 
-def _parse_call(params: bytes, showing: str) -> Message | None:
+def parse_call(params: bytes, showing: str) -> Message | None:
     """Return parameters that show a call of a tool, shortened; None where they show something else.
 
     What is left of a call that shows too much is the call without that.
@@ -197,7 +197,7 @@ def _shortened_texts(value: Any) -> Any:
     return value
 
 
-def _is_rpc(message: Message) -> bool:
+def is_rpc(message: Message) -> bool:
     """Say whether the SDK's connection can take it: it trusts the types of these."""
     if not isinstance(message.get("id"), int | str | None):
         return False
