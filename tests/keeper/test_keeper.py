@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from frontdesk import Change, ExitReason, ProcessRef, SessionStore, Watcher
+from frontdesk.keeper import confinement
 from frontdesk.keeper.environment import allowed_environment, search_path
 from frontdesk.keeper.errors import ForkServerFailed, KeeperLost, SpawnFailed
 from frontdesk.keeper.forkservers import MAX_FORK_SERVERS
@@ -520,3 +521,35 @@ def test_leaving_the_keeper_ends_every_process():
     assert len(left) == 5
     assert all(life.over for life in left)
     assert all(process.exited for process in processes)
+
+
+# -- a /proc that shows something else ---------------------------------------------------------
+
+
+def test_no_keeper_starts_where_proc_shows_other_processes_under_these_numbers(monkeypatch):
+    real = linux._read
+    monkeypatch.setattr(
+        linux, "_read", lambda path: real(path).replace(b"\nNSpid:", b"\nNSpid:\t4711")
+    )
+    before = open_now()
+    with pytest.raises(KeeperLost, match="another pid namespace"):
+        answer_of(shell("echo started"))
+    assert open_now() <= before
+
+
+def test_an_agent_starts_where_proc_hides_the_keeper_from_it(monkeypatch):
+    """The child asks for the keeper only until that has adopted it; here it sees it late."""
+    parents, real = iter([1, 1]), os.getppid
+    hidden = PermissionError(13, "hidden")
+
+    def hide(pid):
+        raise hidden
+
+    monkeypatch.setattr(os, "getppid", lambda: next(parents, None) or real())
+    monkeypatch.setattr(confinement, "read_stat", hide)
+    monkeypatch.setattr(confinement.prctl, "die_with_parent", lambda number: None)
+    confinement._die_with(real())
+    monkeypatch.setattr(confinement, "exists", lambda pid: False)
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    with pytest.raises(ProcessLookupError, match="keeper has ended"):
+        confinement._die_with(real())

@@ -45,6 +45,7 @@ from frontdesk.keeper.messages import (
 from frontdesk.keeper.process import ManagedProcess
 from frontdesk.keeper.seqpacket import close_all
 from frontdesk.keeper.streams import Channel, open_pipe_channel, open_socket_channel
+from frontdesk.monitors.linux import require_own_proc
 
 SPAWN_DEADLINE_S = 60.0
 """How long a spawn may take, the first imports of its fork server included."""
@@ -267,6 +268,11 @@ class Keeper:
             self._replacing = asyncio.create_task(self._replace(connection))
 
     async def _open_connection(self) -> Connection:
+        try:
+            # It finds the processes of an agent by number in /proc, and would kill a stranger's.
+            require_own_proc()
+        except OSError as error:
+            raise KeeperLost(f"it cannot be started: {error.strerror}") from error
         return await Connection.open(self, journals=self._journals, hidden=self._hidden)
 
     async def _replace(self, connection: Connection) -> None:

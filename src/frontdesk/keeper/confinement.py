@@ -18,7 +18,8 @@ import msgspec
 from frontdesk.keeper import capabilities, landlock, prctl
 from frontdesk.keeper.hidden_directory import HiddenDirectory, enter_domain_without
 from frontdesk.keeper.messages import ProcessLimits
-from frontdesk.keeper.procfs import RLIMIT_LOCKS, RLIMIT_RSS, stat_of
+from frontdesk.keeper.procfs import RLIMIT_LOCKS, RLIMIT_RSS
+from frontdesk.monitors.linux import exists, read_stat
 
 CPU_GRACE_S = 5
 """Between SIGXCPU, which names the cause, and the SIGKILL for a process that is deaf to it."""
@@ -156,8 +157,12 @@ def _die_with(keeper_pid: int) -> None:
     # What a fork server forks has an intermediate parent for some microseconds, until that has
     # exited and the keeper adopts it; asked for earlier, the signal would come then.
     while os.getppid() != keeper_pid:
-        stat = stat_of(keeper_pid)
-        if stat is None or stat.over:
+        try:
+            stat = read_stat(keeper_pid)
+            over = stat is None or stat.over
+        except PermissionError:  # mounted with hidepid, /proc hides it: it is not dumpable
+            over = not exists(keeper_pid)
+        if over:
             raise ProcessLookupError("the keeper has ended")
         os.sched_yield()
     prctl.die_with_parent(signal.SIGKILL)

@@ -141,21 +141,66 @@ class Stat:
 
 
 def read_stat(pid: int, *, task: int | None = None) -> Stat | None:
-    """Read a process, or one task of it; None if there is none.
+    """Read a process, or one task of this one; None if there is none.
 
-    `OSError` where it cannot be read: no free descriptor, no `/proc`.
+    `OSError` where that cannot be told: see `require_own_proc`; and where a process is hidden, or
+    no descriptor is free.
     """
-    path = f"/proc/{pid}/stat" if task is None else f"/proc/{pid}/task/{task}/stat"
+    if task is None:
+        text = _read_of_process(pid, "stat")
+    else:
+        text = _read(f"/proc/{pid}/task/{task}/stat")
+        if not text:
+            require_own_proc()
+    return parse_stat(text) if text else None
+
+
+def require_own_proc() -> None:
+    """Raise `OSError` where `/proc` is not there, or shows the processes of another pid namespace.
+
+    There the same numbers are other processes', and what is missing may live. Costs 20 µs.
+    """
+    text = _read("/proc/self/status") if os.path.exists("/proc/self/stat") else b""
+    if not text:
+        raise FileNotFoundError(errno.ENOENT, "there is no /proc of this pid namespace")
+    # One number for each namespace from that of the mount down to ours (proc(5), Linux 4.1).
+    _, _, rest = text.partition(b"\nNSpid:")
+    if len(rest.partition(b"\n")[0].split()) > 1:
+        raise OSError(errno.EXDEV, "/proc shows the processes of another pid namespace")
+
+
+def exists(pid: int) -> bool:
+    """Tell whether a process has this number, a zombie included: of whom, nobody can say here."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _read_of_process(pid: int, name: str) -> bytes:
+    """Read a file of a process; nothing if there is no such process. Absence alone proves nothing:
+    mounted with `hidepid`, `/proc` does not show the processes of others.
+    """
+    # Twice: another process may have got the number just after the first look.
+    for _ in range(2):
+        text = _read(f"/proc/{pid}/{name}")
+        if text:
+            return text
+        require_own_proc()
+        if not exists(pid):
+            return b""
+    raise PermissionError(errno.EACCES, f"/proc hides process {pid}, which exists (hidepid)")
+
+
+def _read(path: str) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:
-            text = file.read(4096)
-    except ProcessLookupError:
-        return None
-    except FileNotFoundError:
-        if os.path.exists("/proc/self/stat"):
-            return None
-        raise
-    return parse_stat(text) if text else None
+            return file.readall()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return b""
 
 
 def parse_stat(text: bytes) -> Stat:
@@ -170,10 +215,9 @@ def parse_stat(text: bytes) -> Stat:
 
 
 def process_of(number: int) -> int | None:
-    """Return the process that a number belongs to: threads have a `/proc/<number>` too."""
-    try:
-        with open(f"/proc/{number}/status", "rb", buffering=0) as file:
-            _, _, rest = file.read(4096).partition(b"\nTgid:")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+    """Return the process that a number belongs to: threads have a `/proc/<number>` too.
+
+    None if it is nobody's; `OSError` as in `read_stat`.
+    """
+    _, _, rest = _read_of_process(number, "status").partition(b"\nTgid:")
     return int(rest.split(maxsplit=1)[0]) if rest else None

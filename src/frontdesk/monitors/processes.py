@@ -62,9 +62,11 @@ class ProcessRef:
         """Name the process that has this pid now, a zombie included.
 
         Safe for a child that was not waited for: its pid cannot be given away. Raises
-        `ProcessNotFound` if there is none, `OSError` where `/proc` cannot be read.
+        `ProcessNotFound` if there is none, `OSError` where `/proc` cannot be read, hides the
+        process, or is another pid namespace's.
         """
         ref = cls(pid, 0)
+        linux.require_own_proc()
         stat = linux.read_stat(pid)
         if stat is None or linux.process_of(pid) != pid:
             raise ProcessNotFound(pid)
@@ -215,7 +217,9 @@ class ProcessMonitor(PolledMonitor):
     def _is_the_one_meant(self) -> bool:
         """Check what was opened: a process of the same pid is another if it started later."""
         expected, agent = self._start_time, self._agent
-        stat = self._stat(needed=expected is not None or self.fd is None)
+        # Whoever has the number now, a process that had it before is over with it.
+        over = self.fd is not None and linux.readable(self.fd)
+        stat = self._stat(needed=not over and (expected is not None or self.fd is None))
         if expected is not None:
             return stat is not None and stat.start_time == expected
         self._start_time = None if stat is None else stat.start_time
@@ -235,9 +239,18 @@ class ProcessMonitor(PolledMonitor):
             return not linux.readable(fd)
         try:
             stat = linux.read_stat(self._pid)
+            if stat is not None and stat.start_time == self._start_time:
+                return not stat.over
+            linux.require_own_proc()
         except OSError:
-            return True  # no descriptor is free to look with, so it lives until there is
-        return stat is not None and not stat.over and stat.start_time == self._start_time
+            return self._lives_unseen()
+        return False
+
+    def _lives_unseen(self) -> bool:
+        """Tell by the number alone, where `/proc` cannot be read: that is no death."""
+        if self._returncode() is not None or linux.status_of_child(self._pid, fd=None) is not None:
+            return False
+        return linux.exists(self._pid)
 
     def _status(self) -> ExitReason | None:
         """Read how it ended. It may be reaped at any moment, between two questions too, so what
@@ -257,16 +270,21 @@ class ProcessMonitor(PolledMonitor):
         return linux.status_of_child(self._pid, fd=fd) or linux.status_of_reaped(fd)
 
     def _status_of_zombie(self) -> ExitReason | None:
-        stat = self._stat(needed=False)
-        if stat is None or not stat.over or stat.start_time != self._start_time:
-            return None
-        if stat.status is not None:
-            return linux.reason_of_status(stat.status)
+        try:
+            stat = linux.read_stat(self._pid)
+            if stat is None or not stat.over or stat.start_time != self._start_time:
+                return None
+            if stat.status is not None:
+                return linux.reason_of_status(stat.status)
+        except OSError:
+            if self._returncode() is not None:
+                return None
         # Its pid is its own as long as it is a zombie, so the pid may be asked by.
         return linux.status_of_child(self._pid, fd=None)
 
     def _stat(self, *, needed: bool) -> linux.Stat | None:
         try:
+            linux.require_own_proc()
             return linux.read_stat(self._pid)
         except OSError:
             if needed:

@@ -71,7 +71,10 @@ class ThreadMonitor(PolledMonitor):
         if thread is None or (fd is not None and linux.readable(fd)):
             return False
         if self._unmanaged_start_time is not None:
-            return _start_time(self._native_id) == self._unmanaged_start_time
+            try:
+                return _start_time(self._native_id) == self._unmanaged_start_time
+            except OSError:
+                return True  # no descriptor is free to look with, so it lives until there is
         return Thread.is_alive(thread)
 
 
@@ -93,6 +96,7 @@ def _unmanaged_start_time(thread: Thread) -> int | None:
             expected="a thread made with threading.Thread, or the current thread",
             got="a dummy thread, whose end Python does not notice",
         )
+    linux.require_own_proc()
     return _start_time(threading.get_native_id())
 
 
