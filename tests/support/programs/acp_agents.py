@@ -277,7 +277,7 @@ class WaywardBefore(ChoosyBefore):
 
 class Scripted(Agent):
     """Do what the prompt says, step by step: `["update", {...}]`, `["ask", method, {...}]`,
-    `["answer", ...]`, `["line", "..."]`, `["pause", seconds]`, `["exit", code]`.
+    `["answer", ...]`, `["line", "..."]`, `["run", source]`, `["pause", seconds]`, `["exit", code]`.
     """
 
     def session_prompt(self, request):
@@ -292,6 +292,8 @@ class Scripted(Agent):
                 case "line":
                     sys.stdout.write(what[0] + "\n")
                     sys.stdout.flush()
+                case "run":
+                    exec(what[0], globals())
                 case "pause":
                     time.sleep(what[0])
                 case "exit":

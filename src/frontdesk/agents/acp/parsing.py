@@ -30,6 +30,9 @@ MAX_SHOWN_CHARACTERS = 512 * 1024
 SMALL_BYTES = 32 * 1024
 """A message up to this size has no more values than are allowed."""
 
+MAX_FIELD_BYTES = 1024
+"""Bytes of a message's id or method, in one that is not small."""
+
 Message = dict[str, Any]
 
 _SHOWING = {"session/update": "update", "session/request_permission": "toolCall"}
@@ -37,7 +40,10 @@ _SHOWING = {"session/update": "update", "session/request_permission": "toolCall"
 _ID = rb'"id"\s*:\s*("(?:[^"\\]|\\.){0,200}"|-?[0-9]{1,18}|null)\s*'
 _METHOD = rb'"method"\s*:\s*"([^"\\]{1,200})"\s*'
 _CARGO = re.compile(rb'"(?:params|result|error)"\s*:')
-_LAST_FIELDS = re.compile(rb'[}\]"0-9el]\s*((?:,\s*(?:' + _ID + b"|" + _METHOD + rb"))+)\}\s*$")
+_VERSION = rb'"jsonrpc"\s*:\s*"2\.0"\s*'
+_LAST_FIELDS = re.compile(
+    rb'[}\]"0-9el]\s*((?:,\s*(?:' + b"|".join((_ID, _METHOD, _VERSION)) + rb"))+)\}\s*$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +139,19 @@ def _parse_small(line: bytes) -> Any:
 
 
 def _parse_large(line: bytes) -> Any:
-    envelope = msgspec.json.decode(line, type=_Envelope)
+    try:
+        envelope = msgspec.json.decode(line, type=_Envelope)
+    except msgspec.DecodeError:
+        # Half a character, which some models send, is all that the other reader takes.
+        if b"\\u" not in line or value_count(line) > MAX_VALUES:
+            raise
+        return _parse_small(line)
     message: Message = {"jsonrpc": "2.0"}
     for name in ("id", "method"):
         if text := bytes(getattr(envelope, name)):
-            message[name] = _parse_small(text[:SMALL_BYTES])
+            if len(text) > MAX_FIELD_BYTES:
+                return None
+            message[name] = _parse_small(text)
     method = message.get("method")
     if not isinstance(method, str | None) or not isinstance(message.get("id"), int | str | None):
         return None
