@@ -28,6 +28,7 @@ from frontdesk.keeper.messages import MAX_PACKET_BYTES, ForkServerSpec, Refused
 from frontdesk.keeper.modules_behind import find_behind
 from frontdesk.keeper.prctl import become_undumpable
 from frontdesk.keeper.seqpacket import SeqPacketChannel, close_all
+from frontdesk.keeper.shared_by_forks import open_descriptors, shared_since
 
 Entry = Callable[[socket.socket], object]
 
@@ -85,6 +86,7 @@ def main() -> None:
 
 
 def _prepare(spec: ForkServerSpec) -> Entry:
+    before = open_descriptors()
     os.environ.clear()
     os.environ.update(spec.env)
     sys.path[:] = spec.path or sys.path
@@ -96,8 +98,13 @@ def _prepare(spec: ForkServerSpec) -> Entry:
     if threading.active_count() > 1:
         names = ", ".join(sorted(t.name for t in threading.enumerate()[1:]))
         raise RuntimeError(f"preparing it started threads ({names}), which no fork can copy")
-    # What was imported is never garbage: a collection in a fork must not touch, and so copy, it.
     gc.collect()
+    if (shared := shared_since(before)) is not None:
+        raise RuntimeError(
+            f"preparing it opened what all sessions would share: {shared}. "
+            "Open it in the session, or at the first turn"
+        )
+    # What was imported is never garbage: a collection in a fork must not touch, and so copy, it.
     gc.freeze()
     return entry
 
