@@ -14,7 +14,8 @@ from hypothesis.strategies import booleans, dictionaries, integers, lists, none,
 
 from frontdesk.agents.acp import lines, parsing, tool_calls, transport
 from frontdesk.agents.acp.lines import Lines, LongLine
-from frontdesk.agents.acp.parsing import LeftOut, left_out, parse_message, value_count
+from frontdesk.agents.acp.parsing import LeftOut, left_out, parse_message
+from frontdesk.agents.values import MAX_VALUES
 from support import sessions
 from support.acp import open_acp_session, turn_of
 from support.sessions import Stream, data_of, names
@@ -255,19 +256,6 @@ values = recursive(
 
 
 @given(values)
-def test_values_are_counted_in_texts_of_any_kind(value):
-    encoded = json.dumps([value] * 3).encode()
-    bound, parsing.MAX_VALUES = parsing.MAX_VALUES, 3
-    try:
-        counted = value_count(encoded)
-    finally:
-        parsing.MAX_VALUES = bound
-    plain = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", encoded)
-    exact = sum(plain.count(each) for each in (b",", b"[", b"{"))
-    assert counted == exact or counted > 3
-
-
-@given(values)
 def test_a_large_message_is_read_as_a_small_one_is(value):
     message = {"jsonrpc": "2.0", "id": 1, "method": "some/method", "params": value}
     encoded = json.dumps(message).encode()
@@ -313,5 +301,5 @@ def test_the_bounds_are_those_of_the_documents():
         (transport.MAX_UNREAD_BYTES, "MiB that the program leaves unread"),
     ):
         assert f"| {size // mib} {words}" in said
-    assert f"{parsing.MAX_VALUES:,} values" in said
+    assert f"{MAX_VALUES:,} values" in said
     assert f"{transport.MAX_UNSOLICITED:,} messages" in said

@@ -1,9 +1,9 @@
 """A line as a message, in bounded time: what is large is not looked into, or refused.
 
 All agents share one event loop. What takes long is not the length of a text but the number of the
-values in it, so these are counted before anything is made of them. Arguments and results of tools
-are all that is large by right: past the bound of an event they go out as their size, and are never
-parsed.
+values in it, so these are counted before anything is made of them: a message has `MAX_VALUES`, the
+arguments and the result of a tool that it tells of apart, which have as many each. These are all
+that is large by right: past the bound of an event they go out as their size, and are never parsed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from typing import Any
 import msgspec
 
 from frontdesk.agents.acp.lines import LongLine
-from frontdesk.agents.values import json_value
-
-MAX_VALUES = 20_000
-"""Values in one message, those in a tool's arguments and result apart, which have as many each."""
+from frontdesk.agents.values import MAX_VALUES, json_value, read_json, values_in
 
 MAX_VALUE_BYTES = 1024 * 1024
 """Bytes of a tool's arguments or result that are looked into: an event carries no more."""
@@ -27,8 +24,8 @@ MAX_VALUE_BYTES = 1024 * 1024
 MAX_SHOWN_CHARACTERS = 512 * 1024
 """Characters of each text that shows what a tool does, a side of a diff for instance."""
 
-SMALL_BYTES = 32 * 1024
-"""A message up to this size has no more values than are allowed."""
+SMALL_BYTES = 16 * 1024
+"""A message up to this size has no more than `MAX_VALUES` values."""
 
 MAX_FIELD_BYTES = 1024
 """Bytes of a message's id or method, in one that is not small."""
@@ -115,26 +112,8 @@ def left_out(line: LongLine) -> LeftOut:
     )
 
 
-def value_count(text: bytes) -> int:
-    """Return how many values some JSON has, or a number over `MAX_VALUES` where there are more.
-
-    >>> value_count(b'{"a": [1, 2, {}], "b": "text"}')
-    6
-    """
-    count = text.count(b",") + text.count(b"[") + text.count(b"{")
-    if count <= MAX_VALUES:
-        return count
-    # Most of them may stand in texts: these are cut out.
-    if b"\\" in text:
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if text.count(b'"') > 4 * MAX_VALUES:
-        return MAX_VALUES + 1
-    text = b"".join(text.split(b'"')[::2])
-    return text.count(b",") + text.count(b"[") + text.count(b"{")
-
-
 def _parse_small(line: bytes) -> Any:
-    message = json.loads(line)
+    message = read_json(line, constants=True)
     return json_value(message) if b"\\ud" in line or b"\\uD" in line else message
 
 
@@ -143,7 +122,7 @@ def _parse_large(line: bytes) -> Any:
         envelope = msgspec.json.decode(line, type=_Envelope)
     except msgspec.DecodeError:
         # Half a character, which some models send, is all that the other reader takes.
-        if b"\\u" not in line or value_count(line) > MAX_VALUES:
+        if b"\\u" not in line or values_in(line) > MAX_VALUES:
             raise
         return _parse_small(line)
     message: Message = {"jsonrpc": "2.0"}
@@ -159,7 +138,7 @@ def _parse_large(line: bytes) -> Any:
     parsed = parse_call(bytes(envelope.params), showing) if showing else None
     if parsed is not None:
         return {**message, "params": parsed}
-    if value_count(line) > MAX_VALUES:
+    if values_in(line) > MAX_VALUES:
         problem = f"it has more than {MAX_VALUES} values"
         return LeftOut(problem, len(line), message.get("id"), "id" in message, method)
     return _parse_small(line)
@@ -184,17 +163,17 @@ def parse_call(params: bytes, showing: str) -> Message | None:
             continue
         if field.name in ("raw_input", "raw_output"):
             call[field.encode_name] = shortened_value(text)
-        elif value_count(text) <= MAX_VALUES:
+        elif values_in(text) <= MAX_VALUES:
             call[field.encode_name] = _shortened_texts(_parse_small(text))
     parsed = {"sessionId": _parse_small(bytes(parts.session_id)), showing: call}
     if options := bytes(parts.options):
-        parsed["options"] = _parse_small(options) if value_count(options) <= MAX_VALUES else []
+        parsed["options"] = _parse_small(options) if values_in(options) <= MAX_VALUES else []
     return parsed
 
 
 def shortened_value(text: bytes) -> Any:
     """Return a tool's arguments or result, or their size where they are too large to go out."""
-    if len(text) > MAX_VALUE_BYTES or value_count(text) > MAX_VALUES:
+    if len(text) > MAX_VALUE_BYTES or values_in(text) > MAX_VALUES:
         return f"<{len(text)} bytes>"
     return _parse_small(text)
 
