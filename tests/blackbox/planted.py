@@ -1,21 +1,16 @@
-"""A gateway with faults planted in it, for the black boxes to find: `python -m blackbox.planted`.
+"""The faults that the fuzzer has to find: failures, ends that are missing, tenants, the wire.
 
-It is `frontdesk serve`, with every fault built in and one at a time at work: the one whose name
-stands in the file `planted` in the working directory. So one process serves all of them, one after
-another. `FAULTS` says which campaign has to find each, and by which rule.
+Each takes the place of a function of the gateway's and does nothing until it is at work
+(`planting.py`). `FAULTS` there says which campaign has to find each, and by which rule.
 """
-
-from dataclasses import dataclass
-from functools import wraps
-from pathlib import Path
 
 import msgspec
 
 from blackbox.findings import Rule
+from blackbox.planting import fault, planted
 from frontdesk.agents.events import AgentAbort, AgentEnd
-from frontdesk.cli import main
 from frontdesk.errors import SessionNotFound
-from frontdesk.gateway import sse, websocket
+from frontdesk.gateway import websocket
 from frontdesk.gateway.error_table import INTERNAL
 from frontdesk.gateway.errors import Unauthorized
 from frontdesk.gateway.http_protocol import BoundedHttp, BoundedWebSocket
@@ -28,59 +23,6 @@ from frontdesk.sessions.errors import Draining
 from frontdesk.sessions.event_log import EventLog, LoggedEvent
 from frontdesk.sessions.queue import PromptQueue
 from frontdesk.sessions.service import SessionService, TenantSessions
-
-SWITCH = "planted"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A planted fault: the campaign that has to find it, and the rule that it breaks."""
-
-    name: str
-    campaign: str
-    rule: Rule
-
-
-FAULTS: list[Fault] = []
-PLACES = []
-
-
-def fault(name, campaign, rule):
-    """Name a fault; `planted` says where it is."""
-    FAULTS.append(Fault(name, campaign, rule))
-    return name
-
-
-def planted(name, owner, attribute):
-    """Plant a fault in place of a function: it gets that function, and what it was called with."""
-
-    def plant(replacement):
-        PLACES.append((name, owner, attribute, replacement))
-        return replacement
-
-    return plant
-
-
-def plant_all():
-    """Put every fault in its place, where it does nothing until it is at work."""
-    for name, owner, attribute, replacement in PLACES:
-        original = getattr(owner, attribute)
-        if isinstance(original, property):
-            setattr(owner, attribute, property(switched(name, original.fget, replacement)))
-        elif getattr(original, "__self__", None) is owner:  # a class method
-            setattr(owner, attribute, staticmethod(switched(name, original, replacement)))
-        else:
-            setattr(owner, attribute, switched(name, original, replacement))
-
-
-def switched(name, original, replacement):
-    @wraps(original)
-    def either(*args, **options):
-        if Path(SWITCH).read_text(encoding="utf-8") == name:
-            return replacement(original, *args, **options)
-        return original(*args, **options)
-
-    return either
 
 
 def elsewhere(service, key):
@@ -126,10 +68,10 @@ def _(original, middleware, context):
     return original(middleware, context)
 
 
-@planted(CURSOR, sse, "since_of")
-def _(original, context):
-    since = original(context)
-    return since and str(int(since))
+@planted(CURSOR, Conversation, "subscribe")
+def _(original, conversation, *, since=None, **more):
+    int((since or "0").partition("-")[0])
+    return original(conversation, since=since, **more)
 
 
 @planted(MALFORMED, BoundedHttp, "_refuse")
@@ -282,8 +224,3 @@ def _(original, protocol):
     if protocol.curr_msg_data_type == "text":
         original(protocol)
     protocol.frames = []
-
-
-if __name__ == "__main__":
-    plant_all()
-    main()

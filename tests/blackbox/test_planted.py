@@ -2,9 +2,9 @@
 
 import pytest
 
-from blackbox import campaigns
+from blackbox import campaigns, planted  # noqa: F401 - it plants
 from blackbox.findings import Found
-from blackbox.planted import FAULTS, SWITCH
+from blackbox.planting import FAULTS, SWITCH
 from blackbox.served import boxed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -18,7 +18,7 @@ EXAMPLES = 1000
 def box(tmp_path_factory):
     directory = tmp_path_factory.mktemp("planted")
     (directory / SWITCH).write_text("", encoding="utf-8")
-    with boxed(directory, module="blackbox.planted", promptly_s=3.0) as running:
+    with boxed(directory, module="blackbox.watched", promptly_s=3.0) as running:
         yield running
 
 
