@@ -185,3 +185,10 @@ def test_tls_that_is_switched_on_or_off_needs_a_restart(tmp_path, files):
         eventually(lambda: "needs a restart: server.tls_certificate" in server.log)
         with files.client(server.url) as client:
             assert client.get("/v1/sessions").status_code == 200
+
+
+def test_the_agent_card_behind_tls_says_https(tmp_path, files):
+    with serving(tmp_path, *files.options) as server, files.client(server.url) as client:
+        card = client.get("/.well-known/agent.json").json()
+    assert server.url.startswith("https://")
+    assert (card["url"], card["documentationUrl"]) == (f"{server.url}/v1", f"{server.url}/docs")

@@ -7,10 +7,11 @@ is answered without a key, as browsers send none with it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from frontdesk.gateway.errors import Unauthorized
-from frontdesk.gateway.request_context import RequestContext
+from frontdesk.gateway.request_context import RequestContext, Scope
 
 ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 EXPOSED_HEADERS = (
@@ -37,8 +38,10 @@ def is_preflight(context: RequestContext) -> bool:
     )
 
 
-def refuse_cross_origin_cookies(context: RequestContext) -> None:
-    """Refuse a WebSocket that brings a cookie from a page of another origin.
+def refuse_cross_origin_cookies(
+    context: RequestContext, base_url: Callable[[Scope], str | None]
+) -> None:
+    """Refuse a WebSocket that brings a cookie from a page of another origin than this one's URL.
 
     Browsers let every page open a WebSocket anywhere and add the cookies of the address: the
     origin is all that tells a stranger's page from ours.
@@ -47,7 +50,9 @@ def refuse_cross_origin_cookies(context: RequestContext) -> None:
         return
     origin = context.header(b"origin")
     try:
-        same = origin is None or urlsplit(origin).netloc == context.header(b"host")
+        # Not the scheme: a proxy that ends TLS need not say so.
+        own = urlsplit(base_url(context.scope) or "").netloc
+        same = origin is None or urlsplit(origin).netloc == own
     except ValueError:
         same = False
     if not same:

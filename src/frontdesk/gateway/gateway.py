@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -153,6 +153,12 @@ class Gateway:
         if key.tenant_id is None:
             raise Unauthorized
         return self.service.tenant(key.tenant_id, key.key_id)
+
+    def base_url(self, scope: Mapping[str, Any]) -> str | None:
+        """Return the URL under which clients reach the gateway, None where nothing says it."""
+        if self.config.server.public_url is not None:
+            return self.config.server.public_url.rstrip("/")
+        return self.proxies.base_url(scope)
 
     async def check_provider_options(self, request: CreateSession, *, tenant_id: str) -> None:
         """Refuse a provider's address that may not be called, with `CreateFailed`."""

@@ -15,7 +15,9 @@ VERSIONS = frozenset({"1.0", "1.1"})
 FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 """What a request has that brings a body; one without has come whole with its head."""
 
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+"""What `Host` may be."""
+
 _ABSOLUTE = re.compile(rb"https?://([^/?]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE | re.DOTALL)
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e]+")
 """All that is visible, without `#`: a fragment is never sent."""
@@ -122,7 +124,7 @@ class RequestHead:
         hosts = self._values(b"host")
         if len(hosts) > 1 or (not hosts and self.version == "1.1"):
             return "a request has exactly one Host"
-        return None if all(map(_HOST.fullmatch, hosts)) else "Host is not a host"
+        return None if all(map(HOST.fullmatch, hosts)) else "Host is not a host"
 
     def mistake_of_target(self) -> str | None:
         """Say what is wrong with the target."""
@@ -137,7 +139,7 @@ class RequestHead:
             return None
         absolute = _ABSOLUTE.fullmatch(self.target)
         if absolute is not None:
-            return None if _HOST.fullmatch(absolute[1]) else "the target's host is not a host"
+            return None if HOST.fullmatch(absolute[1]) else "the target's host is not a host"
         return "the target of the request is not a path"
 
     def origin_form(self) -> tuple[bytes, bytes, Headers]:
@@ -178,6 +180,11 @@ class RequestHead:
         if len(keys) != 1 or not re.fullmatch(rb"[A-Za-z0-9+/]{22}==", keys[0]):
             return "Sec-WebSocket-Key must be 16 bytes in base64"
         return None
+
+    @property
+    def websocket_key(self) -> bytes:
+        """The key of a handshake that is right."""
+        return self._values(b"sec-websocket-key")[0]
 
     @property
     def speaks_version_13(self) -> bool:

@@ -59,6 +59,10 @@ MAX_CONTROL_FRAMES, CONTROL_WINDOW_S = 100, 10.0
 """Pings and pongs of a client in a while; whoever sends more is disconnected."""
 MAX_FRAGMENTS = 1024
 SPOKEN = ("upgrade: websocket", "sec-websocket-version: 13")
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+)
 
 
 class HttpConfig(uvicorn.Config):
@@ -177,6 +181,17 @@ class ClientConnection(Protocol):
 def connection_of(scope: Mapping[str, Any]) -> ClientConnection | None:
     """Return the connection of an ASGI scope where the server is ours, else None."""
     return scope.get(CONNECTION_KEY)
+
+
+def target_of(head: RequestHead, *, root_path: str) -> dict[str, Any]:
+    """Return what a head asks for, as an ASGI scope has it."""
+    path, query, headers = head.origin_form()
+    return {
+        "path": root_path + unquote(path.decode("ascii")),
+        "raw_path": root_path.encode("ascii") + path,
+        "query_string": query,
+        "headers": headers,
+    }
 
 
 class ReadingFlow(FlowControl):
@@ -375,12 +390,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     def begin(self, head: RequestHead) -> None:
         """Start the application on a request whose head is right."""
-        path, query, headers = head.origin_form()
         scope = cast("dict[str, Any]", self.scope)
         scope["method"], scope["http_version"] = head.method, head.version
-        scope["path"] = self.root_path + unquote(path.decode("ascii"))
-        scope["raw_path"] = self.root_path.encode("ascii") + path
-        scope["query_string"], scope["headers"] = query, headers
+        scope |= target_of(head, root_path=self.root_path)
         scope[CONNECTION_KEY] = self
         kind = RequestResponseCycle if head.version == "1.1" else OldClientCycle
         self._coalescing.expect_head()
@@ -454,6 +466,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._disarm()
+        if self.transport.is_closing():
+            # Refused already, for its head.
+            return
         if (mistake := self._head.handshake_mistake()) is not None:
             # The WebSocket's parser would wait for another handshake on it, for ever.
             self._refuse(BAD_REQUEST, mistake)
@@ -466,17 +481,17 @@ class BoundedHttp(HttpToolsProtocol):
             self.open_websocket()
 
     def open_websocket(self) -> None:
-        """Hand the connection to a WebSocket, with the handshake as it came."""
-        path, query, headers = self._head.origin_form()
-        target = path + b"?" + query if query else path
-        lines = [b"%b: %b" % each for each in headers]
+        """Hand the connection to a WebSocket, which learns from the head what was asked for."""
         self.config.keyless.leave(self)
         self.connections.discard(self)
         protocol = BoundedWebSocket(
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
+        protocol.head = self._head
         protocol.connection_made(self._coalescing.transport)
-        protocol.data_received(b"\r\n".join([b"GET %b HTTP/1.1" % target, *lines, b"", b""]))
+        # Not as it came: it was judged here, and the library would stumble over what is no mistake
+        # (many fields, a long cookie), in a form of its own.
+        protocol.data_received(HANDSHAKE % self._head.websocket_key)
         self._coalescing.transport.set_protocol(protocol)
 
     # -- deadlines -------------------------------------------------------------------------------
@@ -539,6 +554,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     """
 
     config: HttpConfig
+    head: RequestHead
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -615,6 +631,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             # uvicorn would take it for a fault of the application.
             raise ClientDisconnected
         await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            # A refusal ends a handshake: uvicorn would log that the application forgot it.
+            self.handshake_complete = True
 
     def handle_ping(self) -> None:
         self._count_control_frame()
@@ -648,8 +667,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         # The application's task has been made but has not run yet: it will find this.
-        if hasattr(self, "scope"):
-            cast("dict[str, Any]", self.scope)[CONNECTION_KEY] = self
+        scope = cast("dict[str, Any]", self.scope)
+        scope |= target_of(self.head, root_path=self.root_path)
+        scope[CONNECTION_KEY] = self
 
     def send_receive_event_to_app(self) -> None:
         try:

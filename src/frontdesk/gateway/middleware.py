@@ -74,7 +74,7 @@ class GatewayMiddleware:
             context.extra += (ANY_ORIGIN, EXPOSED_HEADERS)
             if is_preflight(context):
                 return context.answer(204, b"", headers=PREFLIGHT)
-            refuse_cross_origin_cookies(context)
+            refuse_cross_origin_cookies(context, self._gateway.base_url)
             key = context.key = self._gateway.authenticator.admit(context, operator=False)
             try:
                 left = self._gateway.rate.hit(key.key_id)

@@ -84,14 +84,14 @@ def describe(app: FastAPI) -> None:
             components["schemas"].update(_records())
             for path, operations in document["paths"].items():
                 for operation in operations.values():
-                    _correct(operation, match_path(path).rule)
+                    correct_operation(operation, match_path(path).rule)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _correct(operation: dict[str, Any], rule: PathRule) -> None:
+def correct_operation(operation: dict[str, Any], rule: PathRule) -> None:
     """Say of an operation what holds, where the framework says something else or nothing."""
     responses = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422", "")):

@@ -28,7 +28,8 @@ MAX_SHOWN = 40
 Q = TypeVar("Q", bound="NoQuery")
 
 
-def _event_type(name: str) -> str:
+def known_event_type(name: str) -> str:
+    """Return the name of an event's type; refuses what is none."""
     if name not in EVENT_TYPES:
         raise PydanticCustomError(
             "event_type", "there is no event type {name}", {"name": repr(name[:MAX_SHOWN])}
@@ -76,7 +77,9 @@ class StreamQuery(NoQuery):
     types: Annotated[
         list[
             Annotated[
-                str, AfterValidator(_event_type), Field(json_schema_extra={"enum": [*EVENT_TYPES]})
+                str,
+                AfterValidator(known_event_type),
+                Field(json_schema_extra={"enum": [*EVENT_TYPES]}),
             ]
         ]
         | None,

@@ -118,8 +118,20 @@ class ServerSettings(_Table):
     ] = None
     tls_key: Annotated[Path | None, Setting("a PEM file", reload=True)] = None
     trusted_proxies: Annotated[
-        tuple[Network, ...], Setting("networks whose `Forwarded` or `X-Forwarded-For` is believed")
+        tuple[Network, ...],
+        Setting(
+            "networks whose `Forwarded` or `X-Forwarded-For`, `-Proto`, `-Host`, `-Prefix` count"
+        ),
     ] = ()
+    public_url: Annotated[
+        str | None,
+        Field(pattern=r"^https?://[^/?#\s@]+(/[^?#\s]*)?$", max_length=2048),
+        Setting(
+            "where clients reach the gateway, for links in answers (the agent card); else by the "
+            "request and the trusted proxies",
+            reload=True,
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> ServerSettings:

@@ -68,9 +68,9 @@ class SessionSocket:
         key = self._context.tenant_key
         try:
             self._gateway.streams.enter(key, self._on_key_revoked)
-            await self._context.send({"type": "websocket.accept"})
             # An OSError is how the server says that the client has left in the middle.
             with suppress(OSError):
+                await self._context.send({"type": "websocket.accept"})
                 await self._serve(conversation)
         finally:
             self._gateway.streams.leave(key, self._on_key_revoked)

@@ -73,10 +73,9 @@ async def readyz(gateway: InGateway) -> Response:
 
 
 @router.get("/.well-known/agent.json", operation_id="getAgentCard", responses={200: answer(CARD)})
-async def agent_card(request: Request) -> Response:
+async def agent_card(request: Request, gateway: InGateway) -> Response:
     """Describe this server to other agents."""
-    try:
-        url = str(request.base_url).rstrip("/")
-    except ValueError:
-        raise MalformedRequest("the header Host cannot be read") from None
+    url = gateway.base_url(request.scope)
+    if url is None:
+        raise MalformedRequest("the header Host cannot be read")
     return encoded(replace(CARD, url=url + "/v1", documentation_url=url + "/docs"))
