@@ -77,7 +77,7 @@ class TrustedProxies:
     def _forwarded_value(
         self, scope: Mapping[str, Any], pattern: re.Pattern[str] | None, name: bytes
     ) -> str:
-        """Return what the outermost trusted proxy says, "" where none does or two headers differ."""
+        """Return what the outermost trusted proxy says; "" for nothing, or where headers differ."""
         peer = _peer_of(scope)
         chains = [
             self._chain(peer, hops) for hops in _both(scope, FORWARDED_FOR, b"x-forwarded-for")
