@@ -221,6 +221,12 @@ async def test_an_agent_that_forks_is_deleted_with_all_its_offspring():
         assert children_of_keeper(service.keeper) == 1  # the fork server
 
 
+async def test_an_agents_own_children_are_ended_by_the_signal_that_it_is_deaf_to():
+    async with open_isolated("rowdy") as service:
+        _, stream = await rowdy_turn(service, "stop a child")
+        assert f"{-signal.SIGTERM}" in text(await stream.until("agent_end"))
+
+
 def children_of_keeper(keeper):
     with open(f"/proc/{keeper.pid}/task/{keeper.pid}/children", encoding="ascii") as children:
         return len(children.read().split())

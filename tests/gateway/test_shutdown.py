@@ -1,5 +1,6 @@
 """How a server ends, reloads and keeps its meter: the real command, real signals."""
 
+import os
 import resource
 import signal
 import socket
@@ -7,6 +8,8 @@ import sqlite3
 import ssl
 import subprocess
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -76,6 +79,73 @@ def test_while_draining_the_listener_stays_open_and_the_turn_gets_its_grace(tmp_
             names = [each[1] for each in stream]
         assert names[-2:] == ["agent_end", "session_end"]
         assert server.wait() == 0
+
+
+IN_PROCESSES = (
+    CONFIG
+    + """
+[blueprints.patient-apart]
+kind = "python"
+target = "gateway.agents:patient"
+isolation = "process"
+"""
+)
+
+
+def below(pid):
+    """Return the processes below one: keeper, fork servers, agents."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [each for child in children for each in (int(child), *below(child))]
+
+
+@covers("shutdown.drain", "shutdown.grace")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_for_every_process_of_the_service_drains_turns_in_processes(tmp_path, number):
+    """As systemd sends SIGTERM to a control group; the others as terminals and shells do."""
+    with serving(tmp_path, "--grace-s", "60", config=IN_PROCESSES) as server:
+        with server.client() as client:
+            sessions = ("one", "two")
+            for session in sessions:
+                create(client, session, blueprint="patient-apart")
+                client.post(f"/v1/sessions/{session}/prompt", json={"text": "x"})
+                with events(client, session) as stream:
+                    until(stream, "message_delta")
+            processes = below(server.process.pid)
+            assert len(processes) == 4
+            for pid in (*processes, server.process.pid, *processes):
+                os.kill(pid, signal.SIGTERM if pid == server.process.pid else number)
+            eventually(lambda: client.get("/readyz").status_code == 503)
+            followed = [following(client, session) for session in sessions]
+            for session in sessions:
+                steered = client.post(f"/v1/sessions/{session}/steer", json={"text": "go"})
+                assert steered.status_code == 202
+            for seen, thread in followed:
+                thread.join(60)
+                assert [each[1] for each in seen][-2:] == ["agent_end", "session_end"]
+        assert server.wait() == 0
+    assert not any(Path(f"/proc/{pid}/root").exists() for pid in processes)
+
+
+def test_an_agent_that_is_just_starting_is_not_ended_by_a_signal_for_all(tmp_path):
+    """The fork server comes with the first session: it hears of it before its first line."""
+    with serving(tmp_path, "--grace-s", "60", config=IN_PROCESSES) as server:
+        stop = threading.Event()
+
+        def disturb():
+            while not stop.is_set():
+                for pid in below(server.process.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGTERM)
+
+        disturbing = threading.Thread(target=disturb)
+        disturbing.start()
+        try:
+            with server.client() as client:
+                create(client, "s", blueprint="patient-apart")
+        finally:
+            stop.set()
+            disturbing.join(20)
+        assert server.terminate() == 0
 
 
 @covers("shutdown.grace")

@@ -113,10 +113,10 @@ def _step(stage: str, action: Callable[[], object]) -> None:
         raise ConfinementFailed(stage, error) from error
 
 
-def restore_signals(*, for_exec: bool) -> None:
-    """Undo what a keeper or fork server set; before exec also what every Python ignores."""
+def restore_signals() -> None:
+    """Undo, before a program is executed, what a keeper set and what every Python ignores."""
     signal.set_wakeup_fd(-1)
-    for number in _OURS + (_PYTHONS if for_exec else ()):
+    for number in (*_OURS, *_PYTHONS):
         signal.signal(number, signal.SIG_DFL)
 
 

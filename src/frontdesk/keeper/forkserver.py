@@ -23,7 +23,7 @@ from typing import NoReturn, cast
 
 import msgspec
 
-from frontdesk.keeper.confinement import Confinement, ConfinementFailed, apply, restore_signals
+from frontdesk.keeper.confinement import Confinement, ConfinementFailed, apply
 from frontdesk.keeper.messages import MAX_PACKET_BYTES, ForkServerSpec, Refused
 from frontdesk.keeper.modules_behind import find_behind
 from frontdesk.keeper.prctl import become_undumpable
@@ -67,7 +67,7 @@ ForkServerEvent = Prepared | Forked | Confined | Refused
 def main() -> None:
     """Prepare what the keeper says, then fork until the keeper hangs up."""
     # Its end comes through its connection: a signal meant for a whole service must not end it
-    # while the gateway still drains.
+    # while the gateway still drains. Nor its forks, which keep this unless their entry changes it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     # It knows what its agents are given, and so does each of them from the start.
@@ -158,7 +158,6 @@ def _become_agent(
         channel, stderr = descriptors
         _connect(stderr)
         apply(request.confinement)
-        restore_signals(for_exec=False)
         _report(keeper, Confined(request.child_id))
         keeper.close()
         code = _run(entry, socket.socket(fileno=channel))

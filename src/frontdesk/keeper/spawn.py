@@ -94,7 +94,10 @@ def _run(program: ExecSpec, report: int) -> NoReturn:
     try:
         apply(program.confinement)
         report = _place(program.descriptors, report)
-        restore_signals(for_exec=True)
+        restore_signals()
+        if not program.confinement.agent:
+            # A fork server is deaf to it (`forkserver.py`) from its start, not from its first line.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.execvpe(program.argv[0], list(program.argv), dict(program.env))  # noqa: S606 - no shell
     except ConfinementFailed as error:
         _send_failure(report, error.stage, error.text)

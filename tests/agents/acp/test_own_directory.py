@@ -16,9 +16,9 @@ from frontdesk.agents.acp.home import Home
 from frontdesk.agents.acp.own_directory import OwnDirectory
 from frontdesk.agents.acp.workdir import WorkDir
 from frontdesk.agents.errors import CreateFailed
-from support.acp import open_acp_service, turn_of
+from support.acp import open_acp_service, open_session, turn_of
 from support.exits import descriptors
-from support.sessions import open_session, text
+from support.sessions import text
 from support.waiting import eventually
 
 ROOT = os.geteuid() == 0

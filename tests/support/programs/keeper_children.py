@@ -38,7 +38,14 @@ def fork(entry, *, limits=None, cwd=None, **more):
 
 def entered(name):
     """Return what forks of a fork server are entered with."""
-    return globals()[name]
+    function = globals()[name]
+
+    def enter(channel):
+        # Forks are deaf to it, as an agent's worker has to be: these end by it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        function(channel)
+
+    return enter
 
 
 def echo(channel: socket.socket):

@@ -252,6 +252,13 @@ async def rowdy(turn):
             child.start()
             yield f" {child.pid}"
             await asyncio.sleep(1000)
+        case "stop a child":
+            context = multiprocessing.get_context("fork")
+            child = context.Process(target=time.sleep, args=(1000,))
+            child.start()
+            child.terminate()
+            child.join()
+            yield f" {child.exitcode}"
         case "breed":
             for _ in range(50):
                 if os.fork() == 0:

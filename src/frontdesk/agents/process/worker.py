@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import select
 import signal
 import socket
@@ -72,6 +73,23 @@ def serve(program: Program, channel: socket.socket) -> None:
         asyncio.run(_Child(program, channel).serve())
 
 
+def hear_signals_in_forks() -> None:
+    """Let signals end what this process forks, from its first moment, as they end any other."""
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def in_child() -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+    os.register_at_fork(
+        # One that comes before the child can be ended by it has to wait, or it would be lost.
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signals),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, signals),
+        after_in_child=in_child,
+    )
+
+
 class _Child:
     """One session's agent, and what it has under way."""
 
@@ -86,7 +104,9 @@ class _Child:
     async def serve(self) -> None:
         """Receive what the gateway sends until the end."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._closing.set)
+        # Deaf to SIGTERM as its fork server is: that may be meant for a whole service whose gateway
+        # still drains, and says itself when the session is over. What an agent forks is not.
+        hear_signals_in_forks()
         loop.add_reader(self._channel.fileno(), self._readable)
         await self._closing.wait()
         loop.remove_reader(self._channel.fileno())
