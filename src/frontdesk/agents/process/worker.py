@@ -73,7 +73,7 @@ def serve(program: Program, channel: socket.socket) -> None:
         asyncio.run(_Child(program, channel).serve())
 
 
-def hear_signals_in_forks() -> None:
+def end_forks_by_signals() -> None:
     """Let signals end what this process forks, from its first moment, as they end any other."""
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -106,7 +106,7 @@ class _Child:
         loop = asyncio.get_running_loop()
         # Deaf to SIGTERM as its fork server is: that may be meant for a whole service whose gateway
         # still drains, and says itself when the session is over. What an agent forks is not.
-        hear_signals_in_forks()
+        end_forks_by_signals()
         loop.add_reader(self._channel.fileno(), self._readable)
         await self._closing.wait()
         loop.remove_reader(self._channel.fileno())
