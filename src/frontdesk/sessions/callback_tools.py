@@ -25,7 +25,7 @@ from frontdesk.agents.tool_run import ToolRun
 from frontdesk.agents.values import json_value
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import ToolRefused
-from frontdesk.sessions.hooks import refusal_of
+from frontdesk.sessions.hooks import refusal_in_pieces
 
 MAX_PARAMETERS_BYTES = 64 * 1024
 
@@ -99,7 +99,9 @@ class CallbackTools:
             )
             run.result = json_value(result)
             guardrails, tenant_id = self._service.guardrails, self._session.tenant_id
-            if guardrails and refusal_of(guardrails.refuse_tool_result, tenant_id, run.result):
+            if guardrails and await refusal_in_pieces(
+                guardrails.refuse_tool_result, tenant_id, run.result
+            ):
                 raise ToolFailed(name, problem="its result was refused by a guardrail")
         return run.result
 

@@ -5,7 +5,8 @@ The gateway implements these; whoever embeds the service without a gateway leave
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal, Protocol
@@ -14,6 +15,11 @@ from frontdesk.agents.records import NO_USAGE, CallbackTool, TokenUsage
 
 SHOWN_CHARACTERS = 4096
 """How much of what went out before guardrails are shown with each piece of a message."""
+
+MAX_TEXTS = 4000
+"""Different texts of one value that guardrails look at before anything else is done."""
+
+TEXTS_IN_A_PIECE = 200
 
 
 class Pending(Enum):
@@ -115,14 +121,34 @@ def refusal_of(refuse: Callable[[str, str], str | None], tenant_id: str, value: 
 
     `refuse` is asked about every text in it, the names of dicts included.
     """
+    texts = texts_in(value)
+    if len(texts) > MAX_TEXTS:
+        return f"it has more than {MAX_TEXTS} different texts"
+    return next(filter(None, (refuse(tenant_id, each) for each in texts)), None)
+
+
+async def refusal_in_pieces(
+    refuse: Callable[[str, str], str | None], tenant_id: str, value: Any
+) -> str | None:
+    """Do the same for a value of any size; between pieces of it the loop is the others'."""
+    for number, text in enumerate(texts_in(value), start=1):
+        if (why := refuse(tenant_id, text)) is not None:
+            return why
+        if number % TEXTS_IN_A_PIECE == 0:
+            await asyncio.sleep(0)
+    return None
+
+
+def texts_in(value: Any) -> Collection[str]:
+    """Return every text in a value once, the names of dicts included."""
+    found: dict[str, None] = {}
     waiting = [value]
     while waiting:
         each = waiting.pop()
         if isinstance(each, str):
-            if (why := refuse(tenant_id, each)) is not None:
-                return why
+            found[each] = None
         elif isinstance(each, dict):
             waiting += [*each.keys(), *each.values()]
         elif isinstance(each, list | tuple):
             waiting += each
-    return None
+    return found.keys()
