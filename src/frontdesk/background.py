@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import TypeVar
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 OF_THE_THREAD = frozenset(
     {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGSTKFLT"}
@@ -21,6 +23,7 @@ OF_THE_THREAD = frozenset(
 """Signals for what a thread has done itself: blocked, they would kill without a word."""
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def start_without_signals(thread: threading.Thread) -> None:
@@ -52,19 +55,62 @@ async def in_own_thread(function: Callable[[], T], *, name: str, daemon: bool = 
     """
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            result = function()
-        except StopIteration as error:
-            # asyncio can hand on every error but this one, and would wait for ever.
-            stopped = RuntimeError("what was called raised StopIteration")
-            stopped.__cause__ = error
-            outcome.set_exception(stopped)
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(result)
-
+    run = partial(_settle, outcome, function)
     start_without_signals(threading.Thread(target=run, name=f"frontdesk-{name}", daemon=daemon))
     return await asyncio.wrap_future(outcome)
+
+
+class OwnThreads(Executor):
+    """Threads for one owner's calls that block, so many at a time: it delays nobody but itself.
+
+    A thread ends when nothing waits for it. The program's end does not wait for one. From any
+    thread.
+    """
+
+    def __init__(self, most: int, *, name: str) -> None:
+        self._free, self._name = most, name
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call a function in one of the threads, after what was submitted before."""
+        outcome: Future[T] = Future()
+        with self._lock:
+            self._waiting.append((outcome, partial(fn, *args, **kwargs)))
+            if self._free == 0:
+                return outcome
+            self._free -= 1
+        name = f"frontdesk-{self._name}"
+        try:
+            start_without_signals(threading.Thread(target=self._work, name=name, daemon=True))
+        except BaseException:
+            outcome.cancel()  # it waits, and is not called
+            with self._lock:
+                self._free += 1
+            raise
+        return outcome
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._free += 1
+                    return
+                outcome, function = self._waiting.popleft()
+            if outcome.set_running_or_notify_cancel():
+                _settle(outcome, function)
+            del outcome, function  # nothing is kept while the next one runs
+
+
+def _settle(outcome: Future[T], function: Callable[[], T]) -> None:
+    try:
+        result = function()
+    except StopIteration as error:
+        # asyncio can hand on every error but this one, and would wait for ever.
+        stopped = RuntimeError("what was called raised StopIteration")
+        stopped.__cause__ = error
+        outcome.set_exception(stopped)
+    except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(result)

@@ -1,5 +1,8 @@
 """Tools of agents on Pydantic AI: their events, approvals, questions, plugins and callbacks."""
 
+import asyncio
+import threading
+
 import pytest
 
 from support.sessions import Stream, data_of, names, open_service, open_session, text
@@ -8,13 +11,17 @@ pytest.importorskip("pydantic_ai")
 
 from pydantic_ai import Tool
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
-from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.models.function import DeltaToolCall, FunctionModel
 from pydantic_ai.toolsets import FunctionToolset
 
 from frontdesk.agents import CallbackTool
 from frontdesk.agents.errors import ToolFailed
-from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
-from support.pydantic_models import assistant, calls_once, one_turn
+from frontdesk.agents.pydantic_ai import (
+    THREADS_PER_SESSION,
+    PydanticAIProgram,
+    pydantic_ai_blueprint,
+)
+from support.pydantic_models import assistant, calls_once, one_turn, returns
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_keys")]
 
@@ -214,3 +221,50 @@ async def test_model_test_calls_every_callback_tool():
         await stream.until("agent_end")
         stream.close()
     assert [name for name, _ in caller.calls] == ["weather"]
+
+
+async def test_slow_tools_of_one_session_delay_no_other_sessions_tools():
+    """Plain functions run in threads; those of the library are forty for everybody."""
+    answered, running, most = threading.Event(), [], []
+
+    def slow() -> str:
+        running.append(1)
+        most.append(len(running))
+        assert answered.wait(60)
+        running.pop()
+        return "at last"
+
+    def quick() -> str:
+        return "at once"
+
+    async def many(messages, info):
+        if returns(messages):
+            yield "done"
+        else:
+            yield {n: DeltaToolCall("slow", "{}", tool_call_id=f"c{n}") for n in range(60)}
+
+    program = PydanticAIProgram(
+        tools=[slow, quick],
+        named={
+            "many": FunctionModel(stream_function=many),
+            "one": FunctionModel(stream_function=calls_once("quick")),
+        },
+    )
+    blueprint = pydantic_ai_blueprint(program=program)
+    async with open_service(blueprint) as service:
+        busy = await open_session(service, session_id="busy", model="many", tools=("slow",))
+        busy.prompt("go")
+        other = await open_session(service, session_id="other", model="one", tools=("quick",))
+        try:
+            while len(running) < THREADS_PER_SESSION:
+                await asyncio.sleep(0)
+            stream = Stream(other)
+            other.prompt("go")
+            assert text(await stream.until("agent_end")) == "got at once"
+            stream.close()
+        finally:
+            answered.set()
+        stream = Stream(busy)
+        assert text(await stream.until("agent_end")) == "done"
+        stream.close()
+        assert max(most) == THREADS_PER_SESSION

@@ -1,13 +1,16 @@
 """One tenant's slow work: what blocks on its word delays its own calls, and no other tenant's."""
 
+import ast
 import asyncio
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx2
 import pytest
 
+import frontdesk
 from frontdesk.gateway.ssrf import NAMES_PER_TENANT, AddressGuard, guarded_client
 from frontdesk.gateway.tenant_slots import TenantSlots
 from gateway.running import UMBRELLA, RunningGateway, create
@@ -196,3 +199,23 @@ def test_no_tenant_is_remembered_that_has_nothing_under_way():
         assert len(slots._by_tenant) == 0
 
     slots_of(scenario)
+
+
+SOURCES = Path(frontdesk.__file__).parent
+
+
+@pytest.mark.parametrize("shared", ["to_thread", "run_in_executor", "getaddrinfo", "getnameinfo"])
+def test_nothing_of_ours_waits_in_threads_that_all_share(shared):
+    """The loop's executor has a few threads, and so has the resolver of uvloop."""
+    calling = {
+        str(path.relative_to(SOURCES))
+        for path in SOURCES.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == shared
+    }
+    # The kit tests stores in threads; the server's own address is resolved before it serves; and
+    # names are resolved in threads of their own.
+    resolving = {"gateway/server.py", "gateway/ssrf.py"} if shared == "getaddrinfo" else set()
+    assert calling - {"testing/subject.py"} == resolving
+    text = (SOURCES / "gateway/ssrf.py").read_text()
+    assert "loop.getaddrinfo" not in text

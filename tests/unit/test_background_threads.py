@@ -13,10 +13,16 @@ import pytest
 
 import frontdesk
 from frontdesk import SessionStore
-from frontdesk.background import OF_THE_THREAD, in_own_thread, start_without_signals
+from frontdesk.background import (
+    OF_THE_THREAD,
+    OwnThreads,
+    in_own_thread,
+    start_without_signals,
+)
 from frontdesk.gateway.log_writer import LogWriter
 from gateway.running import ACME, RunningGateway, create
 from support.exits import Obedient, run_script
+from support.waiting import eventually
 
 SOURCES = Path(frontdesk.__file__).parent
 OTHERS = {getattr(signal, name) for name in OF_THE_THREAD if hasattr(signal, name)}
@@ -201,3 +207,68 @@ def test_no_file_of_ours_starts_a_thread_in_any_other_way():
     for path, calls in with_threads.items():
         assert path == "background.py" or "start_without_signals" in calls, path
         assert path == "background.py" or "start" not in calls, path
+
+
+# -- threads of an owner's own -------------------------------------------------------------------
+
+
+def test_an_owners_threads_are_so_many_and_end_when_nothing_waits():
+    threads = OwnThreads(2, name="owned")
+    go, running, most = threading.Event(), set(), []
+
+    def work(number):
+        running.add(number)
+        most.append(len(running))
+        assert go.wait(20)
+        running.discard(number)
+        return number
+
+    outcomes = [threads.submit(work, number) for number in range(9)]
+    eventually(lambda: len(running) == 2)
+    go.set()
+    assert [each.result(20) for each in outcomes] == list(range(9))
+    assert max(most) == 2
+    eventually(lambda: not [each for each in threading.enumerate() if "owned" in each.name])
+    assert threads.submit(int, "5").result(20) == 5
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), StopIteration(3), SystemExit(2)])
+def test_what_is_raised_in_an_owners_thread_is_raised_where_it_is_waited_for(error):
+    def fail():
+        raise error
+
+    async def scenario():
+        return await asyncio.get_running_loop().run_in_executor(threads, fail)
+
+    threads = OwnThreads(1, name="owned")
+    expected = RuntimeError if isinstance(error, StopIteration) else type(error)
+    with pytest.raises(expected):
+        threads.submit(fail).result(20)
+    if not isinstance(error, SystemExit):  # asyncio hands that to whoever runs the loop
+        with pytest.raises(expected):
+            asyncio.run(scenario())
+    assert threads.submit(int, "5").result(20) == 5
+
+
+def test_a_call_that_is_cancelled_before_its_turn_is_not_made():
+    threads, go, made = OwnThreads(1, name="owned"), threading.Event(), []
+    first = threads.submit(go.wait, 20)
+    second, third = threads.submit(made.append, 2), threads.submit(made.append, 3)
+    assert second.cancel()
+    go.set()
+    assert first.result(20)
+    third.result(20)
+    assert made == [3]
+
+
+def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch):
+    def fails(thread):
+        raise RuntimeError("can't start new thread")
+
+    threads, made = OwnThreads(1, name="owned"), []
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fails)
+        with pytest.raises(RuntimeError, match="new thread"):
+            threads.submit(made.append, 4)
+    assert threads.submit(int, "5").result(20) == 5
+    assert made == []

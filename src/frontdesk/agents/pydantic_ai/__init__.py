@@ -42,6 +42,7 @@ from frontdesk.agents.protocol import AgentFunction
 from frontdesk.agents.records import SessionContext
 from frontdesk.agents.task import TaskAgentFactory
 from frontdesk.agents.turn import Turn
+from frontdesk.background import OwnThreads
 
 KIND = "pydantic-ai"
 
@@ -66,6 +67,9 @@ alone; `none`: neither."""
 
 DEFAULT_MAX_TURNS = 50
 """Model calls in a turn, where the client says nothing."""
+
+THREADS_PER_SESSION = 8
+"""Tools of one session's that are plain functions and run at a time; further calls wait."""
 
 
 class PydanticAIProgram:
@@ -144,11 +148,13 @@ class PydanticAIProgram:
 class PydanticAISession:
     """What one session keeps between turns."""
 
-    __slots__ = ("_context", "_memory", "_models", "_options", "_program")
+    __slots__ = ("_context", "_memory", "_models", "_options", "_program", "_threads")
 
     def __init__(self, program: PydanticAIProgram, context: SessionContext) -> None:
         self._program, self._context = program, context
         self._memory = Memory()
+        # The library's are forty for the whole loop: slow tools of one session would be all of it.
+        self._threads = OwnThreads(THREADS_PER_SESSION, name="tools")
         self._options = ProviderOptions.of(context)
         self._models: dict[str, Model] = {}
 
@@ -156,18 +162,19 @@ class PydanticAISession:
         """Run one turn. What cuts it short leaves what it has said and done to be remembered."""
         context, remembered = self._context, self._memory.begin(turn.text, turn.history)
         try:
-            async with self._program.agent.iter(
-                turn.text,
-                message_history=self._memory.messages,
-                deps=TurnDeps(turn, self._model),
-                instructions=self._program.instructions(context),
-                model_settings=self._options.settings(context.max_tokens),
-                usage_limits=UsageLimits(request_limit=context.max_turns or DEFAULT_MAX_TURNS),
-                toolsets=self._program.toolsets(context),
-            ) as run:
-                remembered.run = RunTranslator(run, turn)
-                await remembered.run.go()
-                remembered.finished = True
+            with Agent.using_thread_executor(self._threads):
+                async with self._program.agent.iter(
+                    turn.text,
+                    message_history=self._memory.messages,
+                    deps=TurnDeps(turn, self._model),
+                    instructions=self._program.instructions(context),
+                    model_settings=self._options.settings(context.max_tokens),
+                    usage_limits=UsageLimits(request_limit=context.max_turns or DEFAULT_MAX_TURNS),
+                    toolsets=self._program.toolsets(context),
+                ) as run:
+                    remembered.run = RunTranslator(run, turn)
+                    await remembered.run.go()
+                    remembered.finished = True
         finally:
             self._memory.end(remembered)
 
