@@ -55,7 +55,7 @@ async def in_own_thread(function: Callable[[], T], *, name: str, daemon: bool = 
     """
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
-    run = partial(_settle, outcome, function)
+    run = partial(_complete, outcome, function)
     start_without_signals(threading.Thread(target=run, name=f"frontdesk-{name}", daemon=daemon))
     return await asyncio.wrap_future(outcome)
 
@@ -67,8 +67,8 @@ class OwnThreads(Executor):
     thread.
     """
 
-    def __init__(self, most: int, *, name: str) -> None:
-        self._free, self._name = most, name
+    def __init__(self, limit: int, *, name: str) -> None:
+        self._free, self._name = limit, name
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
 
@@ -98,11 +98,11 @@ class OwnThreads(Executor):
                     return
                 outcome, function = self._waiting.popleft()
             if outcome.set_running_or_notify_cancel():
-                _settle(outcome, function)
+                _complete(outcome, function)
             del outcome, function  # nothing is kept while the next one runs
 
 
-def _settle(outcome: Future[T], function: Callable[[], T]) -> None:
+def _complete(outcome: Future[T], function: Callable[[], T]) -> None:
     try:
         result = function()
     except StopIteration as error:

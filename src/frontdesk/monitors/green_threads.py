@@ -13,6 +13,8 @@ import select
 import threading
 from types import BuiltinFunctionType
 
+from frontdesk.background import start_without_signals
+
 
 def threads_are_green() -> bool:
     """Tell whether a new thread would be a greenlet: while one of those blocks, all do.
@@ -29,7 +31,7 @@ def threads_are_green() -> bool:
     # Debuggers replace them too, and start real threads: so one is started, and asked.
     numbers: list[int] = []
     thread = threading.Thread(target=lambda: numbers.append(threading.get_native_id()))
-    thread.start()
+    start_without_signals(thread)
     thread.join()
     return numbers == [threading.get_native_id()]
 
