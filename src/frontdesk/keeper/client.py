@@ -44,6 +44,7 @@ from frontdesk.keeper.messages import (
 )
 from frontdesk.keeper.process import ManagedProcess
 from frontdesk.keeper.seqpacket import close_all
+from frontdesk.keeper.stderr import StderrBudget
 from frontdesk.keeper.streams import Channel, open_pipe_channel, open_socket_channel
 from frontdesk.monitors.linux import require_own_proc
 
@@ -91,6 +92,7 @@ class Keeper:
 
     def __init__(self, *, journals: Path | None = None, hidden: Path | None = None) -> None:
         self._journals, self._hidden = journals, hidden
+        self._budget = StderrBudget()
         self._child_ids = itertools.count(1)
         self._request_ids = itertools.count(1)
         self._starting: dict[int, _Starting] = {}
@@ -118,6 +120,7 @@ class Keeper:
         if connection is not None:
             await connection.close()
         self._forget_everything()
+        self._budget.end_second()
 
     @property
     def pid(self) -> int | None:
@@ -162,7 +165,7 @@ class Keeper:
         try:
             is_command = isinstance(request.run, Command)
             open_channel = open_pipe_channel if is_command else open_socket_channel
-            channel, descriptors = await open_channel(request.label)
+            channel, descriptors = await open_channel(request.label, budget=self._budget)
         except OSError as error:
             raise SpawnFailed(request.label, stage="descriptors", problem=str(error)) from error
         answer: asyncio.Future[ManagedProcess] = asyncio.get_running_loop().create_future()

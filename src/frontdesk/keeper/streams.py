@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from io import FileIO
 
-from frontdesk.keeper.stderr import StderrLog
+from frontdesk.keeper.stderr import StderrBudget, StderrLog
 
 MAX_READ_BYTES = 256 * 1024
 """Bytes of unread input that are buffered for a process before it has to wait."""
@@ -56,7 +56,9 @@ class _Protocol(asyncio.StreamReaderProtocol):
         return False
 
 
-async def open_socket_channel(label: str) -> tuple[Channel, tuple[int, ...]]:
+async def open_socket_channel(
+    label: str, *, budget: StderrBudget | None = None
+) -> tuple[Channel, tuple[int, ...]]:
     """Return our ends and a fork's descriptors: its channel, and its standard error.
 
     The descriptors are the caller's. `OSError` where none are free; nothing is left then.
@@ -72,11 +74,13 @@ async def open_socket_channel(label: str) -> tuple[Channel, tuple[int, ...]]:
         transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
         failing.pop_all()
     writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-    channel = Channel(reader, writer, transport, StderrLog(from_stderr, label=label))
+    channel = Channel(reader, writer, transport, StderrLog(from_stderr, label=label, budget=budget))
     return channel, (its.detach(), stderr)
 
 
-async def open_pipe_channel(label: str) -> tuple[Channel, tuple[int, ...]]:
+async def open_pipe_channel(
+    label: str, *, budget: StderrBudget | None = None
+) -> tuple[Channel, tuple[int, ...]]:
     """Return our ends and a program's descriptors: its standard input, output and error.
 
     The descriptors are the caller's. `OSError` where none are free; nothing is left then.
@@ -96,7 +100,7 @@ async def open_pipe_channel(label: str) -> tuple[Channel, tuple[int, ...]]:
         transport, _ = await loop.connect_write_pipe(lambda: writing, to_stdin)
         failing.pop_all()
     writer = asyncio.StreamWriter(transport, writing, None, loop)
-    channel = Channel(reader, writer, output, StderrLog(from_stderr, label=label))
+    channel = Channel(reader, writer, output, StderrLog(from_stderr, label=label, budget=budget))
     return channel, (stdin, stdout, stderr)
 
 
