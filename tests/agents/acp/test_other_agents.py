@@ -1,7 +1,8 @@
-"""ACP agents that others have made: the protocol's own example, and a whole coding agent.
+"""ACP agents that others have made: the protocol's own example, and two whole coding agents.
 
-They are installed when these tests run. The coding agent is given a model on loopback, and its
-updates and downloads are switched off.
+They are installed when these tests run. The coding agents, one on the protocol's TypeScript SDK and
+one on its Python SDK, are given a model on loopback, and their updates and downloads are switched
+off.
 """
 
 import asyncio
@@ -14,9 +15,18 @@ import pytest
 
 from frontdesk.agents.errors import ModelRefused
 from support.acp import open_acp_service, open_acp_session, open_session
-from support.installed import EXAMPLE_AGENT, OPENCODE, from_npm, missing, needs_linux_on_x86
+from support.installed import (
+    EXAMPLE_AGENT,
+    OPENCODE,
+    VIBE,
+    from_npm,
+    from_pip,
+    missing,
+    needs_linux_on_x86,
+    newer_python,
+)
 from support.openai_server import OpenAIServer, tool_call
-from support.sessions import Stream, data_of, names, soon, text
+from support.sessions import Stream, data_of, names, soon, stats_of, text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -166,6 +176,8 @@ async def test_a_coding_agent_thinks_asks_runs_a_tool_and_answers(tmp_path, monk
         end = data_of(events[-1])
         assert end["lastMessage"]["content"] == "I see notes.txt"
         assert end["tokenUsage"] == {"promptTokens": 11, "completionTokens": 7, "totalTokens": 18}
+        # Two calls were served: it tells of the last one alone, and that is known of it.
+        assert stats_of(session)["tokenUsage"]["unknownTurns"] == 1
         assert str(project) in json.dumps([each["body"] for each in server.requests])
 
 
@@ -222,3 +234,103 @@ async def test_nothing_of_a_coding_agent_is_left_when_its_session_is_deleted(tmp
         session = await open_session(service, model=MODEL)
         await service.tenant("acme", "key-1").delete(session.session_id)
         await soon(lambda: not len(service.keeper))
+
+
+# -- a coding agent on the official Python SDK ----------------------------------------------------
+
+
+VIBE_CONFIG = """
+active_model = "small"
+enable_telemetry = false
+enable_update_checks = false
+[[providers]]
+name = "stub"
+api_base = "{url}"
+api_key_env_var = ""
+backend = "generic"
+[[models]]
+name = "small-1"
+provider = "stub"
+alias = "small"
+[[models]]
+name = "large-1"
+provider = "stub"
+alias = "large"
+"""
+
+
+@contextlib.asynccontextmanager
+async def vibe(tmp_path, monkeypatch, script):
+    """Give Mistral Vibe's command line, and the server whose models it calls."""
+    python, version = newer_python((3, 12), (3, 13), (3, 14))
+    program = from_pip("vibe", *VIBE, python=python, version=version).with_name("vibe-acp")
+    home = tmp_path / "vibe"
+    home.mkdir()
+    async with OpenAIServer(script) as server:
+        (home / "config.toml").write_text(VIBE_CONFIG.format(url=server.base_url))
+        monkeypatch.setenv("VIBE_HOME", str(home))
+        yield (str(program),), server
+
+
+async def test_a_coding_agent_on_the_python_sdk_answers_with_the_model_that_was_asked_for(
+    tmp_path, monkeypatch
+):
+    options = rules(env=("VIBE_*",), order={"model": "large"})
+    async with (
+        vibe(tmp_path, monkeypatch, nod) as (command, server),
+        open_acp_session(command, **options) as session,
+    ):
+        for _ in range(3):
+            stream = Stream(session, since=None, from_now=True, bound_s=PATIENCE_S)
+            session.prompt("are you there?")
+            events = await stream.until("agent_end", "agent_abort")
+            stream.close()
+            assert text(events) == "yes"
+            # It counts what the session has used so far; the turn used one call.
+            assert data_of(events[-1])["tokenUsage"]["totalTokens"] == 18
+        assert {each["body"]["model"] for each in server.requests} == {"large-1"}
+        assert stats_of(session)["tokenUsage"]["totalTokens"] == 3 * 18
+        assert stats_of(session)["tokenUsage"]["unknownTurns"] == 0
+
+
+@pytest.mark.parametrize(("deed", "status"), [("approve", "ok"), ("reject", "rejected")])
+async def test_a_coding_agent_on_the_python_sdk_shows_what_it_is_about_to_do(
+    tmp_path, monkeypatch, deed, status
+):
+    options = rules(env=("VIBE_*",), order={"model": "default"})
+    async with (
+        vibe(tmp_path, monkeypatch, run_once) as (command, _),
+        open_acp_session(command, **options) as session,
+    ):
+        stream = Stream(session, bound_s=PATIENCE_S)
+        session.prompt("make a file")
+        asked = data_of((await stream.until("approval_required", "agent_end", "agent_abort"))[-1])
+        assert "touch made" in json.dumps(asked)
+        assert asked["details"]["kind"] == "execute"
+        kinds = {each["kind"] for each in asked["details"]["options"]}
+        assert {"allow_once", "reject_once"} <= kinds
+        getattr(session, deed)(asked["approvalId"])
+        events = await stream.until("agent_end", "agent_abort")
+        stream.close()
+        assert names(events)[-1] == "agent_end"
+        ended = of_kind(stream.events, "tool_execution_end")
+        assert [each["status"] for each in ended] == [status]
+
+
+async def run_once(body):
+    """Run one command, and then say that it was done."""
+    if body["messages"][-1]["role"] == "tool":
+        yield "done"
+    else:
+        yield tool_call("bash", {"command": "touch made"})
+
+
+async def test_a_coding_agent_on_the_python_sdk_refuses_a_model_that_it_does_not_have(
+    tmp_path, monkeypatch
+):
+    async with (
+        vibe(tmp_path, monkeypatch, nod) as (command, _),
+        open_acp_service(command, **rules(env=("VIBE_*",))) as service,
+    ):
+        with pytest.raises(ModelRefused, match="small, large"):
+            await open_session(service, model="gpt-of-the-future")
