@@ -168,7 +168,10 @@ def odd_requests(draw, *, key):
     if names:
         path += "?" + "&".join(f"{name}={draw(ODD_TEXT)}" for name in names)
     lines = {"Host": "x", "X-API-Key": key, "Content-Type": "application/json"}
-    lines |= {name: draw(ODD_TEXT) for name in draw(st.lists(st.sampled_from(HEADERS), max_size=2))}
+    named = draw(st.lists(st.sampled_from(HEADERS), max_size=2))
+    if path.endswith("/events") and draw(st.booleans()):
+        named.append("Last-Event-ID")
+    lines |= {name: draw(ODD_TEXT) for name in named}
     body = draw(ODD_JSON) if method in ("POST", "DELETE") else b""
     head = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items())]
     head.append(f"Content-Length: {len(body)}")
