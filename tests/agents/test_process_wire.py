@@ -137,6 +137,19 @@ def test_what_is_no_event_breaks_the_wire(message):
         event_of(message)
 
 
+@pytest.mark.parametrize("values", ["[]", "1", '"a"', '{"a":1}'])
+def test_an_event_of_more_values_than_any_has_is_not_read(values):
+    many = ",".join([values] * 60_000)
+    fields = f'{{"callId":"c","toolName":"t","args":[{many}]}}'.encode()
+    with pytest.raises(MessageInvalid, match="more than 20000 values"):
+        event_of(Emitted(1, "tool_execution_start", fields))
+
+
+def test_an_event_of_much_text_is_read_whatever_is_in_it():
+    event = MessageDelta(',[{"' * 100_000)
+    assert event_of(emitted(1, event)) == event
+
+
 def test_every_event_of_an_agent_has_a_class_of_its_name():
     assert [event_class(event.name) for event in AGENT_EVENTS] == list(AGENT_EVENTS)
 

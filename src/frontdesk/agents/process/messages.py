@@ -28,7 +28,7 @@ from frontdesk.agents.records import (
     ToolSpec,
     TurnContext,
 )
-from frontdesk.agents.values import encodable, json_value
+from frontdesk.agents.values import MAX_VALUES, encodable, json_value, values_in
 from frontdesk.errors import FrontdeskError
 
 MAX_TO_WORKER_BYTES = 32 * 1024 * 1024
@@ -270,6 +270,10 @@ def emitted(turn: int, event: Event) -> Emitted:
 
 def event_of(message: Emitted) -> Event:
     """Return the event that a message carries; `MessageInvalid` where it carries none."""
+    # Its values are a `json_value` there already, beside a few fields.
+    limit = 2 * MAX_VALUES
+    if values_in(message.fields, enough=limit) > limit:
+        raise MessageInvalid(f"{message.event[:40]!r} with more than {MAX_VALUES} values")
     try:
         kind = event_class(message.event)
         try:
