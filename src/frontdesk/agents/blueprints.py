@@ -8,10 +8,12 @@ that are open.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
+
+import msgspec
 
 from frontdesk.agents.protocol import AgentFactory, AgentFunction
 from frontdesk.agents.restart import RestartLimit, RestartPolicy
@@ -47,6 +49,8 @@ class Blueprint:
         unused_timeout_s (float | None): The same, before the first prompt.
         max_age_s (float | None): The longest life of a session.
         max_sessions_per_tenant (int | None): How many sessions of it a tenant may have at once.
+        complete (Callable[[], Awaitable[Blueprint]] | None): Returns the blueprint with the rules
+            that its author wrote, where these are known to its process alone. None: it is complete.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Blueprint:
     unused_timeout_s: float | None = 600.0
     max_age_s: float | None = None
     max_sessions_per_tenant: int | None = None
+    complete: Callable[[], Awaitable[Blueprint]] | None = None
 
     def allows(self, model: str) -> bool:
         """Say whether clients may ask for this model."""
@@ -89,6 +94,38 @@ class Blueprints(Mapping[str, Blueprint]):
 
     def __len__(self) -> int:
         return len(self._by_name)
+
+    async def completed(self, name: str | None) -> Blueprints:
+        """Return the one of this name with all its rules, or these, where it has them.
+
+        Raises `CreateFailed` where its process cannot be asked.
+        """
+        chosen = self.get(self.default or "" if name is None else name)
+        if chosen is None or chosen.complete is None:
+            return self
+        return Blueprints([await chosen.complete()], default=chosen.name)
+
+
+class AuthorRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the author of a blueprint wrote about its sessions: the same fields, to be carried."""
+
+    models: tuple[str, ...] = ("*",)
+    tools: frozenset[str] = frozenset()
+    plugins: frozenset[str] = frozenset()
+    options: frozenset[str] | None = None
+    errors_end: Literal["turn", "session"] = "turn"
+    restart: RestartPolicy = "never"
+    restart_limit: RestartLimit = RestartLimit()
+    turn_timeout_s: float | None = None
+    idle_timeout_s: float | None = 3600.0
+    unused_timeout_s: float | None = 600.0
+    max_age_s: float | None = None
+    max_sessions_per_tenant: int | None = None
+
+    @classmethod
+    def of(cls, blueprint: Blueprint) -> AuthorRules:
+        """Return the rules of a blueprint."""
+        return cls(**{name: getattr(blueprint, name) for name in cls.__struct_fields__})
 
 
 def blueprint(name: str, **rules: Any) -> Callable[[AgentFunction], Blueprint]:

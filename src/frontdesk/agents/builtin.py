@@ -5,8 +5,11 @@ It imports no program of an operator's: that is done in the process alone.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
+
+import msgspec
 
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.process.factory import ProcessAgentFactory, ProcessOptions
@@ -50,11 +53,19 @@ def python_process_blueprint(
     """Make a blueprint of a Python program that runs in a process of its own for each session.
 
     `target` (`module:name`) is a `Blueprint` made by `@blueprint`, an agent function, or a
-    `Program`; it is imported in the process, not here. `fields` are fields of `Blueprint`. Raises
-    `LimitUnenforceable` and `InvalidArgument` for rules that this system cannot keep.
+    `Program`; it is imported in the process, not here. `fields` are fields of `Blueprint`: they go
+    before what the target's own `@blueprint` says, which its process tells when it is asked
+    (`Blueprint.complete`). Raises `LimitUnenforceable` and `InvalidArgument` for rules that this
+    system cannot keep.
     """
     factory = ProcessAgentFactory(keeper, ProgramSource(target=target), rules=rules)
-    return Blueprint(name=name, kind="python", factory=factory, isolation="process", **fields)
+    made = Blueprint(name=name, kind="python", factory=factory, isolation="process", **fields)
+
+    async def complete() -> Blueprint:
+        own = msgspec.structs.asdict(await factory.author_rules())
+        return replace(made, **{**own, **fields})
+
+    return replace(made, complete=complete)
 
 
 def process_blueprint(

@@ -79,7 +79,8 @@ class _Check:
 
     async def well(self, wanted: Wanted) -> bool:
         try:
-            blueprint = blueprints_of(self._config, self._keeper)[self._name]
+            blueprints = blueprints_of(self._config, self._keeper)
+            blueprint = (await blueprints.completed(self._name))[self._name]
         except ConfigurationWrong as error:
             return self._wrong(
                 *(m.removeprefix(f"blueprints.{self._name}: ") for m in error.mistakes)

@@ -19,7 +19,6 @@ from frontdesk.agents.builtin import (
 )
 from frontdesk.agents.process.factory import ProcessOptions
 from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
-from frontdesk.agents.restart import RestartLimit
 from frontdesk.agents.targets import import_target
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.errors import ConfigurationWrong
@@ -78,7 +77,42 @@ def blueprint_of(
     *,
     homes: Path | None = None,
 ) -> Blueprint:
-    """Return the blueprint of one table. `homes` is where tenants have theirs."""
+    """Return the blueprint of one table. `homes` is where tenants have theirs.
+
+    The rules that its author wrote hold, but for those that the table says.
+    """
+    made = _without_table(name, settings, keeper, guard, homes=homes)
+    ruled, complete = _ruled(made, settings), made.complete
+    if complete is None:
+        return ruled
+
+    async def completed() -> Blueprint:
+        return _ruled(await complete(), settings)
+
+    return replace(ruled, complete=completed)
+
+
+def _ruled(made: Blueprint, settings: BlueprintSettings) -> Blueprint:
+    """Return a blueprint with the rules that a table says; its defaults say nothing."""
+    said = settings.model_fields_set
+    limit = made.restart_limit
+    if "restart_limit" in said:
+        limit = replace(limit, max_restarts=settings.restart_limit)
+    if "restart_within_s" in said:
+        limit = replace(limit, within_s=settings.restart_within_s)
+    rules = {rule: getattr(settings, rule) for rule in said & set(RULES)}
+    return replace(made, **rules, restart_limit=limit)
+
+
+def _without_table(
+    name: str,
+    settings: BlueprintSettings,
+    keeper: Keeper,
+    guard: AddressGuard,
+    *,
+    homes: Path | None,
+) -> Blueprint:
+    """Return a blueprint as its kind and its author have it."""
     if isinstance(settings, PydanticAISettings):
         program = PydanticAIProgram(
             instructions=settings.instructions,
@@ -87,10 +121,10 @@ def blueprint_of(
             base_urls=settings.base_urls,
             http_client=partial(guarded_client, guard),
         )
-        return pydantic_ai_blueprint(name, program=program, **_rules(settings))
+        return pydantic_ai_blueprint(name, program=program)
     if isinstance(settings, ProcessSettings):
         rules = _process_rules(settings, environment=PROVIDER_VARIABLES)
-        return process_blueprint(name, keeper=keeper, rules=rules, **_rules(settings))
+        return process_blueprint(name, keeper=keeper, rules=rules)
     if isinstance(settings, AcpSettings):
         return _acp(name, settings, keeper, homes=homes)
     if settings.isolation == "process":
@@ -99,20 +133,9 @@ def blueprint_of(
             settings.target,
             keeper=keeper,
             rules=_process_rules(settings),
-            **_rules(settings),
         )
-    return _python(name, settings)
-
-
-def _python(name: str, settings: PythonSettings) -> Blueprint:
     found = imported(settings.target)
-    if not isinstance(found, Blueprint):
-        return replace(blueprint(name)(found), **_rules(settings))
-    # The rules that its author wrote hold, but for those that the table says.
-    said = {rule: getattr(settings, rule) for rule in settings.model_fields_set & set(RULES)}
-    if settings.model_fields_set & {"restart_limit", "restart_within_s"}:
-        said["restart_limit"] = _rules(settings)["restart_limit"]
-    return replace(found, name=name, **said)
+    return replace(found if isinstance(found, Blueprint) else blueprint(name)(found), name=name)
 
 
 def _acp(name: str, settings: AcpSettings, keeper: Keeper, *, homes: Path | None) -> Blueprint:
@@ -133,7 +156,6 @@ def _acp(name: str, settings: AcpSettings, keeper: Keeper, *, homes: Path | None
             usage=settings.usage,
         ),
         terminals=settings.terminals,
-        **_rules(settings),
     )
 
 
@@ -149,12 +171,6 @@ def _process_rules(
         env=settings.environment or environment,
         account=settings.account,
     )
-
-
-def _rules(settings: BlueprintSettings) -> dict[str, Any]:
-    rules = {rule: getattr(settings, rule) for rule in RULES}
-    limit = RestartLimit(max_restarts=settings.restart_limit, within_s=settings.restart_within_s)
-    return {**rules, "restart_limit": limit}
 
 
 class _CannotImport(Exception):

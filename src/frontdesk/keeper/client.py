@@ -97,7 +97,7 @@ class Keeper:
         self._request_ids = itertools.count(1)
         self._starting: dict[int, _Starting] = {}
         self._processes: dict[int, ManagedProcess] = {}
-        self._warming: dict[int, asyncio.Future[str | None]] = {}
+        self._warming: dict[int, asyncio.Future[Warmed]] = {}
         self._replacements: deque[float] = deque(maxlen=MAX_REPLACEMENTS)
         self._connection: Connection | None = None
         self._replacing: asyncio.Task[None] | None = None
@@ -136,20 +136,26 @@ class Keeper:
         """Return the number of processes of which anything is left."""
         return len(self._processes)
 
-    async def warm(self, server: ForkServerSpec, *, timeout_s: float = SPAWN_DEADLINE_S) -> None:
-        """Start a fork server, and wait for its imports; `ForkServerFailed`, `KeeperLost`."""
+    async def warm(self, server: ForkServerSpec, *, timeout_s: float = SPAWN_DEADLINE_S) -> str:
+        """Start a fork server, and wait for its imports; `ForkServerFailed`, `KeeperLost`.
+
+        Returns what its entry tells of itself, "" where that is nothing.
+        """
         request_id = next(self._request_ids)
-        answer = self._warming[request_id] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Warmed] = asyncio.get_running_loop().create_future()
+        self._warming[request_id] = answer
         try:
             self._send_request(Warm(request_id, server))
             async with asyncio.timeout(timeout_s):
-                problem = await answer
+                warmed = await answer
         except TimeoutError:
             problem = f"not done after {timeout_s:g} s"
+            raise ForkServerFailed(server.preload, problem=problem) from None
         finally:
             self._warming.pop(request_id, None)
-        if problem is not None:
-            raise ForkServerFailed(server.preload, problem=problem)
+        if warmed.error is not None:
+            raise ForkServerFailed(server.preload, problem=warmed.error)
+        return warmed.description
 
     async def spawn(
         self, request: SpawnRequest, *, timeout_s: float = SPAWN_DEADLINE_S
@@ -236,7 +242,7 @@ class Keeper:
             case Warmed():
                 warming = self._warming.get(event.request_id)
                 if warming is not None and not warming.done():
-                    warming.set_result(event.error)
+                    warming.set_result(event)
             case Ready():
                 pass
             case _:

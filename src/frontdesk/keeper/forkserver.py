@@ -24,11 +24,11 @@ from typing import NoReturn, cast
 import msgspec
 
 from frontdesk.keeper.confinement import Confinement, ConfinementFailed, apply
+from frontdesk.keeper.left_open import open_descriptors, shared_since
 from frontdesk.keeper.messages import MAX_PACKET_BYTES, ForkServerSpec, Refused
 from frontdesk.keeper.modules_behind import find_behind
 from frontdesk.keeper.prctl import become_undumpable
 from frontdesk.keeper.seqpacket import SeqPacketChannel, close_all
-from frontdesk.keeper.shared_by_forks import open_descriptors, shared_since
 
 Entry = Callable[[socket.socket], object]
 
@@ -43,9 +43,10 @@ class ForkRequest(msgspec.Struct, frozen=True, tag="fork"):
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
-    """The imports are done, or failed with `error`."""
+    """The imports are done, or failed with `error`; `description` is the entry's own."""
 
     error: str | None
+    description: str = ""
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):
@@ -81,7 +82,7 @@ def main() -> None:
         text = "".join(traceback.format_exception_only(error)).strip()
         _report(keeper, Prepared(text[:_MAX_TEXT]))
         return
-    _report(keeper, Prepared(None))
+    _report(keeper, Prepared(None, getattr(entry, "description", "")))
     _serve(keeper, entry)
 
 

@@ -34,7 +34,7 @@ class ForkServerProcess:
     """One running fork server.
 
     `forking` are the children that it was asked for and has not announced, `waiting_requests` the
-    requests that wait for its imports.
+    requests that wait for its imports, `description` what came of these.
     """
 
     key: bytes
@@ -43,6 +43,7 @@ class ForkServerProcess:
     forking: set[int] = field(default_factory=set)
     waiting_requests: list[int] = field(default_factory=list)
     prepared: bool = False
+    description: str = ""
 
 
 class ForkServers:

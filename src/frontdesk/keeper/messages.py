@@ -34,7 +34,8 @@ class ForkServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A warm interpreter that agents are forked from: started once, its imports done once.
 
     `preload` names modules to import; then `entry` (`module:function`) is called, once, with
-    `argument`, and what it returns is called in each fork with the socket of its channel. `path` is
+    `argument`, and what it returns is called in each fork with the socket of its channel; where
+    that has a text `description`, whoever warms the fork server gets it. `path` is
     the module search path, the keeper's own where it is empty; modules of the directories in
     `behind` are found when nobody else has the name. The environment is exactly `env`; `account` is
     the system account that imports and runs, `None` for the keeper's own.
@@ -170,10 +171,11 @@ class Gone(msgspec.Struct, frozen=True, tag="gone"):
 
 
 class Warmed(msgspec.Struct, frozen=True, tag="warmed"):
-    """The fork server is ready, or failed to start with `error`."""
+    """The fork server is ready, or failed to start with `error`; `description` is its entry's."""
 
     request_id: int
     error: str | None
+    description: str = ""
 
 
 KeeperEvent = Ready | Started | Refused | Exited | Gone | Warmed

@@ -158,7 +158,7 @@ class KeeperServer:
             self._send_event(Warmed(warm.request_id, f"{error.stage}: {error.text}"))
             return
         if server.prepared:
-            self._send_event(Warmed(warm.request_id, None))
+            self._send_event(Warmed(warm.request_id, None, server.description))
         else:
             server.waiting_requests.append(warm.request_id)
 
@@ -167,9 +167,9 @@ class KeeperServer:
     def _on_forkserver_event(self, server: ForkServerProcess, event: ForkServerEvent) -> None:
         match event:
             case Prepared():
-                server.prepared = True
+                server.prepared, server.description = True, event.description
                 for request_id in server.waiting_requests:
-                    self._send_event(Warmed(request_id, event.error))
+                    self._send_event(Warmed(request_id, event.error, event.description))
                 server.waiting_requests.clear()
                 if event.error is not None:
                     for child_id in sorted(server.forking):

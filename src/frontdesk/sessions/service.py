@@ -183,7 +183,7 @@ class SessionService:
         context, rules = admit(
             request,
             tenant_id=tenant_id,
-            blueprints=self.blueprints,
+            blueprints=await self.blueprints.completed(request.blueprint),
             tenants_root=self._context.settings.tenants_root,
         )
         await check(rules.factory, context)

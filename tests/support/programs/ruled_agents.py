@@ -1,6 +1,6 @@
 """An agent with rules of its own, as a user's module has them."""
 
-from frontdesk.agents import blueprint
+from frontdesk.agents import RestartLimit, blueprint
 
 
 @blueprint(
@@ -8,7 +8,11 @@ from frontdesk.agents import blueprint
     models=("author-*",),
     tools=frozenset({"look"}),
     options=frozenset({"system_prompt"}),
+    plugins=frozenset({"shell"}),
+    errors_end="session",
     restart="always",
+    restart_limit=RestartLimit(5, 33.0),
+    max_age_s=99.0,
     turn_timeout_s=11.0,
     idle_timeout_s=None,
     unused_timeout_s=12.0,
@@ -16,4 +20,9 @@ from frontdesk.agents import blueprint
 )
 async def ruled(turn):
     """Say the prompt."""
+    yield turn.text
+
+
+async def unruled(turn):
+    """Say the prompt, by no rules."""
     yield turn.text

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from frontdesk.agents.blueprints import AuthorRules
 from frontdesk.agents.errors import start_error
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.process.agent import ProcessAgent
@@ -19,7 +20,7 @@ from frontdesk.agents.protocol import Program
 from frontdesk.agents.records import SessionContext
 from frontdesk.keeper.client import Keeper
 from frontdesk.keeper.environment import allowed_environment, search_path
-from frontdesk.keeper.errors import KeeperLost, SpawnFailed
+from frontdesk.keeper.errors import ForkServerFailed, KeeperLost, SpawnFailed
 from frontdesk.keeper.limits import check_limits
 from frontdesk.keeper.messages import Fork, ForkServerSpec, ProcessLimits, SpawnRequest
 from frontdesk.keeper.modules_behind import directories_behind
@@ -63,6 +64,7 @@ class ProcessAgentFactory:
         rules = rules or ProcessOptions()
         check_limits(rules.limits, account=rules.account)
         self._keeper, self._rules, self._program = keeper, rules, program
+        self._description: str | None = None
         self.fork_server = ForkServerSpec(
             entry=f"{_ENTRY}:prepare",
             argument=msgspec.json.encode(source).decode(),
@@ -75,7 +77,19 @@ class ProcessAgentFactory:
 
     async def warm(self) -> None:
         """Do the program's imports now, instead of for the first session; `ForkServerFailed`."""
-        await self._keeper.warm(self.fork_server)
+        self._description = await self._keeper.warm(self.fork_server)
+
+    async def author_rules(self) -> AuthorRules:
+        """Return the rules that the program's author wrote; `CreateFailed`, `KeeperLost`."""
+        if self._description is None:
+            try:
+                await self.warm()
+            except ForkServerFailed as error:
+                _log.error("%s", error)
+                raise start_error(
+                    SpawnFailed("", stage="forkserver", problem=error.problem)
+                ) from error
+        return msgspec.json.decode(self._description or "{}", type=AuthorRules)
 
     def check(self, context: SessionContext) -> None:
         """Ask the program, where it is at hand on this side."""

@@ -13,13 +13,11 @@ import select
 import signal
 import socket
 import traceback
-from collections.abc import Callable
-from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
-from frontdesk.agents.blueprints import Blueprint
+from frontdesk.agents.blueprints import AuthorRules, Blueprint
 from frontdesk.agents.process.messages import (
     MAX_FROM_WORKER_BYTES,
     MAX_TO_WORKER_BYTES,
@@ -55,16 +53,31 @@ MAX_TRACE_CHARACTERS = 8000
 _AT_ONCE = 256 * 1024
 
 
-def prepare(source: str) -> Callable[[socket.socket], None]:
+def prepare(source: str) -> Server:
     """Find the program that a `ProgramSource`, as JSON, is about; return what serves a session.
 
     Called once, in the fork server that the agents are forked from.
     """
     where = msgspec.json.decode(source, type=ProgramSource)
-    program = program_of(where)
+    found = import_target(where.target)
+    if where.options is not None:
+        found = found(**where.options)
+    program = program_of(found, target=where.target)
     if where.warm_up_model is not None:
         warm_up(program, model=where.warm_up_model)
-    return partial(serve, program)
+    rules = AuthorRules.of(found) if isinstance(found, Blueprint) else AuthorRules()
+    return Server(program, description=msgspec.json.encode(rules).decode())
+
+
+class Server:
+    """Serves a session with a program; `description` has the rules of its author, as JSON."""
+
+    def __init__(self, program: Program, *, description: str) -> None:
+        self._program, self.description = program, description
+
+    def __call__(self, channel: socket.socket) -> None:
+        """Serve the session whose gateway is at the other end of the channel."""
+        serve(self._program, channel)
 
 
 def serve(program: Program, channel: socket.socket) -> None:
@@ -194,11 +207,8 @@ def _remote_error(error: BaseException) -> RemoteError:
     return remote(error, trace="".join(traceback.format_exception(error))[-MAX_TRACE_CHARACTERS:])
 
 
-def program_of(source: ProgramSource) -> Program:
-    """Return the program that a source names; `ImportError`, `AttributeError`, `InvalidType`."""
-    found = import_target(source.target)
-    if source.options is not None:
-        found = found(**source.options)
+def program_of(found: Any, *, target: str) -> Program:
+    """Return the program that a target turned out to be; `InvalidType` where it is none."""
     if isinstance(found, Blueprint) and isinstance(found.factory, TaskAgentFactory):
         return found.factory.program
     if inspect.isasyncgenfunction(found) or inspect.iscoroutinefunction(found):
@@ -207,7 +217,7 @@ def program_of(source: ProgramSource) -> Program:
     if not inspect.isclass(found) and all(callable(verb) for verb in verbs):
         return cast("Program", found)
     raise InvalidType(
-        source.target,
+        target,
         expected="a blueprint, a program or an agent function",
         got=type(found).__name__,
     )
