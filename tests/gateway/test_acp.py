@@ -51,8 +51,13 @@ def test_a_permission_is_given_over_http(tmp_path):
 
 
 def test_a_program_that_is_missing_gives_create_failed_and_names_no_path(tmp_path):
-    broken = config("Agent").replace(str(command_of("Agent")[0]), "/secret/place/agent")
-    with gateway(tmp_path, broken) as server, server.client() as client:
+    program = tmp_path / "secret-place" / "agent"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    missing = config("Agent").replace(str(command_of("Agent")[0]), str(program))
+    with gateway(tmp_path, missing) as server, server.client() as client:
+        program.unlink()  # one that is not there at the start would stop it
         body = {"model": "default", "sessionId": "s"}
         answer = client.post("/v1/sessions", json=body)
         assert answer.status_code == 422

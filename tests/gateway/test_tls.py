@@ -146,12 +146,12 @@ def test_a_renewed_certificate_that_cannot_be_used_is_told_and_the_old_one_stays
         refused(1, "server.tls_key: is encrypted")
         files.renew()
         files.key.write_bytes(key)  # the key of another
-        refused(2, "server.tls_key: cannot be used")
+        refused(2, "server.tls_certificate: cannot be used")
         files.key.unlink()
         refused(3, "No such file")
         files.renew()
         files.certificate.write_text("this is no certificate")
-        refused(4, "server.tls_key: cannot be used")
+        refused(4, "server.tls_certificate: cannot be used")
 
 
 def test_a_reload_says_what_needs_a_restart_and_what_was_taken(tmp_path):

@@ -41,7 +41,8 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
     try:
         tls_context(config.server)
     except ConfigurationWrong as error:
-        yield ("server", "tls_certificate"), error.mistakes[0].partition(": ")[2]
+        names, _, problem = error.mistakes[0].partition(": ")
+        yield tuple(names.partition(", ")[0].split(".")), problem
     try:
         keys_from_environment()
     except ConfigurationWrong as error:
