@@ -1,6 +1,7 @@
 """Filters by size, words, patterns and the operator's own function, for each tenant."""
 
 import random
+import sys
 import unicodedata
 from itertools import pairwise
 from time import thread_time
@@ -117,6 +118,14 @@ def test_a_denied_word_is_found_where_it_stands_alone_in_any_spelling(words, tex
 def test_what_cannot_be_looked_for_in_linear_time_is_refused_at_the_start(setting, problem):
     with pytest.raises(ValidationError, match=problem):
         Config(guardrails=setting)
+
+
+@pytest.mark.parametrize("setting", [{"denied_words": ["a"]}, {"denied_patterns": ["a"]}])
+def test_without_re2_the_start_says_which_extra_brings_it(monkeypatch, setting):
+    monkeypatch.setitem(sys.modules, "re2", None)
+    with pytest.raises(ValidationError, match=r"pip install 'frontdesk\[guardrails\]'"):
+        Config(guardrails=setting)
+    assert filters(guardrails={"max_input_characters": 3}).refuse_input("t", "four")
 
 
 def test_words_are_many_and_cost_little():
