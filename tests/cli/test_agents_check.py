@@ -63,6 +63,31 @@ def check(folder, config, *arguments, **environment):
     return Checked(ran)
 
 
+@pytest.mark.parametrize("program", ["the script", "the module"])
+@pytest.mark.parametrize("place", ["beside", "above", "elsewhere"])
+def test_agents_beside_the_configuration_are_found_without_a_search_path(tmp_path, program, place):
+    folder = tmp_path / "above" / "conf"
+    folder.mkdir(parents=True)
+    config = python("nodding") + python("nodding", isolation="process").replace("mine", "apart")
+    (folder / "frontdesk.toml").write_text(config, encoding="utf-8")
+    (folder / "some_agents.py").write_text(AGENTS, encoding="utf-8")
+    script = [str(Path(sys.executable).parent / "frontdesk")]
+    command = script if program == "the script" else [sys.executable, "-m", "frontdesk.cli"]
+    cwd = {"beside": folder, "above": folder.parent, "elsewhere": Path("/")}[place]
+    given = [] if place == "beside" else ["--config", str(folder / "frontdesk.toml")]
+    ran = subprocess.run(
+        [*command, "agents", "check", *given],
+        cwd=cwd,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.count("): ok, default answered") == 2
+
+
 def python(function, **more):
     lines = "".join(f"{name} = {value!r}\n" for name, value in more.items())
     return f"""

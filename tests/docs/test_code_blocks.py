@@ -4,16 +4,19 @@ A block in the language `output` right below a Python block is what that program
 stands for anything). On the troubleshooting page a program shows the error that is its heading.
 """
 
+import ast
 import doctest
+import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
 
 import pytest
 
-from docs.pages import PAGES, blocks_in, page
+from docs.pages import PAGES, ROOT, blocks_in, page
 
 BOUND_S = 60
 LANGUAGES = {"python", "output", "sh", "toml", "json", "text"}
@@ -57,6 +60,36 @@ def test_the_program_shows_the_error_that_is_its_heading(block, tmp_path):
 
 def test_every_heading_for_troubleshooting_has_its_program():
     assert [block.heading for block in FAILING] == list(page(TROUBLE).headings[1:])
+
+
+def brought_by_an_extra():
+    """Return the packages that `frontdesk[all]` asks for, by the names that programs import."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    asked = [each for name in ("agents", "gateway") for each in extras[name]]
+    names = {re.match(r"[A-Za-z0-9_.-]+", each)[0].replace("_", "-").lower() for each in asked}
+    return {
+        module
+        for module, distributions in importlib.metadata.packages_distributions().items()
+        if names & {each.replace("_", "-").lower() for each in distributions}
+    }
+
+
+def imported(block):
+    """Return the modules that a program imports, by their first names."""
+    for node in ast.walk(ast.parse(block.source)):
+        if isinstance(node, ast.Import):
+            yield from (each.name.partition(".")[0] for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module.partition(".")[0]
+
+
+def test_every_program_imports_only_what_the_library_or_one_of_its_extras_brings():
+    # FastAPI is made of anyio and says so.
+    allowed = {"frontdesk", "anyio", *sys.stdlib_module_names, *brought_by_an_extra()}
+    missing = {str(block): set(imported(block)) - allowed for block in blocks_in("python")}
+    assert {block: names for block, names in missing.items() if names} == {}
 
 
 def test_every_output_that_is_shown_belongs_to_a_program():

@@ -81,6 +81,11 @@ async def deaf(turn: Turn):
             continue
 
 
+def lookup_order(order: str) -> str:
+    """Say where an order is; a tool for blueprints of `kind = "pydantic-ai"`."""
+    return f"{order} is on its way"
+
+
 BLUEPRINTS = Blueprints(
     [parrot, patient, careful, curious, handy, clumsy, chatty, flooding, deaf], default="parrot"
 )

@@ -1,5 +1,7 @@
 """The command line: keys, a development run, agents in processes of their own."""
 
+import asyncio
+import json
 import os
 import re
 import shlex
@@ -9,6 +11,11 @@ import subprocess
 import pytest
 
 from frontdesk import __version__
+from frontdesk.cli.welcome import welcome
+from frontdesk.gateway.blueprint_config import blueprints_of
+from frontdesk.gateway.config import load_config
+from frontdesk.gateway.keys import Key, NewKey
+from frontdesk.keeper.client import Keeper
 from gateway.command import frontdesk, serving
 from gateway.requirements import covers
 from gateway.running import create, events, until
@@ -102,6 +109,68 @@ def test_a_development_run_prints_three_lines_that_work_when_pasted(tmp_path):
         assert "/docs" in server.output
         assert server.terminate() == 0
     assert not (tmp_path / ".frontdesk").exists()
+
+
+OWN = """
+default_blueprint = "second"
+[blueprints.first]
+kind = "python"
+target = "gateway.agents:patient"
+isolation = "process"
+[blueprints.second]
+kind = "pydantic-ai"
+models = ["test"]
+tools = ["gateway.agents:lookup_order"]
+"""
+
+
+def test_the_welcome_names_what_is_open_here_and_can_be_typed_as_it_stands(tmp_path):
+    with serving(tmp_path, "--dev", config=OWN, keys="") as server:
+        eventually(lambda: "Ctrl-C" in server.output)
+        said = server.output
+        lines = [line for line in said.splitlines() if line.startswith("  curl ")]
+        made, prompted = (
+            json.loads(subprocess.run(shlex.split(line), capture_output=True, check=True).stdout)
+            for line in lines[:2]
+        )
+        assert (made["blueprint"], made["model"], prompted["status"]) == (
+            "second", "test", "accepted",
+        )  # fmt: skip
+        assert 'name another of: "first", "second"' in said
+        assert 'With "blueprint":"first" a session is a process of its own' in said
+        assert '"process"' not in said
+        assert (
+            'The tools of "second" are off unless a session asks: "tools":["lookup_order"]' in said
+        )
+        assert server.terminate() == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "model", "more"),
+    [
+        ('[blueprints.a]\nkind = "acp"\ncommand = ["true"]\n', "default",
+         "a session is a process of its own"),
+        ('[blueprints.a]\nkind = "python"\ntarget = "gateway.agents:parrot"\n', "default",
+         "unless they name another"),
+        ('[blueprints.a]\nkind = "pydantic-ai"\nmodels = ["openai:*"]\n', "MODEL",
+         "For MODEL name one of: openai:*."),
+    ],
+)  # fmt: skip
+def test_the_welcome_names_a_model_that_the_default_blueprint_takes(table, model, more, tmp_path):
+    key = Key("dev", "dev", "dev", "")
+    (tmp_path / "frontdesk.toml").write_text(table)
+    config = load_config(path=tmp_path / "frontdesk.toml")
+
+    async def said():
+        async with Keeper() as keeper:
+            return welcome("http://x", NewKey(key, "s", "t"), blueprints_of(config, keeper))
+
+    text = asyncio.run(said())
+    assert f'"sessionId":"hello","model":"{model}"' in text
+    assert '"blueprint":"a"' in text
+    assert more in text
+    assert "assistant" not in text
+    assert ('"test" needs' in text) is ("pydantic-ai" in table)
 
 
 def alive(pid):

@@ -34,7 +34,9 @@ ANY = "default"
 NO_NETWORK = "test"
 """The model that answers without key and network, where models are providers'."""
 
-_PROVIDERS = ("pydantic-ai", "process")
+PROVIDERS = ("pydantic-ai", "process")
+"""The kinds whose models are providers'."""
+
 _WILD = re.compile(r"[*?\[]")
 _PROVIDER = re.compile(r"^([a-z][a-z0-9_-]*):\*$")
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
@@ -91,7 +93,7 @@ class _Check:
             return await self._run(blueprint, wanted.model, wanted)
         # Every model that is listed is checked, and a turn is run with the first that is one.
         refused = set()
-        if self._kind in _PROVIDERS:
+        if self._kind in PROVIDERS:
             refused = {
                 each for each in blueprint.models if not await self._allowed(blueprint, each)
             }
@@ -146,7 +148,7 @@ def model_for(blueprint: Blueprint) -> str | None:
     None where only patterns of providers' models are named.
     """
     named = [model for model in blueprint.models if not _WILD.search(model)]
-    free = NO_NETWORK if blueprint.kind in _PROVIDERS else ANY
+    free = NO_NETWORK if blueprint.kind in PROVIDERS else ANY
     if named or not blueprint.allows(free):
         return named[0] if named else None
     return free

@@ -107,7 +107,7 @@ class Run:
         gc.freeze()
         logger.info("Frontdesk %s answers at %s", __version__, self._url)
         if self._new:
-            typer.echo(welcome(self._url, self._new))
+            typer.echo(welcome(self._url, self._new, self._gateway.service.blueprints))
         elif not len(self._gateway.ring):
             logger.warning(
                 "there is no key yet, so nobody gets in: "
