@@ -139,9 +139,8 @@ def test_the_welcome_names_what_is_open_here_and_can_be_typed_as_it_stands(tmp_p
         assert 'name another of: "first", "second"' in said
         assert 'With "blueprint":"first" a session is a process of its own' in said
         assert '"process"' not in said
-        assert (
-            'The tools of "second" are off unless a session asks: "tools":["lookup_order"]' in said
-        )
+        tools = '"tools":["ask_user","lookup_order"]'
+        assert f'The tools of "second" are off unless a session asks: {tools}' in said
         assert server.terminate() == 0
 
 
