@@ -19,7 +19,7 @@ from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.errors import CreateFailed, ModelRefused
 from frontdesk.cli.options import beside, loaded
 from frontdesk.errors import FrontdeskError
-from frontdesk.gateway.blueprint_config import BUILT_IN, blueprints_of
+from frontdesk.gateway.blueprint_config import blueprints_of, tables_of
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.settings import Config
 from frontdesk.keeper.client import Keeper
@@ -61,7 +61,7 @@ async def check_all(file: Path | None, wanted: Wanted, *, echo: Echo) -> bool:
     except FrontdeskError as error:
         echo(str(error))
         return False
-    tables = config.blueprints or BUILT_IN
+    tables = tables_of(config)
     if wanted.name is not None and wanted.name not in tables:
         echo(f"there is no blueprint {wanted.name!r}; there are: {', '.join(tables)}")
         return False
@@ -74,7 +74,7 @@ class _Check:
     """The check of one blueprint."""
 
     def __init__(self, config: Config, name: str, keeper: Keeper, echo: Echo) -> None:
-        tables = {name: (config.blueprints or BUILT_IN)[name]}
+        tables = {name: tables_of(config)[name]}
         self._config = config.model_copy(update={"blueprints": tables, "default_blueprint": None})
         self._name, self._kind, self._keeper = name, tables[name].kind, keeper
         self._echo = echo

@@ -10,6 +10,7 @@ import gc
 import logging
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -77,7 +78,8 @@ class Run:
             place = f"{server.host}:{server.port} ({error.strerror})"
             raise InvalidArgument("the address", expected="free and ours", got=place) from None
         with address:
-            become_undumpable()
+            with suppress(OSError):  # a system without it has no agents in processes either
+                become_undumpable()
             _open_as_many_files_as_allowed()
             self._gateway = Gateway(self._config, keys=self._keys())
             app = create_app(self._gateway, log=AccessLog(self._writer))

@@ -34,6 +34,7 @@ from frontdesk.gateway.ssrf import AddressGuard, guarded_client
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.keeper.client import Keeper
 from frontdesk.keeper.messages import ProcessLimits
+from frontdesk.keeper.platform_needs import lacking
 
 BUILT_IN: dict[str, BlueprintSettings] = {
     "assistant": PydanticAISettings(kind="pydantic-ai"),
@@ -59,7 +60,7 @@ def blueprints_of(config: Config, keeper: Keeper) -> Blueprints:
     homes = StateDir(config.server.state_dir).homes
     guard = AddressGuard(config.callbacks.allow_networks)
     mistakes: list[str] = []
-    for name, settings in (config.blueprints or BUILT_IN).items():
+    for name, settings in tables_of(config).items():
         try:
             made.append(blueprint_of(name, settings, keeper, guard, homes=homes))
         except (FrontdeskError, _CannotImport) as error:
@@ -67,6 +68,13 @@ def blueprints_of(config: Config, keeper: Keeper) -> Blueprints:
     if mistakes:
         raise ConfigurationWrong("the configuration", mistakes=tuple(mistakes))
     return Blueprints(made, default=config.default_blueprint)
+
+
+def tables_of(config: Config) -> dict[str, BlueprintSettings]:
+    """Return the tables of a configuration; without any, those that come with it and work here."""
+    if config.blueprints:
+        return config.blueprints
+    return {n: each for n, each in BUILT_IN.items() if each.isolation == "task" or not lacking()}
 
 
 def blueprint_of(

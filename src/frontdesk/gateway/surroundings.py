@@ -17,6 +17,7 @@ from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.keys import KEYS_VARIABLE, keys_from_environment
 from frontdesk.gateway.settings import AcpSettings, Config, ProcessSettings, PythonSettings
 from frontdesk.gateway.tls import tls_context
+from frontdesk.keeper.platform_needs import lacking
 
 
 def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
@@ -30,6 +31,8 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
             yield location, problem
     for name, table in config.blueprints.items():
         place = "blueprints", name
+        if table.isolation == "process" and (missing := lacking()) is not None:
+            yield (*place, "isolation"), f"agents cannot be in processes here: {missing}"
         if isinstance(table, PythonSettings | ProcessSettings | AcpSettings) and table.account:
             try:
                 pwd.getpwnam(table.account)

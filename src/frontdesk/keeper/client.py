@@ -42,6 +42,7 @@ from frontdesk.keeper.messages import (
     Warm,
     Warmed,
 )
+from frontdesk.keeper.platform_needs import lacking
 from frontdesk.keeper.process import ManagedProcess
 from frontdesk.keeper.seqpacket import close_all
 from frontdesk.keeper.stderr import StderrBudget
@@ -104,7 +105,11 @@ class Keeper:
         self._problem = "it was not started"
 
     async def __aenter__(self) -> Self:
-        self._connection = await self._open_connection()
+        if (problem := lacking()) is not None:
+            self._problem = problem
+            _logger.warning("there are no agents in processes: %s", problem)
+        else:
+            self._connection = await self._open_connection()
         return self
 
     async def __aexit__(

@@ -30,7 +30,7 @@ MAX_BESIDE = 4096
 TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - where others make their files
 """Where temporary files are made, unless `TMPDIR` says otherwise."""
 
-_OPEN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = getattr(os, "O_PATH", 0) | os.O_NOFOLLOW | os.O_CLOEXEC
 _IN_FILES = landlock.READ_FILE | landlock.WRITE_FILE | landlock.TRUNCATE
 _RIGHTS = _IN_FILES | landlock.CHANGE_DIRECTORY
 _NEW_MOUNT_NAMESPACE = 0x00020000

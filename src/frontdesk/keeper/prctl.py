@@ -7,6 +7,7 @@ children. Source of the numbers: linux/prctl.h.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 _SET_DEATH_SIGNAL = 1
@@ -44,6 +45,8 @@ def drop_from_bounding_set(capability: int) -> None:
 
 def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "prctl"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
