@@ -7,7 +7,7 @@ site words an error. They are sorted by whose fault it is: the caller's, the wor
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
     from frontdesk.records import Session
@@ -18,24 +18,68 @@ class FrontdeskError(Exception):
 
     `agent` is the agent that the factory of `get_or_create` had made before the call was refused:
     it is alive, and the caller's to end. None everywhere else.
+
+    Every error can be pickled, and so comes out of a process pool. What is alive stays where it
+    lives: in another process a `Session` among the facts is its `Metadata`, `agent` is None, and an
+    exception that cannot be pickled itself is a `RuntimeError` with its type and text. A copy
+    within the process has the same facts.
     """
 
     agent: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by state, so that an error with keyword facts survives a process boundary."""
-        return (_rebuild, (type(self), self.args, self.__dict__))
+        attributes = {
+            name: _travelling(fact) for name, fact in self.__dict__.items() if name != "agent"
+        }
+        return (_rebuild, (type(self), tuple(map(_travelling, self.args)), attributes))
+
+    def __copy__(self) -> Self:
+        return _rebuild(type(self), self.args, self.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # The facts are records, or alive: neither is to be doubled.
+        return _rebuild(type(self), self.args, self.__dict__)
 
 
-def _rebuild(
-    kind: type[FrontdeskError], args: tuple[Any, ...], attributes: dict[str, Any]
-) -> FrontdeskError:
-    error = kind.__new__(kind)
+Error = TypeVar("Error", bound=FrontdeskError)
+
+
+def _rebuild(kind: type[Error], args: tuple[Any, ...], attributes: dict[str, Any]) -> Error:
+    error: Any = kind.__new__(kind)
     error.args = args
+    # What these two keep outside of the dictionary: the number and its text, the message.
     if isinstance(error, OSError):
-        OSError.__init__(error, *args)  # errno and strerror are not in the dictionary
+        OSError.__init__(error, *args)
+    elif isinstance(error, ImportError):
+        ImportError.__init__(error, *args)
     error.__dict__.update(attributes)
-    return error
+    made: Error = error
+    return made
+
+
+def _travelling(fact: Any) -> Any:
+    """Return what of a fact reaches another process: itself, its metadata, or a description."""
+    if _survives_pickling(fact):
+        return fact
+    metadata = getattr(fact, "metadata", None)
+    if metadata is not None and _survives_pickling(metadata):
+        return metadata
+    try:
+        return RuntimeError(f"{type(fact).__name__}: {fact}")
+    except Exception:  # noqa: BLE001 - what cannot be printed either is told by its type
+        return RuntimeError(type(fact).__name__)
+
+
+def _survives_pickling(fact: Any) -> bool:
+    import pickle  # late: most programs never need it
+
+    try:
+        # Both ways: an exception with arguments of its own is pickled, and cannot be made again.
+        pickle.loads(pickle.dumps(fact))  # noqa: S301 - our own, from the line itself
+    except Exception:  # noqa: BLE001 - whatever it raises, the error about it has to arrive
+        return False
+    return True
 
 
 # -- the caller's ------------------------------------------------------------------------------
@@ -90,7 +134,8 @@ class SessionNotFound(FrontdeskError, KeyError):
 class SessionAlreadyExists(FrontdeskError, ValueError):
     """A live agent holds the id. `holder` is its `Session`, untouched.
 
-    The session service gives None where the agent that takes the id is only being started.
+    The session service gives None where the agent that takes the id is only being started. In
+    another process the holder is its `Metadata`.
     """
 
     def __init__(self, session_id: str, *, holder: Session | None) -> None:

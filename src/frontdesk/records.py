@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal as _signals
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import EllipsisType
 from typing import Any, Literal, NoReturn, Protocol
 
 Fence = int
@@ -284,15 +285,17 @@ def seal_session(
     return session
 
 
-def revised(session: Session, *, blueprint: str | None, model: str | None) -> Session:
-    """Return the session with other metadata: the same incarnation, agent and fence."""
+def revised(
+    session: Session, *, blueprint: str | EllipsisType | None, model: str | EllipsisType | None
+) -> Session:
+    """Return the session with other metadata (but for an Ellipsis): the same agent and fence."""
     builder = session_builder(
         session.session_id,
         session.agent,
         session.api_key,
         session.tenant_id,
-        blueprint,
-        model,
+        session.blueprint if isinstance(blueprint, EllipsisType) else blueprint,
+        session.model if isinstance(model, EllipsisType) else model,
         session.created_at,
     )
     return seal_session(builder, session._liveness, session._monitor, session.pid, session.fence)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import gc
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -157,6 +158,9 @@ class World:
     """A store, two event loops and some agents of every kind, for random operations."""
 
     def __init__(self, limits):
+        # Finalizers that the collector runs may come anywhere: those of former worlds, here.
+        gc.collect()
+        gc.disable()
         EYE.store, EYE.seen, EYE.looked = None, [], 0
         self.store = EYE.store = SessionStore(
             limits=limits, clock=WatchedClock(), watcher=WatchedWatcher()
@@ -180,6 +184,7 @@ class World:
         for loop in self.loops:
             loop.close()
         EYE.store = None
+        gc.enable()
 
     def finish(self, agent, how):
         """End an agent, of which the store may not have been told yet."""

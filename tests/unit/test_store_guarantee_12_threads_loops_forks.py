@@ -290,11 +290,9 @@ def check():
         lambda: store.count(), lambda: store.delete("a"), lambda: store.update("a", model="m"),
         lambda: store.ended("a"), lambda: store.watch(), lambda: "a" in store,
         lambda: store.get_or_create("x", FakeAgent), lambda: watch.next(timeout_s=0),
-        lambda: list(store), lambda: store.list_by_tenant("default"),
+        lambda: list(store), lambda: store.list_by_tenant("default"), store.__enter__,
     )
     store.close()
-    with store:
-        pass
     agent.end()
     return all(refused(call) for call in calls) and store.closed
 

@@ -5,11 +5,23 @@ ended by `close()` from anywhere and in the middle of everything.
 import asyncio
 import random
 import threading
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
-from frontdesk import FrontdeskError, SessionStore, StoreClosed
+from frontdesk import (
+    FrontdeskError,
+    InvalidArgument,
+    InvalidType,
+    SessionStore,
+    StoreClosed,
+    Watcher,
+)
 from frontdesk.testing import FakeAgent
 from support.agents import BOUND_S, in_threads
 from support.leftovers import leftovers
@@ -220,3 +232,111 @@ def test_nothing_may_be_started_again_after_a_close(make_store):
     store.close()
     with pytest.raises(StoreClosed), store:
         store.create("s", FakeAgent())
+
+
+# -- a closed store is not entered -----------------------------------------------------------------
+
+
+def enter(store):
+    with store:
+        raise AssertionError("a closed store was entered")
+
+
+def enter_async(store):
+    async def main():
+        async with store:
+            raise AssertionError("a closed store was entered")
+
+    asyncio.run(main())
+
+
+def enter_lifespan(store):
+    async def main():
+        async with store.lifespan():
+            raise AssertionError("a closed store was entered")
+
+    asyncio.run(main())
+
+
+def enter_application(store):
+    with TestClient(Starlette(lifespan=store.lifespan)):
+        raise AssertionError("a closed store was entered")
+
+
+def start_in_a_task_group(store):
+    async def main():
+        # Outside, because a task group wraps what its child raises after it has started.
+        async with anyio.create_task_group() as group:
+            try:
+                await group.start(store.serve)
+            except StoreClosed as error:
+                return error
+        return None
+
+    for backend in ("asyncio", "trio"):
+        error = anyio.run(main, backend=backend)
+        assert error is not None
+    raise error
+
+
+ENTRANCES = [enter, enter_async, enter_lifespan, enter_application, start_in_a_task_group]
+every_entrance = pytest.mark.parametrize("entrance", ENTRANCES, ids=lambda one: one.__name__)
+
+
+@every_entrance
+def test_a_closed_store_is_refused_where_it_is_entered(make_store, entrance):
+    store = make_store()
+    store.close()
+    with pytest.raises(StoreClosed, match="the session store is closed") as refused:
+        entrance(store)
+    assert not refused.value.forked
+
+
+@every_entrance
+def test_an_inherited_store_is_refused_where_it_is_entered(make_store, entrance):
+    """As in the workers of a server that imports the application before it forks."""
+    store = make_store()
+    store._core._after_fork_in_child()
+    with pytest.raises(StoreClosed, match="made in another process") as refused:
+        entrance(store)
+    assert refused.value.forked
+
+
+def test_the_documented_lifespan_makes_a_store_at_each_start():
+    stores = []
+
+    @asynccontextmanager
+    async def lifespan(app):
+        async with SessionStore() as store:
+            yield {"sessions": store}
+
+    async def count(request):
+        stores.append(request.state.sessions)
+        return JSONResponse(request.state.sessions.count())
+
+    app = Starlette(routes=[Route("/", count)], lifespan=lifespan)
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert client.get("/").json() == 0
+            assert not stores[-1].closed
+        assert stores[-1].closed
+    assert stores[0] is not stores[1]
+
+
+def test_a_second_start_with_the_stores_own_lifespan_says_why_not(make_store):
+    store = make_store()
+    app = Starlette(lifespan=store.lifespan)
+    with TestClient(app):
+        pass
+    with pytest.raises(StoreClosed), TestClient(app):
+        raise AssertionError("it started")
+
+
+def test_a_store_takes_no_closed_watcher():
+    """It would be told of no end: each create of a thread or process would fail."""
+    watcher = Watcher()
+    watcher.close()
+    with pytest.raises(InvalidArgument, match="watcher must be an open Watcher, got a closed one"):
+        SessionStore(watcher=watcher)
+    with pytest.raises(InvalidType, match="watcher"):
+        SessionStore(watcher=object())

@@ -253,15 +253,18 @@ def test_how_an_agent_ended_is_known_while_its_callback_waits():
 def test_who_is_told_of_between_a_refusal_and_the_question_is_no_reason_to_refuse(act):
     """The agent dies untold, and is told of by another thread just when a create was refused."""
 
-    class Telling(SessionStore):
-        def _reap_in_the_way(self, draft, refusal):
-            agent.notify()
-            return super()._reap_in_the_way(draft, refusal)
+    with SessionStore(limits=Limits(per_tenant=1)) as store:
+        agent, ask = FakeAgent(), store._core.reap_in_the_way
+        told = []
 
-    with Telling(limits=Limits(per_tenant=1)) as store:
-        agent = FakeAgent()
+        def tell_and_ask(builder, refusal):
+            told.append(agent.notify())
+            return ask(builder, refusal)
+
+        store._core.reap_in_the_way = tell_and_ask
         store.create("s", agent, tenant_id="links")
         agent.die()
         act(store, agent)
+        assert told
         assert len(store.list()) == 1
         assert agent not in [session.agent for session in store]

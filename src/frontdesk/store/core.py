@@ -2,10 +2,9 @@
 
 Whatever is called "a step" here runs under the lock, changes everything that belongs together in
 one go, and calls nobody: watchers are woken, monitors released, crashes logged and references to
-agents dropped after it (dropping an agent may run its finalizers). Agents, event loops and the
-clock are asked before it or after it. They may be of a user's own type and take a lock of their
-own, which somebody may hold who waits for the store's. Only asyncio's own tasks and futures, which
-take none, are asked within a step.
+agents dropped after it (dropping an agent may run its finalizers). Agents, loops and the clock are
+asked before or after: one of a user's own type may take a lock, whose holder waits for the store's.
+Only asyncio's own tasks and futures, which take none, are asked within a step.
 """
 
 from __future__ import annotations
@@ -38,7 +37,6 @@ from frontdesk.records import (
     Liveness,
     Session,
     SessionBuilder,
-    revised,
     seal_session,
 )
 from frontdesk.store.changes import Changes
@@ -57,6 +55,7 @@ from frontdesk.store.liveness import (
 )
 from frontdesk.store.write_lock import WriteLock
 
+_LOST = ExitReason.of(ExitKind.LOST)
 _NOT_ALIVE = ExitReason.of(ExitKind.NOT_ALIVE)
 _SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)
 NO_LIMITS = Limits()
@@ -82,7 +81,7 @@ class Core:
         self.entries, self.agents = self.index.entries, self.index.agents
         self._pid = os.getpid()
         self.listener = ExitListener(
-            monitors=monitors, watcher=watcher, callbacks=_callbacks(weakref.ref(self))
+            monitors=monitors, watcher=watcher, callbacks=exit_callbacks(weakref.ref(self))
         )
         call_in_forked_child(self, Core._after_fork_in_child)
 
@@ -348,9 +347,10 @@ class Core:
 
     def _end_if_over(self, future: Future) -> None:
         """End a future's sessions, if it is done, or pending on a loop that was closed."""
-        reason = FutureLiveness(future).exit_reason()
-        if reason is not None:
-            self._end_agent(future_key(future), future, reason)
+        if future.done():
+            self.on_future_done(future)
+        elif on_closed_loop(future):
+            self._end_agent(future_key(future), future, _LOST)
 
     def _end(self, key: AgentKey, reason: ExitReason, at_ms: int) -> tuple[Session, ...]:
         """Remove an agent's sessions (a step); return them, to be dropped after the lock."""
@@ -372,20 +372,15 @@ class Core:
         if not closed or self.lock.interrupting():
             return
         with self.lock.held:
-            futures = self._futures()
-        for future in futures:
-            if on_closed_loop(future):
-                self._end_if_over(future)
+            sessions = self.index.oldest_of_each_agent()
+        for session in sessions:
+            if type(session._liveness) is not AgentRegistration and on_closed_loop(session.agent):
+                self._end_if_over(session.agent)
         # Last: where a signal handler breaks this off, the next look finds the loops again. Who
-        # was entered since `futures` was made has looked at its loop after that (create, case 2).
+        # was entered since `sessions` was made has looked at its loop after that (create, case 2).
         with self.lock.held:
             loops.forget(closed)
         self.after_write()
-
-    def _futures(self) -> list[Future]:
-        """Return the agents that answer for themselves (a step)."""
-        firsts = [first_of(sessions) for sessions in self.agents.values()]
-        return [one.agent for one in firsts if type(one._liveness) is not AgentRegistration]
 
     def _tick(self) -> None:
         # Held weakly by the watcher, so that it keeps no store.
@@ -447,10 +442,8 @@ class Core:
             self.reap(session)
         return session
 
-    def replace(self, session: Session, changed: Mapping[str, str | None]) -> Session:
-        """Give a session another blueprint or model, or both (a step)."""
-        present = {"blueprint": session.blueprint, "model": session.model}
-        session = revised(session, **{**present, **changed})
+    def replace(self, session: Session) -> Session:
+        """Put a session in the place of its former version (a step)."""
         self.index.replace(session)
         self.changes.record_update(session)
         return session
@@ -482,7 +475,7 @@ class Core:
         self.listener.watcher.abandon_after_fork()
 
 
-def _callbacks(find: weakref.ref[Core]) -> tuple[FutureCallback, RegistrationCallback]:
+def exit_callbacks(find: weakref.ref[Core]) -> tuple[FutureCallback, RegistrationCallback]:
     """Return what agents call when they end: one that outlives its store must not keep it."""
 
     def when_done(future: Future) -> None:

@@ -26,9 +26,13 @@ class EventLoops:
 
     def add(self, loop: Loop) -> Context:
         """Remember a loop; return its context. The store holds its lock."""
-        if self._last is None or self._last[0]() is not loop:
-            self._last = self._find(loop) or self._new(loop)
-        return self._last[1]
+        last = self._last = self._find(loop) or self._new(loop)
+        return last[1]
+
+    def last_context(self, loop: Loop) -> Context | None:
+        """Return the context of a loop that was the last to be added. Takes no lock."""
+        last = self._last
+        return last[1] if last is not None and last[0]() is loop else None
 
     def context_here(self, future: asyncio.Future[object]) -> Context | None:
         """Return the context for a future of the running loop, where no other loop is known.

@@ -162,6 +162,10 @@ class Index:
         del self.agents[agent_key]
         return True
 
+    def oldest_of_each_agent(self) -> list[Session]:
+        """Return one session of every agent."""
+        return [first_of(sessions) for sessions in self.agents.values()]
+
     def clear(self) -> None:
         """Forget everything: what a signal handler that raised left of a session, too."""
         for table in (self.entries, self.agents, self.tenants, self.api_keys):

@@ -138,11 +138,12 @@ class ExitListener:
             return not on_closed_loop(future)
         if isinstance(future, concurrent.futures.Future):
             future.add_done_callback(self.when_done)
-            # Asked again: one that has finished just now has called back inside that very call.
-            return not future.done()
+            return True
         loop = future.get_loop()
-        with lock:
-            context = self.loops.add(loop)
+        context = self.loops.last_context(loop)
+        if context is None:
+            with lock:
+                context = self.loops.add(loop)
         if not self._ticks:
             stop = self.watcher.every_second(tick)
             self._ticks.append(stop)

@@ -25,7 +25,7 @@ from frontdesk.errors import (
 )
 from frontdesk.feed import Wakers
 from frontdesk.monitors import MonitorFunction, Watcher
-from frontdesk.records import Ended, ExitKind, ExitReason, Fence, Session, session_builder
+from frontdesk.records import Ended, ExitKind, ExitReason, Fence, Session, revised, session_builder
 from frontdesk.store import validation
 from frontdesk.store.changes import Changes
 from frontdesk.store.core import NO_LIMITS, Core
@@ -98,7 +98,7 @@ class SessionStore:
                 ends_capacity=validation.capacity("ends_capacity", ends_capacity),
             ),
             clock=clock,
-            watcher=watcher,
+            watcher=None if watcher is None else validation.watcher(watcher),
         )
         # The same dict for life: a lookup is one step. No slots here for the same reason: read by
         # the instruction that reads the sessions' own, they cost the processor its prefetching.
@@ -227,21 +227,18 @@ class SessionStore:
         `SessionNotFound`. Costs constant time.
         """
         session_id = validation.identifier("session_id", session_id)
-        given = {"model": model, "blueprint": blueprint}
-        changed = {
-            name: validation.optional_text(name, value)
-            for name, value in given.items()
-            if not isinstance(value, EllipsisType)
-        }
+        blueprint = validation.changed_text("blueprint", blueprint)
+        model = validation.changed_text("model", model)
         core = self._core
         core.lock.refuse_interrupting("update")
         while True:
             asked = self.get(session_id)
+            session = revised(asked, blueprint=blueprint, model=model)
             try:
                 with core.lock.held:
                     # Else somebody else was faster, and it is another that has to be asked.
                     if self._entries.get(session_id) is asked:
-                        return core.replace(asked, changed)
+                        return core.replace(session)
             finally:
                 core.after_write()
 
@@ -457,7 +454,7 @@ class SessionStore:
     async def serve(self, *, task_status: TaskStatus | None = None) -> None:
         """Live as a child of a task group: `store = await task_group.start(store.serve)`.
 
-        Returns when the store is closed; closes it when cancelled.
+        Returns when the store is closed; closes it when cancelled. `start` refuses a closed one.
 
         Examples:
             >>> import anyio, frontdesk
@@ -471,7 +468,7 @@ class SessionStore:
         """
         try:
             if task_status is not None:
-                task_status.started(self)
+                task_status.started(self.__enter__())
             while not self.closed:
                 await self._closing.wait_async(lambda: self.closed)
         finally:
@@ -482,19 +479,21 @@ class SessionStore:
         """Live as long as an ASGI application: `Starlette(lifespan=store.lifespan)`.
 
         Its state is `{"sessions": store}`: requests find the store as `request.state.sessions`.
+        For one start: a second raises `StoreClosed`. Else make the store where it starts.
         """
         del app
         with self:
             yield {"sessions": self}
 
     def __enter__(self) -> Self:
+        self._core.require_open()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
-        return self
+        return self.__enter__()
 
     async def __aexit__(self, *error: object) -> None:
         self.close()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
+from types import EllipsisType
 
 from frontdesk.errors import InvalidArgument, InvalidType
-from frontdesk.monitors import MonitorFunction
+from frontdesk.monitors import MonitorFunction, Watcher
 from frontdesk.records import ExitReason
 
 MAX_LENGTH = 512
@@ -46,6 +47,11 @@ def optional_text(name: str, value: object) -> str | None:
             name, expected=f"at most {MAX_LENGTH} characters", got=f"{len(text)} characters"
         )
     return text
+
+
+def changed_text(name: str, value: object) -> str | EllipsisType | None:
+    """Check a blueprint or model that takes the place of another; an Ellipsis is for no change."""
+    return value if isinstance(value, EllipsisType) else optional_text(name, value)
 
 
 def name(parameter: str, value: object) -> None:
@@ -92,6 +98,15 @@ def monitors(value: object) -> dict[type, MonitorFunction]:
             got = f"{kind!r}: {type(function).__name__}"
             raise InvalidType("monitors", expected="a mapping of types to functions", got=got)
     return dict(value)
+
+
+def watcher(value: object) -> Watcher:
+    """Check a watcher to share: of a closed one nobody would ever be told anything."""
+    if not isinstance(value, Watcher):
+        raise InvalidType("watcher", expected="a Watcher", got=type(value).__name__)
+    if value.closed:
+        raise InvalidArgument("watcher", expected="an open Watcher", got="a closed one")
+    return value
 
 
 def reason(value: object) -> None:
