@@ -68,8 +68,8 @@ async def assert_parrots(conversation):
         ("segfault", "signalled: 11 (SIGSEGV)"),
         ("exit", "exited: 7"),
         ("close", SIGKILLED),
-        ("garbage", SIGKILLED),
-        ("huge frame", SIGKILLED),
+        ("garbage", "crashed: AgentLost"),
+        ("huge frame", "crashed: AgentLost"),
         ("half a frame", "normal"),
     ],
 )
@@ -86,7 +86,7 @@ async def test_an_agent_that_ends_in_a_turn_ends_turn_and_session_with_the_reaso
         assert told in ({reason, "normal"} if given_up else {reason})
         with pytest.raises(SessionDead) as dead:
             service.tenant("acme", "key-1").find(conversation.session_id)
-        assert str(dead.value.reason) == told
+        assert dead.value.reason.public_text == told
         await assert_parrots(neighbour)
 
 

@@ -28,6 +28,11 @@ class ManagedProcessRef(ProcessRef):
         """Return what the keeper has reported, as in `Popen`; None where it has not."""
         return self.owner.returncode
 
+    @property
+    def killed_for(self) -> str | None:
+        """Return why it was killed, where its own doing was the reason; else None."""
+        return self.owner.killed_for
+
 
 class ManagedProcess:
     """One agent process, in the keeper's care.
@@ -50,6 +55,7 @@ class ManagedProcess:
         self._exited = asyncio.Event()
         self._gone = asyncio.Event()
         self._returncode: int | None = None
+        self.killed_for: str | None = None
 
     @property
     def pid(self) -> int:
@@ -92,8 +98,13 @@ class ManagedProcess:
         """Wait until neither the process nor anything that descended from it is alive."""
         await self._gone.wait()
 
-    def kill(self) -> None:
-        """Kill the process and all that descended from it, without waiting."""
+    def kill(self, why: str | None = None) -> None:
+        """Kill the process and all that descended from it, without waiting.
+
+        `why` is what it has done for that; the first reason is kept, unless it has ended before.
+        """
+        if not self._exited.is_set():
+            self.killed_for = self.killed_for or why
         if not self._gone.is_set():
             self._request_end(0.0)
 

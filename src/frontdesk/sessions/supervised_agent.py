@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from frontdesk.agents.errors import AgentLost
 from frontdesk.lock import InterruptibleLock
 from frontdesk.monitors import ExitCallback, Watcher, monitor
 from frontdesk.records import ExitKind, ExitReason
@@ -81,6 +82,10 @@ class SupervisedAgent:
         with self._lock:
             if self._translated is None:
                 own = self._given_reason or reason or ExitReason.of(ExitKind.UNKNOWN)
+                # A process that was killed for what it did ended of that, and of no signal.
+                killed_for = getattr(self.agent, "killed_for", None)
+                if self._given_reason is None and killed_for is not None:
+                    own = ExitReason.crashed(AgentLost(killed_for))
                 self.agent_reason = own
                 self._translated = _RESTARTED if self._restarts(own) else own
             return self._translated

@@ -129,7 +129,9 @@ class AcpAgent:
                 await self._open_session()
                 await self._select_model(model)
         except TimeoutError:
-            raise CreateFailed(f"the agent was not ready after {deadline_s:g} s") from None
+            problem = f"the agent was not ready after {deadline_s:g} s"
+            _log.error("session %s: %s", self._label, problem)
+            raise CreateFailed(problem) from None
         except (AgentLost, AgentFailed) as error:
             _log.error("session %s: %s", self._label, error)
             raise CreateFailed("the agent failed as it was opened") from error

@@ -94,7 +94,7 @@ class AcpTransport:
         if self.problem is None:
             self.problem = problem
             _log.error("session %s: its agent is ended: %s", self._label, problem)
-            self._process.kill()
+            self._process.kill(problem)
 
     # -- within --------------------------------------------------------------------------------
 

@@ -79,8 +79,10 @@ class ProcessAgent:
             async with asyncio.timeout(OPEN_DEADLINE_S):
                 await agent._opened
         except TimeoutError:
+            problem = f"the agent was not ready after {OPEN_DEADLINE_S:g} s"
+            _log.error("session %s: %s", label, problem)
             await agent.end(0.0)
-            raise CreateFailed(f"the agent was not ready after {OPEN_DEADLINE_S:g} s") from None
+            raise CreateFailed(problem) from None
         except BaseException as error:
             await asyncio.shield(agent.end(0.0))
             if isinstance(error, AgentLost | MessageInvalid):
@@ -156,8 +158,9 @@ class ProcessAgent:
             return  # the end of the channel is reported to everybody by `_listen`
         writer.write(pack(message, largest=MAX_TO_WORKER_BYTES))
         if writer.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
-            self._process.kill()
-            raise MessageInvalid(f"its process has left {MAX_UNREAD_BYTES} bytes unread")
+            problem = f"its process has left {MAX_UNREAD_BYTES} bytes unread"
+            self._process.kill(problem)
+            raise MessageInvalid(problem)
 
     async def _listen(self) -> None:
         """Receive what the process sends, to the end of its channel."""
@@ -166,7 +169,7 @@ class ProcessAgent:
             await self._read_messages()
         except (MessageInvalid, msgspec.MsgspecError) as error:
             problem = f"its process broke the protocol: {error}"
-            self._process.kill()
+            self._process.kill(problem)
         except ConnectionError as error:
             problem = f"its channel broke: {error}"
         # An exit closes the channel first, and how it exited is the better reason.
