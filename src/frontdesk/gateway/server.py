@@ -30,6 +30,7 @@ from frontdesk.gateway.settings import Config
 from frontdesk.gateway.tls import TlsListener
 
 CLOSE_TIMEOUT_S = 2
+ACCEPTED_IN_A_TURN = 8
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger("frontdesk.server")
@@ -61,7 +62,7 @@ class GatewayServer(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the gateway, serve, and close it; what keeps it from opening is raised."""
         async with self._gateway:
-            await super().serve(sockets)
+            await super().serve(None if sockets is None else with_doubles(sockets))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self.tls is not None and sockets is not None:
@@ -158,6 +159,18 @@ def wire_config(app: Any, config: Config) -> HttpConfig:
         # Compression costs every socket a window, and a message that unpacks to a gigabyte.
         ws_per_message_deflate=False,
     )
+
+
+def with_doubles(sockets: list[socket.socket]) -> list[socket.socket]:
+    """Return listening sockets, each several times, which the server closes.
+
+    uvloop takes one connection of a socket in a turn of the loop: a client would wait for as many
+    turns as there are connections before its own, each of them busy with those.
+    """
+    doubles = [each.dup() for each in sockets for _ in range(ACCEPTED_IN_A_TURN - 1)]
+    for each in doubles:
+        each.set_inheritable(False)
+    return [*sockets, *doubles]
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
