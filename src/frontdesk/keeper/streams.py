@@ -1,8 +1,8 @@
 """The channel to a process: streams for us, descriptors for it.
 
 A program that is executed gets what programs expect, a pipe for its standard input and one for its
-standard output. (Where both are one socket, an asyncio program takes what it reads for the other
-end having hung up: https://github.com/python/cpython/issues/95049.) A fork gets one socket.
+standard output. (An asyncio program that writes to a pipe takes anything to be read from it for the
+other end having hung up: where both are one socket, its first input ends it.) A fork gets a socket.
 """
 
 from __future__ import annotations
