@@ -1,13 +1,15 @@
 """Task and process cannot be told apart: random turns give the same log both ways."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from frontdesk.sessions.errors import SessionDead
 from support.isolated_sessions import ISOLATIONS, open_either
+from support.programs.process_agents import FAILURES
 from support.sessions import Stream, callback_tool, data_of, open_session
 
 BOUND_S = 30
@@ -89,7 +91,7 @@ def both():
         runner.run(stack.aclose())
 
 
-async def log_of(service, prompt, given_answers):
+async def log_of(service, prompt, given_answers, *, abort_at_question=False):
     """Run one turn; return what its stream said, and what was metered."""
     meter = service._context.meter
     meter.used.clear()
@@ -99,15 +101,26 @@ async def log_of(service, prompt, given_answers):
     conversation.prompt(prompt)
     given_answers, events = iter(given_answers), []
     while not events or events[-1].name not in ("agent_end", "agent_abort"):
-        events += await stream.until("agent_end", "agent_abort", "ask_user", "approval_required")
+        events += await stream.until(
+            "agent_end", "agent_abort", "ask_user", "approval_required", "error"
+        )
         last = data_of(events[-1])
+        if last.get("reason") == "hangs" or (abort_at_question and is_question(events[-1])):
+            conversation.abort("enough")
+            continue
         if events[-1].name == "ask_user":
             conversation.respond(last["ref"], next(given_answers))
         elif events[-1].name == "approval_required":
             conversation.approve(last["approvalId"])
     stream.close()
-    await service.tenant("acme", "key-1").delete(conversation.session_id)
+    with suppress(SessionDead):
+        await service.tenant("acme", "key-1").delete(conversation.session_id)
     return [seen_of(event) for event in events], list(meter.used)
+
+
+def is_question(event):
+    """Say whether an agent waits for a client with this event."""
+    return event.name in ("ask_user", "approval_required")
 
 
 def seen_of(event):
@@ -129,6 +142,28 @@ def test_a_random_turn_gives_the_same_log_as_a_task_and_as_a_process(both, taken
     prompt = ascii(taken)
     logs = {
         isolation: runner.run(log_of(service, prompt, given_answers))
+        for isolation, service in services.items()
+    }
+    assert logs["task"] == logs["process"]
+
+
+ends = st.one_of(
+    st.tuples(st.just("fail"), st.sampled_from(sorted(FAILURES))),
+    st.tuples(st.just("hang"), texts),
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(taken=steps, end=ends, given_answers=answers, abort_at_question=st.booleans())
+def test_a_turn_that_fails_or_is_aborted_anywhere_gives_the_same_log_both_ways(
+    both, taken, end, given_answers, abort_at_question
+):
+    runner, services = both
+    prompt = ascii([*taken, end])
+    logs = {
+        isolation: runner.run(
+            log_of(service, prompt, given_answers, abort_at_question=abort_at_question)
+        )
         for isolation, service in services.items()
     }
     assert logs["task"] == logs["process"]

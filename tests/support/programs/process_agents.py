@@ -331,6 +331,31 @@ choosy = Choosy()
 not_a_program = 42
 
 
+class _Wordless(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+FAILURES = {
+    "lookup": KeyError("not for clients"),
+    "os": FileNotFoundError(2, "not for clients"),
+    "timeout": TimeoutError(),
+    "assertion": AssertionError("not for clients"),
+    "group": ExceptionGroup("several", [ValueError("one"), TypeError("two")]),
+    "recursion": RecursionError("too deep"),
+    "memory": MemoryError(),
+    "exit": SystemExit(3),
+    "end": EndSession("enough"),
+    "cancel": asyncio.CancelledError(),
+    "tool": ToolFailed("look", problem="it broke"),
+    "unknown": UnknownTool("nothing"),
+    "question": QuestionExpired("ask_1", waited_s=1.0),
+    "refused": ModelRefused("m", problem="no"),
+    "wordless": _Wordless(),
+}
+"""What an agent may raise."""
+
+
 @blueprint("puppet")
 async def puppet(turn):
     """Do what the prompt says: a list of steps, as a Python literal."""
@@ -363,6 +388,15 @@ async def puppet(turn):
                 yield repr(await turn.call_tool("look", value))
             case "raise":
                 raise ValueError(value)
+            case "fail":
+                raise FAILURES[value]
+            case "hang":
+                turn.emit(Error("hangs"))
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    turn.emit(MessageDelta(value))
+                    turn.usage(prompt=3)
             case "pause":
                 await asyncio.sleep(0)
 
