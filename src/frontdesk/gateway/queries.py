@@ -70,7 +70,7 @@ class StreamQuery(NoQuery):
     """Where a stream begins, and what of it is sent."""
 
     since: Annotated[
-        Annotated[str, Field(pattern=f"^{SINCE}$")] | None,
+        Annotated[str, Field(pattern=f"^({SINCE})?$")] | None,
         BeforeValidator(_given),
         Field(description="an event's id or a bare index: the stream goes on after it"),
     ] = None
