@@ -238,6 +238,35 @@ def test_a_clock_with_a_lock_wedges_no_store(make_store, act):
         in_threads(call_the_store, ask)
 
 
+def test_a_monitor_of_the_users_own_that_is_asked_for_its_methods_wedges_no_store(make_store):
+    """Its `cancel` is behind a lock, under which its agent ends just then."""
+    meeting, given = Meeting(), []
+
+    class Guarded:
+        alive = True
+
+        @property
+        def cancel(self):
+            with meeting.asked():
+                return lambda: None
+
+    def watch(agent, on_exit):
+        given.append(on_exit)
+        while not meeting.begun():
+            pass
+        return Guarded()
+
+    def end():
+        while not given:
+            pass
+        with meeting.ending():
+            given[0](ExitReason.of("normal"))
+
+    store = make_store(monitors={Unprintable: watch})
+    in_threads(end, lambda: store.create("s", Unprintable(meeting)))
+    assert store.list() == []
+
+
 def test_a_future_that_finishes_while_it_gets_its_callback_is_not_kept(make_store):
     """It calls back for nothing: before there is an entry."""
 

@@ -103,10 +103,12 @@ class CustomMonitor:
 
     def _begin(self, inner: Monitor, on_exit: ExitCallback) -> None:
         """Keep the user's monitor if the agent lives; let it go at once if it is dead."""
+        # Asked before the lock: it may be a property that takes a lock of the user's own.
+        is_monitor = callable(getattr(inner, "cancel", None))
         with self._lock:
             if self._over:
                 return
-            self._over = not callable(getattr(inner, "cancel", None))
+            self._over = not is_monitor
             if self._over:
                 raise InvalidType(
                     "monitor",
