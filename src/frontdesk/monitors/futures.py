@@ -160,8 +160,8 @@ def add_callback(
     """Have `callback(future)` called when an asyncio future is done; from any thread.
 
     False where it never will be: the future's loop is closed. `context` is what the callback runs
-    in; without one asyncio copies the caller's. It may be shared by the futures of ONE loop only:
-    two loops that enter one context at the same time fail.
+    in; without one asyncio copies the caller's. It is for this callback alone: what is called back
+    while another callback of the same context runs, in a loop entered again, would be lost.
     """
     loop = future.get_loop()
     if loop is _get_running_loop():
@@ -170,7 +170,7 @@ def add_callback(
     # Held weakly by the loop's queue: nobody knows when that loop runs next.
     held = _weakly(future) or partial(_itself, future)
     try:
-        loop.call_soon_threadsafe(_add_held, held, callback, context, context=context)
+        loop.call_soon_threadsafe(_add_held, held, callback, context)
     except RuntimeError:
         if not loop.is_closed():
             raise

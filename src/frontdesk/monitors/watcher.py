@@ -17,6 +17,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from types import MethodType, TracebackType
 from typing import Protocol
@@ -231,7 +232,8 @@ class WatchLoop:
                 self._switch_to_polling(watched)
         elif self.remove(watched):
             try:
-                watched.notify(reason)
+                # In a context of its own: what a callback sets there is not seen by the next.
+                Context().run(watched.notify, reason)
             except BaseException:  # SystemExit included: the thread is everybody's
                 _logger.exception("an exit callback raised (the agent's exit: %s)", reason)
 
@@ -268,7 +270,7 @@ class WatchLoop:
             self._drop_tick(tick)
             return
         try:
-            callback()
+            Context().run(callback)
             tick.failing = False
         except BaseException:  # SystemExit included: the thread is everybody's
             if not tick.failing:

@@ -47,12 +47,12 @@ from frontdesk.store.liveness import (
     AgentRegistration,
     ExitListener,
     Future,
-    FutureCallback,
-    RegistrationCallback,
     future_key,
     is_finished,
     report_crash,
+    weak_callbacks,
 )
+from frontdesk.store.overlooked import OverlookedEnds
 from frontdesk.store.write_lock import WriteLock
 
 _LOST = ExitReason.of(ExitKind.LOST)
@@ -79,10 +79,11 @@ class Core:
         self.closed: StoreClosed | None = None
         self.index = Index()
         self.entries, self.agents = self.index.entries, self.index.agents
+        self._overlooked = OverlookedEnds(self.entries)
         self._pid = os.getpid()
-        self.listener = ExitListener(
-            monitors=monitors, watcher=watcher, callbacks=exit_callbacks(weakref.ref(self))
-        )
+        methods, put_off = (Core.on_future_done, Core.on_agent_exit), self.lock.deferred.append
+        callbacks = weak_callbacks(weakref.ref(self), *methods, put_off=put_off)
+        self.listener = ExitListener(monitors=monitors, watcher=watcher, callbacks=callbacks)
         call_in_forked_child(self, Core._after_fork_in_child)
 
     # -- create --------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ class Core:
     # 6. Refused, or broken off by a signal handler that raises: a monitor without a session is
     #    cancelled, the lock is let go, what others put off meanwhile is done.
 
-    def create_on_running_loop(self, builder: SessionBuilder, context: Context) -> Session | None:
+    def create_on_running_loop(self, builder: SessionBuilder) -> Session | None:
         """Enter a plain future of the running loop (case 1); None where it is done: see case 2."""
         # Not `with`: on CPython 3.11 that costs twice as much, and this is the hot path.
         lock, future = self.lock, builder.agent
@@ -126,7 +127,8 @@ class Core:
             if future not in self.agents and not (
                 listener.detached and has_callback(future, listener.when_done)
             ):
-                future.add_done_callback(listener.when_done, context=context)
+                # A context for each: one that they share cannot be entered while one of them ends.
+                future.add_done_callback(listener.when_done, context=Context())
             return self._enter(builder, future, future, FutureLiveness, self._pid, True)
         finally:
             try:  # noqa: SIM105 - a call in its place could be interrupted itself
@@ -267,7 +269,7 @@ class Core:
     # -- an agent's end ------------------------------------------------------------------------
     #
     # Whoever hears of it first removes all sessions of that agent, and of no other, in one step;
-    # whoever comes later finds nothing to do. It is heard of in six ways:
+    # whoever comes later finds nothing to do. It is heard of in seven ways:
     #
     # 1. A future calls back. All futures of a store have the same callback, and it stays in one
     #    whose session was deleted: of a future that is not here any more nothing is asked, so that
@@ -279,6 +281,8 @@ class Core:
     # 5. Its event loop was closed under it, and nobody else will tell: creates, listings and
     #    counts look for closed loops, and so does the watcher's thread once a second.
     # 6. The store is closed: what has not finished ends with `shutdown`, and is left alone.
+    # 7. Its callback was broken off at the recursion limit, and is put off; or it was not even
+    #    begun, and the watcher's thread finds it, which looks at some futures each second.
     #
     # An end is told by identity: the sessions go only if the very future or registration that it
     # was told of answers for them. A write of this thread may be interrupted by it (a signal
@@ -331,9 +335,11 @@ class Core:
             present = self.agents.get(key)
             if present is not None and first_of(present)._liveness is liveness:
                 sessions = self._end(key, reason, at_ms)
-        except BaseException:
+        except BaseException as error:
             # A signal handler broke it off, and nobody tells of an end twice: the next write does.
-            lock.defer(partial(self._end_agent, key, liveness, reason))
+            # At the recursion limit the reason may be wrong as well: the callback sees to it.
+            if not isinstance(error, RecursionError):
+                lock.defer(partial(self._end_agent, key, liveness, reason))
             raise
         finally:
             try:  # noqa: SIM105 - a call in its place could be interrupted itself
@@ -343,7 +349,10 @@ class Core:
         if lock.deferred or self.changes.watches:
             self.after_write()
         if sessions and reason.kind is ExitKind.CRASHED:
-            report_crash(sessions, reason)
+            try:
+                report_crash(sessions, reason)
+            except RecursionError:
+                lock.deferred.append(partial(report_crash, sessions, reason))
 
     def _end_if_over(self, future: Future) -> None:
         """End a future's sessions, if it is done, or pending on a loop that was closed."""
@@ -367,6 +376,8 @@ class Core:
         """End the agents whose event loop was closed under them (case 5)."""
         if self.closed is not None:
             self.require_open()
+        if self.lock.deferred and not self.lock.interrupting():
+            self.after_write()
         loops = self.listener.loops
         closed = loops.closed()
         if not closed or self.lock.interrupting():
@@ -386,6 +397,8 @@ class Core:
         # Held weakly by the watcher, so that it keeps no store.
         if self.closed is None:
             self.end_closed_loops()
+            for session in self._overlooked.next_finished():
+                self.reap(session)
 
     def end_all(self, at_ms: int) -> list[AgentRegistration]:
         """End everything with the store (a step, case 6); return the registrations to release."""
@@ -473,19 +486,3 @@ class Core:
         self.changes.watches = {}
         self.index.clear()
         self.listener.watcher.abandon_after_fork()
-
-
-def exit_callbacks(find: weakref.ref[Core]) -> tuple[FutureCallback, RegistrationCallback]:
-    """Return what agents call when they end: one that outlives its store must not keep it."""
-
-    def when_done(future: Future) -> None:
-        core = find()
-        if core is not None:
-            core.on_future_done(future)
-
-    def on_exit(registration: AgentRegistration, reason: ExitReason) -> None:
-        core = find()
-        if core is not None:
-            core.on_agent_exit(registration, reason)
-
-    return when_done, on_exit

@@ -13,7 +13,10 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Mapping
-from typing import final
+from contextlib import suppress
+from contextvars import Context
+from functools import partial
+from typing import TypeVar, final
 
 from frontdesk.lock import InterruptibleLock
 from frontdesk.monitors import Monitor, MonitorFunction, Watcher, monitor
@@ -37,6 +40,8 @@ PLAIN_FUTURES = frozenset({asyncio.Task, asyncio.Future})
 
 AgentKey = Future | int
 """What an agent is found by: itself, or its id where its type may define equality."""
+
+Owner = TypeVar("Owner")
 
 
 @final
@@ -94,6 +99,38 @@ FutureCallback = Callable[[Future], None]
 RegistrationCallback = Callable[[AgentRegistration, ExitReason], None]
 
 
+def weak_callbacks(
+    find: Callable[[], Owner | None],
+    on_future_done: Callable[[Owner, Future], None],
+    on_agent_exit: Callable[[Owner, AgentRegistration, ExitReason], None],
+    *,
+    put_off: Callable[[Callable[[], None]], None],
+) -> tuple[FutureCallback, RegistrationCallback]:
+    """Return what agents call when they end: one that outlives its store must not keep it.
+
+    What is broken off at the recursion limit is put off. There is room for that then, where no
+    function of Python's is called for it.
+    """
+
+    def when_done(future: Future) -> None:
+        owner = find()
+        if owner is not None:
+            try:
+                on_future_done(owner, future)
+            except RecursionError:
+                put_off(partial(on_future_done, owner, future))
+
+    def on_exit(registration: AgentRegistration, reason: ExitReason) -> None:
+        owner = find()
+        if owner is not None:
+            try:
+                on_agent_exit(owner, registration, reason)
+            except RecursionError:
+                put_off(partial(on_agent_exit, owner, registration, reason))
+
+    return when_done, on_exit
+
+
 class ExitListener:
     """Have a store called when its agents end; owns what that takes.
 
@@ -140,16 +177,15 @@ class ExitListener:
             future.add_done_callback(self.when_done)
             return True
         loop = future.get_loop()
-        context = self.loops.last_context(loop)
-        if context is None:
+        if not self.loops.knows(loop):
             with lock:
-                context = self.loops.add(loop)
+                self.loops.add(loop)
         if not self._ticks:
             stop = self.watcher.every_second(tick)
             self._ticks.append(stop)
             if self._ticks[0] is not stop:  # another thread was faster
                 stop()
-        return add_callback(future, self.when_done, context)
+        return add_callback(future, self.when_done, Context())
 
     def monitor(self, agent: object) -> AgentRegistration:
         """Monitor any other agent; under no lock, since a monitor may run foreign code."""
@@ -199,10 +235,18 @@ def is_finished(session: Session) -> bool:
 
 
 def report_crash(sessions: tuple[Session, ...], reason: ExitReason) -> None:
-    """Log what asyncio would have: reading a task's exception silences its own report."""
+    """Log what asyncio would have: reading a task's exception silences its own report.
+
+    In a context of its own: whoever heard of the crash may be another tenant's request, and what
+    a log handler sets for one agent is not to be on the record of the next.
+    """
     agent = sessions[0].agent if sessions else None
-    if reason.kind is not ExitKind.CRASHED or not isinstance(agent, asyncio.Future):
+    # Not by class: a task factory, or a patch of asyncio, may make them in Python.
+    if reason.kind is not ExitKind.CRASHED or not asyncio.isfuture(agent):
         return
-    error = agent.exception() if agent.done() and not agent.cancelled() else None
+    error: BaseException | None = None
+    with suppress(Exception, asyncio.CancelledError):  # of a user's own type, perhaps
+        error = agent.exception()
     more = f" and {len(sessions) - 1} more" if len(sessions) > 1 else ""
-    _log.error("agent of session %s%s crashed", sessions[0].session_id, more, exc_info=error)
+    text, session_id = "agent of session %s%s crashed", sessions[0].session_id
+    Context().run(_log.error, text, session_id, more, exc_info=error)

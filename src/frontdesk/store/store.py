@@ -168,12 +168,11 @@ class SessionStore:
         while True:
             try:
                 # The hot path: a task of the running loop, where no other loop is known.
-                if type(agent) in PLAIN_FUTURES and not listener.monitors:
-                    context = listener.loops.context_here(builder.agent)
-                    if context is not None:
-                        session = core.create_on_running_loop(builder, context)
-                        if session is not None:
-                            return session
+                plain = type(agent) in PLAIN_FUTURES and not listener.monitors
+                if plain and listener.loops.runs_only(builder.agent):
+                    session = core.create_on_running_loop(builder)
+                    if session is not None:
+                        return session
                 core.end_closed_loops()
                 future = listener.is_future(agent)
                 return (core.create_future if future else core.create_monitored)(builder)
