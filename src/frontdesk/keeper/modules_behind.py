@@ -1,9 +1,10 @@
 """Modules of a directory that never stand in for others: found when nobody else has the name.
 
-An operator's modules lie beside the configuration, where files have names like `anthropic.py`. In
-the search path, even as its last entry, such a file would be taken for a package that is installed
-as parts (`google`, `opentelemetry`: packages without an `__init__.py`). So the directory is in a
-finder of its own, behind all others; used by the gateway and by fork servers.
+An operator's modules lie beside the configuration, where a file may have the name of a package
+(anthropic, say). In the search path, even as its last entry, such a file would be taken for a
+package that is installed as parts (`google`, `opentelemetry`: packages without an `__init__.py`).
+So the directory is in a finder of its own, behind all others; used by the gateway and by fork
+servers.
 """
 
 from __future__ import annotations
