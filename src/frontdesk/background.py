@@ -17,6 +17,8 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from frontdesk.lock import InterruptibleLock
+
 OF_THE_THREAD = frozenset(
     {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGSTKFLT"}
 )
@@ -69,7 +71,7 @@ class OwnThreads(Executor):
 
     def __init__(self, limit: int, *, name: str) -> None:
         self._free, self._name = limit, name
-        self._lock = threading.Lock()
+        self._lock = InterruptibleLock()
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

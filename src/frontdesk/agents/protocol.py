@@ -55,7 +55,7 @@ class RunningAgent(Protocol):
     """An agent that answers under one session.
 
     One that can do something by itself also has `listen(listener)`, which is called before its
-    first turn.
+    first turn; one that can be cut off has `lost`, which says whether it is.
     """
 
     @property

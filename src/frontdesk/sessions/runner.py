@@ -18,6 +18,9 @@ from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.queue import Prompt
 from frontdesk.sessions.running_turn import RunningTurn, StopReason
 
+EXIT_S = 1.0
+"""From the last word of an agent that cannot be reached any more to its exit."""
+
 _log = logging.getLogger("frontdesk.sessions")
 
 
@@ -70,7 +73,13 @@ class Runner:
 
     async def _live(self) -> None:
         while not self._retired and await self._run(await self._conversation.prompts.take()):
-            pass
+            if getattr(self.agent, "lost", False):
+                # It ended with its turn. Whoever comes next takes the prompt that waits, once its
+                # exit is known, at which this task is cancelled (`retire`).
+                exited = asyncio.get_running_loop().create_future()
+                await asyncio.wait({exited}, timeout=EXIT_S)
+                await self.agent.end(0.0)
+                return
 
     async def _run(self, prompt: Prompt) -> bool:
         """Run one turn; say whether there may be another.

@@ -316,6 +316,11 @@ class AcpAgent:
 
     # -- the end -------------------------------------------------------------------------------
 
+    @property
+    def lost(self) -> bool:
+        """Say whether it cannot be reached any more."""
+        return self._connection.lost
+
     async def end(self, grace_s: float) -> None:
         """Close the agent's input, then end it with everything that descended from it."""
         if grace_s > 0 and not self._connection.lost:

@@ -116,6 +116,11 @@ class ProcessAgent:
             raise asyncio.CancelledError  # the agent cancelled itself: the same as in a task
         raise local(error)
 
+    @property
+    def lost(self) -> bool:
+        """Say whether it cannot be reached any more."""
+        return self._lost is not None
+
     async def end(self, grace_s: float) -> None:
         """Ask the process to exit, then end it with everything that descended from it."""
         if grace_s > 0 and self._lost is None:
