@@ -10,6 +10,9 @@ from frontdesk.keeper import platform_needs
 from gateway.command import TESTS, serving
 from gateway.running import create, turn_of
 
+# A real gateway for each thing that is taken away.
+pytestmark = pytest.mark.slow
+
 PROGRAM = "support.programs.elsewhere"
 SYSTEMS = [
     "prctl",

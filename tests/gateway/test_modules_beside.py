@@ -13,6 +13,9 @@ from frontdesk.keeper.modules_behind import directories_behind, find_behind
 from gateway.command import TESTS, serving
 from gateway.running import create, turn_of
 
+# Several real gateways, each with three hundred traps.
+pytestmark = pytest.mark.slow
+
 TRAP = """
 with open(__file__.rpartition("/")[0] + "/trapped", "a") as file:
     file.write(__name__ + "\\n")

@@ -170,6 +170,7 @@ def test_a_reload_says_what_needs_a_restart_and_what_was_taken(tmp_path):
         assert client.get("/v1/sessions").headers["x-ratelimit-limit"] == "777"
 
 
+@pytest.mark.slow
 def test_tls_that_is_switched_on_or_off_needs_a_restart(tmp_path, files):
     file = tmp_path / "frontdesk.toml"
     tables = f'[server]\ntls_certificate = "{files.certificate}"\ntls_key = "{files.key}"\n'

@@ -5,6 +5,9 @@ import pytest
 from support.exits import run_script
 from support.installed import GREEN_THREADS, TIME_TOOLS, from_pip
 
+# Real tools, installed on demand.
+pytestmark = pytest.mark.slow
+
 # -- test tools that freeze time ---------------------------------------------------------------
 
 FROZEN = """
