@@ -133,6 +133,8 @@ def test_an_agent_under_root_mounts_nothing_and_takes_no_cover_away(place):
     assert answer == "end\n"
 
 
+# The keeper, which forks so, has no threads; the tests' process has.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_directory_that_an_agent_has_to_write_in_is_said_not_to_be_hidden(place):
     state = str(place / "state")
     for needed in (state, f"{state}/processes"):

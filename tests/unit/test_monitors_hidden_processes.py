@@ -13,7 +13,9 @@ from frontdesk.monitors import linux
 from support.exits import Exits, Obedient, run_script
 
 PRELUDE = """
-import asyncio, ctypes, multiprocessing, os, subprocess, sys, threading, time
+import asyncio, ctypes, multiprocessing, os, subprocess, sys, threading, time, warnings
+# These forks run nothing but system calls.
+warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
 from frontdesk import *
 from frontdesk.monitors import linux
 

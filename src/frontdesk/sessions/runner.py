@@ -78,8 +78,6 @@ class Runner:
                 # exit is known, at which this task is cancelled (`retire`).
                 exited = asyncio.get_running_loop().create_future()
                 await asyncio.wait({exited}, timeout=EXIT_S)
-                await self.agent.end(0.0)
-                return
 
     async def _run(self, prompt: Prompt) -> bool:
         """Run one turn; say whether there may be another.

@@ -86,7 +86,7 @@ class AcpConnection:
         self._problem = self.transport.problem or "it closed its standard output"
         if (returncode := self._process.returncode) is not None:
             self._problem += f" ({ExitReason.from_returncode(returncode)})"
-        self._process.kill()
+        self._process.kill(self._problem)
 
     async def _problem_text(self) -> str:
         await asyncio.wait({self._watching}, timeout=2 * EXIT_PATIENCE_S)
