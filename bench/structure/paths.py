@@ -304,6 +304,10 @@ def _served(checkout: Path, folder: Path) -> Iterator[int]:
     shutil.copy(recorder.__file__, folder / "sitecustomize.py")
     (folder / recorder.PACKAGE).write_text(f"{package}/")
     (folder / recorder.FLAG).write_bytes(b"\0")
+    python = checkout.resolve() / ".venv" / "bin" / "python"
+    wrapper = folder / recorder.PYTHON
+    wrapper.write_text(f"#!/bin/sh\nPYTHONPATH='{folder}' exec '{python}' \"$@\"\n")
+    wrapper.chmod(0o755)
     (folder / "measured.py").write_text(AGENT)
     (folder / "frontdesk.toml").write_text(CONFIG)
     os.mkfifo(folder / "words")

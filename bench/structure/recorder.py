@@ -18,6 +18,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
+PYTHON = "python"
 FLAG = "recording"
 
 PACKAGE = "package"
@@ -83,6 +84,8 @@ def _begin() -> None:
     recorder = Recorder(flag, package=(FOLDER / PACKAGE).read_text())
     described = json.dumps({"pid": os.getpid(), "command": sys.orig_argv})
     (FOLDER / f"process-{os.getpid()}").write_text(described)
+    # The keeper's interpreter is given no search path of ours: it is started by what gives it one.
+    sys.executable = str(FOLDER / PYTHON)
     threading.setprofile(recorder)
     sys.setprofile(recorder)
 
