@@ -7,13 +7,14 @@ import re
 
 from blackbox.planting import planted
 from frontdesk.agents import values
-from frontdesk.gateway import http_protocol
+from frontdesk.gateway import websocket_protocol
 from frontdesk.gateway.fair_starts import FairStarts
 from frontdesk.gateway.guardrails import TenantGuardrails
-from frontdesk.gateway.http_protocol import BoundedHttp, BoundedWebSocket
+from frontdesk.gateway.http_protocol import BoundedHttp
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
 from frontdesk.gateway.unread_answers import UnreadAnswers
+from frontdesk.gateway.websocket_protocol import BoundedWebSocket
 
 BOUNDS = {}
 """By fault: the caller, and the part of `Measured.broken` that it shows in."""
@@ -37,9 +38,9 @@ AHEAD = bound("requests may be as far ahead as they like", "heads_ahead", "memor
 
 @planted(PIECES, BoundedWebSocket, "_read_piece")
 def _(original, protocol):
-    usual, http_protocol.PIECE_BYTES = http_protocol.PIECE_BYTES, 1 << 20
+    usual, websocket_protocol.PIECE_BYTES = websocket_protocol.PIECE_BYTES, 1 << 20
     original(protocol)
-    http_protocol.PIECE_BYTES = usual
+    websocket_protocol.PIECE_BYTES = usual
 
 
 @planted(STARTS, FairStarts, "start")

@@ -2,7 +2,8 @@
 
 From the top down, in the order in which a request meets them:
 
-    server, http_protocol     uvicorn with bounds, signals and a shutdown
+    server, http_protocol, websocket_protocol     uvicorn with bounds, signals and a shutdown
+    client_connection     what every connection is held to
     middleware                what every request passes, by what `paths` says of its path
     request_context           one request, from there on
     auth, keys, rate_limit, cors, forwarded, access_log     what the middleware asks

@@ -9,6 +9,8 @@ is answered. Pure: bytes in, numbers and sentences out.
 from __future__ import annotations
 
 import re
+from typing import Any
+from urllib.parse import unquote
 
 HEAD_END = b"\r\n\r\n"
 VERSIONS = frozenset({"1.0", "1.1"})
@@ -150,6 +152,16 @@ class RequestHead:
             return path, query, self.headers
         others = [each for each in self.headers if each[0] != b"host"]
         return absolute[2] or b"/", absolute[3] or b"", [(b"host", absolute[1]), *others]
+
+    def target_in(self, root_path: str) -> dict[str, Any]:
+        """Return what it asks for, as an ASGI scope has it."""
+        path, query, headers = self.origin_form()
+        return {
+            "path": root_path + unquote(path.decode("ascii")),
+            "raw_path": root_path.encode("ascii") + path,
+            "query_string": query,
+            "headers": headers,
+        }
 
     @property
     def keeps_alive(self) -> bool:

@@ -1,35 +1,25 @@
-"""The wire: uvicorn's protocols, with the bounds that it does not have.
+"""The wire of HTTP: uvicorn's protocol, with the bounds that it does not have.
 
 At the very top, between the sockets and the middleware. A head has a greatest size and a deadline,
-a body has a deadline, and a client that stops reading what it asked for is disconnected; without
-these a slow or silent client holds its connection for ever. It also tells a stream at once when its
-client leaves (`CONNECTION_KEY` in the scope), which saves each stream a task that would wait for
-that. It knows nothing of what is requested.
+and a body has a deadline; without these a slow or silent client holds its connection for ever. It
+knows nothing of what is requested.
 """
 
 from __future__ import annotations
 
 import asyncio
-import resource
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Protocol, cast
-from urllib.parse import unquote
+from typing import Any, cast
 
 import httptools
 import msgspec
-import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import CloseCode, Frame
-from websockets.http11 import Request
-from websockets.protocol import State
 
+from frontdesk.gateway.client_connection import CONNECTION_KEY, ClientConnection, WireConfig
 from frontdesk.gateway.error_table import (
     BAD_REQUEST,
     HEAD_TOO_LARGE,
@@ -38,79 +28,20 @@ from frontdesk.gateway.error_table import (
     ErrorAnswer,
     Refusal,
 )
-from frontdesk.gateway.fair_starts import FairStarts
 from frontdesk.gateway.http_framing import FRAMING, MessageBounds, RequestHead
-from frontdesk.gateway.keyless_connections import KeylessConnections
-from frontdesk.gateway.settings import LimitSettings
-from frontdesk.gateway.unread_answers import UnreadAnswers
+from frontdesk.gateway.websocket_protocol import BoundedWebSocket
 
-CONNECTION_KEY = "frontdesk.connection"
-KEYLESS_SHARE = 4
-"""Connections without a key have one in so many of the descriptors that the process may open."""
 LINGER_S = 2.0
 LINGER_BYTES = 4 * 1024 * 1024
 AHEAD_BYTES = 64 * 1024
 """What a client may send ahead of its answers before nothing more is read from it."""
 AHEAD_S = 1.0
 """How long that may last without an answer: who is not read from is not seen to leave."""
-PIECE_BYTES = 4 * 1024
-"""How much of what came on a WebSocket is parsed in one turn of the loop."""
-MAX_CONTROL_FRAMES, CONTROL_WINDOW_S = 100, 10.0
-"""Pings and pongs of a client in a while; whoever sends more is disconnected."""
-MAX_FRAGMENTS = 1024
 SPOKEN = ("upgrade: websocket", "sec-websocket-version: 13")
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
 )
-
-
-class HttpConfig(uvicorn.Config):
-    """uvicorn's configuration, and how large and how slow a client may be."""
-
-    def __init__(self, app: Any, *, limits: LimitSettings, **settings: Any) -> None:
-        self.limits = limits
-        self.keyless = KeylessConnections(
-            in_all=min(limits.keyless_connections, descriptors() // KEYLESS_SHARE),
-            per_address=limits.keyless_connections_per_address,
-        )
-        self.unread = UnreadAnswers(max_bytes=limits.unread_bytes_per_key)
-        self.starts = FairStarts(call_soon)
-        super().__init__(app, http=BoundedHttp, ws=BoundedWebSocket, **settings)
-
-
-def call_soon(callback: Callable[[], None]) -> None:
-    """Call in the next turn of the loop that runs."""
-    asyncio.get_running_loop().call_soon(callback)
-
-
-def descriptors() -> int:
-    """Return how many files this process may have open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
-
-
-class StalledWrites:
-    """Abort a connection whose client has read nothing for a while, though there is something."""
-
-    __slots__ = ("_abort", "_after_s", "_timer")
-
-    def __init__(self, *, after_s: float, abort: Callable[[], None]) -> None:
-        self._after_s, self._abort = after_s, abort
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def paused(self) -> bool:
-        return self._timer is not None
-
-    def pause(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._after_s, self._abort)
-
-    def resume(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 class CoalescingTransport:
@@ -161,37 +92,6 @@ class CoalescingTransport:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
-
-
-class ClientConnection(Protocol):
-    """What a stream may ask of the connection under it."""
-
-    on_disconnect: Callable[[], None] | None
-    """Called once when the client leaves."""
-
-    def admitted(self, key_id: str) -> None:
-        """Count it no more among those without a key, and what it holds for that key."""
-        ...
-
-    def abort_if_stalled(self) -> None:
-        """Drop a client that does not read; whoever waits to write to it goes on."""
-        ...
-
-
-def connection_of(scope: Mapping[str, Any]) -> ClientConnection | None:
-    """Return the connection of an ASGI scope where the server is ours, else None."""
-    return scope.get(CONNECTION_KEY)
-
-
-def target_of(head: RequestHead, *, root_path: str) -> dict[str, Any]:
-    """Return what a head asks for, as an ASGI scope has it."""
-    path, query, headers = head.origin_form()
-    return {
-        "path": root_path + unquote(path.decode("ascii")),
-        "raw_path": root_path.encode("ascii") + path,
-        "query_string": query,
-        "headers": headers,
-    }
 
 
 class ReadingFlow(FlowControl):
@@ -247,14 +147,14 @@ class BodyCallbacks:
     on_message_complete: Callable[[], None]
 
 
-class BoundedHttp(HttpToolsProtocol):
+class BoundedHttp(ClientConnection, HttpToolsProtocol):
     """HTTP/1.1 with bounds on heads, bodies and stalled writes; one request at a time.
 
     The parser sees the bytes of a request only once the request before it is answered: what a
     client sends ahead waits as bytes (`AHEAD_BYTES`), and can spoil no answer but its own.
     """
 
-    config: HttpConfig
+    config: WireConfig
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -262,7 +162,6 @@ class BoundedHttp(HttpToolsProtocol):
         self._coalescing = CoalescingTransport(transport, self.loop)
         self.transport = cast("asyncio.Transport", self._coalescing)
         self.flow = self._flow = ReadingFlow(transport)
-        self._stalled = StalledWrites(after_s=self._limits.stalled_write_s, abort=transport.abort)
         self._deadline: asyncio.TimerHandle | None = None
         self._ahead, self._bounds = bytearray(), MessageBounds()
         self._too_far_ahead: asyncio.TimerHandle | None = None
@@ -270,19 +169,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._overhead_bytes = 0
         self._begun = self._has_body = self._without_upgrade = False
         self._lingers, self._lingering_bytes = False, 0
-        self.on_disconnect: Callable[[], None] | None = None
         self._arm(self._limits.head_timeout_s)
-        self._owner = self.client[0] if self.client else "-"
-        self.config.keyless.enter(self, self._owner)
-
-    def abort(self) -> None:
-        """End the connection at once."""
-        self.transport.abort()
-
-    def admitted(self, key_id: str) -> None:
-        self.config.keyless.leave(self)
-        self.config.unread.leave(self, self._owner)
-        self._owner = key_id
+        self.begin_bounds()
 
     @property
     def unread_bytes(self) -> int:
@@ -291,19 +179,10 @@ class BoundedHttp(HttpToolsProtocol):
         return left and left + self._coalescing.answer_bytes
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.config.keyless.leave(self)
-        self.config.unread.leave(self, self._owner)
         self._disarm()
-        self._stalled.resume()
         self._ahead.clear()
         self._check_ahead()
         super().connection_lost(exc)
-        if self.on_disconnect is not None:
-            self.on_disconnect()
-
-    def abort_if_stalled(self) -> None:
-        if self._stalled.paused:
-            self.transport.abort()
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -392,7 +271,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Start the application on a request whose head is right."""
         scope = cast("dict[str, Any]", self.scope)
         scope["method"], scope["http_version"] = head.method, head.version
-        scope |= target_of(head, root_path=self.root_path)
+        scope |= head.target_in(self.root_path)
         scope[CONNECTION_KEY] = self
         kind = RequestResponseCycle if head.version == "1.1" else OldClientCycle
         self._coalescing.expect_head()
@@ -410,7 +289,7 @@ class BoundedHttp(HttpToolsProtocol):
             keep_alive=head.keeps_alive,
             on_response=self.on_response_complete,
         )
-        self.config.starts.start(self._owner, partial(self._start_asgi_task, self.cycle, self.app))
+        self.config.starts.start(self.owner, partial(self._start_asgi_task, self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         self._overhead_bytes = 0
@@ -533,164 +412,3 @@ class BoundedHttp(HttpToolsProtocol):
         )
         self.transport.write("\r\n".join((*head, "", "")).encode() + body)
         self.transport.close()
-
-    # -- writing ---------------------------------------------------------------------------------
-
-    def pause_writing(self) -> None:
-        self._stalled.pause()
-        super().pause_writing()
-        self.config.unread.enter(self, self._owner)
-
-    def resume_writing(self) -> None:
-        self._stalled.resume()
-        super().resume_writing()
-        self.config.unread.leave(self, self._owner)
-
-
-class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket that drops a client that does not read, and takes a turn of the loop for little.
-
-    What has come is parsed in pieces, one a turn, and only once what came before it is answered.
-    """
-
-    config: HttpConfig
-    head: RequestHead
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._stalled = StalledWrites(
-            after_s=self.config.limits.stalled_write_s, abort=self.transport.abort
-        )
-
-        self.on_disconnect: Callable[[], None] | None = None
-        self._ahead = bytearray()
-        self._next_piece: asyncio.Handle | None = None
-        self._control_frames, self._window_since = 0, self.loop.time()
-        self._owner = self.client[0] if self.client else "-"
-        self.config.keyless.enter(self, self._owner)
-
-    def abort(self) -> None:
-        """End the connection at once."""
-        self.transport.abort()
-
-    def admitted(self, key_id: str) -> None:
-        self.config.keyless.leave(self)
-        self.config.unread.leave(self, self._owner)
-        self._owner = key_id
-
-    @property
-    def unread_bytes(self) -> int:
-        """What was written and has not left."""
-        return self.transport.get_write_buffer_size()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.config.keyless.leave(self)
-        self.config.unread.leave(self, self._owner)
-        self._stalled.resume()
-        self._ahead.clear()
-        super().connection_lost(exc)
-        if self.on_disconnect is not None:
-            self.on_disconnect()
-
-    def data_received(self, data: bytes) -> None:
-        self._ahead += data
-        if self._next_piece is None:
-            self._read_piece()
-
-    def _read_piece(self) -> None:
-        """Parse a little of what has come, and the rest in later turns of the loop."""
-        self._next_piece = None
-        if self.handshake_initiated and not self.queue.empty():
-            return
-        # The handshake was bounded as a head.
-        size = PIECE_BYTES if self.handshake_initiated else len(self._ahead)
-        piece = bytes(self._ahead[:size])
-        del self._ahead[:size]
-        super().data_received(piece)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Read on where nothing waits, else pause."""
-        busy = bool(self._ahead) or not self.queue.empty()
-        if self.transport.is_closing():
-            self._ahead.clear()
-        elif busy != self.read_paused:
-            self.read_paused = busy
-            (self.transport.pause_reading if busy else self.transport.resume_reading)()
-        if self._ahead and self._next_piece is None:
-            self._next_piece = self.loop.call_soon(self._read_piece)
-
-    async def receive(self) -> Any:
-        message = await self.queue.get()
-        self._go_on()
-        return message
-
-    async def send(self, message: Any) -> None:
-        if self.close_sent and self.initial_response is None:
-            # Closed for what came after the message that this answers: nobody is there, and
-            # uvicorn would take it for a fault of the application.
-            raise ClientDisconnected
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body":
-            # A refusal ends a handshake: uvicorn would log that the application forgot it.
-            self.handshake_complete = True
-
-    def handle_ping(self) -> None:
-        self._count_control_frame()
-        super().handle_ping()
-
-    def handle_pong(self, event: Frame) -> None:
-        self._count_control_frame()
-        super().handle_pong(event)
-
-    def _count_control_frame(self) -> None:
-        if self.loop.time() - self._window_since > CONTROL_WINDOW_S:
-            self._control_frames, self._window_since = 0, self.loop.time()
-        self._control_frames += 1
-        if self._control_frames > MAX_CONTROL_FRAMES:
-            self._fail(CloseCode.POLICY_VIOLATION)
-
-    def handle_cont(self, event: Frame) -> None:
-        if len(self.frames) >= MAX_FRAGMENTS:
-            # Empty ones weigh nothing by the message's size.
-            self._fail(CloseCode.MESSAGE_TOO_BIG)
-        else:
-            super().handle_cont(event)
-
-    def _fail(self, code: CloseCode) -> None:
-        """Close because of what the client did."""
-        self.frames = []
-        if not self.close_sent and self.conn.state is State.OPEN:
-            self.conn.send_close(code)
-            self.handle_parser_exception()
-
-    def handle_connect(self, event: Request) -> None:
-        super().handle_connect(event)
-        # The application's task has been made but has not run yet: it will find this.
-        scope = cast("dict[str, Any]", self.scope)
-        scope |= target_of(self.head, root_path=self.root_path)
-        scope[CONNECTION_KEY] = self
-
-    def send_receive_event_to_app(self) -> None:
-        try:
-            if self.curr_msg_data_type == "text":
-                b"".join(self.frames).decode()
-        except UnicodeDecodeError:
-            # The client's fault, which uvicorn would log as ours, with a traceback.
-            self._fail(CloseCode.INVALID_DATA)
-            return
-        super().send_receive_event_to_app()
-
-    def abort_if_stalled(self) -> None:
-        if self._stalled.paused:
-            self.transport.abort()
-
-    def pause_writing(self) -> None:
-        self._stalled.pause()
-        super().pause_writing()
-        self.config.unread.enter(self, self._owner)
-
-    def resume_writing(self) -> None:
-        self._stalled.resume()
-        super().resume_writing()
-        self.config.unread.leave(self, self._owner)

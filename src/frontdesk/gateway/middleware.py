@@ -15,6 +15,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from frontdesk.gateway.access_log import AccessLog
+from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.cors import (
     ANY_ORIGIN,
     EXPOSED_HEADERS,
@@ -25,7 +26,6 @@ from frontdesk.gateway.cors import (
 from frontdesk.gateway.error_table import INTERNAL
 from frontdesk.gateway.errors import RateLimited
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.http_protocol import connection_of
 from frontdesk.gateway.paths import Access, Endpoint
 from frontdesk.gateway.problems import no_such_route, problem_of
 from frontdesk.gateway.rate_limit import Allowance

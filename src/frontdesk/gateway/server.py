@@ -24,10 +24,12 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
+from frontdesk.gateway.client_connection import WireConfig
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.http_protocol import BoundedHttp, HttpConfig
+from frontdesk.gateway.http_protocol import BoundedHttp
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.tls import TlsListener
+from frontdesk.gateway.websocket_protocol import BoundedWebSocket
 
 CLOSE_TIMEOUT_S = 2
 ACCEPTED_IN_A_TURN = 8
@@ -140,11 +142,13 @@ def end_at_once(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def wire_config(app: Any, config: Config) -> HttpConfig:
+def wire_config(app: Any, config: Config) -> WireConfig:
     """Return uvicorn's configuration for ours."""
     limits = config.limits
-    return HttpConfig(
+    return WireConfig(
         app,
+        http=BoundedHttp,
+        ws=BoundedWebSocket,
         limits=limits,
         lifespan="on",
         log_config=None,

@@ -2,8 +2,8 @@
 
 Beside the WebSocket, above the conversation, whose reader it follows with a cursor: there is no
 queue per stream. One task a stream, which is the server's own. What the reader has is sent in one
-piece, however many events it is. Where the server is ours (`http_protocol.py`), it tells at once
-when the client leaves; under another server a second task listens for that.
+piece, however many events it is. Where the server is ours, the connection (`client_connection.py`)
+tells at once when the client leaves; under another server a second task listens for that.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import asyncio
 import msgspec
 
 from frontdesk.agents.events import Error
+from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.http_protocol import connection_of
 from frontdesk.gateway.queries import StreamQuery, query_of
 from frontdesk.gateway.request_context import Message, RequestContext
 from frontdesk.sessions.errors import ReaderTooSlow

@@ -17,9 +17,9 @@ import msgspec
 from frontdesk.agents.events import Error
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.actions import act, parsed, socket_answer
+from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.error_table import Refusal
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.http_protocol import connection_of
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.queries import StreamQuery, query_of
 from frontdesk.gateway.request_context import RequestContext
