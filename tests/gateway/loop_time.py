@@ -16,7 +16,6 @@ class LongestTurn:
     def __enter__(self):
         # As `serve` does: what a thousand tests have left is not what the gateway made, and a full
         # collection of it takes the loop 400 ms.
-        gc.collect()
         gc.freeze()
         self.gateway.call(self._watch)
         return self

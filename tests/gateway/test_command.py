@@ -19,6 +19,7 @@ from frontdesk.keeper.client import Keeper
 from gateway.command import frontdesk, serving
 from gateway.requirements import covers
 from gateway.running import create, events, until
+from support.processes import descendants
 from support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -179,15 +180,6 @@ def alive(pid):
             return stat.read().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def descendants(pid):
-    found = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/children") as children:
-            for child in children.read().split():
-                found += [int(child), *descendants(int(child))]
-    return found
 
 
 PROCESSES = """

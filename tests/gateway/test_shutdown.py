@@ -17,6 +17,7 @@ import pytest
 from gateway.command import CONFIG, KEYS, serving
 from gateway.requirements import covers
 from gateway.running import ACME, create, events, turn_of, until
+from support.processes import descendants
 from support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -92,12 +93,6 @@ isolation = "process"
 )
 
 
-def below(pid):
-    """Return the processes below one: keeper, fork servers, agents."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [each for child in children for each in (int(child), *below(child))]
-
-
 @covers("shutdown.drain", "shutdown.grace")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_for_every_process_of_the_service_drains_turns_in_processes(tmp_path, number):
@@ -110,7 +105,7 @@ def test_a_signal_for_every_process_of_the_service_drains_turns_in_processes(tmp
                 client.post(f"/v1/sessions/{session}/prompt", json={"text": "x"})
                 with events(client, session) as stream:
                     until(stream, "message_delta")
-            processes = below(server.process.pid)
+            processes = descendants(server.process.pid)
             assert len(processes) == 4
             for pid in (*processes, server.process.pid, *processes):
                 os.kill(pid, signal.SIGTERM if pid == server.process.pid else number)
@@ -133,7 +128,7 @@ def test_an_agent_that_is_just_starting_is_not_ended_by_a_signal_for_all(tmp_pat
 
         def disturb():
             while not stop.is_set():
-                for pid in below(server.process.pid):
+                for pid in descendants(server.process.pid):
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGTERM)
 

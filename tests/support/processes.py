@@ -8,7 +8,7 @@ import select
 import signal
 from contextlib import contextmanager
 
-from frontdesk.keeper.procfs import pids, stat_of, tag_of, untag
+from frontdesk.keeper.procfs import children_of, pids, stat_of, tag_of, untag
 
 PATIENCE_S = 30
 
@@ -46,6 +46,11 @@ class Life:
 
     def __repr__(self):
         return f"<Life {self.pid} {stat_of(self.pid)}>"
+
+
+def descendants(pid):
+    """Return the processes below one that there are now: keeper, fork servers, agents."""
+    return [each for child in children_of(pid) for each in (child, *descendants(child))]
 
 
 def lives(text):

@@ -245,7 +245,7 @@ def act(world, what, name, more):
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     limits=st.sampled_from([None, WatchedLimits(total=WatchedInt(3), per_tenant=WatchedInt(2))]),
