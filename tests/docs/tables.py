@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from docs.pages import Page, page
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.error_table import ANSWERS, ERRORS, INTERNAL, Fault
-from frontdesk.gateway.settings import Config, setting_of
+from frontdesk.gateway.setting_types import setting_of
+from frontdesk.gateway.settings import Config
 
 ERRORS_PAGE = page("docs/reference/errors.md")
 GATEWAY_PAGE = page("docs/reference/gateway.md")

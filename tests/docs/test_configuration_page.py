@@ -6,8 +6,9 @@ import pytest
 
 from docs.pages import page
 from docs.tables import SETTINGS, default_of
+from frontdesk.gateway.blueprint_settings import BlueprintSettings
 from frontdesk.gateway.config import load_config
-from frontdesk.gateway.settings import BlueprintSettings, Config, GuardrailSettings
+from frontdesk.gateway.settings import Config, GuardrailSettings
 from frontdesk.keeper.environment import HARMLESS
 
 PAGE = page("docs/reference/configuration.md")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from frontdesk.agents.blueprints import AuthorRules, Blueprint, Blueprints, blueprint
 from frontdesk.agents.errors import CreateFailed, ModelRefused
 from frontdesk.gateway.blueprint_config import RULES, blueprint_of
-from frontdesk.gateway.settings import PythonSettings
+from frontdesk.gateway.blueprint_kinds import BlueprintServices
+from frontdesk.gateway.blueprint_settings import PythonSettings
 from frontdesk.keeper.client import Keeper
 from support.programs.ruled_agents import ruled, unruled
 from support.sessions import Stream, open_service, open_session, text
@@ -57,7 +58,9 @@ async def made_of(table, *, isolation, keeper, target="ruled"):
     """Return the blueprint that a table makes, complete."""
     target = f"support.programs.ruled_agents:{target}"
     settings = PythonSettings(kind="python", target=target, isolation=isolation, **table)
-    made = Blueprints([blueprint_of("mine", settings, keeper, None)])
+    made = Blueprints(
+        [blueprint_of("mine", settings, BlueprintServices(keeper=keeper, guard=None))]
+    )
     return (await made.completed(None))["mine"]
 
 
@@ -84,7 +87,9 @@ async def test_where_neither_says_anything_the_default_holds(keeper, isolation, 
 async def test_a_client_meets_the_authors_rules(keeper, isolation):
     target = "support.programs.ruled_agents:ruled"
     table = PythonSettings(kind="python", target=target, isolation=isolation)
-    async with open_service(blueprint_of("mine", table, keeper, None)) as service:
+    async with open_service(
+        blueprint_of("mine", table, BlueprintServices(keeper=keeper, guard=None))
+    ) as service:
         with pytest.raises(ModelRefused):
             await open_session(service, model="other")
         with pytest.raises(CreateFailed, match="maxTurns"):
@@ -100,7 +105,9 @@ async def test_a_client_meets_the_authors_rules(keeper, isolation):
 
 async def test_a_process_whose_imports_fail_is_no_blueprint_to_open(keeper):
     table = PythonSettings(kind="python", target="no_such_module:x", isolation="process")
-    async with open_service(blueprint_of("mine", table, keeper, None)) as service:
+    async with open_service(
+        blueprint_of("mine", table, BlueprintServices(keeper=keeper, guard=None))
+    ) as service:
         with pytest.raises(CreateFailed, match="forkserver"):
             await open_session(service)
 

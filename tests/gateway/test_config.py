@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from frontdesk.gateway.blueprint_config import blueprint_of
+from frontdesk.gateway.blueprint_kinds import BlueprintServices
+from frontdesk.gateway.blueprint_settings import PythonSettings
 from frontdesk.gateway.config import lines_of, load_config
 from frontdesk.gateway.errors import ConfigurationWrong
-from frontdesk.gateway.settings import PythonSettings
 from gateway.requirements import covers
 from support.programs.ruled_agents import ruled
 
@@ -130,12 +131,16 @@ def test_a_limit_of_a_task_from_the_environment_stops_the_start_too(tmp_path, mo
 def test_rules_that_a_blueprint_was_written_with_hold_but_for_those_of_its_table(tmp_path):
     written(tmp_path, "")
     target = "support.programs.ruled_agents:ruled"
-    plain = blueprint_of("mine", PythonSettings(kind="python", target=target), None, None)
+    plain = blueprint_of(
+        "mine",
+        PythonSettings(kind="python", target=target),
+        BlueprintServices(keeper=None, guard=None),
+    )
     assert plain == replace(ruled, name="mine")
     some = PythonSettings(
         kind="python", target=target, models=("table-*",), restart_limit=9, max_age_s=7.0
     )
-    mixed = blueprint_of("mine", some, None, None)
+    mixed = blueprint_of("mine", some, BlueprintServices(keeper=None, guard=None))
     assert (mixed.models, mixed.max_age_s) == (("table-*",), 7.0)
     assert mixed.restart_limit.max_restarts == 9
     assert mixed.tools == ruled.tools

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.settings import Config, setting_of
+from frontdesk.gateway.setting_types import setting_of
+from frontdesk.gateway.settings import Config
 from frontdesk.sessions.context import SessionSettings
 from frontdesk.store import Limits
 

@@ -13,10 +13,11 @@ From the top down, in the order in which a request meets them:
     error_table, problems, errors     how errors are answered
     openapi, docs_page     how all is described
 
-Beside them: `gateway` holds what all requests share, by `settings` (read by `config`) and
-`blueprint_config`, with `metering`, `guardrails` (over `patterns`), `tool_webhooks` (over `ssrf`,
-over `tenant_slots`) and `state_dir`; `logs` is for the command line. What a session can do is not
-here: it lives below, in `frontdesk.sessions`.
+Beside them: `gateway` holds what all requests share, by `settings` and `blueprint_settings` (made
+of `setting_types`, read by `config`) and `blueprint_config` (over `blueprint_kinds`), with
+`metering`, `guardrails` (over `patterns`), `tool_webhooks` (over `ssrf`, over `tenant_slots`) and
+`state_dir`; `logs` is for the command line. What a session can do is not here: it lives below, in
+`frontdesk.sessions`.
 
 The public names are imported when they are asked for: what needs only an error or the key need not
 load a web framework.

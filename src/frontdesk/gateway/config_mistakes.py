@@ -11,7 +11,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
-from frontdesk.gateway.settings import BlueprintSettings, Config, GuardrailSettings, TenantSettings
+from frontdesk.gateway.blueprint_settings import BlueprintSettings
+from frontdesk.gateway.settings import Config, GuardrailSettings, TenantSettings
 
 Location = tuple[str | int, ...]
 

@@ -1,34 +1,36 @@
 """What an operator can set: the records of the configuration.
 
 Below `config.py`, which fills them from file, environment and command line, and everything that is
-configured. Field names are those of `frontdesk.toml`; units are in the names. A setting is defined
-once, here: its bounds, its default, what it means, whether a reload changes it, and which option of
-a layer below it sets. The tables in the documents are made from that (`make format`).
+configured; `blueprint_settings.py` has the tables of blueprints. Field names are those of
+`frontdesk.toml`; units are in the names. A setting is defined once: its bounds, its default, what
+it means, whether a reload changes it, and which option of a layer below it sets. The tables in the
+documents are made from that (`make format`).
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from frontdesk.agents.ids import NAME, TENANT_ID
+from frontdesk.agents.ids import TENANT_ID
 from frontdesk.errors import MissingExtra
 from frontdesk.gateway import patterns
+from frontdesk.gateway.blueprint_settings import BlueprintName, BlueprintSettings
+from frontdesk.gateway.setting_types import (
+    Network,
+    Positive,
+    Seconds,
+    Setting,
+    Table,
+    Target,
+    matching,
+    setting_of,
+)
 from frontdesk.sessions.context import SessionSettings
 from frontdesk.store import Limits
-
-Positive = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
-Network = Annotated[
-    IPv4Network | IPv6Network, BeforeValidator(lambda text: ip_network(text, strict=False))
-]
 
 
 def _compiles(pattern: str) -> str:
@@ -46,22 +48,9 @@ def _is_a_word(text: str) -> str:
     return text.strip()
 
 
-def _matching(pattern: str, problem: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(problem)
-        return text
-
-    return AfterValidator(check)
-
-
-Target = Annotated[str, _matching(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", "must be module:name")]
-BlueprintName = Annotated[
-    str, _matching(NAME, "a blueprint's name is 1 to 64 of A-Z a-z 0-9 _ . -")
-]
 Pattern = Annotated[str, AfterValidator(_compiles)]
 Word = Annotated[str, AfterValidator(_is_a_word)]
-Tenant = Annotated[str, _matching(TENANT_ID, "a tenant is 1 to 64 of a-z 0-9 _ -")]
+Tenant = Annotated[str, matching(TENANT_ID, "a tenant is 1 to 64 of a-z 0-9 _ -")]
 
 
 SESSIONS = SessionSettings()
@@ -70,28 +59,7 @@ SESSIONS = SessionSettings()
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What stands beside a setting's type: its meaning, for the documents, and where it counts.
-
-    `reload`: a SIGHUP changes it. `sets`: the field of a layer's record of options that it sets.
-    """
-
-    meaning: str
-    reload: bool = False
-    sets: tuple[type, str] | None = None
-
-
-def setting_of(field: FieldInfo) -> Setting | None:
-    """Return what is said of a field, None where it is a table or of a blueprint."""
-    return next((each for each in field.metadata if isinstance(each, Setting)), None)
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ServerSettings(_Table):
+class ServerSettings(Table):
     """Where the gateway listens, and how it ends."""
 
     host: Annotated[str, Setting("the address to listen on")] = "127.0.0.1"
@@ -140,7 +108,7 @@ class ServerSettings(_Table):
         return self
 
 
-class LimitSettings(_Table):
+class LimitSettings(Table):
     """How much of everything. None is no limit."""
 
     requests_per_minute: Annotated[
@@ -205,7 +173,7 @@ class LimitSettings(_Table):
     )
 
 
-class StreamSettings(_Table):
+class StreamSettings(Table):
     """Event streams and WebSockets, and how much of a conversation is kept for them."""
 
     heartbeat_s: Annotated[
@@ -228,7 +196,7 @@ class StreamSettings(_Table):
     ] = SESSIONS.max_log_bytes
 
 
-class TurnSettings(_Table):
+class TurnSettings(Table):
     """Deadlines of a turn and of what it waits for."""
 
     deadline_s: Annotated[
@@ -250,7 +218,7 @@ class TurnSettings(_Table):
     ] = SESSIONS.end_grace_s
 
 
-class CallbackSettings(_Table):
+class CallbackSettings(Table):
     """Callback tools. Private addresses are called only in `allow_networks`."""
 
     allow_networks: Annotated[
@@ -261,7 +229,7 @@ class CallbackSettings(_Table):
     )
 
 
-class GuardrailSettings(_Table):
+class GuardrailSettings(Table):
     """Filters on what comes in and what goes out. `filter` is `module:callable`."""
 
     max_input_characters: Annotated[
@@ -287,103 +255,13 @@ class GuardrailSettings(_Table):
     ] = None
 
 
-class TenantSettings(_Table):
+class TenantSettings(Table):
     """What one tenant has of its own, in place of what all have."""
 
     guardrails: GuardrailSettings | None = None
 
 
-class _BlueprintTable(_Table):
-    """What all kinds of blueprints have: who may ask for what, and how long sessions live.
-
-    A reload changes blueprints for the sessions that are opened after it.
-    """
-
-    models: tuple[str, ...] = ("*",)
-    restart: Literal["never", "on_crash", "always"] = "never"
-    restart_limit: Positive = 3
-    restart_within_s: Seconds = 60.0
-    turn_timeout_s: Seconds | None = None
-    idle_timeout_s: Seconds | None = 3600.0
-    unused_timeout_s: Seconds | None = 600.0
-    max_age_s: Seconds | None = None
-    max_sessions_per_tenant: Positive | None = None
-
-
-class _ProcessTable(_BlueprintTable):
-    """What a blueprint has whose sessions may each run in a process of their own."""
-
-    OF_PROCESSES: ClassVar = frozenset(
-        {"environment", "memory_mb", "cpu_s", "open_files", "account"}
-    )
-
-    environment: tuple[str, ...] = ()
-    memory_mb: Positive | None = None
-    cpu_s: Positive | None = None
-    open_files: Positive | None = None
-    account: str | None = None
-
-
-class PydanticAISettings(_BlueprintTable):
-    """A Pydantic AI agent. `tools` and `plugins` are `module:name`; clients use the name."""
-
-    kind: Literal["pydantic-ai"]
-    isolation: Literal["task"] = "task"
-    instructions: str | None = None
-    tools: tuple[Target, ...] = ()
-    plugins: tuple[Target, ...] = ()
-    base_urls: tuple[str, ...] = ()
-
-
-class PythonSettings(_ProcessTable):
-    """An agent of the operator's own: `target` is a blueprint, `module:name`."""
-
-    kind: Literal["python"]
-    target: Target
-    isolation: Literal["task", "process"] = "task"
-
-    @model_validator(mode="after")
-    def _only_what_can_be_enforced(self) -> PythonSettings:
-        """Refuse limits of a process where there is none: they would be ignored."""
-        ignored = sorted(self.model_fields_set & _ProcessTable.OF_PROCESSES)
-        if self.isolation == "task" and ignored:
-            names = ", ".join(ignored)
-            raise ValueError(f'{names}: only with isolation = "process"; a task has no such limits')
-        return self
-
-
-class ProcessSettings(_ProcessTable):
-    """The agent that comes built in, in a process of its own for each session."""
-
-    kind: Literal["process"]
-    isolation: Literal["process"] = "process"
-
-
-class AcpSettings(_ProcessTable):
-    """A program that speaks the Agent Client Protocol. `files` and `terminals` open those to it.
-
-    `home` is whose `HOME` it has: its tenant's (beside the state directory), the session's, or the
-    gateway's own, which all tenants share. `usage` is what the tokens of its answers count.
-    """
-
-    kind: Literal["acp"]
-    command: Annotated[tuple[str, ...], Field(min_length=1)]
-    isolation: Literal["process"] = "process"
-    files: Literal["none", "read", "write"] = "none"
-    terminals: bool = False
-    auth_method: str | None = None
-    home: Literal["tenant", "session", "shared"] = "tenant"
-    usage: Literal["turn", "session", "last-call"] | None = None
-    start_timeout_s: Seconds = 30.0
-
-
-BlueprintSettings = Annotated[
-    PydanticAISettings | PythonSettings | ProcessSettings | AcpSettings,
-    Field(discriminator="kind"),
-]
-
-
-class LogSettings(_Table):
+class LogSettings(Table):
     """`auto` is readable on a terminal and JSON elsewhere."""
 
     format: Annotated[
@@ -451,7 +329,7 @@ def needing_restart(running: Config, wanted: Config) -> list[str]:
     names = []
     for table_name in Config.model_fields:
         table, other = getattr(running, table_name), getattr(wanted, table_name)
-        if not isinstance(table, _Table):
+        if not isinstance(table, Table):
             continue
         for name, field in type(table).model_fields.items():
             about = setting_of(field)

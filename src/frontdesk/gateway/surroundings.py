@@ -12,10 +12,11 @@ import shutil
 from collections.abc import Iterator
 
 from frontdesk.agents.targets import import_target
+from frontdesk.gateway.blueprint_settings import AcpSettings, ProcessSettings, PythonSettings
 from frontdesk.gateway.config_mistakes import Location
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.keys import KEYS_VARIABLE, keys_from_environment
-from frontdesk.gateway.settings import AcpSettings, Config, ProcessSettings, PythonSettings
+from frontdesk.gateway.settings import Config
 from frontdesk.gateway.tls import tls_context
 from frontdesk.keeper.platform_needs import lacking
 

@@ -1,0 +1,130 @@
+"""The kinds of blueprints that a table can be of, and how each becomes a blueprint.
+
+Between the tables (`blueprint_settings.py`) and the agents' layer. A kind is a row in `MAKERS`; one
+whose packages are another extra's imports them in its maker, so that a gateway without that kind
+does without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from frontdesk.agents.blueprints import Blueprint, blueprint
+from frontdesk.agents.builtin import (
+    PROVIDER_VARIABLES,
+    process_blueprint,
+    python_process_blueprint,
+)
+from frontdesk.agents.process.factory import ProcessOptions
+from frontdesk.agents.targets import import_target
+from frontdesk.gateway.blueprint_settings import (
+    AcpSettings,
+    ProcessSettings,
+    ProcessTable,
+    PydanticAISettings,
+    PythonSettings,
+)
+from frontdesk.gateway.ssrf import AddressGuard, guarded_client
+from frontdesk.keeper.client import Keeper
+from frontdesk.keeper.messages import ProcessLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlueprintServices:
+    """What the gateway lends to the agents of every blueprint.
+
+    `keeper` starts processes, `guard` says which addresses are called for a client, and in `homes`
+    tenants have theirs.
+    """
+
+    keeper: Keeper
+    guard: AddressGuard
+    homes: Path | None = None
+
+
+class CannotImport(Exception):
+    """A target that is not there."""
+
+
+def imported(target: str) -> Any:
+    """Return what a target names; `CannotImport`."""
+    try:
+        return import_target(target)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
+        problem = f"{type(error).__name__}: {error}"
+        raise CannotImport(f"{target!r} cannot be imported: {problem}") from None
+
+
+def _pydantic_ai(name: str, table: PydanticAISettings, services: BlueprintServices) -> Blueprint:
+    from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
+
+    program = PydanticAIProgram(
+        instructions=table.instructions,
+        tools=[imported(target) for target in table.tools],
+        plugins={target.partition(":")[2]: imported(target) for target in table.plugins},
+        base_urls=table.base_urls,
+        http_client=partial(guarded_client, services.guard),
+    )
+    return pydantic_ai_blueprint(name, program=program)
+
+
+def _python(name: str, table: PythonSettings, services: BlueprintServices) -> Blueprint:
+    if table.isolation == "process":
+        rules = _process_rules(table)
+        return python_process_blueprint(name, table.target, keeper=services.keeper, rules=rules)
+    found = imported(table.target)
+    return replace(found if isinstance(found, Blueprint) else blueprint(name)(found), name=name)
+
+
+def _process(name: str, table: ProcessSettings, services: BlueprintServices) -> Blueprint:
+    rules = _process_rules(table, environment=PROVIDER_VARIABLES)
+    return process_blueprint(name, keeper=services.keeper, rules=rules)
+
+
+def _acp(name: str, table: AcpSettings, services: BlueprintServices) -> Blueprint:
+    # Imported where it is asked for: the protocol's models take a second to load.
+    from frontdesk.agents.acp.blueprint import AcpOptions, acp_blueprint
+
+    return acp_blueprint(
+        name,
+        table.command,
+        keeper=services.keeper,
+        rules=_process_rules(table),
+        acp=AcpOptions(
+            files=table.files,
+            auth_method=table.auth_method,
+            start_timeout_s=table.start_timeout_s,
+            home=table.home,
+            homes=services.homes,
+            usage=table.usage,
+        ),
+        terminals=table.terminals,
+    )
+
+
+def _process_rules(table: ProcessTable, *, environment: tuple[str, ...] = ()) -> ProcessOptions:
+    return ProcessOptions(
+        limits=ProcessLimits(
+            memory_mb=table.memory_mb,
+            cpu_s=table.cpu_s,
+            open_files=table.open_files,
+        ),
+        env=table.environment or environment,
+        account=table.account,
+    )
+
+
+MAKERS: Mapping[type, Callable[[str, Any, BlueprintServices], Blueprint]] = MappingProxyType(
+    {
+        PydanticAISettings: _pydantic_ai,
+        PythonSettings: _python,
+        ProcessSettings: _process,
+        AcpSettings: _acp,
+    }
+)
+"""What makes the blueprint of a table, as its kind and its author have it."""

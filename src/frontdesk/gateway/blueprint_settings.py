@@ -1,0 +1,106 @@
+"""What an operator can set about a blueprint: a `[blueprints.<name>]` table of each kind.
+
+Beside `settings.py`, the rest of the configuration. A new kind is a class here, in
+`BlueprintSettings`, and a row in `blueprint_kinds.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from frontdesk.agents.ids import NAME
+from frontdesk.gateway.setting_types import Positive, Seconds, Table, Target, matching
+
+BlueprintName = Annotated[str, matching(NAME, "a blueprint's name is 1 to 64 of A-Z a-z 0-9 _ . -")]
+
+
+class BlueprintTable(Table):
+    """What all kinds of blueprints have: who may ask for what, and how long sessions live.
+
+    A reload changes blueprints for the sessions that are opened after it.
+    """
+
+    models: tuple[str, ...] = ("*",)
+    restart: Literal["never", "on_crash", "always"] = "never"
+    restart_limit: Positive = 3
+    restart_within_s: Seconds = 60.0
+    turn_timeout_s: Seconds | None = None
+    idle_timeout_s: Seconds | None = 3600.0
+    unused_timeout_s: Seconds | None = 600.0
+    max_age_s: Seconds | None = None
+    max_sessions_per_tenant: Positive | None = None
+
+
+class ProcessTable(BlueprintTable):
+    """What a blueprint has whose sessions may each run in a process of their own."""
+
+    OF_PROCESSES: ClassVar = frozenset(
+        {"environment", "memory_mb", "cpu_s", "open_files", "account"}
+    )
+
+    environment: tuple[str, ...] = ()
+    memory_mb: Positive | None = None
+    cpu_s: Positive | None = None
+    open_files: Positive | None = None
+    account: str | None = None
+
+
+class PydanticAISettings(BlueprintTable):
+    """A Pydantic AI agent. `tools` and `plugins` are `module:name`; clients use the name."""
+
+    kind: Literal["pydantic-ai"]
+    isolation: Literal["task"] = "task"
+    instructions: str | None = None
+    tools: tuple[Target, ...] = ()
+    plugins: tuple[Target, ...] = ()
+    base_urls: tuple[str, ...] = ()
+
+
+class PythonSettings(ProcessTable):
+    """An agent of the operator's own: `target` is a blueprint, `module:name`."""
+
+    kind: Literal["python"]
+    target: Target
+    isolation: Literal["task", "process"] = "task"
+
+    @model_validator(mode="after")
+    def _only_what_can_be_enforced(self) -> PythonSettings:
+        """Refuse limits of a process where there is none: they would be ignored."""
+        ignored = sorted(self.model_fields_set & ProcessTable.OF_PROCESSES)
+        if self.isolation == "task" and ignored:
+            names = ", ".join(ignored)
+            raise ValueError(f'{names}: only with isolation = "process"; a task has no such limits')
+        return self
+
+
+class ProcessSettings(ProcessTable):
+    """The agent that comes built in, in a process of its own for each session."""
+
+    kind: Literal["process"]
+    isolation: Literal["process"] = "process"
+
+
+class AcpSettings(ProcessTable):
+    """A program that speaks the Agent Client Protocol. `files` and `terminals` open those to it.
+
+    `home` is whose `HOME` it has: its tenant's (beside the state directory), the session's, or the
+    gateway's own, which all tenants share. `usage` is what the tokens of its answers count.
+    """
+
+    kind: Literal["acp"]
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    isolation: Literal["process"] = "process"
+    files: Literal["none", "read", "write"] = "none"
+    terminals: bool = False
+    auth_method: str | None = None
+    home: Literal["tenant", "session", "shared"] = "tenant"
+    usage: Literal["turn", "session", "last-call"] | None = None
+    start_timeout_s: Seconds = 30.0
+
+
+BlueprintSettings = Annotated[
+    PydanticAISettings | PythonSettings | ProcessSettings | AcpSettings,
+    Field(discriminator="kind"),
+]
