@@ -64,6 +64,23 @@ asyncio.run(main())
 """
 
 
+def test_an_agent_has_the_signals_that_whoever_started_the_gateway_ignored_or_blocked():
+    script = "import signal; print(sorted(s.name for s in signal.Signals if signal.getsignal(s) "
+    script += "== signal.SIG_IGN), sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
+    fresh = Command(argv=(sys.executable, "-c", script), env=allowed_environment())
+    ignored = (signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTSTP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    blocked = {signal.SIGUSR2, signal.SIGALRM, signal.SIGTERM}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        said = answer_of(SpawnRequest(run=fresh)).strip()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert said == "['SIGPIPE', 'SIGXFSZ'] []"
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_program_may_use_its_streams_as_asyncio_does(loop):
     loop_factory = pytest.importorskip(loop).new_event_loop

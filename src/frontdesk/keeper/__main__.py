@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from frontdesk.keeper import prctl
-from frontdesk.keeper.confinement import not_enforced
+from frontdesk.keeper.confinement import IGNORED_BY_PYTHON, not_enforced
 from frontdesk.keeper.journal import JournalFile, NoJournal, sweep_journals
 from frontdesk.keeper.messages import MAX_PACKET_BYTES, KeeperOptions, Ready
 from frontdesk.keeper.seqpacket import SeqPacketChannel
@@ -49,12 +49,25 @@ def _set_up_process() -> int:
     # It knows the environment of every agent, and agents may share its account.
     prctl.become_undumpable()
     prctl.become_subreaper()
+    _forget_inherited_signals()
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Handlers, not SIG_IGN, which programs that we start would inherit.
         signal.signal(number, lambda *_: None)
     return reading
+
+
+def _forget_inherited_signals() -> None:
+    """Let agents have every signal, whatever ignores and blocks them where the gateway runs.
+
+    A shell's background job ignores SIGINT and SIGQUIT, and under `nohup` SIGHUP: all that is
+    started would inherit it.
+    """
+    for number in signal.valid_signals() - set(IGNORED_BY_PYTHON):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _serve(server: KeeperServer, gateway: SeqPacketChannel, wakeup_fd: int) -> None:

@@ -25,7 +25,8 @@ CPU_GRACE_S = 5
 """Between SIGXCPU, which names the cause, and the SIGKILL for a process that is deaf to it."""
 
 _OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
-_PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)
+IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+"""By every Python from its start."""
 
 
 class Confinement(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +117,7 @@ def _step(stage: str, action: Callable[[], object]) -> None:
 def restore_signals() -> None:
     """Undo, before a program is executed, what a keeper set and what every Python ignores."""
     signal.set_wakeup_fd(-1)
-    for number in (*_OURS, *_PYTHONS):
+    for number in (*_OURS, *IGNORED_BY_PYTHON):
         signal.signal(number, signal.SIG_DFL)
 
 
