@@ -31,10 +31,11 @@ test: $(READY)  ## the suite, on one interpreter
 	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not chaos and not browser" \
 		|| $(BIN)/python -m pytest $(ALONE)
 
-test-all: $(READY)  ## also slow, chaos and browser tests, and every other interpreter at hand
+test-all: $(READY)  ## also slow, chaos and browser tests, frameworks, every other interpreter at hand
 	$(BIN)/python -m pytest -m "slow or chaos or browser" || $(BIN)/python -m pytest $(ALONE)
 	FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest -q $(SPREAD) tests/unit tests/laws tests/property -m "not slow and not chaos" \
 		|| FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python tests/frameworks.py
 	$(BIN)/python tests/interpreters.py
 
 check: $(READY) $(SITE_READY)  ## format, lint, types, imports, style, API description, documents, site

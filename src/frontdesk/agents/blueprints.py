@@ -123,9 +123,12 @@ class AuthorRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     max_sessions_per_tenant: int | None = None
 
     @classmethod
-    def of(cls, blueprint: Blueprint) -> AuthorRules:
-        """Return the rules of a blueprint."""
-        return cls(**{name: getattr(blueprint, name) for name in cls.__struct_fields__})
+    def of(cls, found: object) -> AuthorRules:
+        """Return the rules of a blueprint, or those that a program has as `rules`, if it has."""
+        if isinstance(found, Blueprint):
+            return cls(**{name: getattr(found, name) for name in cls.__struct_fields__})
+        rules = getattr(found, "rules", None)
+        return rules if isinstance(rules, cls) else cls()
 
 
 def blueprint(name: str, **rules: Any) -> Callable[[AgentFunction], Blueprint]:

@@ -23,7 +23,8 @@ class Program(Protocol):
     """What a blueprint runs: checked and opened once a session, in the gateway or in a child.
 
     One whose `check` may block at first, by an import for instance, also has `ready(context)`,
-    which says whether `check` is quick now; where it is not, `check` is called in a thread.
+    which says whether `check` is quick now; where it is not, `check` is called in a thread. One
+    that knows which options and tools its sessions may have has `rules`, an `AuthorRules`.
     """
 
     def check(self, context: SessionContext) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from frontdesk.agents.blueprints import Blueprint, blueprint
+import msgspec
+
+from frontdesk.agents.blueprints import AuthorRules, Blueprint, blueprint
 from frontdesk.agents.builtin import (
     PROVIDER_VARIABLES,
     process_blueprint,
@@ -22,12 +24,15 @@ from frontdesk.agents.builtin import (
 )
 from frontdesk.agents.process.factory import ProcessOptions
 from frontdesk.agents.targets import import_target
+from frontdesk.agents.task import TaskAgentFactory
+from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.blueprint_settings import (
     AcpSettings,
     ProcessSettings,
     ProcessTable,
     PydanticAISettings,
     PythonSettings,
+    TargetTable,
 )
 from frontdesk.gateway.ssrf import AddressGuard, guarded_client
 from frontdesk.keeper.client import Keeper
@@ -71,6 +76,46 @@ def _pydantic_ai(name: str, table: PydanticAISettings, services: BlueprintServic
         http_client=partial(guarded_client, services.guard),
     )
     return pydantic_ai_blueprint(name, program=program)
+
+
+Maker = Callable[[str, Any, BlueprintServices], Blueprint]
+
+
+def framework(kind: str, program: str, *, also: tuple[str, ...] = ()) -> Maker:
+    """Return what makes blueprints of an agent of a framework, served by name.
+
+    `program` is the adapter (`module:name`), which returns a `Program` when it is called with
+    `target`, the settings of the table that `also` names, and no more: in the gateway, or in each
+    session's process, which alone then imports the framework.
+    """
+
+    def make(name: str, table: TargetTable, services: BlueprintServices) -> Blueprint:
+        options = {each: getattr(table, each) for each in ("target", *also)}
+        if table.isolation == "process":
+            return python_process_blueprint(
+                name,
+                program,
+                kind=kind,
+                options=options,
+                keeper=services.keeper,
+                rules=_process_rules(table),
+            )
+        made = called(program, options)
+        rules = msgspec.structs.asdict(AuthorRules.of(made))
+        return Blueprint(name=name, kind=kind, factory=TaskAgentFactory(made), **rules)
+
+    return make
+
+
+def called(target: str, options: dict[str, Any]) -> Any:
+    """Return what a target of ours returns, which imports one of the operator's; `CannotImport`."""
+    try:
+        return import_target(target)(**options)
+    except FrontdeskError:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
+        named = options["target"]
+        raise CannotImport(f"{named!r} cannot be served: {type(error).__name__}: {error}") from None
 
 
 def _python(name: str, table: PythonSettings, services: BlueprintServices) -> Blueprint:
@@ -119,7 +164,7 @@ def _process_rules(table: ProcessTable, *, environment: tuple[str, ...] = ()) ->
     )
 
 
-MAKERS: Mapping[type, Callable[[str, Any, BlueprintServices], Blueprint]] = MappingProxyType(
+MAKERS: Mapping[type, Maker] = MappingProxyType(
     {
         PydanticAISettings: _pydantic_ai,
         PythonSettings: _python,

@@ -6,7 +6,7 @@ Beside `settings.py`, the rest of the configuration. A new kind is a class here,
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -58,21 +58,26 @@ class PydanticAISettings(BlueprintTable):
     base_urls: tuple[str, ...] = ()
 
 
-class PythonSettings(ProcessTable):
-    """An agent of the operator's own: `target` is a blueprint, `module:name`."""
+class TargetTable(ProcessTable):
+    """What a kind has whose `target` is an object of the operator's, in a task or in processes."""
 
-    kind: Literal["python"]
     target: Target
     isolation: Literal["task", "process"] = "task"
 
     @model_validator(mode="after")
-    def _only_what_can_be_enforced(self) -> PythonSettings:
+    def _only_what_can_be_enforced(self) -> Self:
         """Refuse limits of a process where there is none: they would be ignored."""
         ignored = sorted(self.model_fields_set & ProcessTable.OF_PROCESSES)
         if self.isolation == "task" and ignored:
             names = ", ".join(ignored)
             raise ValueError(f'{names}: only with isolation = "process"; a task has no such limits')
         return self
+
+
+class PythonSettings(TargetTable):
+    """An agent of the operator's own: `target` is a blueprint, `module:name`."""
+
+    kind: Literal["python"]
 
 
 class ProcessSettings(ProcessTable):

@@ -65,8 +65,7 @@ def prepare(source: str) -> Server:
     program = program_of(found, target=where.target)
     if where.warm_up_model is not None:
         warm_up(program, model=where.warm_up_model)
-    rules = AuthorRules.of(found) if isinstance(found, Blueprint) else AuthorRules()
-    return Server(program, description=msgspec.json.encode(rules).decode())
+    return Server(program, description=msgspec.json.encode(AuthorRules.of(found)).decode())
 
 
 class Server:
