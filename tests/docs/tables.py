@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from docs.pages import Page, page
 from frontdesk.errors import FrontdeskError
-from frontdesk.gateway.error_table import ANSWERS, ERRORS, INTERNAL, Fault
+from frontdesk.gateway.error_answers import ANSWERS, INTERNAL
+from frontdesk.gateway.error_table import ERRORS, Fault
 from frontdesk.gateway.setting_types import setting_of
 from frontdesk.gateway.settings import Config
 

@@ -14,7 +14,8 @@ from docs.tables import facts_of
 from frontdesk import errors
 from frontdesk.agents import errors as agents_errors
 from frontdesk.gateway import errors as gateway_errors
-from frontdesk.gateway.error_table import ANSWERS, ERRORS, INTERNAL
+from frontdesk.gateway.error_answers import ANSWERS, INTERNAL
+from frontdesk.gateway.error_table import ERRORS
 from frontdesk.keeper import errors as keeper_errors
 from frontdesk.sessions import errors as sessions_errors
 

@@ -10,7 +10,8 @@ from docs.pages import page
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.app import make_routes
-from frontdesk.gateway.error_table import ANSWERS, ERRORS, INTERNAL
+from frontdesk.gateway.error_answers import ANSWERS, INTERNAL
+from frontdesk.gateway.error_table import ERRORS
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.settings import Config
 

@@ -7,7 +7,7 @@ import pytest
 
 from frontdesk.agents.events import EVENTS
 from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, CallbackTool, SessionContext
-from frontdesk.gateway.schemas import Answer
+from frontdesk.gateway.answer_schemas import Answer
 from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.errors import ToolRefused
 from gateway.requirements import covers

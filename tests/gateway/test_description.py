@@ -16,7 +16,8 @@ import pytest
 from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.app import ROUTERS, create_app
 from frontdesk.gateway.docs_page import page_of
-from frontdesk.gateway.error_table import ANSWERS, ERRORS, INTERNAL, METHOD_NOT_ALLOWED
+from frontdesk.gateway.error_answers import ANSWERS, INTERNAL, METHOD_NOT_ALLOWED
+from frontdesk.gateway.error_table import ERRORS
 from frontdesk.gateway.problems import example_of
 from gateway.asgi import ask
 from gateway.requirements import covers

@@ -9,8 +9,9 @@ From the top down, in the order in which a request meets them:
     auth, keys, rate_limit, cors, forwarded, access_log     what the middleware asks
     app, routes/              everything that is answered at once
     sse, websocket, open_streams     what stays open
-    dependencies, actions, schemas, queries, idempotency     what routes and streams share
-    error_table, problems, errors     how errors are answered
+    dependencies, actions, queries, idempotency     what routes and streams share
+    body_schemas, answer_schemas, usage_schemas, operator_schemas     what is in JSON bodies
+    error_table, error_answers, problems, errors     how errors are answered
     openapi, docs_page     how all is described
 
 Beside them: `gateway` holds what all requests share, by `settings` and `blueprint_settings` (made

@@ -18,20 +18,18 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from frontdesk.agents.values import MAX_VALUES, TooManyValues, read_json
-from frontdesk.gateway.error_table import Refusal
+from frontdesk.gateway.answer_schemas import Answer, PromptAccepted, Status
+from frontdesk.gateway.body_schemas import (
+    AbortBody,
+    ApprovalBody,
+    PromptBody,
+    RespondBody,
+    SteerBody,
+)
+from frontdesk.gateway.error_answers import Refusal
 from frontdesk.gateway.errors import MalformedRequest, TooLarge
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.problems import mistakes_of
-from frontdesk.gateway.schemas import (
-    AbortBody,
-    Answer,
-    ApprovalBody,
-    PromptAccepted,
-    PromptBody,
-    RespondBody,
-    Status,
-    SteerBody,
-)
 from frontdesk.sessions.conversation import Conversation
 
 Message = dict[str, Any]

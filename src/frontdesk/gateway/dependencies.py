@@ -21,13 +21,13 @@ from starlette.types import Receive, Scope, Send
 
 from frontdesk.agents.ids import SESSION_ID
 from frontdesk.agents.values import MAX_VALUES, TooManyValues, read_json
+from frontdesk.gateway.answer_schemas import Answer
 from frontdesk.gateway.errors import TooLarge
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.paths import match_path
 from frontdesk.gateway.queries import NoQuery, query_of
 from frontdesk.gateway.request_context import context_of, require
-from frontdesk.gateway.schemas import Answer
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.service import TenantSessions
 
@@ -76,7 +76,7 @@ InGateway = Annotated[Gateway, Depends(the_gateway)]
 class JsonRequest(Request):
     """A request whose body is JSON in UTF-8; the framework's own takes UTF-16 and UTF-32 as well.
 
-    `NaN` and `Infinity` are refused with the field that has them (`schemas.py`).
+    `NaN` and `Infinity` are refused with the field that has them (`body_schemas.py`).
     """
 
     async def json(self) -> Any:

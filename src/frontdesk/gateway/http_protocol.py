@@ -20,7 +20,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from frontdesk.gateway.client_connection import CONNECTION_KEY, ClientConnection, WireConfig
-from frontdesk.gateway.error_table import (
+from frontdesk.gateway.error_answers import (
     BAD_REQUEST,
     HEAD_TOO_LARGE,
     TOO_SLOW,

@@ -23,7 +23,7 @@ from frontdesk.gateway.cors import (
     is_preflight,
     refuse_cross_origin_cookies,
 )
-from frontdesk.gateway.error_table import INTERNAL
+from frontdesk.gateway.error_answers import INTERNAL
 from frontdesk.gateway.errors import RateLimited
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.paths import Access, Endpoint

@@ -12,10 +12,10 @@ import msgspec
 from fastapi import FastAPI
 
 from frontdesk.agents.events import EVENTS
-from frontdesk.gateway.error_table import ANSWERS, Refusal
+from frontdesk.gateway.answer_schemas import Answer
+from frontdesk.gateway.error_answers import ANSWERS, Refusal
 from frontdesk.gateway.paths import Access, Endpoint, PathRule, match_path
 from frontdesk.gateway.problems import example_of
-from frontdesk.gateway.schemas import Answer
 from frontdesk.sessions.event_reader import Gap
 
 Responses = dict[int | str, dict[str, Any]]

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from frontdesk.errors import FrontdeskError, SessionLimitExceeded
-from frontdesk.gateway.error_table import (
+from frontdesk.gateway.error_answers import (
     BAD_REQUEST,
     INTERNAL,
     METHOD_NOT_ALLOWED,
@@ -28,8 +28,8 @@ from frontdesk.gateway.error_table import (
     UNAVAILABLE,
     ErrorAnswer,
     Refusal,
-    row_of,
 )
+from frontdesk.gateway.error_table import row_of
 
 UNAVAILABLE_RETRY_S = 5
 MAX_SHOWN_PATH = 200

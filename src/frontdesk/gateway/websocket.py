@@ -17,13 +17,13 @@ import msgspec
 from frontdesk.agents.events import Error
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.actions import act, parsed, socket_answer
+from frontdesk.gateway.answer_schemas import Answer
 from frontdesk.gateway.client_connection import connection_of
-from frontdesk.gateway.error_table import Refusal
+from frontdesk.gateway.error_answers import Refusal
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.queries import StreamQuery, query_of
 from frontdesk.gateway.request_context import RequestContext
-from frontdesk.gateway.schemas import Answer
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
 from frontdesk.sessions.event_log import LoggedEvent

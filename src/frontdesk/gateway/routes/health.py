@@ -13,8 +13,7 @@ from frontdesk import __version__
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.openapi import answer, answers
-from frontdesk.gateway.problems import problem_of
-from frontdesk.gateway.schemas import (
+from frontdesk.gateway.operator_schemas import (
     ActiveSessions,
     AgentAuthentication,
     AgentCapabilities,
@@ -23,6 +22,7 @@ from frontdesk.gateway.schemas import (
     MeterState,
     Readiness,
 )
+from frontdesk.gateway.problems import problem_of
 from frontdesk.sessions.errors import Draining
 
 router = APIRouter(tags=["health"], route_class=GatewayRoute)

@@ -15,7 +15,7 @@ from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.logs import lines_dropped
 from frontdesk.gateway.openapi import answers, problems
-from frontdesk.gateway.schemas import (
+from frontdesk.gateway.operator_schemas import (
     GatewayNumbers,
     GatewayStatus,
     HostedSession,

@@ -12,6 +12,13 @@ from starlette.responses import Response
 
 from frontdesk.agents.records import CreateSession
 from frontdesk.gateway.actions import check_text
+from frontdesk.gateway.answer_schemas import (
+    SessionCreated,
+    SessionDeleted,
+    SessionList,
+    SessionSummary,
+)
+from frontdesk.gateway.body_schemas import CreateSessionBody
 from frontdesk.gateway.dependencies import (
     InConversation,
     InSessions,
@@ -24,13 +31,6 @@ from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.queries import InPage
 from frontdesk.gateway.request_context import context_of
-from frontdesk.gateway.schemas import (
-    CreateSessionBody,
-    SessionCreated,
-    SessionDeleted,
-    SessionList,
-    SessionSummary,
-)
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
 

@@ -8,6 +8,8 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from frontdesk.agents.records import CallbackTool
+from frontdesk.gateway.answer_schemas import AttachedTool, DetachedTool
+from frontdesk.gateway.body_schemas import ToolBody
 from frontdesk.gateway.dependencies import (
     GatewayRoute,
     InConversation,
@@ -16,7 +18,6 @@ from frontdesk.gateway.dependencies import (
     encoded,
 )
 from frontdesk.gateway.openapi import answers
-from frontdesk.gateway.schemas import AttachedTool, DetachedTool, ToolBody
 
 router = APIRouter(
     prefix="/v1/sessions/{sessionId}/tools", tags=["tools"], route_class=GatewayRoute

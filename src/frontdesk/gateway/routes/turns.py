@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk.gateway import actions
+from frontdesk.gateway.answer_schemas import PromptAccepted, Status
+from frontdesk.gateway.body_schemas import AbortBody, PromptBody, SteerBody, SwitchModelBody
 from frontdesk.gateway.dependencies import (
     GatewayRoute,
     InConversation,
@@ -20,14 +22,6 @@ from frontdesk.gateway.idempotency import stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.routes.sessions import IdempotencyKey
-from frontdesk.gateway.schemas import (
-    AbortBody,
-    PromptAccepted,
-    PromptBody,
-    Status,
-    SteerBody,
-    SwitchModelBody,
-)
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["turns"], route_class=GatewayRoute)
 

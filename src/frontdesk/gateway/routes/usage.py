@@ -9,7 +9,7 @@ from frontdesk.agents.records import TokenUsage
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, InKey, encoded
 from frontdesk.gateway.metering import MeteredUsage
 from frontdesk.gateway.openapi import answers
-from frontdesk.gateway.schemas import KeyReading, TenantReading, UsageReport
+from frontdesk.gateway.usage_schemas import KeyReading, TenantReading, UsageReport
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"], route_class=GatewayRoute)
 

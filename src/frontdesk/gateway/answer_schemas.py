@@ -1,0 +1,219 @@
+"""What clients get in JSON bodies: one frozen record for each answer.
+
+Below the routes and the WebSocket: `of` makes a record, a route encodes it, and the API description
+shows it as it is. Names are camelCase on the wire. What is used is in `usage_schemas.py`, what
+operators and other programs are told in `operator_schemas.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import msgspec
+from msgspec.structs import astuple
+
+from frontdesk.agents.events import ApprovalRequired, AskUser, Event, ToolExecutionStart
+from frontdesk.agents.records import Message, State
+from frontdesk.sessions.conversation import Conversation
+
+P = TypeVar("P", bound=Event)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """The root of all answers. Each field is always there, and there is no other."""
+
+
+class SessionSummary(Answer, frozen=True, kw_only=True):
+    """How a session is doing."""
+
+    session_id: str
+    state: State
+    turns: int
+    tool_calls: int
+    total_tokens: int
+    uptime_ms: int
+    model: str
+    blueprint: str
+    created_at: int
+    tenant_id: str
+    restarts: int
+    pid: int | None
+
+    @classmethod
+    def of(cls, conversation: Conversation, **more: Any) -> Self:
+        counters = conversation.counters
+        return cls(
+            session_id=conversation.session_id,
+            state=conversation.state,
+            turns=counters.turns,
+            tool_calls=counters.tool_calls,
+            total_tokens=counters.tokens.total,
+            uptime_ms=conversation.uptime_ms,
+            model=conversation.model,
+            blueprint=conversation.blueprint,
+            created_at=conversation.created_at,
+            tenant_id=conversation.tenant_id,
+            restarts=conversation.restarts,
+            pid=conversation.pid,
+            **more,
+        )
+
+
+class SessionCreated(SessionSummary, frozen=True, kw_only=True):
+    """A new session."""
+
+    fence: Annotated[str, msgspec.Meta(description="tells two sessions of one id apart")]
+
+
+class SessionList(Answer, frozen=True, kw_only=True):
+    """A page of sessions. `next` is what `after` continues with, null on the last page."""
+
+    sessions: tuple[SessionSummary, ...]
+    next: str | None
+
+
+class SessionDeleted(Answer, frozen=True, kw_only=True):
+    """The session's entry is gone."""
+
+    session_id: str
+    status: Literal["deleted"]
+
+
+class PromptAccepted(Answer, frozen=True, kw_only=True):
+    """A prompt was accepted; `queued` says that it waits for another turn to end."""
+
+    request_id: str
+    session_id: str
+    queued: bool
+    status: Literal["accepted", "queued"]
+
+
+class Status(Answer, frozen=True, kw_only=True):
+    """`status` says what became of it."""
+
+    status: Literal["approved", "rejected", "answered", "aborting", "accepted"]
+
+
+class TokenCounts(Answer, frozen=True, kw_only=True):
+    """The tokens of a conversation; cached ones are prompt tokens as well.
+
+    What the agent used in `unknown_turns` of its turns is not among them: it did not say.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int
+    unknown_turns: int
+
+
+class SessionStats(Answer, frozen=True, kw_only=True):
+    """What a conversation has used, and what is held of its events."""
+
+    session_id: str
+    turns: int
+    total_tokens: int
+    cost_usd: float
+    prompt_count: int
+    token_usage: TokenCounts
+    last_event_index: int
+    event_buffer_count: int
+
+    @classmethod
+    def of(cls, conversation: Conversation) -> Self:
+        counters, tokens = conversation.counters, conversation.counters.tokens
+        return cls(
+            session_id=conversation.session_id,
+            turns=counters.turns,
+            total_tokens=tokens.total,
+            cost_usd=tokens.cost_usd,
+            prompt_count=counters.prompts,
+            token_usage=TokenCounts(
+                prompt_tokens=tokens.prompt,
+                completion_tokens=tokens.completion,
+                total_tokens=tokens.total,
+                cached_tokens=tokens.cached,
+                unknown_turns=counters.unknown_usage,
+            ),
+            last_event_index=conversation.log.last_index,
+            event_buffer_count=len(conversation.log),
+        )
+
+
+class Queues(Answer, frozen=True, kw_only=True):
+    """How many prompts and steering texts wait."""
+
+    prompts: int
+    steering: int
+
+
+class PendingTool(ToolExecutionStart, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tool that runs, as its event said it."""
+
+    request_id: str
+
+
+class PendingApproval(ApprovalRequired, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tool that waits for an approval, as its event said it."""
+
+    request_id: str
+
+
+class PendingQuestion(AskUser, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A question that waits for an answer, as its event said it."""
+
+    request_id: str
+
+
+class SessionStatus(Answer, frozen=True, kw_only=True):
+    """What a session does and waits for; tools and requests as their events said it."""
+
+    session_id: str
+    state: State
+    pending_tools: tuple[PendingTool, ...]
+    pending_approvals: tuple[PendingApproval, ...]
+    pending_questions: tuple[PendingQuestion, ...]
+    queues: Queues
+    last_event_index: int
+
+    @classmethod
+    def of(cls, conversation: Conversation) -> Self:
+        turn, parts = conversation.turn, conversation.parts
+        # Whatever is pending is the turn's under way, and goes with it.
+        request_id = "" if turn is None else turn.request_id
+        running = () if turn is None else turn.running_tools.values()
+
+        def pending(kind: Callable[..., P], asked: Iterable[Event]) -> tuple[P, ...]:
+            return tuple(kind(*astuple(each), request_id=request_id) for each in asked)
+
+        return cls(
+            session_id=conversation.session_id,
+            state=conversation.state,
+            pending_tools=pending(PendingTool, running),
+            pending_approvals=pending(PendingApproval, parts.approvals.requests()),
+            pending_questions=pending(PendingQuestion, parts.questions.requests()),
+            queues=Queues(prompts=len(conversation.prompts), steering=len(parts.steering_texts)),
+            last_event_index=conversation.log.last_index,
+        )
+
+
+class Messages(Answer, frozen=True, kw_only=True):
+    """A page of the history. `next` is what `after` continues with, null on the last page."""
+
+    messages: tuple[Message, ...]
+    next: str | None
+
+
+class AttachedTool(Answer, frozen=True, kw_only=True):
+    """The tool is the session's now."""
+
+    name: str
+    status: Literal["attached"]
+
+
+class DetachedTool(Answer, frozen=True, kw_only=True):
+    """The tool is the session's no more."""
+
+    name: str
+    status: Literal["detached"]

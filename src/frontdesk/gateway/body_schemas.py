@@ -1,0 +1,142 @@
+"""What clients send in JSON bodies: checked on the way in, described for the API document.
+
+Below the routes and the WebSocket, which check the same bodies by the same models. Names are
+camelCase on the wire. Fields that a client sends and we do not know are refused by name: dropped in
+silence, a misspelt one would be missed by nobody but the user.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from frontdesk.agents.ids import SESSION_ID
+from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, TOOL_NAME
+
+MAX_DEPTH = 64
+
+
+def _unicode(text: str) -> str:
+    """Refuse lone surrogates: JSON can write them, UTF-8 cannot."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("is not valid Unicode") from None
+    return text
+
+
+Str = Annotated[str, AfterValidator(_unicode)]
+SessionId = Annotated[str, Field(pattern=f"^{SESSION_ID}$", examples=["support-42"])]
+Name = Annotated[Str, Field(min_length=1, max_length=256)]
+Reference = Annotated[Str, Field(min_length=1, max_length=256)]
+Text = Annotated[Str, Field(min_length=1)]
+# A pattern on top of `Str` would be checked, and missing in the description.
+Reason = Annotated[Str, Field(max_length=2000)]
+
+
+def _not_too_deep(value: Any) -> Any:
+    """Refuse free-form JSON that is too deep, or that could not be written as JSON again."""
+    try:
+        msgspec.json.encode(value)
+        # NaN and the infinities are read by the framework, and are no JSON.
+        json.dumps(value, allow_nan=False)
+    except (RecursionError, OverflowError, ValueError):
+        raise ValueError("cannot be written as JSON again") from None
+    level, depth = [value], 0
+    while level := [
+        inner
+        for outer in level
+        if isinstance(outer, dict | list)
+        for inner in (outer.values() if isinstance(outer, dict) else outer)
+    ]:
+        depth += 1
+    if depth > MAX_DEPTH:
+        raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+FreeForm = Annotated[Any, AfterValidator(_not_too_deep)]
+FreeObject = Annotated[dict[str, Any], AfterValidator(_not_too_deep)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, strict=True, frozen=True, validate_by_name=False, extra="forbid"
+    )
+
+
+class CreateSessionBody(_Body):
+    """A session to open."""
+
+    model: Annotated[Str, Field(min_length=1, max_length=256, examples=["test"])]
+    session_id: SessionId | None = None
+    system_prompt: Str | None = None
+    working_dir: Annotated[Str, Field(max_length=4096)] | None = None
+    tools: Annotated[list[Name], Field(max_length=256)] | None = None
+    plugins: Annotated[list[Name], Field(max_length=256)] | None = None
+    blueprint: Name | None = None
+    max_turns: Annotated[int, Field(gt=0, lt=2**31)] | None = None
+    max_tokens: Annotated[int, Field(gt=0, lt=2**31)] | None = None
+    skills_dirs: Annotated[list[Str], Field(max_length=64)] | None = None
+    provider_opts: FreeObject | None = None
+    user_data: FreeForm = None
+    prompt_mode: Name | None = None
+
+
+class PromptBody(_Body):
+    """A prompt."""
+
+    text: Annotated[Text, Field(examples=["What is the weather in Paris?"])]
+
+
+class SteerBody(_Body):
+    """A text for the turn under way."""
+
+    text: Annotated[Text, Field(examples=["in one sentence, please"])]
+
+
+class ApprovalBody(_Body):
+    """An answer to an `approval_required`."""
+
+    approval_id: Annotated[Reference, Field(examples=["9f3c2a1b0d4e5f67"])]
+    reason: Reason | None = None
+
+
+class RespondBody(_Body):
+    """An answer to an `ask_user`."""
+
+    ref: Annotated[Reference, Field(examples=["9f3c2a1b0d4e5f67"])]
+    response: Annotated[FreeForm, Field(examples=["the blue one"])]
+
+
+class AbortBody(_Body):
+    """Why the turn under way ends, and whether running tools are killed as well."""
+
+    reason: Reason | None = None
+    kill_tools: bool = False
+
+
+class SwitchModelBody(_Body):
+    """Another model."""
+
+    model: Annotated[Str, Field(min_length=1, max_length=256, examples=["test"])]
+
+
+class ToolBody(_Body):
+    """A callback tool."""
+
+    name: Annotated[str, Field(pattern=f"^{TOOL_NAME}$", examples=["lookup_order"])]
+    description: Annotated[Str, Field(max_length=MAX_TOOL_DESCRIPTION_CHARACTERS)]
+    parameters: Annotated[
+        FreeObject,
+        Field(examples=[{"type": "object", "properties": {"order": {"type": "string"}}}]),
+    ]
+    callback_url: Annotated[
+        str, Field(min_length=1, max_length=2048, examples=["https://tools.example.com/orders"])
+    ]
+    timeout_ms: Annotated[int, Field(gt=0, le=600_000)] = 30_000

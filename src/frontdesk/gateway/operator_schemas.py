@@ -1,0 +1,104 @@
+"""What operators, monitors and other agents get: health, what runs here, the agent card.
+
+Beside the other answers; nothing of a tenant's is here but what `/ops` shows to operators.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from frontdesk.gateway.answer_schemas import Answer
+
+
+class ActiveSessions(Answer, frozen=True, kw_only=True):
+    """How many sessions live."""
+
+    active: int
+
+
+class MeterState(Answer, frozen=True, kw_only=True):
+    """How many keys have used anything."""
+
+    tracked_keys: int = msgspec.field(name="tracked_keys")
+
+
+class Health(Answer, frozen=True, kw_only=True):
+    """The server lives, and has so much to do."""
+
+    status: Literal["ok"]
+    version: str
+    sessions: ActiveSessions
+    meter: MeterState
+    timestamp: Annotated[str, msgspec.Meta(description="ISO-8601, UTC")]
+
+
+class Readiness(Answer, frozen=True, kw_only=True):
+    """New work is taken."""
+
+    status: Literal["ready"]
+
+
+class GatewayNumbers(Answer, frozen=True, kw_only=True):
+    """How much there is of what a gateway holds."""
+
+    sessions: int
+    streams: int
+    stuck: int
+    keys: int
+    metered_keys: int = msgspec.field(name="metered_keys")
+    log_lines_dropped: int = msgspec.field(name="log_lines_dropped")
+
+
+class GatewayStatus(GatewayNumbers, frozen=True, kw_only=True):
+    """What runs here."""
+
+    version: str
+    draining: bool
+
+
+class HostedSession(Answer, frozen=True, kw_only=True):
+    """A live session and the process that its agent runs in, null for a task."""
+
+    tenant_id: str
+    session_id: str
+    key_id: str | None
+    blueprint: str | None
+    model: str | None
+    pid: int | None
+    created_at: int
+
+
+class HostedSessions(Answer, frozen=True, kw_only=True):
+    """Every live session, oldest first."""
+
+    sessions: tuple[HostedSession, ...]
+
+
+class AgentCapabilities(Answer, frozen=True, kw_only=True):
+    """What an agent card says of the protocol."""
+
+    streaming: bool
+    push_notifications: bool
+
+
+class AgentAuthentication(Answer, frozen=True, kw_only=True):
+    """What an agent card says of keys."""
+
+    schemes: tuple[str, ...]
+
+
+class AgentCard(Answer, frozen=True, kw_only=True):
+    """What other agents may know of this server."""
+
+    name: str
+    description: str
+    version: str
+    url: str
+    documentation_url: str
+    capabilities: AgentCapabilities
+    default_input_modes: tuple[str, ...]
+    default_output_modes: tuple[str, ...]
+    authentication: AgentAuthentication
+    skills: tuple[str, ...]
