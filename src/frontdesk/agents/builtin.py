@@ -48,21 +48,21 @@ def python_process_blueprint(
     *,
     keeper: Keeper,
     rules: ProcessOptions | None = None,
-    options: dict[str, Any] | None = None,
+    arguments: dict[str, Any] | None = None,
     kind: str = "python",
     **fields: Any,
 ) -> Blueprint:
     """Make a blueprint of a Python program that runs in a process of its own for each session.
 
     `target` (`module:name`) is a `Blueprint` made by `@blueprint`, an agent function, or a
-    `Program`; with `options`, what returns one of these when it is called with them. It is imported
+    `Program`; with `arguments`, what returns one of these when it is called with them. It is imported
     in the process, not here. `fields` are fields of `Blueprint`: they go before what the target's
     own `@blueprint` says, which its process tells when it is asked (`Blueprint.complete`).
 
     Raises `LimitUnenforceable` and `InvalidArgument` for rules that this system cannot keep.
     """
     factory = ProcessAgentFactory(
-        keeper, ProgramSource(target=target, options=options), rules=rules
+        keeper, ProgramSource(target=target, options=arguments), rules=rules
     )
     made = Blueprint(name=name, kind=kind, factory=factory, isolation="process", **fields)
 

@@ -96,7 +96,7 @@ def framework(kind: str, program: str, *, also: tuple[str, ...] = ()) -> Maker:
                 name,
                 program,
                 kind=kind,
-                options=options,
+                arguments=options,
                 keeper=services.keeper,
                 rules=_process_rules(table),
             )
