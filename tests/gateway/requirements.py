@@ -102,6 +102,7 @@ REQUIREMENTS = (
         messages="GET messages answers the history in pages.",
         attach_tool="POST tools attaches a callback tool and answers 201.",
         detach_tool="DELETE tools/{name} answers 200, an unknown name 404.",
+        blueprints="GET /v1/blueprints and /v1/models answer what the caller may open.",
         usage="GET /v1/usage answers the meters of the key and of its tenant.",
         description="/openapi.json has every route, error and event, with examples.",
         unknown_fields="Unknown fields of a body are refused by name.",

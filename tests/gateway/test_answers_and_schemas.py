@@ -91,7 +91,9 @@ def answers_of_every_route(client, sid):
     yield call("POST", f"{SESSION}/switch_model", {"model": "test"})
     yield call("POST", f"{SESSION}/tools", TOOL)
     yield call("DELETE", f"{SESSION}/tools/lookup", template=f"{SESSION}/tools/{{name}}")
-    for path in (SESSION, f"{SESSION}/stats", f"{SESSION}/messages", "/v1/sessions", "/v1/usage"):
+    for path in (SESSION, f"{SESSION}/stats", f"{SESSION}/messages"):
+        yield call("GET", path)
+    for path in ("/v1/sessions", "/v1/usage", "/v1/blueprints", "/v1/models"):
         yield call("GET", path)
     curious = f"{sid}-curious"
     create(client, curious, blueprint="curious")

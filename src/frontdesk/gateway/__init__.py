@@ -16,9 +16,9 @@ From the top down, in the order in which a request meets them:
 
 Beside them: `gateway` holds what all requests share, by `settings` and `blueprint_settings` (made
 of `setting_types`, read by `config`) and `blueprint_config` (over `blueprint_kinds`), with
-`metering`, `guardrails` (over `patterns`), `tool_webhooks` (over `ssrf`, over `tenant_slots`) and
-`state_dir`; `logs` is for the command line. What a session can do is not here: it lives below, in
-`frontdesk.sessions`.
+`known_blueprints`, `metering`, `guardrails` (over `patterns`), `tool_webhooks` (over `ssrf`, over
+`tenant_slots`) and `state_dir`; `logs` is for the command line. What a session can do is not here:
+it lives below, in `frontdesk.sessions`.
 
 The public names are imported when they are asked for: what needs only an error or the key need not
 load a web framework.

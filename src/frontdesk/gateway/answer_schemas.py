@@ -12,9 +12,12 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 from msgspec.structs import astuple
+from pydantic.alias_generators import to_camel
 
+from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.events import ApprovalRequired, AskUser, Event, ToolExecutionStart
 from frontdesk.agents.records import Message, State
+from frontdesk.sessions.admission import OPTIONS
 from frontdesk.sessions.conversation import Conversation
 
 P = TypeVar("P", bound=Event)
@@ -217,3 +220,58 @@ class DetachedTool(Answer, frozen=True, kw_only=True):
 
     name: str
     status: Literal["detached"]
+
+
+class BlueprintOffer(Answer, frozen=True, kw_only=True):
+    """A blueprint that sessions can be opened from, and what may stand beside it in `create`.
+
+    `models` are names, or shell-style patterns of them. `options` are the fields that it knows;
+    others are refused. `tools` and `plugins` are those that may be named.
+    """
+
+    name: str
+    kind: str
+    isolation: Literal["task", "process"]
+    default: Annotated[bool, msgspec.Meta(description="what a session gets that names none")]
+    models: tuple[str, ...]
+    options: tuple[str, ...]
+    tools: tuple[str, ...]
+    plugins: tuple[str, ...]
+
+    @classmethod
+    def of(cls, blueprint: Blueprint, *, default: bool) -> Self:
+        known = OPTIONS if blueprint.options is None else blueprint.options
+        return cls(
+            name=blueprint.name,
+            kind=blueprint.kind,
+            isolation=blueprint.isolation,
+            default=default,
+            models=blueprint.models,
+            options=tuple(sorted(map(to_camel, known))),
+            tools=tuple(sorted(blueprint.tools)),
+            plugins=tuple(sorted(blueprint.plugins)),
+        )
+
+
+class BlueprintList(Answer, frozen=True, kw_only=True):
+    """All blueprints that sessions can be opened from, in the operator's order."""
+
+    blueprints: tuple[BlueprintOffer, ...]
+
+
+class ModelOffer(Answer, frozen=True, kw_only=True):
+    """A model that can be asked for, or (`pattern`) a shell-style pattern of their names."""
+
+    model: str
+    pattern: bool
+    blueprints: Annotated[tuple[str, ...], msgspec.Meta(description="those that allow it")]
+
+    @classmethod
+    def of(cls, model: str, blueprints: tuple[str, ...]) -> Self:
+        return cls(model=model, pattern=any(each in model for each in "*?["), blueprints=blueprints)
+
+
+class ModelList(Answer, frozen=True, kw_only=True):
+    """All models that can be asked for."""
+
+    models: tuple[ModelOffer, ...]

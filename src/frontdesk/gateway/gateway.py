@@ -16,10 +16,8 @@ from typing import Any
 
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.agents.errors import CreateFailed
-from frontdesk.agents.process.factory import ProcessAgentFactory
 from frontdesk.agents.records import CreateSession
 from frontdesk.clock import Clock, SystemClock
-from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.auth import Authenticator
 from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.errors import AddressRefused, Unauthorized
@@ -27,6 +25,7 @@ from frontdesk.gateway.forwarded import TrustedProxies
 from frontdesk.gateway.guardrails import TenantGuardrails
 from frontdesk.gateway.idempotency import Idempotency
 from frontdesk.gateway.keys import Key, KeyFile, KeyRing
+from frontdesk.gateway.known_blueprints import KnownBlueprints
 from frontdesk.gateway.metering import UsageMeter
 from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
@@ -132,7 +131,7 @@ class Gateway:
         )
         self.service = await self._stack.enter_async_context(service)
         self._run_in_background(self._follow_keys(), name="frontdesk-keys")
-        self._run_in_background(self._warm(), name="frontdesk-warming")
+        self.known = await self._stack.enter_async_context(KnownBlueprints(self._blueprints))
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new sessions and prompts, let turns end within the grace, end the sessions."""
@@ -190,6 +189,8 @@ class Gateway:
         self.ring.check(keys)
         self.guardrails.change(config)
         # From here on nothing can fail.
+        if made is not self.service.blueprints:
+            self.known.follow(made)
         self.config, self.service.blueprints = config, made
         self.rate.change(per_minute=config.limits.requests_per_minute)
         self.authenticator.wrong_keys.change(per_minute=config.limits.wrong_keys_per_minute)
@@ -207,15 +208,6 @@ class Gateway:
             await asyncio.wait([task])
 
         self._stack.push_async_callback(cancel)
-
-    async def _warm(self) -> None:
-        """Do the imports of agents that run in processes before the first session asks for them."""
-        for blueprint in self._blueprints.values():
-            if isinstance(blueprint.factory, ProcessAgentFactory):
-                try:
-                    await blueprint.factory.warm()
-                except FrontdeskError as error:
-                    logger.error("blueprint %s: %s", blueprint.name, error)  # noqa: TRY400
 
     async def _follow_keys(self) -> None:
         # Looked at, as other processes (`frontdesk keys revoke`) write the file and SQLite tells

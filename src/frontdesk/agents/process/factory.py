@@ -79,6 +79,11 @@ class ProcessAgentFactory:
         """Do the program's imports now, instead of for the first session; `ForkServerFailed`."""
         self._description = await self._keeper.warm(self.fork_server)
 
+    @property
+    def known(self) -> bool:
+        """Say whether its program's imports are done, so that `author_rules` are at hand."""
+        return self._description is not None
+
     async def author_rules(self) -> AuthorRules:
         """Return the rules that the program's author wrote; `CreateFailed`, `KeeperLost`."""
         if self._description is None:
