@@ -1,7 +1,10 @@
 """ACP agents from the configuration, over HTTP."""
 
+import json
 import os
 import signal
+
+from websockets.sync.client import connect
 
 from gateway.command import serving
 from gateway.running import create, events, turn_of, until
@@ -48,6 +51,37 @@ def test_a_permission_is_given_over_http(tmp_path):
             body = {"approvalId": asked["approvalId"]}
             assert client.post("/v1/sessions/s/approve", json=body).status_code == 200
             assert text_of(until(stream, "agent_end")) == "selected opt-allow_once"
+
+
+def test_an_option_is_chosen_by_its_id_over_http_and_on_a_websocket(tmp_path):
+    asking = {"text": "allow_once allow_always reject_once"}
+    with gateway(tmp_path, config("Careful")) as server, server.client() as client:
+        create(client, "s", blueprint="coder", model="default")
+        address = f"{server.url.replace('http', 'ws')}/v1/sessions/s/ws"
+        with (
+            connect(address, additional_headers=dict(client.headers), proxy=None) as socket,
+            events(client, "s", since=0) as stream,
+        ):
+            client.post("/v1/sessions/s/prompt", json=asking)
+            *_, (_, _, asked) = until(stream, "approval_required")
+            body = {"approvalId": asked["approvalId"], "optionId": "opt-nope"}
+            refused = client.post("/v1/sessions/s/approve", json=body)
+            assert (refused.status_code, refused.json()["error"]) == (400, "bad_request")
+            assert refused.json()["message"] == (
+                "optionId 'opt-nope' is none of those that are offered: "
+                "opt-allow_once, opt-allow_always, opt-reject_once"
+            )
+            body["optionId"] = "opt-allow_always"
+            assert client.post("/v1/sessions/s/approve", json=body).status_code == 200
+            frames = until(stream, "agent_end")
+            assert text_of(frames) == "selected opt-allow_always"
+            (resolved,) = [data for _, name, data in frames if name == "approval_resolved"]
+            assert (resolved["status"], resolved["optionId"]) == ("approved", "opt-allow_always")
+            client.post("/v1/sessions/s/prompt", json=asking)
+            *_, (_, _, asked) = until(stream, "approval_required")
+            body = {"approvalId": asked["approvalId"], "optionId": "opt-reject_once"}
+            socket.send(json.dumps({"action": "reject", **body}))
+            assert text_of(until(stream, "agent_end")) == "selected opt-reject_once"
 
 
 def test_a_program_that_is_missing_gives_create_failed_and_names_no_path(tmp_path):

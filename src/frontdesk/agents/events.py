@@ -116,11 +116,12 @@ class ApprovalRequired(Event, frozen=True, rename="camel"):
 
 
 class ApprovalResolved(Event, frozen=True, rename="camel"):
-    """An approval was answered."""
+    """An approval was answered; by which option, where the agent offers some and is told one."""
 
     name: ClassVar[str] = "approval_resolved"
     approval_id: str
     status: ApprovalStatus
+    option_id: str | None = None
 
 
 class AskUser(Event, frozen=True, rename="camel"):

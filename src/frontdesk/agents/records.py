@@ -163,10 +163,11 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Approval(msgspec.Struct, frozen=True):
-    """How an approval was answered."""
+    """How an approval was answered; `option_id` is which of the agent's options, if it has some."""
 
     status: ApprovalStatus
     reason: str | None = None
+    option_id: str | None = None
 
     @property
     def approved(self) -> bool:
@@ -205,11 +206,6 @@ class ApprovalDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     content: tuple[dict[str, Any], ...] = ()
     locations: tuple[ApprovalLocation, ...] = ()
     options: tuple[ApprovalOption, ...] = ()
-
-    @property
-    def can_approve(self) -> bool:
-        """Say whether a yes is among the answers that are offered."""
-        return not self.options or any(each.kind.startswith("allow") for each in self.options)
 
 
 class Accepted(msgspec.Struct, frozen=True, rename="camel"):

@@ -63,13 +63,15 @@ def prompt(conversation: Conversation, body: PromptBody, key: Key) -> Answer:
 
 def approve(conversation: Conversation, body: ApprovalBody, key: Key) -> Answer:
     """Let a tool run."""
-    conversation.approve(body.approval_id, body.reason, api_key=key.key_id)
+    conversation.approve(
+        body.approval_id, body.reason, option_id=body.option_id, api_key=key.key_id
+    )
     return Status(status="approved")
 
 
 def reject(conversation: Conversation, body: ApprovalBody, key: Key) -> Answer:
     """Tell the agent that a tool may not run."""
-    conversation.reject(body.approval_id, body.reason, api_key=key.key_id)
+    conversation.reject(body.approval_id, body.reason, option_id=body.option_id, api_key=key.key_id)
     return Status(status="rejected")
 
 

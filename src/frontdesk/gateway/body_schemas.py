@@ -105,6 +105,7 @@ class ApprovalBody(_Body):
 
     approval_id: Annotated[Reference, Field(examples=["9f3c2a1b0d4e5f67"])]
     reason: Reason | None = None
+    option_id: Annotated[Str, Field(max_length=2000)] | None = None
 
 
 class RespondBody(_Body):

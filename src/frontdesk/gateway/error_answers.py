@@ -46,7 +46,8 @@ class ErrorAnswer:
 BAD_REQUEST = ErrorAnswer(
     400,
     "bad_request",
-    "malformed JSON; a field that is missing or wrong (named); an unknown approval or question",
+    "malformed JSON; a field that is missing or wrong (named); an unknown approval, "
+    "option or question",
     gateway.MalformedRequest("Field required", field="text"),
 )
 UNAUTHORIZED = ErrorAnswer(

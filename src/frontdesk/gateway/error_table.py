@@ -156,6 +156,11 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         "A filter of the operator's refused the text",
         GUARDRAIL,
     ),
+    sessions.OptionRefused: ErrorRow(
+        Fault.CALLER,
+        "An option that the approval does not offer, or that means the opposite, was chosen",
+        BAD_REQUEST,
+    ),
     sessions.UnknownReference: ErrorRow(
         Fault.CALLER,
         "No approval or question waits under this reference: it never did, it was answered, "

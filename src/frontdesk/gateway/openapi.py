@@ -170,6 +170,7 @@ EVENT_EXAMPLES: dict[str, dict[str, Any]] = {
         "requestId": "5f0c2a9e1b7d4c36",
         "approvalId": "9f3c2a1b0d4e5f67",
         "status": "approved",
+        "optionId": None,
     },
     "ask_user": {
         "requestId": "5f0c2a9e1b7d4c36",

@@ -218,20 +218,29 @@ class Conversation:
         return Accepted(prompt.request_id, self.session_id, queued)
 
     def approve(
-        self, approval_id: str, reason: str | None = None, *, api_key: str | None = None
+        self,
+        approval_id: str,
+        reason: str | None = None,
+        *,
+        option_id: str | None = None,
+        api_key: str | None = None,
     ) -> None:
-        """Let a tool run. `UnknownReference` where nothing waits for it, `GuardrailRefused`."""
-        self._require_open()
-        self.parts.approvals.answer(approval_id, Approval("approved", self._filtered(reason)))
-        self._count_turn_for(api_key)
+        """Let a tool run, by one of the options that its agent offers, if one is named.
+
+        `UnknownReference` where nothing waits for it, `OptionRefused`, `GuardrailRefused`.
+        """
+        self._answer(approval_id, Approval("approved", reason, option_id), api_key)
 
     def reject(
-        self, approval_id: str, reason: str | None = None, *, api_key: str | None = None
+        self,
+        approval_id: str,
+        reason: str | None = None,
+        *,
+        option_id: str | None = None,
+        api_key: str | None = None,
     ) -> None:
-        """Keep a tool from running. `UnknownReference` as in `approve`."""
-        self._require_open()
-        self.parts.approvals.answer(approval_id, Approval("rejected", self._filtered(reason)))
-        self._count_turn_for(api_key)
+        """Keep a tool from running. Options and errors as in `approve`."""
+        self._answer(approval_id, Approval("rejected", reason, option_id), api_key)
 
     def respond(self, ref: str, response: Any, *, api_key: str | None = None) -> None:
         """Answer a question of the agent. `UnknownReference`, `GuardrailRefused`."""
@@ -449,6 +458,12 @@ class Conversation:
     def _require_open(self) -> None:
         if self.ending_reason is not None:
             raise SessionDead(self.session_id, reason=self.ending_reason)
+
+    def _answer(self, approval_id: str, answer: Approval, api_key: str | None) -> None:
+        self._require_open()
+        filtered = msgspec.structs.replace(answer, reason=self._filtered(answer.reason))
+        self.parts.approvals.answer(approval_id, filtered)
+        self._count_turn_for(api_key)
 
     def _filtered(self, value: T) -> T:
         """Return what a client sends as it may go in, a `json_value`; `GuardrailRefused`."""

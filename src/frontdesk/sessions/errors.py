@@ -12,6 +12,7 @@ from frontdesk.errors import FrontdeskError, SessionNotFound
 __all__ = [
     "Draining",
     "GuardrailRefused",
+    "OptionRefused",
     "PromptQueueFull",
     "ReaderTooSlow",
     "SessionDead",
@@ -62,6 +63,14 @@ class UnknownReference(FrontdeskError, LookupError):
     def __init__(self, name: str, *, reference: str) -> None:
         self.name, self.reference = name, reference
         super().__init__(f"{name} {reference[:80]!r} waits for no answer")
+
+
+class OptionRefused(FrontdeskError):
+    """An option of an approval could not be chosen: it is not offered, or means the opposite."""
+
+    def __init__(self, option_id: str, *, problem: str) -> None:
+        self.option_id, self.problem = option_id, problem
+        super().__init__(f"optionId {option_id[:80]!r} {problem}")
 
 
 class ToolRefused(FrontdeskError):

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from frontdesk.sessions.errors import UnknownReference
+from frontdesk.agents.approval_options import problem_of_choice
+from frontdesk.agents.events import ApprovalRequired
+from frontdesk.agents.records import Approval
+from frontdesk.sessions.errors import OptionRefused, UnknownReference
 
 R = TypeVar("R")
 A = TypeVar("A")
@@ -67,9 +70,14 @@ class PendingRequests(Generic[R, A]):
 
     def answer(self, reference: str, answer: A) -> None:
         """Give the answer; `UnknownReference` where nothing waits under this reference any more."""
+        self.request(reference)
+        self._resolve(reference, answer)
+
+    def request(self, reference: str) -> R:
+        """Return what waits under this reference; `UnknownReference`."""
         if reference not in self._by_reference:
             raise UnknownReference(self._name, reference=reference)
-        self._resolve(reference, answer)
+        return self._by_reference[reference].request
 
     def dismiss_all(self) -> None:
         """Dismiss everything that waits: its turn has ended."""
@@ -83,3 +91,18 @@ class PendingRequests(Generic[R, A]):
         pending.on_answer(answer)
         if not pending.future.done():
             pending.future.set_result(answer)
+
+
+class PendingApprovals(PendingRequests[ApprovalRequired, Approval]):
+    """The approvals that wait; an option is chosen among those that were offered with each."""
+
+    __slots__ = ()
+
+    def answer(self, reference: str, answer: Approval) -> None:
+        """Give the answer; `UnknownReference`, `OptionRefused`."""
+        if answer.option_id is not None:
+            details = self.request(reference).details
+            problem = problem_of_choice(answer.option_id, approved=answer.approved, details=details)
+            if problem is not None:
+                raise OptionRefused(answer.option_id, problem=problem)
+        super().answer(reference, answer)

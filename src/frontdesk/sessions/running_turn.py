@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from frontdesk.agents.approval_options import with_option
 from frontdesk.agents.errors import EventTooLarge, QuestionExpired, TurnOver
 from frontdesk.agents.events import (
     AGENT_EVENTS,
@@ -53,7 +54,7 @@ from frontdesk.sessions.errors import GuardrailRefused
 from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.history import History
 from frontdesk.sessions.output_filter import OutputFilter
-from frontdesk.sessions.pending import PendingRequests
+from frontdesk.sessions.pending import PendingApprovals, PendingRequests
 from frontdesk.sessions.phases import TurnPhase
 
 MAX_MESSAGE_CHARACTERS = 1_000_000
@@ -102,7 +103,7 @@ class TurnParts:
     counters: Counters
     tools: CallbackTools
     steering_texts: list[str]
-    approvals: PendingRequests[ApprovalRequired, Approval]
+    approvals: PendingApprovals
     questions: PendingRequests[AskUser, Any]
 
     @classmethod
@@ -127,7 +128,7 @@ class TurnParts:
             counters=Counters(),
             tools=CallbackTools(context, service=service),
             steering_texts=[],
-            approvals=PendingRequests("approvalId"),
+            approvals=PendingApprovals("approvalId"),
             questions=PendingRequests("ref"),
         )
 
@@ -264,7 +265,7 @@ class RunningTurn:
             dismissed=Approval("cancelled"),
             on_answer=partial(self._on_approval, event),
         )
-        return _possible(answer, details)
+        return with_option(answer, details)
 
     async def ask(self, question: str) -> Any:
         """Wait for the user's answer; `QuestionExpired` when there is none in time."""
@@ -426,8 +427,8 @@ class RunningTurn:
 
     def _on_approval(self, asked: ApprovalRequired, answer: Approval) -> None:
         if self.phase is not TurnPhase.FINISHED:
-            status = _possible(answer, asked.details).status
-            self._append(ApprovalResolved(asked.approval_id, status))
+            answer = with_option(answer, asked.details)
+            self._append(ApprovalResolved(asked.approval_id, answer.status, answer.option_id))
 
 
 class Transcript:
@@ -501,13 +502,6 @@ class Transcript:
             self._history.add(Message("assistant", text, tuple(self._calls)))
             self._last = text or self._last
         self._parts, self._calls, self._characters = [], [], 0
-
-
-def _possible(answer: Approval, details: ApprovalDetails | None) -> Approval:
-    """Return what comes of an answer: a yes that the agent does not offer is none."""
-    if answer.approved and details is not None and not details.can_approve:
-        return Approval("cancelled", answer.reason)
-    return answer
 
 
 def _result_text(result: Any) -> str:

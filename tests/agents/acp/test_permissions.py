@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis.strategies import lists, sampled_from
 
 from frontdesk.agents.acp import permissions
-from frontdesk.agents.acp.permissions import offered_options, option_for
+from frontdesk.agents.acp.permissions import offered_options
+from frontdesk.agents.approval_options import ends_the_turn, option_for
 from frontdesk.agents.records import ApprovalOption
 from support.acp import open_acp_session
 from support.sessions import Stream, data_of, status_of, text
@@ -204,4 +205,4 @@ def test_an_answer_is_an_option_of_its_side_whenever_there_is_one(kinds):
 
 def test_a_word_that_only_begins_like_one_for_an_end_is_none():
     for name in ("No, unstoppable", "Don't cancellate", "Suspend the endpoint", "Send nothing"):
-        assert not permissions.ends_the_turn(ApprovalOption("no", name, "reject_once"))
+        assert not ends_the_turn(ApprovalOption("no", name, "reject_once"))

@@ -38,7 +38,6 @@ from pydantic import BaseModel, ValidationError
 from frontdesk.agents.acp.agent_answers import PermissionAsked
 from frontdesk.agents.acp.connection import first_problem
 from frontdesk.agents.acp.parsing import LeftOut
-from frontdesk.agents.acp.permissions import option_for
 from frontdesk.agents.acp.terminals import NoTerminal, Terminals, TooManyTerminals
 from frontdesk.agents.acp.updates import UpdateTranslator
 from frontdesk.agents.acp.workdir import FileTooLarge, OutsideWorkDir, WorkDir
@@ -148,11 +147,10 @@ class ClientMethods:
     # -- permissions ---------------------------------------------------------------------------
 
     async def _permission(self, request: PermissionAsked) -> RequestPermissionResponse:
-        chosen, offered = None, request.offered
+        chosen = None
         if self.translator is not None:
-            answer = await self.translator.approval(request.tool_call, offered)
-            if answer.status != "cancelled":
-                chosen = option_for(answer.approved, offered)
+            answer = await self.translator.approval(request.tool_call, request.offered)
+            chosen = answer.option_id
         else:
             self._on_update(request.tool_call, None)
         if chosen is None:

@@ -1,5 +1,4 @@
-"""Permissions: what an agent is about to do as a client is shown it, and which option a client's
-answer stands for.
+"""Permissions: what an agent is about to do as a client is shown it, and the options for an answer.
 
 An agent shows what it will do wherever it likes: in the arguments, in the call's content, or only
 in what it reported of the call before. A client that sees a part of it approves blindly.
@@ -7,7 +6,6 @@ in what it reported of the call before. A client that sees a part of it approves
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -35,43 +33,6 @@ MAX_OPTIONS = 20
 
 MAX_LINE_CHARACTERS = 2000
 """Characters of a title, a path, the name of an option."""
-
-_ENDS_THE_TURN = re.compile(
-    r"(?<![a-z])(?:abort|cancel|cancell?ed|stop|interrupt|quit|exit|end)(?![a-z])"
-    r"|tell \w+ what|(?<![a-z])and (?:stop|provide feedback)",
-    re.IGNORECASE,
-)
-
-_ORDER = {True: ("allow_once", "allow_always"), False: ("reject_once", "reject_always")}
-
-
-def option_for(approved: bool, options: Sequence[ApprovalOption]) -> str | None:
-    """Return the option that an answer stands for; None if there is none.
-
-    Once rather than always. Of several ways to say no, one that lets the agent go on with its turn
-    rather than one that ends it, as its name tells: the protocol has no word for that.
-
-    >>> option_for(True, [ApprovalOption("a", "A", "allow_always")])
-    'a'
-    >>> stop = ApprovalOption("abort", "No, and stop", "reject_once")
-    >>> option_for(False, [stop, ApprovalOption("deny", "No", "reject_once")])
-    'deny'
-    """
-    found = [each for kind in _ORDER[approved] for each in options if each.kind == kind]
-    if not approved:
-        found.sort(key=ends_the_turn)
-    return found[0].option_id if found else None
-
-
-def ends_the_turn(option: ApprovalOption) -> bool:
-    """Say whether an option to say no also ends the turn, as far as its name and id tell.
-
-    >>> ends_the_turn(ApprovalOption("reject", "No, and tell Codex what to do", "reject_once"))
-    True
-    >>> ends_the_turn(ApprovalOption("reject", "No, continue without", "reject_once"))
-    False
-    """
-    return any(_ENDS_THE_TURN.search(text) for text in (option.option_id, option.name))
 
 
 class Excerpts:

@@ -122,7 +122,7 @@ class RemoteTurn:
                     answer = await self._port.approval(
                         call.tool, call.args, hint=call.hint, details=call.details
                     )
-                    value = [answer.status, answer.reason]
+                    value = [answer.status, answer.reason, answer.option_id]
                 case QuestionAsked():
                     value = await self._port.ask(call.question)
                 case ToolCalled():
