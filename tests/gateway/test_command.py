@@ -11,10 +11,11 @@ import subprocess
 import pytest
 
 from frontdesk import __version__
+from frontdesk.cli.dev import dev_keys
 from frontdesk.cli.welcome import welcome
 from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.config import load_config
-from frontdesk.gateway.keys import Key, NewKey
+from frontdesk.gateway.state_dir import StateDir
 from frontdesk.keeper.client import Keeper
 from gateway.command import frontdesk, serving
 from gateway.requirements import covers
@@ -157,13 +158,13 @@ def test_the_welcome_names_what_is_open_here_and_can_be_typed_as_it_stands(tmp_p
     ],
 )  # fmt: skip
 def test_the_welcome_names_a_model_that_the_default_blueprint_takes(table, model, more, tmp_path):
-    key = Key("dev", "dev", "dev", "")
+    keys = dev_keys(StateDir.make(tmp_path / "state"))
     (tmp_path / "frontdesk.toml").write_text(table)
     config = load_config(path=tmp_path / "frontdesk.toml")
 
     async def said():
         async with Keeper() as keeper:
-            return welcome("http://x", NewKey(key, "s", "t"), blueprints_of(config, keeper))
+            return welcome("http://x", keys, blueprints_of(config, keeper))
 
     text = asyncio.run(said())
     assert f'"sessionId":"hello","model":"{model}"' in text

@@ -9,7 +9,7 @@ from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.guardrails import Rules
 from frontdesk.gateway.settings import GuardrailSettings
 from frontdesk.gateway.surroundings import mistakes_around
-from gateway.command import serving
+from gateway.command import frontdesk, serving
 from support.waiting import eventually
 
 
@@ -109,6 +109,17 @@ PLAIN = {
     "[blueprints.x]\nkind = 'pyhton'": "blueprints.x: kind must be one of 'pydantic-ai', 'python'",
     "[blueprints.x]\nkind='acp'\ncommand=['sh']\nterminal=true": "is terminals meant?",
     "[blueprints.x]\nkind='acp'\ncommand=['sh']\nterminals=7": "terminals: must be true or false",
+    "[blueprints.x]\nkind = 'python'\ntarget = 'mine'": "blueprints.x.target: must be module:name",
+    "[blueprints.x]\nkind='python'\ntarget='os:getcwd'\nmemory_mb=64": "a task has no such limits",
+    "[blueprints.x]\nkind='process'\nisolation='task'": "blueprints.x.isolation: must be 'process'",
+    "[blueprints.x]\nkind='process'\nrestart='often'": "restart: must be 'never', 'on_crash' or",
+    "[blueprints.x]\nkind='process'\nmax_age_s=0": "blueprints.x.max_age_s: must be over 0",
+    "[blueprints.'a b']\nkind = 'process'": "a blueprint's name is 1 to 64 of",
+    "[tenants.Acme]": "a tenant is 1 to 64 of a-z 0-9 _ -",
+    "[server]\ntls_key = 'k.pem'": "tls_certificate and tls_key belong together",
+    "[server]\ntrusted_proxies = ['nowhere']": "server.trusted_proxies.0: ",
+    "[guardrails]\ndenied_patterns = ['(']": "guardrails.denied_patterns.0: ",
+    "default_blueprint = 'none'": "default_blueprint: there is no table of this name",
 }
 
 
@@ -176,6 +187,30 @@ def test_a_process_blueprint_is_looked_for_and_not_run(tmp_path, monkeypatch):
 def test_without_denied_words_the_package_for_them_is_not_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "re2", None)
     assert Rules.of(GuardrailSettings()).refuse_input("acme", "x", limit=None) is None
+
+
+def test_config_check_says_all_that_would_stop_the_start_and_starts_nothing(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('[log]\nlevel = "loud"\n[blueprints.x]\nkind = "acp"\ncommand = ["no-such"]\n')
+    wrong = frontdesk(tmp_path, "config", "check", "--config", str(path))
+    assert wrong.returncode == 2
+    assert "line 2: log.level" in wrong.stderr
+    assert "line 5: blueprints.x.command: there is no program" in wrong.stderr
+
+    path.write_text('[blueprints.x]\nkind = "acp"\ncommand = ["sh"]\n')
+    right = frontdesk(tmp_path, "config", "check", "--config", str(path))
+    assert (right.returncode, right.stderr) == (0, "")
+    assert right.stdout == "x (acp): process\nnothing is wrong\n"
+    assert {each.name for each in tmp_path.iterdir()} == {"mine.toml"}
+
+
+def test_config_check_finds_the_modules_that_serve_finds(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "beside_it.py").write_text("async def agent(turn):\n    yield 'x'\n")
+    path = tmp_path / "elsewhere" / "mine.toml"
+    path.write_text('[blueprints.x]\nkind = "python"\ntarget = "beside_it:agent"\n')
+    ran = frontdesk(tmp_path, "config", "check", "--config", str(path))
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_the_start_tells_all_of_it_and_a_reload_too(tmp_path):

@@ -1,6 +1,8 @@
 """The command line, `frontdesk`: the top of everything.
 
-`serve.py` and `run.py` run the gateway, `keys.py` makes and revokes keys. Nothing imports it.
+`serve.py` and `run.py` run the gateway (`reload.py` after every edit anew), `keys.py` makes and
+revokes keys, `configuration.py` and `agents.py` say what is wrong before clients find it. Nothing
+imports it.
 """
 
 from __future__ import annotations

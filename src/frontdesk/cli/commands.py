@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from frontdesk import __version__
-from frontdesk.cli import agents, keys
+from frontdesk.cli import agents, configuration, keys
 from frontdesk.cli.serve import serve
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command()(serve)
 app.add_typer(keys.app, name="keys")
 app.add_typer(agents.app, name="agents")
+app.add_typer(configuration.app, name="config")
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """One run of the server: from its configuration to its end.
 
 It reads the configuration, binds the address, builds the gateway and hands all to the server. A
-development run has a key of its own and says what to do with it (`welcome.py`).
+development run has keys of its own (`dev.py`) and says what to do with them (`welcome.py`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 import typer
 
 from frontdesk import __version__
+from frontdesk.cli.dev import DevKeys, dev_keys
 from frontdesk.cli.options import beside, loaded
 from frontdesk.cli.welcome import welcome
-from frontdesk.clock import SystemClock
 from frontdesk.errors import FrontdeskError, InvalidArgument
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.app import create_app
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.keys import Key, NewKey, keys_from_environment, mint
+from frontdesk.gateway.keys import Key, keys_from_environment
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.logs import configure_logs, log_stray_errors
 from frontdesk.gateway.server import GatewayServer, bound_socket
@@ -34,7 +34,6 @@ from frontdesk.gateway.tls import tls_context
 from frontdesk.keeper.modules_behind import find_behind
 from frontdesk.keeper.prctl import become_undumpable
 
-DEV_TENANT = "dev"
 MAX_OPEN_FILES = 1 << 20
 LAST_LINES_S = 2.0
 """For what the log still has to write at the end."""
@@ -49,15 +48,9 @@ class Run:
         self._file, self._given = file, given
         find_behind([beside(file)])
         self._config = self._load()
-        self._new: NewKey | None = None
+        self._own: DevKeys | None = None
         if dev:
-            self._new = mint(
-                key_id="dev",
-                tenant_id=DEV_TENANT,
-                name="dev",
-                master=StateDir.make(self._config.server.state_dir).master_secret(),
-                now_ms=SystemClock().wall_ms(),
-            )
+            self._own = dev_keys(StateDir.make(self._config.server.state_dir))
         self._log = LogWriter(sys.stderr)
         self._writer = configure_logs(self._config.log, to=self._log)
         log_stray_errors()
@@ -99,8 +92,8 @@ class Run:
         return loaded(self._file, around=mistakes_around, **self._given)
 
     def _keys(self) -> tuple[Key, ...]:
-        from_environment = keys_from_environment()
-        return (*from_environment, self._new.key) if self._new else from_environment
+        own = () if self._own is None else (self._own.tenant.key, self._own.operator.key)
+        return (*keys_from_environment(), *own)
 
     def _started(self) -> None:
         # What was imported stays: the collector looked at it again and again, 70 ms of the loop
@@ -108,8 +101,8 @@ class Run:
         gc.collect()
         gc.freeze()
         logger.info("Frontdesk %s answers at %s", __version__, self._url)
-        if self._new:
-            typer.echo(welcome(self._url, self._new, self._gateway.service.blueprints))
+        if self._own is not None:
+            typer.echo(welcome(self._url, self._own, self._gateway.service.blueprints))
         elif not len(self._gateway.ring):
             logger.warning(
                 "there is no key yet, so nobody gets in: "

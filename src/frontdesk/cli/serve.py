@@ -6,7 +6,7 @@ everything along, and the other commands should answer at once.
 
 from __future__ import annotations
 
-import tempfile
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +14,18 @@ from typing import Annotated
 
 import typer
 
-from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly
+from frontdesk.cli.options import ConfigFile, StateDirectory, beside, failing_clearly
 
 
 def serve(
     dev: Annotated[
-        bool, typer.Option("--dev", help="Make a key for this run and print it.")
+        bool, typer.Option("--dev", help="Print keys that stay the same, and what to try.")
+    ] = False,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload", help="Begin anew when a .py or .toml file beside the configuration changes."
+        ),
     ] = False,
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one.")] = None,
@@ -40,18 +46,27 @@ def serve(
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
     }
-    with failing_clearly(), _state_of_this_run(given, wanted=dev and state_dir is None):
-        from frontdesk.cli.run import Run
+    with failing_clearly():
+        if reload:
+            from frontdesk.cli.reload import serve_and_reload
 
-        Run(config, given, dev=dev).run()
+            arguments = [each for each in sys.argv[2:] if each != "--reload"]
+            serve_and_reload(arguments, beside(config))
+            return
+        with _state_of_development(given, wanted=dev and state_dir is None):
+            from frontdesk.cli.run import Run
+
+            Run(config, given, dev=dev).run()
 
 
 @contextmanager
-def _state_of_this_run(given: dict[str, object], *, wanted: bool) -> Iterator[None]:
-    """Give a development run a state directory that is gone when it ends."""
+def _state_of_development(given: dict[str, object], *, wanted: bool) -> Iterator[None]:
+    """Give a development run the state directory of its own."""
     if not wanted:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="frontdesk-") as directory:
-        given["state_dir"] = Path(directory) / "state"
+    from frontdesk.cli.dev import dev_state
+
+    with dev_state() as directory:
+        given["state_dir"] = directory
         yield

@@ -13,10 +13,10 @@ import msgspec
 from frontdesk import __version__
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.cli.check import PROVIDERS, model_for
-from frontdesk.gateway.keys import NewKey
+from frontdesk.cli.dev import DevKeys
 
 WELCOME = """
-Frontdesk {version} is at {url}, with a key for this run only (tenant {tenant}):
+Frontdesk {version} is at {url}, with a key of tenant {tenant}, which stays:
 
   {secret}
 
@@ -27,13 +27,15 @@ Open a session, ask it something, read the answer:
   curl -sSN {url}/v1/sessions/hello/events -H 'X-API-Key: {secret}'
 
 What next: every route is described at {url}/docs. {more}
+An operator sees all sessions: curl -sS {url}/ops/sessions -H 'X-API-Key: {operator}'
 For keys that stay: frontdesk keys create --tenant acme.
 Ctrl-C ends it.
 """
 
 
-def welcome(url: str, new: NewKey, blueprints: Blueprints) -> str:
+def welcome(url: str, keys: DevKeys, blueprints: Blueprints) -> str:
     """Return what a development run says when it has started."""
+    new = keys.tenant
     default = blueprints.get(blueprints.default or "")
     model = (default and model_for(default)) or "MODEL"
     return WELCOME.format(
@@ -41,6 +43,7 @@ def welcome(url: str, new: NewKey, blueprints: Blueprints) -> str:
         url=url,
         tenant=new.key.tenant_id,
         secret=new.secret,
+        operator=keys.operator.secret,
         headers=f"-H 'X-API-Key: {new.secret}' -H 'Content-Type: application/json'",
         create=msgspec.json.encode({"sessionId": "hello", "model": model}).decode(),
         more="\n".join(_advice(url, blueprints, model)),

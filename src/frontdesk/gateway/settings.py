@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from frontdesk.agents.ids import TENANT_ID
@@ -291,11 +291,13 @@ class Config(BaseSettings):
     blueprints: dict[BlueprintName, BlueprintSettings] = {}
     default_blueprint: str | None = None
 
-    @model_validator(mode="after")
-    def _default_is_there(self) -> Config:
-        if self.default_blueprint is not None and self.default_blueprint not in self.blueprints:
-            raise ValueError("default_blueprint names no table under [blueprints]")
-        return self
+    @field_validator("default_blueprint")
+    @classmethod
+    def _default_is_there(cls, name: str | None, info: ValidationInfo) -> str | None:
+        # Where the tables are wrong themselves, that is the mistake to tell.
+        if name is not None and name not in info.data.get("blueprints", {name}):
+            raise ValueError("there is no table of this name under [blueprints]")
+        return name
 
     @classmethod
     def settings_customise_sources(

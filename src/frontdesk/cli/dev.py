@@ -1,0 +1,62 @@
+"""What a development run has of its own: a state directory that stays, and two keys from it.
+
+The keys are derived from the directory's master secret, so that they are the same at the next start
+(what was pasted into a client still works), and no secret more is kept for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import tempfile
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from frontdesk.clock import SystemClock
+from frontdesk.gateway.errors import StateUnusable
+from frontdesk.gateway.keys import Key, NewKey, digest_of, signing_secret_of
+from frontdesk.gateway.state_dir import StateDir
+
+TENANT = "dev"
+STATE = Path(".frontdesk-dev")
+
+
+@dataclass(frozen=True, slots=True)
+class DevKeys:
+    """The keys of a development run: its tenant's, and an operator's."""
+
+    tenant: NewKey
+    operator: NewKey
+
+
+def dev_keys(state: StateDir) -> DevKeys:
+    """Return the keys of a state directory, the same ones each time."""
+    return DevKeys(
+        _derived(state, key_id="dev", tenant_id=TENANT),
+        _derived(state, key_id="dev-operator", tenant_id=None),
+    )
+
+
+def _derived(state: StateDir, *, key_id: str, tenant_id: str | None) -> NewKey:
+    master = state.master_secret()
+    mac = hmac.new(master, b"development-key:" + key_id.encode(), hashlib.sha256)
+    secret = "fd_dev_" + urlsafe_b64encode(mac.digest()).decode().rstrip("=")
+    key = Key(key_id, tenant_id, "dev", digest_of(secret), SystemClock().wall_ms())
+    return NewKey(key, secret, signing_secret_of(master, key_id))
+
+
+@contextmanager
+def dev_state() -> Iterator[Path]:
+    """Yield the state directory of development runs here; one for this run where none can be."""
+    try:
+        StateDir.make(STATE)
+        # It holds a secret, and lies where somebody may commit all that there is.
+        (STATE / ".gitignore").write_text("*\n", encoding="utf-8")
+    except (StateUnusable, OSError):
+        with tempfile.TemporaryDirectory(prefix="frontdesk-") as directory:
+            yield Path(directory) / "state"
+    else:
+        yield STATE
