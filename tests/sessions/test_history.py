@@ -17,7 +17,7 @@ from frontdesk.agents.events import (
 )
 from frontdesk.agents.records import Message, ToolCall
 from frontdesk.sessions.history import History
-from frontdesk.sessions.running_turn import MAX_MESSAGE_CHARACTERS, Transcript
+from frontdesk.sessions.transcript import MAX_MESSAGE_CHARACTERS, Transcript
 
 
 def history(**bounds):

@@ -9,7 +9,10 @@
     runner              the one task of a session: its turns, one after another
     conversation        what a client sees of a session; made of the parts below
     running_turn        the turn under way, as its agent sees it
+    transcript          its messages, for the history
+    input_checks        what is asked before anything reaches an agent
     output_filter       its text on the way out, as guardrails see it
+    turn_ends           how turns ended, for whoever waits for that and reads no stream
     event_log, event_reader, history, queue, pending, callback_tools, expiry, phases
     context, hooks      what all sessions share; what the gateway (or an embedder) gives to them
     dry_run             one turn of a blueprint without a service

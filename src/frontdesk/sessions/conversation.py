@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
 
 from frontdesk.agents.blueprints import Blueprint
-from frontdesk.agents.errors import CreateFailed, ModelRefused
 from frontdesk.agents.events import (
     AgentAbort,
     AgentEnd,
@@ -46,11 +44,9 @@ from frontdesk.agents.records import (
     TurnContext,
 )
 from frontdesk.agents.restart import CRASHES
-from frontdesk.agents.values import json_value
 from frontdesk.records import ExitReason, Session
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import (
-    Draining,
     GuardrailRefused,
     PromptQueueFull,
     SessionDead,
@@ -58,11 +54,12 @@ from frontdesk.sessions.errors import (
 )
 from frontdesk.sessions.event_reader import EventReader, StreamStart
 from frontdesk.sessions.expiry import Expiry, LifeTimes
-from frontdesk.sessions.hooks import refusal_of
+from frontdesk.sessions.input_checks import checked_prompt, filtered, refusing_model
 from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.phases import SessionPhase, TurnPhase
 from frontdesk.sessions.queue import Prompt, PromptQueue
 from frontdesk.sessions.running_turn import RunningTurn, StopReason, TurnParts
+from frontdesk.sessions.turn_ends import TurnEnd, TurnEnds
 
 T = TypeVar("T")
 
@@ -92,6 +89,7 @@ class Conversation:
         "counters",
         "created_at",
         "ending_reason",
+        "ends",
         "expiry",
         "history",
         "log",
@@ -134,6 +132,7 @@ class Conversation:
         self.log, self.history = self.parts.log, self.parts.history
         self.counters = self.parts.counters
         self.prompts = PromptQueue()
+        self.ends = TurnEnds()
         self.turn: RunningTurn | None = None
         """The turn under way."""
         times = LifeTimes(blueprint.idle_timeout_s, blueprint.unused_timeout_s, blueprint.max_age_s)
@@ -172,6 +171,16 @@ class Conversation:
         return self.log.fence
 
     @property
+    def turn_timeout_s(self) -> float:
+        """Return the deadline of its turns."""
+        return self.rules.turn_timeout_s or self.service.settings.turn_timeout_s
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the memory that it takes for those who come later: its events and ends."""
+        return self.log.held_bytes + self.ends.held_bytes
+
+    @property
     def uptime_ms(self) -> int:
         """Return how long ago the session was opened."""
         return round((self.service.clock.monotonic() - self.born_s) * 1000)
@@ -200,9 +209,7 @@ class Conversation:
         Raises `PromptQueueFull`, `SessionDead`, `GuardrailRefused`, `Draining`.
         """
         self._require_open()
-        if self.service.draining:
-            raise Draining
-        text = self._filtered(text)
+        text = checked_prompt(text, service=self.service, tenant_id=self.tenant_id)
         limit = self.service.settings.max_queued_prompts
         # Where no turn is under way, the first that waits is about to begin: it takes no place.
         if len(self.prompts) >= limit + (1 if self.turn is None else 0):
@@ -212,6 +219,7 @@ class Conversation:
         prompt = Prompt(f"req_{secrets.token_hex(8)}", text, api_key)
         self._latest_request, self._latest_index = prompt.request_id, None
         self.prompts.put(prompt)
+        self.ends.expect(prompt.request_id)
         self.counters.prompts += 1
         self.expiry.busy(used=True)
         self.service.meter.record(tenant_id=self.tenant_id, api_key=api_key, prompts=1)
@@ -280,13 +288,13 @@ class Conversation:
     async def prepare_model(self, model: str) -> None:
         """Load what `switch_model` needs without blocking the loop; refuses like it."""
         self._require_open()
-        with self._refusing_model(model):
+        with refusing_model(model, rules=self.rules):
             await check(self.rules.factory, msgspec.structs.replace(self.context, model=model))
 
     def switch_model(self, model: str, *, api_key: str | None = None) -> None:
         """Answer with another model, from the next model call on. `ModelRefused`, `SessionDead`."""
         self._require_open()
-        with self._refusing_model(model):
+        with refusing_model(model, rules=self.rules):
             self.rules.factory.check(msgspec.structs.replace(self.context, model=model))
         former, self.model = self.model, model
         self.service.update_model(self, model)
@@ -338,7 +346,7 @@ class Conversation:
 
     def begin(self, prompt: Prompt) -> RunningTurn:
         """Begin the turn of a prompt."""
-        timeout_s = self.rules.turn_timeout_s or self.service.settings.turn_timeout_s
+        timeout_s = self.turn_timeout_s
         context = TurnContext(
             text=prompt.text,
             request_id=prompt.request_id,
@@ -372,17 +380,17 @@ class Conversation:
             stop = turn.stopped
         self.parts.approvals.dismiss_all()
         self.parts.questions.dismiss_all()
-        last, used = turn.close(), turn.counters.tokens
+        last, tokens = turn.close(), turn.counters.turn_tokens
         self.turn = None
         if stop is None:
-            tokens: TurnTokens | None = TurnTokens(used.prompt, used.completion, used.total)
-            if turn.counters.unknown_usage and not used.total:
-                tokens = None
             self.log.append_shortened(AgentEnd(last, tokens), request_id=turn.request_id)
         else:
             if stop.error is not None:
                 self.log.append_shortened(Error(stop.error), request_id=turn.request_id)
             self.log.append_shortened(AgentAbort(stop.reason), request_id=turn.request_id)
+        self.ends.add(
+            TurnEnd.of(turn.request_id, stop, text=last.content, tokens=tokens, log=self.log)
+        )
         self.counters.turns += 1
         self.parts.steering_texts.clear()
         if self._deadline_timer is not None:
@@ -445,10 +453,13 @@ class Conversation:
         self.ending_reason = reason
         self.phase = self.phase.to(SessionPhase.ENDED)
         self.expiry.cancel()
-        self.prompts.clear()
+        never_begun = self.prompts.clear()
         self._abort_for(reason)
         self.log.append_shortened(SessionEnd(reason.public_text))
         self.log.close()
+        for prompt in never_begun:
+            stop = StopReason(reason.public_text)
+            self.ends.add(TurnEnd.of(prompt.request_id, stop, tokens=TurnTokens(), log=self.log))
         # Its stream may be replayed for a while; nobody asks for the rest any more.
         self.history.clear()
         self.parts.tools.clear()
@@ -466,14 +477,7 @@ class Conversation:
         self._count_turn_for(api_key)
 
     def _filtered(self, value: T) -> T:
-        """Return what a client sends as it may go in, a `json_value`; `GuardrailRefused`."""
-        value = json_value(value)
-        guardrails = self.service.guardrails
-        if guardrails is not None:
-            why = refusal_of(guardrails.refuse_input, self.tenant_id, value)
-            if why is not None:
-                raise GuardrailRefused(why)
-        return value
+        return filtered(value, service=self.service, tenant_id=self.tenant_id)
 
     def _count_turn_for(self, api_key: str | None) -> None:
         """Let what the turn under way uses from now on count for the key that acts on it.
@@ -488,18 +492,6 @@ class Conversation:
         self.log.append_shortened(
             event, request_id=None if self.turn is None else self.turn.request_id
         )
-
-    @contextmanager
-    def _refusing_model(self, model: str) -> Iterator[None]:
-        """Refuse a model that clients may not ask for, and one that cannot be."""
-        if not self.rules.allows(model):
-            raise ModelRefused(model, problem=f"blueprint {self.blueprint!r} does not allow it")
-        try:
-            yield
-        except ModelRefused:
-            raise
-        except CreateFailed as error:
-            raise ModelRefused(model, problem=error.problem) from error
 
     def _on_tools_changed(self, event: ToolAttached | ToolDetached) -> None:
         self._append_to_turn(event)

@@ -98,7 +98,7 @@ class LiveSessions:
 
 
 class RecentlyEnded:
-    """Hold the last `limit` ended conversations, and of those at most `max_bytes` of events."""
+    """Hold the last `limit` ended conversations, and of those at most `max_bytes`."""
 
     __slots__ = ("_bytes", "_ended", "_limit", "_max_bytes")
 
@@ -118,11 +118,11 @@ class RecentlyEnded:
         """Keep a conversation that has ended; forget the oldest that are too many."""
         self._drop(key)
         self._ended[key] = conversation
-        self._bytes += conversation.log.held_bytes
+        self._bytes += conversation.held_bytes
         while len(self._ended) > self._limit or self._bytes > self._max_bytes:
             self._drop(next(iter(self._ended)))
 
     def _drop(self, key: str) -> None:
         dropped = self._ended.pop(key, None)
         if dropped is not None:
-            self._bytes -= dropped.log.held_bytes
+            self._bytes -= dropped.held_bytes

@@ -55,6 +55,7 @@ class PromptQueue:
         """Give out no more prompts."""
         self._paused = True
 
-    def clear(self) -> None:
-        """Forget what waits."""
-        self._waiting.clear()
+    def clear(self) -> list[Prompt]:
+        """Forget what waits, and return it."""
+        waiting, self._waiting = self._waiting, []
+        return waiting

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from frontdesk.agents.blueprints import Blueprint, Blueprints
 from frontdesk.agents.ids import check_tenant, registry_key
 from frontdesk.agents.protocol import check
-from frontdesk.agents.records import CreateSession
+from frontdesk.agents.records import Accepted, CreateSession
 from frontdesk.clock import Clock, SystemClock
 from frontdesk.errors import (
+    FrontdeskError,
     InvalidArgument,
     SessionAlreadyExists,
     SessionLimitExceeded,
@@ -31,6 +33,7 @@ from frontdesk.sessions.context import ServiceContext, SessionSettings
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import Draining, SessionDead
 from frontdesk.sessions.hooks import Guardrails, Meter, NoMeter, ToolCaller
+from frontdesk.sessions.input_checks import checked_prompt
 from frontdesk.sessions.live import LiveSession, LiveSessions
 from frontdesk.sessions.reservations import Place, Reservations
 from frontdesk.sessions.supervision import Supervisor
@@ -212,6 +215,10 @@ class SessionService:
         finally:
             self._reservations.release(key)
 
+    def check_prompt(self, text: str, *, tenant_id: str) -> None:
+        """Refuse a prompt that no session of the tenant would take now."""
+        checked_prompt(text, service=self._context, tenant_id=tenant_id)
+
     def live(self, key: str, session_id: str) -> Conversation:
         """Return a live session; see `TenantSessions.find`."""
         live_session = self._live.get(key)
@@ -316,6 +323,23 @@ class TenantSessions:
         `InvalidArgument`.
         """
         return await self._service.open(request, tenant_id=self.tenant_id, api_key=self.api_key)
+
+    async def create_and_prompt(
+        self, request: CreateSession, text: str
+    ) -> tuple[Conversation, Accepted]:
+        """Open a session and prompt it; where the prompt is refused there is no session.
+
+        Raises what `create` and `Conversation.prompt` do.
+        """
+        self._service.check_prompt(text, tenant_id=self.tenant_id)
+        conversation = await self.create(request)
+        try:
+            return conversation, conversation.prompt(text, api_key=self.api_key)
+        except FrontdeskError:
+            # Refused though it was not before: the rules were changed, or the agent has ended.
+            with suppress(SessionNotFound):
+                await self.delete(conversation.session_id)
+            raise
 
     def find(self, session_id: str) -> Conversation:
         """Return a live session.
