@@ -55,9 +55,10 @@ def python_process_blueprint(
     """Make a blueprint of a Python program that runs in a process of its own for each session.
 
     `target` (`module:name`) is a `Blueprint` made by `@blueprint`, an agent function, or a
-    `Program`; with `arguments`, what returns one of these when it is called with them. It is imported
-    in the process, not here. `fields` are fields of `Blueprint`: they go before what the target's
-    own `@blueprint` says, which its process tells when it is asked (`Blueprint.complete`).
+    `Program`; with `arguments`, what returns one of these when it is called with them. It is
+    imported in the process, not here. `fields` are fields of `Blueprint`: they go before what the
+    target's own `@blueprint` says, which its process tells when it is asked
+    (`Blueprint.complete`).
 
     Raises `LimitUnenforceable` and `InvalidArgument` for rules that this system cannot keep.
     """
