@@ -7,7 +7,7 @@ import pytest
 from frontdesk.agents import CreateSession
 from frontdesk.agents.events import TurnTokens
 from frontdesk.sessions.errors import GuardrailRefused
-from frontdesk.sessions.turn_ends import MAX_KEPT, MAX_KEPT_CHARACTERS, TurnEnd, TurnEnds
+from frontdesk.sessions.turn_ends import MAX_STORED, MAX_STORED_CHARACTERS, TurnEnd, TurnEnds
 from support.sessions import open_service, open_session, parrot, passes, scripted
 
 pytestmark = pytest.mark.anyio
@@ -108,8 +108,8 @@ async def test_a_prompt_that_waits_ends_by_the_agent_that_follows_one_that_crash
             raise RuntimeError("the first life")
         yield turn.text
 
-    unlucky = scripted(unlucky.factory.program.function, restart="on_crash", errors_end="session")
-    async with open_service(unlucky) as service:
+    rules = {"restart": "on_crash", "errors_end": "session"}
+    async with open_service(scripted(unlucky, **rules)) as service:
         conversation = await open_session(service)
         accepted = [conversation.prompt("one"), conversation.prompt("two")]
         first, second = [await end_of(conversation, each) for each in accepted]
@@ -119,21 +119,21 @@ async def test_a_prompt_that_waits_ends_by_the_agent_that_follows_one_that_crash
 
 async def test_an_end_that_is_no_longer_remembered_is_none_and_nobody_waits():
     ends = TurnEnds()
-    for number in range(MAX_KEPT + 1):
+    for number in range(MAX_STORED + 1):
         ends.expect(str(number))
         ends.add(an_end(str(number)))
     assert await ends.wait("0") is None
     assert (await ends.wait("1")).request_id == "1"
 
 
-async def test_the_texts_that_are_remembered_are_bounded_and_the_newest_is_kept():
+async def test_the_texts_that_are_remembered_are_bounded_and_the_newest_is_stored():
     ends = TurnEnds()
     ends.add(an_end("small", "x"))
-    ends.add(an_end("large", "x" * MAX_KEPT_CHARACTERS))
+    ends.add(an_end("large", "x" * MAX_STORED_CHARACTERS))
     assert (await ends.wait("small"), (await ends.wait("large")).request_id) == (None, "large")
-    ends.add(an_end("larger", "x" * (MAX_KEPT_CHARACTERS + 1)))
+    ends.add(an_end("larger", "x" * (MAX_STORED_CHARACTERS + 1)))
     assert await ends.wait("large") is None
-    assert ends.held_bytes == 4 * (MAX_KEPT_CHARACTERS + 1)
+    assert ends.held_bytes == 4 * (MAX_STORED_CHARACTERS + 1)
     ends.add(an_end("small"))
     assert (await ends.wait("larger"), ends.held_bytes) == (None, 0)
 

@@ -15,11 +15,11 @@ from frontdesk.agents.events import TurnTokens
 from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.running_turn import StopReason
 
-MAX_KEPT = 32
+MAX_STORED = 32
 """Ends that a conversation remembers."""
 
-MAX_KEPT_CHARACTERS = 256 * 1024
-"""Of their texts, in all; the newest is kept whatever its size."""
+MAX_STORED_CHARACTERS = 256 * 1024
+"""Of their texts, in all; the newest is held whatever its size."""
 
 BYTES_OF_A_CHARACTER = 4
 
@@ -63,11 +63,11 @@ class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):
 class TurnEnds:
     """The ends of one conversation's turns. On one event loop."""
 
-    __slots__ = ("_characters", "_expected", "_kept")
+    __slots__ = ("_characters", "_expected", "_stored")
 
     def __init__(self) -> None:
         self._expected: dict[str, list[asyncio.Future[TurnEnd]]] = {}
-        self._kept: dict[str, TurnEnd] = {}
+        self._stored: dict[str, TurnEnd] = {}
         self._characters = 0
 
     def expect(self, request_id: str) -> None:
@@ -76,12 +76,12 @@ class TurnEnds:
 
     def add(self, end: TurnEnd) -> None:
         """Enter an end, and tell it to all who wait for it."""
-        self._kept[end.request_id] = end
+        self._stored[end.request_id] = end
         self._characters += len(end.text)
-        while len(self._kept) > 1 and (
-            len(self._kept) > MAX_KEPT or self._characters > MAX_KEPT_CHARACTERS
+        while len(self._stored) > 1 and (
+            len(self._stored) > MAX_STORED or self._characters > MAX_STORED_CHARACTERS
         ):
-            self._characters -= len(self._kept.pop(next(iter(self._kept))).text)
+            self._characters -= len(self._stored.pop(next(iter(self._stored))).text)
         for waiting in self._expected.pop(end.request_id, ()):
             if not waiting.done():
                 waiting.set_result(end)
@@ -90,7 +90,7 @@ class TurnEnds:
         """Wait for the end of an accepted prompt's turn; None where it is forgotten already."""
         waiting = self._expected.get(request_id)
         if waiting is None:
-            return self._kept.get(request_id)
+            return self._stored.get(request_id)
         future: asyncio.Future[TurnEnd] = asyncio.get_running_loop().create_future()
         waiting.append(future)
         try:
