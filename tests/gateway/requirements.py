@@ -45,6 +45,7 @@ REQUIREMENTS = (
         expiry="An expired key stops working, open streams included.",
         operator="Operator keys open /ops and /metrics only, and every use is logged.",
         guessing="Guessing is limited by address.",
+        scopes="A key has some of read, prompt, approve, create, delete; all by default.",
         command_line="`frontdesk keys` creates, lists and revokes; the secret is printed once.",
     ),
     *_section(
@@ -65,6 +66,7 @@ REQUIREMENTS = (
         shape="Errors are {error, message} and retryAfter where it applies.",
         bad_request="Malformed JSON and missing or wrong fields are 400, the field named.",
         unauthorized="No key or a wrong one is 401 unauthorized.",
+        forbidden="A good credential without the scope that a route needs is 403, scope named.",
         not_found="An unknown session is 404 not_found.",
         unknown_route="An unknown route is 404 with method and path named.",
         method_not_allowed="A wrong verb is 405 with Allow.",

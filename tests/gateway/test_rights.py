@@ -173,7 +173,7 @@ def test_an_event_stream_says_no_cache_and_its_refusal_no_store(gateway, acme, s
 def test_every_route_of_ours_is_one_that_asks():
     routes = [route for module in ROUTERS for route in module.router.routes]
     assert all(isinstance(route, GatewayRoute) for route in routes)
-    assert all(route.access is not Access.NONE for route in routes)
+    assert all(route.rule.access is not Access.NONE for route in routes)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

@@ -6,7 +6,8 @@ From the top down, in the order in which a request meets them:
     client_connection     what every connection is held to
     middleware                what every request passes, by what `paths` says of its path
     request_context           one request, from there on
-    auth, keys, rate_limit, cors, forwarded, access_log     what the middleware asks
+    auth, callers, keys, scopes     who asks, and what they may do
+    rate_limit, cors, forwarded, access_log     what else the middleware asks
     app, routes/              everything that is answered at once
     sse, websocket, open_streams     what stays open
     dependencies, actions, queries, idempotency     what routes and streams share

@@ -26,9 +26,10 @@ from frontdesk.gateway.body_schemas import (
     RespondBody,
     SteerBody,
 )
+from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.error_answers import Refusal
-from frontdesk.gateway.errors import MalformedRequest, TooLarge
-from frontdesk.gateway.keys import Key
+from frontdesk.gateway.errors import MalformedRequest, ScopeMissing, TooLarge
+from frontdesk.gateway.paths import scope_of_action
 from frontdesk.gateway.problems import mistakes_of
 from frontdesk.sessions.conversation import Conversation
 
@@ -41,7 +42,7 @@ class Action:
     """An action: the body that it takes, and what does it."""
 
     body: type[BaseModel]
-    do: Callable[[Conversation, Any, Key], Answer]
+    do: Callable[[Conversation, Any, Caller], Answer]
 
 
 def check_text(text: str | None, *, limit: int) -> None:
@@ -50,7 +51,7 @@ def check_text(text: str | None, *, limit: int) -> None:
         raise TooLarge("text", limit=limit, unit="characters")
 
 
-def prompt(conversation: Conversation, body: PromptBody, key: Key) -> Answer:
+def prompt(conversation: Conversation, body: PromptBody, key: Caller) -> Answer:
     """Accept a prompt; it runs when those before it have."""
     accepted = conversation.prompt(body.text, api_key=key.key_id)
     return PromptAccepted(
@@ -61,7 +62,7 @@ def prompt(conversation: Conversation, body: PromptBody, key: Key) -> Answer:
     )
 
 
-def approve(conversation: Conversation, body: ApprovalBody, key: Key) -> Answer:
+def approve(conversation: Conversation, body: ApprovalBody, key: Caller) -> Answer:
     """Let a tool run."""
     conversation.approve(
         body.approval_id, body.reason, option_id=body.option_id, api_key=key.key_id
@@ -69,25 +70,25 @@ def approve(conversation: Conversation, body: ApprovalBody, key: Key) -> Answer:
     return Status(status="approved")
 
 
-def reject(conversation: Conversation, body: ApprovalBody, key: Key) -> Answer:
+def reject(conversation: Conversation, body: ApprovalBody, key: Caller) -> Answer:
     """Tell the agent that a tool may not run."""
     conversation.reject(body.approval_id, body.reason, option_id=body.option_id, api_key=key.key_id)
     return Status(status="rejected")
 
 
-def respond(conversation: Conversation, body: RespondBody, key: Key) -> Answer:
+def respond(conversation: Conversation, body: RespondBody, key: Caller) -> Answer:
     """Answer the agent's question."""
     conversation.respond(body.ref, body.response, api_key=key.key_id)
     return Status(status="answered")
 
 
-def abort(conversation: Conversation, body: AbortBody, _: Key) -> Answer:
+def abort(conversation: Conversation, body: AbortBody, _: Caller) -> Answer:
     """End the turn under way, where there is one; the session lives on."""
     conversation.abort(body.reason, kill_tools=body.kill_tools)
     return Status(status="aborting")
 
 
-def steer(conversation: Conversation, body: SteerBody, key: Key) -> Answer:
+def steer(conversation: Conversation, body: SteerBody, key: Caller) -> Answer:
     """Give the turn a text for its next step."""
     conversation.steer(body.text, api_key=key.key_id)
     return Status(status="accepted")
@@ -123,13 +124,15 @@ def parsed(text: str | bytes) -> Message:
 
 
 def act(
-    conversation: Conversation, message: Message, *, key: Key, max_text_characters: int
+    conversation: Conversation, message: Message, *, key: Caller, max_text_characters: int
 ) -> Answer:
     """Carry out one action of a key and return what becomes of it; every error is one of ours."""
     name = message.get("action")
     action = ACTIONS.get(name) if isinstance(name, str) else None
-    if action is None:
+    if action is None or not isinstance(name, str):
         raise MalformedRequest(f"must be one of {', '.join(ACTIONS)}", field="action")
+    if (needed := scope_of_action(name)) not in key.scopes:
+        raise ScopeMissing(needed)
     try:
         fields = {field: value for field, value in message.items() if field != "action"}
         body = action.body.model_validate(fields)

@@ -17,8 +17,9 @@ from ipaddress import ip_network
 from urllib.parse import parse_qs
 
 from frontdesk.clock import Clock
+from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.errors import MalformedRequest, Unauthorized
-from frontdesk.gateway.keys import Key, KeyRing
+from frontdesk.gateway.keys import KeyRing
 from frontdesk.gateway.paths import Endpoint
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_context import RequestContext
@@ -63,8 +64,8 @@ class Authenticator:
         )
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def admit(self, context: RequestContext, *, operator: bool) -> Key:
-        """Return the key of a request; `Unauthorized`, or `RateLimited` after too many wrong ones.
+    def admit(self, context: RequestContext, *, operator: bool) -> Caller:
+        """Return who makes a request; `Unauthorized`, or `RateLimited` after too many wrong ones.
 
         A tenant's key opens nothing of the operators', and the other way round.
         """
@@ -84,11 +85,12 @@ class Authenticator:
             logger.info(
                 "operator key used: %s %s %s", key.key_id, context.method, printable(context.path)
             )
-        return key
+        return Caller.with_key(key)
 
-    def holds(self, key: Key) -> bool:
-        """Say whether a key that was let in would be let in again."""
-        return self._ring.holds(key, now_ms=self._clock.wall_ms())
+    def holds(self, caller: Caller) -> bool:
+        """Say whether a caller that was let in would be let in again."""
+        key = caller.key
+        return key is not None and self._ring.holds(key, now_ms=self._clock.wall_ms())
 
 
 def _network_of(client: str) -> str:

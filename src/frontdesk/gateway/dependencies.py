@@ -22,9 +22,9 @@ from starlette.types import Receive, Scope, Send
 from frontdesk.agents.ids import SESSION_ID
 from frontdesk.agents.values import MAX_VALUES, TooManyValues, read_json
 from frontdesk.gateway.answer_schemas import Answer
+from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.errors import TooLarge
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.keys import Key
 from frontdesk.gateway.paths import match_path
 from frontdesk.gateway.queries import NoQuery, query_of
 from frontdesk.gateway.request_context import context_of, require
@@ -37,8 +37,8 @@ async def tenant_sessions(request: Request) -> TenantSessions:
     return context_of(request.scope).tenant_sessions
 
 
-async def tenant_key(request: Request) -> Key:
-    """Return the key that let the request in."""
+async def tenant_key(request: Request) -> Caller:
+    """Return who was let in."""
     return context_of(request.scope).tenant_key
 
 
@@ -68,7 +68,7 @@ SessionIdInPath = Annotated[
     ),
 ]
 InSessions = Annotated[TenantSessions, Depends(tenant_sessions)]
-InKey = Annotated[Key, Depends(tenant_key)]
+InKey = Annotated[Caller, Depends(tenant_key)]
 InConversation = Annotated[Conversation, Depends(live_conversation)]
 InGateway = Annotated[Gateway, Depends(the_gateway)]
 
@@ -100,7 +100,7 @@ class GatewayRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self.access = match_path(path).rule.access
+        self.rule = match_path(path).rule
         kinds = get_type_hints(endpoint).values()
         self._takes_query = any(
             isinstance(each, type) and issubclass(each, NoQuery) for each in kinds
@@ -115,9 +115,10 @@ class GatewayRoute(APIRoute):
         return answer_strictly
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        require(scope, self.access)
+        answers = scope["method"] in (self.methods or ())
+        require(scope, self.rule, scope["method"] if answers else None)
         query: bytes = scope["query_string"]
-        if query and not self._takes_query and scope["method"] in (self.methods or ()):
+        if query and answers and not self._takes_query:
             query_of(query, NoQuery)
         await super().handle(scope, receive, send)
 

@@ -56,6 +56,12 @@ UNAUTHORIZED = ErrorAnswer(
     "no key, or one that opens nothing here; also on routes under `/v1` that do not exist",
     gateway.Unauthorized(),
 )
+FORBIDDEN = ErrorAnswer(
+    403,
+    "forbidden",
+    "the key is good, and lacks the scope that `scope` names",
+    gateway.ScopeMissing("prompt"),
+)
 NOT_FOUND = ErrorAnswer(
     404,
     "not_found",
@@ -167,6 +173,7 @@ UNAVAILABLE = ErrorAnswer(
 ANSWERS = (
     BAD_REQUEST,
     UNAUTHORIZED,
+    FORBIDDEN,
     NOT_FOUND,
     SESSION_DEAD,
     METHOD_NOT_ALLOWED,

@@ -23,6 +23,7 @@ from frontdesk.gateway.error_answers import (
     ALREADY_EXISTS,
     BAD_REQUEST,
     CREATE_FAILED,
+    FORBIDDEN,
     GUARDRAIL,
     IDEMPOTENCY_MISMATCH,
     INTERNAL,
@@ -211,6 +212,12 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         Fault.CALLER,
         "No key, or one that opens nothing here",
         UNAUTHORIZED,
+    ),
+    gateway.ScopeMissing: ErrorRow(
+        Fault.CALLER,
+        "The key is good, and lacks `scope`. Ask whoever made it for another one",
+        FORBIDDEN,
+        fields=lambda error: {"scope": error.scope},
     ),
     gateway.RateLimited: ErrorRow(
         Fault.CALLER,

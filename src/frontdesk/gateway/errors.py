@@ -14,6 +14,7 @@ __all__ = [
     "KeyNotFound",
     "MalformedRequest",
     "RateLimited",
+    "ScopeMissing",
     "StateUnusable",
     "TooLarge",
     "Unauthorized",
@@ -25,6 +26,14 @@ class Unauthorized(FrontdeskError):
 
     def __init__(self) -> None:
         super().__init__("send a valid key in X-API-Key or as Authorization: Bearer <key>")
+
+
+class ScopeMissing(FrontdeskError):
+    """The credential is good and may not do this: it lacks `scope`."""
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        super().__init__(f"this needs the scope {scope}, which the credential does not have")
 
 
 class RateLimited(FrontdeskError):

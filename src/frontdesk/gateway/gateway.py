@@ -20,6 +20,7 @@ from frontdesk.agents.records import CreateSession
 from frontdesk.clock import Clock, SystemClock
 from frontdesk.gateway.auth import Authenticator
 from frontdesk.gateway.blueprint_config import blueprints_of
+from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.errors import AddressRefused, Unauthorized
 from frontdesk.gateway.forwarded import TrustedProxies
 from frontdesk.gateway.guardrails import TenantGuardrails
@@ -147,11 +148,11 @@ class Gateway:
     def ready(self) -> bool:
         return self.open and not self.draining
 
-    def sessions_of(self, key: Key) -> TenantSessions:
-        """Return what a tenant's key may see and do: its own tenant's sessions."""
-        if key.tenant_id is None:
+    def sessions_of(self, caller: Caller) -> TenantSessions:
+        """Return what a caller of a tenant may reach: its own tenant's sessions."""
+        if caller.tenant_id is None:
             raise Unauthorized
-        return self.service.tenant(key.tenant_id, key.key_id)
+        return self.service.tenant(caller.tenant_id, caller.key_id)
 
     def base_url(self, scope: Mapping[str, Any]) -> str | None:
         """Return the URL under which clients reach the gateway, None where nothing says it."""

@@ -23,6 +23,7 @@ from frontdesk.agents.ids import NAME, TENANT_ID
 from frontdesk.clock import Clock
 from frontdesk.errors import InvalidArgument
 from frontdesk.gateway.errors import ConfigurationWrong, KeyNotFound
+from frontdesk.gateway.scopes import ALL_SCOPES, KeyScope
 from frontdesk.gateway.state_dir import StateDir, open_database
 
 SECRET_BYTES = 32
@@ -59,6 +60,7 @@ class Key:
     digest: bytes = field(repr=False)
     created_at: int = 0
     expires_at: int | None = None
+    scopes: frozenset[KeyScope] = ALL_SCOPES
 
     @property
     def operator(self) -> bool:

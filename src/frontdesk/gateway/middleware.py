@@ -24,7 +24,7 @@ from frontdesk.gateway.cors import (
     refuse_cross_origin_cookies,
 )
 from frontdesk.gateway.error_answers import INTERNAL
-from frontdesk.gateway.errors import RateLimited
+from frontdesk.gateway.errors import RateLimited, ScopeMissing
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.paths import Access, Endpoint
 from frontdesk.gateway.problems import no_such_route, problem_of
@@ -82,6 +82,10 @@ class GatewayMiddleware:
                 context.extra += _headers_of(self._gateway.rate.allowance(key.key_id))
                 raise
             context.extra += _headers_of(left)
+            needed = context.rule.scope_of(context.method)
+            if needed is not None and needed not in key.scopes:
+                raise ScopeMissing(needed)
+            context.granted_scope = needed
             context.sessions = self._gateway.sessions_of(key)
         elif rule.access is Access.OPERATOR:
             context.key = self._gateway.authenticator.admit(context, operator=True)

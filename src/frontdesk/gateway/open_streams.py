@@ -1,49 +1,57 @@
 """Who is listening: every open event stream and WebSocket of the gateway.
 
 Beside the rate limit; the streams enter and leave it. It bounds how many one key may hold open
-at a time, and ends the streams of a key that no longer opens anything. It knows nothing of events.
+at a time, and ends the streams of whoever would not be let in again. It knows nothing of events.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
+from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.errors import RateLimited
-from frontdesk.gateway.keys import Key
 
 RETRY_S = 10
 
 
 class OpenStreams:
-    """Keep the open streams by key. Belongs to one event loop."""
+    """Keep the open streams by caller. Belongs to one event loop."""
 
-    __slots__ = ("_by_key", "per_key")
+    __slots__ = ("_by_caller", "_of_key", "per_key")
 
     def __init__(self, *, per_key: int) -> None:
         self.per_key = per_key
-        self._by_key: defaultdict[Key, set[Callable[[], None]]] = defaultdict(set)
+        self._by_caller: defaultdict[Caller, set[Callable[[], None]]] = defaultdict(set)
+        self._of_key: Counter[str] = Counter()
 
-    def enter(self, key: Key, end: Callable[[], None]) -> None:
-        """Take a place for a stream; `RateLimited` where the key has as many open as it may.
+    def enter(self, caller: Caller, end: Callable[[], None]) -> None:
+        """Take a place for a stream; `RateLimited` where its key has as many open as it may.
 
-        `end` is called once the key opens nothing any more. `leave` with the same `end`.
+        `end` is called once the caller would not be let in again. `leave` with the same `end`.
         """
-        if len(self._by_key[key]) >= self.per_key:
+        if self._of_key[caller.key_id] >= self.per_key:
             raise RateLimited("open streams", limit=self.per_key, retry_after_s=RETRY_S)
-        self._by_key[key].add(end)
+        self._by_caller[caller].add(end)
+        self._of_key[caller.key_id] += 1
 
-    def leave(self, key: Key, end: Callable[[], None]) -> None:
+    def leave(self, caller: Caller, end: Callable[[], None]) -> None:
         """Give the place back. Does nothing where none was taken."""
-        self._by_key[key].discard(end)
-        if not self._by_key[key]:
-            del self._by_key[key]
+        ends = self._by_caller.get(caller, set())
+        if end not in ends:
+            return
+        ends.remove(end)
+        if not ends:
+            del self._by_caller[caller]
+        self._of_key[caller.key_id] -= 1
+        if not self._of_key[caller.key_id]:
+            del self._of_key[caller.key_id]
 
-    def end_where_not(self, holds: Callable[[Key], bool]) -> None:
-        """End every stream whose key is not held any more."""
-        for key in [key for key in self._by_key if not holds(key)]:
-            for end in list(self._by_key[key]):
+    def end_where_not(self, holds: Callable[[Caller], bool]) -> None:
+        """End every stream whose caller is not held any more."""
+        for caller in [caller for caller in self._by_caller if not holds(caller)]:
+            for end in list(self._by_caller[caller]):
                 end()
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_key.values()))
+        return self._of_key.total()

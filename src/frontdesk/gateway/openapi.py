@@ -16,9 +16,18 @@ from frontdesk.gateway.answer_schemas import Answer
 from frontdesk.gateway.error_answers import ANSWERS, Refusal
 from frontdesk.gateway.paths import Access, Endpoint, PathRule, match_path
 from frontdesk.gateway.problems import example_of
+from frontdesk.gateway.scopes import KeyScope
 from frontdesk.sessions.event_reader import Gap
 
 Responses = dict[int | str, dict[str, Any]]
+EVERYWHERE = (
+    "bad_request",
+    "unauthorized",
+    "forbidden",
+    "too_large",
+    "rate_limited",
+    "unavailable",
+)
 REFERENCE = "#/components/schemas/{name}"
 
 HEADERS_OF = {
@@ -29,7 +38,7 @@ HEADERS_OF = {
 
 def problems(*codes: str) -> Responses:
     """Describe the errors of a route, the ones of every `/v1` route included."""
-    wanted = {*codes, "bad_request", "unauthorized", "too_large", "rate_limited", "unavailable"}
+    wanted = {*codes, *EVERYWHERE}
     responses: Responses = {}
     for each in ANSWERS:
         if each.code in wanted:
@@ -59,13 +68,12 @@ def answers(example: msgspec.Struct, *codes: str, status: int = 200) -> Response
 
 # -- the description as a whole ------------------------------------------------------------------
 
-SECURITY: list[dict[str, list[str]]] = [{"apiKey": []}, {"bearer": []}]
-STREAM_SECURITY: list[dict[str, list[str]]] = [*SECURITY, {"apiKeyInQuery": []}]
 SCHEMES = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
     "apiKeyInQuery": {"type": "apiKey", "in": "query", "name": "api_key"},
 }
+IN_HEADERS = ("apiKey", "bearer")
 REQUEST_ID = {"type": "string", "description": "the turn that the event belongs to"}
 NULL = {"type": "null"}
 
@@ -83,23 +91,30 @@ def describe(app: FastAPI) -> None:
             components["schemas"].pop("ValidationError", None)
             components["schemas"].update(_records())
             for path, operations in document["paths"].items():
-                for operation in operations.values():
-                    correct_operation(operation, match_path(path).rule)
+                rule = match_path(path).rule
+                for method, operation in operations.items():
+                    correct_operation(operation, rule, needed=rule.scope_of(method.upper()))
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def correct_operation(operation: dict[str, Any], rule: PathRule) -> None:
+def correct_operation(
+    operation: dict[str, Any], rule: PathRule, *, needed: KeyScope | None
+) -> None:
     """Say of an operation what holds, where the framework says something else or nothing."""
     responses = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422", "")):
         # The framework's own; ours answer what is wrong with a request with 400.
         del responses["422"]
     if rule.access is not Access.OPEN:
-        streams = rule.endpoint is not Endpoint.APPLICATION
-        operation["security"] = STREAM_SECURITY if streams else SECURITY
+        schemes = SCHEMES if rule.endpoint is not Endpoint.APPLICATION else IN_HEADERS
+        # Beside a scheme stands what its credential has to be good for.
+        scopes = [] if needed is None else [needed.value]
+        operation["security"] = [{scheme: scopes} for scheme in schemes]
+    if needed is None:
+        responses.pop("403", None)
     if "parameters" not in operation:
         return
     # A key in the query is no parameter but one of the ways to show a key.

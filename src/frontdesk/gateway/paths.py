@@ -1,9 +1,10 @@
-"""The paths: who may ask for each, what answers it, and whether it is logged.
+"""The paths: who may ask for each, with which scope, what answers it, and whether it is logged.
 
 The one list. Whatever treats requests differently by their path reads it here: the middleware (who
-is let in, what is limited, what bypasses the application), each route (which right it needs),
-`auth.py` (where a key may stand in the query), the access log and the API description. A new
-protocol adds its lines here; a route whose path has none is closed to everybody.
+is let in, what is limited, what bypasses the application), each route (which right it needs), the
+actions of a WebSocket, `auth.py` (where a key may stand in the query), the access log and the API
+description. A new protocol adds its lines here; a route whose path or verb has none is closed to
+everybody.
 
 A path is what the router matches: without the prefix that the application is mounted under.
 """
@@ -11,13 +12,16 @@ A path is what the router matches: without the prefix that the application is mo
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import Any
 
 # The router's own: whatever it takes a path for, this is what its rule is found by.
 from starlette._utils import get_route_path
+
+from frontdesk.gateway.scopes import KeyScope
 
 
 class Access(Enum):
@@ -26,7 +30,8 @@ class Access(Enum):
     OPEN = auto()
     """Everybody."""
     CREDENTIAL = auto()
-    """Whoever has a tenant's key; web pages of every origin may; counted by the rate limit."""
+    """Whoever has a tenant's credential with the scope that the verb needs; web pages of every
+    origin may; counted by the rate limit."""
     OPERATOR = auto()
     """Whoever has an operator's key."""
     NONE = auto()
@@ -50,10 +55,16 @@ class PathRule:
 
     pattern: re.Pattern[str]
     access: Access
+    needs: Mapping[str, KeyScope]
+    """The scope that each verb needs; a verb that is not here is answered by no route."""
     endpoint: Endpoint = Endpoint.APPLICATION
     logged: bool = True
     always_answered: bool = False
     """Also while the gateway is not open."""
+
+    def scope_of(self, method: str) -> KeyScope | None:
+        """Return the scope that a verb needs, None where no route may answer it."""
+        return self.needs.get("GET" if method == "HEAD" else method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +80,40 @@ def _rule(
     access: Access,
     endpoint: Endpoint = Endpoint.APPLICATION,
     *,
+    needs: Mapping[str, str] | None = None,
     logged: bool = True,
     always_answered: bool = False,
 ) -> PathRule:
-    return PathRule(re.compile(pattern), access, endpoint, logged, always_answered)
+    return PathRule(
+        re.compile(pattern),
+        access,
+        MappingProxyType({verb: KeyScope(scope) for verb, scope in (needs or {}).items()}),
+        endpoint,
+        logged,
+        always_answered,
+    )
+
+
+def _v1(pattern: str, endpoint: Endpoint = Endpoint.APPLICATION, /, **needs: str) -> PathRule:
+    return _rule(pattern, Access.CREDENTIAL, endpoint, needs=needs)
 
 
 # `$`, not `\Z`, after what needs a key: the framework's own patterns let a last line feed pass, and
 # `/metrics` with one behind it is the same route.
 SESSION = r"/v1/sessions/(?P<session_id>[^/]+)"
 PATHS = (
-    _rule(rf"{SESSION}/events\Z", Access.CREDENTIAL, Endpoint.EVENT_STREAM),
-    _rule(rf"{SESSION}/ws\Z", Access.CREDENTIAL, Endpoint.WEBSOCKET),
-    _rule(SESSION, Access.CREDENTIAL),
-    _rule(r"/v1(/|$)", Access.CREDENTIAL),
+    _v1(rf"{SESSION}/events\Z", Endpoint.EVENT_STREAM, GET="read"),
+    _v1(rf"{SESSION}/ws\Z", Endpoint.WEBSOCKET, GET="read"),
+    _v1(rf"{SESSION}/(events|ws|stats|status|messages)$", GET="read"),
+    _v1(rf"{SESSION}/(prompt|steer|abort|respond)$", POST="prompt"),
+    _v1(rf"{SESSION}/(approve|reject)$", POST="approve"),
+    _v1(rf"{SESSION}/(tools|switch_model|tokens)$", POST="create"),
+    _v1(rf"{SESSION}/tools/[^/]+$", DELETE="create"),
+    _v1(rf"{SESSION}$", GET="read", DELETE="delete"),
+    _v1(SESSION),
+    _v1(r"/v1/sessions$", GET="read", POST="create"),
+    _v1(r"/v1/(usage|blueprints|models)$", GET="read"),
+    _v1(r"/v1(/|$)"),
     _rule(r"/(healthz|readyz)\Z", Access.OPEN, logged=False, always_answered=True),
     _rule(r"/(ops|metrics)(/|$)", Access.OPERATOR),
     _rule(r"/\.well-known/agent\.json\Z", Access.OPEN),
@@ -95,6 +126,11 @@ PATHS = (
 def path_of(scope: MutableMapping[str, Any]) -> str:
     """Return the path that the router matches, below whatever prefix there is."""
     return get_route_path(scope)
+
+
+def scope_of_action(name: str) -> KeyScope:
+    """Return the scope that an action of a WebSocket needs: that of the route of its name."""
+    return match_path(f"/v1/sessions/of-any-id/{name}").rule.needs["POST"]
 
 
 def match_path(path: str) -> MatchedPath:

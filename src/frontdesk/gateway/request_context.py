@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import HTTPException
 
 from frontdesk.gateway.errors import TooLarge, Unauthorized
-from frontdesk.gateway.paths import Access, match_path, path_of
+from frontdesk.gateway.paths import Access, PathRule, match_path, path_of
 from frontdesk.gateway.problems import Problem
+from frontdesk.gateway.scopes import KeyScope
 
 if TYPE_CHECKING:
-    from frontdesk.gateway.keys import Key
+    from frontdesk.gateway.callers import Caller
     from frontdesk.sessions.service import TenantSessions
 
 Scope = MutableMapping[str, Any]
@@ -45,6 +46,7 @@ class RequestContext:
         "client",
         "extra",
         "granted",
+        "granted_scope",
         "key",
         "path",
         "rule",
@@ -65,9 +67,10 @@ class RequestContext:
         self.body_room = 0
         """What its body has room for among those of its key (`request_bodies.py`)."""
         self.client = "-"
-        self.key: Key | None = None
+        self.key: Caller | None = None
         self.sessions: TenantSessions | None = None
         self.granted: Access | None = None
+        self.granted_scope: KeyScope | None = None
         # Whatever a key was asked for is for that key alone, and so is what refuses it.
         self.extra: list[Header] = [] if self.rule.access is Access.OPEN else [NO_STORE]
         self.started = False
@@ -87,8 +90,8 @@ class RequestContext:
         return bool(self.scope["type"] == "websocket")
 
     @property
-    def tenant_key(self) -> Key:
-        """The tenant's key that opened `/v1`; `Unauthorized` where none did."""
+    def tenant_key(self) -> Caller:
+        """Who was let in to `/v1`; `Unauthorized` where nobody was."""
         if self.key is None:
             raise Unauthorized
         return self.key
@@ -176,10 +179,18 @@ class RequestContext:
         await self.send({"type": f"{prefix}.body", "body": body})
 
 
-def require(scope: Scope, access: Access) -> None:
-    """Raise `Unauthorized` unless the middleware has granted this request just this right."""
-    if context_of(scope).granted is not access:
+def require(scope: Scope, rule: PathRule, method: str | None) -> None:
+    """Raise `Unauthorized` unless the middleware has granted this request just this right.
+
+    `method` is the verb that a route is about to answer, None where it will refuse the verb.
+    """
+    context = context_of(scope)
+    if context.granted is not rule.access:
         raise Unauthorized
+    if rule.access is Access.CREDENTIAL and method is not None:
+        needed = rule.scope_of(method)
+        if needed is None or context.granted_scope is not needed:
+            raise Unauthorized
 
 
 def context_of(scope: Scope) -> RequestContext:
