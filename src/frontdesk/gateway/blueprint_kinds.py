@@ -28,6 +28,7 @@ from frontdesk.agents.task import TaskAgentFactory
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.blueprint_settings import (
     AcpSettings,
+    OpenAIAgentsSettings,
     ProcessSettings,
     ProcessTable,
     PydanticAISettings,
@@ -170,6 +171,11 @@ MAKERS: Mapping[type, Maker] = MappingProxyType(
         PythonSettings: _python,
         ProcessSettings: _process,
         AcpSettings: _acp,
+        OpenAIAgentsSettings: framework(
+            "openai-agents",
+            "frontdesk.agents.openai_agents:OpenAIAgentsProgram",
+            also=("context", "tracing"),
+        ),
     }
 )
 """What makes the blueprint of a table, as its kind and its author have it."""

@@ -80,6 +80,18 @@ class PythonSettings(TargetTable):
     kind: Literal["python"]
 
 
+class OpenAIAgentsSettings(TargetTable):
+    """An agent on the OpenAI Agents SDK: an `agents.Agent`, or a function that returns one.
+
+    `context` is a function of the turn (`module:name`) that returns the run's context. `tracing`
+    lets the framework trace, and upload to its vendor, as it does on its own.
+    """
+
+    kind: Literal["openai-agents"]
+    context: Target | None = None
+    tracing: bool = False
+
+
 class ProcessSettings(ProcessTable):
     """The agent that comes built in, in a process of its own for each session."""
 
@@ -106,6 +118,6 @@ class AcpSettings(ProcessTable):
 
 
 BlueprintSettings = Annotated[
-    PydanticAISettings | PythonSettings | ProcessSettings | AcpSettings,
+    PydanticAISettings | PythonSettings | ProcessSettings | AcpSettings | OpenAIAgentsSettings,
     Field(discriminator="kind"),
 ]

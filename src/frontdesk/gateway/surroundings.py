@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 
 from frontdesk.agents.targets import import_target
-from frontdesk.gateway.blueprint_settings import AcpSettings, ProcessSettings, PythonSettings
+from frontdesk.gateway.blueprint_settings import AcpSettings, ProcessTable, TargetTable
 from frontdesk.gateway.config_mistakes import Location
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.keys import KEYS_VARIABLE, keys_from_environment
@@ -34,7 +34,7 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
         place = "blueprints", name
         if table.isolation == "process" and (missing := lacking()) is not None:
             yield (*place, "isolation"), f"agents cannot be in processes here: {missing}"
-        if isinstance(table, PythonSettings | ProcessSettings | AcpSettings) and table.account:
+        if isinstance(table, ProcessTable) and table.account:
             try:
                 pwd.getpwnam(table.account)
             except KeyError:
@@ -57,8 +57,10 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
 def _targets(config: Config) -> Iterator[tuple[Location, str, bool]]:
     """Yield what is named as `module:name`, and whether a process of its own imports it."""
     for name, table in config.blueprints.items():
-        if isinstance(table, PythonSettings):
-            yield ("blueprints", name, "target"), table.target, table.isolation == "process"
+        if isinstance(table, TargetTable):
+            for setting in ("target", "context"):
+                if (target := getattr(table, setting, None)) is not None:
+                    yield ("blueprints", name, setting), target, table.isolation == "process"
         for kind in ("tools", "plugins"):
             for number, target in enumerate(getattr(table, kind, ())):
                 yield ("blueprints", name, kind, number), target, False
