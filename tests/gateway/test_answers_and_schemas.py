@@ -101,6 +101,11 @@ def answers_of_every_route(client, sid):
     with events(client, curious) as stream:
         ref = until(stream, "ask_user")[-1][2]["ref"]
     yield call("GET", f"{SESSION}/status", session=curious)
+    both = f"{sid}-both"
+    yield call(
+        "POST", "/v1/sessions", {"model": "test", "sessionId": both, "prompt": "hi", "wait": 9}
+    )
+    yield call("POST", f"{SESSION}/prompt", {"text": "hello", "wait": 9}, session=both)
     yield call("POST", f"{SESSION}/respond", {"ref": ref, "response": "that"}, session=curious)
     yield call("DELETE", SESSION)
 

@@ -53,13 +53,7 @@ def check_text(text: str | None, *, limit: int) -> None:
 
 def prompt(conversation: Conversation, body: PromptBody, key: Caller) -> Answer:
     """Accept a prompt; it runs when those before it have."""
-    accepted = conversation.prompt(body.text, api_key=key.key_id)
-    return PromptAccepted(
-        request_id=accepted.request_id,
-        session_id=accepted.session_id,
-        queued=accepted.queued,
-        status="queued" if accepted.queued else "accepted",
-    )
+    return PromptAccepted.of(conversation.prompt(body.text, api_key=key.key_id))
 
 
 def approve(conversation: Conversation, body: ApprovalBody, key: Caller) -> Answer:

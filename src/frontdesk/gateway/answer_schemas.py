@@ -15,10 +15,17 @@ from msgspec.structs import astuple
 from pydantic.alias_generators import to_camel
 
 from frontdesk.agents.blueprints import Blueprint
-from frontdesk.agents.events import ApprovalRequired, AskUser, Event, ToolExecutionStart
-from frontdesk.agents.records import Message, State
+from frontdesk.agents.events import (
+    ApprovalRequired,
+    AskUser,
+    Event,
+    ToolExecutionStart,
+    TurnTokens,
+)
+from frontdesk.agents.records import Accepted, Message, State
 from frontdesk.sessions.admission import OPTIONS
 from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.turn_ends import TurnEnd
 
 P = TypeVar("P", bound=Event)
 
@@ -63,12 +70,6 @@ class SessionSummary(Answer, frozen=True, kw_only=True):
         )
 
 
-class SessionCreated(SessionSummary, frozen=True, kw_only=True):
-    """A new session."""
-
-    fence: Annotated[str, msgspec.Meta(description="tells two sessions of one id apart")]
-
-
 class SessionList(Answer, frozen=True, kw_only=True):
     """A page of sessions. `next` is what `after` continues with, null on the last page."""
 
@@ -90,6 +91,58 @@ class PromptAccepted(Answer, frozen=True, kw_only=True):
     session_id: str
     queued: bool
     status: Literal["accepted", "queued"]
+
+    @classmethod
+    def of(cls, accepted: Accepted) -> Self:
+        return cls(
+            request_id=accepted.request_id,
+            session_id=accepted.session_id,
+            queued=accepted.queued,
+            status="queued" if accepted.queued else "accepted",
+        )
+
+
+class TurnEnded(Answer, frozen=True, kw_only=True):
+    """How the turn of a prompt ended.
+
+    `status` is `aborted` where it ended before its agent was done: then `reason` says why, and
+    `error` what explains it, if anything does. `text` is the last message, as far as it came.
+    `tokenUsage` is null where the agent did not say what it used. A stream goes on after the end
+    with `since=<lastEventIndex>`.
+    """
+
+    request_id: str
+    session_id: str
+    status: Literal["ended", "aborted"]
+    reason: str | None
+    error: str | None
+    text: str
+    token_usage: TurnTokens | None
+    last_event_index: int
+
+    @classmethod
+    def of(cls, conversation: Conversation, end: TurnEnd) -> Self:
+        return cls(
+            request_id=end.request_id,
+            session_id=conversation.session_id,
+            status="ended" if end.aborted is None else "aborted",
+            reason=end.aborted,
+            error=end.error,
+            text=end.text,
+            token_usage=end.tokens,
+            last_event_index=end.last_index,
+        )
+
+
+class SessionCreated(SessionSummary, frozen=True, kw_only=True):
+    """A new session; with what became of the prompt that came with it, else null.
+
+    `turn` is how its turn ended, null where that was not waited for, or not for long enough.
+    """
+
+    fence: Annotated[str, msgspec.Meta(description="tells two sessions of one id apart")]
+    prompt: PromptAccepted | None
+    turn: TurnEnded | None
 
 
 class Status(Answer, frozen=True, kw_only=True):

@@ -8,16 +8,17 @@ silence, a misspelt one would be missed by nobody but the user.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from frontdesk.agents.ids import SESSION_ID
 from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, TOOL_NAME
 
 MAX_DEPTH = 64
+MAX_WAIT_S = 86_400
 
 
 def _unicode(text: str) -> str:
@@ -35,6 +36,15 @@ SessionId = Annotated[str, Field(pattern=f"^{SESSION_ID}$", examples=["support-4
 Name = Annotated[Str, Field(min_length=1, max_length=256)]
 Reference = Annotated[Str, Field(min_length=1, max_length=256)]
 Text = Annotated[Str, Field(min_length=1)]
+Wait = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=MAX_WAIT_S,
+        allow_inf_nan=False,
+        description="seconds; never longer than the deadline of a turn",
+    ),
+]
 # A pattern on top of `Str` would be checked, and missing in the description.
 Reason = Annotated[Str, Field(max_length=2000)]
 
@@ -86,12 +96,26 @@ class CreateSessionBody(_Body):
     provider_opts: FreeObject | None = None
     user_data: FreeForm = None
     prompt_mode: Name | None = None
+    prompt: Annotated[Text, Field(examples=["What is the weather in Paris?"])] | None = None
+    wait: Wait | None = None
+
+    @model_validator(mode="after")
+    def _waits_for_something(self) -> Self:
+        if self.wait is not None and self.prompt is None:
+            raise ValueError("wait needs a prompt")
+        return self
 
 
 class PromptBody(_Body):
     """A prompt."""
 
     text: Annotated[Text, Field(examples=["What is the weather in Paris?"])]
+
+
+class PromptAndWaitBody(PromptBody):
+    """A prompt, and how long its answer may wait for the end of the turn."""
+
+    wait: Wait | None = None
 
 
 class SteerBody(_Body):

@@ -5,11 +5,13 @@ Beside the routes, below the application. It changes nothing about how requests 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 
 from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.answer_schemas import Answer
@@ -90,6 +92,7 @@ def describe(app: FastAPI) -> None:
             components["schemas"].pop("HTTPValidationError", None)
             components["schemas"].pop("ValidationError", None)
             components["schemas"].update(_records())
+            restore_examples(document["paths"], app.routes)
             for path, operations in document["paths"].items():
                 rule = match_path(path).rule
                 for method, operation in operations.items():
@@ -98,6 +101,18 @@ def describe(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def restore_examples(paths: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
+    """Put the examples of answers back as they are: the framework drops every null in them."""
+    for route in routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in route.methods:
+                described = paths[route.path_format][method.lower()]["responses"]
+                for status, response in route.responses.items():
+                    for kind, media in response.get("content", {}).items():
+                        if "example" in media:
+                            described[str(status)]["content"][kind]["example"] = media["example"]
 
 
 def correct_operation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import msgspec
@@ -11,12 +12,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk.agents.records import CreateSession
+from frontdesk.errors import SessionNotFound
 from frontdesk.gateway.actions import check_text
 from frontdesk.gateway.answer_schemas import (
+    PromptAccepted,
     SessionCreated,
     SessionDeleted,
     SessionList,
     SessionSummary,
+    TurnEnded,
 )
 from frontdesk.gateway.body_schemas import CreateSessionBody
 from frontdesk.gateway.dependencies import (
@@ -31,6 +35,8 @@ from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.queries import InPage
 from frontdesk.gateway.request_context import context_of
+from frontdesk.gateway.turn_waits import TurnWait
+from frontdesk.sessions.service import TenantSessions
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
 
@@ -49,7 +55,10 @@ INFO = SessionSummary(
     pid=4711,
 )
 CREATED = SessionCreated(
-    **{**msgspec.structs.asdict(INFO), "turns": 0, "total_tokens": 0, "uptime_ms": 0}, fence="42"
+    **{**msgspec.structs.asdict(INFO), "turns": 0, "total_tokens": 0, "uptime_ms": 0},
+    fence="42",
+    prompt=None,
+    turn=None,
 )
 IdempotencyKey = Annotated[
     Annotated[str, Field(min_length=1, max_length=MAX_KEY_CHARACTERS)] | None,
@@ -75,26 +84,65 @@ IdempotencyKey = Annotated[
 async def create(
     request: Request, body: CreateSessionBody, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Open a session and start its agent. Without `sessionId` one is minted."""
+    """Open a session and start its agent. Without `sessionId` one is minted.
+
+    With `prompt` its first turn begins; where that prompt is refused, there is no session. With
+    `wait` the answer comes with the end of the turn, or when so many seconds are over.
+    """
     gateway, context = gateway_of(request), context_of(request.scope)
 
     async def open_session() -> bytes:
         check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
-        asked = body.model_dump(by_alias=True, exclude_none=True)
+        check_text(body.prompt, limit=gateway.config.limits.text_characters)
+        asked = body.model_dump(by_alias=True, exclude_none=True, exclude={"prompt", "wait"})
         wanted = msgspec.convert(asked, CreateSession)
         await gateway.check_provider_options(wanted, tenant_id=context.tenant_sessions.tenant_id)
-        conversation = await context.tenant_sessions.create(wanted)
-        fence = str(conversation.fence)
-        return msgspec.json.encode(SessionCreated.of(conversation, fence=fence))
+        return msgspec.json.encode(await opened(context.tenant_sessions, wanted, body.prompt))
 
     gateway.refuse_if_draining()
-    first = await gateway.idempotency.once(
-        (context.tenant_key.key_id, "create"),
-        idempotency_key,
-        body=await request.body(),
-        answer=lambda: stored(open_session, status=201),
+    with TurnWait(gateway, context) if body.wait else nullcontext() as turn_wait:
+        first = await gateway.idempotency.once(
+            (context.tenant_key.key_id, "create"),
+            idempotency_key,
+            body=await request.body(),
+            answer=lambda: stored(open_session, status=201),
+        )
+        if turn_wait is None or first.status != 201:
+            return first.response
+        created = msgspec.json.decode(first.body, type=SessionCreated)
+        turn = await first_turn(context.tenant_sessions, created, turn_wait, wait_s=body.wait or 0)
+        return encoded(msgspec.structs.replace(created, turn=turn), status=201)
+
+
+async def opened(
+    sessions: TenantSessions, wanted: CreateSession, prompt: str | None
+) -> SessionCreated:
+    """Open a session, and prompt it where there is a prompt; both or neither."""
+    accepted = None
+    if prompt is None:
+        conversation = await sessions.create(wanted)
+    else:
+        conversation, taken = await sessions.create_and_prompt(wanted, prompt)
+        accepted = PromptAccepted.of(taken)
+    return SessionCreated.of(
+        conversation, fence=str(conversation.fence), prompt=accepted, turn=None
     )
-    return first.response
+
+
+async def first_turn(
+    sessions: TenantSessions, created: SessionCreated, turn_wait: TurnWait, *, wait_s: float
+) -> TurnEnded | None:
+    """Wait for the end of the turn that a session was opened with; None where it is not told."""
+    assert created.prompt is not None
+    try:
+        conversation = sessions.recent(created.session_id)
+    except SessionNotFound:
+        return None
+    if str(conversation.fence) != created.fence:
+        # Another session of that id by now: the answer is a repetition.
+        return None
+    end = await turn_wait.for_end(conversation, created.prompt.request_id, wait_s=wait_s)
+    return None if end is None else TurnEnded.of(conversation, end)
 
 
 @router.get(

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from frontdesk.agents.events import TurnTokens
 from frontdesk.gateway import actions
-from frontdesk.gateway.answer_schemas import PromptAccepted, Status
-from frontdesk.gateway.body_schemas import AbortBody, PromptBody, SteerBody, SwitchModelBody
+from frontdesk.gateway.answer_schemas import PromptAccepted, Status, TurnEnded
+from frontdesk.gateway.body_schemas import AbortBody, PromptAndWaitBody, SteerBody, SwitchModelBody
 from frontdesk.gateway.dependencies import (
     GatewayRoute,
     InConversation,
     InGateway,
     InKey,
+    InSessions,
+    SessionIdInPath,
     encoded,
     gateway_of,
 )
 from frontdesk.gateway.idempotency import stored
-from frontdesk.gateway.openapi import answers
+from frontdesk.gateway.openapi import answer, answers
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.routes.sessions import IdempotencyKey
+from frontdesk.gateway.turn_waits import TurnWait
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["turns"], route_class=GatewayRoute)
 
 ACCEPTED = PromptAccepted(
     request_id="5f0c2a9e1b7d4c36", session_id="support-42", queued=False, status="accepted"
+)
+ENDED = TurnEnded(
+    request_id="5f0c2a9e1b7d4c36",
+    session_id="support-42",
+    status="ended",
+    reason=None,
+    error=None,
+    text="It is sunny.",
+    token_usage=TurnTokens(51, 6, 57),
+    last_event_index=9,
 )
 ON_SESSION = ("not_found", "session_dead")
 
@@ -35,38 +51,51 @@ ON_SESSION = ("not_found", "session_dead")
     "/prompt",
     operation_id="sendPrompt",
     status_code=202,
-    responses=answers(
-        ACCEPTED,
-        *ON_SESSION,
-        "prompt_queue_full",
-        "guardrail",
-        "idempotency_mismatch",
-        status=202,
-    ),
+    responses={
+        200: answer(ENDED),
+        **answers(
+            ACCEPTED,
+            *ON_SESSION,
+            "prompt_queue_full",
+            "guardrail",
+            "idempotency_mismatch",
+            status=202,
+        ),
+    },
 )
 async def prompt(
     request: Request,
-    body: PromptBody,
-    conversation: InConversation,
+    body: PromptAndWaitBody,
+    sessions: InSessions,
+    session_id: SessionIdInPath,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Accept a prompt. Prompts run one after another; `queued` says that this one waits."""
-    gateway, key = gateway_of(request), context_of(request.scope).tenant_key
+    """Accept a prompt. Prompts run one after another; `queued` says that this one waits.
+
+    With `wait` the answer is the end of its turn (200), if that comes within so many seconds. A
+    client that leaves changes nothing: the turn goes on.
+    """
+    gateway, context = gateway_of(request), context_of(request.scope)
     gateway.refuse_if_draining()
     actions.check_text(body.text, limit=gateway.config.limits.text_characters)
-    if idempotency_key is None:
-        return encoded(actions.prompt(conversation, body, key), status=202)
+    # One that has ended, too: a repetition gets its first answer.
+    conversation = sessions.recent(session_id)
 
     async def accept() -> bytes:
-        return msgspec.json.encode(actions.prompt(conversation, body, key))
+        return msgspec.json.encode(actions.prompt(conversation, body, context.tenant_key))
 
-    first = await gateway.idempotency.once(
-        (key.key_id, "prompt", conversation.session_id, str(conversation.fence)),
-        idempotency_key,
-        body=await request.body(),
-        answer=lambda: stored(accept, status=202),
-    )
-    return first.response
+    with TurnWait(gateway, context) if body.wait else nullcontext() as turn_wait:
+        first = await gateway.idempotency.once(
+            (context.tenant_key.key_id, "prompt", session_id, str(conversation.fence)),
+            idempotency_key,
+            body=await request.body(),
+            answer=lambda: stored(accept, status=202),
+        )
+        if turn_wait is None or first.status != 202:
+            return first.response
+        accepted = msgspec.json.decode(first.body, type=PromptAccepted)
+        end = await turn_wait.for_end(conversation, accepted.request_id, wait_s=body.wait or 0)
+        return first.response if end is None else encoded(TurnEnded.of(conversation, end))
 
 
 @router.post(
