@@ -7,6 +7,8 @@ import pytest
 
 from frontdesk.agents import Blueprints
 from frontdesk.gateway.app import create_app
+from frontdesk.gateway.keys import Key, digest_of
+from frontdesk.gateway.scopes import KeyScope
 from gateway.agents import BLUEPRINTS
 from gateway.asgi import ask
 from gateway.requirements import covers
@@ -290,3 +292,29 @@ def test_a_turn_that_was_waited_for_is_on_the_stream_as_well(acme, sid):
     create(acme, sid)
     prompt(acme, sid, "hello")
     assert turn_of(acme, sid, "and on", since="0")[-1][2]["lastMessage"]["content"] == "hello "
+
+
+@pytest.mark.parametrize(
+    ("scopes", "fields", "missing"),
+    [
+        ({"create"}, {}, None),
+        ({"create"}, {"prompt": "hello"}, "prompt"),
+        ({"create", "prompt"}, {"prompt": "hello"}, None),
+        ({"create", "prompt"}, {"prompt": "hello", "wait": 9}, "read"),
+        ({"create", "prompt", "read"}, {"prompt": "hello", "wait": 9}, None),
+    ],
+)
+def test_to_ask_and_to_be_told_need_the_scopes_of_their_own_routes(
+    gateway, acme, sid, scopes, fields, missing
+):
+    secret = f"scoped-secret-0123456789-{sid}"
+    key = Key(f"k-{sid}", "acme", sid, digest_of(secret), scopes=frozenset(map(KeyScope, scopes)))
+    gateway.call(lambda: gateway.gateway.reload(gateway.config, keys=(*KEYS, key)))
+    with gateway.client(secret) as client:
+        answer = opened(client, sid, **fields)
+        assert answer.status_code == (201 if missing is None else 403)
+        assert answer.json().get("scope") == missing
+        assert acme.get(f"/v1/sessions/{sid}").is_success is (missing is None)
+        if missing is None and "read" not in scopes and "prompt" in scopes:
+            assert prompt(client, sid, "more").json()["scope"] == "read"
+            assert prompt(client, sid, "more", wait=0).status_code == 202

@@ -28,7 +28,7 @@ from frontdesk.gateway.body_schemas import (
 )
 from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.error_answers import Refusal
-from frontdesk.gateway.errors import MalformedRequest, ScopeMissing, TooLarge
+from frontdesk.gateway.errors import MalformedRequest, TooLarge
 from frontdesk.gateway.paths import scope_of_action
 from frontdesk.gateway.problems import mistakes_of
 from frontdesk.sessions.conversation import Conversation
@@ -125,8 +125,7 @@ def act(
     action = ACTIONS.get(name) if isinstance(name, str) else None
     if action is None or not isinstance(name, str):
         raise MalformedRequest(f"must be one of {', '.join(ACTIONS)}", field="action")
-    if (needed := scope_of_action(name)) not in key.scopes:
-        raise ScopeMissing(needed)
+    key.require(scope_of_action(name))
     try:
         fields = {field: value for field, value in message.items() if field != "action"}
         body = action.body.model_validate(fields)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from frontdesk.gateway.errors import ScopeMissing
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.scopes import KeyScope
 
@@ -29,3 +30,8 @@ class Caller:
     def with_key(cls, key: Key) -> Caller:
         """Return who asks with a key itself."""
         return cls(key.key_id, key.tenant_id, key.scopes, key.expires_at, key)
+
+    def require(self, scope: KeyScope) -> None:
+        """Raise `ScopeMissing` where the credential does not have a scope."""
+        if scope not in self.scopes:
+            raise ScopeMissing(scope)

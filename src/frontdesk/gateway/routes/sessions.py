@@ -33,8 +33,10 @@ from frontdesk.gateway.dependencies import (
 )
 from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, stored
 from frontdesk.gateway.openapi import answers
+from frontdesk.gateway.paths import scope_of_action
 from frontdesk.gateway.queries import InPage
 from frontdesk.gateway.request_context import context_of
+from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.turn_waits import TurnWait
 from frontdesk.sessions.service import TenantSessions
 
@@ -90,6 +92,10 @@ async def create(
     `wait` the answer comes with the end of the turn, or when so many seconds are over.
     """
     gateway, context = gateway_of(request), context_of(request.scope)
+    if body.prompt is not None:
+        context.tenant_key.require(scope_of_action("prompt"))
+    if body.wait:
+        context.tenant_key.require(KeyScope.READ)
 
     async def open_session() -> bytes:
         check_text(body.system_prompt, limit=gateway.config.limits.text_characters)

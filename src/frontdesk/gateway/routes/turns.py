@@ -27,6 +27,7 @@ from frontdesk.gateway.idempotency import stored
 from frontdesk.gateway.openapi import answer, answers
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.routes.sessions import IdempotencyKey
+from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.turn_waits import TurnWait
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["turns"], route_class=GatewayRoute)
@@ -76,6 +77,8 @@ async def prompt(
     client that leaves changes nothing: the turn goes on.
     """
     gateway, context = gateway_of(request), context_of(request.scope)
+    if body.wait:
+        context.tenant_key.require(KeyScope.READ)
     gateway.refuse_if_draining()
     actions.check_text(body.text, limit=gateway.config.limits.text_characters)
     # One that has ended, too: a repetition gets its first answer.
