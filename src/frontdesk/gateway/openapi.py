@@ -107,7 +107,7 @@ def restore_examples(paths: dict[str, Any], routes: Iterable[BaseRoute]) -> None
     """Put the examples of answers back as they are: the framework drops every null in them."""
     for route in routes:
         if isinstance(route, APIRoute) and route.include_in_schema:
-            for method in route.methods:
+            for method in route.methods or ():
                 described = paths[route.path_format][method.lower()]["responses"]
                 for status, response in route.responses.items():
                     for kind, media in response.get("content", {}).items():
