@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.acp import command_of
+from support.other_interpreters import virtual
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -131,6 +132,23 @@ def test_a_program_that_speaks_the_protocol_answers(tmp_path):
     checked = check(tmp_path, acp(*command_of("Agent")), "coder", "--prompt", "are you there?")
     assert checked.code == 0, checked.said
     assert checked.said.endswith("'are you there?'\n")
+
+
+def test_an_agent_answers_in_the_interpreter_that_its_blueprint_names(tmp_path):
+    virtual(tmp_path / "venv")
+    config = python("nodding", isolation="process", python="venv/bin/python")
+    checked = check(tmp_path, config)
+    assert checked.code == 0, checked.said
+    assert "mine (python): ok, default answered in" in checked.said
+
+
+def test_an_interpreter_that_cannot_serve_is_told_with_what_to_do(tmp_path):
+    virtual(tmp_path / "venv", with_msgspec=False)
+    config = python("nodding", isolation="process", python="venv/bin/python")
+    checked = check(tmp_path, config)
+    assert checked.code == 1
+    assert "-m pip install 'msgspec>=0.20'" in checked.said
+    assert "msgspec cannot be imported" in checked.said
 
 
 # -- what is wrong -----------------------------------------------------------------------------

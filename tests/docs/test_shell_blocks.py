@@ -23,7 +23,9 @@ from docs.pages import PAGES, commands_of
 START_S = 60
 SCRIPT_S = 60
 USUAL = "http://127.0.0.1:4000"
-NOT_TYPED = re.compile(r"(make|pip|\.venv/bin/python) |.*frontdesk serve")
+NOT_TYPED = re.compile(
+    r"(make|pip|\.venv/bin/python|python[\d.]+ -m venv|\w+/bin/python -m pip) |.*frontdesk serve"
+)
 SERVE = re.compile(r"(?:PYTHONPATH=\S+ )?frontdesk (serve --dev.*)")
 FRONTDESK = Path(sys.executable).with_name("frontdesk")
 

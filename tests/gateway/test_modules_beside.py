@@ -159,7 +159,8 @@ def test_what_a_target_lacks_is_said_without_a_reason_where_nothing_is_hidden(pl
 
 def test_a_directory_is_looked_through_once_and_after_all_others(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
-    find_behind([tmp_path, tmp_path / "sub" / "..", *sys.path[:1]])
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    find_behind([tmp_path, tmp_path / "sub" / ".."])
     find_behind([tmp_path])
     assert directories_behind() == (str(tmp_path),)
     assert sys.meta_path[-1].directory == str(tmp_path)

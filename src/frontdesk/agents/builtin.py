@@ -50,6 +50,7 @@ def python_process_blueprint(
     rules: ProcessOptions | None = None,
     arguments: dict[str, Any] | None = None,
     kind: str = "python",
+    python: str | None = None,
     **fields: Any,
 ) -> Blueprint:
     """Make a blueprint of a Python program that runs in a process of its own for each session.
@@ -57,14 +58,13 @@ def python_process_blueprint(
     `target` (`module:name`) is a `Blueprint` made by `@blueprint`, an agent function, or a
     `Program`; with `arguments`, what returns one of these when it is called with them. It is
     imported in the process, not here. `fields` are fields of `Blueprint`: they go before what the
-    target's own `@blueprint` says, which its process tells when it is asked
-    (`Blueprint.complete`).
+    target's own `@blueprint` says, which its process tells when it is asked (`Blueprint.complete`).
+    `python` is the interpreter of the processes, where that is another: see `ProcessAgentFactory`.
 
     Raises `LimitUnenforceable` and `InvalidArgument` for rules that this system cannot keep.
     """
-    factory = ProcessAgentFactory(
-        keeper, ProgramSource(target=target, options=arguments), rules=rules
-    )
+    source = ProgramSource(target=target, options=arguments)
+    factory = ProcessAgentFactory(keeper, source, rules=rules, python=python)
     made = Blueprint(name=name, kind=kind, factory=factory, isolation="process", **fields)
 
     async def complete() -> Blueprint:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from typing import Any
 
 from frontdesk.keeper.modules_behind import directories_behind
@@ -34,6 +35,13 @@ def import_target(target: str) -> Any:
             raise ImportError(f"{error}; {reason}") from error
         raise
     return found
+
+
+def require_module(target: str) -> None:
+    """Raise `ModuleNotFoundError` where a target's module is not there; it is not run."""
+    package = target.partition(":")[0].partition(".")[0]
+    if find_spec(package) is None:
+        raise ModuleNotFoundError(f"no module named {package!r}")
 
 
 def why_another(name: str) -> str | None:

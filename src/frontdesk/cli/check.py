@@ -88,7 +88,7 @@ class _Check:
                 *(m.removeprefix(f"blueprints.{self._name}: ") for m in error.mistakes)
             )
         except FrontdeskError as error:
-            return self._wrong(str(error))
+            return self._wrong(*sentences(error))
         if wanted.model is not None:
             return await self._run(blueprint, wanted.model, wanted)
         # Every model that is listed is checked, and a turn is run with the first that is one.

@@ -16,7 +16,8 @@ From the top down, in the order in which a request meets them:
     openapi, docs_page     how all is described
 
 Beside them: `gateway` holds what all requests share, by `settings` and `blueprint_settings` (made
-of `setting_types`, read by `config`) and `blueprint_config` (over `blueprint_kinds`), with
+of `setting_types`, read by `config`, held against the machine by `surroundings` over
+`interpreter_checks`) and `blueprint_config` (over `blueprint_kinds`), with
 `known_blueprints`, `metering`, `guardrails` (over `patterns`), `tool_webhooks` (over `ssrf`, over
 `tenant_slots`) and `state_dir`; `logs` is for the command line. What a session can do is not here:
 it lives below, in `frontdesk.sessions`.

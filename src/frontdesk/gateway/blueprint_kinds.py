@@ -99,7 +99,8 @@ def framework(kind: str, program: str, *, also: tuple[str, ...] = ()) -> Maker:
                 kind=kind,
                 arguments=options,
                 keeper=services.keeper,
-                rules=_process_rules(table),
+                rules=process_rules(table),
+                python=table.python,
             )
         made = called(program, options)
         rules = msgspec.structs.asdict(AuthorRules.of(made))
@@ -121,14 +122,19 @@ def called(target: str, options: dict[str, Any]) -> Any:
 
 def _python(name: str, table: PythonSettings, services: BlueprintServices) -> Blueprint:
     if table.isolation == "process":
-        rules = _process_rules(table)
-        return python_process_blueprint(name, table.target, keeper=services.keeper, rules=rules)
+        return python_process_blueprint(
+            name,
+            table.target,
+            keeper=services.keeper,
+            rules=process_rules(table),
+            python=table.python,
+        )
     found = imported(table.target)
     return replace(found if isinstance(found, Blueprint) else blueprint(name)(found), name=name)
 
 
 def _process(name: str, table: ProcessSettings, services: BlueprintServices) -> Blueprint:
-    rules = _process_rules(table, environment=PROVIDER_VARIABLES)
+    rules = process_rules(table, environment=PROVIDER_VARIABLES)
     return process_blueprint(name, keeper=services.keeper, rules=rules)
 
 
@@ -140,7 +146,7 @@ def _acp(name: str, table: AcpSettings, services: BlueprintServices) -> Blueprin
         name,
         table.command,
         keeper=services.keeper,
-        rules=_process_rules(table),
+        rules=process_rules(table),
         acp=AcpOptions(
             files=table.files,
             auth_method=table.auth_method,
@@ -153,7 +159,8 @@ def _acp(name: str, table: AcpSettings, services: BlueprintServices) -> Blueprin
     )
 
 
-def _process_rules(table: ProcessTable, *, environment: tuple[str, ...] = ()) -> ProcessOptions:
+def process_rules(table: ProcessTable, *, environment: tuple[str, ...] = ()) -> ProcessOptions:
+    """Return what a table says of the processes of its blueprint."""
     return ProcessOptions(
         limits=ProcessLimits(
             memory_mb=table.memory_mb,

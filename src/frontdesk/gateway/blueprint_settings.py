@@ -59,18 +59,26 @@ class PydanticAISettings(BlueprintTable):
 
 
 class TargetTable(ProcessTable):
-    """What a kind has whose `target` is an object of the operator's, in a task or in processes."""
+    """What a kind has whose `target` is an object of the operator's, in a task or in processes.
+
+    `python` is the interpreter of its processes, with packages of its own.
+    """
+
+    OF_PROCESSES: ClassVar = ProcessTable.OF_PROCESSES | {"python"}
 
     target: Target
     isolation: Literal["task", "process"] = "task"
+    python: Annotated[str, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _only_what_can_be_enforced(self) -> Self:
         """Refuse limits of a process where there is none: they would be ignored."""
-        ignored = sorted(self.model_fields_set & ProcessTable.OF_PROCESSES)
+        ignored = sorted(self.model_fields_set & self.OF_PROCESSES)
         if self.isolation == "task" and ignored:
             names = ", ".join(ignored)
-            raise ValueError(f'{names}: only with isolation = "process"; a task has no such limits')
+            raise ValueError(
+                f'{names}: only with isolation = "process"; a task has none of its own'
+            )
         return self
 
 

@@ -61,6 +61,7 @@ def load_config(
         file = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationWrong(source, mistakes=(str(error),)) from None
+    _find_interpreters(file, Path(source).parent)
     try:
         environment = EnvSettingsSource(Config)()
     except SettingsError as error:
@@ -73,6 +74,16 @@ def load_config(
         sentences = tuple(sentence for _, sentence in sorted(mistakes, key=itemgetter(0)))
         raise ConfigurationWrong(source, mistakes=sentences)
     return config
+
+
+def _find_interpreters(file: Table, directory: Path) -> None:
+    """Make the interpreters that a file names by a relative path those beside it."""
+    tables = file.get("blueprints")
+    for table in tables.values() if isinstance(tables, dict) else ():
+        python = table.get("python") if isinstance(table, dict) else None
+        # A bare name is not beside anything: it is looked for in PATH.
+        if isinstance(python, str) and os.sep in python:
+            table["python"] = os.path.abspath(directory / python)
 
 
 def _merge(below: Table, above: Table) -> Table:

@@ -6,15 +6,20 @@ so that whoever wrote the file hears of all that is wrong with it at once.
 
 from __future__ import annotations
 
-import importlib.util
 import pwd
 import shutil
 from collections.abc import Iterator
 
-from frontdesk.agents.targets import import_target
-from frontdesk.gateway.blueprint_settings import AcpSettings, ProcessTable, TargetTable
+from frontdesk.agents.targets import import_target, require_module
+from frontdesk.gateway.blueprint_settings import (
+    AcpSettings,
+    BlueprintSettings,
+    ProcessTable,
+    TargetTable,
+)
 from frontdesk.gateway.config_mistakes import Location
 from frontdesk.gateway.errors import ConfigurationWrong
+from frontdesk.gateway.interpreter_checks import problems_of
 from frontdesk.gateway.keys import KEYS_VARIABLE, keys_from_environment
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.tls import tls_context
@@ -31,17 +36,10 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
         if problem is not None:
             yield location, problem
     for name, table in config.blueprints.items():
-        place = "blueprints", name
-        if table.isolation == "process" and (missing := lacking()) is not None:
-            yield (*place, "isolation"), f"agents cannot be in processes here: {missing}"
-        if isinstance(table, ProcessTable) and table.account:
-            try:
-                pwd.getpwnam(table.account)
-            except KeyError:
-                yield (*place, "account"), f"this system has no account {table.account!r}"
-        if isinstance(table, AcpSettings) and shutil.which(table.command[0]) is None:
-            problem = f"there is no program {table.command[0]!r} that could be run"
-            yield (*place, "command"), problem
+        for setting, problem in _mistakes_of(table):
+            yield ("blueprints", name, setting), problem
+    for name, problem in _interpreter_problems(config):
+        yield ("blueprints", name, "python"), problem
     try:
         tls_context(config.server)
     except ConfigurationWrong as error:
@@ -54,10 +52,40 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
             yield (KEYS_VARIABLE,), mistake
 
 
+def _mistakes_of(table: BlueprintSettings) -> Iterator[tuple[str, str]]:
+    if table.isolation == "process" and (missing := lacking()) is not None:
+        yield "isolation", f"agents cannot be in processes here: {missing}"
+    if isinstance(table, ProcessTable) and table.account and not _has_account(table.account):
+        yield "account", f"this system has no account {table.account!r}"
+    if isinstance(table, AcpSettings) and shutil.which(table.command[0]) is None:
+        yield "command", f"there is no program {table.command[0]!r} that could be run"
+
+
+def _has_account(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _interpreter_problems(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the name of each blueprint whose interpreter cannot serve it, and why."""
+    tables = {}
+    for name, table in config.blueprints.items():
+        if not isinstance(table, TargetTable) or table.python is None:
+            continue
+        if shutil.which(table.python) is None:
+            yield name, f"there is no program {table.python!r} that could be run"
+        elif next(_mistakes_of(table), None) is None:
+            tables[name] = table
+    yield from problems_of(tables).items()
+
+
 def _targets(config: Config) -> Iterator[tuple[Location, str, bool]]:
     """Yield what is named as `module:name`, and whether a process of its own imports it."""
     for name, table in config.blueprints.items():
-        if isinstance(table, TargetTable):
+        if isinstance(table, TargetTable) and table.python is None:
             for setting in ("target", "context"):
                 if (target := getattr(table, setting, None)) is not None:
                     yield ("blueprints", name, setting), target, table.isolation == "process"
@@ -72,13 +100,9 @@ def _targets(config: Config) -> Iterator[tuple[Location, str, bool]]:
 
 
 def _import_problem(target: str, *, alone: bool) -> str | None:
+    """Return why a target cannot be imported; one that only a process imports is looked for."""
     try:
-        if not alone:
-            import_target(target)
-            return None
+        (require_module if alone else import_target)(target)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
         return f"{target!r} cannot be imported: {type(error).__name__}: {error}"
-    # Looked for only: such a module is never run in here.
-    package = target.partition(":")[0].partition(".")[0]
-    found = importlib.util.find_spec(package) is not None
-    return None if found else f"{target!r} cannot be imported: no module named {package!r}"
+    return None

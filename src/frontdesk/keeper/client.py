@@ -154,12 +154,11 @@ class Keeper:
             async with asyncio.timeout(timeout_s):
                 warmed = await answer
         except TimeoutError:
-            problem = f"not done after {timeout_s:g} s"
-            raise ForkServerFailed(server.preload, problem=problem) from None
+            warmed = Warmed(request_id, f"not done after {timeout_s:g} s")
         finally:
             self._warming.pop(request_id, None)
         if warmed.error is not None:
-            raise ForkServerFailed(server.preload, problem=warmed.error)
+            raise ForkServerFailed(server.preload, problem=warmed.error, python=server.python)
         return warmed.description
 
     async def spawn(

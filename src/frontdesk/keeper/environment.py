@@ -30,16 +30,15 @@ HARMLESS = (
 )
 """What every agent process gets, where it is set."""
 
-_INTERPRETER = (
+_ANY_INTERPRETER = (
     "PATH",
     "LANG",
     "LC_*",
-    "LD_LIBRARY_PATH",
-    "PYTHONHOME",
     "PYTHONUTF8",
     "PYTHONDONTWRITEBYTECODE",
     "PYTHONPYCACHEPREFIX",
 )
+_OUR_INTERPRETER = (*_ANY_INTERPRETER, "LD_LIBRARY_PATH", "PYTHONHOME")
 
 
 _OURS = sorted({str(Path(__file__).parents[2]), str(Path(msgspec.__file__).parents[1])})
@@ -73,9 +72,12 @@ def allowed_environment(
     return environment
 
 
-def interpreter_environment() -> dict[str, str]:
-    """Return what a Python process of ours needs to start; its modules come with `python`."""
-    return _picked(_INTERPRETER, os.environ)
+def interpreter_environment(*, ours: bool = True) -> dict[str, str]:
+    """Return what a Python process of ours needs to start; its modules come with `python`.
+
+    One that is not `ours` has its libraries elsewhere, and finds them by itself.
+    """
+    return _picked(_OUR_INTERPRETER if ours else _ANY_INTERPRETER, os.environ)
 
 
 def python(program: str, *arguments: str) -> tuple[str, ...]:

@@ -49,11 +49,18 @@ class SpawnFailed(FrontdeskError):
 
 
 class ForkServerFailed(FrontdeskError):
-    """The imports of a blueprint failed in the process that its agents would be forked from."""
+    """The imports of a blueprint failed in the process that its agents would be forked from.
 
-    def __init__(self, preload: tuple[str, ...], *, problem: str) -> None:
-        self.preload, self.problem = preload, problem
-        super().__init__(f"cannot prepare {', '.join(preload) or 'an interpreter'}: {problem}")
+    `python` is that process's interpreter, where it is another than this one's.
+    """
+
+    def __init__(
+        self, preload: tuple[str, ...], *, problem: str, python: str | None = None
+    ) -> None:
+        self.preload, self.problem, self.python = preload, problem, python
+        where = "" if python is None else f" in {python}"
+        what = ", ".join(preload) or "an interpreter"
+        super().__init__(f"cannot prepare {what}{where}: {problem}")
 
 
 class KeeperLost(FrontdeskError):

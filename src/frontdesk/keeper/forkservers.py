@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from frontdesk.keeper.confinement import Confinement
 from frontdesk.keeper.environment import interpreter_environment, python
 from frontdesk.keeper.forkserver import ForkRequest, ForkServerEvent, Prepared
+from frontdesk.keeper.interpreters import command_of
 from frontdesk.keeper.messages import MAX_PACKET_BYTES, ForkServerSpec, Refused
 from frontdesk.keeper.seqpacket import SeqPacketChannel, close_all, packet_pair
 from frontdesk.keeper.spawn import ExecSpec, start_program
@@ -34,12 +36,14 @@ class ForkServerProcess:
     """One running fork server.
 
     `forking` are the children that it was asked for and has not announced, `waiting_requests` the
-    requests that wait for its imports, `description` what came of these.
+    requests that wait for its imports, `description` what came of these; `python` is another
+    interpreter than the keeper's.
     """
 
     key: bytes
     pid: int
     packets: SeqPacketChannel
+    python: str | None = None
     forking: set[int] = field(default_factory=set)
     waiting_requests: list[int] = field(default_factory=list)
     prepared: bool = False
@@ -94,6 +98,8 @@ class ForkServers:
         self.drop(server)
         text = "the process that agents are forked from has ended"
         if not server.prepared:
+            if server.python is not None:
+                text = "it ended before it was ready; it may be no Python"
             yield Prepared(text)
         for child_id in sorted(server.forking):
             yield Refused(child_id, "forkserver", text)
@@ -108,11 +114,14 @@ class ForkServers:
 def _start(spec: ForkServerSpec, confinement: Confinement) -> ForkServerProcess:
     ours, its = packet_pair()
     null = os.open(os.devnull, os.O_RDONLY)
+    argv = python(_ENTER, str(_CHANNEL))
+    if spec.python is not None:
+        argv = command_of(spec.python, channel=_CHANNEL)
     try:
         pid = start_program(
             ExecSpec(
-                argv=python(_ENTER, str(_CHANNEL)),
-                env={**spec.env, **interpreter_environment()},
+                argv=argv,
+                env={**spec.env, **interpreter_environment(ours=spec.python is None)},
                 confinement=confinement,
                 descriptors={0: null, 1: 2, 2: 2, _CHANNEL: its.fileno()},
             )
@@ -123,6 +132,8 @@ def _start(spec: ForkServerSpec, confinement: Confinement) -> ForkServerProcess:
     finally:
         close_all((null,))
         its.close()
-    server = ForkServerProcess(spec.key, pid, SeqPacketChannel(ours))
-    server.packets.send(msgspec.json.encode(spec))
+    server = ForkServerProcess(spec.key, pid, SeqPacketChannel(ours), spec.python)
+    # A program that has ended already, as one that is no interpreter may, is noticed as any other.
+    with suppress(OSError):
+        server.packets.send(msgspec.json.encode(spec))
     return server

@@ -38,7 +38,9 @@ class ForkServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     that has a text `description`, whoever warms the fork server gets it. `path` is
     the module search path, the keeper's own where it is empty; modules of the directories in
     `behind` are found when nobody else has the name. The environment is exactly `env`; `account` is
-    the system account that imports and runs, `None` for the keeper's own.
+    the system account that imports and runs, `None` for the keeper's own. `python` is the path of
+    an interpreter that is not the keeper's: it has to have msgspec, and finds this package, no
+    other of ours, whatever its search path is.
     """
 
     entry: str
@@ -48,6 +50,7 @@ class ForkServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     behind: tuple[str, ...] = ()
     env: dict[str, str] = {}
     account: str | None = None
+    python: str | None = None
 
     @property
     def key(self) -> bytes:

@@ -36,8 +36,11 @@ def directories_behind() -> tuple[str, ...]:
 
 
 def find_behind(directories: Iterable[str | Path]) -> None:
-    """Find the modules of directories too, from now on; not where the search path has them."""
+    """Find the modules of directories too, from now on.
+
+    Also where the search path has them, as that of another interpreter has not.
+    """
     for each in directories:
         directory = str(Path(each).resolve())
-        if directory not in (*sys.path, *directories_behind()):
+        if directory not in directories_behind():
             sys.meta_path.append(ModulesBehind(directory))

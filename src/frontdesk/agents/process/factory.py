@@ -6,6 +6,8 @@ It decides what a process may use and see: its limits, its account, its environm
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -44,12 +46,44 @@ class ProcessOptions:
     account: str | None = None
 
 
+def fork_server(
+    source: ProgramSource,
+    *,
+    rules: ProcessOptions,
+    python: str | None = None,
+    preload: Iterable[str] = (),
+) -> ForkServerSpec:
+    """Return what the agents of a program are forked from, in `python` if that is another."""
+    return ForkServerSpec(
+        entry=f"{_ENTRY}:prepare",
+        argument=msgspec.json.encode(source).decode(),
+        preload=(_ENTRY, source.module, *preload),
+        path=search_path() if python is None else (),
+        behind=directories_behind(),
+        env=allowed_environment(rules.env, account=rules.account),
+        account=rules.account,
+        python=None if python is None else located(python),
+    )
+
+
+def located(interpreter: str) -> str:
+    """Return the absolute path of an interpreter; a bare name is looked for as a shell does.
+
+    Links are not followed: a virtual environment is known by the link to its Python.
+    """
+    if os.sep not in interpreter:
+        interpreter = shutil.which(interpreter) or interpreter
+    return os.path.abspath(interpreter)
+
+
 class ProcessAgentFactory:
     """Fork an agent for each session from a process that has done the program's imports.
 
     Raises `LimitUnenforceable` and `InvalidArgument` at once for rules that this system cannot
     keep. `program` is the same program on this side, where there is one to ask before a session is
-    made or its model is switched; otherwise its process alone is asked, when it opens.
+    made or its model is switched; otherwise its process alone is asked, when it opens. `python` is
+    an interpreter for the processes that is not this one's: it has its own packages, of which
+    msgspec must be one, and none of ours but this.
     """
 
     def __init__(
@@ -60,20 +94,13 @@ class ProcessAgentFactory:
         rules: ProcessOptions | None = None,
         program: Program | None = None,
         preload: Iterable[str] = (),
+        python: str | None = None,
     ) -> None:
         rules = rules or ProcessOptions()
         check_limits(rules.limits, account=rules.account)
         self._keeper, self._rules, self._program = keeper, rules, program
         self._description: str | None = None
-        self.fork_server = ForkServerSpec(
-            entry=f"{_ENTRY}:prepare",
-            argument=msgspec.json.encode(source).decode(),
-            preload=(_ENTRY, source.module, *preload),
-            path=search_path(),
-            behind=directories_behind(),
-            env=allowed_environment(rules.env, account=rules.account),
-            account=rules.account,
-        )
+        self.fork_server = fork_server(source, rules=rules, python=python, preload=preload)
 
     async def warm(self) -> None:
         """Do the program's imports now, instead of for the first session; `ForkServerFailed`."""
