@@ -25,9 +25,18 @@ from frontdesk.errors import (
     StoreClosed,
     UnknownAgentKind,
 )
-from frontdesk.monitors import ExitCallback, Monitor, MonitorFunction, ProcessRef, Watcher, monitor
+from frontdesk.monitors import (
+    ExitCallback,
+    KnownAgent,
+    Monitor,
+    MonitorFunction,
+    ProcessRef,
+    Watcher,
+    monitor,
+)
 from frontdesk.records import (
     Change,
+    Created,
     Ended,
     ExitKind,
     ExitReason,
@@ -35,6 +44,7 @@ from frontdesk.records import (
     Metadata,
     Session,
     Snapshot,
+    Updated,
 )
 from frontdesk.store import Limits, SessionStore, Watch
 
@@ -48,12 +58,15 @@ __all__ = [
     "Metadata",
     "ExitReason",
     "ExitKind",
-    "Ended",
     "Change",
+    "Created",
+    "Updated",
+    "Ended",
     "Snapshot",
     "Fence",
     # monitors
     "monitor",
+    "KnownAgent",
     "Monitor",
     "MonitorFunction",
     "ExitCallback",

@@ -1,4 +1,4 @@
-"""The records: Session, Metadata, ExitReason, Ended, Change, Snapshot. Frozen, slotted.
+"""The records: Session, Metadata, ExitReason, the changes, Snapshot. Frozen, slotted.
 
 At the bottom, below everything that has behaviour. A `Session` holds the live agent; every
 other record carries metadata only, so that whoever keeps one keeps no agent alive.
@@ -10,7 +10,17 @@ import signal as _signals
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import EllipsisType
-from typing import Any, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Protocol
+
+if TYPE_CHECKING:
+    # A default is for type checkers, which bring this module; the library itself needs no package.
+    from typing_extensions import TypeVar
+
+    AgentT_co = TypeVar("AgentT_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    AgentT_co = TypeVar("AgentT_co", covariant=True)
 
 Fence = int
 """The revision at which a session was created. Opaque and ordered: compare it, nothing else."""
@@ -150,8 +160,8 @@ class Liveness(Protocol):
         ...
 
 
-class SessionBuilder:
-    """The slots of a Session that is not sealed yet: see `session_builder`."""
+class _SessionSlots:
+    """What a session and its builder have in common: the layout, so that one becomes the other."""
 
     __slots__ = (
         "__weakref__",
@@ -168,6 +178,15 @@ class SessionBuilder:
         "tenant_id",
     )
 
+    _liveness: Liveness
+    _monitor: Any
+
+
+class SessionBuilder(_SessionSlots):
+    """The slots of a Session that is not sealed yet: see `session_builder`."""
+
+    __slots__ = ()
+
     session_id: str
     agent: Any
     pid: int
@@ -177,11 +196,9 @@ class SessionBuilder:
     blueprint: str | None
     model: str | None
     fence: Fence
-    _liveness: Liveness
-    _monitor: Any
 
 
-class Session(SessionBuilder):
+class Session(_SessionSlots, Generic[AgentT_co]):
     """One entry: an id, the agent that answers under it, and its metadata. Frozen and slotted.
 
     Two `Session` objects are equal if they are the same object; an `update` makes another one. It
@@ -189,7 +206,7 @@ class Session(SessionBuilder):
 
     Attributes:
         session_id (str): The id, unique in its store while it lives.
-        agent (Any): The agent itself.
+        agent (AgentT_co): The agent itself; a `Session[asyncio.Task[None]]` has a task.
         pid (int): The operating-system process that the agent runs in: this one for tasks, futures
             and threads, its own for a process.
         api_key (str | None): The id of the key that created it, never a secret. The repr leaves it
@@ -202,6 +219,27 @@ class Session(SessionBuilder):
     """
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        # Slots to the interpreter, which reads them in one step; read-only to type checkers.
+        @property
+        def session_id(self) -> str: ...
+        @property
+        def agent(self) -> AgentT_co: ...
+        @property
+        def pid(self) -> int: ...
+        @property
+        def api_key(self) -> str | None: ...
+        @property
+        def tenant_id(self) -> str: ...
+        @property
+        def created_at(self) -> int: ...
+        @property
+        def blueprint(self) -> str | None: ...
+        @property
+        def model(self) -> str | None: ...
+        @property
+        def fence(self) -> Fence: ...
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Session is frozen: cannot set {name!r}")
@@ -270,7 +308,7 @@ def session_builder(
 
 def seal_session(
     builder: SessionBuilder, liveness: Liveness, monitor: object, pid: int, fence: Fence
-) -> Session:
+) -> Session[Any]:
     """Finish a session, which is frozen from here on; `liveness` is asked at each lookup.
 
     `monitor` is the monitor, or the type that makes one of the agent.
@@ -281,13 +319,16 @@ def seal_session(
     builder.fence = fence
     sealed: Any = builder
     sealed.__class__ = Session
-    session: Session = sealed
+    session: Session[Any] = sealed
     return session
 
 
 def revised(
-    session: Session, *, blueprint: str | EllipsisType | None, model: str | EllipsisType | None
-) -> Session:
+    session: Session[AgentT_co],
+    *,
+    blueprint: str | EllipsisType | None,
+    model: str | EllipsisType | None,
+) -> Session[AgentT_co]:
     """Return the session with other metadata (but for an Ellipsis): the same agent and fence."""
     builder = session_builder(
         session.session_id,
@@ -302,37 +343,56 @@ def revised(
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How the last session of an id ended.
-
-    Attributes:
-        session (Metadata): What is known of it.
-        reason (ExitReason): How it ended.
-        ended_at (int): The wall clock, in whole milliseconds.
-        revision (int): The change that it ended as.
-    """
-
-    session: Metadata
-    reason: ExitReason
-    ended_at: int
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change of the store.
+class Created:
+    """A change: a session was registered.
 
     Attributes:
         revision (int): Its number: contiguous, never reused.
-        kind (Literal["created", "updated", "ended"]): What happened.
         session (Metadata): The session, as it was after the change.
-        reason (ExitReason | None): Set where `kind` is `ended`, and only there.
+        kind (Literal["created"]): What happened.
     """
 
     revision: int
-    kind: Literal["created", "updated", "ended"]
     session: Metadata
-    reason: ExitReason | None = None
+    kind: ClassVar[Literal["created"]] = "created"
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """A change: the metadata of a session was replaced.
+
+    Attributes:
+        revision (int): Its number: contiguous, never reused.
+        session (Metadata): The session, as it was after the change.
+        kind (Literal["updated"]): What happened.
+    """
+
+    revision: int
+    session: Metadata
+    kind: ClassVar[Literal["updated"]] = "updated"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A change: a session ended. `SessionStore.ended` remembers the last one of each id.
+
+    Attributes:
+        revision (int): Its number: contiguous, never reused.
+        session (Metadata): What is known of it.
+        reason (ExitReason): How it ended.
+        ended_at (int): The wall clock, in whole milliseconds.
+        kind (Literal["ended"]): What happened.
+    """
+
+    revision: int
+    session: Metadata
+    reason: ExitReason
+    ended_at: int
+    kind: ClassVar[Literal["ended"]] = "ended"
+
+
+Change = Created | Updated | Ended
+"""One change of a store: a `match` over the three classes, or over their `kind`, is exhaustive."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from frontdesk.errors import SessionLimitExceeded
 from frontdesk.monitors import monitor
-from frontdesk.records import Change, ExitReason, Metadata, Snapshot
+from frontdesk.records import Ended, ExitReason, Metadata, Snapshot
 from laws.plain_store import PlainSession, PlainStore, PlainWatch, concerns
 
 IMPATIENT_S = 0.5
@@ -86,19 +86,24 @@ class SecondDictionaryNotCleaned(PlainStore):
 class FeedWithAGap(PlainStore):
     """Every tenth change is not told."""
 
-    def publish(self, kind, metadata, reason=None):
-        self.revision += 1
-        told = kind if self.revision % 10 else "lost"
-        self.feed.append(Change(self.revision, told, metadata, reason))
+    def publish(self, kind, metadata, *of_an_end):
+        super().publish(kind if (self.revision + 1) % 10 else Lost, metadata, *of_an_end)
 
     async def watch(self, *, tenant_id=None, api_key=None):
         return WatchWithAGap(self, tenant_id, api_key)
 
 
+class Lost:
+    """A change that nobody is told of."""
+
+    def __init__(self, revision, metadata, *of_an_end):
+        self.revision, self.session = revision, metadata
+
+
 class WatchWithAGap(PlainWatch):
     async def read(self):
         await super().read()
-        self.ready = [one for one in self.ready if getattr(one, "kind", "") != "lost"]
+        self.ready = [one for one in self.ready if not isinstance(one, Lost)]
 
 
 class SlowWatchLosesSilently(PlainStore):
@@ -398,7 +403,7 @@ class EndsWhatIsNotThere(PlainStore):
     async def delete(self, session_id, *, fence=None):
         if session_id not in self.entries:
             nobody = Metadata(session_id, 0, None, "default", 0, None, None, fence=0)
-            self.publish("ended", nobody, ExitReason.of("deleted"))
+            self.publish(Ended, nobody, ExitReason.of("deleted"), 0)
         await super().delete(session_id, fence=fence)
 
 

@@ -24,7 +24,7 @@ from frontdesk.errors import (
 )
 from frontdesk.feed import FellBehind, Ring, Wakers
 from frontdesk.monitors import monitor
-from frontdesk.records import Change, Ended, ExitReason, Metadata, Snapshot
+from frontdesk.records import Change, Created, Ended, ExitReason, Metadata, Snapshot, Updated
 from frontdesk.store import Limits
 from frontdesk.testing import StoreOptions
 
@@ -155,7 +155,7 @@ class PlainStore:
     def enter(self, asked, agent):
         session = PlainSession(replace(asked, fence=self.revision + 1), agent, None)
         session.monitor = monitor(agent, lambda reason: self.on_exit(session, reason))
-        self.publish("created", session.metadata)
+        self.publish(Created, session.metadata)
         if session.monitor.alive:
             self.entries[asked.session_id] = session
         else:
@@ -185,7 +185,7 @@ class PlainStore:
             old = self.found(session_id)
             new = PlainSession(replace(old.metadata, **attributes), old.agent, old.monitor)
             self.entries[session_id] = new
-            self.publish("updated", new.metadata)
+            self.publish(Updated, new.metadata)
         self.wake()
         return new
 
@@ -216,12 +216,13 @@ class PlainStore:
         self.record_end(session, reason)
 
     def record_end(self, session, reason):
-        self.publish("ended", session.metadata, reason)
-        self.ends[session.session_id] = Ended(session.metadata, reason, NOW_MS, self.revision)
+        self.publish(Ended, session.metadata, reason, NOW_MS)
+        ended = Ended(self.revision, session.metadata, reason, NOW_MS)
+        self.ends[session.session_id] = ended
 
-    def publish(self, kind, metadata, reason=None):
+    def publish(self, kind, metadata, *of_an_end):
         self.revision += 1
-        self.feed.append(Change(self.revision, kind, metadata, reason))
+        self.feed.append(kind(self.revision, metadata, *of_an_end))
 
     def check(self, **identifiers):
         for name, value in identifiers.items():

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from frontdesk import Change, Ended, ExitReason, Limits, Metadata, Snapshot
+from frontdesk import Change, Created, Ended, ExitReason, Limits, Metadata, Snapshot, Updated
 from frontdesk.errors import SessionAlreadyExists, SessionLimitExceeded, SessionNotFound
 
 _NOT_ALIVE, _DELETED = ExitReason.of("not_alive"), ExitReason.of("deleted")
@@ -96,7 +96,7 @@ class StoreModel:
             model,
             fence=self.revision + 1,
         )
-        self._publish("created", metadata)
+        self.log.append(Created(self.revision + 1, metadata))
         if agent.finished:
             self._record_end(metadata, _NOT_ALIVE)
         else:
@@ -130,7 +130,7 @@ class StoreModel:
     def update(self, session_id: str, **attributes: str | None) -> Metadata:
         entry = self.get(session_id)
         entry.metadata = replace(entry.metadata, **attributes)
-        self._publish("updated", entry.metadata)
+        self.log.append(Updated(self.revision + 1, entry.metadata))
         return entry.metadata
 
     def delete(self, session_id: str, fence: int | None) -> None:
@@ -186,11 +186,9 @@ class StoreModel:
             self._record_end(entry.metadata, reason)
 
     def _record_end(self, metadata: Metadata, reason: ExitReason) -> None:
-        self._publish("ended", metadata, reason)
-        self.ends[metadata.session_id] = Ended(metadata, reason, self.now_ms(), self.revision)
-
-    def _publish(self, kind, metadata: Metadata, reason: ExitReason | None = None) -> None:
-        self.log.append(Change(self.revision + 1, kind, metadata, reason))
+        ended = Ended(self.revision + 1, metadata, reason, self.now_ms())
+        self.log.append(ended)
+        self.ends[metadata.session_id] = ended
 
 
 @dataclass

@@ -105,7 +105,11 @@ def told(watch):
         while True:
             items.append(watch.next(timeout_s=0))
     return [
-        (item.kind, item.session.session_id, item.reason and str(item.reason.kind))
+        (
+            item.kind,
+            item.session.session_id,
+            str(item.reason.kind) if item.kind == "ended" else None,
+        )
         for item in items
         if isinstance(item, Change)
     ]

@@ -7,7 +7,7 @@ common, `poller.py` how it sleeps, `linux.py` what it asks. Nothing here knows o
 """
 
 from frontdesk.monitors.custom import ExitCallbackAgent
-from frontdesk.monitors.dispatch import monitor
+from frontdesk.monitors.dispatch import KnownAgent, monitor
 from frontdesk.monitors.futures import FutureMonitor, exit_reason_of
 from frontdesk.monitors.processes import ProcessRef
 from frontdesk.monitors.protocol import AgentMonitor, ExitCallback, Monitor, MonitorFunction
@@ -18,6 +18,7 @@ __all__ = [
     "ExitCallback",
     "ExitCallbackAgent",
     "FutureMonitor",
+    "KnownAgent",
     "Monitor",
     "MonitorFunction",
     "ProcessRef",

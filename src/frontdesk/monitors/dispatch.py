@@ -5,19 +5,56 @@ The top of the package, below the store: it knows every kind and dispatches on t
 
 from __future__ import annotations
 
-import asyncio
+import asyncio.subprocess
 import concurrent.futures
+import subprocess
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union, overload
 
 from frontdesk.errors import UnknownAgentKind
-from frontdesk.monitors.custom import CustomMonitor, monitor_by_callback
+from frontdesk.monitors.custom import CustomMonitor, ExitCallbackAgent, monitor_by_callback
 from frontdesk.monitors.futures import FutureMonitor
-from frontdesk.monitors.processes import ProcessMonitor, kind_of
+from frontdesk.monitors.processes import ProcessMonitor, ProcessRef, kind_of
 from frontdesk.monitors.protocol import AgentMonitor, ExitCallback, MonitorFunction
 from frontdesk.monitors.threads import ThreadMonitor
 from frontdesk.monitors.watcher import Watcher
+
+if TYPE_CHECKING:
+    # At run time whoever has such a process has imported it.
+    import multiprocessing.process
+
+KnownAgent = Union[
+    asyncio.Future[Any],
+    concurrent.futures.Future[Any],
+    threading.Thread,
+    asyncio.subprocess.Process,
+    subprocess.Popen[Any],
+    "multiprocessing.process.BaseProcess",
+    ProcessRef,
+    ExitCallbackAgent,
+]
+"""To type checkers: what has a built-in monitor."""
+
+
+@overload
+def monitor(
+    agent: KnownAgent,
+    on_exit: ExitCallback,
+    *,
+    watcher: Watcher | None = None,
+    kinds: None = None,
+) -> AgentMonitor: ...
+
+
+@overload
+def monitor(
+    agent: Any,
+    on_exit: ExitCallback,
+    *,
+    watcher: Watcher | None = None,
+    kinds: Mapping[Any, MonitorFunction],
+) -> AgentMonitor: ...
 
 
 def monitor(
@@ -25,7 +62,7 @@ def monitor(
     on_exit: ExitCallback,
     *,
     watcher: Watcher | None = None,
-    kinds: Mapping[type, MonitorFunction] | None = None,
+    kinds: Mapping[Any, MonitorFunction] | None = None,
 ) -> AgentMonitor:
     """Watch an agent: call `on_exit` once, when it ends, with how it ended.
 

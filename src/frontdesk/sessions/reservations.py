@@ -8,7 +8,7 @@ keeps it until its entry is there. All on one event loop.
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from frontdesk.errors import SessionLimitExceeded
 from frontdesk.store import SessionStore
@@ -27,7 +27,7 @@ class Reservations:
 
     __slots__ = ("_places", "_store", "_taken")
 
-    def __init__(self, store: SessionStore) -> None:
+    def __init__(self, store: SessionStore[Any]) -> None:
         self._store = store
         self._places: dict[str, Place] = {}
         self._taken: Counter[tuple[str, ...]] = Counter()

@@ -12,7 +12,7 @@ import logging
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from frontdesk.agents.blueprints import Blueprint, Blueprints
 from frontdesk.agents.ids import check_tenant, registry_key
@@ -27,7 +27,7 @@ from frontdesk.errors import (
     SessionNotFound,
 )
 from frontdesk.monitors import Watcher
-from frontdesk.records import Change, ExitReason, Snapshot
+from frontdesk.records import Change, Ended, ExitReason, Snapshot
 from frontdesk.sessions.admission import admit
 from frontdesk.sessions.context import ServiceContext, SessionSettings
 from frontdesk.sessions.conversation import Conversation
@@ -47,7 +47,6 @@ _log = logging.getLogger("frontdesk.sessions")
 _EXPIRED = ExitReason.of("expired")
 _DELETED = ExitReason.of("deleted")
 _SHUTDOWN = ExitReason.of("shutdown")
-_UNKNOWN = ExitReason.of("unknown")
 
 
 class SessionService:
@@ -80,7 +79,7 @@ class SessionService:
 
     def __init__(
         self,
-        store: SessionStore,
+        store: SessionStore[Any],
         blueprints: Blueprints,
         *,
         clock: Clock | None = None,
@@ -292,11 +291,10 @@ class SessionService:
             # What ended while changes were missed is found by asking for each.
             for live_session in self._live:
                 self._supervisor.refresh(live_session)
-        elif item.kind == "ended":
+        elif isinstance(item, Ended):
             ended = self._live.get(item.session.session_id)
             if ended is not None:
-                reason = item.reason or _UNKNOWN
-                self._supervisor.on_agent_exit(ended, item.session.fence, reason)
+                self._supervisor.on_agent_exit(ended, item.session.fence, item.reason)
 
     def _on_model_switched(self, conversation: Conversation, model: str) -> None:
         self._supervisor.update_model(conversation, model)

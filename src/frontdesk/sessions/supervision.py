@@ -69,7 +69,7 @@ class Supervisor:
 
     def __init__(
         self,
-        store: SessionStore,
+        store: SessionStore[Any],
         *,
         service: ServiceContext,
         live_sessions: LiveSessions,

@@ -8,7 +8,7 @@ method that writes.
 from __future__ import annotations
 
 from frontdesk.feed import Ring, Wakers
-from frontdesk.records import Change, Ended, ExitReason, Metadata, Session
+from frontdesk.records import Change, Ended, ExitReason, Metadata, Session, Updated
 
 # Flat, and made into records only when somebody asks: an end is kept a thousand times as often.
 _Row = tuple[str, int, str | None, str, int, str | None, str | None, int, ExitReason, int, int]
@@ -54,7 +54,8 @@ class RecentEnds:
         row = self._young.get(session_id) or self._old.get(session_id)
         if row is None:
             return None
-        return Ended(Metadata(*row[:8]), *row[8:])
+        reason, ended_at, revision = row[8:]
+        return Ended(revision, Metadata(*row[:8]), reason, ended_at)
 
 
 class Changes:
@@ -84,14 +85,14 @@ class Changes:
         """Number an update."""
         self.revision += 1
         if self.watches:
-            self.publish(Change(self.revision, "updated", session.metadata))
+            self.publish(Updated(self.revision, session.metadata))
 
     def record_end(self, session: Session, reason: ExitReason, at_ms: int) -> None:
         """Number an end, and remember it."""
         self.revision += 1
         self.ends.add(session, reason, at_ms, self.revision)
         if self.watches:
-            self.publish(Change(self.revision, "ended", session.metadata, reason))
+            self.publish(Ended(self.revision, session.metadata, reason, at_ms))
 
     def publish(self, change: Change) -> None:
         """Put a change into the feed. Who waits for it is woken when nothing is locked any more."""

@@ -30,7 +30,7 @@ from frontdesk.monitors.futures import (
     on_closed_loop,
 )
 from frontdesk.records import (
-    Change,
+    Created,
     ExitKind,
     ExitReason,
     Fence,
@@ -261,7 +261,7 @@ class Core:
             self.index.insert(session, key)
         # Told last: a reader may see a change before this step is over, and look the session up.
         if changes.watches:
-            changes.publish(Change(revision, "created", session.metadata))
+            changes.publish(Created(revision, session.metadata))
         if not alive:
             changes.record_end(session, _NOT_ALIVE, session.created_at)
         return session

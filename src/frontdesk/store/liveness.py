@@ -35,7 +35,7 @@ _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 Future = asyncio.Future[object] | concurrent.futures.Future[object]
 """An agent that answers for itself."""
 
-PLAIN_FUTURES = frozenset({asyncio.Task, asyncio.Future})
+PLAIN_FUTURES: frozenset[type] = frozenset({asyncio.Task, asyncio.Future})
 """The types that are compared by identity and take no lock, as nobody can override in them."""
 
 AgentKey = Future | int

@@ -1,7 +1,8 @@
 """SessionStore: `session_id -> live agent + metadata`, in one process. The reference product.
 
-The agents, the gateway and every later store stand on it or are held to its laws. The operations
-are here; the state, and the steps that writes are made of, are its `Core`.
+The agents, the gateway and every later store stand on it or are held to its laws. The writes and
+its life are here, the reads in `lookups.py`; the state, and the steps that writes are made of, are
+its `Core`.
 
 Reads are dict lookups without a lock, and ask the agent itself whether it has finished. Writes
 take one lock and call nobody while they hold it.
@@ -9,11 +10,11 @@ take one lock and call nobody while they hold it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from types import EllipsisType
-from typing import Protocol, Self
+from typing import Protocol, Self, overload
 
 from frontdesk.clock import Clock
 from frontdesk.errors import (
@@ -21,23 +22,20 @@ from frontdesk.errors import (
     ReentrantWrite,
     SessionAlreadyExists,
     SessionLimitExceeded,
-    SessionNotFound,
 )
 from frontdesk.feed import Wakers
 from frontdesk.monitors import MonitorFunction, Watcher
-from frontdesk.records import Ended, ExitKind, ExitReason, Fence, Session, revised, session_builder
+from frontdesk.records import ExitKind, ExitReason, Fence, Session, revised, session_builder
 from frontdesk.store import validation
 from frontdesk.store.changes import Changes
 from frontdesk.store.core import NO_LIMITS, Core
 from frontdesk.store.get_or_create import PendingCreates
-from frontdesk.store.index import Limits, bucket_copy, checked_limits, unfinished
+from frontdesk.store.index import Limits, checked_limits
 from frontdesk.store.liveness import PLAIN_FUTURES
-from frontdesk.store.watch import Watch
+from frontdesk.store.lookups import AgentT, Lookups
 from frontdesk.waiting import timeout
 
 _DELETED = ExitReason.of(ExitKind.DELETED)
-
-Sessions = list[Session]
 
 
 class TaskStatus(Protocol):
@@ -46,8 +44,12 @@ class TaskStatus(Protocol):
     def started(self, value: object = None) -> None: ...
 
 
-class SessionStore:
+class SessionStore(Lookups[AgentT]):
     """Register live agents under ids; an entry exists exactly as long as its agent lives.
+
+    To type checkers a store is of one type of agent: `SessionStore[asyncio.Task[None]]()` takes and
+    returns such tasks. One whose type is not given takes any `KnownAgent`, or with `monitors` the
+    kinds that those are for.
 
     Thread-safe; usable with or without an event loop. A store ends with `close()`, `with`,
     `async with`, `lifespan` or `serve`. An empty one is true, as a condition.
@@ -80,11 +82,35 @@ class SessionStore:
         False normal
     """
 
+    @overload
     def __init__(
         self,
         *,
         limits: Limits | None = None,
-        monitors: Mapping[type, MonitorFunction] | None = None,
+        monitors: None = None,
+        feed_capacity: int = 4096,
+        ends_capacity: int = 10_000,
+        clock: Clock | None = None,
+        watcher: Watcher | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        monitors: Mapping[type[AgentT], MonitorFunction],
+        feed_capacity: int = 4096,
+        ends_capacity: int = 10_000,
+        clock: Clock | None = None,
+        watcher: Watcher | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        monitors: Mapping[type[AgentT], MonitorFunction] | None = None,
         feed_capacity: int = 4096,
         ends_capacity: int = 10_000,
         clock: Clock | None = None,
@@ -123,13 +149,13 @@ class SessionStore:
     def create(
         self,
         session_id: str,
-        agent: object,
+        agent: AgentT,
         *,
         api_key: str | None = None,
         tenant_id: str = "default",
         blueprint: str | None = None,
         model: str | None = None,
-    ) -> Session:
+    ) -> Session[AgentT]:
         """Register a live agent under an id, and monitor it.
 
         - Of any number of racing callers exactly one gets an id; limits hold exactly; a refused
@@ -218,7 +244,7 @@ class SessionStore:
         *,
         model: str | EllipsisType | None = ...,
         blueprint: str | EllipsisType | None = ...,
-    ) -> Session:
+    ) -> Session[AgentT]:
         """Replace the metadata of a live session: same agent and fence, new revision.
 
         What is not given stays; None clears. Sessions are frozen, so one that you hold shows what
@@ -244,14 +270,14 @@ class SessionStore:
     def get_or_create(
         self,
         session_id: str,
-        factory: Callable[[], object],
+        factory: Callable[[], AgentT],
         *,
         timeout_s: float = 30,
         api_key: str | None = None,
         tenant_id: str = "default",
         blueprint: str | None = None,
         model: str | None = None,
-    ) -> Session:
+    ) -> Session[AgentT]:
         """Return the live session of this id, or register the agent that `factory()` makes.
 
         - The factory is a plain function of no arguments that returns an agent. It runs once
@@ -292,135 +318,6 @@ class SessionStore:
         return self._pending.get_or_create(
             session_id, self.get, factory, create, timeout_s=timeout_s
         )
-
-    # -- reads: without a lock, and a question to the agent ------------------------------------
-
-    def get(self, session_id: str) -> Session:
-        """Return the live session of this id. Also `session_id in store`.
-
-        Never returns one whose agent has finished. One exception, and its bound: a task that is
-        **pending on an event loop that was closed** never finishes. It is found, and ended as
-        `lost`, by the next `create`, listing or count, or within about a second.
-
-        It knows no tenants: it finds the sessions of all. Raises `SessionNotFound`. Costs a dict
-        lookup and one question to the agent; for a thread or process that question is a system call
-        or two.
-        """
-        try:
-            session = self._entries[session_id]
-            if not session._liveness.done():
-                return session
-        except (KeyError, TypeError):
-            pass
-        return self._absent(session_id)
-
-    def _absent(self, session_id: object) -> Session:
-        self._core.require_open()
-        if not isinstance(session_id, str):
-            raise InvalidType("session_id", expected="a str", got=type(session_id).__name__)
-        raise SessionNotFound(session_id)
-
-    def __contains__(self, session_id: object) -> bool:
-        core = self._core
-        session = self._entries.get(session_id) if isinstance(session_id, str) else None
-        if session is not None:
-            return not session._liveness.done()
-        core.require_open()
-        return False
-
-    def list(self) -> Sessions:
-        """Return all live sessions, oldest first. Also `for session in store`.
-
-        The list is your own: what happens next does not change it. Costs as much as it returns.
-        """
-        self._core.end_closed_loops()
-        return list(unfinished(list(self._entries.values())))
-
-    def list_by_tenant(self, tenant_id: str) -> Sessions:
-        """Return a tenant's live sessions, oldest first.
-
-        Costs as much as it returns, not as much as the store holds.
-        """
-        validation.name("tenant_id", tenant_id)
-        self._core.end_closed_loops()
-        return list(unfinished(bucket_copy(self._core.index.tenants, tenant_id)))
-
-    def list_by_api_key(self, api_key: str) -> Sessions:
-        """Return the live sessions of a key (its id), oldest first.
-
-        Sessions without a key are in no such list. Costs as much as it returns, not as much as the
-        store holds.
-        """
-        validation.optional_name("api_key", api_key)
-        self._core.end_closed_loops()
-        return list(unfinished(bucket_copy(self._core.index.api_keys, api_key)))
-
-    def __iter__(self) -> Iterator[Session]:
-        return iter(self.list())
-
-    def count(self) -> int:
-        """Return the number of sessions, in constant time. Also `len(store)`.
-
-        **It may for a moment include an agent that has finished and whose callback has not run**:
-        `count() >= len(list())`.
-        """
-        self._core.end_closed_loops()
-        return len(self._entries)
-
-    def __len__(self) -> int:
-        return self.count()
-
-    def __bool__(self) -> bool:
-        return True
-
-    def count_by_tenant(self, tenant_id: str) -> int:
-        """Return the number of a tenant's sessions, in constant time; see `count`."""
-        validation.name("tenant_id", tenant_id)
-        self._core.end_closed_loops()
-        return len(self._core.index.tenants.get(tenant_id, ()))
-
-    def count_by_api_key(self, api_key: str) -> int:
-        """Return the number of a key's sessions, in constant time; see `count`."""
-        validation.optional_name("api_key", api_key)
-        self._core.end_closed_loops()
-        return len(self._core.index.api_keys.get(api_key, ()))
-
-    @property
-    def revision(self) -> int:
-        """The number of the last change: contiguous, never reused."""
-        return self._core.changes.revision
-
-    @property
-    def closed(self) -> bool:
-        """Tell whether the store was closed, or came into this process by `fork()`."""
-        return self._core.closed is not None
-
-    def ended(self, session_id: str) -> Ended:
-        """Return how the last session of this id ended.
-
-        It knows the end of a finished agent before its callback has run. While a session of the id
-        lives, it tells of the one before. It comes from a bounded memory of at least
-        `ends_capacity` ids, which holds no agents and knows no tenants. Raises `SessionNotFound`
-        when nothing is remembered: it never was, or was too long ago. Costs constant time.
-        """
-        core = self._core
-        core.require_open()
-        session = self._entries.get(validation.identifier("session_id", session_id))
-        if session is not None and session._liveness.done() and not core.lock.interrupting():
-            core.reap(session)
-        ended = core.changes.ends.get(session_id)
-        if ended is None:
-            raise SessionNotFound(session_id)
-        return ended
-
-    def watch(self, *, tenant_id: str | None = None, api_key: str | None = None) -> Watch:
-        """Subscribe: one snapshot, then every later change, of a tenant, a key, or everything.
-
-        Costs the store nothing but the records that all watches share.
-        """
-        tenant_id = validation.optional_identifier("tenant_id", tenant_id)
-        api_key = validation.optional_identifier("api_key", api_key)
-        return Watch(self._core, tenant_id=tenant_id, api_key=api_key)
 
     # -- its life, alone and in a host ---------------------------------------------------------
 

@@ -72,7 +72,7 @@ class EmbeddedSubject:
 
     __slots__ = ("_patience_s", "store")
 
-    def __init__(self, store: SessionStore, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, store: SessionStore[Any], *, patience_s: float = PATIENCE_S) -> None:
         self.store = store
         self._patience_s = patience_s
 

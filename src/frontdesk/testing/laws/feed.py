@@ -10,7 +10,7 @@ import gc
 import weakref
 
 from frontdesk.errors import SessionLimitExceeded
-from frontdesk.records import Change, Snapshot
+from frontdesk.records import Change, Created, Ended, Snapshot, Updated
 from frontdesk.store import Limits
 from frontdesk.testing.agents import FakeAgent
 from frontdesk.testing.law import law
@@ -69,7 +69,8 @@ async def a_change_carries_the_session_of_its_time(store: StoreUnderTest) -> Non
     assert created.revision == session.fence
     assert [change.session.model for change in (created, updated, ended)] == ["old", "new", "new"]
     assert {change.session.fence for change in (created, updated, ended)} == {session.fence}
-    assert [change.reason is None for change in (created, updated, ended)] == [True, True, False]
+    kinds = [type(change) for change in (created, updated, ended)]
+    assert kinds == [Created, Updated, Ended]
 
 
 @law(

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from frontdesk.errors import SessionNotFound
-from frontdesk.records import Change, Session, Snapshot
+from frontdesk.records import Change, Ended, Session, Snapshot
 from frontdesk.testing.agents import FakeAgent
 from frontdesk.testing.subject import StoreUnderTest, WatchUnderTest
 
@@ -62,10 +62,21 @@ async def snapshot_of(watch: WatchUnderTest) -> Snapshot:
 
 async def changes(watch: WatchUnderTest, number: int) -> list[Change]:
     """Read `number` items that have to be changes."""
-    items = [await watch.next() for _ in range(number)]
-    for item in items:
+    read: list[Change] = []
+    for _ in range(number):
+        item = await watch.next()
         assert isinstance(item, Change), f"expected a change, got {item}"
-    return items  # type: ignore[return-value]  # asserted for each of them
+        read.append(item)
+    return read
+
+
+async def ends(watch: WatchUnderTest, number: int) -> list[Ended]:
+    """Read `number` items that have to be ends."""
+    read: list[Ended] = []
+    for change in await changes(watch, number):
+        assert isinstance(change, Ended), f"expected an end, got {change}"
+        read.append(change)
+    return read
 
 
 async def brief_changes(watch: WatchUnderTest, number: int) -> list[tuple[str, str, str | None]]:
@@ -75,7 +86,7 @@ async def brief_changes(watch: WatchUnderTest, number: int) -> list[tuple[str, s
 
 def spoken(change: Change) -> tuple[str, str, str | None]:
     """Return what a change says, without the figures."""
-    reason = None if change.reason is None else str(change.reason.kind)
+    reason = str(change.reason.kind) if isinstance(change, Ended) else None
     return change.kind, change.session.session_id, reason
 
 
