@@ -127,10 +127,8 @@ async def test_the_conversation_outlives_an_agent_that_is_restarted():
         assert entry.fence != first_entry.fence
         assert service.tenant("acme", "k").find("s-1") is conversation
         changes = [watch.next(timeout_s=5) for _ in range(3)][1:]
-        assert [(each.kind, str(each.reason)) for each in changes] == [
-            ("ended", "restarted"),
-            ("created", "None"),
-        ]
+        assert [each.kind for each in changes] == ["ended", "created"]
+        assert str(changes[0].reason) == "restarted"
         watch.close()
 
 
