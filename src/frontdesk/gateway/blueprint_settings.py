@@ -77,7 +77,7 @@ class TargetTable(ProcessTable):
         if self.isolation == "task" and ignored:
             names = ", ".join(ignored)
             raise ValueError(
-                f'{names}: only with isolation = "process"; a task has none of its own'
+                f'{names}: only with isolation = "process"; a task has nothing of the kind'
             )
         return self
 
