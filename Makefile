@@ -43,6 +43,7 @@ check: $(READY) $(SITE_READY)  ## format, lint, types, imports, style, API descr
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry src
 	$(BIN)/zensical build --strict --clean
 	$(BIN)/python -m pytest -q $(SPREAD) tests/docs tests/style || $(BIN)/python -m pytest $(ALONE)
 

@@ -25,13 +25,13 @@ WORKING = [block for block in blocks_in("python") if block.page != TROUBLE]
 FAILING = [block for block in blocks_in("python") if block.page == TROUBLE]
 
 
-def run(block, folder):
+def run(block, folder, *, python=sys.executable):
     """Run a block as a program of its own, with warnings as errors, in an empty folder."""
     program = folder / "program.py"
     program.write_text(block.source, encoding="utf-8")
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        [sys.executable, "-W", "error", str(program)],
+        [str(python), "-W", "error", str(program)],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -62,12 +62,15 @@ def test_every_heading_for_troubleshooting_has_its_program():
     assert [block.heading for block in FAILING] == list(page(TROUBLE).headings[1:])
 
 
+ALL_EXTRAS = ("acp", "agents", "gateway", "guardrails", "pydantic-ai")
+
+
 def brought_by_an_extra():
     """Return the packages that `frontdesk[all]` asks for, by the names that programs import."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    asked = [each for name in ("agents", "gateway") for each in extras[name]]
+    asked = [each for name in ALL_EXTRAS for each in extras[name]]
     names = {re.match(r"[A-Za-z0-9_.-]+", each)[0].replace("_", "-").lower() for each in asked}
     return {
         module

@@ -19,7 +19,7 @@ try:
     from frontdesk.agents.acp.agent import AcpAgent, AcpOptions
 except ImportError as _missing:
     raise MissingExtra(
-        "agents", part="the blueprint kind acp", missing="agent-client-protocol"
+        "acp", part="the blueprint kind acp", missing="agent-client-protocol"
     ) from _missing
 
 from frontdesk.agents.acp.home import Home

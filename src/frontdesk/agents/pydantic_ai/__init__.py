@@ -34,7 +34,7 @@ try:
     )
 except ImportError as _missing:
     raise MissingExtra(
-        "agents", part="the blueprint kind pydantic-ai", missing="pydantic-ai-slim"
+        "pydantic-ai", part="the blueprint kind pydantic-ai", missing="pydantic-ai-slim"
     ) from _missing
 
 from frontdesk.agents.blueprints import Blueprint

@@ -1,0 +1,105 @@
+"""Each extra, installed from the built wheel into an empty environment, brings all it needs."""
+
+import doctest
+import re
+import sys
+import tomllib
+
+import pytest
+
+from built.building import built, installed, ran
+from docs.pages import ROOT, page
+from docs.test_code_blocks import WORKING, brought_by_an_extra, imported, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+# What a program of the documents imports says which extra it is about: the first that fits.
+ABOUT = {
+    "guardrails": r"denied_(words|patterns)",
+    "acp": r"frontdesk\.agents\.acp|\bacp\b",
+    "pydantic-ai": r"pydantic_ai|\"test\"|'test'",
+    "gateway": r"frontdesk\.(gateway|cli)|fastapi|httpx2|anyio",
+    "agents": r"frontdesk\.(agents|sessions|keeper)",
+    None: r"",
+}
+ALONE = {
+    None: ("frontdesk", "frontdesk.testing"),
+    "agents": ("frontdesk.agents", "frontdesk.sessions", "frontdesk.keeper.client"),
+    "gateway": ("frontdesk.gateway.app", "frontdesk.gateway.server", "frontdesk.cli.commands"),
+    "pydantic-ai": ("frontdesk.agents.pydantic_ai",),
+    "acp": ("frontdesk.agents.acp.blueprint",),
+    "guardrails": ("re2",),
+}
+"""What an extra is asked for, by modules."""
+
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+TOGETHER = {"guardrails": "gateway,guardrails", "pydantic-ai": "gateway,pydantic-ai"}
+"""What programs of the documents use one with."""
+
+
+def about(block):
+    return next(extra for extra, words in ABOUT.items() if re.search(words, block.source))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return built("wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module", params=ALONE, ids=lambda extra: extra or "none")
+def environment(request, wheel, tmp_path_factory):
+    """An extra, and the interpreter of an environment with it alone."""
+    extra = request.param
+    place = tmp_path_factory.mktemp("environment") / "venv"
+    return extra, installed(wheel, place, extra=extra)
+
+
+def test_an_extra_brings_all_that_its_modules_import(environment, tmp_path):
+    extra, python = environment
+    for module in ALONE[extra]:
+        ran(python, "-W", "error", "-c", f"import {module}", cwd=tmp_path)
+    ran(python, "-m", "pip", "check")
+
+
+def test_what_an_extra_does_not_bring_is_named_by_the_extra_that_does(environment, tmp_path):
+    extra, python = environment
+    lacking = {
+        None: ("frontdesk.agents", "agents"),
+        "agents": ("frontdesk.gateway; frontdesk.gateway.create_app", "gateway"),
+        "gateway": ("frontdesk.agents.pydantic_ai", "pydantic-ai"),
+        "pydantic-ai": ("frontdesk.agents.acp.blueprint", "acp"),
+        "acp": ("frontdesk.agents.pydantic_ai", "pydantic-ai"),
+        "guardrails": ("frontdesk.agents", "agents"),
+    }
+    module, needed = lacking[extra]
+    told = ran(python, "-c", f"import {module}", cwd=tmp_path, check=False)
+    assert told.returncode == 1
+    assert f"pip install 'frontdesk[{needed}]'" in told.stderr
+
+
+def test_the_programs_of_the_documents_run_with_the_extra_that_they_are_about(
+    environment, wheel, tmp_path_factory
+):
+    extra, python = environment
+    if extra in TOGETHER:
+        place = tmp_path_factory.mktemp("together") / "venv"
+        python = installed(wheel, place, extra=TOGETHER[extra])
+    known = {"frontdesk", "anyio", *sys.stdlib_module_names, *brought_by_an_extra()}
+    blocks = [
+        block
+        for block in WORKING
+        # What is about a framework of somebody else's is run where that is.
+        if about(block) == extra and set(imported(block)) <= known
+    ]
+    for block in blocks:
+        done = run(block, tmp_path_factory.mktemp("program"), python=python)
+        assert done.returncode == 0, f"{block}: {done.stderr}"
+        shown = page(block.page).shown_below(block)
+        checker = doctest.OutputChecker()
+        assert shown is None or checker.check_output(shown, done.stdout, doctest.ELLIPSIS), block
+    assert blocks or extra in {"guardrails", "acp"}
+
+
+def test_every_extra_is_among_those_that_are_tried():
+    frameworks = {"openai-agents", "openai", "a2a", "langgraph", "adk"}  # where they are installed
+    assert set(EXTRAS) - {"all", "dev"} - frameworks <= set(ALONE)
