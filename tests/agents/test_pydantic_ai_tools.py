@@ -16,11 +16,8 @@ from pydantic_ai.toolsets import FunctionToolset
 
 from frontdesk.agents import CallbackTool
 from frontdesk.agents.errors import ToolFailed
-from frontdesk.agents.pydantic_ai import (
-    THREADS_PER_SESSION,
-    PydanticAIProgram,
-    pydantic_ai_blueprint,
-)
+from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
+from frontdesk.agents.pydantic_ai.session import THREADS_PER_SESSION
 from support.pydantic_models import assistant, calls_once, one_turn, returns
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_keys")]
@@ -68,7 +65,7 @@ async def test_a_tool_that_raises_ends_the_turn_with_its_events():
     ("raised", "status"),
     [
         (ApprovalRequired(), "cancelled"),
-        (CallDeferred(), "error"),
+        (CallDeferred(), "cancelled"),
         (ToolFailed("inner", problem="no"), "error"),
     ],
     ids=["ApprovalRequired", "CallDeferred", "ToolFailed"],
@@ -81,6 +78,9 @@ async def test_a_tool_that_breaks_off_ends_with_a_status_that_clients_know(raise
         if isinstance(raised, ApprovalRequired):
             event = (await stream.until("approval_required"))[-1]
             conversation.reject(data_of(event)["approvalId"])
+        elif isinstance(raised, CallDeferred):
+            event = (await stream.until("ask_user"))[-1]
+            conversation.respond(data_of(event)["ref"], "an answer")
 
     program = PydanticAIProgram(
         tools=[odd], named={"fn": FunctionModel(stream_function=calls_once("odd"))}

@@ -28,12 +28,12 @@ from frontdesk.agents.task import TaskAgentFactory
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.blueprint_settings import (
     AcpSettings,
+    IsolationTable,
     OpenAIAgentsSettings,
     ProcessSettings,
     ProcessTable,
     PydanticAISettings,
     PythonSettings,
-    TargetTable,
 )
 from frontdesk.gateway.ssrf import AddressGuard, guarded_client
 from frontdesk.keeper.client import Keeper
@@ -67,6 +67,8 @@ def imported(target: str) -> Any:
 
 
 def _pydantic_ai(name: str, table: PydanticAISettings, services: BlueprintServices) -> Blueprint:
+    if table.target is not None:
+        return _own_pydantic_ai(name, table, services)
     from frontdesk.agents.pydantic_ai import PydanticAIProgram, pydantic_ai_blueprint
 
     program = PydanticAIProgram(
@@ -90,7 +92,7 @@ def framework(kind: str, program: str, *, also: tuple[str, ...] = ()) -> Maker:
     session's process, which alone then imports the framework.
     """
 
-    def make(name: str, table: TargetTable, services: BlueprintServices) -> Blueprint:
+    def make(name: str, table: IsolationTable, services: BlueprintServices) -> Blueprint:
         options = {each: getattr(table, each) for each in ("target", *also)}
         if table.isolation == "process":
             return python_process_blueprint(
@@ -99,7 +101,7 @@ def framework(kind: str, program: str, *, also: tuple[str, ...] = ()) -> Maker:
                 kind=kind,
                 arguments=options,
                 keeper=services.keeper,
-                rules=process_rules(table),
+                rules=process_rules(table, environment=PROVIDER_VARIABLES),
                 python=table.python,
             )
         made = called(program, options)
@@ -118,6 +120,13 @@ def called(target: str, options: dict[str, Any]) -> Any:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
         named = options["target"]
         raise CannotImport(f"{named!r} cannot be served: {type(error).__name__}: {error}") from None
+
+
+_own_pydantic_ai = framework(
+    "pydantic-ai",
+    "frontdesk.agents.pydantic_ai.own_agent:OwnAgentProgram",
+    also=("deps", "system_prompt"),
+)
 
 
 def _python(name: str, table: PythonSettings, services: BlueprintServices) -> Blueprint:

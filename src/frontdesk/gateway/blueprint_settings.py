@@ -47,26 +47,15 @@ class ProcessTable(BlueprintTable):
     account: str | None = None
 
 
-class PydanticAISettings(BlueprintTable):
-    """A Pydantic AI agent. `tools` and `plugins` are `module:name`; clients use the name."""
-
-    kind: Literal["pydantic-ai"]
-    isolation: Literal["task"] = "task"
-    instructions: str | None = None
-    tools: tuple[Target, ...] = ()
-    plugins: tuple[Target, ...] = ()
-    base_urls: tuple[str, ...] = ()
-
-
-class TargetTable(ProcessTable):
-    """What a kind has whose `target` is an object of the operator's, in a task or in processes.
+class IsolationTable(ProcessTable):
+    """What a kind has whose agents are in the gateway, or each in a process: as its table says.
 
     `python` is the interpreter of its processes, with packages of its own.
     """
 
     OF_PROCESSES: ClassVar = ProcessTable.OF_PROCESSES | {"python"}
 
-    target: Target
+    target: Target | None = None
     isolation: Literal["task", "process"] = "task"
     python: Annotated[str, Field(min_length=1)] | None = None
 
@@ -79,6 +68,47 @@ class TargetTable(ProcessTable):
             raise ValueError(
                 f'{names}: only with isolation = "process"; a task has nothing of the kind'
             )
+        return self
+
+
+class TargetTable(IsolationTable):
+    """What a kind has whose `target` is an object of the operator's."""
+
+    target: Target
+
+
+class PydanticAISettings(IsolationTable):
+    """A Pydantic AI agent: the operator's, `target`, or without that the one that comes built in.
+
+    `tools` and `plugins` are the built-in's; `module:name`, of which clients use the name. `deps`
+    is a factory of a turn, of what the tools of a `target` get; `system_prompt` says whether
+    clients may add instructions to that agent's own.
+    """
+
+    OF_TARGETS: ClassVar = frozenset({"deps", "system_prompt"})
+    OF_BUILT_IN: ClassVar = frozenset({"instructions", "tools", "plugins", "base_urls"})
+
+    kind: Literal["pydantic-ai"]
+    deps: Target | None = None
+    system_prompt: bool = False
+    instructions: str | None = None
+    tools: tuple[Target, ...] = ()
+    plugins: tuple[Target, ...] = ()
+    base_urls: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _of_one_agent(self) -> Self:
+        """Refuse what the agent would not have: it would be ignored."""
+        said = self.model_fields_set
+        if self.target is None and self.isolation == "process":
+            raise ValueError(
+                'isolation: "process" is for a target; the agent that comes built in has a process '
+                'of its own as kind = "process"'
+            )
+        if self.target is None and (wrong := sorted(said & self.OF_TARGETS)):
+            raise ValueError(f"{', '.join(wrong)}: only with a target, the agent that it is for")
+        if self.target is not None and (wrong := sorted(said & self.OF_BUILT_IN)):
+            raise ValueError(f"{', '.join(wrong)}: not with a target: that agent has its own")
         return self
 
 

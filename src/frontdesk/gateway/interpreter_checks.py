@@ -17,7 +17,7 @@ from frontdesk.agents.process.factory import fork_server
 from frontdesk.agents.process.messages import ProgramSource
 from frontdesk.background import start_without_signals
 from frontdesk.gateway.blueprint_kinds import process_rules
-from frontdesk.gateway.blueprint_settings import TargetTable
+from frontdesk.gateway.blueprint_settings import IsolationTable
 from frontdesk.keeper.client import Keeper
 from frontdesk.keeper.errors import ForkServerFailed, KeeperLost
 from frontdesk.keeper.messages import ForkServerSpec
@@ -31,7 +31,7 @@ AT_ONCE = 8
 _REQUIRE = "frontdesk.agents.targets:require_module"
 
 
-def problems_of(tables: Mapping[str, TargetTable]) -> dict[str, str]:
+def problems_of(tables: Mapping[str, IsolationTable]) -> dict[str, str]:
     """Return what is wrong with the interpreters of tables, by the tables' names.
 
     In each, the target's module is looked for and not run. Blocks, for some hundred milliseconds.
@@ -53,7 +53,8 @@ def problems_of(tables: Mapping[str, TargetTable]) -> dict[str, str]:
     return {name: problem for name, problem in found if problem is not None}
 
 
-def _spec_of(table: TargetTable) -> ForkServerSpec:
+def _spec_of(table: IsolationTable) -> ForkServerSpec:
+    assert table.target is not None, "there is no process without a target"
     spec = fork_server(
         ProgramSource(target=table.target), rules=process_rules(table), python=table.python
     )

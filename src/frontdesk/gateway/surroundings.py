@@ -14,8 +14,7 @@ from frontdesk.agents.targets import import_target, require_module
 from frontdesk.gateway.blueprint_settings import (
     AcpSettings,
     BlueprintSettings,
-    ProcessTable,
-    TargetTable,
+    IsolationTable,
 )
 from frontdesk.gateway.config_mistakes import Location
 from frontdesk.gateway.errors import ConfigurationWrong
@@ -55,7 +54,7 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
 def _mistakes_of(table: BlueprintSettings) -> Iterator[tuple[str, str]]:
     if table.isolation == "process" and (missing := lacking()) is not None:
         yield "isolation", f"agents cannot be in processes here: {missing}"
-    if isinstance(table, ProcessTable) and table.account and not _has_account(table.account):
+    if table.account and not _has_account(table.account):
         yield "account", f"this system has no account {table.account!r}"
     if isinstance(table, AcpSettings) and shutil.which(table.command[0]) is None:
         yield "command", f"there is no program {table.command[0]!r} that could be run"
@@ -73,7 +72,7 @@ def _interpreter_problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield the name of each blueprint whose interpreter cannot serve it, and why."""
     tables = {}
     for name, table in config.blueprints.items():
-        if not isinstance(table, TargetTable) or table.python is None:
+        if not isinstance(table, IsolationTable) or table.python is None:
             continue
         if shutil.which(table.python) is None:
             yield name, f"there is no program {table.python!r} that could be run"
@@ -85,8 +84,8 @@ def _interpreter_problems(config: Config) -> Iterator[tuple[str, str]]:
 def _targets(config: Config) -> Iterator[tuple[Location, str, bool]]:
     """Yield what is named as `module:name`, and whether a process of its own imports it."""
     for name, table in config.blueprints.items():
-        if isinstance(table, TargetTable) and table.python is None:
-            for setting in ("target", "context"):
+        if isinstance(table, IsolationTable) and table.python is None:
+            for setting in ("target", "deps", "context"):
                 if (target := getattr(table, setting, None)) is not None:
                     yield ("blueprints", name, setting), target, table.isolation == "process"
         for kind in ("tools", "plugins"):

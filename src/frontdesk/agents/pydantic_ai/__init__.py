@@ -3,13 +3,16 @@
 One Pydantic AI agent serves all sessions of a blueprint; a session of its own has a memory and
 nothing else. It works the same in the gateway and in a process, as it knows only its `Turn`.
 
-`models.py` finds which model answers, `run.py` walks one run, `tools.py` has the operator's tools
-and the client's, `memory.py` is what a session remembers between turns.
+Here is the agent that comes built in; `own_agent.py` serves one that a team has. Both are run by
+`session.py`: `turn_capability.py` is a turn's part of a run, `run.py` walks one, `tools.py` has the
+tools' events, approvals and the client's tools, `models.py` finds which model answers, `memory.py`
+is what a session remembers between turns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from frontdesk.agents.errors import CreateFailed
@@ -17,21 +20,18 @@ from frontdesk.errors import MissingExtra
 
 try:
     from pydantic_ai import Agent, Tool
-    from pydantic_ai.capabilities import HandleDeferredToolCalls, SelectModel
     from pydantic_ai.models import Model
     from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
     from pydantic_ai.usage import UsageLimits
 
-    from frontdesk.agents.pydantic_ai.memory import Memory
-    from frontdesk.agents.pydantic_ai.models import HTTPClient, Models, ProviderOptions
-    from frontdesk.agents.pydantic_ai.run import RunTranslator
-    from frontdesk.agents.pydantic_ai.tools import (
-        CallbackToolset,
-        TracedToolset,
-        TurnDeps,
-        ask_user,
-        resolve_deferred,
+    from frontdesk.agents.pydantic_ai.models import (
+        HTTPClient,
+        Models,
+        ProviderOptions,
+        SessionModels,
     )
+    from frontdesk.agents.pydantic_ai.session import PydanticAISession, SessionAgent
+    from frontdesk.agents.pydantic_ai.tools import TurnDeps, ask_user
 except ImportError as _missing:
     raise MissingExtra(
         "pydantic-ai", part="the blueprint kind pydantic-ai", missing="pydantic-ai-slim"
@@ -42,7 +42,6 @@ from frontdesk.agents.protocol import AgentFunction
 from frontdesk.agents.records import SessionContext
 from frontdesk.agents.task import TaskAgentFactory
 from frontdesk.agents.turn import Turn
-from frontdesk.background import OwnThreads
 
 KIND = "pydantic-ai"
 
@@ -67,9 +66,6 @@ alone; `none`: neither."""
 
 DEFAULT_MAX_TURNS = 50
 """Model calls in a turn, where the client says nothing."""
-
-THREADS_PER_SESSION = 8
-"""Tools of one session's that are plain functions and run at a time; further calls wait."""
 
 
 class PydanticAIProgram:
@@ -98,10 +94,7 @@ class PydanticAIProgram:
         self._plugins = dict(plugins or {})
         self._instructions = instructions
         self.models = Models(named=named, base_urls=base_urls, http_client=http_client)
-        self.agent: Agent[TurnDeps, str] = Agent(
-            deps_type=TurnDeps,
-            capabilities=[SelectModel(_selected), HandleDeferredToolCalls(resolve_deferred)],
-        )
+        self.agent: Agent[TurnDeps, str] = Agent(deps_type=TurnDeps)
 
     @property
     def tool_names(self) -> frozenset[str]:
@@ -125,7 +118,17 @@ class PydanticAIProgram:
 
     def open(self, context: SessionContext) -> AgentFunction:
         """Return a session's own part: a memory, and how it calls models."""
-        return PydanticAISession(self, context).answer
+        options = ProviderOptions.of(context)
+        session = SessionAgent(
+            agent=self.agent,
+            deps=deps_of_turn,
+            find_model=SessionModels(self.models, options, tenant_id=context.tenant_id).find,
+            instructions=self.instructions(context),
+            settings=options.settings(context.max_tokens),
+            limits=UsageLimits(request_limit=context.max_turns or DEFAULT_MAX_TURNS),
+            toolsets=self.toolsets(context),
+        )
+        return PydanticAISession(session).answer
 
     def instructions(self, context: SessionContext) -> str | None:
         """Return the system prompt of a session."""
@@ -138,55 +141,15 @@ class PydanticAIProgram:
         return "\n\n".join(part for part in parts if part) or None
 
     def toolsets(self, context: SessionContext) -> list[AbstractToolset[TurnDeps]]:
-        """Return the tools of a session: those that it chose, and the client's callbacks."""
+        """Return the tools and the plugins that a session chose."""
         chosen = [self._tools[name] for name in context.tools]
-        plugins = [TracedToolset(self._plugins[name]) for name in context.plugins]
-        own = [TracedToolset(FunctionToolset(chosen))] if chosen else []
-        return [*own, *plugins, CallbackToolset()]
+        own = [FunctionToolset(chosen)] if chosen else []
+        return [*own, *(self._plugins[name] for name in context.plugins)]
 
 
-class PydanticAISession:
-    """What one session keeps between turns."""
-
-    __slots__ = ("_context", "_memory", "_models", "_options", "_program", "_threads")
-
-    def __init__(self, program: PydanticAIProgram, context: SessionContext) -> None:
-        self._program, self._context = program, context
-        self._memory = Memory()
-        # The library's are forty for the whole loop: slow tools of one session would be all of it.
-        self._threads = OwnThreads(THREADS_PER_SESSION, name="tools")
-        self._options = ProviderOptions.of(context)
-        self._models: dict[str, Model] = {}
-
-    async def answer(self, turn: Turn) -> None:
-        """Run one turn. What cuts it short leaves what it has said and done to be remembered."""
-        context, remembered = self._context, self._memory.begin(turn.text, turn.history)
-        try:
-            with Agent.using_thread_executor(self._threads):
-                async with self._program.agent.iter(
-                    turn.text,
-                    message_history=self._memory.messages,
-                    deps=TurnDeps(turn, self._model),
-                    instructions=self._program.instructions(context),
-                    model_settings=self._options.settings(context.max_tokens),
-                    usage_limits=UsageLimits(request_limit=context.max_turns or DEFAULT_MAX_TURNS),
-                    toolsets=self._program.toolsets(context),
-                ) as run:
-                    remembered.run = RunTranslator(run, turn)
-                    await remembered.run.go()
-                    remembered.finished = True
-        finally:
-            self._memory.end(remembered)
-
-    def _model(self, name: str) -> Model:
-        """Return the model to call; a client's own server keeps one client for the session."""
-        if self._options.base_url is None:
-            return self._program.models.find(name, self._options)
-        if name not in self._models:
-            tenant_id = self._context.tenant_id
-            found = self._program.models.find(name, self._options, tenant_id=tenant_id)
-            self._models = {name: found}
-        return self._models[name]
+def deps_of_turn(turn: Turn) -> nullcontext[TurnDeps]:
+    """Return the deps of a tool that knows of turns."""
+    return nullcontext(TurnDeps(turn))
 
 
 def pydantic_ai_blueprint(
@@ -209,8 +172,3 @@ def pydantic_ai_blueprint(
             **rules,
         },
     )
-
-
-def _selected(ctx: Any) -> Model:
-    deps: TurnDeps = ctx.deps
-    return deps.find_model(deps.turn.model)

@@ -146,6 +146,25 @@ class Models:
         return OpenAIChatModel(model_name, provider=provider)
 
 
+class SessionModels:
+    """Find the models of one session; a client's own server keeps one client for all its turns."""
+
+    __slots__ = ("_found", "_models", "_options", "_tenant_id")
+
+    def __init__(self, models: Models, options: ProviderOptions, *, tenant_id: str) -> None:
+        self._models, self._options, self._tenant_id = models, options, tenant_id
+        self._found: dict[str, Model] = {}
+
+    def find(self, name: str) -> Model:
+        """Return the model to call; `ModelRefused`."""
+        if self._options.base_url is None:
+            return self._models.find(name, self._options)
+        if name not in self._found:
+            found = self._models.find(name, self._options, tenant_id=self._tenant_id)
+            self._found = {name: found}
+        return self._found[name]
+
+
 def private_client() -> HTTPClient:
     """Return a client that takes nothing from its environment, and keeps no cookies."""
     import httpx2

@@ -6,6 +6,7 @@ a model's step it passes on text and thoughts as they come.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic_ai import Agent
@@ -21,6 +22,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.run import AgentRun
 from pydantic_ai.usage import RunUsage
+from pydantic_core import to_json
 
 from frontdesk.agents.events import MessageDelta, MessageStart, ThinkingDelta, ToolCalls
 from frontdesk.agents.turn import Turn
@@ -29,21 +31,22 @@ from frontdesk.agents.turn import Turn
 class RunTranslator:
     """Translate one run. `sent` is the text that went out of a response that is not complete."""
 
-    __slots__ = ("_in_message", "_reported", "_run", "_turn", "sent")
+    __slots__ = ("_in_message", "_reported", "_run", "_streamed", "_turn", "sent")
 
     def __init__(self, run: AgentRun[Any, Any], turn: Turn) -> None:
         self._run, self._turn = run, turn
         self._reported = RunUsage()
         self._in_message = False
         self.sent: list[str] = []
+        self._streamed = ""
 
     def messages(self) -> list[ModelMessage]:
         """Return the messages that the run has added so far to those that it began with."""
         begins = Agent.is_user_prompt_node(self._run.next_node)
         return [] if begins else list(self._run.new_messages())
 
-    async def go(self) -> None:
-        """Run every step to the end."""
+    async def go(self) -> str | None:
+        """Run every step to the end; return what the agent answers, where that was not said yet."""
         run = self._run
         node = run.next_node
         while not Agent.is_end_node(node):
@@ -54,6 +57,7 @@ class RunTranslator:
             elif Agent.is_call_tools_node(node):
                 await self._tools_step(node)
             node = await run.next(node)
+        return self._unsaid(None if run.result is None else run.result.output)
 
     async def _model_step(self, node: Any) -> None:
         self._in_message = False
@@ -64,6 +68,7 @@ class RunTranslator:
             finally:
                 # A stream that is cut short has used what it has used.
                 self._report(stream.usage)
+        self._streamed = "".join(self.sent)
         self.sent.clear()
 
     async def _tools_step(self, node: Any) -> None:
@@ -74,6 +79,23 @@ class RunTranslator:
             async for _ in stream:
                 pass
         self._report(self._run.usage)
+
+    def _unsaid(self, output: Any) -> str | None:
+        """Return an agent's output as the text of a message of its own, unless the model said it.
+
+        What is no text is JSON, and is whole: an answer that is to be valid cannot be streamed.
+        """
+        if output is None:
+            return None
+        if isinstance(output, str):
+            text, known = output, self._streamed.rstrip().endswith(output.strip())
+        else:
+            text = to_json(output, fallback=str).decode()
+            known = same_json(text, self._streamed)
+        if known:
+            return None
+        self._turn.emit(MessageStart())
+        return text
 
     def _translate(self, event: Any) -> None:
         if isinstance(event, PartStartEvent):
@@ -111,3 +133,11 @@ class RunTranslator:
             cached=max(0, used.cache_read_tokens - before.cache_read_tokens),
             cost=max(0.0, cost),
         )
+
+
+def same_json(text: str, streamed: str) -> bool:
+    """Say whether what was streamed is this JSON, however it is spaced."""
+    try:
+        return bool(json.loads(streamed) == json.loads(text))
+    except ValueError:
+        return False

@@ -1,20 +1,20 @@
-"""The tools of a Pydantic AI session: the operator's, with events, and the client's callbacks.
+"""The tools of a Pydantic AI session: an agent's own, with events, and the client's callbacks.
 
 Every tool that runs is between `tool_execution_start` and `_end`; one that needs approval waits for
-it first, and the model reads of a rejection.
+it first, and the model reads of a rejection. What needs the turn is made for one turn and holds it:
+an agent's deps are its own affair.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_ai.exceptions import ApprovalRequired
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
 from pydantic_ai.messages import ToolCallPart
-from pydantic_ai.models import Model
 from pydantic_ai.tools import (
     DeferredToolRequests,
     DeferredToolResults,
@@ -23,7 +23,7 @@ from pydantic_ai.tools import (
     ToolDefinition,
     ToolDenied,
 )
-from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
+from pydantic_ai.toolsets import WrapperToolset
 from pydantic_ai.toolsets.abstract import ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
@@ -34,47 +34,33 @@ from frontdesk.agents.turn import Turn
 _ANY_ARGUMENTS = SchemaValidator(core_schema.any_schema())
 _NO_PARAMETERS = {"type": "object", "properties": {}}
 
+NO_ANSWER = "The user did not answer."
+"""What a model reads where nobody answered its question in time."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnDeps:
     """What an operator's tools find in `RunContext.deps`: the turn that they run in."""
 
     turn: Turn
-    find_model: Callable[[str], Model]
 
 
-class TracedToolset(WrapperToolset[TurnDeps]):
-    """Emit the beginning and the end of every call of the tools inside."""
+@dataclass
+class TurnToolset(WrapperToolset[Any]):
+    """The tools of one turn: the agent's, between their events, and the callback tools beside them.
 
-    async def call_tool(
-        self,
-        name: str,
-        tool_args: dict[str, Any],
-        ctx: RunContext[TurnDeps],
-        tool: ToolsetTool[TurnDeps],
-    ) -> Any:
-        """Run a tool between its two events."""
-        with ToolRun(ctx.deps.turn.emit, name, tool_args, now=time.monotonic) as run:
-            try:
-                run.result = await super().call_tool(name, tool_args, ctx, tool)
-            except ApprovalRequired:
-                # The tool broke off to be asked about; once approved, it is a call of its own.
-                run.status = "cancelled"
-                raise
-        return run.result
+    `chosen` are the agent's that the client left on; empty leaves on all. A callback tool that has
+    the name of one of the agent's is not seen.
+    """
 
+    turn: Turn
+    chosen: frozenset[str]
 
-class CallbackToolset(AbstractToolset[TurnDeps]):
-    """The callback tools of the session, as they are at each step of the model."""
-
-    @property
-    def id(self) -> str:
-        """Return the toolset's name."""
-        return "frontdesk-callbacks"
-
-    async def get_tools(self, ctx: RunContext[TurnDeps]) -> dict[str, ToolsetTool[TurnDeps]]:
-        """Return what is attached now."""
-        return {
+    async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
+        """Return the tools as they are at this step of the model."""
+        own = await self.wrapped.get_tools(ctx)
+        on = {name: own[name] for name in own if not self.chosen or name in self.chosen}
+        callbacks = {
             spec.name: ToolsetTool(
                 toolset=self,
                 tool_def=ToolDefinition(
@@ -85,24 +71,34 @@ class CallbackToolset(AbstractToolset[TurnDeps]):
                 max_retries=1,
                 args_validator=_ANY_ARGUMENTS,
             )
-            for spec in ctx.deps.turn.tools
+            for spec in self.turn.tools
+            if spec.name not in own
         }
+        return {**on, **callbacks}
 
     async def call_tool(
-        self,
-        name: str,
-        tool_args: dict[str, Any],
-        ctx: RunContext[TurnDeps],
-        tool: ToolsetTool[TurnDeps],  # noqa: ARG002 - Pydantic AI's signature
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:
-        """Let the gateway call the tool; a failure is an answer for the model."""
-        try:
-            return await ctx.deps.turn.call_tool(name, tool_args)
-        except ToolFailed as error:
-            return {"error": error.problem}
+        """Run a tool of the agent's between its two events, or let the gateway call the client's.
+
+        A callback that fails is an answer for the model.
+        """
+        if tool.toolset is self:
+            try:
+                return await self.turn.call_tool(name, tool_args)
+            except ToolFailed as error:
+                return {"error": error.problem}
+        with ToolRun(self.turn.emit, name, tool_args, now=time.monotonic) as run:
+            try:
+                run.result = await self.wrapped.call_tool(name, tool_args, ctx, tool)
+            except (ApprovalRequired, CallDeferred):
+                # The tool broke off to be asked about; once approved, it is a call of its own.
+                run.status = "cancelled"
+                raise
+        return run.result
 
 
-async def ask_user(ctx: RunContext[TurnDeps], question: str) -> str:
+async def ask_user(ctx: RunContext[Any], question: str) -> str:
     """Ask the user a question and return the answer.
 
     Args:
@@ -112,21 +108,22 @@ async def ask_user(ctx: RunContext[TurnDeps], question: str) -> str:
     try:
         return str(await ctx.deps.turn.ask(question))
     except QuestionExpired:
-        return "The user did not answer."
+        return NO_ANSWER
 
 
-async def resolve_deferred(
-    ctx: RunContext[TurnDeps], requests: DeferredToolRequests
-) -> DeferredToolResults:
-    """Ask for every approval that the model's calls need; refuse what runs nowhere."""
-    turn = ctx.deps.turn
-    answers = await asyncio.gather(*(_approved(turn, call) for call in requests.approvals))
+async def resolve_deferred(turn: Turn, requests: DeferredToolRequests) -> DeferredToolResults:
+    """Ask for every approval that the model's calls need, and for every result of those elsewhere.
+
+    A call that runs elsewhere (`ExternalToolset`, `CallDeferred`) is a question to the user.
+    """
+    approvals, calls = requests.approvals, requests.calls
+    answers = await asyncio.gather(*(_approved(turn, call) for call in approvals))
+    results = await asyncio.gather(*(_answered(turn, call) for call in calls))
     return DeferredToolResults(
         approvals={
-            call.tool_call_id: answer
-            for call, answer in zip(requests.approvals, answers, strict=True)
+            call.tool_call_id: answer for call, answer in zip(approvals, answers, strict=True)
         },
-        calls={call.tool_call_id: "This tool cannot be run here." for call in requests.calls},
+        calls={call.tool_call_id: result for call, result in zip(calls, results, strict=True)},
     )
 
 
@@ -136,3 +133,14 @@ async def _approved(turn: Turn, call: ToolCallPart) -> ToolApproved | ToolDenied
         return ToolApproved()
     reason = f": {answer.reason}" if answer.reason else "."
     return ToolDenied(f"The user did not approve this call ({answer.status}){reason}")
+
+
+async def _answered(turn: Turn, call: ToolCallPart) -> Any:
+    args = call.args_as_dict()
+    question = args.get("question")
+    if not isinstance(question, str):
+        question = f"{call.tool_name}: {json.dumps(args, ensure_ascii=False)}"
+    try:
+        return await turn.ask(question)
+    except QuestionExpired:
+        return NO_ANSWER

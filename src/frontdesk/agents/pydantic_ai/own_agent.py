@@ -1,0 +1,157 @@
+"""A Pydantic AI agent that a team has, served by name: `target` of a table of kind `pydantic-ai`.
+
+Nothing of the agent is changed. It keeps its model, instructions, tools, output type, retries and
+history processors; what a turn needs of it is added to each run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.capabilities import ReinjectSystemPrompt
+from pydantic_ai.models import Model
+from pydantic_ai.toolsets import FunctionToolset
+from pydantic_ai.usage import UsageLimits
+
+from frontdesk.agents.blueprints import AuthorRules
+from frontdesk.agents.errors import CreateFailed, ModelRefused
+from frontdesk.agents.protocol import AgentFunction
+from frontdesk.agents.pydantic_ai import deps_of_turn
+from frontdesk.agents.pydantic_ai.models import Models, ProviderOptions
+from frontdesk.agents.pydantic_ai.session import PydanticAISession, SessionAgent
+from frontdesk.agents.pydantic_ai.tools import TurnDeps
+from frontdesk.agents.records import SessionContext
+from frontdesk.agents.targets import import_target
+from frontdesk.agents.turn import Turn
+from frontdesk.errors import InvalidType
+
+OWN_MODEL = "default"
+"""The name by which clients ask for the model that the agent was made with."""
+
+OPTIONS = frozenset(
+    {"working_dir", "tools", "max_turns", "max_tokens", "provider_opts", "user_data"}
+)
+"""The options of a session that it knows, beside `system_prompt`, which its table opens."""
+
+DepsFactory = Callable[[Turn], Any]
+"""Makes an agent's deps for a turn: a function, a coroutine function, or an async generator
+function, which yields them once and cleans up behind the turn."""
+
+_log = logging.getLogger("frontdesk.agents")
+
+
+class OwnAgentProgram:
+    """Answer with the agent that `target` names, or that the function it names returns.
+
+    Such a function is called with the `SessionContext` when a session is opened. `deps` names a
+    `DepsFactory`; without one an agent of `deps_type=TurnDeps` gets those, any other None.
+    `system_prompt`: clients may add instructions to the agent's own.
+    """
+
+    def __init__(
+        self, *, target: str, deps: str | None = None, system_prompt: bool = False
+    ) -> None:
+        self._target, found = target, import_target(target)
+        if not isinstance(found, AbstractAgent) and not callable(found):
+            expected = "a pydantic_ai.Agent, or a function of the session that returns one"
+            raise InvalidType(target, expected=expected, got=type(found).__name__)
+        self._found: Any = found
+        self._deps = None if deps is None else _factory(deps)
+        self._models = Models()
+        self.rules = AuthorRules(
+            models=(OWN_MODEL,),
+            tools=tool_names(found) if isinstance(found, AbstractAgent) else frozenset(),
+            options=OPTIONS | {"system_prompt"} if system_prompt else OPTIONS,
+        )
+
+    def check(self, context: SessionContext) -> None:
+        """Refuse an unknown model, one whose key is missing, and options that are wrong."""
+        options = ProviderOptions.of(context)
+        if context.model != OWN_MODEL:
+            self._models.find(context.model, options, tenant_id=context.tenant_id)
+        elif isinstance(self._found, AbstractAgent):
+            own_model_of(self._found)
+
+    def ready(self, context: SessionContext) -> bool:
+        """Say whether `check` is quick; it is not for a provider that was never used before."""
+        options = ProviderOptions.of(context)
+        return context.model == OWN_MODEL or self._models.ready(context.model, options)
+
+    def open(self, context: SessionContext) -> AgentFunction:
+        """Return a session's own part: a memory, and the agent, which may be its own too."""
+        agent = self._found if isinstance(self._found, AbstractAgent) else self._made_for(context)
+        options = ProviderOptions.of(context)
+
+        def find_model(name: str) -> Model | None:
+            return None if name == OWN_MODEL else self._models.find(name, options)
+
+        limits = UsageLimits(request_limit=context.max_turns) if context.max_turns else None
+        session = SessionAgent(
+            agent=agent,
+            deps=self._deps or (deps_of_turn if agent.deps_type is TurnDeps else _no_deps),
+            find_model=find_model,
+            own_model=agent.root_capability.get_model(),
+            instructions=context.system_prompt,
+            settings=options.settings(context.max_tokens),
+            limits=limits,
+            chosen=frozenset(context.tools),
+            # A history that was rebuilt for a new agent has no system prompt in it.
+            capabilities=[ReinjectSystemPrompt(id=None)],
+        )
+        return PydanticAISession(session).answer
+
+    def _made_for(self, context: SessionContext) -> AbstractAgent[Any, Any]:
+        try:
+            agent = self._found(context)
+        except CreateFailed:
+            raise
+        except Exception as error:
+            _log.exception("%s made no agent", self._target)
+            raise CreateFailed(f"the agent could not be made ({type(error).__name__})") from error
+        if not isinstance(agent, AbstractAgent):
+            _log.error(
+                "%s returned %s, not a pydantic_ai.Agent", self._target, type(agent).__name__
+            )
+            raise CreateFailed("the agent could not be made (no agent was returned)")
+        if context.model == OWN_MODEL:
+            own_model_of(agent)
+        return agent
+
+
+def own_model_of(agent: AbstractAgent[Any, Any]) -> None:
+    """Raise `ModelRefused` where an agent has no model of its own."""
+    if agent.model is None and agent.root_capability.get_model() is None:
+        raise ModelRefused(OWN_MODEL, problem="this agent has no model of its own: name one")
+
+
+def tool_names(agent: AbstractAgent[Any, Any]) -> frozenset[str]:
+    """Return the tools of an agent that are known before it runs, which clients may narrow."""
+    sets = [each for each in agent.toolsets if isinstance(each, FunctionToolset)]
+    return frozenset(name for each in sets for name in each.tools)
+
+
+def _factory(target: str) -> Callable[[Turn], AbstractAsyncContextManager[Any]]:
+    found = import_target(target)
+    if not callable(found):
+        raise InvalidType(target, expected="a function of the turn", got=type(found).__name__)
+
+    @asynccontextmanager
+    async def made(turn: Turn) -> AsyncGenerator[Any]:
+        deps = found(turn)
+        if inspect.isasyncgen(deps):
+            async with asynccontextmanager(lambda: deps)() as yielded:
+                yield yielded
+        else:
+            yield await deps if inspect.isawaitable(deps) else deps
+
+    return made
+
+
+@asynccontextmanager
+async def _no_deps(turn: Turn) -> AsyncGenerator[None]:  # noqa: ARG001 - it is no use here
+    yield None

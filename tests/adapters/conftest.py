@@ -1,0 +1,50 @@
+"""What the adapters' tests ask for: the model server's address in the environment of all agents."""
+
+import os
+from functools import partial
+
+import pytest
+
+from adapters.frameworks import tested
+from adapters.model_server import VARIABLES
+from adapters.scenes import scene
+from frontdesk.keeper.client import Keeper
+
+# Before any agent is imported: they are made with it, once for all tests.
+os.environ.update(VARIABLES)
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test over the frameworks, in each of their isolations, or in processes alone."""
+    asked = set(metafunc.fixturenames)
+    if "framework" not in asked:
+        return
+    pairs = [
+        pytest.param(each, isolation, id=f"{each.kind}-{isolation}")
+        for each in tested()
+        for isolation in each.isolations
+        if "isolation" in asked or isolation == "process"
+    ]
+    if "isolation" in asked:
+        metafunc.parametrize(("framework", "isolation"), pairs)
+    else:
+        metafunc.parametrize("framework", [pytest.param(p.values[0], id=p.id) for p in pairs])
+
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    """Run all tests on one loop, as they share a keeper: a framework takes seconds to import."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+async def keeper(anyio_backend):
+    """One keeper for all tests, with a warm process for each kind of agent."""
+    async with Keeper() as keeper:
+        yield keeper
+
+
+@pytest.fixture
+def play(framework, keeper):
+    """Open a session of the framework's agent, whose model does what a script says."""
+    return partial(scene, framework, keeper=keeper)
