@@ -1,6 +1,5 @@
 """What the adapters' tests ask for: the model server's address in the environment of all agents."""
 
-import os
 from functools import partial
 
 import pytest
@@ -9,9 +8,6 @@ from adapters.frameworks import tested
 from adapters.model_server import VARIABLES
 from adapters.scenes import scene
 from frontdesk.keeper.client import Keeper
-
-# Before any agent is imported: they are made with it, once for all tests.
-os.environ.update(VARIABLES)
 
 
 def pytest_generate_tests(metafunc):
@@ -29,6 +25,13 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize(("framework", "isolation"), pairs)
     else:
         metafunc.parametrize("framework", [pytest.param(p.values[0], id=p.id) for p in pairs])
+
+
+@pytest.fixture(autouse=True)
+def model_server(monkeypatch):
+    """Give agents the address of the model: the same in every test, as they are made once."""
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")

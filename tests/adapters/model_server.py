@@ -17,7 +17,7 @@ _LISTENING = socket.create_server(("127.0.0.1", 0))
 ORIGIN = f"http://127.0.0.1:{_LISTENING.getsockname()[1]}"
 
 VARIABLES = {
-    "FRONTDESK_TEST_MODEL_SERVER": ORIGIN,
+    "MODEL_SERVER_OF_THE_TESTS": ORIGIN,
     "OPENAI_BASE_URL": f"{ORIGIN}/v1",
     "OPENAI_API_KEY": "sk-of-the-tests",
     "GOOGLE_GEMINI_BASE_URL": ORIGIN,
