@@ -129,6 +129,7 @@ REQUIREMENTS = (
         since="?since= takes an id or a bare index.",
         gap="What is not held is answered with an error{gap} frame without an id.",
         types="?types= filters.",
+        envelope="envelope=1 sends {event, data, index} as messages without a name, the id kept.",
         begin_at_latest_prompt="Without either the stream begins at the latest accepted prompt.",
         ends="The stream ends after session_end.",
         replay="The stream of a recently ended session replays and ends.",

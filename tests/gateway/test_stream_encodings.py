@@ -3,8 +3,13 @@
 import json
 
 from frontdesk.agents import events
-from frontdesk.gateway.sse import joined, server_sent_event
-from frontdesk.gateway.websocket import socket_message, texts
+from frontdesk.gateway.event_frames import (
+    enveloped_frame,
+    frames,
+    messages,
+    named_frame,
+    socket_message,
+)
 from frontdesk.sessions.event_log import LoggedEvent
 from frontdesk.sessions.event_reader import Gap
 
@@ -12,9 +17,9 @@ GAP = Gap(requested="7-3", resumes_at="7-5")
 GAP_FACTS = {"reason": "gap", "requested": "7-3", "resumesAt": "7-5"}
 
 
-def test_an_event_is_one_server_sent_event_with_id_name_and_one_line_of_json():
+def test_an_event_is_one_named_frame_with_id_name_and_one_line_of_json():
     logged = LoggedEvent(events.MessageDelta('a\n"b"\r'), fence=7, index=3, request_id="r-1")
-    head, data, *rest = server_sent_event(logged).decode().split("\ndata: ")
+    head, data, *rest = named_frame(logged).decode().split("\ndata: ")
     assert head == "id: 7-3\nevent: message_delta"
     assert not rest
     assert data.endswith("\n\n")
@@ -36,16 +41,31 @@ def test_an_event_reads_as_one_message_on_a_websocket():
 
 def test_a_batch_is_its_events_one_after_another():
     batch = [LoggedEvent(events.AgentStart(), fence=7, index=number) for number in (1, 2)]
-    assert joined(batch) == server_sent_event(batch[0]) + server_sent_event(batch[1])
-    assert texts(batch) == [socket_message(batch[0]), socket_message(batch[1])]
-    assert joined([]) == b""
-    assert texts([]) == []
+    assert frames(batch, named_frame) == named_frame(batch[0]) + named_frame(batch[1])
+    assert messages(batch) == [socket_message(batch[0]), socket_message(batch[1])]
+    assert frames([], named_frame) == b""
+    assert messages([]) == []
 
 
 def test_a_gap_goes_out_as_an_error_without_an_id():
-    head, data = joined(GAP).decode().split("\ndata: ")
+    head, data = frames(GAP, named_frame).decode().split("\ndata: ")
     assert head == "event: error"
     assert data.endswith("\n\n")
     assert json.loads(data) == GAP_FACTS
-    (text,) = texts(GAP)
+    (text,) = messages(GAP)
     assert json.loads(text) == {"event": "error", "data": GAP_FACTS}
+
+
+def test_in_an_envelope_an_event_has_its_id_and_no_name():
+    logged = LoggedEvent(events.Error("E"), fence=7, index=3, request_id="r-1")
+    head, data = enveloped_frame(logged).decode().split("\ndata: ")
+    assert head == f"id: {logged.id}"
+    assert data.endswith("\n\n")
+    assert json.loads(data) == json.loads(socket_message(logged))
+    assert frames([logged, logged], enveloped_frame) == 2 * enveloped_frame(logged)
+
+
+def test_in_an_envelope_a_gap_has_neither_an_id_nor_a_name():
+    begin, data = frames(GAP, enveloped_frame).decode().split("data: ")
+    assert begin == ""
+    assert json.loads(data) == json.loads(messages(GAP)[0])

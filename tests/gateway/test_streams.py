@@ -310,3 +310,37 @@ def test_an_open_stream_does_not_hold_other_requests_of_its_client(gateway, sid)
     import asyncio
 
     asyncio.run(scenario())
+
+
+@covers("streams.envelope")
+def test_in_an_envelope_the_same_events_come_without_a_name(acme, sid):
+    create(acme, sid)
+    plain = turn_of(acme, sid, "hello there")
+    with events(acme, sid, envelope="1") as stream:
+        wrapped = [next(stream) for _ in plain]
+    assert [name for _, name, _ in wrapped] == [None] * len(plain)
+    assert [(each, data["event"], data["data"]) for each, _, data in wrapped] == plain
+    assert [data["index"] for _, _, data in wrapped] == [int(i.split("-")[1]) for i, _, _ in plain]
+
+
+@pytest.mark.parametrize("envelope", ["", "0", "false"])
+def test_no_envelope_is_the_usual_form(acme, sid, envelope):
+    create(acme, sid)
+    plain = turn_of(acme, sid, "hello there")
+    with events(acme, sid, envelope=envelope) as stream:
+        assert [next(stream) for _ in plain] == plain
+
+
+def test_an_envelope_is_for_event_streams_and_yes_or_no(gateway, acme, sid):
+    create(acme, sid)
+    for path in ("events?envelope=perhaps", "ws?envelope=1"):
+        refused = acme.get(f"/v1/sessions/{sid}/{path}")
+        assert (refused.status_code, "envelope" in refused.json()["message"]) == (400, True)
+
+
+def test_streams_of_both_forms_follow_one_session_at_once(acme, sid):
+    create(acme, sid)
+    with events(acme, sid, envelope="1") as wrapped, events(acme, sid) as plain:
+        acme.post(f"/v1/sessions/{sid}/prompt", json={"text": "one two three"})
+        told = until(plain, "agent_end")
+        assert [next(wrapped)[2]["event"] for _ in told] == [name for _, name, _ in told]

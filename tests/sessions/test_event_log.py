@@ -17,7 +17,7 @@ from frontdesk.agents.events import (
     ToolExecutionStart,
     TurnTokens,
 )
-from frontdesk.gateway.sse import server_sent_event
+from frontdesk.gateway.event_frames import named_frame
 from frontdesk.sessions.errors import ReaderTooSlow
 from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.event_reader import BATCH, EventReader, Gap, StreamStart
@@ -115,7 +115,7 @@ def test_the_memory_of_a_log_stays_within_its_bound_frames_included(event):
         log.append(PromptReceived("go"))
         while log.oldest == 1:
             logged = log.append(event, request_id="req_0123456789abcdef")
-            logged.encoded(server_sent_event)
+            logged.encoded(named_frame)
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()

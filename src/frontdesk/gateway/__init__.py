@@ -9,7 +9,7 @@ From the top down, in the order in which a request meets them:
     auth, callers, keys, scopes     who asks, and what they may do
     rate_limit, cors, forwarded, access_log     what else the middleware asks
     app, routes/              everything that is answered at once
-    sse, websocket, open_streams     what stays open
+    sse, websocket, event_frames, open_streams, turn_waits     what stays open
     dependencies, actions, queries, idempotency     what routes and streams share
     body_schemas, answer_schemas, usage_schemas, operator_schemas     what is in JSON bodies
     error_table, error_answers, problems, errors     how errors are answered

@@ -96,8 +96,19 @@ class StreamQuery(NoQuery):
         return None if self.types is None else frozenset(self.types)
 
 
+class EventStreamQuery(StreamQuery):
+    """The query of an event stream: in which form its events come, too."""
+
+    envelope: Annotated[
+        bool,
+        BeforeValidator(_given),
+        Field(description="send `{event, data, index}` as messages without a name"),
+    ] = False
+
+
 InPage = Annotated[PageQuery, Query()]
 InStreamQuery = Annotated[StreamQuery, Query()]
+InEventStreamQuery = Annotated[EventStreamQuery, Query()]
 
 
 def query_of(query: bytes, kind: type[Q]) -> Q:

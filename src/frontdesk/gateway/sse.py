@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
-
-from frontdesk.agents.events import Error
 from frontdesk.gateway.client_connection import connection_of
+from frontdesk.gateway.event_frames import enveloped_frame, frames, named_frame
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.queries import StreamQuery, query_of
+from frontdesk.gateway.queries import EventStreamQuery, query_of
 from frontdesk.gateway.request_context import Message, RequestContext
 from frontdesk.sessions.errors import ReaderTooSlow
-from frontdesk.sessions.event_log import LoggedEvent
-from frontdesk.sessions.event_reader import Gap
 
 HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -46,7 +42,7 @@ class EventStream:
 
     async def run(self) -> None:
         """Send events until the session ends, the client leaves, or its key is revoked."""
-        query = query_of(self._context.query, StreamQuery)
+        query = query_of(self._context.query, EventStreamQuery)
         conversation = self._context.tenant_sessions.recent(self._session_id)
         since = self._context.header(b"last-event-id") or query.since
         self._reader = conversation.subscribe(since=since, types=query.wanted)
@@ -55,6 +51,7 @@ class EventStream:
             # EventSource comes again after every end, but not after this.
             await self._context.answer(204, b"")
             return
+        encoder = enveloped_frame if query.envelope else named_frame
         key = self._context.tenant_key
         try:
             self._gateway.streams.enter(key, self._on_key_revoked)
@@ -67,7 +64,7 @@ class EventStream:
             else:
                 self._listener = asyncio.create_task(self._wait_for_disconnect())
             while (batch := await self._reader.next()) is not None:
-                await self._send(joined(batch) or HEARTBEAT)
+                await self._send(frames(batch, encoder) or HEARTBEAT)
             await self._context.send_on(end())
         except ReaderTooSlow:
             # The client is disconnected after what was sent, and can resume after that.
@@ -84,7 +81,7 @@ class EventStream:
 
     async def head(self) -> None:
         """Answer as the stream would begin, without one."""
-        query_of(self._context.query, StreamQuery)
+        query_of(self._context.query, EventStreamQuery)
         self._context.tenant_sessions.recent(self._session_id)
         await self._context.send(start())
         await self._context.send_on(end())
@@ -121,19 +118,3 @@ def start() -> Message:
 
 def end() -> Message:
     return {"type": "http.response.body", "body": b"", "more_body": False}
-
-
-def joined(batch: list[LoggedEvent] | Gap) -> bytes:
-    """Return what the reader gave as the bytes of a stream."""
-    if isinstance(batch, Gap):
-        # Without an id: it is no event of the session.
-        return b"event: %b\ndata: %b\n\n" % (Error.name.encode(), msgspec.json.encode(batch))
-    if len(batch) == 1:
-        return batch[0].encoded(server_sent_event)
-    return b"".join([logged.encoded(server_sent_event) for logged in batch])
-
-
-def server_sent_event(logged: LoggedEvent) -> bytes:
-    """Encode an event for event streams."""
-    head = f"id: {logged.id}\nevent: {logged.name}\ndata: ".encode()
-    return b"%b%b\n\n" % (head, logged.json)

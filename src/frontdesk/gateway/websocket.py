@@ -12,22 +12,18 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-import msgspec
-
-from frontdesk.agents.events import Error
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.actions import act, parsed, socket_answer
 from frontdesk.gateway.answer_schemas import Answer
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.error_answers import Refusal
+from frontdesk.gateway.event_frames import messages
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.queries import StreamQuery, query_of
 from frontdesk.gateway.request_context import RequestContext
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
-from frontdesk.sessions.event_log import LoggedEvent
-from frontdesk.sessions.event_reader import Gap
 
 ENDED, REVOKED, TOO_SLOW = 1000, 1008, 1013
 MAX_REFUSED = 20
@@ -116,7 +112,7 @@ class SessionSocket:
         try:
             while (batch := await self._reader.next()) is not None:
                 async with self._sending:
-                    for text in texts(batch):
+                    for text in messages(batch):
                         await self._send(text)
         except ReaderTooSlow:
             self._closing = (TOO_SLOW, "too slow; connect again with ?since=")
@@ -132,20 +128,3 @@ class SessionSocket:
         self._reader.close()
         if (connection := connection_of(self._context.scope)) is not None:
             connection.abort_if_stalled()
-
-
-def texts(batch: list[LoggedEvent] | Gap) -> list[bytes]:
-    """Return what the reader gave as WebSocket messages."""
-    if isinstance(batch, Gap):
-        gap = msgspec.json.encode(batch)
-        return [b'{"event":"%b","data":%b}' % (Error.name.encode(), gap)]
-    return [logged.encoded(socket_message) for logged in batch]
-
-
-def socket_message(logged: LoggedEvent) -> bytes:
-    """Encode an event for WebSockets: `{"event", "data", "index"}`."""
-    return b'{"event":"%b","data":%b,"index":%d}' % (
-        logged.name.encode(),
-        logged.json,
-        logged.index,
-    )

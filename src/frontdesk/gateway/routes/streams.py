@@ -16,7 +16,7 @@ from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.dependencies import GatewayRoute, SessionIdInPath
 from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.openapi import REFERENCE, problems
-from frontdesk.gateway.queries import InStreamQuery
+from frontdesk.gateway.queries import InEventStreamQuery, InStreamQuery
 from frontdesk.sessions.event_reader import SINCE, Gap
 
 router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["streams"], route_class=GatewayRoute)
@@ -65,13 +65,14 @@ LastEventId = Annotated[
 )
 async def events(
     _session_id: SessionIdInPath,
-    _query: InStreamQuery,
+    _query: InEventStreamQuery,
     _last_event_id: LastEventId = None,
 ) -> Response:
     """Stream the session's events.
 
     Begins after `Last-Event-ID` or `since`; without either, at the `prompt_received` of the most
-    recently accepted prompt, even if that is still to come.
+    recently accepted prompt, even if that is still to come. With `envelope`, each frame has its id
+    and no name, and `data` is `{event, data, index}`.
     """
     raise MalformedRequest("an event stream is asked for with GET")
 
