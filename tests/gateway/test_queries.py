@@ -23,10 +23,22 @@ ROUTES = sorted(
 TAKES = {
     "/v1/sessions": {"limit", "after"},
     "/v1/sessions/{sessionId}/messages": {"limit", "after"},
-    "/v1/sessions/{sessionId}/events": {"since", "types", "api_key"},
+    "/v1/sessions/{sessionId}/events": {"since", "types", "api_key", "envelope"},
     "/v1/sessions/{sessionId}/ws": {"since", "types", "api_key"},
 }
-FIELDS = {"limit", "after", "since", "types", "api_key", "state", "sessionId", "text", "wait", "x"}
+FIELDS = {
+    "limit",
+    "after",
+    "since",
+    "types",
+    "api_key",
+    "state",
+    "sessionId",
+    "text",
+    "wait",
+    "x",
+    "envelope",
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +56,9 @@ def asked(gateway):
 
 
 def test_the_routes_of_this_test_are_all_that_the_list_of_paths_opens():
-    found = {match_path(path).rule for _, path in ROUTES}
-    assert found == {rule for rule in PATHS if rule.access is not Access.NONE}
+    found = {match_path(path).rule.pattern for _, path in ROUTES}
+    opening = [rule for rule in PATHS if rule.access is not Access.CREDENTIAL or rule.needs]
+    assert found == {rule.pattern for rule in opening if rule.access is not Access.NONE}
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=lambda each: each)

@@ -101,7 +101,7 @@ class EventStreamQuery(StreamQuery):
 
     envelope: Annotated[
         bool,
-        BeforeValidator(_given),
+        BeforeValidator(lambda value: value or False),
         Field(description="send `{event, data, index}` as messages without a name"),
     ] = False
 
