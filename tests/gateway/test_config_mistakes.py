@@ -110,7 +110,7 @@ PLAIN = {
     "[blueprints.x]\nkind='acp'\ncommand=['sh']\nterminal=true": "is terminals meant?",
     "[blueprints.x]\nkind='acp'\ncommand=['sh']\nterminals=7": "terminals: must be true or false",
     "[blueprints.x]\nkind = 'python'\ntarget = 'mine'": "blueprints.x.target: must be module:name",
-    "[blueprints.x]\nkind='python'\ntarget='os:getcwd'\nmemory_mb=64": "a task has nothing of",
+    "[blueprints.x]\nkind='python'\ntarget='os:getcwd'\nmemory_mb=64": "a task has no such limits",
     "[blueprints.x]\nkind='process'\nisolation='task'": "blueprints.x.isolation: must be 'process'",
     "[blueprints.x]\nkind='process'\nrestart='often'": "restart: must be 'never', 'on_crash' or",
     "[blueprints.x]\nkind='process'\nmax_age_s=0": "blueprints.x.max_age_s: must be over 0",

@@ -65,9 +65,7 @@ class IsolationTable(ProcessTable):
         ignored = sorted(self.model_fields_set & self.OF_PROCESSES)
         if self.isolation == "task" and ignored:
             names = ", ".join(ignored)
-            raise ValueError(
-                f'{names}: only with isolation = "process"; a task has nothing of the kind'
-            )
+            raise ValueError(f'{names}: only with isolation = "process"; a task has no such limits')
         return self
 
 
