@@ -3,7 +3,8 @@
 import pytest
 
 from frontdesk.clock import SystemClock
-from frontdesk.gateway.keys import Key, KeyFile, digest_of
+from frontdesk.gateway.key_file import KeyFile
+from frontdesk.gateway.keys import Key, digest_of
 from frontdesk.gateway.state_dir import StateDir
 from gateway.requirements import covers
 from gateway.running import ACME, KEYS, OPERATOR, UMBRELLA, RunningGateway, create, events

@@ -66,7 +66,11 @@ def test_keys_are_made_listed_and_revoked_beside_a_running_server(tmp_path):
         ["create", "--tenant", "Acme"],
         ["create", "--tenant", "acme", "--operator"],
         ["create", "--tenant", "acme", "--expires", "soon"],
+        ["create", "--tenant", "acme", "--expires", "0s"],
+        ["create", "--operator", "--scope", "read"],
         ["create", "--tenant", "acme", "--name", "a b"],
+        ["rotate", "key_none"],
+        ["rotate", "key_none", "--overlap", "soon"],
         ["revoke", "key_none"],
     ],
 )
@@ -87,6 +91,30 @@ def test_an_operators_key_and_an_expiring_one_are_listed_as_such(tmp_path):
     assert "does not expire" in first
     assert "acme/default" in second
     assert "expires 2" in second
+
+
+@covers("keys.scopes", "keys.rotation", "keys.last-use")
+def test_a_key_is_made_with_scopes_rotated_and_listed_with_its_last_use(tmp_path):
+    state = ("--state-dir", str(tmp_path / "state"))
+    scopes = ("--scope", "read", "--scope", "prompt")
+    with serving(tmp_path, keys="") as server:
+        made = frontdesk(tmp_path, "keys", "create", "--tenant", "acme", *scopes, *state)
+        key_id, old = (each.split()[1] for each in made.stdout.splitlines()[:2])
+        assert "read,prompt" in frontdesk(tmp_path, "keys", "list", *state).stdout
+        assert "never used" in frontdesk(tmp_path, "keys", "list", *state).stdout
+        with server.client(old) as client:
+            eventually(lambda: client.get("/v1/sessions").status_code == 200)
+            assert client.post("/v1/sessions", json={"model": "test"}).status_code == 403
+        rotated = frontdesk(tmp_path, "keys", "rotate", key_id, *state)
+        again, new = (each.split()[1] for each in rotated.stdout.splitlines()[:2])
+        assert again == key_id
+        with server.client(new) as client, server.client(old) as still:
+            eventually(lambda: client.get("/v1/sessions").status_code == 200)
+            assert still.get("/v1/sessions").status_code == 200
+        listed = frontdesk(tmp_path, "keys", "list", *state).stdout
+        assert "last used 2" in listed
+        assert "its old secret opens until 2" in listed
+        assert new not in listed
 
 
 @covers("wire.default-address")

@@ -1,5 +1,6 @@
 """Keys: made once, kept as hashes, followed when others change the file."""
 
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -8,10 +9,14 @@ from hypothesis import strategies as st
 
 from frontdesk.errors import InvalidArgument
 from frontdesk.gateway.errors import ConfigurationWrong, KeyNotFound, StateUnusable
-from frontdesk.gateway.keys import KeyFile, KeyRing, keys_from_text, signing_secret_of
-from frontdesk.gateway.state_dir import StateDir
+from frontdesk.gateway.key_file import SCHEMA, KeyFile
+from frontdesk.gateway.key_ring import KeyRing
+from frontdesk.gateway.keys import keys_from_text, signing_secret_of
+from frontdesk.gateway.scopes import ALL_SCOPES, KeyScope
+from frontdesk.gateway.state_dir import StateDir, open_database
 from gateway.requirements import covers
-from gateway.running import RunningGateway
+from gateway.running import RunningGateway, create, events, turn_of, until
+from support.waiting import eventually
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def test_an_expired_key_opens_nothing(file, clock):
     ring = KeyRing(file=file)
     assert ring.find(new.secret, now_ms=clock.wall_ms() + 999) is not None
     assert ring.find(new.secret, now_ms=clock.wall_ms() + 1000) is None
-    assert not ring.holds(new.key, now_ms=clock.wall_ms() + 1000)
+    assert ring.named(new.key.key_id).digests(clock.wall_ms() + 1000) == ()
 
 
 def test_the_ring_follows_what_another_process_does_to_the_file(state, file, clock):
@@ -59,10 +64,122 @@ def test_the_ring_follows_what_another_process_does_to_the_file(state, file, clo
     with KeyFile(state, clock=clock) as other:
         new = other.create(tenant_id="acme", name="ci")
         assert ring.refresh()
-        assert ring.holds(new.key, now_ms=0)
+        assert ring.named(new.key.key_id) == new.key
         other.revoke(new.key.key_id)
     assert ring.refresh()
-    assert not ring.holds(new.key, now_ms=0)
+    assert ring.named(new.key.key_id) is None
+
+
+@covers("keys.scopes")
+def test_a_key_has_the_scopes_that_it_was_made_with_and_all_by_default(file):
+    some = frozenset({KeyScope.READ, KeyScope.APPROVE})
+    made = [file.create(tenant_id="acme", name="a", scopes=some),
+            file.create(tenant_id="acme", name="b")]  # fmt: skip
+    assert [key.scopes for key in file.all()] == [some, ALL_SCOPES]
+    assert file.all() == [each.key for each in made]
+
+
+@covers("keys.rotation")
+def test_two_secrets_of_a_key_open_until_the_overlap_is_over(file, clock):
+    old = file.create(tenant_id="acme", name="ci")
+    new = file.rotate(old.key.key_id, overlap_ms=1000)
+    ring = KeyRing(file=file)
+
+    def found(secret, after_ms):
+        key = ring.find(secret, now_ms=clock.wall_ms() + after_ms)
+        return key and key.key_id
+
+    assert found(old.secret, 999) == found(new.secret, 999) == old.key.key_id
+    assert found(old.secret, 1000) is None
+    assert found(new.secret, 1000) == old.key.key_id
+    assert new.signing_secret == old.signing_secret
+    assert len(ring) == 1
+    third = file.rotate(old.key.key_id, overlap_ms=1000)
+    ring.reload()
+    assert [found(each.secret, 0) for each in (old, new, third)] == [
+        None, old.key.key_id, old.key.key_id,
+    ]  # fmt: skip
+
+
+def test_a_rotated_key_expires_with_both_its_secrets(file, clock):
+    old = file.create(tenant_id="acme", name="ci", expires_in_ms=500)
+    new = file.rotate(old.key.key_id, overlap_ms=1000)
+    ring = KeyRing(file=file)
+    for each in (old, new):
+        assert ring.find(each.secret, now_ms=clock.wall_ms() + 499) is not None
+        assert ring.find(each.secret, now_ms=clock.wall_ms() + 500) is None
+
+
+@covers("keys.rotation")
+def test_a_stream_goes_on_when_its_key_is_rotated_and_ends_with_the_overlap(tmp_path, clock):
+    with KeyFile(StateDir.make(tmp_path), clock=clock) as file:
+        old = file.create(tenant_id="acme", name="ci")
+        with (
+            RunningGateway(tmp_path, keys=(), clock=clock) as gateway,
+            gateway.client(old.secret) as client,
+        ):
+            create(client, "s")
+            with events(client, "s") as stream:
+                new = file.rotate(old.key.key_id, overlap_ms=60_000)
+                with gateway.client(new.secret) as renewed:
+                    eventually(lambda: renewed.get("/v1/sessions").status_code == 200)
+                    assert turn_of(renewed, "s", "still")[-1][1] == "agent_end"
+                assert until(stream, "agent_end")[-1][1] == "agent_end"
+                clock.advance(61)
+                assert list(stream) == []
+            assert client.get("/v1/sessions").status_code == 401
+
+
+@covers("keys.last-use")
+def test_the_last_use_of_a_key_is_written_once_a_minute_at_most(file, clock):
+    new = file.create(tenant_id="acme", name="ci")
+    ring = KeyRing(file=file, fixed=keys_from_text(f"acme:{SECRET}"))
+    key_id, start = new.key.key_id, clock.wall_ms()
+    assert file.last_uses() == {}
+    seen = []
+    for after_ms in (0, 1, 59_999, 60_000, 100_000, 119_999, 120_001):
+        for each in (key_id, "env:default", "jwt:acme/nobody"):
+            ring.on_used(each, now_ms=start + after_ms)
+        ring.write_uses()
+        seen.append({each: at - start for each, at in file.last_uses().items()})
+    at = [0, 0, 0, 60_000, 60_000, 60_000, 120_001]
+    assert seen == [{key_id: each} for each in at]
+    file.revoke(key_id)
+    assert file.last_uses() == {}
+
+
+def test_a_last_use_is_written_later_where_the_file_is_locked(state, file, clock):
+    new = file.create(tenant_id="acme", name="ci")
+    with KeyFile(state, clock=clock, timeout_s=0) as ours:
+        ring = KeyRing(file=ours)
+        ring.on_used(new.key.key_id, now_ms=clock.wall_ms())
+        other = sqlite3.connect(state.keys, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        ring.write_uses()
+        assert ours.last_uses() == {}
+        other.execute("ROLLBACK")
+        other.close()
+        ring.write_uses()
+        assert ours.last_uses() == {new.key.key_id: clock.wall_ms()}
+
+
+def test_uses_that_another_gateway_writes_are_no_change_of_the_keys(state, file, clock):
+    new = file.create(tenant_id="acme", name="ci")
+    ring = KeyRing(file=file)
+    with KeyFile(state, clock=clock) as other:
+        other.write_last_uses({new.key.key_id: clock.wall_ms()})
+    assert not ring.refresh()
+
+
+def test_a_file_from_before_scopes_has_keys_that_may_do_everything(tmp_path, clock):
+    state = StateDir.make(tmp_path)
+    open_database(state.keys, schema=SCHEMA[:1]).close()
+    older = sqlite3.connect(state.keys, isolation_level=None)
+    older.execute("INSERT INTO keys VALUES ('key_1', 'acme', 'ci', x'00', 1, NULL)")
+    older.close()
+    with KeyFile(state, clock=clock) as file:
+        (key,) = file.all()
+    assert (key.key_id, key.scopes, key.previous) == ("key_1", ALL_SCOPES, None)
 
 
 def test_a_key_that_is_not_there_cannot_be_revoked(file):

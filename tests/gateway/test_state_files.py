@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from frontdesk.clock import SystemClock
-from frontdesk.gateway import keys, metering
+from frontdesk.gateway import key_file, metering
 from frontdesk.gateway.errors import StateUnusable
-from frontdesk.gateway.keys import KeyFile
+from frontdesk.gateway.key_file import KeyFile
 from frontdesk.gateway.metering import UsageMeter
 from frontdesk.gateway.state_dir import StateDir, open_database
 from gateway.command import frontdesk, serving
@@ -19,7 +19,7 @@ STEPS = (
     "CREATE INDEX by_author ON notes (author)",
 )
 FILES = {
-    "keys.sqlite3": (keys.SCHEMA, lambda state: KeyFile(state, clock=SystemClock())),
+    "keys.sqlite3": (key_file.SCHEMA, lambda state: KeyFile(state, clock=SystemClock())),
     "usage.sqlite3": (metering.SCHEMA, UsageMeter),
 }
 
@@ -110,7 +110,7 @@ def test_a_newer_file_stops_the_start_with_a_sentence(tmp_path):
         assert "Traceback" not in server.log
 
 
-COMMANDS = (["list"], ["revoke", "key_none"], ["signing", "key_none"])
+COMMANDS = (["list"], ["rotate", "key_none"], ["revoke", "key_none"], ["signing", "key_none"])
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])

@@ -1,4 +1,4 @@
-"""`frontdesk keys`: make, list and revoke keys, and show their signing secrets.
+"""`frontdesk keys`: make, list, rotate and revoke keys, and show their signing secrets.
 
 Works beside a running gateway, which follows.
 """
@@ -15,7 +15,9 @@ from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly, l
 from frontdesk.clock import SystemClock
 from frontdesk.errors import InvalidArgument
 from frontdesk.gateway.errors import KeyNotFound
-from frontdesk.gateway.keys import KeyFile, keys_from_environment, signing_secret_of
+from frontdesk.gateway.key_file import KeyFile
+from frontdesk.gateway.keys import NewKey, keys_from_environment, signing_secret_of
+from frontdesk.gateway.scopes import ALL_SCOPES, KeyScope, in_order
 from frontdesk.gateway.state_dir import StateDir
 
 app = typer.Typer(help="Keys that open the gateway.", no_args_is_help=True)
@@ -27,6 +29,10 @@ UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_80
 def create(
     tenant: Annotated[str | None, typer.Option(help="The tenant that the key belongs to.")] = None,
     name: Annotated[str, typer.Option(help="What the key is for.")] = "default",
+    scope: Annotated[
+        list[KeyScope] | None,
+        typer.Option(help="What it may do; several times for several. All, if left out."),
+    ] = None,
     expires: Annotated[str | None, typer.Option(help="For example 90d, 12h, 30m.")] = None,
     operator: Annotated[
         bool, typer.Option("--operator", help="A key for /ops and /metrics only.")
@@ -42,15 +48,33 @@ def create(
                 expected="given, or else --operator",
                 got="both" if operator else "neither",
             )
-        expires_in_ms = None if expires is None else milliseconds(expires)
+        if operator and scope:
+            raise InvalidArgument("--scope", expected="left out with --operator", got="given")
+        expires_in_ms = None if expires is None else milliseconds(expires, "--expires")
         state = StateDir.make(loaded(config, state_dir=state_dir).server.state_dir)
         with KeyFile(state, clock=SystemClock()) as file:
-            new = file.create(tenant_id=tenant, name=name, expires_in_ms=expires_in_ms)
-    typer.echo(f"id       {new.key.key_id}")
-    typer.echo(f"secret   {new.secret}")
-    if not operator:
-        typer.echo(f"signing  {new.signing_secret}")
-    typer.echo("Neither secret is shown again.", err=True)
+            new = file.create(
+                tenant_id=tenant,
+                name=name,
+                scopes=scope or ALL_SCOPES,
+                expires_in_ms=expires_in_ms,
+            )
+    _show(new)
+
+
+@app.command()
+def rotate(
+    key_id: Annotated[str, typer.Argument(help="The id that `create` and `list` print.")],
+    overlap: Annotated[
+        str, typer.Option(help="How long the old secret still opens; 0s ends it at once.")
+    ] = "24h",
+    config: ConfigFile = None,
+    state_dir: StateDirectory = None,
+) -> None:
+    """Give a key another secret and print it, once; the old one opens for a while yet."""
+    with failing_clearly(), _file(config, state_dir) as file:
+        new = file.rotate(key_id, overlap_ms=milliseconds(overlap, "--overlap"))
+    _show(new)
 
 
 @app.command("list")
@@ -58,13 +82,22 @@ def list_keys(config: ConfigFile = None, state_dir: StateDirectory = None) -> No
     """List the keys, oldest first, without their secrets."""
     with failing_clearly(), _file(config, state_dir) as file:
         now_ms = SystemClock().wall_ms()
+        last_uses = file.last_uses()
         for key in file.all():
             owner = "(operator)" if key.operator else f"{key.tenant_id}"
             until = "does not expire"
             if key.expires_at is not None:
                 until = f"{'expired' if key.expired(now_ms) else 'expires'} {_day(key.expires_at)}"
             made = _day(key.created_at)
-            typer.echo(f"{key.key_id}  {owner}/{key.name}  made {made}  {until}")
+            scopes = "" if key.operator else ",".join(in_order(key.scopes)) + "  "
+            used = last_uses.get(key.key_id)
+            use = "never used" if used is None else f"last used {_day(used)}"
+            both = ""
+            if key.previous is not None and now_ms < key.previous.expires_at:
+                both = f"  its old secret opens until {_day(key.previous.expires_at)}"
+            typer.echo(
+                f"{key.key_id}  {owner}/{key.name}  {scopes}made {made}  {until}  {use}{both}"
+            )
 
 
 @app.command()
@@ -98,12 +131,20 @@ def signing(
     typer.echo(secret)
 
 
-def milliseconds(text: str) -> int:
+def milliseconds(text: str, option: str) -> int:
     """Return a duration like `90d` in milliseconds."""
-    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhdw])", text)
-    if match is None:
-        raise InvalidArgument("--expires", expected="a number and s, m, h, d or w", got=repr(text))
+    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
+    if match is None or (int(match[1]) == 0 and option == "--expires"):
+        raise InvalidArgument(option, expected="a number and s, m, h, d or w", got=repr(text))
     return int(match[1]) * UNITS_MS[match[2]]
+
+
+def _show(new: NewKey) -> None:
+    typer.echo(f"id       {new.key.key_id}")
+    typer.echo(f"secret   {new.secret}")
+    if not new.key.operator:
+        typer.echo(f"signing  {new.signing_secret}")
+    typer.echo("Neither secret is shown again.", err=True)
 
 
 def _file(config: ConfigFile, state_dir: StateDirectory) -> KeyFile:

@@ -6,7 +6,8 @@ From the top down, in the order in which a request meets them:
     client_connection     what every connection is held to
     middleware                what every request passes, by what `paths` says of its path
     request_context           one request, from there on
-    auth, callers, keys, scopes     who asks, and what they may do
+    auth, callers     who asks; scopes, what they may do
+    key_ring, key_file, keys, session_tokens     by what they are known
     rate_limit, cors, forwarded, access_log     what else the middleware asks
     app, routes/              everything that is answered at once
     sse, websocket, event_frames, open_streams, turn_waits     what stays open
@@ -15,9 +16,9 @@ From the top down, in the order in which a request meets them:
     error_table, error_answers, problems, errors     how errors are answered
     openapi, docs_page     how all is described
 
-Beside them: `gateway` holds what all requests share, by `settings` and `blueprint_settings` (made
-of `setting_types`, read by `config`, held against the machine by `surroundings` over
-`interpreter_checks`) and `blueprint_config` (over `blueprint_kinds`), with
+Beside them: `gateway` holds what all requests share, by `settings`, `auth_settings` and
+`blueprint_settings` (made of `setting_types`, read by `config`, held against the machine by
+`surroundings` over `interpreter_checks`) and `blueprint_config` (over `blueprint_kinds`), with
 `known_blueprints`, `metering`, `guardrails` (over `patterns`), `tool_webhooks` (over `ssrf`, over
 `tenant_slots`) and `state_dir`; `logs` is for the command line. What a session can do is not here:
 it lives below, in `frontdesk.sessions`.

@@ -77,6 +77,16 @@ class SessionList(Answer, frozen=True, kw_only=True):
     next: str | None
 
 
+class SessionToken(Answer, frozen=True, kw_only=True):
+    """A session token; `expires_at` is when it ends, at the latest."""
+
+    token: str
+    expires_at: int
+
+    def __repr__(self) -> str:
+        return f"SessionToken(expires_at={self.expires_at})"
+
+
 class SessionDeleted(Answer, frozen=True, kw_only=True):
     """The session's entry is gone."""
 

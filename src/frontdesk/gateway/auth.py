@@ -19,10 +19,12 @@ from urllib.parse import parse_qs
 from frontdesk.clock import Clock
 from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.errors import MalformedRequest, Unauthorized
-from frontdesk.gateway.keys import KeyRing
+from frontdesk.gateway.key_ring import KeyRing
+from frontdesk.gateway.keys import digest_of
 from frontdesk.gateway.paths import Endpoint
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_context import RequestContext
+from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.keeper.stderr import printable
 
 MAX_KNOWN_CLIENTS = 10_000
@@ -53,12 +55,14 @@ def secret_of(context: RequestContext) -> str | None:
 
 
 class Authenticator:
-    """Let keys in: tenants' keys to `/v1`, operators' keys to `/ops` and `/metrics`."""
+    """Let callers in: tenants' to `/v1`, operators' to `/ops` and `/metrics`."""
 
-    __slots__ = ("_clock", "_known", "_ring", "wrong_keys")
+    __slots__ = ("_clock", "_known", "_ring", "_tokens", "wrong_keys")
 
-    def __init__(self, ring: KeyRing, *, wrong_keys_per_minute: int, clock: Clock) -> None:
-        self._ring, self._clock = ring, clock
+    def __init__(
+        self, ring: KeyRing, tokens: SessionTokens, *, wrong_keys_per_minute: int, clock: Clock
+    ) -> None:
+        self._ring, self._tokens, self._clock = ring, tokens, clock
         self.wrong_keys = RateLimit(
             per_minute=wrong_keys_per_minute, what="wrong keys", clock=clock
         )
@@ -67,30 +71,49 @@ class Authenticator:
     def admit(self, context: RequestContext, *, operator: bool) -> Caller:
         """Return who makes a request; `Unauthorized`, or `RateLimited` after too many wrong ones.
 
-        A tenant's key opens nothing of the operators', and the other way round.
+        What a tenant has opens nothing of the operators', and the other way round.
         """
         client, secret = context.client, secret_of(context)
-        key = self._ring.find(secret, now_ms=self._clock.wall_ms()) if secret else None
-        if key is None or (client, key.key_id) not in self._known:
+        caller = self._caller_of(secret) if secret else None
+        if caller is None or (client, caller.key_id) not in self._known:
             self.wrong_keys.check(_network_of(client))
-        if key is None or key.operator is not operator:
+        if caller is None or (caller.tenant_id is None) is not operator:
             if secret:
                 self.wrong_keys.hit(_network_of(client))
             raise Unauthorized
-        self._known[client, key.key_id] = None
-        self._known.move_to_end((client, key.key_id))
+        self._known[client, caller.key_id] = None
+        self._known.move_to_end((client, caller.key_id))
         if len(self._known) > MAX_KNOWN_CLIENTS:
             self._known.popitem(last=False)
+        self._ring.on_used(caller.key_id, now_ms=self._clock.wall_ms())
         if operator:
             logger.info(
-                "operator key used: %s %s %s", key.key_id, context.method, printable(context.path)
+                "operator key used: %s %s %s",
+                caller.key_id,
+                context.method,
+                printable(context.path),
             )
-        return Caller.with_key(key)
+        return caller
+
+    def _caller_of(self, secret: str) -> Caller | None:
+        now_ms = self._clock.wall_ms()
+        if (key := self._ring.find(secret, now_ms=now_ms)) is not None:
+            return Caller.with_key(key, digest=digest_of(secret))
+        caller = self._tokens.caller_of(secret, now_ms=now_ms)
+        return caller if caller is not None and self.holds(caller) else None
 
     def holds(self, caller: Caller) -> bool:
         """Say whether a caller that was let in would be let in again."""
-        key = caller.key
-        return key is not None and self._ring.holds(key, now_ms=self._clock.wall_ms())
+        now_ms = self._clock.wall_ms()
+        if caller.expires_at is not None and now_ms >= caller.expires_at:
+            return False
+        key = self._ring.named(caller.key_id)
+        return (
+            key is not None
+            and key.tenant_id == caller.tenant_id
+            and caller.scopes <= key.scopes
+            and caller.digest in key.digests(now_ms)
+        )
 
 
 def _network_of(client: str) -> str:

@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from frontdesk.agents.ids import SESSION_ID
 from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, TOOL_NAME
+from frontdesk.gateway.scopes import KeyScope
 
 MAX_DEPTH = 64
 MAX_WAIT_S = 86_400
@@ -165,3 +166,13 @@ class ToolBody(_Body):
         str, Field(min_length=1, max_length=2048, examples=["https://tools.example.com/orders"])
     ]
     timeout_ms: Annotated[int, Field(gt=0, le=600_000)] = 30_000
+
+
+class TokenBody(_Body):
+    """What a session token may do, and for how many seconds."""
+
+    scopes: Annotated[
+        list[Annotated[KeyScope, Field(strict=False)]],
+        Field(min_length=1, max_length=len(KeyScope), examples=[["read", "prompt"]]),
+    ]
+    ttl_s: Annotated[int, Field(gt=0, lt=2**31, examples=[900])] | None = None

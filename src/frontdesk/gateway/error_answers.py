@@ -59,7 +59,8 @@ UNAUTHORIZED = ErrorAnswer(
 FORBIDDEN = ErrorAnswer(
     403,
     "forbidden",
-    "the key is good, and lacks the scope that `scope` names",
+    "the credential is good, and lacks the scope that `scope` names; or it is a session token, and "
+    "no session is named",
     gateway.ScopeMissing("prompt"),
 )
 NOT_FOUND = ErrorAnswer(

@@ -219,6 +219,11 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         FORBIDDEN,
         fields=lambda error: {"scope": error.scope},
     ),
+    gateway.OutsideSession: ErrorRow(
+        Fault.CALLER,
+        "A session token was shown where no session is named. Use the key that made it",
+        FORBIDDEN,
+    ),
     gateway.RateLimited: ErrorRow(
         Fault.CALLER,
         "Too much from one key or address. Come again after that many seconds",

@@ -13,6 +13,7 @@ __all__ = [
     "IdempotencyMismatch",
     "KeyNotFound",
     "MalformedRequest",
+    "OutsideSession",
     "RateLimited",
     "ScopeMissing",
     "StateUnusable",
@@ -34,6 +35,13 @@ class ScopeMissing(FrontdeskError):
     def __init__(self, scope: str) -> None:
         self.scope = scope
         super().__init__(f"this needs the scope {scope}, which the credential does not have")
+
+
+class OutsideSession(FrontdeskError):
+    """A session token was shown where no session is named: it opens its own and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__("a session token opens its own session, and nothing else")
 
 
 class RateLimited(FrontdeskError):

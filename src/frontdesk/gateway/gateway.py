@@ -25,12 +25,15 @@ from frontdesk.gateway.errors import AddressRefused, Unauthorized
 from frontdesk.gateway.forwarded import TrustedProxies
 from frontdesk.gateway.guardrails import TenantGuardrails
 from frontdesk.gateway.idempotency import Idempotency
-from frontdesk.gateway.keys import Key, KeyFile, KeyRing
+from frontdesk.gateway.key_file import KeyFile
+from frontdesk.gateway.key_ring import KeyRing
+from frontdesk.gateway.keys import Key
 from frontdesk.gateway.known_blueprints import KnownBlueprints
 from frontdesk.gateway.metering import UsageMeter
 from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
+from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.ssrf import AddressGuard
 from frontdesk.gateway.state_dir import StateDir
@@ -96,13 +99,7 @@ class Gateway:
     async def _open(self) -> None:
         enter = self._stack.enter_context
         state = StateDir.make(self.config.server.state_dir)
-        keys = enter(KeyFile(state, clock=self.clock, timeout_s=0))
-        self.ring = KeyRing(file=keys, fixed=self._keys)
-        self.authenticator = Authenticator(
-            self.ring,
-            wrong_keys_per_minute=self.config.limits.wrong_keys_per_minute,
-            clock=self.clock,
-        )
+        self._open_keys(state)
         if self._given is None:
             # Before anything here starts a thread, and ended after all that uses it.
             keeper = Keeper(journals=state.processes, hidden=state.path)
@@ -134,6 +131,18 @@ class Gateway:
         self._run_in_background(self._follow_keys(), name="frontdesk-keys")
         self.known = await self._stack.enter_async_context(KnownBlueprints(self._blueprints))
 
+    def _open_keys(self, state: StateDir) -> None:
+        """Take in all that tells who asks."""
+        keys = self._stack.enter_context(KeyFile(state, clock=self.clock, timeout_s=0))
+        self.ring = KeyRing(file=keys, fixed=self._keys)
+        self.tokens = SessionTokens(self.ring, master_secret=state.master_secret())
+        self.authenticator = Authenticator(
+            self.ring,
+            self.tokens,
+            wrong_keys_per_minute=self.config.limits.wrong_keys_per_minute,
+            clock=self.clock,
+        )
+
     async def drain(self, grace_s: float) -> None:
         """Refuse new sessions and prompts, let turns end within the grace, end the sessions."""
         await self.service.drain(grace_s)
@@ -152,7 +161,7 @@ class Gateway:
         """Return what a caller of a tenant may reach: its own tenant's sessions."""
         if caller.tenant_id is None:
             raise Unauthorized
-        return self.service.tenant(caller.tenant_id, caller.key_id)
+        return self.service.tenant(caller.tenant_id, caller.key_id, only=caller.only)
 
     def base_url(self, scope: Mapping[str, Any]) -> str | None:
         """Return the URL under which clients reach the gateway, None where nothing says it."""
@@ -217,4 +226,5 @@ class Gateway:
             await asyncio.sleep(FOLLOW_KEYS_S)
             if self.ring.refresh():
                 logger.info("the keys have changed: %d are known", len(self.ring))
+            self.ring.write_uses()
             self.streams.end_where_not(self.authenticator.holds)

@@ -15,6 +15,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from frontdesk.gateway.access_log import AccessLog
+from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.cors import (
     ANY_ORIGIN,
@@ -24,12 +25,13 @@ from frontdesk.gateway.cors import (
     refuse_cross_origin_cookies,
 )
 from frontdesk.gateway.error_answers import INTERNAL
-from frontdesk.gateway.errors import RateLimited, ScopeMissing
+from frontdesk.gateway.errors import OutsideSession, RateLimited
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.paths import Access, Endpoint
 from frontdesk.gateway.problems import no_such_route, problem_of
 from frontdesk.gateway.rate_limit import Allowance
 from frontdesk.gateway.request_context import SCOPE_KEY, Header, RequestContext
+from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.sse import EventStream
 from frontdesk.gateway.websocket import SessionSocket
 from frontdesk.sessions.errors import Draining
@@ -82,10 +84,7 @@ class GatewayMiddleware:
                 context.extra += _headers_of(self._gateway.rate.allowance(key.key_id))
                 raise
             context.extra += _headers_of(left)
-            needed = context.rule.scope_of(context.method)
-            if needed is not None and needed not in key.scopes:
-                raise ScopeMissing(needed)
-            context.granted_scope = needed
+            context.granted_scope = granted_scope(context, key)
             context.sessions = self._gateway.sessions_of(key)
         elif rule.access is Access.OPERATOR:
             context.key = self._gateway.authenticator.admit(context, operator=True)
@@ -115,6 +114,19 @@ class GatewayMiddleware:
         scope = {**context.scope, "method": "GET"} if context.method == "HEAD" else context.scope
         answer: Awaitable[None] = self._app(scope, context.receive, context.send)
         return answer
+
+
+def granted_scope(context: RequestContext, caller: Caller) -> KeyScope | None:
+    """Return the scope that a request needs, where its caller has it; else it is refused.
+
+    None where no route may answer: who asks for what is not there is told so.
+    """
+    needed = context.rule.scope_of(context.method)
+    if needed is not None:
+        caller.require(needed)
+        if caller.only is not None and context.session_id is None:
+            raise OutsideSession
+    return needed
 
 
 def _headers_of(left: Allowance) -> tuple[Header, ...]:

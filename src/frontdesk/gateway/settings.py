@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from frontdesk.agents.ids import TENANT_ID
 from frontdesk.errors import MissingExtra
 from frontdesk.gateway import patterns
+from frontdesk.gateway.auth_settings import AuthSettings
 from frontdesk.gateway.blueprint_settings import BlueprintName, BlueprintSettings
 from frontdesk.gateway.setting_types import (
     Network,
@@ -284,6 +285,7 @@ class Config(BaseSettings):
     limits: LimitSettings = LimitSettings()
     streams: StreamSettings = StreamSettings()
     turns: TurnSettings = TurnSettings()
+    auth: AuthSettings = AuthSettings()
     callbacks: CallbackSettings = CallbackSettings()
     guardrails: GuardrailSettings = GuardrailSettings()
     log: LogSettings = LogSettings()

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -147,9 +148,14 @@ class SessionService:
         """Return how many turns were abandoned while their task still ran, and runs now."""
         return len(self._context.stuck)
 
-    def tenant(self, tenant_id: str, api_key: str | None) -> TenantSessions:
-        """Return the sessions as a key of a tenant sees them. Cheap: make one a request."""
-        return TenantSessions(self, tenant_id=tenant_id, api_key=api_key)
+    def tenant(
+        self, tenant_id: str, api_key: str | None, *, only: OneConversation | None = None
+    ) -> TenantSessions:
+        """Return the sessions as a key of a tenant sees them. Cheap: make one a request.
+
+        With `only`, there is none for it but that one.
+        """
+        return TenantSessions(self, tenant_id=tenant_id, api_key=api_key, only=only)
 
     def begin_draining(self) -> None:
         """Take no new sessions and no new prompts from now on."""
@@ -232,6 +238,13 @@ class SessionService:
             raise SessionNotFound(session_id) from None
         raise SessionDead(session_id, reason=reason)
 
+    def latest(self, key: str) -> Conversation | None:
+        """Return the conversation of an id that is live, or ended last and is held."""
+        live_session = self._live.get(key)
+        if live_session is not None:
+            return live_session.conversation
+        return self.recently_ended(key)
+
     def recently_ended(self, key: str) -> Conversation | None:
         """Return the conversation that ended last under this id, while it is held."""
         return self._supervisor.recent.get(key)
@@ -305,13 +318,31 @@ class SessionService:
             self._supervisor.begin_ending(live_session, _EXPIRED)
 
 
+@dataclass(frozen=True, slots=True)
+class OneConversation:
+    """Names one conversation; another one of the same id has another fence."""
+
+    session_id: str
+    fence: int
+
+
 class TenantSessions:
-    """Open, find and end a tenant's sessions, with one key. Made by `SessionService.tenant`."""
+    """Open, find and end a tenant's sessions, with one key. Made by `SessionService.tenant`.
 
-    __slots__ = ("_service", "api_key", "tenant_id")
+    With `only`, every session but that one is `SessionNotFound`, as if it had never been.
+    """
 
-    def __init__(self, service: SessionService, *, tenant_id: str, api_key: str | None) -> None:
-        self._service = service
+    __slots__ = ("_only", "_service", "api_key", "tenant_id")
+
+    def __init__(
+        self,
+        service: SessionService,
+        *,
+        tenant_id: str,
+        api_key: str | None,
+        only: OneConversation | None = None,
+    ) -> None:
+        self._service, self._only = service, only
         self.tenant_id, self.api_key = check_tenant(tenant_id), api_key
 
     async def create(self, request: CreateSession) -> Conversation:
@@ -320,6 +351,8 @@ class TenantSessions:
         Raises `SessionAlreadyExists`, `SessionLimitExceeded`, `CreateFailed`, `Draining`,
         `InvalidArgument`.
         """
+        if self._only is not None:
+            raise SessionNotFound(request.session_id or "")
         return await self._service.open(request, tenant_id=self.tenant_id, api_key=self.api_key)
 
     async def create_and_prompt(
@@ -345,14 +378,14 @@ class TenantSessions:
         Never returns one whose agent has ended, told of it or not. Raises `SessionNotFound`,
         `SessionDead` where it ended recently, `InvalidArgument` for an impossible id.
         """
-        return self._service.live(registry_key(self.tenant_id, session_id), session_id)
+        return self._service.live(self._key_of(session_id), session_id)
 
     def recent(self, session_id: str) -> Conversation:
         """Return a live session, or the last that ended under this id: its stream replays.
 
         Raises `SessionNotFound`; `SessionDead` where it ended but is no longer held.
         """
-        key = registry_key(self.tenant_id, session_id)
+        key = self._key_of(session_id)
         try:
             return self._service.live(key, session_id)
         except SessionNotFound:
@@ -374,7 +407,7 @@ class TenantSessions:
         if not (after.isascii() and after.isdigit() and len(after) < MAX_CURSOR_DIGITS):
             raise InvalidArgument("after", expected="a cursor from `next`", got=repr(after[:40]))
         live = self._service.live_of_tenant(self.tenant_id)
-        live = [each for each in live if each.number > int(after)]
+        live = [each for each in live if each.number > int(after) and self._opens(each)]
         page = live[:limit]
         return page, str(page[-1].number) if len(live) > limit else None
 
@@ -384,4 +417,17 @@ class TenantSessions:
         That is within the grace period and a second, whatever its agent does, and whoever else
         deletes it at the same time. Raises `SessionNotFound`, `SessionDead`.
         """
-        await self._service.delete(registry_key(self.tenant_id, session_id), session_id)
+        await self._service.delete(self._key_of(session_id), session_id)
+
+    def _key_of(self, session_id: str) -> str:
+        """Return the registry's key of a session; `SessionNotFound` for what this does not open."""
+        key = registry_key(self.tenant_id, session_id)
+        if self._only is not None:
+            conversation = self._service.latest(key)
+            if conversation is None or not self._opens(conversation):
+                raise SessionNotFound(session_id)
+        return key
+
+    def _opens(self, conversation: Conversation) -> bool:
+        named = OneConversation(conversation.session_id, conversation.fence)
+        return self._only is None or self._only == named
