@@ -213,6 +213,33 @@ def test_config_check_finds_the_modules_that_serve_finds(tmp_path):
     assert ran.returncode == 0, ran.stderr
 
 
+REMOTE = """\
+[blueprints.far]
+kind = "openai"
+target = "https://agents.example/v1"
+credential = "NO_SUCH_KEY"
+[blueprints.pasted]
+kind = "openai"
+target = "https://user:word@agents.example/v1"
+credential = "sk-the-credential-itself"
+"""
+
+
+def test_a_remote_agent_without_its_credential_is_told_with_its_line_and_shows_no_secret(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    assert mistakes_of(tmp_path, REMOTE.partition("[blueprints.pasted]")[0]) == [
+        "line 4: blueprints.far.credential: the environment has no variable NO_SUCH_KEY, or it is"
+        " empty"
+    ]
+    assert mistakes_of(tmp_path, REMOTE) == [
+        "line 7: blueprints.pasted.target: must be an http or https address without user, query"
+        " and fragment",
+        "line 8: blueprints.pasted.credential: must be the name of a variable: A-Z 0-9 _",
+    ]
+
+
 def test_the_start_tells_all_of_it_and_a_reload_too(tmp_path):
     config = '[log]\nlevel = "loud"\n[blueprints.x]\nkind = "acp"\ncommand = ["no-such-program"]\n'
     with serving(tmp_path, config=config, wait=False) as server:

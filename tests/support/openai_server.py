@@ -75,16 +75,49 @@ class OpenAIServer:
                     return
                 if word.result() is None:
                     break
-                self._send(writer, chunk(word.result()))
+                self._say(writer, word.result())
                 await writer.drain()
-            self._send(writer, chunk({}, finish_reason="stop", usage=USAGE))
-            writer.write(b"data: [DONE]\n\n")
+            self._finish(writer)
             await writer.drain()
         finally:
             leaving.cancel()
 
+    def _say(self, writer, piece):
+        self._send(writer, chunk(piece))
+
+    def _finish(self, writer):
+        self._send(writer, chunk({}, finish_reason="stop", usage=USAGE))
+        writer.write(b"data: [DONE]\n\n")
+
     def _send(self, writer, data):
         writer.write(b"data: " + json.dumps(data).encode() + b"\n\n")
+
+
+class ResponsesServer(OpenAIServer):
+    """The same with the Responses API; of what a script yields, words and calls of tools."""
+
+    def _say(self, writer, piece):
+        if isinstance(piece, str):
+            self._send(writer, {"type": "response.output_text.delta", "delta": piece})
+        else:
+            function = piece["tool_calls"][0]["function"]
+            self._output = [{"type": "function_call", "call_id": "call_1", **function}]
+
+    def _finish(self, writer):
+        response = {
+            "id": f"resp_{len(self.requests)}",
+            "status": "completed",
+            "usage": {
+                "input_tokens": 11,
+                "output_tokens": 7,
+                "input_tokens_details": {"cached_tokens": 4},
+            },
+            "output": self._output,
+        }
+        self._output = []
+        self._send(writer, {"type": "response.completed", "response": response})
+
+    _output = ()
 
 
 USAGE = {

@@ -173,6 +173,10 @@ class Turn:
         """
         self._port.usage(TokenUsage(prompt, completion, cached, cost))
 
+    def usage_unknown(self) -> None:
+        """Say that what this turn used is not known: that is not nothing."""
+        self._port.usage_unknown()
+
     def steering(self) -> list[str]:
         """Take the texts that came since the last look, oldest first."""
         return self._port.steering()

@@ -30,6 +30,7 @@ from frontdesk.gateway.blueprint_settings import (
     AcpSettings,
     IsolationTable,
     OpenAIAgentsSettings,
+    OpenAISettings,
     ProcessSettings,
     ProcessTable,
     PydanticAISettings,
@@ -191,6 +192,11 @@ MAKERS: Mapping[type, Maker] = MappingProxyType(
             "openai-agents",
             "frontdesk.agents.openai_agents:OpenAIAgentsProgram",
             also=("context", "tracing"),
+        ),
+        OpenAISettings: framework(
+            "openai",
+            "frontdesk.agents.openai:OpenAIProgram",
+            also=("credential", "api", "model", "timeout_s"),
         ),
     }
 )

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from frontdesk.agents.ids import NAME
+from frontdesk.agents.remote_address import ADDRESS, VARIABLE
 from frontdesk.gateway.setting_types import Positive, Seconds, Table, Target, matching
 
 BlueprintName = Annotated[str, matching(NAME, "a blueprint's name is 1 to 64 of A-Z a-z 0-9 _ . -")]
@@ -128,6 +129,31 @@ class OpenAIAgentsSettings(TargetTable):
     tracing: bool = False
 
 
+class RemoteTable(BlueprintTable):
+    """What a kind has whose `target` is the address of a remote agent.
+
+    `credential` is the name of the environment variable that holds what lets us in there;
+    `timeout_s` is how long nothing may come.
+    """
+
+    target: Annotated[
+        str, matching(ADDRESS, "must be an http or https address without user, query and fragment")
+    ]
+    isolation: Literal["task"] = "task"
+    credential: (
+        Annotated[str, matching(VARIABLE, "must be the name of a variable: A-Z 0-9 _")] | None
+    ) = None
+    timeout_s: Seconds = 120.0
+
+
+class OpenAISettings(RemoteTable):
+    """A remote agent behind an OpenAI-compatible API. `model` is what `default` stands for."""
+
+    kind: Literal["openai"]
+    api: Literal["chat-completions", "responses"] = "chat-completions"
+    model: str = "default"
+
+
 class ProcessSettings(ProcessTable):
     """The agent that comes built in, in a process of its own for each session."""
 
@@ -154,6 +180,11 @@ class AcpSettings(ProcessTable):
 
 
 BlueprintSettings = Annotated[
-    PydanticAISettings | PythonSettings | ProcessSettings | AcpSettings | OpenAIAgentsSettings,
+    PydanticAISettings
+    | PythonSettings
+    | ProcessSettings
+    | AcpSettings
+    | OpenAIAgentsSettings
+    | OpenAISettings,
     Field(discriminator="kind"),
 ]

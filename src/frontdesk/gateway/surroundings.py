@@ -10,11 +10,14 @@ import pwd
 import shutil
 from collections.abc import Iterator
 
+from frontdesk.agents.remote_address import problem_with_variable
 from frontdesk.agents.targets import import_target, require_module
 from frontdesk.gateway.blueprint_settings import (
     AcpSettings,
     BlueprintSettings,
     IsolationTable,
+    ProcessTable,
+    RemoteTable,
 )
 from frontdesk.gateway.config_mistakes import Location
 from frontdesk.gateway.errors import ConfigurationWrong
@@ -54,7 +57,11 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
 def _mistakes_of(table: BlueprintSettings) -> Iterator[tuple[str, str]]:
     if table.isolation == "process" and (missing := lacking()) is not None:
         yield "isolation", f"agents cannot be in processes here: {missing}"
-    if table.account and not _has_account(table.account):
+    if isinstance(table, RemoteTable) and table.credential is not None:
+        problem = problem_with_variable(table.credential)
+        if problem is not None:
+            yield "credential", problem
+    if isinstance(table, ProcessTable) and table.account and not _has_account(table.account):
         yield "account", f"this system has no account {table.account!r}"
     if isinstance(table, AcpSettings) and shutil.which(table.command[0]) is None:
         yield "command", f"there is no program {table.command[0]!r} that could be run"
