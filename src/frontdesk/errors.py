@@ -88,6 +88,10 @@ def _survives_pickling(fact: Any) -> bool:
 class InvalidArgument(FrontdeskError, ValueError):
     """A value that can never be right: wrong range, wrong characters, wrong state."""
 
+    name: str
+    expected: str
+    got: str
+
     def __init__(self, name: str, *, expected: str, got: str) -> None:
         self.name, self.expected, self.got = name, expected, got
         super().__init__(f"{name} must be {expected}, got {got}")
@@ -95,6 +99,10 @@ class InvalidArgument(FrontdeskError, ValueError):
 
 class InvalidType(FrontdeskError, TypeError):
     """A value of the wrong type."""
+
+    name: str
+    expected: str
+    got: str
 
     def __init__(self, name: str, *, expected: str, got: str) -> None:
         self.name, self.expected, self.got = name, expected, got
@@ -138,6 +146,9 @@ class SessionAlreadyExists(FrontdeskError, ValueError):
     another process the holder is its `Metadata`.
     """
 
+    session_id: str
+    holder: Session[Any] | None
+
     def __init__(self, session_id: str, *, holder: Session | None) -> None:
         self.session_id, self.holder = session_id, holder
         super().__init__(f"session {session_id!r} already exists")
@@ -145,6 +156,9 @@ class SessionAlreadyExists(FrontdeskError, ValueError):
 
 class SessionLimitExceeded(FrontdeskError):
     """One more session would exceed a limit. `scope` is `total`, `per_tenant` or `per_api_key`."""
+
+    scope: str
+    limit: int
 
     def __init__(self, *, scope: str, limit: int) -> None:
         self.scope, self.limit = scope, limit
@@ -157,6 +171,9 @@ class SessionBusy(FrontdeskError):
     Raised by `get_or_create` where waiting would block a running event loop, and where the wait
     ran into its time-out (`waited_s` says how long it was).
     """
+
+    session_id: str
+    waited_s: float
 
     def __init__(self, session_id: str, *, waited_s: float) -> None:
         self.session_id, self.waited_s = session_id, waited_s
@@ -202,6 +219,9 @@ class StoreClosed(FrontdeskError, RuntimeError):
 class AgentFactoryFailed(FrontdeskError):
     """The factory that another caller of `get_or_create` ran failed; `error` is its exception."""
 
+    session_id: str
+    error: BaseException
+
     def __init__(self, session_id: str, *, error: BaseException) -> None:
         self.session_id, self.error = session_id, error
         super().__init__(f"the factory of session {session_id!r} failed: {type(error).__name__}")
@@ -212,6 +232,9 @@ class MonitorFailed(FrontdeskError, OSError):
 
     `error` is the operating system's.
     """
+
+    got: str
+    error: OSError
 
     def __init__(self, got: str, *, error: OSError) -> None:
         self.got, self.error = got, error
@@ -228,6 +251,10 @@ class ProcessNotFound(FrontdeskError, ProcessLookupError):
 
 class MissingExtra(FrontdeskError, ImportError):
     """An optional part of Frontdesk is used whose packages are not installed."""
+
+    extra: str
+    part: str
+    missing: str
 
     def __init__(self, extra: str, *, part: str, missing: str) -> None:
         self.extra, self.part, self.missing = extra, part, missing

@@ -31,6 +31,8 @@ class Ring(Generic[T]):
     """
 
     __slots__ = ("_capacity", "_slots", "head", "oldest")
+    head: int
+    oldest: int
 
     def __init__(self, *, capacity: int, head: int = 0) -> None:
         self._capacity = capacity

@@ -84,7 +84,9 @@ class Blueprints(Mapping[str, Blueprint]):
 
     def __init__(self, blueprints: Iterable[Blueprint], *, default: str | None = None) -> None:
         self._by_name = {each.name: each for each in blueprints}
-        self.default = default if default is not None else next(iter(self._by_name), None)
+        self.default: str | None = (
+            default if default is not None else next(iter(self._by_name), None)
+        )
 
     def __getitem__(self, name: str) -> Blueprint:
         return self._by_name[name]

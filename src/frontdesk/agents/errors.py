@@ -68,6 +68,10 @@ class TurnOver(FrontdeskError):
 class EventTooLarge(InvalidArgument):
     """An agent emitted an event that is longer than an event may be."""
 
+    event: str
+    size: int
+    limit: int
+
     def __init__(self, event: str, *, size: int, limit: int) -> None:
         super().__init__("event", expected=f"at most {limit} bytes long", got=f"{event} of {size}")
         self.event, self.size, self.limit = event, size, limit
@@ -76,6 +80,9 @@ class EventTooLarge(InvalidArgument):
 class QuestionExpired(FrontdeskError):
     """Nobody answered the agent's question in time."""
 
+    ref: str
+    waited_s: float
+
     def __init__(self, ref: str, *, waited_s: float) -> None:
         self.ref, self.waited_s = ref, waited_s
         super().__init__(f"nobody answered question {ref} within {waited_s:g} s")
@@ -83,6 +90,9 @@ class QuestionExpired(FrontdeskError):
 
 class ToolFailed(FrontdeskError):
     """A callback tool failed; `problem` says how, in words that its agent may see."""
+
+    name: str
+    problem: str
 
     def __init__(self, name: str, *, problem: str) -> None:
         self.name, self.problem = name, problem

@@ -107,7 +107,7 @@ class TaskAgentFactory:
     __slots__ = ("program",)
 
     def __init__(self, program: Program) -> None:
-        self.program = program
+        self.program: Program = program
 
     def check(self, context: SessionContext) -> None:
         """Ask the program."""
@@ -128,7 +128,7 @@ class FunctionProgram:
     __slots__ = ("function",)
 
     def __init__(self, function: AgentFunction) -> None:
-        self.function = function
+        self.function: AgentFunction = function
 
     def check(self, context: SessionContext) -> None:
         """Refuse nothing: the function says itself what it cannot do."""

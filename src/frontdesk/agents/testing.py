@@ -30,7 +30,7 @@ class RecordingTurnPort:
     """
 
     def __init__(self, session: SessionContext, prompt: str) -> None:
-        self.context = TurnContext(
+        self.context: TurnContext = TurnContext(
             text=prompt, request_id="req_check", session=session, model=session.model
         )
         self.errors: list[str] = []

@@ -33,6 +33,8 @@ class ToolRun:
     """
 
     __slots__ = ("_args", "_began_s", "_emit", "_now", "call_id", "name", "result", "status")
+    call_id: str
+    name: str
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ import typer
 
 from frontdesk.cli.options import ConfigFile
 
-app = typer.Typer(help="The agents that clients may open.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="The agents that clients may open.", no_args_is_help=True)
 
 PROBLEMS = 1
 

@@ -10,7 +10,7 @@ from frontdesk import __version__
 from frontdesk.cli import agents, configuration, keys
 from frontdesk.cli.serve import serve
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="frontdesk",
     help="The session registry and gateway for AI agents.",
     no_args_is_help=True,

@@ -6,7 +6,7 @@ import typer
 
 from frontdesk.cli.options import ConfigFile, beside, failing_clearly, loaded
 
-app = typer.Typer(help="The configuration.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="The configuration.", no_args_is_help=True)
 
 
 @app.callback()

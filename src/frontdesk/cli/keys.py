@@ -20,7 +20,7 @@ from frontdesk.gateway.keys import NewKey, keys_from_environment, signing_secret
 from frontdesk.gateway.scopes import ALL_SCOPES, KeyScope, in_order
 from frontdesk.gateway.state_dir import StateDir
 
-app = typer.Typer(help="Keys that open the gateway.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="Keys that open the gateway.", no_args_is_help=True)
 
 UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 

@@ -38,7 +38,7 @@ MAX_OPEN_FILES = 1 << 20
 LAST_LINES_S = 2.0
 """For what the log still has to write at the end."""
 
-logger = logging.getLogger("frontdesk.serve")
+logger: logging.Logger = logging.getLogger("frontdesk.serve")
 
 
 class Run:

@@ -30,7 +30,7 @@ from frontdesk.keeper.stderr import printable
 MAX_KNOWN_CLIENTS = 10_000
 MAX_QUERY_FIELDS = 100
 
-logger = logging.getLogger("frontdesk.auth")
+logger: logging.Logger = logging.getLogger("frontdesk.auth")
 
 
 def secret_of(context: RequestContext) -> str | None:
@@ -63,7 +63,7 @@ class Authenticator:
         self, ring: KeyRing, tokens: SessionTokens, *, wrong_keys_per_minute: int, clock: Clock
     ) -> None:
         self._ring, self._tokens, self._clock = ring, tokens, clock
-        self.wrong_keys = RateLimit(
+        self.wrong_keys: RateLimit = RateLimit(
             per_minute=wrong_keys_per_minute, what="wrong keys", clock=clock
         )
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()

@@ -31,12 +31,12 @@ class WireConfig(uvicorn.Config):
 
     def __init__(self, app: Any, *, limits: LimitSettings, **settings: Any) -> None:
         self.limits = limits
-        self.keyless = KeylessConnections(
+        self.keyless: KeylessConnections = KeylessConnections(
             in_all=min(limits.keyless_connections, descriptors() // KEYLESS_SHARE),
             per_address=limits.keyless_connections_per_address,
         )
-        self.unread = UnreadAnswers(max_bytes=limits.unread_bytes_per_key)
-        self.starts = FairStarts(call_soon)
+        self.unread: UnreadAnswers = UnreadAnswers(max_bytes=limits.unread_bytes_per_key)
+        self.starts: FairStarts = FairStarts(call_soon)
         super().__init__(app, **settings)
 
 
@@ -83,6 +83,8 @@ class ClientConnection(asyncio.Protocol):
 
     on_disconnect: Callable[[], None] | None = None
     """Called once when the client leaves: a stream sets it, and needs no task that waits."""
+
+    owner: str
 
     def begin_bounds(self) -> None:
         """Count it among those without a key, once its transport is known."""

@@ -25,7 +25,7 @@ from frontdesk.gateway.answer_schemas import Answer
 from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.errors import TooLarge
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.paths import match_path
+from frontdesk.gateway.paths import PathRule, match_path
 from frontdesk.gateway.queries import NoQuery, query_of
 from frontdesk.gateway.request_context import context_of, require
 from frontdesk.sessions.conversation import Conversation
@@ -100,7 +100,7 @@ class GatewayRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self.rule = match_path(path).rule
+        self.rule: PathRule = match_path(path).rule
         kinds = get_type_hints(endpoint).values()
         self._takes_query = any(
             isinstance(each, type) and issubclass(each, NoQuery) for each in kinds

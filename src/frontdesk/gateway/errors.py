@@ -47,6 +47,10 @@ class OutsideSession(FrontdeskError):
 class RateLimited(FrontdeskError):
     """Too much of `what` from one key or address; `retry_after_s` says when to come again."""
 
+    what: str
+    limit: int
+    retry_after_s: int
+
     def __init__(self, what: str, *, limit: int, retry_after_s: int) -> None:
         self.what, self.limit, self.retry_after_s = what, limit, retry_after_s
         super().__init__(f"the limit of {limit} {what} is reached; retry in {retry_after_s} s")
@@ -55,6 +59,10 @@ class RateLimited(FrontdeskError):
 class TooLarge(FrontdeskError):
     """What was sent is over a limit. `what` names it, `limit` is in `unit`."""
 
+    what: str
+    limit: int
+    unit: str
+
     def __init__(self, what: str, *, limit: int, unit: str = "bytes") -> None:
         self.what, self.limit, self.unit = what, limit, unit
         super().__init__(f"the {what} is over the limit of {limit} {unit}")
@@ -62,6 +70,9 @@ class TooLarge(FrontdeskError):
 
 class MalformedRequest(FrontdeskError, ValueError):
     """A request or message that cannot be understood; `field` names the part, where one is."""
+
+    problem: str
+    field: str | None
 
     def __init__(self, problem: str, *, field: str | None = None) -> None:
         self.problem, self.field = problem, field
@@ -79,6 +90,9 @@ class IdempotencyMismatch(FrontdeskError):
 class AddressRefused(FrontdeskError):
     """A URL that the gateway will not call: `problem` says why, without naming an address."""
 
+    field: str
+    problem: str
+
     def __init__(self, field: str, *, problem: str) -> None:
         self.field, self.problem = field, problem
         super().__init__(f"{field} {problem}")
@@ -86,6 +100,9 @@ class AddressRefused(FrontdeskError):
 
 class ConfigurationWrong(FrontdeskError, ValueError):
     """The configuration cannot be used. `mistakes` lists all that is wrong, one sentence each."""
+
+    source: str
+    mistakes: tuple[str, ...]
 
     def __init__(self, source: str, *, mistakes: tuple[str, ...]) -> None:
         self.source, self.mistakes = source, mistakes
@@ -103,6 +120,9 @@ class KeyNotFound(FrontdeskError, LookupError):
 
 class StateUnusable(FrontdeskError, OSError):
     """The state directory, or a file in it, cannot be used. `problem` is the system's own word."""
+
+    path: str
+    problem: str
 
     def __init__(self, path: str, *, problem: str) -> None:
         self.path, self.problem = path, problem

@@ -46,7 +46,7 @@ from frontdesk.store import Limits, SessionStore
 
 FOLLOW_KEYS_S = 0.25
 
-logger = logging.getLogger("frontdesk.gateway")
+logger: logging.Logger = logging.getLogger("frontdesk.gateway")
 
 
 class Gateway:
@@ -57,6 +57,15 @@ class Gateway:
     Before it is entered and after it is left, every request is answered with 503.
     """
 
+    config: Config
+    open: bool
+    ring: KeyRing
+    authenticator: Authenticator
+    meter: UsageMeter
+    callbacks: Callbacks
+    service: SessionService
+    known: KnownBlueprints
+
     def __init__(
         self,
         config: Config,
@@ -66,15 +75,15 @@ class Gateway:
         clock: Clock | None = None,
     ) -> None:
         self.config = config
-        self.clock = clock or SystemClock()
-        self.proxies = TrustedProxies(config.server.trusted_proxies)
-        self.streams = OpenStreams(per_key=config.limits.streams_per_key)
-        self.bodies = RequestBodies(max_bytes=config.limits.body_bytes_per_key)
-        self.rate = RateLimit(
+        self.clock: Clock | SystemClock = clock or SystemClock()
+        self.proxies: TrustedProxies = TrustedProxies(config.server.trusted_proxies)
+        self.streams: OpenStreams = OpenStreams(per_key=config.limits.streams_per_key)
+        self.bodies: RequestBodies = RequestBodies(max_bytes=config.limits.body_bytes_per_key)
+        self.rate: RateLimit = RateLimit(
             per_minute=config.limits.requests_per_minute, what="requests", clock=self.clock
         )
-        self.idempotency = Idempotency(clock=self.clock)
-        self.guardrails = TenantGuardrails(config)
+        self.idempotency: Idempotency = Idempotency(clock=self.clock)
+        self.guardrails: TenantGuardrails = TenantGuardrails(config)
         self.open = False
         self._given = blueprints
         self._keeper: Keeper | None = None

@@ -24,7 +24,7 @@ Filter = Callable[[str, str, Direction], str | None]
 DENIED = "it holds something that is denied here"
 NOT_CHECKED = "it could not be checked"
 
-logger = logging.getLogger("frontdesk.guardrails")
+logger: logging.Logger = logging.getLogger("frontdesk.guardrails")
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,10 +91,13 @@ class RequestHead:
     """The head of a request as the parser read it; the names of headers are in lower case."""
 
     __slots__ = ("_by_name", "headers", "method", "target", "version")
+    method: str
+    target: bytes
+    version: str
 
     def __init__(self, method: str, target: bytes, version: str, headers: Headers) -> None:
         self.method, self.target, self.version = method, target, version
-        self.headers = headers
+        self.headers: Headers = headers
         # Asked for by name half a dozen times for each request.
         self._by_name: dict[bytes, list[bytes]] = {}
         for name, value in headers:

@@ -55,6 +55,8 @@ class CoalescingTransport:
     """
 
     __slots__ = ("_held", "_loop", "answer_bytes", "is_closing", "transport", "write")
+    answer_bytes: int
+    transport: asyncio.Transport
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self.transport, self._loop = transport, loop
@@ -62,7 +64,7 @@ class CoalescingTransport:
         self.answer_bytes = 0
         """Of the latest answer's first piece, which is all of it where it is no stream."""
         self.write: Callable[[bytes], None] = transport.write
-        self.is_closing = transport.is_closing
+        self.is_closing: Callable[[], bool] = transport.is_closing
 
     def expect_head(self) -> None:
         """Hold what is written next."""
@@ -127,6 +129,8 @@ class ReadingFlow(FlowControl):
 class OldClientCycle(RequestResponseCycle):
     """An answer to a client of HTTP/1.0, which knows no chunks: it ends with the connection."""
 
+    expected_content_length: int
+
     _until_close = False
 
     async def send(self, message: Any) -> None:
@@ -155,6 +159,7 @@ class BoundedHttp(ClientConnection, HttpToolsProtocol):
     """
 
     config: WireConfig
+    parser: httptools.HttpRequestParser
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

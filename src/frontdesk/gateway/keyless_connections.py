@@ -15,7 +15,7 @@ from typing import Protocol
 
 WARNED_EVERY_S = 60.0
 
-logger = logging.getLogger("frontdesk.server")
+logger: logging.Logger = logging.getLogger("frontdesk.server")
 
 
 class Closable(Protocol):

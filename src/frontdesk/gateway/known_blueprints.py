@@ -20,7 +20,7 @@ from frontdesk.errors import FrontdeskError
 LIST_WAIT_S = 5.0
 """How long a list waits for imports that are under way; then it goes without what they make."""
 
-logger = logging.getLogger("frontdesk.gateway")
+logger: logging.Logger = logging.getLogger("frontdesk.gateway")
 
 
 class KnownBlueprints:

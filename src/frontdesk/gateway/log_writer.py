@@ -18,11 +18,13 @@ MAX_WAITING_CHARACTERS = 1024 * 1024
 """Of lines that nobody has read yet; what comes on top is dropped."""
 MAX_WRITTEN_AT_ONCE = 64 * 1024
 
-logger = logging.getLogger("frontdesk.log")
+logger: logging.Logger = logging.getLogger("frontdesk.log")
 
 
 class LogWriter:
     """A stream for handlers of logs whose `write` never waits, from any thread."""
+
+    dropped: int
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

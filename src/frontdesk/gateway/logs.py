@@ -34,7 +34,7 @@ MAX_IN_GROUP = 5
 MAX_TRACEBACK_CHARACTERS = 16_000
 MAX_CHAINED = 5
 
-logger = logging.getLogger("frontdesk.log")
+logger: logging.Logger = logging.getLogger("frontdesk.log")
 
 QUIET = ("uvicorn", "uvicorn.error", "uvicorn.access", "httpx2", "httpcore2", "websockets")
 

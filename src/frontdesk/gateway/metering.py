@@ -51,7 +51,7 @@ ON CONFLICT (tenant_id, api_key) DO UPDATE SET
     cost_usd = min(cost_usd + excluded.cost_usd, {MAX_COST_USD!r})
 """  # noqa: S608
 
-logger = logging.getLogger("frontdesk.metering")
+logger: logging.Logger = logging.getLogger("frontdesk.metering")
 
 
 class MeteredKey(NamedTuple):

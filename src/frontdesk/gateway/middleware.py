@@ -36,7 +36,7 @@ from frontdesk.gateway.sse import EventStream
 from frontdesk.gateway.websocket import SessionSocket
 from frontdesk.sessions.errors import Draining
 
-logger = logging.getLogger("frontdesk.gateway")
+logger: logging.Logger = logging.getLogger("frontdesk.gateway")
 
 
 class GatewayMiddleware:

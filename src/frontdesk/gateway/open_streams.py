@@ -21,7 +21,7 @@ class OpenStreams:
     __slots__ = ("_by_caller", "_of_key", "per_key")
 
     def __init__(self, *, per_key: int) -> None:
-        self.per_key = per_key
+        self.per_key: int = per_key
         self._by_caller: defaultdict[Caller, set[Callable[[], None]]] = defaultdict(set)
         self._of_key: Counter[str] = Counter()
 

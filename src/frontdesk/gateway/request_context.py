@@ -57,16 +57,22 @@ class RequestContext:
         "started_at",
         "status",
     )
+    rule: PathRule
+    scope: Scope
+    session_id: str | None
+    started: bool
+    status: int
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, body_limit: int) -> None:
         self.scope, self._receive, self._send = scope, receive, send
-        self.path = path_of(scope)
+        self.path: str = path_of(scope)
         matched = match_path(self.path)
         self.rule, self.session_id = matched.rule, matched.session_id
-        self.body_limit = self._body_left = body_limit
-        self.body_room = 0
+        self.body_limit: int = body_limit
+        self._body_left = body_limit
+        self.body_room: int = 0
         """What its body has room for among those of its key (`request_bodies.py`)."""
-        self.client = "-"
+        self.client: str = "-"
         self.key: Caller | None = None
         self.sessions: TenantSessions | None = None
         self.granted: Access | None = None
@@ -75,7 +81,7 @@ class RequestContext:
         self.extra: list[Header] = [] if self.rule.access is Access.OPEN else [NO_STORE]
         self.started = False
         self.status = 0
-        self.started_at = time.perf_counter()
+        self.started_at: float = time.perf_counter()
 
     @property
     def method(self) -> str:

@@ -35,7 +35,7 @@ CLOSE_TIMEOUT_S = 2
 ACCEPTED_IN_A_TURN = 8
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
-logger = logging.getLogger("frontdesk.server")
+logger: logging.Logger = logging.getLogger("frontdesk.server")
 
 
 class GatewayServer(uvicorn.Server):

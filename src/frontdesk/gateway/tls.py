@@ -24,7 +24,7 @@ ACCEPTED_AT_ONCE = 100
 REST_S = 1.0
 """After a connection that could not be accepted."""
 
-logger = logging.getLogger("frontdesk.server")
+logger: logging.Logger = logging.getLogger("frontdesk.server")
 
 
 def tls_context(server: ServerSettings) -> ssl.SSLContext | None:

@@ -46,6 +46,9 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
 class ConfinementFailed(Exception):
     """A step could not be taken: the process must not run."""
 
+    stage: str
+    text: str
+
     def __init__(self, stage: str, error: Exception) -> None:
         self.stage, self.text = stage, str(error)
         super().__init__(stage, self.text)

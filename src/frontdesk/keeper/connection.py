@@ -62,6 +62,9 @@ class ConnectionListener(Protocol):
 class Connection:
     """One keeper process and the packets to and from it. Belongs to one event loop."""
 
+    process: subprocess.Popen[bytes]
+    run: int
+
     def __init__(
         self,
         process: subprocess.Popen[bytes],

@@ -41,10 +41,14 @@ class SpawnFailed(FrontdeskError):
     (descriptors, memory, processes, room, time), and may have it later.
     """
 
+    label: str
+    stage: str
+    problem: str
+
     def __init__(self, label: str, *, stage: str, problem: str, may_pass: bool = False) -> None:
         self.label, self.stage, self.problem = label, stage, problem
         number = _ERRNO.match(problem)
-        self.may_pass = may_pass or (number is not None and int(number[1]) in SHORTAGES)
+        self.may_pass: bool = may_pass or (number is not None and int(number[1]) in SHORTAGES)
         super().__init__(f"cannot start the process of {label!r} ({stage}): {problem}")
 
 
@@ -53,6 +57,10 @@ class ForkServerFailed(FrontdeskError):
 
     `python` is that process's interpreter, where it is another than this one's.
     """
+
+    preload: tuple[str, ...]
+    problem: str
+    python: str | None
 
     def __init__(
         self, preload: tuple[str, ...], *, problem: str, python: str | None = None
@@ -73,6 +81,9 @@ class KeeperLost(FrontdeskError):
 
 class LimitUnenforceable(FrontdeskError):
     """A limit was configured that this system cannot hold an agent process to."""
+
+    limit: str
+    problem: str
 
     def __init__(self, limit: str, *, problem: str) -> None:
         self.limit, self.problem = limit, problem

@@ -49,7 +49,7 @@ class ManagedProcess:
         channel: Channel,
         end: Callable[[float], None],
     ) -> None:
-        self.ref = ManagedProcessRef(pid, start_time, self)
+        self.ref: ManagedProcessRef = ManagedProcessRef(pid, start_time, self)
         self._channel = channel
         self._request_end = end
         self._exited = asyncio.Event()

@@ -35,7 +35,7 @@ class SeqPacketChannel:
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        self.socket = sock
+        self.socket: socket.socket = sock
         self._outgoing: deque[Packet] = deque()
 
     def fileno(self) -> int:

@@ -45,8 +45,8 @@ class KeeperServer:
     def __init__(
         self, gateway: SeqPacketChannel, *, run: int, journal: Journal, hidden: str | None = None
     ) -> None:
-        self.fork_servers = ForkServers()
-        self.children = Children(self._send_event, run=run, journal=journal)
+        self.fork_servers: ForkServers = ForkServers()
+        self.children: Children = Children(self._send_event, run=run, journal=journal)
         self._gateway = gateway
         self._run, self._hidden = run, hidden
 

@@ -42,6 +42,9 @@ _MAX_REPORT_BYTES = 4096
 class ExecFailed(Exception):
     """The program never ran."""
 
+    stage: str
+    text: str
+
     def __init__(self, stage: str, text: str) -> None:
         self.stage, self.text = stage, text
         super().__init__(stage, text)

@@ -41,6 +41,8 @@ class StderrBudget:
     """What all processes of one keeper may write in a second. Belongs to its event loop."""
 
     __slots__ = ("_left_out", "_timer", "bytes", "lines")
+    bytes: int
+    lines: int
 
     def __init__(self) -> None:
         self.lines = self.bytes = 0

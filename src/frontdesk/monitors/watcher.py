@@ -76,6 +76,8 @@ def _itself(callback: Callable[[], None]) -> Callable[[], None]:
 class WatchLoop:
     """Wait for all watched things of one `Watcher` in one thread, which starts when needed."""
 
+    closed: bool
+
     def __init__(self, *, interval_s: float) -> None:
         self._interval_s = interval_s
         self._lock = InterruptibleLock()

@@ -52,13 +52,15 @@ from frontdesk.sessions.errors import (
     SessionDead,
     SteeringQueueFull,
 )
+from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.event_reader import EventReader, StreamStart
 from frontdesk.sessions.expiry import Expiry, LifeTimes
+from frontdesk.sessions.history import History
 from frontdesk.sessions.input_checks import checked_prompt, filtered, refusing_model
 from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.phases import SessionPhase, TurnPhase
 from frontdesk.sessions.queue import Prompt, PromptQueue
-from frontdesk.sessions.running_turn import RunningTurn, StopReason, TurnParts
+from frontdesk.sessions.running_turn import Counters, RunningTurn, StopReason, TurnParts
 from frontdesk.sessions.turn_ends import TurnEnd, TurnEnds
 
 T = TypeVar("T")
@@ -105,6 +107,17 @@ class Conversation:
         "tenant_id",
         "turn",
     )
+    api_key: str | None
+    born_s: float
+    context: SessionContext
+    created_at: int
+    history: History
+    log: EventLog
+    model: str
+    phase: SessionPhase
+    restarts: int
+    session_id: str
+    tenant_id: str
 
     def __init__(
         self,
@@ -117,10 +130,10 @@ class Conversation:
     ) -> None:
         self.session_id, self.tenant_id = context.session_id, context.tenant_id
         self.context, self.model, self.api_key = context, context.model, api_key
-        self.number = number
+        self.number: int = number
         """Its place among its tenant's sessions: greater than that of any session before it."""
-        self.service = service
-        self.rules = blueprint
+        self.service: ServiceContext = service
+        self.rules: Blueprint = blueprint
         """The blueprint, as it was when the session was opened."""
         self.created_at, self.born_s = service.clock.wall_ms(), service.clock.monotonic()
         self.phase = SessionPhase.OPENING
@@ -128,15 +141,17 @@ class Conversation:
         """Why it ends or has ended; None while it does not."""
         self.restarts = 0
         self._pid: int | None = None
-        self.parts = TurnParts.make(context, service=service)
+        self.parts: TurnParts = TurnParts.make(context, service=service)
         self.log, self.history = self.parts.log, self.parts.history
-        self.counters = self.parts.counters
-        self.prompts = PromptQueue()
-        self.ends = TurnEnds()
+        self.counters: Counters = self.parts.counters
+        self.prompts: PromptQueue = PromptQueue()
+        self.ends: TurnEnds = TurnEnds()
         self.turn: RunningTurn | None = None
         """The turn under way."""
         times = LifeTimes(blueprint.idle_timeout_s, blueprint.unused_timeout_s, blueprint.max_age_s)
-        self.expiry = Expiry(times, clock=service.clock, expire=lambda: service.expire(self))
+        self.expiry: Expiry = Expiry(
+            times, clock=service.clock, expire=lambda: service.expire(self)
+        )
         self._readers = 0
         self._stop_next: StopReason | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None

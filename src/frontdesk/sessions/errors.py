@@ -36,6 +36,9 @@ class SessionDead(SessionNotFound):
 class PromptQueueFull(FrontdeskError):
     """As many prompts wait in this session as may."""
 
+    session_id: str
+    limit: int
+
     def __init__(self, session_id: str, *, limit: int) -> None:
         self.session_id, self.limit = session_id, limit
         super().__init__(f"{limit} prompts wait already in session {session_id!r}")
@@ -43,6 +46,9 @@ class PromptQueueFull(FrontdeskError):
 
 class SteeringQueueFull(FrontdeskError):
     """As many steering texts wait in this session as may."""
+
+    session_id: str
+    limit: int
 
     def __init__(self, session_id: str, *, limit: int) -> None:
         self.session_id, self.limit = session_id, limit
@@ -60,6 +66,9 @@ class GuardrailRefused(FrontdeskError):
 class UnknownReference(FrontdeskError, LookupError):
     """No approval or question waits under this reference: it never did, or it was answered."""
 
+    name: str
+    reference: str
+
     def __init__(self, name: str, *, reference: str) -> None:
         self.name, self.reference = name, reference
         super().__init__(f"{name} {reference[:80]!r} waits for no answer")
@@ -67,6 +76,9 @@ class UnknownReference(FrontdeskError, LookupError):
 
 class OptionRefused(FrontdeskError):
     """An option of an approval could not be chosen: it is not offered, or means the opposite."""
+
+    option_id: str
+    problem: str
 
     def __init__(self, option_id: str, *, problem: str) -> None:
         self.option_id, self.problem = option_id, problem
@@ -76,6 +88,9 @@ class OptionRefused(FrontdeskError):
 class ToolRefused(FrontdeskError):
     """A callback tool could not be attached."""
 
+    name: str
+    problem: str
+
     def __init__(self, name: str, *, problem: str) -> None:
         self.name, self.problem = name, problem
         super().__init__(f"tool {name[:80]!r} {problem}")
@@ -83,6 +98,9 @@ class ToolRefused(FrontdeskError):
 
 class ReaderTooSlow(FrontdeskError):
     """A reader fell so far behind that the next event is no longer held; it may resume."""
+
+    next_index: int
+    oldest: int
 
     def __init__(self, *, next_index: int, oldest: int) -> None:
         self.next_index, self.oldest = next_index, oldest

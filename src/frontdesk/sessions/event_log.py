@@ -43,6 +43,9 @@ class LoggedEvent:
     """
 
     __slots__ = ("_encoded", "_encoder", "fence", "index", "json", "name", "request_id")
+    fence: int
+    index: int
+    request_id: str | None
 
     def __init__(
         self, event: Event, *, fence: int, index: int, request_id: str | None = None
@@ -100,6 +103,8 @@ class EventLog:
         "fence",
         "held_bytes",
     )
+    closed: bool
+    held_bytes: int
 
     def __init__(
         self,
@@ -109,7 +114,7 @@ class EventLog:
         max_bytes: int = 8 * 1024 * 1024,
         max_event_bytes: int = 1024 * 1024,
     ) -> None:
-        self.fence = fence
+        self.fence: int = fence
         self.closed = False
         self.held_bytes = 0
         self._min_events, self._max_bytes = min_events, max_bytes

@@ -32,11 +32,11 @@ class LiveSession:
     )
 
     def __init__(self, conversation: Conversation, *, key: str) -> None:
-        self.conversation = conversation
-        self.registry_key = key
+        self.conversation: Conversation = conversation
+        self.registry_key: str = key
         self.runner: Runner | None = None
         self.supervised_agent: SupervisedAgent | None = None
-        self.restart_state = RestartState()
+        self.restart_state: RestartState = RestartState()
         self.ending: asyncio.Task[None] | None = None
 
 

@@ -33,13 +33,14 @@ class Runner:
     """
 
     __slots__ = ("_conversation", "_retired", "agent", "ended_session", "fence", "task")
+    ended_session: bool
 
     def __init__(self, conversation: Conversation, agent: RunningAgent) -> None:
         self._conversation = conversation
-        self.agent = agent
+        self.agent: RunningAgent = agent
         if (listen := getattr(agent, "listen", None)) is not None:
             listen(conversation)
-        self.fence = 0
+        self.fence: int = 0
         """The fence of the registry's entry for this agent."""
         self.ended_session = self._retired = False
         name = f"frontdesk session {conversation.session_id}"

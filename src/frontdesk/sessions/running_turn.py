@@ -154,14 +154,17 @@ class RunningTurn:
         "running_tools",
         "stopped",
     )
+    context: TurnContext
+    model: str
+    phase: TurnPhase
 
     def __init__(
         self, context: TurnContext, parts: TurnParts, *, deadline_s: float, api_key: str | None
     ) -> None:
         self.context, self._parts = context, parts
-        self.api_key = api_key
+        self.api_key: str | None = api_key
         """The key that acted on it last: what it uses counts for that one."""
-        self.deadline_s = deadline_s
+        self.deadline_s: float = deadline_s
         self.model = context.model
         """The model to call next."""
         loop = asyncio.get_running_loop()
@@ -172,7 +175,7 @@ class RunningTurn:
         self.phase = TurnPhase.RUNNING
         self.stopped: StopReason | None = None
         """Why it is being stopped, or was; None where nobody asked for that."""
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self.running_tools: dict[str, ToolExecutionStart] = {}
         self._transcript = Transcript(parts.history)
         self._halves = HalfJoiner()

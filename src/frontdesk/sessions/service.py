@@ -334,6 +334,9 @@ class TenantSessions:
 
     __slots__ = ("_only", "_service", "api_key", "tenant_id")
 
+    tenant_id: str
+    api_key: str | None
+
     def __init__(
         self,
         service: SessionService,

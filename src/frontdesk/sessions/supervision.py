@@ -79,7 +79,7 @@ class Supervisor:
         self._store, self._service, self._watcher = store, service, watcher
         self._live, self._reservations = live_sessions, reservations
         settings = service.settings
-        self.recent = RecentlyEnded(
+        self.recent: RecentlyEnded = RecentlyEnded(
             limit=settings.recent_ends, max_bytes=settings.recent_ends_bytes
         )
         self._tasks: set[asyncio.Task[None]] = set()

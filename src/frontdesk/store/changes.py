@@ -64,11 +64,13 @@ class Changes:
     `watches` are the subscriptions, each by a token of its own; `wakers` wake those that wait.
     """
 
+    revision: int
+
     def __init__(self, *, feed_capacity: int, ends_capacity: int) -> None:
         self.revision = 0
-        self.ends = RecentEnds(ends_capacity)
+        self.ends: RecentEnds = RecentEnds(ends_capacity)
         self.feed: Ring[Change] = Ring(capacity=feed_capacity)
-        self.wakers = Wakers()
+        self.wakers: Wakers = Wakers()
         self.watches: dict[object, None] = {}
 
     def subscribe(self, token: object) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from functools import partial
 
@@ -41,7 +41,7 @@ from frontdesk.records import (
 )
 from frontdesk.store.changes import Changes
 from frontdesk.store.fork import call_in_forked_child
-from frontdesk.store.index import Excess, Index, Limits, all_of, first_of
+from frontdesk.store.index import AgentSessions, Excess, Index, Limits, all_of, first_of
 from frontdesk.store.liveness import (
     AgentKey,
     AgentRegistration,
@@ -64,6 +64,10 @@ NO_LIMITS = Limits()
 class Core:
     """The entries, changes and lock of one store, and who listens for the ends of its agents."""
 
+    limits: Limits
+    changes: Changes
+    lock: WriteLock
+
     def __init__(
         self,
         *,
@@ -74,16 +78,19 @@ class Core:
         watcher: Watcher | None,
     ) -> None:
         self.limits, self.changes = limits, changes
-        self.now_ms = (SystemClock() if clock is None else clock).wall_ms
+        self.now_ms: Callable[[], int] = (SystemClock() if clock is None else clock).wall_ms
         self.lock = WriteLock()
         self.closed: StoreClosed | None = None
-        self.index = Index()
-        self.entries, self.agents = self.index.entries, self.index.agents
+        self.index: Index = Index()
+        self.entries: dict[str, Session] = self.index.entries
+        self.agents: dict[AgentKey, AgentSessions] = self.index.agents
         self._overlooked = OverlookedEnds(self.entries)
         self._pid = os.getpid()
         methods, put_off = (Core.on_future_done, Core.on_agent_exit), self.lock.deferred.append
         callbacks = weak_callbacks(weakref.ref(self), *methods, put_off=put_off)
-        self.listener = ExitListener(monitors=monitors, watcher=watcher, callbacks=callbacks)
+        self.listener: ExitListener = ExitListener(
+            monitors=monitors, watcher=watcher, callbacks=callbacks
+        )
         call_in_forked_child(self, Core._after_fork_in_child)
 
     # -- create --------------------------------------------------------------------------------

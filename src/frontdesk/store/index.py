@@ -26,7 +26,7 @@ class Bucket(dict[Fence, Session]):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.name = name
+        self.name: str = name
 
 
 _EMPTY: Mapping[Fence, Session] = {}

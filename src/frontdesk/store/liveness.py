@@ -53,13 +53,14 @@ class AgentRegistration:
     """
 
     __slots__ = ("_monitor", "_on_exit", "agent_key", "ended", "pid", "registered")
+    pid: int
 
     def __init__(self, agent: object, on_exit: RegistrationCallback) -> None:
         self._on_exit = on_exit
         self._monitor: Monitor | None = None
-        self.agent_key = id(agent)
+        self.agent_key: int = id(agent)
         self.ended: ExitReason | None = None
-        self.registered = False
+        self.registered: bool = False
         self.pid = os.getpid()
 
     @property
@@ -139,6 +140,9 @@ class ExitListener:
     be registered again.
     """
 
+    when_done: FutureCallback
+    detached: bool
+
     def __init__(
         self,
         *,
@@ -147,10 +151,10 @@ class ExitListener:
         callbacks: tuple[FutureCallback, RegistrationCallback],
     ) -> None:
         self.monitors = monitors
-        self.watcher = Watcher() if watcher is None else watcher
+        self.watcher: Watcher = Watcher() if watcher is None else watcher
         self._owns_watcher = watcher is None
         self.when_done, self._on_exit = callbacks
-        self.loops = EventLoops()
+        self.loops: EventLoops = EventLoops()
         self.detached = False
         self._ticks: list[Callable[[], None]] = []
         if self._owns_watcher:

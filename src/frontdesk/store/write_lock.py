@@ -28,7 +28,7 @@ class WriteLock:
     __slots__ = ("acquire", "deferred", "held", "interrupting", "release")
 
     def __init__(self) -> None:
-        self.held = InterruptibleLock()
+        self.held: InterruptibleLock = InterruptibleLock()
         # Bound once: of a lock of a class of ours, CPython calls them faster so.
         self.acquire: Callable[[], bool] = self.held.acquire
         self.release: Callable[[], None] = self.held.release

@@ -32,7 +32,7 @@ class FakeAgent:
     __slots__ = ("__weakref__", "_callbacks", "_lock", "_reason", "name")
 
     def __init__(self, name: str = "fake", *, dead: bool = False) -> None:
-        self.name = name
+        self.name: str = name
         self._reason: ExitReason | None = ExitReason.of("normal") if dead else None
         self._callbacks: dict[object, ExitCallback] = {}
         # Recursive: a signal handler or finalizer may come in while it is held.

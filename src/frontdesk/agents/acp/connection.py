@@ -33,7 +33,7 @@ class AcpConnection:
 
     def __init__(self, process: ManagedProcess, *, answer: Answerer, label: str) -> None:
         self._process = process
-        self.transport = AcpTransport(process, label=label)
+        self.transport: AcpTransport = AcpTransport(process, label=label)
         self._connection = Connection(answer, self.transport)
         self._problem: str | None = None
         self._watching = asyncio.create_task(self._watch_end(), name=f"frontdesk acp {label}")

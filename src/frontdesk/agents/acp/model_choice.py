@@ -36,6 +36,8 @@ class ModelChoice:
     """
 
     __slots__ = ("_first", "_named", "current", "option_id")
+    current: str | None
+    option_id: str | None
 
     def __init__(
         self, named: dict[str, str], *, current: str | None = None, option_id: str | None = None

@@ -37,7 +37,7 @@ class OwnDirectory:
     __slots__ = ("_place", "path")
 
     def __init__(self, *, prefix: str, account: str | None) -> None:
-        self.path = os.path.realpath(tempfile.mkdtemp(prefix=prefix))
+        self.path: str = os.path.realpath(tempfile.mkdtemp(prefix=prefix))
         self._place: int | None = None
         try:
             self._place = os.open(self.path, _PLACE)

@@ -50,6 +50,8 @@ class NoTerminal(Exception):
 class Terminal:
     """One program and what it has printed."""
 
+    truncated: bool
+
     def __init__(self, process: ManagedProcess, *, limit: int) -> None:
         self.process = process
         self.truncated = False

@@ -58,7 +58,7 @@ class AcpToolCall:
     )
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self.title: str | None = None
         self.kind: str | None = None
         self.args: Any = None
@@ -66,7 +66,7 @@ class AcpToolCall:
         self.locations: Sequence[ToolCallLocation] = ()
         self.output: Any = None
         self.run: ToolRun | None = None
-        self.ended = False
+        self.ended: bool = False
         self.verdict: ToolStatus | None = None
         """How its approval was answered, where that was no."""
         self.sizes: dict[str, int] = {}

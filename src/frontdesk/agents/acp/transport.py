@@ -46,6 +46,9 @@ class AcpTransport:
     read.
     """
 
+    received: int
+    turn_running: bool
+
     def __init__(self, process: ManagedProcess, *, label: str) -> None:
         self._process, self._label = process, label
         self._lines = Lines()
@@ -55,7 +58,7 @@ class AcpTransport:
         self.turn_running = False
         self.on_left_out: Callable[[LeftOut], object] = lambda _: None
         self.problem: str | None = None
-        self.ended = asyncio.Event()
+        self.ended: asyncio.Event = asyncio.Event()
 
     async def receive(self) -> Message | None:
         """Return the next message; None when there will be none."""

@@ -60,7 +60,7 @@ class WorkDir:
         if directory is None:
             self._own = OwnDirectory(prefix="frontdesk-session-", account=account)
             directory = self._own.path
-        self.path = os.path.realpath(directory)
+        self.path: str = os.path.realpath(directory)
         self._fd = os.open(self.path, _DIRECTORY)
         self._lock = threading.Lock()
         self._threads = asyncio.Semaphore(MAX_THREADS)

@@ -51,7 +51,7 @@ class OpenAIAgentsProgram:
     is the `Turn`. Raises what importing them raises, and `InvalidType` for what is no agent.
     """
 
-    rules = AuthorRules(options=OPTIONS)
+    rules: AuthorRules = AuthorRules(options=OPTIONS)
 
     def __init__(self, target: str, *, context: str | None = None, tracing: bool = False) -> None:
         self._found: Agent[Any] | Callable[[SessionContext], Agent[Any]] = import_target(target)

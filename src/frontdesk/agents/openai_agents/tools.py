@@ -131,6 +131,8 @@ class TurnHooks(RunHooks[Any]):
     tool ends the session.
     """
 
+    interrupted: bool
+
     def __init__(self, turn: Turn, agents: TurnAgents, record: TurnRecord) -> None:
         self._turn, self._agents, self._record = turn, agents, record
         self._runs: dict[str, ToolRun] = {}

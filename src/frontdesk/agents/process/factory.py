@@ -100,7 +100,9 @@ class ProcessAgentFactory:
         check_limits(rules.limits, account=rules.account)
         self._keeper, self._rules, self._program = keeper, rules, program
         self._description: str | None = None
-        self.fork_server = fork_server(source, rules=rules, python=python, preload=preload)
+        self.fork_server: ForkServerSpec = fork_server(
+            source, rules=rules, python=python, preload=preload
+        )
 
     async def warm(self) -> None:
         """Do the program's imports now, instead of for the first session; `ForkServerFailed`."""

@@ -71,6 +71,8 @@ def prepare(source: str) -> Server:
 class Server:
     """Serves a session with a program; `description` has the rules of its author, as JSON."""
 
+    description: str
+
     def __init__(self, program: Program, *, description: str) -> None:
         self._program, self.description = program, description
 

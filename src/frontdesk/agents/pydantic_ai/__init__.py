@@ -93,7 +93,7 @@ class PydanticAIProgram:
         self._tools = {each.name: each for each in made}
         self._plugins = dict(plugins or {})
         self._instructions = instructions
-        self.models = Models(named=named, base_urls=base_urls, http_client=http_client)
+        self.models: Models = Models(named=named, base_urls=base_urls, http_client=http_client)
         self.agent: Agent[TurnDeps, str] = Agent(deps_type=TurnDeps)
 
     @property

@@ -38,7 +38,7 @@ class TurnMemory:
     def __init__(self, prompt: str) -> None:
         self._prompt = prompt
         self.run: RunTranslator | None = None
-        self.finished = False
+        self.finished: bool = False
 
     def messages(self) -> list[ModelMessage]:
         """Return what there is to remember of the turn now."""

@@ -11,7 +11,9 @@ from frontdesk.gateway.body_schemas import ApprovalBody, RespondBody
 from frontdesk.gateway.dependencies import GatewayRoute, InConversation, InKey, encoded
 from frontdesk.gateway.openapi import answers
 
-router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["answers"], route_class=GatewayRoute)
+router: APIRouter = APIRouter(
+    prefix="/v1/sessions/{sessionId}", tags=["answers"], route_class=GatewayRoute
+)
 
 ON_SESSION = ("not_found", "session_dead")
 

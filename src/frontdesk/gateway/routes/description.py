@@ -15,7 +15,7 @@ from starlette.responses import Response
 from frontdesk.gateway.dependencies import GatewayRoute, gateway_of
 from frontdesk.gateway.docs_page import POLICY, page_of
 
-router = APIRouter(route_class=GatewayRoute, include_in_schema=False)
+router: APIRouter = APIRouter(route_class=GatewayRoute, include_in_schema=False)
 
 
 @router.get("/openapi.json")

@@ -25,7 +25,7 @@ from frontdesk.gateway.operator_schemas import (
 from frontdesk.gateway.problems import problem_of
 from frontdesk.sessions.errors import Draining
 
-router = APIRouter(tags=["health"], route_class=GatewayRoute)
+router: APIRouter = APIRouter(tags=["health"], route_class=GatewayRoute)
 
 HEALTHY = Health(
     status="ok",

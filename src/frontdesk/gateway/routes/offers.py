@@ -9,7 +9,7 @@ from frontdesk.gateway.answer_schemas import BlueprintList, BlueprintOffer, Mode
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, InKey, encoded
 from frontdesk.gateway.openapi import answers
 
-router = APIRouter(prefix="/v1", tags=["blueprints"], route_class=GatewayRoute)
+router: APIRouter = APIRouter(prefix="/v1", tags=["blueprints"], route_class=GatewayRoute)
 
 OFFER = BlueprintOffer(
     name="assistant",

@@ -22,7 +22,7 @@ from frontdesk.gateway.operator_schemas import (
     HostedSessions,
 )
 
-router = APIRouter(tags=["operations"], route_class=GatewayRoute)
+router: APIRouter = APIRouter(tags=["operations"], route_class=GatewayRoute)
 
 EXPOSITION = "text/plain; version=0.0.4"
 STATUS = GatewayStatus(

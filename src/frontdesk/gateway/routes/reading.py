@@ -17,7 +17,9 @@ from frontdesk.gateway.dependencies import InConversation, SessionRoute, encoded
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.queries import InPage
 
-router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["reading"], route_class=SessionRoute)
+router: APIRouter = APIRouter(
+    prefix="/v1/sessions/{sessionId}", tags=["reading"], route_class=SessionRoute
+)
 
 ON_SESSION = ("not_found", "session_dead")
 STATS = SessionStats(

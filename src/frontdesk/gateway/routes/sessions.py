@@ -40,7 +40,7 @@ from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.turn_waits import TurnWait
 from frontdesk.sessions.service import TenantSessions
 
-router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
+router: APIRouter = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
 
 INFO = SessionSummary(
     session_id="support-42",

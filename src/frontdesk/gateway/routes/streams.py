@@ -19,7 +19,9 @@ from frontdesk.gateway.openapi import REFERENCE, problems
 from frontdesk.gateway.queries import InEventStreamQuery, InStreamQuery
 from frontdesk.sessions.event_reader import SINCE, Gap
 
-router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["streams"], route_class=GatewayRoute)
+router: APIRouter = APIRouter(
+    prefix="/v1/sessions/{sessionId}", tags=["streams"], route_class=GatewayRoute
+)
 
 STREAM = """id: 17-1
 event: prompt_received

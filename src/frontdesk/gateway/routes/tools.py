@@ -19,7 +19,7 @@ from frontdesk.gateway.dependencies import (
 )
 from frontdesk.gateway.openapi import answers
 
-router = APIRouter(
+router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}/tools", tags=["tools"], route_class=GatewayRoute
 )
 

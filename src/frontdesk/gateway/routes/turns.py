@@ -30,7 +30,9 @@ from frontdesk.gateway.routes.sessions import IdempotencyKey
 from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.turn_waits import TurnWait
 
-router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["turns"], route_class=GatewayRoute)
+router: APIRouter = APIRouter(
+    prefix="/v1/sessions/{sessionId}", tags=["turns"], route_class=GatewayRoute
+)
 
 ACCEPTED = PromptAccepted(
     request_id="5f0c2a9e1b7d4c36", session_id="support-42", queued=False, status="accepted"

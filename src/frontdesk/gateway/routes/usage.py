@@ -11,7 +11,7 @@ from frontdesk.gateway.metering import MeteredUsage
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.usage_schemas import KeyReading, TenantReading, UsageReport
 
-router = APIRouter(prefix="/v1/usage", tags=["usage"], route_class=GatewayRoute)
+router: APIRouter = APIRouter(prefix="/v1/usage", tags=["usage"], route_class=GatewayRoute)
 
 USED = MeteredUsage(prompts=1, tokens=TokenUsage(prompt=51, completion=6))
 EXAMPLE = UsageReport(
