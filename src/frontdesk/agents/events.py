@@ -173,7 +173,7 @@ class ModelSwitched(Event, frozen=True, rename="camel"):
     """From the next model call on, another model answers."""
 
     name: ClassVar[str] = "model_switched"
-    in_turn = "sometimes"
+    in_turn: ClassVar[Literal["always", "sometimes", "never"]] = "sometimes"
     from_model: str | None = msgspec.field(name="from")
     to_model: str | None = msgspec.field(name="to")
 
@@ -182,7 +182,7 @@ class Steering(Event, frozen=True, rename="camel"):
     """A text for the turn under way was accepted; the agent takes it at its next step."""
 
     name: ClassVar[str] = "steering"
-    in_turn = "sometimes"
+    in_turn: ClassVar[Literal["always", "sometimes", "never"]] = "sometimes"
     text: str
 
 
@@ -190,7 +190,7 @@ class ToolAttached(Event, frozen=True, rename="camel"):
     """A callback tool was attached to the session."""
 
     name: ClassVar[str] = "tool_attached"
-    in_turn = "sometimes"
+    in_turn: ClassVar[Literal["always", "sometimes", "never"]] = "sometimes"
     tool_name: str = msgspec.field(name="name")
 
 
@@ -198,7 +198,7 @@ class ToolDetached(Event, frozen=True, rename="camel"):
     """A callback tool was taken from the session."""
 
     name: ClassVar[str] = "tool_detached"
-    in_turn = "sometimes"
+    in_turn: ClassVar[Literal["always", "sometimes", "never"]] = "sometimes"
     tool_name: str = msgspec.field(name="name")
 
 
@@ -206,7 +206,7 @@ class AgentRestarted(Event, frozen=True, rename="camel"):
     """A new agent took over the conversation; `count` says how often that has happened."""
 
     name: ClassVar[str] = "agent_restarted"
-    in_turn = "never"
+    in_turn: ClassVar[Literal["always", "sometimes", "never"]] = "never"
     reason: str
     count: int
 
@@ -215,7 +215,7 @@ class OutOfTurn(Event, frozen=True, rename="camel"):
     """The agent said or did something of its own accord, while no turn was under way."""
 
     name: ClassVar[str] = "out_of_turn"
-    in_turn = "never"
+    in_turn: ClassVar[Literal["always", "sometimes", "never"]] = "never"
     kind: Literal["message", "thought", "tool"]
     text: str
 
@@ -224,7 +224,7 @@ class SessionEnd(Event, frozen=True, rename="camel"):
     """The last event of a session: its agent has ended."""
 
     name: ClassVar[str] = "session_end"
-    in_turn = "never"
+    in_turn: ClassVar[Literal["always", "sometimes", "never"]] = "never"
     reason: str
 
 

@@ -8,7 +8,7 @@ silence, a misspelt one would be missed by nobody but the user.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -76,7 +76,7 @@ FreeObject = Annotated[dict[str, Any], AfterValidator(_not_too_deep)]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         alias_generator=to_camel, strict=True, frozen=True, validate_by_name=False, extra="forbid"
     )
 

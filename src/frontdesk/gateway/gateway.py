@@ -126,7 +126,9 @@ class Gateway:
             clock=self.clock,
         )
         self.callbacks = await self._stack.enter_async_context(callbacks)
-        self.store = enter(SessionStore(limits=self.config.options(Limits), clock=self.clock))
+        self.store: SessionStore = enter(
+            SessionStore(limits=self.config.options(Limits), clock=self.clock)
+        )
         service = SessionService(
             self.store,
             self._blueprints,

@@ -160,6 +160,9 @@ class BoundedHttp(ClientConnection, HttpToolsProtocol):
 
     config: WireConfig
     parser: httptools.HttpRequestParser
+    transport: asyncio.Transport
+    flow: ReadingFlow
+    cycle: RequestResponseCycle
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -32,7 +32,7 @@ EVERYWHERE = (
 )
 REFERENCE = "#/components/schemas/{name}"
 
-HEADERS_OF = {
+HEADERS_OF: dict[int, dict[str, Any]] = {
     429: {"Retry-After": {"description": "whole seconds", "schema": {"type": "integer"}}},
     503: {"Retry-After": {"description": "whole seconds", "schema": {"type": "integer"}}},
 }

@@ -8,7 +8,7 @@ bypass it, and the routes without one are read here, by models of the same kind.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import Query
@@ -52,7 +52,7 @@ def _given(value: Any) -> Any:
 class NoQuery(BaseModel):
     """The query of a route that takes none, and the root of the others."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
 
 class PageQuery(NoQuery):

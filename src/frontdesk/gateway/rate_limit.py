@@ -33,7 +33,9 @@ class ClockStorage(Storage, MovingWindowSupport):
     one event loop: no hit waits, so no lock is needed.
     """
 
-    STORAGE_SCHEME = None  # not reachable by URI: it is made here with its clock, and only here
+    STORAGE_SCHEME: list[str] | None = (
+        None  # not reachable by URI: it is made here with its clock, and only here
+    )
 
     def __init__(self, clock: Clock, *, max_windows: int = MAX_WINDOWS) -> None:
         super().__init__()

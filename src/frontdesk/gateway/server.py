@@ -98,7 +98,7 @@ class GatewayServer(uvicorn.Server):
         ]
         for listener in listeners:
             listener.start(config.backlog)
-        self.servers = cast("list[asyncio.Server]", listeners)
+        self.servers: list[asyncio.Server] = cast("list[asyncio.Server]", listeners)
         self.started = True
 
     def _current_tls(self) -> ssl.SSLContext:

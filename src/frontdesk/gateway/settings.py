@@ -10,7 +10,7 @@ documents are made from that (`make format`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -277,7 +277,7 @@ class LogSettings(Table):
 class Config(BaseSettings):
     """The whole configuration."""
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         extra="forbid", frozen=True, env_prefix="FRONTDESK_", env_nested_delimiter="__"
     )
 

@@ -112,7 +112,7 @@ class BoundedWebSocket(ClientConnection, WebSocketsSansIOProtocol):
 
     def _fail(self, code: CloseCode) -> None:
         """Close because of what the client did."""
-        self.frames = []
+        self.frames: list[bytes] = []
         if not self.close_sent and self.conn.state is State.OPEN:
             self.conn.send_close(code)
             self.handle_parser_exception()

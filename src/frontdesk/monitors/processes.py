@@ -168,6 +168,9 @@ class ProcessMonitor(PolledMonitor):
 
     __slots__ = ("_kind", "_pid", "_start_time", "pending_status")
 
+    fd: int | None
+    pending_status: bool
+
     def __init__(
         self, agent: Any, on_exit: ExitCallback, *, watcher: Watcher | None, kind: ProcessKind
     ) -> None:

@@ -34,6 +34,8 @@ class ThreadMonitor(PolledMonitor):
 
     __slots__ = ("_native_id", "_unmanaged_start_time")
 
+    fd: int | None
+
     _agent: Thread | None
 
     def __init__(self, agent: Thread, on_exit: ExitCallback, *, watcher: Watcher | None) -> None:

@@ -40,7 +40,7 @@ class SupervisedAgent:
     def __init__(
         self, agent: Any, *, restarts: Callable[[ExitReason], bool], watcher: Watcher
     ) -> None:
-        self.agent = agent
+        self.agent: Any = agent
         self.agent_reason: ExitReason | None = None
         self._restarts, self._watcher = restarts, watcher
         self._lock = InterruptibleLock()

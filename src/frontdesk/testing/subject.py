@@ -73,7 +73,7 @@ class EmbeddedSubject:
     __slots__ = ("_patience_s", "store")
 
     def __init__(self, store: SessionStore[Any], *, patience_s: float = PATIENCE_S) -> None:
-        self.store = store
+        self.store: SessionStore[Any] = store
         self._patience_s = patience_s
 
     async def create(self, session_id: str, agent: Any, **attributes: Any) -> Session:

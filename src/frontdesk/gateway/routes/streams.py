@@ -6,7 +6,7 @@ between would cost each open stream memory. What gets here has the right path an
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
 from pydantic import Field
@@ -28,7 +28,7 @@ event: prompt_received
 data: {"requestId":"5f0c2a9e1b7d4c36","text":"Hello"}
 
 """
-FRAME = {
+FRAME: dict[str, Any] = {
     "type": "object",
     "description": "one frame; `data` is the JSON object of the event",
     "properties": {
