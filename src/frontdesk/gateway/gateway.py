@@ -63,6 +63,7 @@ class Gateway:
     authenticator: Authenticator
     meter: UsageMeter
     callbacks: Callbacks
+    store: SessionStore
     service: SessionService
     known: KnownBlueprints
 
@@ -75,7 +76,7 @@ class Gateway:
         clock: Clock | None = None,
     ) -> None:
         self.config = config
-        self.clock: Clock | SystemClock = clock or SystemClock()
+        self.clock: Clock = clock or SystemClock()
         self.proxies: TrustedProxies = TrustedProxies(config.server.trusted_proxies)
         self.streams: OpenStreams = OpenStreams(per_key=config.limits.streams_per_key)
         self.bodies: RequestBodies = RequestBodies(max_bytes=config.limits.body_bytes_per_key)
@@ -126,9 +127,7 @@ class Gateway:
             clock=self.clock,
         )
         self.callbacks = await self._stack.enter_async_context(callbacks)
-        self.store: SessionStore = enter(
-            SessionStore(limits=self.config.options(Limits), clock=self.clock)
-        )
+        self.store = enter(SessionStore(limits=self.config.options(Limits), clock=self.clock))
         service = SessionService(
             self.store,
             self._blueprints,

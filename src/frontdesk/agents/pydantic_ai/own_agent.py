@@ -63,7 +63,7 @@ class OwnAgentProgram:
         self._found: Any = found
         self._deps = None if deps is None else _factory(deps)
         self._models = Models()
-        self.rules = AuthorRules(
+        self.rules: AuthorRules = AuthorRules(
             models=(OWN_MODEL,),
             tools=tool_names(found) if isinstance(found, AbstractAgent) else frozenset(),
             options=OPTIONS | {"system_prompt"} if system_prompt else OPTIONS,
