@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,18 @@ def from_pip(name, *requirements, python=sys.executable, version=sys.version_inf
     folder = f"pip/{name}-{version[0]}.{version[1]}"
     place = _installed(folder, lambda place: _pip(requirements, place, python=python))
     return place / "bin" / "python"
+
+
+def newest_of(package):
+    """Return a directory with the newest version of a package alone, asked for again each day."""
+    today = datetime.now(UTC).date().isoformat()
+    return _installed(
+        f"pip/newest-{package}-{today}",
+        lambda place: _run(
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--no-deps", "--upgrade", "--target", str(place), package),
+        ),
+    )
 
 
 def newer_python(*versions):
