@@ -1,7 +1,8 @@
 """What every test may ask for, and what no test may leave behind.
 
 `FRONTDESK_NO_PIDFD=1` runs the whole suite with stores that watch processes and threads without
-the kernel's pidfds.
+the kernel's pidfds; `FRONTDESK_TEST_LACKING` names what this system is to lack, see
+`support/lacking.py`.
 """
 
 import asyncio
@@ -13,6 +14,11 @@ import threading
 from contextlib import asynccontextmanager
 
 import pytest
+
+from support.lacking import take_away
+
+if "FRONTDESK_TEST_LACKING" in os.environ:
+    take_away(os.environ["FRONTDESK_TEST_LACKING"].split(","))
 
 # Before the laws are imported, so that a broken one shows the values it compared.
 pytest.register_assert_rewrite("frontdesk.testing.laws")

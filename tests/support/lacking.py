@@ -1,0 +1,41 @@
+"""Takes away what only some systems have, before anything of ours is imported.
+
+`FRONTDESK_TEST_LACKING=prctl,pidfds,waitid` does so for a whole run of the suite.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import socket
+
+GONE = {
+    "pidfds": [(os, "pidfd_open"), (signal, "pidfd_send_signal")],
+    "waitid": [(os, "waitid")],
+    "pipe2": [(os, "pipe2")],
+    "sockets of packets": [(socket, "SOCK_SEQPACKET")],
+    "O_PATH": [(os, "O_PATH")],
+    "epoll": [(select, "epoll")],
+}
+FUNCTIONS = ("prctl",)
+"""What is asked of the C library."""
+
+
+def take_away(names):
+    """Make what is named be missing, as it would be on a system without."""
+    assert set(names) <= {*GONE, *FUNCTIONS}, names
+
+    class Library(ctypes.CDLL):
+        """The C library without some of its functions."""
+
+        def __getattr__(self, name):
+            if name in names:
+                raise AttributeError(name)
+            return super().__getattr__(name)
+
+    ctypes.CDLL = Library
+    for name in names:
+        for module, attribute in GONE.get(name, ()):
+            delattr(module, attribute)
+            if attribute in getattr(module, "__all__", ()):
+                module.__all__.remove(attribute)
