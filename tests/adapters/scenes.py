@@ -17,13 +17,16 @@ ENDS = ("agent_end", "agent_abort")
 
 
 def settings_of(framework, isolation, *, agent="agent", **more):
-    """Return the table that an operator would write."""
-    table = {"kind": framework.kind, **framework.table, "isolation": isolation, **more}
+    """Return the table that an operator would write. A setting of None is not in it."""
+    table = {"kind": framework.kind, "isolation": isolation}
     if framework.targets:
         table["target"] = framework.targets[agent]
     if isolation == "process":
         table["environment"] = sorted(VARIABLES)
-    return TypeAdapter(BlueprintSettings).validate_python(table)
+    table |= {**framework.table, **more}
+    return TypeAdapter(BlueprintSettings).validate_python(
+        {name: value for name, value in table.items() if value is not None}
+    )
 
 
 @asynccontextmanager

@@ -48,6 +48,28 @@ async def test_a_tool_runs_between_its_events():
     assert text(events) == "got 5"
 
 
+@pytest.mark.parametrize(
+    ("chosen", "seen"),
+    [((), ["add", "twice"]), (("twice",), ["twice"]), (("ask_user",), ["ask_user"])],
+    ids=["none", "one", "ask_user"],
+)
+async def test_the_operators_tools_are_on_and_a_clients_list_narrows_them(chosen, seen):
+    offered = []
+
+    async def twice(a: int) -> int:
+        return 2 * a
+
+    async def model(messages, info):
+        offered.extend(tool.name for tool in info.function_tools)
+        yield "ok"
+
+    program = PydanticAIProgram(
+        tools=[add, twice], named={"fn": FunctionModel(stream_function=model)}
+    )
+    await one_turn(pydantic_ai_blueprint(program=program), order={"tools": chosen})
+    assert sorted(offered) == seen
+
+
 async def test_a_tool_that_raises_ends_the_turn_with_its_events():
     async def broken() -> str:
         raise ValueError("secret")

@@ -170,7 +170,7 @@ def test_the_welcome_names_what_is_open_here_and_can_be_typed_as_it_stands(tmp_p
         assert 'With "blueprint":"first" a session is a process of its own' in said
         assert '"process"' not in said
         tools = '"tools":["ask_user","lookup_order"]'
-        assert f'The tools of "second" are off unless a session asks: {tools}' in said
+        assert f'Sessions of "second" may choose: {tools}.' in said
         assert server.terminate() == 0
 
 

@@ -69,7 +69,7 @@ def _advice(url: str, blueprints: Blueprints, model: str) -> Iterator[str]:
                 for field, names in (("tools", each.tools), ("plugins", each.plugins))
                 if names
             ]
-            yield f'The tools of "{each.name}" are off unless a session asks: {", ".join(fields)}.'
+            yield f'Sessions of "{each.name}" may choose: {", ".join(fields)}.'
     apart = [each.name for each in blueprints.values() if each.isolation == "process"]
     if apart:
         yield (

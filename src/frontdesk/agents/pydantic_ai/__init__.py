@@ -72,8 +72,8 @@ class PydanticAIProgram:
     """Answer with a Pydantic AI agent: any provider it knows, by its usual environment variable.
 
     `instructions` are the operator's own part of the system prompt. `tools` are the operator's
-    tools that clients may choose by name (functions, or `Tool`s, which may require approval; their
-    `RunContext.deps.turn` is the turn); `ask_user` is always among them. `plugins` are toolsets
+    (functions, or `Tool`s, which may require approval; their `RunContext.deps.turn` is the turn): a
+    client that names some has only those, and may name `ask_user` as well. `plugins` are toolsets
     that clients may choose. `named` are models of the operator's own. `base_urls` are patterns of
     the addresses that clients may name in `providerOpts.baseUrl`, none by default, and
     `http_client` makes the HTTP client that calls those for a tenant.
@@ -141,8 +141,9 @@ class PydanticAIProgram:
         return "\n\n".join(part for part in parts if part) or None
 
     def toolsets(self, context: SessionContext) -> list[AbstractToolset[TurnDeps]]:
-        """Return the tools and the plugins that a session chose."""
-        chosen = [self._tools[name] for name in context.tools]
+        """Return the operator's tools, or those that a session chose, and the plugins it chose."""
+        names = context.tools or [name for name in self._tools if name != ask_user.__name__]
+        chosen = [self._tools[name] for name in names]
         own = [FunctionToolset(chosen)] if chosen else []
         return [*own, *(self._plugins[name] for name in context.plugins)]
 

@@ -9,6 +9,7 @@ wants it; one that was cut off says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pydantic_ai.messages import (
     ModelMessage,
@@ -31,29 +32,32 @@ CUT_OFF = "The call was cut off. Whether it took effect is not known."
 
 
 class TurnMemory:
-    """What one turn adds to the memory, as far as it has come. `run` is set once it runs."""
+    """The memory with what one turn adds to it, as far as that has come; `run` once it runs."""
 
-    __slots__ = ("_prompt", "finished", "run")
+    __slots__ = ("_before", "_prompt", "finished", "run")
 
-    def __init__(self, prompt: str) -> None:
-        self._prompt = prompt
+    def __init__(self, before: Sequence[ModelMessage], prompt: str) -> None:
+        self._before, self._prompt = before, prompt
         self.run: RunTranslator | None = None
         self.finished: bool = False
 
     def messages(self) -> list[ModelMessage]:
-        """Return what there is to remember of the turn now."""
-        added: list[ModelMessage] = [] if self.run is None else self.run.messages()
+        """Return what there is to remember now, of the turns before as well.
+
+        Those are as the run has them: an agent's history processors may have made them fewer.
+        """
+        messages = [] if self.run is None else self.run.messages()
         if self.finished:
-            return added
+            return messages
         # What a model said last may be half of it, a call with half its arguments for instance.
         # Only the text that went out is certain.
-        while added and isinstance(added[-1], ModelResponse) and added[-1].state == "interrupted":
-            added.pop()
-        if not added:
-            added.append(ModelRequest(parts=[UserPromptPart(self._prompt)]))
+        while messages and interrupted(messages[-1]):
+            messages.pop()
+        if not messages:
+            messages = [*self._before, ModelRequest(parts=[UserPromptPart(self._prompt)])]
         if self.run is not None and self.run.sent:
-            added.append(ModelResponse(parts=[TextPart("".join(self.run.sent))]))
-        return answered(added)
+            messages.append(ModelResponse(parts=[TextPart("".join(self.run.sent))]))
+        return answered(messages)
 
 
 class Memory:
@@ -74,14 +78,19 @@ class Memory:
             self.end(self._turn)
         if not self.messages and history:
             self.messages = rebuilt(history)
-        self._turn = TurnMemory(prompt)
+        self._turn = TurnMemory(self.messages, prompt)
         return self._turn
 
     def end(self, turn: TurnMemory) -> None:
-        """Keep what a turn adds, as far as there is room. Once for each."""
+        """Keep what there is after a turn, as far as there is room. Once for each."""
         if turn is self._turn:
             self._turn = None
-            self.messages = bounded([*self.messages, *turn.messages()])
+            self.messages = bounded(turn.messages())
+
+
+def interrupted(message: ModelMessage) -> bool:
+    """Say whether a message is the model's, and did not come to its end."""
+    return isinstance(message, ModelResponse) and message.state == "interrupted"
 
 
 def bounded(messages: list[ModelMessage]) -> list[ModelMessage]:
@@ -103,15 +112,15 @@ def answered(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
     complete: list[ModelMessage] = []
     calls: list[ToolCallPart] = []
     for message in (*messages, None):
-        behind = message.parts if isinstance(message, ModelRequest) else ()
-        got = {getattr(part, "tool_call_id", None) for part in behind}
+        request = message if isinstance(message, ModelRequest) else ModelRequest(parts=[])
+        got = {getattr(part, "tool_call_id", None) for part in request.parts}
         missing = [
             ToolReturnPart(call.tool_name, CUT_OFF, call.tool_call_id)
             for call in calls
             if call.tool_call_id not in got
         ]
         if missing or isinstance(message, ModelRequest):
-            complete.append(ModelRequest(parts=[*behind, *missing]))
+            complete.append(replace(request, parts=[*request.parts, *missing]))
         parts = message.parts if isinstance(message, ModelResponse) else ()
         calls = [part for part in parts if isinstance(part, ToolCallPart)]
         if isinstance(message, ModelResponse):

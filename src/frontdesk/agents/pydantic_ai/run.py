@@ -7,31 +7,35 @@ a model's step it passes on text and thoughts as they come.
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from pydantic_ai import Agent
 from pydantic_ai.messages import (
     ModelMessage,
+    NativeToolCallPart,
+    NativeToolReturnPart,
     PartDeltaEvent,
+    PartEndEvent,
     PartStartEvent,
     TextPart,
     TextPartDelta,
     ThinkingPart,
     ThinkingPartDelta,
-    ToolCallPart,
 )
 from pydantic_ai.run import AgentRun
 from pydantic_ai.usage import RunUsage
 from pydantic_core import to_json
 
 from frontdesk.agents.events import MessageDelta, MessageStart, ThinkingDelta, ToolCalls
+from frontdesk.agents.tool_run import ToolRun
 from frontdesk.agents.turn import Turn
 
 
 class RunTranslator:
     """Translate one run. `sent` is the text that went out of a response that is not complete."""
 
-    __slots__ = ("_in_message", "_reported", "_run", "_streamed", "_turn", "sent")
+    __slots__ = ("_in_message", "_native", "_reported", "_run", "_streamed", "_turn", "sent")
 
     def __init__(self, run: AgentRun[Any, Any], turn: Turn) -> None:
         self._run, self._turn = run, turn
@@ -39,11 +43,12 @@ class RunTranslator:
         self._in_message = False
         self.sent: list[str] = []
         self._streamed = ""
+        self._native: dict[str, ToolRun] = {}
 
     def messages(self) -> list[ModelMessage]:
-        """Return the messages that the run has added so far to those that it began with."""
+        """Return the messages of the run so far, with those that it began with; none before it."""
         begins = Agent.is_user_prompt_node(self._run.next_node)
-        return [] if begins else list(self._run.new_messages())
+        return [] if begins else list(self._run.all_messages())
 
     async def go(self) -> str | None:
         """Run every step to the end; return what the agent answers, where that was not said yet."""
@@ -68,12 +73,17 @@ class RunTranslator:
             finally:
                 # A stream that is cut short has used what it has used.
                 self._report(stream.usage)
+                for run in self._native.values():
+                    run.end("cancelled")
+                self._native.clear()
         self._streamed = "".join(self.sent)
         self.sent.clear()
 
     async def _tools_step(self, node: Any) -> None:
-        calls = sum(isinstance(part, ToolCallPart) for part in node.model_response.parts)
-        if calls:
+        tools = self._run.ctx.deps.tool_manager
+        found = [tools.get_tool_def(call.tool_name) for call in node.model_response.tool_calls]
+        # An answer that comes as a call of an output tool is none.
+        if calls := sum(each is None or each.kind != "output" for each in found):
             self._turn.emit(ToolCalls(calls))
         async with node.stream(self._run.ctx) as stream:
             async for _ in stream:
@@ -103,6 +113,10 @@ class RunTranslator:
                 self._emit_text(event.part.content)
             elif isinstance(event.part, ThinkingPart):
                 self._emit_thought(event.part.content)
+            elif isinstance(event.part, NativeToolReturnPart):
+                self._end_native(event.part)
+        elif isinstance(event, PartEndEvent) and isinstance(event.part, NativeToolCallPart):
+            self._begin_native(event.part)
         elif isinstance(event, PartDeltaEvent):
             if isinstance(event.delta, TextPartDelta):
                 self._emit_text(event.delta.content_delta)
@@ -122,6 +136,17 @@ class RunTranslator:
         if text:
             self._in_message = False
             self._turn.emit(ThinkingDelta(text))
+
+    def _begin_native(self, part: NativeToolCallPart) -> None:
+        """Tell of a tool that the provider runs itself: it is in the model's own stream."""
+        self._in_message = False
+        run = ToolRun(self._turn.emit, part.tool_name, part.args_as_dict(), now=time.monotonic)
+        self._native[part.tool_call_id] = run
+        run.begin()
+
+    def _end_native(self, part: NativeToolReturnPart) -> None:
+        if (run := self._native.pop(part.tool_call_id, None)) is not None:
+            run.end("ok" if part.outcome == "success" else "error", part.content)
 
     def _report(self, used: RunUsage) -> None:
         """Report what was used since the last report."""
