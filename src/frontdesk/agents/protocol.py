@@ -6,7 +6,7 @@ An `AgentFactory` makes a `RunningAgent` for each session: a task (`task.py`), o
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from frontdesk.agents.records import SessionContext
 from frontdesk.agents.turn import Turn, TurnPort
 from frontdesk.background import in_own_thread
 
-AgentFunction = Callable[[Turn], AsyncGenerator[str | Event, None] | Awaitable[str | None]]
+AgentFunction = Callable[[Turn], AsyncIterator[str | Event] | Awaitable[str | None]]
 """What answers a turn: an async generator function of text and events, or a coroutine function."""
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from time import perf_counter
+from typing import cast
 
 from frontdesk.agents.events import Event, MessageDelta
 from frontdesk.agents.protocol import AgentFunction, Program, is_ready
@@ -43,7 +44,7 @@ async def drive(function: AgentFunction, port: TurnPort) -> None:
                     if loop_yield.due():
                         await loop_yield.take()
         else:
-            _emit(port, await answer)
+            _emit(port, await cast("Awaitable[str | None]", answer))
     except SystemExit as error:
         raise AgentQuit(f"the agent called sys.exit({error.code!r})") from error
 

@@ -30,7 +30,14 @@ from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.paths import Access, Endpoint
 from frontdesk.gateway.problems import no_such_route, problem_of
 from frontdesk.gateway.rate_limit import Allowance
-from frontdesk.gateway.request_context import SCOPE_KEY, Header, RequestContext
+from frontdesk.gateway.request_context import (
+    SCOPE_KEY,
+    Header,
+    Receive,
+    RequestContext,
+    Scope,
+    Send,
+)
 from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.sse import EventStream
 from frontdesk.gateway.websocket import SessionSocket
@@ -45,7 +52,7 @@ class GatewayMiddleware:
     def __init__(self, app: Any, *, gateway: Gateway, log: AccessLog) -> None:
         self._app, self._gateway, self._log = app, gateway, log
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return

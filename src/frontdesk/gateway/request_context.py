@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from frontdesk.sessions.service import TenantSessions
 
 Scope = MutableMapping[str, Any]
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 Header = tuple[bytes, bytes]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]

@@ -21,7 +21,7 @@ from frontdesk.gateway.event_frames import messages
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.queries import StreamQuery, query_of
-from frontdesk.gateway.request_context import RequestContext
+from frontdesk.gateway.request_context import Message, RequestContext
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
 
@@ -93,7 +93,7 @@ class SessionSocket:
             with suppress(OSError):
                 await sender
 
-    def _answer(self, conversation: Conversation, message: dict[str, Any]) -> bytes:
+    def _answer(self, conversation: Conversation, message: Message) -> bytes:
         content = message.get("text")
         asked: dict[str, Any] | None = None
         try:
