@@ -22,9 +22,13 @@ CASES = Path(__file__).parent / "typed"
 EXPECTED = re.compile(r"# refused: (?P<mypy>[\w-]+) / (?P<pyright>\w+)$")
 MYPY = re.compile(r"^(?P<file>[^:]+):(?P<line>\d+):.* error: (?P<text>.*)  \[(?P<rule>[\w-]+)\]$")
 
-WRONG_ON_PURPOSE = {}
-"""Programs of the troubleshooting page that make an error which type checkers find, too: the
-heading, and what of it the checkers say."""
+WRONG_ON_PURPOSE = (
+    # A coroutine where an agent belongs: what the section is about.
+    "agent must be a task,",
+    # A module that is made to look as if it were not installed.
+    "frontdesk.agents needs the package 'msgspec'",
+)
+"""Where the headings of troubleshooting begin whose programs type checkers find wrong, too."""
 
 NOT_INSTALLED = ("frontdesk.agents.openai_agents.",)
 """What stands on a framework that is not in this environment: its base classes are unknown here."""

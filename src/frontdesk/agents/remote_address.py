@@ -40,7 +40,7 @@ class RemoteAddress:
         if not re.fullmatch(ADDRESS, url):
             expected = "an http or https address without user, query and fragment"
             raise InvalidArgument("target", expected=expected, got=url[:80])
-        self.url = url.rstrip("/")
+        self.url: str = url.rstrip("/")
         self._credential: str | None = None
         if credential is not None:
             problem = problem_with_variable(credential)

@@ -66,6 +66,7 @@ class Gateway:
     store: SessionStore
     service: SessionService
     known: KnownBlueprints
+    tokens: SessionTokens
 
     def __init__(
         self,

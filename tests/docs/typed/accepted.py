@@ -92,7 +92,7 @@ def a_session_of_any_agent(session: Session[Room], threads: Session[threading.Th
         any_of_them: Session = each
         assert any_of_them.session_id
     known: Session[KnownAgent] = threads
-    assert known
+    assert known.session_id
 
 
 def every_change_and_the_reason_of_an_end(item: Snapshot | Change) -> ExitReason | None:

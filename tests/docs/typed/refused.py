@@ -84,6 +84,6 @@ def a_change_that_was_forgotten(change: Change) -> str:
 
 
 def what_is_asked_for_by_name_only(store: SessionStore, task: asyncio.Task[None]) -> None:
-    store.create("s", task, "acme")  # refused: misc / reportCallIssue
+    store.create("s", task, "acme")  # refused: call-arg / reportCallIssue
     store.create("s", task, tenant="acme")  # refused: call-arg / reportCallIssue
     store.create(1, task)  # refused: arg-type / reportArgumentType

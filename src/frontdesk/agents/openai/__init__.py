@@ -51,7 +51,7 @@ class OpenAIProgram:
     `InvalidArgument`.
     """
 
-    rules = AuthorRules(options=OPTIONS)
+    rules: AuthorRules = AuthorRules(options=OPTIONS)
 
     def __init__(
         self,

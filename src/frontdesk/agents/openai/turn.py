@@ -25,7 +25,7 @@ MAX_TURNS = 50
 MAX_CALLS = 64
 """Calls of callback tools that one answer may ask for."""
 
-NO_PARAMETERS = {"type": "object", "properties": {}}
+NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 @dataclass(slots=True)

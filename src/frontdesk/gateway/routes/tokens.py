@@ -17,7 +17,9 @@ from frontdesk.gateway.dependencies import (
 from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.openapi import answers
 
-router = APIRouter(prefix="/v1/sessions/{sessionId}", tags=["tokens"], route_class=GatewayRoute)
+router: APIRouter = APIRouter(
+    prefix="/v1/sessions/{sessionId}", tags=["tokens"], route_class=GatewayRoute
+)
 
 ON_SESSION = ("not_found", "session_dead")
 
