@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 # What a program of the documents imports says which extra it is about: the first that fits.
 ABOUT = {
     "guardrails": r"denied_(words|patterns)",
+    "jwt": r"auth\.jwt|JwtSettings",
     "acp": r"frontdesk\.agents\.acp|\bacp\b",
     "pydantic-ai": r"pydantic_ai|\"test\"|'test'",
     "gateway": r"frontdesk\.(gateway|cli)|fastapi|httpx2|anyio",
@@ -29,11 +30,16 @@ ALONE = {
     "pydantic-ai": ("frontdesk.agents.pydantic_ai",),
     "acp": ("frontdesk.agents.acp.blueprint",),
     "guardrails": ("re2",),
+    "jwt": ("jwt", "cryptography"),
 }
 """What an extra is asked for, by modules."""
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-TOGETHER = {"guardrails": "gateway,guardrails", "pydantic-ai": "gateway,pydantic-ai"}
+TOGETHER = {
+    "guardrails": "gateway,guardrails",
+    "jwt": "gateway,jwt",
+    "pydantic-ai": "gateway,pydantic-ai",
+}
 """What programs of the documents use one with."""
 
 
@@ -70,6 +76,7 @@ def test_what_an_extra_does_not_bring_is_named_by_the_extra_that_does(environmen
         "pydantic-ai": ("frontdesk.agents.acp.blueprint", "acp"),
         "acp": ("frontdesk.agents.pydantic_ai", "pydantic-ai"),
         "guardrails": ("frontdesk.agents", "agents"),
+        "jwt": ("frontdesk.agents", "agents"),
     }
     module, needed = lacking[extra]
     told = ran(python, "-c", f"import {module}", cwd=tmp_path, check=False)
@@ -97,7 +104,7 @@ def test_the_programs_of_the_documents_run_with_the_extra_that_they_are_about(
         shown = page(block.page).shown_below(block)
         checker = doctest.OutputChecker()
         assert shown is None or checker.check_output(shown, done.stdout, doctest.ELLIPSIS), block
-    assert blocks or extra in {"guardrails", "acp"}
+    assert blocks or extra in {"guardrails", "acp", "jwt"}
 
 
 def test_every_extra_is_among_those_that_are_tried():

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from docs.pages import Page, page
 from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.auth_settings import JwtSettings
 from frontdesk.gateway.error_answers import ANSWERS, INTERNAL
 from frontdesk.gateway.error_table import ERRORS, Fault
 from frontdesk.gateway.setting_types import setting_of
@@ -81,7 +82,7 @@ def _answers() -> list[str]:
 
 def default_of(default: Any) -> str:
     """Return a default as the page writes it."""
-    if default is None:
+    if default in (None, ""):
         return "(none)"
     plain = json.dumps(list(default)) if isinstance(default, tuple) else str(default)
     return f"`{plain}`"
@@ -101,7 +102,8 @@ def _settings(table: type[BaseModel]) -> list[str]:
         setting = setting_of(field)
         assert setting is not None, f"{table.__name__}.{name} does not say what it means"
         reload = "yes" if setting.reload else ""
-        rows.append(_row(f"`{name}`", default_of(field.default), reload, setting.meaning))
+        default = "required" if field.is_required() else default_of(field.default)
+        rows.append(_row(f"`{name}`", default, reload, setting.meaning))
     return rows
 
 
@@ -116,6 +118,7 @@ TABLES: list[tuple[Page, str, list[str]]] = [
     (ERRORS_PAGE, "The world's", _errors(_of(Fault.WORLD))),
     (GATEWAY_PAGE, "Errors", _answers()),
     *((CONFIGURATION_PAGE, name, _settings(table)) for name, table in SETTINGS.items()),
+    (CONFIGURATION_PAGE, "auth.jwt", _settings(JwtSettings)),
 ]
 """Page, heading, and the lines of the first table below the heading."""
 

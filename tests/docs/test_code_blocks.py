@@ -62,7 +62,7 @@ def test_every_heading_for_troubleshooting_has_its_program():
     assert [block.heading for block in FAILING] == list(page(TROUBLE).headings[1:])
 
 
-ALL_EXTRAS = ("acp", "agents", "gateway", "guardrails", "pydantic-ai")
+ALL_EXTRAS = ("acp", "agents", "gateway", "guardrails", "jwt", "pydantic-ai")
 
 
 def brought_by_an_extra():

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from frontdesk.agents.ids import TENANT_ID
 from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly, loaded
 from frontdesk.clock import SystemClock
 from frontdesk.errors import InvalidArgument
@@ -22,6 +23,7 @@ from frontdesk.gateway.state_dir import StateDir
 
 app: typer.Typer = typer.Typer(help="Keys that open the gateway.", no_args_is_help=True)
 
+SUBJECT_ID = rf"jwt:{TENANT_ID}/[^\r\n]{{1,200}}"
 UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
 
@@ -115,17 +117,21 @@ def revoke(
 @app.command()
 def signing(
     key_id: Annotated[
-        str, typer.Argument(help="A key's id; also one of FRONTDESK_KEYS: env:name.")
+        str,
+        typer.Argument(help="A key's id; also env:name of FRONTDESK_KEYS, or jwt:tenant/subject."),
     ],
     config: ConfigFile = None,
     state_dir: StateDirectory = None,
 ) -> None:
     """Print the secret that signs the calls of a key's callback tools."""
     with failing_clearly():
-        state = StateDir.existing(loaded(config, state_dir=state_dir).server.state_dir)
+        settings = loaded(config, state_dir=state_dir)
+        state = StateDir.existing(settings.server.state_dir)
         with KeyFile(state, clock=SystemClock()) as file:
             known = {key.key_id for key in (*file.all(), *keys_from_environment())}
-        if key_id not in known:
+        # Of an identity provider's subjects there is no list.
+        of_subject = settings.auth.jwt is not None and re.fullmatch(SUBJECT_ID, key_id)
+        if key_id not in known and not of_subject:
             raise KeyNotFound(key_id)
         secret = signing_secret_of(state.master_secret(), key_id)
     typer.echo(secret)

@@ -8,6 +8,7 @@ From the top down, in the order in which a request meets them:
     request_context           one request, from there on
     auth, callers     who asks; scopes, what they may do
     key_ring, key_file, keys, session_tokens     by what they are known
+    bearer_tokens, identity_provider, signing_keys     and by somebody else's word
     rate_limit, cors, forwarded, access_log     what else the middleware asks
     app, routes/              everything that is answered at once
     sse, websocket, event_frames, open_streams, turn_waits     what stays open

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Awaitable
 from ipaddress import ip_network
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from frontdesk.clock import Clock
@@ -27,6 +29,10 @@ from frontdesk.gateway.request_context import RequestContext
 from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.keeper.stderr import printable
 
+if TYPE_CHECKING:
+    # Late: it comes with an extra.
+    from frontdesk.gateway.bearer_tokens import BearerTokens
+
 MAX_KNOWN_CLIENTS = 10_000
 MAX_QUERY_FIELDS = 100
 
@@ -38,11 +44,8 @@ def secret_of(context: RequestContext) -> str | None:
 
     The query is read only where a browser can set no header: on event streams and WebSockets.
     """
-    if secret := context.header(b"x-api-key"):
+    if secret := context.header(b"x-api-key") or bearer_of(context):
         return secret
-    scheme, _, credentials = (context.header(b"authorization") or "").partition(" ")
-    if scheme.lower() == "bearer" and credentials:
-        return credentials.strip()
     query: bytes = context.scope.get("query_string", b"")
     in_query = context.method == "GET" and context.rule.endpoint is not Endpoint.APPLICATION
     if not in_query or b"api_key=" not in query:
@@ -54,15 +57,27 @@ def secret_of(context: RequestContext) -> str | None:
     return values.get("api_key", [None])[0]
 
 
+def bearer_of(context: RequestContext) -> str | None:
+    """Return what `Authorization: Bearer` brings, None where it brings nothing."""
+    scheme, _, credentials = (context.header(b"authorization") or "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else None
+
+
 class Authenticator:
     """Let callers in: tenants' to `/v1`, operators' to `/ops` and `/metrics`."""
 
-    __slots__ = ("_clock", "_known", "_ring", "_tokens", "wrong_keys")
+    __slots__ = ("_bearers", "_clock", "_known", "_ring", "_tokens", "wrong_keys")
 
     def __init__(
-        self, ring: KeyRing, tokens: SessionTokens, *, wrong_keys_per_minute: int, clock: Clock
+        self,
+        ring: KeyRing,
+        tokens: SessionTokens,
+        bearers: BearerTokens | None,
+        *,
+        wrong_keys_per_minute: int,
+        clock: Clock,
     ) -> None:
-        self._ring, self._tokens, self._clock = ring, tokens, clock
+        self._ring, self._tokens, self._bearers, self._clock = ring, tokens, bearers, clock
         self.wrong_keys: RateLimit = RateLimit(
             per_minute=wrong_keys_per_minute, what="wrong keys", clock=clock
         )
@@ -74,7 +89,7 @@ class Authenticator:
         What a tenant has opens nothing of the operators', and the other way round.
         """
         client, secret = context.client, secret_of(context)
-        caller = self._caller_of(secret) if secret else None
+        caller = self._caller_of(context, secret) if secret else None
         if caller is None or (client, caller.key_id) not in self._known:
             self.wrong_keys.check(_network_of(client))
         if caller is None or (caller.tenant_id is None) is not operator:
@@ -95,11 +110,30 @@ class Authenticator:
             )
         return caller
 
-    def _caller_of(self, secret: str) -> Caller | None:
+    def fetch_for(self, context: RequestContext) -> Awaitable[object] | None:
+        """Return what a request has to wait for before it can be judged: nothing, as a rule.
+
+        Only a bearer token by a key that is not known waits, and none from an address with too
+        many wrong keys.
+        """
+        if self._bearers is None or context.header(b"x-api-key"):
+            return None
+        token = bearer_of(context)
+        if not token or not self._bearers.lacks_key_of(token):
+            return None
+        if self._ring.find(token, now_ms=self._clock.wall_ms()) is not None:
+            return None
+        self.wrong_keys.check(_network_of(context.client))
+        return self._bearers.fetch()
+
+    def _caller_of(self, context: RequestContext, secret: str) -> Caller | None:
         now_ms = self._clock.wall_ms()
         if (key := self._ring.find(secret, now_ms=now_ms)) is not None:
             return Caller.with_key(key, digest=digest_of(secret))
         caller = self._tokens.caller_of(secret, now_ms=now_ms)
+        if caller is None and self._bearers is not None and secret == bearer_of(context):
+            # In a header only: what a URL may hold is a session token.
+            caller = self._bearers.caller_of(secret, now_ms=now_ms)
         return caller if caller is not None and self.holds(caller) else None
 
     def holds(self, caller: Caller) -> bool:
@@ -107,6 +141,8 @@ class Authenticator:
         now_ms = self._clock.wall_ms()
         if caller.expires_at is not None and now_ms >= caller.expires_at:
             return False
+        if caller.signing_key is not None:
+            return self._bearers is not None and self._bearers.holds(caller.signing_key)
         key = self._ring.named(caller.key_id)
         return (
             key is not None

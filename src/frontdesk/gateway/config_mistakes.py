@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
+from frontdesk.gateway.auth_settings import JwtSettings
 from frontdesk.gateway.blueprint_settings import BlueprintSettings
 from frontdesk.gateway.settings import Config, GuardrailSettings, TenantSettings
 
@@ -78,6 +79,8 @@ def names_at(table: Location) -> list[str]:
         case ("blueprints", _):
             kinds = get_args(get_args(BlueprintSettings)[0])
             return sorted({name for kind in kinds for name in kind.model_fields})
+        case ("auth", "jwt"):
+            return [*JwtSettings.model_fields]
         case ("tenants", _):
             return [*TenantSettings.model_fields]
         case ("tenants", _, "guardrails"):

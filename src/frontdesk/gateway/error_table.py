@@ -278,6 +278,12 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         "No process has this pid, or has it any more",
         INTERNAL,
     ),
+    gateway.IdentityProviderUnavailable: ErrorRow(
+        Fault.WORLD,
+        "A bearer token names a key that is not known, and the keys of the identity provider "
+        "cannot be had (`auth.jwt.keys_url`). The log says why; come again",
+        UNAVAILABLE,
+    ),
     gateway.StateUnusable: ErrorRow(
         Fault.WORLD,
         "The state directory, or a file in it, cannot be used",

@@ -11,6 +11,7 @@ __all__ = [
     "AddressRefused",
     "ConfigurationWrong",
     "IdempotencyMismatch",
+    "IdentityProviderUnavailable",
     "KeyNotFound",
     "MalformedRequest",
     "OutsideSession",
@@ -35,6 +36,13 @@ class ScopeMissing(FrontdeskError):
     def __init__(self, scope: str) -> None:
         self.scope = scope
         super().__init__(f"this needs the scope {scope}, which the credential does not have")
+
+
+class IdentityProviderUnavailable(FrontdeskError):
+    """A bearer token cannot be judged: the keys of the identity provider cannot be had now."""
+
+    def __init__(self) -> None:
+        super().__init__("the identity provider cannot be reached, so nobody can be told by it")
 
 
 class OutsideSession(FrontdeskError):

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.agents.errors import CreateFailed
@@ -44,6 +44,10 @@ from frontdesk.sessions.errors import Draining
 from frontdesk.sessions.service import SessionService, TenantSessions
 from frontdesk.store import Limits, SessionStore
 
+if TYPE_CHECKING:
+    # Late: it comes with an extra.
+    from frontdesk.gateway.identity_provider import IdentityProvider
+
 FOLLOW_KEYS_S = 0.25
 
 logger: logging.Logger = logging.getLogger("frontdesk.gateway")
@@ -60,6 +64,7 @@ class Gateway:
     config: Config
     open: bool
     ring: KeyRing
+    tokens: SessionTokens
     authenticator: Authenticator
     meter: UsageMeter
     callbacks: Callbacks
@@ -89,6 +94,7 @@ class Gateway:
         self.open = False
         self._given = blueprints
         self._keeper: Keeper | None = None
+        self._provider: IdentityProvider | None = None
         self._keys = tuple(keys)
         self._stack = AsyncExitStack()
 
@@ -110,7 +116,7 @@ class Gateway:
     async def _open(self) -> None:
         enter = self._stack.enter_context
         state = StateDir.make(self.config.server.state_dir)
-        self._open_keys(state)
+        await self._open_keys(state)
         if self._given is None:
             # Before anything here starts a thread, and ended after all that uses it.
             keeper = Keeper(journals=state.processes, hidden=state.path)
@@ -142,14 +148,24 @@ class Gateway:
         self._run_in_background(self._follow_keys(), name="frontdesk-keys")
         self.known = await self._stack.enter_async_context(KnownBlueprints(self._blueprints))
 
-    def _open_keys(self, state: StateDir) -> None:
+    async def _open_keys(self, state: StateDir) -> None:
         """Take in all that tells who asks."""
+        bearers = None
+        if (settings := self.config.auth.jwt) is not None:
+            # Late: it comes with an extra.
+            from frontdesk.gateway.bearer_tokens import BearerTokens
+            from frontdesk.gateway.identity_provider import IdentityProvider
+
+            provider = IdentityProvider(settings, clock=self.clock)
+            self._provider = await self._stack.enter_async_context(provider)
+            bearers = BearerTokens(settings, provider)
         keys = self._stack.enter_context(KeyFile(state, clock=self.clock, timeout_s=0))
         self.ring = KeyRing(file=keys, fixed=self._keys)
         self.tokens = SessionTokens(self.ring, master_secret=state.master_secret())
         self.authenticator = Authenticator(
             self.ring,
             self.tokens,
+            bearers,
             wrong_keys_per_minute=self.config.limits.wrong_keys_per_minute,
             clock=self.clock,
         )
@@ -208,6 +224,8 @@ class Gateway:
         if self._keeper is not None:
             made = blueprints_of(config, self._keeper)
         self.ring.check(keys)
+        if self._provider is not None:
+            self._provider.reload()
         self.guardrails.change(config)
         # From here on nothing can fail.
         if made is not self.service.blueprints:

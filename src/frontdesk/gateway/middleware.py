@@ -60,6 +60,12 @@ class GatewayMiddleware:
             scope, receive, send, body_limit=self._gateway.config.limits.body_bytes
         )
         try:
+            context.client = self._gateway.proxies.client_of(context.scope)
+            if self._gateway.open and context.rule.access is Access.CREDENTIAL:
+                # Done before the answer begins: an open stream keeps nothing of it.
+                fetched = self._gateway.authenticator.fetch_for(context)
+                if fetched is not None:
+                    await fetched
             await self._dispatch(context)
         except Exception as error:
             problem = problem_of(error)
@@ -78,7 +84,6 @@ class GatewayMiddleware:
         rule = context.rule
         if not self._gateway.open and not rule.always_answered:
             raise Draining
-        context.client = self._gateway.proxies.client_of(context.scope)
         if rule.access is Access.CREDENTIAL:
             context.extra += (ANY_ORIGIN, EXPOSED_HEADERS)
             if is_preflight(context):

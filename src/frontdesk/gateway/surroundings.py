@@ -42,16 +42,29 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
             yield ("blueprints", name, setting), problem
     for name, problem in _interpreter_problems(config):
         yield ("blueprints", name, "python"), problem
-    try:
-        tls_context(config.server)
-    except ConfigurationWrong as error:
-        names, _, problem = error.mistakes[0].partition(": ")
-        yield tuple(names.partition(", ")[0].split(".")), problem
+    for check in (_check_certificate, _check_signing_keys):
+        try:
+            check(config)
+        except ConfigurationWrong as error:
+            names, _, problem = error.mistakes[0].partition(": ")
+            yield tuple(names.partition(", ")[0].split(".")), problem
     try:
         keys_from_environment()
     except ConfigurationWrong as error:
         for mistake in error.mistakes:
             yield (KEYS_VARIABLE,), mistake
+
+
+def _check_certificate(config: Config) -> None:
+    tls_context(config.server)
+
+
+def _check_signing_keys(config: Config) -> None:
+    if config.auth.jwt is not None and config.auth.jwt.keys_file is not None:
+        # Late: it comes with an extra.
+        from frontdesk.gateway.identity_provider import keys_of_file
+
+        keys_of_file(config.auth.jwt.keys_file)
 
 
 def _mistakes_of(table: BlueprintSettings) -> Iterator[tuple[str, str]]:
