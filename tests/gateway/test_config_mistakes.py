@@ -28,6 +28,8 @@ def mistakes_of(tmp_path, text, *, overrides=None):
     return list(caught.value.mistakes)
 
 
+ACP = "[blueprints.x]\nkind = 'acp'\ncommand = ['sh']\n"
+
 ALL_KINDS = """\
 [server]
 port = "x"
@@ -109,6 +111,12 @@ PLAIN = {
     "[blueprints.x]\nkind = 'pyhton'": "blueprints.x: kind must be one of 'pydantic-ai', 'python'",
     "[blueprints.x]\nkind='acp'\ncommand=['sh']\nterminal=true": "is terminals meant?",
     "[blueprints.x]\nkind='acp'\ncommand=['sh']\nterminals=7": "terminals: must be true or false",
+    f"{ACP}options={{model='m'}}": "is no option: a session's model",
+    f"{ACP}options={{mode=3}}": "blueprints.x.options.mode: must be a text, or true or false",
+    f"{ACP}mcp_servers=[{{name='a'}}]": "needs command, or else url",
+    f"{ACP}mcp_servers=[{{name='a',command=['x'],headers={{A='B'}}}}]": "headers: not with command",
+    f"{ACP}mcp_servers=[{{name='a',url='file:///x'}}]": "must be an http address",
+    f"{ACP}mcp_servers=[{{name='a',command=['x'],environment=['A=s']}}]": "environment variable",
     "[blueprints.x]\nkind = 'python'\ntarget = 'mine'": "blueprints.x.target: must be module:name",
     "[blueprints.x]\nkind='python'\ntarget='os:getcwd'\nmemory_mb=64": "a task has no such limits",
     "[blueprints.x]\nkind='process'\nisolation='task'": "blueprints.x.isolation: must be 'process'",

@@ -20,6 +20,8 @@ ACP_OPTIONS = (
     "home",
     "homes",
     "usage",
+    "settings",
+    "mcp_servers",
 )
 RULES = ("limits", "env", "account")
 
@@ -27,6 +29,12 @@ RULES = ("limits", "env", "account")
 def command_of(habit):
     """Return the command line of one of the tests' own programs."""
     return (sys.executable, support.programs.acp_agents.__file__, habit)
+
+
+def session_command(habit, *arguments):
+    """Return the command line of one of those that have something of a session's own."""
+    place = support.programs.acp_agents.__file__.replace("acp_agents", "acp_sessions")
+    return (sys.executable, place, habit, *arguments)
 
 
 def acp(keeper, command, **options):

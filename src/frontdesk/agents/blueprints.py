@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from frontdesk.agents.protocol import AgentFactory, AgentFunction
+from frontdesk.agents.records import AgentOption
 from frontdesk.agents.restart import RestartLimit, RestartPolicy
 from frontdesk.agents.task import FunctionProgram, TaskAgentFactory
 from frontdesk.errors import InvalidType
@@ -51,6 +52,9 @@ class Blueprint:
         max_sessions_per_tenant (int | None): How many sessions of it a tenant may have at once.
         complete (Callable[[], Awaitable[Blueprint]] | None): Returns the blueprint with the rules
             that its author wrote, where these are known to its process alone. None: it is complete.
+        agent_options (Callable[[], tuple[AgentOption, ...] | None] | None): Returns the options
+            that its agents have beside their models (modes for instance), as they were set when
+            the last one was started; None before the first. None: its agents have none.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Blueprint:
     max_age_s: float | None = None
     max_sessions_per_tenant: int | None = None
     complete: Callable[[], Awaitable[Blueprint]] | None = None
+    agent_options: Callable[[], tuple[AgentOption, ...] | None] | None = None
 
     def allows(self, model: str) -> bool:
         """Say whether clients may ask for this model."""

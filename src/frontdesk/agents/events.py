@@ -178,6 +178,15 @@ class ModelSwitched(Event, frozen=True, rename="camel"):
     to_model: str | None = msgspec.field(name="to")
 
 
+class OptionChanged(Event, frozen=True, rename="camel"):
+    """The agent has set one of its options, its mode for instance, of its own accord."""
+
+    name: ClassVar[str] = "option_changed"
+    in_turn = "sometimes"
+    option_id: str
+    value: str | bool
+
+
 class Steering(Event, frozen=True, rename="camel"):
     """A text for the turn under way was accepted; the agent takes it at its next step."""
 
@@ -245,6 +254,7 @@ EVENTS: tuple[type[Event], ...] = (
     AgentAbort,
     AgentEnd,
     ModelSwitched,
+    OptionChanged,
     Steering,
     ToolAttached,
     ToolDetached,

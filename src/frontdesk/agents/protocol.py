@@ -47,6 +47,10 @@ class AgentListener(Protocol):
         """Another model answers from here on, and nobody has asked for it."""
         ...
 
+    def on_option_changed(self, option_id: str, value: str | bool) -> None:
+        """The agent has set one of its options otherwise, and nobody has asked for it."""
+        ...
+
     def on_out_of_turn(self, event: OutOfTurn) -> None:
         """The agent said or did something while no turn was under way."""
         ...
@@ -56,7 +60,8 @@ class RunningAgent(Protocol):
     """An agent that answers under one session.
 
     One that can do something by itself also has `listen(listener)`, which is called before its
-    first turn; one that can be cut off has `lost`, which says whether it is.
+    first turn; one that can be cut off has `lost`, which says whether it is; one that leaves
+    something for the next agent of its session has `discard()`, see `discard`.
     """
 
     @property
@@ -87,7 +92,10 @@ class RunningAgent(Protocol):
 
 
 class AgentFactory(Protocol):
-    """How a blueprint makes agents. It may have a `ready` as a `Program` may."""
+    """How a blueprint makes agents. It may have a `ready` as a `Program` may.
+
+    One whose agents go on with what a former one left also has `restart`, see `start_after`.
+    """
 
     def check(self, context: SessionContext) -> None:
         """Raise `CreateFailed` for what cannot work. Quick; nothing is started."""
@@ -96,6 +104,26 @@ class AgentFactory(Protocol):
     async def start(self, context: SessionContext) -> RunningAgent:
         """Start an agent. Raises `CreateFailed`; leaves nothing behind when it fails."""
         ...
+
+
+async def start_after(
+    factory: AgentFactory, context: SessionContext, former: RunningAgent
+) -> RunningAgent:
+    """Start the next agent of a session, which goes on with what the former left if it can.
+
+    `CreateFailed`, as `start`; what the former left is discarded then, or by `discard`.
+    """
+    restart = getattr(factory, "restart", None)
+    agent: RunningAgent = await (
+        factory.start(context) if restart is None else restart(context, former)
+    )
+    return agent
+
+
+async def discard(agent: RunningAgent) -> None:
+    """Remove what an agent that was ended left for the next one of its session: there is none."""
+    if (discarding := getattr(agent, "discard", None)) is not None:
+        await discarding()
 
 
 async def check(factory: AgentFactory, context: SessionContext) -> None:

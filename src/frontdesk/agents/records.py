@@ -208,6 +208,25 @@ class ApprovalDetails(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     options: tuple[ApprovalOption, ...] = ()
 
 
+class AgentOptionValue(msgspec.Struct, frozen=True, rename="camel"):
+    """One value that an option of an agent can have."""
+
+    value: str
+    name: str
+
+
+class AgentOption(msgspec.Struct, frozen=True, rename="camel"):
+    """An option that an agent has beside its model, its mode for instance, and how it is set.
+
+    `values` are those that it can have; none where it is true or false.
+    """
+
+    option_id: str
+    name: str
+    value: str | bool | None
+    values: tuple[AgentOptionValue, ...] = ()
+
+
 class Accepted(msgspec.Struct, frozen=True, rename="camel"):
     """A prompt was accepted. `queued` where it waits for another turn to end."""
 

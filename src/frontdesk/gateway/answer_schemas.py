@@ -22,7 +22,7 @@ from frontdesk.agents.events import (
     ToolExecutionStart,
     TurnTokens,
 )
-from frontdesk.agents.records import Accepted, Message, State
+from frontdesk.agents.records import Accepted, AgentOption, Message, State
 from frontdesk.sessions.admission import OPTIONS
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.turn_ends import TurnEnd
@@ -289,7 +289,9 @@ class BlueprintOffer(Answer, frozen=True, kw_only=True):
     """A blueprint that sessions can be opened from, and what may stand beside it in `create`.
 
     `models` are names, or shell-style patterns of them. `options` are the fields that it knows;
-    others are refused. `tools` and `plugins` are those that may be named.
+    others are refused. `tools` and `plugins` are those that may be named. `agent_options` is what
+    its agents have beside a model (a mode for instance), as the operator has set it; null until
+    the first of them has said so.
     """
 
     name: str
@@ -300,6 +302,7 @@ class BlueprintOffer(Answer, frozen=True, kw_only=True):
     options: tuple[str, ...]
     tools: tuple[str, ...]
     plugins: tuple[str, ...]
+    agent_options: tuple[AgentOption, ...] | None
 
     @classmethod
     def of(cls, blueprint: Blueprint, *, default: bool) -> Self:
@@ -313,6 +316,7 @@ class BlueprintOffer(Answer, frozen=True, kw_only=True):
             options=tuple(sorted(map(to_camel, known))),
             tools=tuple(sorted(blueprint.tools)),
             plugins=tuple(sorted(blueprint.plugins)),
+            agent_options=() if blueprint.agent_options is None else blueprint.agent_options(),
         )
 
 

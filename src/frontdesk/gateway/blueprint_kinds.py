@@ -150,7 +150,7 @@ def _process(name: str, table: ProcessSettings, services: BlueprintServices) -> 
 
 def _acp(name: str, table: AcpSettings, services: BlueprintServices) -> Blueprint:
     # Imported where it is asked for: the protocol's models take a second to load.
-    from frontdesk.agents.acp.blueprint import AcpOptions, acp_blueprint
+    from frontdesk.agents.acp.blueprint import AcpOptions, McpServer, acp_blueprint
 
     return acp_blueprint(
         name,
@@ -164,6 +164,8 @@ def _acp(name: str, table: AcpSettings, services: BlueprintServices) -> Blueprin
             home=table.home,
             homes=services.homes,
             usage=table.usage,
+            settings=table.options,
+            mcp_servers=[McpServer(**each.model_dump()) for each in table.mcp_servers],
         ),
         terminals=table.terminals,
     )

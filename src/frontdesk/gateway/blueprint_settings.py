@@ -6,15 +6,36 @@ Beside `settings.py`, the rest of the configuration. A new kind is a class here,
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from frontdesk.agents.ids import NAME
 from frontdesk.agents.remote_address import ADDRESS, VARIABLE
 from frontdesk.gateway.setting_types import Positive, Seconds, Table, Target, matching
 
 BlueprintName = Annotated[str, matching(NAME, "a blueprint's name is 1 to 64 of A-Z a-z 0-9 _ . -")]
+
+
+VariableName = Annotated[
+    str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "must be the name of an environment variable")
+]
+HeaderName = Annotated[str, matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "must be a header's name")]
+OptionName = Annotated[
+    str, matching(r"(?!model$).+", "is no option: a session's model is what its client asks for")
+]
+
+
+def _text_or_switch(value: object) -> str | bool:
+    if not isinstance(value, str | bool):
+        raise ValueError("must be a text, or true or false")
+    return value
+
+
+OptionValue = Annotated[str | bool, PlainValidator(_text_or_switch)]
+NONE_SET: Mapping[str, Any] = MappingProxyType({})
 
 
 class BlueprintTable(Table):
@@ -161,11 +182,37 @@ class ProcessSettings(ProcessTable):
     isolation: Literal["process"] = "process"
 
 
+class McpServerSettings(Table):
+    """An MCP server: a program (`command`), or an address (`url`). Secrets are named, not written.
+
+    `environment` are the names of the variables that the program gets, the values of `headers` are
+    those of variables that have the header's text.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    command: tuple[str, ...] = ()
+    environment: tuple[VariableName, ...] = ()
+    url: Annotated[str, matching(r"(https?://[^\s@]+)?", "must be an http address")] = ""
+    transport: Literal["http", "sse"] = "http"
+    headers: Mapping[HeaderName, VariableName] = NONE_SET
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        """Refuse what is neither a program nor an address, and what belongs to the other one."""
+        if bool(self.command) == bool(self.url):
+            raise ValueError("needs command, or else url")
+        other = {"url", "transport", "headers"} if self.command else {"environment"}
+        if wrong := sorted(other & self.model_fields_set):
+            raise ValueError(f"{', '.join(wrong)}: not with {'command' if self.command else 'url'}")
+        return self
+
+
 class AcpSettings(ProcessTable):
     """A program that speaks the Agent Client Protocol. `files` and `terminals` open those to it.
 
     `home` is whose `HOME` it has: its tenant's (beside the state directory), the session's, or the
     gateway's own, which all tenants share. `usage` is what the tokens of its answers count.
+    `options` are its modes and other settings, by id.
     """
 
     kind: Literal["acp"]
@@ -176,6 +223,8 @@ class AcpSettings(ProcessTable):
     auth_method: str | None = None
     home: Literal["tenant", "session", "shared"] = "tenant"
     usage: Literal["turn", "session", "last-call"] | None = None
+    options: Annotated[Mapping[OptionName, OptionValue], Field(max_length=50)] = NONE_SET
+    mcp_servers: Annotated[tuple[McpServerSettings, ...], Field(max_length=50)] = ()
     start_timeout_s: Seconds = 30.0
 
 

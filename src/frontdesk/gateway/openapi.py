@@ -215,6 +215,7 @@ EVENT_EXAMPLES: dict[str, dict[str, Any]] = {
         "tokenUsage": {"promptTokens": 51, "completionTokens": 1, "totalTokens": 52},
     },
     "model_switched": {"requestId": "5f0c2a9e1b7d4c36", "from": "test", "to": "openai:gpt-5"},
+    "option_changed": {"requestId": "5f0c2a9e1b7d4c36", "optionId": "mode", "value": "build"},
     "steering": {"requestId": "5f0c2a9e1b7d4c36", "text": "in one sentence, please"},
     "tool_attached": {"requestId": "5f0c2a9e1b7d4c36", "name": "lookup_order"},
     "tool_detached": {"requestId": "5f0c2a9e1b7d4c36", "name": "lookup_order"},

@@ -25,6 +25,7 @@ from frontdesk.agents.events import (
     Error,
     Event,
     ModelSwitched,
+    OptionChanged,
     OutOfTurn,
     PromptReceived,
     SessionEnd,
@@ -424,6 +425,11 @@ class Conversation:
         self._append_to_turn(ModelSwitched(former, model))
         if self.turn is not None:
             self.turn.model = model
+
+    def on_option_changed(self, option_id: str, value: str | bool) -> None:
+        """Tell that the agent has set one of its options otherwise."""
+        if self.phase is not SessionPhase.ENDED:
+            self._append_to_turn(OptionChanged(option_id, value))
 
     def on_out_of_turn(self, event: OutOfTurn) -> None:
         """Let out what the agent said between two turns, where no filter refuses it."""

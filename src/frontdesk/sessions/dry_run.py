@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from frontdesk.agents.blueprints import Blueprint, Blueprints
 from frontdesk.agents.errors import AgentFailed
-from frontdesk.agents.protocol import check
+from frontdesk.agents.protocol import check, discard
 from frontdesk.agents.records import CreateSession, SessionContext
 from frontdesk.agents.testing import RecordingTurnPort
 from frontdesk.agents.turn import EndSession
@@ -62,6 +62,7 @@ async def dry_run(
         late = not turn.done()
         turn.cancel()
         await asyncio.shield(agent.end(0.0 if late else END_GRACE_S))
+        await asyncio.shield(discard(agent))
         await asyncio.wait({turn}, timeout=END_GRACE_S)
     if late:
         if turn.done() and not turn.cancelled():

@@ -38,7 +38,7 @@ from typing import Any
 import msgspec
 
 from frontdesk.agents.errors import AgentUnavailable, CreateFailed
-from frontdesk.agents.protocol import RunningAgent
+from frontdesk.agents.protocol import RunningAgent, discard, start_after
 from frontdesk.agents.restart import restarts
 from frontdesk.errors import FrontdeskError, SessionAlreadyExists, SessionNotFound, StoreClosed
 from frontdesk.keeper.errors import SHORTAGES, KeeperLost
@@ -86,8 +86,10 @@ class Supervisor:
 
     # -- starting ----------------------------------------------------------------------------
 
-    async def start(self, live_session: LiveSession) -> Runner:
-        """Start an agent for the conversation, and register it.
+    async def start(
+        self, live_session: LiveSession, *, former: RunningAgent | None = None
+    ) -> Runner:
+        """Start an agent for the conversation, after a former one where that ended; register it.
 
         Raises `CreateFailed`, `Draining`, `SessionAlreadyExists`, `SessionLimitExceeded`; after
         any of them, and after a cancellation, nothing of the agent is left.
@@ -95,7 +97,11 @@ class Supervisor:
         conversation = live_session.conversation
         context = msgspec.structs.replace(conversation.context, model=conversation.model)
         try:
-            agent = await conversation.rules.factory.start(context)
+            factory = conversation.rules.factory
+            if former is None:
+                agent = await factory.start(context)
+            else:
+                agent = await start_after(factory, context, former)
         except (AgentUnavailable, CreateFailed, KeeperLost):
             raise
         except Exception as error:
@@ -108,7 +114,7 @@ class Supervisor:
             return self._register(live_session, agent)
         except BaseException:
             # Nobody will have this agent; a caller that is cancelled does not stop its end.
-            await asyncio.shield(self._spawn(agent.end(0.0)))
+            await asyncio.shield(self._spawn(_end(agent, 0.0, last=True)))
             raise
 
     def _register(self, live_session: LiveSession, agent: RunningAgent) -> Runner:
@@ -238,32 +244,36 @@ class Supervisor:
     ) -> None:
         """Clear the agent away, and go on with the next one or end the session for the reason."""
         runner.task.cancel()
-        self._spawn(self._clear_away(runner))
         conversation = live_session.conversation
-        if restart is None or conversation.ending_reason is not None:
+        last = restart is None or conversation.ending_reason is not None
+        self._spawn(self._clear_away(runner, last=last))
+        if restart is None or last:
             self._close(live_session, conversation.ending_reason or reason)
         else:
             conversation.interrupt(restart)
-            self._spawn(self._restart(live_session, restart))
+            self._spawn(self._restart(live_session, restart, runner.agent))
 
-    async def _restart(self, live_session: LiveSession, reason: ExitReason) -> None:
+    async def _restart(
+        self, live_session: LiveSession, reason: ExitReason, former: RunningAgent
+    ) -> None:
         """Start the next agent of a session whose last one ended for this reason (case 2)."""
         conversation = live_session.conversation
         live_session.restart_state = live_session.restart_state.after_restart(
             self._service.clock.monotonic(), limit=conversation.rules.restart_limit
         )
         try:
-            runner = await self.start(live_session)
+            runner = await self.start(live_session, former=former)
         except FrontdeskError as error:
             _log.warning("session %s is not restarted: %s", conversation.session_id, error)
             self._close(live_session, conversation.ending_reason or reason)
+            await discard(former)
             return
         self.watch_runner(live_session)
         if conversation.ended is not None:
             # Ended while its next agent was started: the entry that was just made goes again.
             live_session.runner = None
             self._delete_entry(live_session, runner, conversation.ended)
-            await self._clear_away(runner)
+            await self._clear_away(runner, last=True)
         elif conversation.phase is SessionPhase.RESTARTING:
             # Otherwise it is being ended, and whoever does that finds the agent.
             conversation.resume(reason)
@@ -315,7 +325,7 @@ class Supervisor:
             StopReason(reason.public_text), grace_s=grace_s if is_task else grace_s / 2
         )
         if not is_task:
-            await self._end_agent(runner, max(0.0, until_s - _now_s()))
+            await self._end_agent(runner, max(0.0, until_s - _now_s()), last=True)
         # The entry goes after its agent, or after the grace period, and before the runner's task:
         # the registry would call that `cancelled`.
         self._delete_entry(live_session, runner, reason)
@@ -330,19 +340,19 @@ class Supervisor:
         """End a process whose agent raised, where that ends the session: it may be restarted."""
         if live_session.supervised_agent is not None:
             live_session.supervised_agent.set_reason(ExitReason.crashed(error))
-        await self._end_agent(runner, self._service.settings.end_grace_s)
+        await self._end_agent(runner, self._service.settings.end_grace_s, last=False)
         if self.refresh(live_session) and live_session.runner is runner:
             await self.begin_ending(live_session, ExitReason.crashed(error), grace_s=0.0)
 
-    async def _end_agent(self, runner: Runner, grace_s: float) -> None:
+    async def _end_agent(self, runner: Runner, grace_s: float, *, last: bool) -> None:
         """End an agent and wait for that; not for longer than it may take."""
-        ended = self._spawn(runner.agent.end(grace_s))
+        ended = self._spawn(_end(runner.agent, grace_s, last=last))
         await asyncio.wait({ended}, timeout=grace_s + 0.5)
 
-    async def _clear_away(self, runner: Runner) -> None:
+    async def _clear_away(self, runner: Runner, *, last: bool) -> None:
         await runner.cancel()
         if runner.agent.registry_agent is not None:
-            await runner.agent.end(0.0)
+            await _end(runner.agent, 0.0, last=last)
 
     def _close(self, live_session: LiveSession, reason: ExitReason) -> None:
         """End the conversation; from here on the session is one that has ended recently."""
@@ -378,6 +388,13 @@ class Supervisor:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("ending a session failed", exc_info=error)
+
+
+async def _end(agent: RunningAgent, grace_s: float, *, last: bool) -> None:
+    """End an agent, with what it left for the next one where it was the last of its session."""
+    await agent.end(grace_s)
+    if last:
+        await discard(agent)
 
 
 def _now_s() -> float:

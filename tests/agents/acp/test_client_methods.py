@@ -60,7 +60,7 @@ async def test_an_agent_gets_nothing_where_nothing_is_allowed():
             ("fs/write_text_file", {"path": "$CWD/a.txt", "content": "text"}),
             ("fs/read_text_file", {"path": "$CWD/a.txt"}),
             ("terminal/create", {"command": "true"}),
-            ("elicitation/create", {"message": "?"}),
+            ("terminal/output", {"terminalId": "t"}),
         )
         assert [code_of(answer) for answer in answers] == [NOT_FOUND] * 4
         assert capabilities["fs"] == {"readTextFile": False, "writeTextFile": False}

@@ -34,9 +34,9 @@ def refuse(request, code, text, data=None):
     send({"id": request["id"], "error": {"code": code, "message": text, "data": data}})
 
 
-def update(kind, /, session=SESSION, **fields):
+def update(kind, /, session=None, **fields):
     """Report something of the session."""
-    body = {"sessionId": session, "update": {"sessionUpdate": kind, **fields}}
+    body = {"sessionId": session or SESSION, "update": {"sessionUpdate": kind, **fields}}
     send({"method": "session/update", "params": body})
 
 

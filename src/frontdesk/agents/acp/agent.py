@@ -10,48 +10,30 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from acp.exceptions import RequestError
-from acp.meta import AGENT_METHODS, PROTOCOL_VERSION
+from acp.meta import AGENT_METHODS
 from acp.schema import (
-    AuthenticateRequest,
     CancelNotification,
-    ConfigOptionUpdate,
-    Implementation,
-    InitializeRequest,
-    InitializeResponse,
-    NewSessionRequest,
     PromptRequest,
     TextContentBlock,
 )
 
-from frontdesk._version import __version__
-from frontdesk.agents.acp.agent_answers import (
-    Done,
-    OpenedSession,
-    PromptAnswer,
-    options_in,
-)
-from frontdesk.agents.acp.client_methods import ClientMethods, FileAccess
+from frontdesk.agents.acp.agent_answers import PromptAnswer
+from frontdesk.agents.acp.agent_session import AcpOptions, AgentSession, refusal
+from frontdesk.agents.acp.client_methods import ClientMethods
 from frontdesk.agents.acp.connection import AcpConnection
-from frontdesk.agents.acp.home import Home, HomeKind
-from frontdesk.agents.acp.model_choice import DEFAULT, ModelChoice
+from frontdesk.agents.acp.home import Home
 from frontdesk.agents.acp.terminals import Terminals
-from frontdesk.agents.acp.token_counts import SessionUsage, UsageCount
+from frontdesk.agents.acp.token_counts import SessionUsage
 from frontdesk.agents.acp.updates import Update, UpdateTranslator, out_of_turn
 from frontdesk.agents.acp.workdir import WorkDir
-from frontdesk.agents.errors import AgentFailed, AgentLost, CreateFailed, ModelRefused
+from frontdesk.agents.errors import AgentFailed, AgentLost, CreateFailed
 from frontdesk.agents.protocol import AgentListener
+from frontdesk.agents.records import AgentOption
 from frontdesk.agents.turn import TurnPort
 from frontdesk.keeper.process import ManagedProcess, ManagedProcessRef
-
-LATE_QUIET_S = 0.05
-"""After its answer to a prompt, an agent's turn goes on until it has been quiet for so long."""
-
-LATE_GRACE_S = 1.0
-"""How long a turn goes on after its answer at the most."""
 
 _AUTH_REQUIRED = -32000
 
@@ -59,24 +41,18 @@ _log = logging.getLogger("frontdesk.agents.acp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AcpOptions:
-    """What an operator sets for an agent. Durations are in seconds.
+class Handover:
+    """What the agents of one session have one after another, whatever process they are."""
 
-    `start_timeout_s` bounds everything up to its first prompt; `cancel_patience_s` is how long the
-    next turn waits for one that was aborted and has not ended. `auth_method` is the id of the
-    method that it is to log in by, where one has to be named. `home` says whose `HOME` it has: its
-    tenant's, under `homes` (without which it is the session's), the session's own, or the
-    operator's, shared by all tenants. `usage` is what the tokens of its answers count; None goes
-    by what is known of agents of its name.
-    """
+    workdir: WorkDir
+    home: Home
+    session: AgentSession | None = None
+    usage: SessionUsage
 
-    files: FileAccess = "none"
-    auth_method: str | None = None
-    start_timeout_s: float = 30.0
-    cancel_patience_s: float = 30.0
-    home: HomeKind = "tenant"
-    homes: Path | None = None
-    usage: UsageCount | None = None
+    async def clear(self) -> None:
+        """Remove the directories that were the session's own. Idempotent."""
+        await self.workdir.clear()
+        await self.home.clear()
 
 
 class AcpAgent:
@@ -86,24 +62,27 @@ class AcpAgent:
         self,
         process: ManagedProcess,
         *,
-        workdir: WorkDir,
-        home: Home,
+        former: Handover,
         options: AcpOptions,
         terminals: Terminals | None,
         label: str,
     ) -> None:
-        self._process, self._workdir, self._options = process, workdir, options
-        self._home = home
+        self._process, self._options = process, options
+        self._former_session, self._handover = former.session, former
+        self._handed_over = False
         self._terminals, self._label = terminals, label
         self._methods = ClientMethods(
-            workdir=workdir, files=options.files, terminals=terminals, on_update=self._on_update
+            workdir=former.workdir,
+            files=options.files,
+            terminals=terminals,
+            on_update=self._on_update,
         )
         self._connection = AcpConnection(process, answer=self._methods.answer, label=label)
         self._connection.transport.on_left_out = self._methods.on_left_out
-        self._usage = SessionUsage(options.usage)
-        self._session_id = ""
-        self._models = ModelChoice({})
-        self._choosing: str | None = None
+        self._usage = former.usage
+        self._session = AgentSession(
+            self._connection, options=options, cwd=former.workdir.path, label=label
+        )
         self._listener: AgentListener | None = None
         self._former: UpdateTranslator | None = None
         self._ids_differ = self._idle_logged = False
@@ -116,18 +95,24 @@ class AcpAgent:
 
     def listen(self, listener: AgentListener) -> None:
         """Notify this listener of what the agent does by itself."""
-        self._listener = listener
+        self._listener = self._session.listener = listener
+
+    @property
+    def offered(self) -> tuple[AgentOption, ...]:
+        """Return what can be set about it beside its model, and how that is set."""
+        return self._session.settings.listed()
 
     # -- opening -------------------------------------------------------------------------------
 
-    async def open(self, model: str) -> None:
-        """Open the agent's session with this model; `CreateFailed`: then `end` the agent."""
+    async def open(self, model: str, *, path: str | None = None) -> None:
+        """Open the agent's session with this model; `CreateFailed`: then `end` the agent.
+
+        `path` is where programs of MCP servers are looked up.
+        """
         deadline_s = self._options.start_timeout_s
         try:
             async with asyncio.timeout(deadline_s):
-                await self._initialize()
-                await self._open_session()
-                await self._select_model(model)
+                await self._open(model, path=path)
         except TimeoutError:
             problem = f"the agent was not ready after {deadline_s:g} s"
             _log.error("session %s: %s", self._label, problem)
@@ -141,67 +126,24 @@ class AcpAgent:
                 raise CreateFailed("the agent is not logged in") from error
             raise CreateFailed(f"the agent refused to open a session ({error.code})") from error
 
-    async def _initialize(self) -> None:
-        answer = await self._connection.request(
-            AGENT_METHODS["initialize"],
-            InitializeRequest(
-                protocol_version=PROTOCOL_VERSION,
-                client_capabilities=self._methods.capabilities,
-                client_info=Implementation(name="frontdesk", version=__version__),
-            ),
-            InitializeResponse,
-        )
-        self._usage.on_agent_name(answer.agent_info.name if answer.agent_info else None)
-        if answer.protocol_version != PROTOCOL_VERSION:
-            raise CreateFailed(
-                f"the agent speaks version {answer.protocol_version} of the Agent Client Protocol, "
-                f"this server speaks {PROTOCOL_VERSION}"
-            )
-        if self._options.auth_method is not None:
-            request = AuthenticateRequest(method_id=self._options.auth_method)
-            await self._connection.request(AGENT_METHODS["authenticate"], request, Done)
-
-    async def _open_session(self) -> None:
-        request = NewSessionRequest(cwd=self._workdir.path, mcp_servers=[])
-        answer = await self._connection.request(
-            AGENT_METHODS["session_new"], request, OpenedSession
-        )
-        self._session_id = self._methods.session_id = answer.session_id
-        self._models = ModelChoice.of(answer)
-
-    async def _select_model(self, model: str) -> None:
-        """Have the agent answer with a model; `ModelRefused` where it does not."""
-        choice = self._models
-        if model == DEFAULT and not choice.offered:
-            return
-        value = choice.value_of(model)
-        if value is None:
-            raise ModelRefused(model, problem=f"the agent has {choice}")
-        if value == choice.current:
-            return
-        self._choosing = value
-        try:
-            method, request = choice.request(self._session_id, value)
-            answer = await self._connection.request(method, request, Done)
-        except (RequestError, AgentFailed) as error:
-            why = refusal(error) if isinstance(error, RequestError) else str(error)
-            _log.warning("session %s: the model %s is refused: %s", self._label, value, why)
-            raise ModelRefused(model, problem="the agent does not change to it") from error
-        finally:
-            self._choosing = None
-        now = choice.current_in(options_in(answer.config_options) or ())
-        if now not in (None, value):
-            raise ModelRefused(model, problem=f"the agent goes on with {now}")
-        choice.current = value
+    async def _open(self, model: str, *, path: str | None) -> None:
+        session = self._session
+        await session.initialize(self._methods.capabilities)
+        former, self._former_session = self._former_session, None
+        reopened = await session.open(former, path=path)
+        self._usage.on_opened(reopened=reopened)
+        if former is not None:
+            again = "has its session back" if reopened else "begins anew"
+            _log.info("session %s: its agent %s", self._label, again)
+        self._usage.on_agent_name(session.agent_name)
+        self._methods.session_id = session.id
+        await session.select_model(model)
 
     # -- what the agent does by itself ---------------------------------------------------------
 
     def _on_update(self, update: Update, meta: Any) -> None:
         """Handle an update: of the turn under way, of the one before, or of none."""
-        if isinstance(update, ConfigOptionUpdate):
-            self._on_model(self._models.current_in(update.config_options))
-        elif isinstance(update, dict) and update.get("sessionUpdate") == "current_model_update":
-            self._on_model(update.get("currentModelId") or update.get("modelId"))
+        self._session.on_update(update)
         translator = self._methods.translator
         former = self._former
         if translator is not None and (
@@ -221,14 +163,6 @@ class AcpAgent:
         if self._listener is not None:
             self._listener.on_out_of_turn(event)
 
-    def _on_model(self, model: Any) -> None:
-        """Handle that another model answers from now on, by the agent's own choice."""
-        if not isinstance(model, str) or model in (self._models.current, self._choosing):
-            return
-        self._models.current = model
-        if self._listener is not None:
-            self._listener.on_model_changed(model)
-
     # -- turns ---------------------------------------------------------------------------------
 
     async def run_turn(self, port: TurnPort) -> None:
@@ -241,13 +175,13 @@ class AcpAgent:
         texts, ended_well = [port.context.text], False
         try:
             while texts:
-                await self._select_model(port.model)
+                await self._session.select_model(port.model)
                 answer = await self._prompt("\n\n".join(texts), translator)
                 translator.on_answer(answer)
                 ended_well = answer.reason in (None, "end_turn")
                 texts = port.steering()  # what came meanwhile is the next step
                 if not texts:
-                    await self._until_quiet()
+                    await self._session.until_quiet()
                     texts = port.steering()
         except (RequestError, AgentFailed) as error:
             ended_well = False
@@ -264,21 +198,9 @@ class AcpAgent:
                 self._connection.transport.set_turn_running(False)
             translator.close(ended_well=ended_well)
 
-    async def _until_quiet(self) -> None:
-        """Wait for what still comes of a turn that was answered, for a short grace."""
-        transport = self._connection.transport
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LATE_GRACE_S):
-                received = -1
-                while received != transport.received and not transport.ended.is_set():
-                    received = transport.received
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(LATE_QUIET_S):
-                            await transport.ended.wait()
-
     async def _prompt(self, text: str, translator: UpdateTranslator) -> PromptAnswer:
         request = PromptRequest(
-            session_id=self._session_id, prompt=[TextContentBlock(type="text", text=text)]
+            session_id=self._session.id, prompt=[TextContentBlock(type="text", text=text)]
         )
         prompting = self._prompting = asyncio.create_task(
             self._connection.request(AGENT_METHODS["session_prompt"], request, PromptAnswer)
@@ -296,8 +218,8 @@ class AcpAgent:
         self, prompting: asyncio.Task[PromptAnswer], translator: UpdateTranslator
     ) -> None:
         """Have the agent stop, and wait until it has; whoever aborts cancels that as well."""
-        translator.cancel_approvals()
-        notice = CancelNotification(session_id=self._session_id)
+        translator.cancel_questions()
+        notice = CancelNotification(session_id=self._session.id)
         await self._connection.notify(AGENT_METHODS["session_cancel"], notice)
         await asyncio.wait({prompting})
         error = prompting.exception()
@@ -336,11 +258,18 @@ class AcpAgent:
         await self._connection.close()
         if self._terminals is not None:
             await self._terminals.end()
-        await self._workdir.clear()
-        await self._home.clear()
 
+    def hand_over(self) -> Handover:
+        """Return what the next agent of the session goes on with; it is no longer this one's."""
+        self._handed_over = True
+        return Handover(
+            workdir=self._handover.workdir,
+            home=self._handover.home,
+            session=self._session if self._session.id else None,
+            usage=self._usage,
+        )
 
-def refusal(error: RequestError) -> str:
-    """Return what an agent answered when it refused, for operators."""
-    more = f": {str(error.data)[:1000]}" if error.data else ""
-    return f"the agent answered {error.code} ({str(error)[:1000]}){more}"
+    async def discard(self) -> None:
+        """Remove what was the session's, where no next agent has it. Idempotent."""
+        if not self._handed_over:
+            await self._handover.clear()

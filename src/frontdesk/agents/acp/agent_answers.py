@@ -12,7 +12,6 @@ from typing import Any
 from acp.schema import (
     BaseModel,
     InitializeResponse,
-    NewSessionResponse,
     SessionConfigOptionBoolean,
     SessionConfigOptionSelect,
     ToolCallUpdate,
@@ -25,15 +24,27 @@ from frontdesk.agents.records import ApprovalOption
 
 __all__ = [
     "Done",
+    "ElicitationAsked",
     "InitializeResponse",
     "OpenedSession",
     "PermissionAsked",
     "PromptAnswer",
+    "ReopenedSession",
     "SetModel",
     "options_in",
 ]
 
 Option = SessionConfigOptionSelect | SessionConfigOptionBoolean
+
+
+class ElicitationAsked(BaseModel):
+    """A question of the agent: a form, whose fields `requested_schema` has, or an address."""
+
+    session_id: str = Field(alias="sessionId")
+    message: str
+    mode: str = "form"
+    url: str = ""
+    requested_schema: Any = Field(None, alias="requestedSchema")
 
 
 class Done(BaseModel):
@@ -49,10 +60,21 @@ class SetModel(BaseModel):
     model_id: str = Field(serialization_alias="modelId")
 
 
-class OpenedSession(NewSessionResponse):
-    """A new session. `models` is how agents offer models that have no options for it."""
+class ReopenedSession(BaseModel):
+    """A session that an agent has given back, and how it is set.
 
+    `models` and `modes` are how agents offer these that have no options for it.
+    """
+
+    config_options: Any = Field(None, alias="configOptions")
     models: Any = None
+    modes: Any = None
+
+
+class OpenedSession(ReopenedSession):
+    """A new session."""
+
+    session_id: str = Field(alias="sessionId")
 
 
 class PromptAnswer(BaseModel):

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import shutil
+from dataclasses import replace
 from typing import Any
 
 from frontdesk.agents.errors import CreateFailed, start_error
@@ -16,26 +17,29 @@ from frontdesk.errors import InvalidArgument, MissingExtra
 from frontdesk.keeper.errors import SpawnFailed
 
 try:
-    from frontdesk.agents.acp.agent import AcpAgent, AcpOptions
+    from frontdesk.agents.acp.agent import AcpAgent, Handover
 except ImportError as _missing:
     raise MissingExtra(
         "acp", part="the blueprint kind acp", missing="agent-client-protocol"
     ) from _missing
 
+from frontdesk.agents.acp.agent_session import AcpOptions
 from frontdesk.agents.acp.home import Home
+from frontdesk.agents.acp.mcp_servers import McpServer, check_variables
 from frontdesk.agents.acp.terminals import Terminals
+from frontdesk.agents.acp.token_counts import SessionUsage
 from frontdesk.agents.acp.workdir import WorkDir
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.process.factory import ProcessOptions
-from frontdesk.agents.records import SessionContext
+from frontdesk.agents.records import AgentOption, SessionContext
 from frontdesk.keeper.client import Keeper
 from frontdesk.keeper.environment import allowed_environment
 from frontdesk.keeper.limits import check_limits
 from frontdesk.keeper.messages import Command, SpawnRequest
 from frontdesk.keeper.process import ManagedProcess
 
-__all__ = ["KIND", "OPTIONS", "AcpAgentFactory", "AcpOptions", "acp_blueprint"]
+__all__ = ["KIND", "OPTIONS", "AcpAgentFactory", "AcpOptions", "McpServer", "acp_blueprint"]
 
 KIND = "acp"
 
@@ -72,6 +76,8 @@ class AcpAgentFactory:
         if self._rules.account is not None and files != "none":
             raise InvalidArgument("files", expected='"none" with an account', got=repr(files))
         self._keeper, self._command, self._terminals = keeper, command, terminals
+        check_variables(self._options.mcp_servers)
+        self._offered: tuple[AgentOption, ...] | None = None
         self._env = allowed_environment(self._rules.env, account=self._rules.account)
 
     def check(self, context: SessionContext) -> None:  # noqa: ARG002 - what it can do, it says itself
@@ -83,29 +89,36 @@ class AcpAgentFactory:
 
         Costs what the program's own start costs: seconds, for some.
         """
-        label = registry_key(context.tenant_id, context.session_id)
-        program = self._program()
-        workdir, home = await self._open_directories(context)
-        env = home.in_environment(self._env)
+        self._program()
+        directories = await self._open_directories(context)
         try:
-            process = await self._spawn(program, env=env, cwd=workdir.path, label=label)
+            return await self._start(context, directories)
         except BaseException:
-            await asyncio.shield(asyncio.gather(workdir.clear(), home.clear()))
+            await asyncio.shield(directories.clear())
             raise
-        agent = AcpAgent(
-            process,
-            workdir=workdir,
-            home=home,
-            options=self._options,
-            terminals=self._terminals_of(label, env=env),
-            label=label,
-        )
+
+    async def restart(self, context: SessionContext, former: AcpAgent) -> AcpAgent:
+        """Start the program again, in the directories of a former agent of the session.
+
+        Its session is given back, where the program can; otherwise it begins anew.
+        """
+        await former.end(0.0)
+        left = former.hand_over()
         try:
-            await agent.open(context.model)
+            try:
+                return await self._start(context, left)
+            except CreateFailed:
+                if left.session is None:
+                    raise
+                # What it cannot open may be what it remembers.
+                return await self._start(context, replace(left, session=None))
         except BaseException:
-            await asyncio.shield(agent.end(0.0))
+            await asyncio.shield(left.clear())
             raise
-        return agent
+
+    def offered(self) -> tuple[AgentOption, ...] | None:
+        """Return the options that the last agent had when it was started; None before the first."""
+        return self._offered
 
     # -- within --------------------------------------------------------------------------------
 
@@ -117,7 +130,26 @@ class AcpAgentFactory:
             raise CreateFailed("the agent's program is not installed on this server") from missing
         return os.path.abspath(found)
 
-    async def _open_directories(self, context: SessionContext) -> tuple[WorkDir, Home]:
+    async def _start(self, context: SessionContext, former: Handover) -> AcpAgent:
+        label = registry_key(context.tenant_id, context.session_id)
+        env = former.home.in_environment(self._env)
+        process = await self._spawn(self._program(), env=env, cwd=former.workdir.path, label=label)
+        agent = AcpAgent(
+            process,
+            former=former,
+            options=self._options,
+            terminals=self._terminals_of(label, env=env),
+            label=label,
+        )
+        try:
+            await agent.open(context.model, path=env.get("PATH"))
+        except BaseException:
+            await asyncio.shield(agent.end(0.0))
+            raise
+        self._offered = agent.offered
+        return agent
+
+    async def _open_directories(self, context: SessionContext) -> Handover:
         try:
             workdir = WorkDir(context.working_dir, account=self._rules.account)
             try:
@@ -134,7 +166,7 @@ class AcpAgentFactory:
             _log.error("session %s: %s", context.session_id, error)
             raise CreateFailed("the session's working directory cannot be used") from error
         else:
-            return workdir, home
+            return Handover(workdir=workdir, home=home, usage=SessionUsage(self._options.usage))
 
     async def _spawn(
         self, program: str, *, env: dict[str, str], cwd: str, label: str
@@ -177,5 +209,10 @@ def acp_blueprint(
     """
     factory = AcpAgentFactory(keeper, command, rules=rules, acp=acp, terminals=terminals)
     return Blueprint(
-        name=name, kind=KIND, factory=factory, isolation="process", **{"options": OPTIONS, **fields}
+        name=name,
+        kind=KIND,
+        factory=factory,
+        isolation="process",
+        agent_options=factory.offered,
+        **{"options": OPTIONS, **fields},
     )

@@ -1,4 +1,4 @@
-"""What an ACP agent may ask of the gateway: permissions, files and terminals, and nothing else.
+"""What an ACP agent may ask: permissions, its user, files and terminals, and nothing else.
 
 Files and terminals are answered inside the session's working directory and where the operator
 allows them; otherwise the agent read at the start that there are none, and its request is refused.
@@ -19,6 +19,9 @@ from acp.schema import (
     CreateTerminalRequest,
     CreateTerminalResponse,
     DeniedOutcome,
+    ElicitationCapabilities,
+    ElicitationFormCapabilities,
+    ElicitationUrlCapabilities,
     FileSystemCapabilities,
     KillTerminalRequest,
     ReadTextFileRequest,
@@ -35,12 +38,14 @@ from acp.schema import (
 )
 from pydantic import BaseModel, ValidationError
 
-from frontdesk.agents.acp.agent_answers import PermissionAsked
+from frontdesk.agents.acp.agent_answers import ElicitationAsked, PermissionAsked
 from frontdesk.agents.acp.connection import first_problem
+from frontdesk.agents.acp.elicitations import answer_to, question_of
 from frontdesk.agents.acp.parsing import LeftOut
 from frontdesk.agents.acp.terminals import NoTerminal, Terminals, TooManyTerminals
 from frontdesk.agents.acp.updates import UpdateTranslator
 from frontdesk.agents.acp.workdir import FileTooLarge, OutsideWorkDir, WorkDir
+from frontdesk.agents.errors import QuestionExpired
 from frontdesk.keeper.errors import KeeperLost, SpawnFailed
 
 FileAccess = Literal["none", "read", "write"]
@@ -72,7 +77,8 @@ class ClientMethods:
         self._files, self._on_update = files, on_update
         self._under_way = 0
         routes: dict[str, _Route] = {
-            "session_request_permission": (PermissionAsked, self._permission)
+            "session_request_permission": (PermissionAsked, self._permission),
+            "elicitation_create": (ElicitationAsked, self._elicit),
         }
         if files != "none":
             routes["fs_read_text_file"] = (ReadTextFileRequest, self._read_file)
@@ -90,6 +96,9 @@ class ClientMethods:
                 read_text_file=self._files != "none", write_text_file=self._files == "write"
             ),
             terminal=self._terminals is not None,
+            elicitation=ElicitationCapabilities(
+                form=ElicitationFormCapabilities(), url=ElicitationUrlCapabilities()
+            ),
         )
 
     async def answer(self, method: str, params: Any, is_notification: bool) -> Any:
@@ -157,6 +166,15 @@ class ClientMethods:
             return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
         outcome = AllowedOutcome(outcome="selected", option_id=chosen)
         return RequestPermissionResponse(outcome=outcome)
+
+    async def _elicit(self, request: ElicitationAsked) -> dict[str, Any]:
+        if self.translator is None:
+            return {"action": "cancel"}
+        try:
+            response = await self.translator.ask(question_of(request))
+        except QuestionExpired:
+            return {"action": "cancel"}
+        return answer_to(request, response)
 
     # -- files ---------------------------------------------------------------------------------
 

@@ -17,7 +17,12 @@ from acp.schema import (
 )
 from pydantic import BaseModel
 
-from frontdesk.agents.acp.agent_answers import OpenedSession, SetModel
+from frontdesk.agents.acp.agent_answers import (
+    Option,
+    ReopenedSession,
+    SetModel,
+    options_in,
+)
 
 DEFAULT = "default"
 """The name by which clients ask for whatever model the agent has chosen itself."""
@@ -46,11 +51,11 @@ class ModelChoice:
         self.current, self.option_id = current, option_id
 
     @classmethod
-    def of(cls, session: OpenedSession) -> ModelChoice:
-        """Return the choice that a new session comes with."""
-        option = _model_option(session.config_options or ())
+    def of(cls, session: ReopenedSession) -> ModelChoice:
+        """Return the choice that a session comes with."""
+        option = _model_option(options_in(session.config_options) or ())
         if option is not None:
-            return cls(_named(option), current=option.current_value, option_id=option.id)
+            return cls(named_in(option), current=option.current_value, option_id=option.id)
         models = session.models if isinstance(session.models, dict) else {}
         available, current = models.get("availableModels"), models.get("currentModelId")
         named = {}
@@ -91,7 +96,7 @@ class ModelChoice:
         option = _model_option(options)
         if option is None or option.id != self.option_id:
             return None
-        self._named = _named(option)
+        self._named = named_in(option)
         return option.current_value
 
     def __str__(self) -> str:
@@ -103,14 +108,18 @@ class ModelChoice:
 
 def _model_option(options: Iterable[Any]) -> SessionConfigOptionSelect | None:
     for option in options:
-        if isinstance(option, SessionConfigOptionSelect) and (
-            _CATEGORY in (option.category, option.id)
-        ):
+        if isinstance(option, SessionConfigOptionSelect) and is_model(option):
             return option
     return None
 
 
-def _named(option: SessionConfigOptionSelect) -> dict[str, str]:
+def is_model(option: Option) -> bool:
+    """Say whether an option of a session is the choice of its model."""
+    return _CATEGORY in (option.category, option.id)
+
+
+def named_in(option: SessionConfigOptionSelect) -> dict[str, str]:
+    """Return the values of an option, each with the name that it has."""
     named: dict[str, str] = {}
     for each in option.options:
         alike = each.options if isinstance(each, SessionConfigSelectGroup) else [each]

@@ -37,17 +37,27 @@ class SessionUsage:
     `count` is what the numbers of its answers count; None goes by the name of the agent.
     """
 
-    __slots__ = ("_cost_usd", "_count", "_total")
+    __slots__ = ("_cost_usd", "_count", "_may_begin_again", "_total")
 
     def __init__(self, count: UsageCount | None) -> None:
         self._count = count
         self._total = TokenUsage()
         self._cost_usd = 0.0
+        self._may_begin_again = False
 
     def on_agent_name(self, name: str | None) -> None:
         """Note the name that the agent gives, which says what it counts where nobody else does."""
         if self._count is None:
             self._count = KNOWN_COUNTS.get(name or "", "turn")
+
+    def on_opened(self, *, reopened: bool) -> None:
+        """Note that a process begins: its sums go on where it was given its session back.
+
+        They may all the same begin again.
+        """
+        self._may_begin_again = reopened
+        if not reopened:
+            self._total, self._cost_usd = TokenUsage(), 0.0
 
     @property
     def is_partial(self) -> bool:
@@ -72,8 +82,11 @@ class SessionUsage:
 
     def cost_of(self, total_usd: float) -> float:
         """Return what the session has cost more than it had; agents report the sum."""
+        if self._may_begin_again and 0 < total_usd < self._cost_usd:
+            self._cost_usd = 0.0
         if not self._cost_usd < total_usd <= MAX_COST_USD:
             return 0.0
+        self._may_begin_again = False
         increase, self._cost_usd = total_usd - self._cost_usd, total_usd
         return increase
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 from acp.schema import (
     AgentMessageChunk,
@@ -31,7 +31,7 @@ from frontdesk.agents.acp.agent_answers import PromptAnswer
 from frontdesk.agents.acp.permissions import MAX_LINE_CHARACTERS, Excerpts
 from frontdesk.agents.acp.token_counts import SessionUsage, tokens_in_meta, tokens_of
 from frontdesk.agents.acp.tool_calls import AcpToolCalls, TerminalOutput, name_of
-from frontdesk.agents.errors import TurnOver
+from frontdesk.agents.errors import QuestionExpired, TurnOver
 from frontdesk.agents.events import (
     Error,
     Event,
@@ -52,6 +52,8 @@ MAX_REASON_CHARACTERS = 100
 
 _MARKS = {"completed": "[x]", "in_progress": "[>]", "pending": "[ ]"}
 
+T = TypeVar("T")
+
 Update = Any
 """One of the SDK's models of what a `session/update` brings."""
 
@@ -71,7 +73,7 @@ class UpdateTranslator:
         self._message_id: str | None = None
         self._message_ids: set[str] = set()
         self._in_chunks = NO_USAGE
-        self._prompting: set[asyncio.Future[Approval]] = set()
+        self._prompting: set[asyncio.Future[Any]] = set()
 
     def on_update(self, update: Update, meta: Any = None) -> None:
         """Handle a `session/update`, with the `_meta` of it."""
@@ -144,24 +146,36 @@ class UpdateTranslator:
             options=options,
         )
         hint = (call.title or "")[:MAX_LINE_CHARACTERS] or None
-        prompting = asyncio.ensure_future(
-            self._port.approval(call.name, call.args, hint=hint, details=details)
-        )
-        self._prompting.add(prompting)
-        answer = Approval("cancelled")
+        asking = self._port.approval(call.name, call.args, hint=hint, details=details)
         try:
-            await asyncio.wait({prompting})
-            if not prompting.cancelled():
-                with contextlib.suppress(TurnOver):
-                    answer = prompting.result()
-        finally:
-            prompting.cancel()
-            self._prompting.discard(prompting)
+            answer = await self._until_answered(asking)
+        except TurnOver:
+            answer = Approval("cancelled")
         call.verdict = None if answer.status == "approved" else answer.status
         return answer
 
-    def cancel_approvals(self) -> None:
-        """Answer what still waits for an approval with `cancelled`."""
+    async def ask(self, question: str) -> Any:
+        """Ask the user; `QuestionExpired` where there is no answer in time, or the turn ends."""
+        try:
+            return await self._until_answered(self._port.ask(question))
+        except TurnOver:
+            raise QuestionExpired("", waited_s=0) from None
+
+    async def _until_answered(self, asking: Coroutine[Any, Any, T]) -> T:
+        """Wait for a client; `TurnOver` where the turn ends before an answer."""
+        prompting = asyncio.ensure_future(asking)
+        self._prompting.add(prompting)
+        try:
+            await asyncio.wait({prompting})
+            if prompting.cancelled():
+                raise TurnOver(self._port.context.request_id)
+            return prompting.result()
+        finally:
+            prompting.cancel()
+            self._prompting.discard(prompting)
+
+    def cancel_questions(self) -> None:
+        """Answer what still waits for an approval, or an answer, with `cancelled`."""
         for prompting in list(self._prompting):
             prompting.cancel()
 
@@ -182,7 +196,7 @@ class UpdateTranslator:
 
     def close(self, *, ended_well: bool = False) -> None:
         """End what is still under way: the turn is over."""
-        self.cancel_approvals()
+        self.cancel_questions()
         with contextlib.suppress(TurnOver):
             self._calls.close(ended_well=ended_well)
 

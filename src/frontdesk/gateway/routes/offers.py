@@ -20,6 +20,7 @@ OFFER = BlueprintOffer(
     options=("maxTokens", "maxTurns", "systemPrompt", "tools", "userData"),
     tools=("ask_user", "lookup_order"),
     plugins=(),
+    agent_options=(),
 )
 MODELS = ModelList(
     models=(
