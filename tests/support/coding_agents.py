@@ -1,15 +1,18 @@
 """The coding agents that are tried: one record each, of what to install, to set and to expect.
 
-They are installed when a test asks for one (`installed.py`), at these versions, and given a model on
-loopback (`model_server.py`) in their provider's own dialect. Telemetry, updates and downloads are
+They are installed when a test asks for one (`installed.py`), at these versions, and given a model
+on loopback (`model_server.py`) in their provider's own dialect. Telemetry, updates, downloads are
 switched off.
 """
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import support.programs.mcp_touch as mcp_touch
+from frontdesk.agents.acp.mcp_servers import McpServer
 from support.installed import from_npm, from_pip, missing, needs_linux_on_x86, newer_python
 
 
@@ -177,12 +180,15 @@ def vibe_environment(url, home):
 def fast_agent_command():
     python, version = newer_python((3, 13), (3, 14))
     program = from_pip("fast-agent", "fast-agent-mcp==0.10.48", python=python, version=version)
-    line = ("acp", "--model", "generic.small", "--shell")
+    line = ("acp", "--model", "generic.small")
     return (str(program.with_name("fast-agent")), *line)
 
 
 def fast_agent_environment(url, home):
     return {"GENERIC_API_KEY": "none", "GENERIC_BASE_URL": f"{url}/v1"}
+
+
+TOUCH = McpServer(name="touch", command=(sys.executable, mcp_touch.__file__))
 
 
 def command_argument(name):
@@ -237,7 +243,11 @@ CODING_AGENTS = (
         shown="`codex-acp`",
         command=lambda: node_program("@agentclientprotocol/codex-acp", "2.6.0", "dist/index.js"),
         environment=codex_environment,
-        shell=lambda line: ("exec_command", {"cmd": line}),
+        options={"settings": {"mode": "read-only"}},
+        shell=lambda line: (
+            "exec_command",
+            {"cmd": line, "sandbox_permissions": "require_escalated", "justification": "may I?"},
+        ),
     ),
     CodingAgent(
         name="qwen",
@@ -271,6 +281,7 @@ CODING_AGENTS = (
         shown="`fast-agent acp`",
         command=fast_agent_command,
         environment=fast_agent_environment,
-        shell=command_argument("execute"),
+        options={"mcp_servers": (TOUCH,)},
+        shell=lambda line: ("touch__touch", {"name": line.split()[-1]}),
     ),
 )

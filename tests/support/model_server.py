@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import re
+import threading
 from dataclasses import dataclass, field
 
 PROMPT_TOKENS, COMPLETION_TOKENS = 11, 7
@@ -24,12 +25,11 @@ class Thought:
 class ToolUse:
     name: str
     args: dict
-    id: str = "call_1"
 
 
 @dataclass
 class ModelCall:
-    """One call: the texts of the user's last message, the tools, whether a tool's result is last."""
+    """One call: the user's last text, the tools, whether a tool's result is what came last."""
 
     model: str
     text: str
@@ -37,33 +37,43 @@ class ModelCall:
     after_tool: bool
     streamed: bool = True
     body: dict = field(repr=False, default_factory=dict)
+    number: int = 0
+
+    @property
+    def tool_id(self):
+        """The id of the tool's call in the answer: of no other call."""
+        return f"call_{self.number}"
 
 
 class ModelServer:
-    """Serve a script; use it with `async with`. `calls` is what was asked, `lost` other requests."""
+    """Serve a script in a thread of its own; use it with `with`.
+
+    `calls` is what was asked of the model, `lost` are requests for anything else.
+    """
 
     def __init__(self, script):
         self.script = script
         self.calls = []
         self.lost = []
-        self.left = asyncio.Event()
 
-    async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    def __enter__(self):
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(ready)), daemon=True)
+        self._thread.start()
+        assert ready.wait(10)
         return self
 
-    async def __aexit__(self, *_):
-        self._server.close()
-        await self._server.wait_closed()
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
 
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    @property
-    def served_tokens(self):
-        """What all calls together have used that were answered to their end."""
-        return len(self.calls) * (PROMPT_TOKENS + COMPLETION_TOKENS)
+    async def _run(self, ready):
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        ready.set()
+        await self._over.wait()
+        server.close()
 
     async def _serve(self, reader, writer):
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -84,55 +94,36 @@ class ModelServer:
             writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}")
             return
         call = dialect.read(json.loads(raw), path)
+        call.number = len(self.calls)
         self.calls.append(call)
-        watching = asyncio.create_task(self._watch(reader))
-        try:
-            await self._say(writer, dialect, call)
-        finally:
-            watching.cancel()
-            await asyncio.wait({watching})
+        saying = asyncio.create_task(self._say(writer, dialect(call), call))
+        leaving = asyncio.create_task(reader.read(1))
+        await asyncio.wait({saying, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (saying, leaving):
+            task.cancel()
+        await asyncio.wait({saying, leaving})
 
-    async def _watch(self, reader):
-        """Notice a client that leaves in the middle."""
-        with contextlib.suppress(ConnectionError):
-            if not await reader.read(1):
-                self.left.set()
-
-    async def _say(self, writer, dialect, call):
+    async def _say(self, writer, answer, call):
         kind = b"text/event-stream" if call.streamed else b"application/json"
         head = b"HTTP/1.1 200 OK\r\ncontent-type: " + kind + b"\r\nconnection: close\r\n\r\n"
-        answer = dialect(call)
         if not call.streamed:
             pieces = [piece async for piece in self.script(call)]
             writer.write(head + json.dumps(answer.whole(pieces)).encode())
             return
         writer.write(head)
         self._send(writer, answer.begin())
-        leaving = asyncio.ensure_future(self.left.wait())
-        words = self.script(call)
-        try:
-            while True:
-                word = asyncio.ensure_future(anext(words, None))
-                await asyncio.wait({word, leaving}, return_when=asyncio.FIRST_COMPLETED)
-                if not word.done():
-                    word.cancel()
-                    await asyncio.wait({word})
-                    return
-                if word.result() is None:
-                    break
-                self._send(writer, answer.piece(word.result()))
-                await writer.drain()
-            self._send(writer, answer.end())
+        async for piece in self.script(call):
+            self._send(writer, answer.piece(piece))
             await writer.drain()
-        finally:
-            leaving.cancel()
+        self._send(writer, answer.end())
+        await writer.drain()
 
     def _send(self, writer, events):
         for event in events:
             if isinstance(event, str):
                 writer.write(f"data: {event}\n\n".encode())
                 continue
-            if isinstance(event, dict) and isinstance(event.get("type"), str):
+            if isinstance(event.get("type"), str):
                 writer.write(f"event: {event['type']}\n".encode())
             writer.write(b"data: " + json.dumps(event).encode() + b"\n\n")
 
@@ -145,6 +136,24 @@ def texts_in(content):
     return "\n".join(str(each.get("text", "")) for each in parts if isinstance(each, dict))
 
 
+def since_answer(messages):
+    """Return what came after the model's last word, or call."""
+    own = ("assistant", "model")
+    last = [
+        at
+        for at, each in enumerate(messages)
+        if each.get("role") in own or each.get("type") in ("function_call", "reasoning")
+    ]
+    return messages[last[-1] + 1 :] if last else messages
+
+
+CHAT_USAGE = {
+    "prompt_tokens": PROMPT_TOKENS,
+    "completion_tokens": COMPLETION_TOKENS,
+    "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
+}
+
+
 class OpenAIChat:
     """Chat completions."""
 
@@ -154,13 +163,13 @@ class OpenAIChat:
         self.call, self.used_tool = call, False
 
     @staticmethod
-    def read(body, path):
+    def read(body, _):
         users = [each for each in body["messages"] if each["role"] == "user"]
         return ModelCall(
             body["model"],
             texts_in(users[-1]["content"]) if users else "",
             [each["function"]["name"] for each in body.get("tools") or ()],
-            body["messages"][-1]["role"] == "tool",
+            "tool" in [each["role"] for each in since_answer(body["messages"])],
             bool(body.get("stream")),
             body,
         )
@@ -173,20 +182,14 @@ class OpenAIChat:
 
     def end(self):
         yield self._chunk({}, "tool_calls" if self.used_tool else "stop")
-        yield {**self._chunk({}), "choices": [], "usage": self.usage}
+        yield {**self._chunk({}), "choices": [], "usage": CHAT_USAGE}
         yield "[DONE]"
 
     def whole(self, pieces):
         message = {"role": "assistant", "content": "".join(p for p in pieces if isinstance(p, str))}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return {**self._chunk({}), "object": "chat.completion", "choices": [choice],
-                "usage": self.usage}  # fmt: skip
-
-    usage = {
-        "prompt_tokens": PROMPT_TOKENS,
-        "completion_tokens": COMPLETION_TOKENS,
-        "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
-    }
+                "usage": CHAT_USAGE}  # fmt: skip
 
     def _delta(self, piece):
         if isinstance(piece, Thought):
@@ -194,14 +197,14 @@ class OpenAIChat:
         if isinstance(piece, ToolUse):
             self.used_tool = True
             function = {"name": piece.name, "arguments": json.dumps(piece.args)}
-            call = {"index": 0, "id": piece.id, "type": "function", "function": function}
+            call = {"index": 0, "id": self.call.tool_id, "type": "function", "function": function}
             return {"role": "assistant", "tool_calls": [call]}
         return {"role": "assistant", "content": piece}
 
     def _chunk(self, delta, finish_reason=None):
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
         return {
-            "id": "chatcmpl-1",
+            "id": f"chatcmpl-{self.call.number}",
             "object": "chat.completion.chunk",
             "created": 1,
             "model": self.call.model,
@@ -218,14 +221,19 @@ class OpenAIResponses:
         self.call, self.output, self.number = call, [], 0
 
     @staticmethod
-    def read(body, path):
+    def read(body, _):
         items = body["input"] if isinstance(body["input"], list) else []
         users = [each for each in items if each.get("role") == "user"]
-        last = items[-1].get("type", "") if items else ""
+        since = [str(each.get("type")) for each in since_answer(items)]
         names = [each.get("name", each["type"]) for each in body.get("tools") or ()]
         text = texts_in(users[-1]["content"]) if users else str(body["input"])
         return ModelCall(
-            body["model"], text, names, last.endswith("_output"), bool(body.get("stream")), body
+            body["model"],
+            text,
+            names,
+            any(each.endswith("_output") for each in since),
+            bool(body.get("stream")),
+            body,
         )
 
     def begin(self):
@@ -233,7 +241,7 @@ class OpenAIResponses:
 
     def piece(self, piece):
         if isinstance(piece, ToolUse):
-            item = {"type": "function_call", "name": piece.name, "call_id": piece.id,
+            item = {"type": "function_call", "name": piece.name, "call_id": self.call.tool_id,
                     "arguments": json.dumps(piece.args)}  # fmt: skip
             yield from self._item(item, ())
         elif isinstance(piece, Thought):
@@ -269,7 +277,7 @@ class OpenAIResponses:
         return self._response("completed")
 
     def _item(self, item, between):
-        item = {"id": f"item_{len(self.output)}", "status": "completed", **item}
+        item = {"id": f"item_{self.call.number}_{len(self.output)}", "status": "completed", **item}
         place = {"output_index": len(self.output), "item_id": item["id"]}
         self.output.append(item)
         begun = {**item, "status": "in_progress"}
@@ -293,7 +301,7 @@ class OpenAIResponses:
             "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
         }
         return {
-            "id": "resp_1",
+            "id": f"resp_{self.call.number}",
             "object": "response",
             "created_at": 1,
             "model": self.call.model,
@@ -312,9 +320,9 @@ class Anthropic:
         self.call, self.blocks, self.used_tool = call, 0, False
 
     @staticmethod
-    def read(body, path):
-        last = body["messages"][-1]["content"]
-        parts = last if isinstance(last, list) else []
+    def read(body, _):
+        since = [each["content"] for each in since_answer(body["messages"])]
+        parts = [part for each in since if isinstance(each, list) for part in each]
         after_tool = any(each.get("type") == "tool_result" for each in parts)
         said = [each for each in body["messages"] if each["role"] == "user"]
         texts = [texts_in(each["content"]) for each in said]
@@ -361,12 +369,17 @@ class Anthropic:
             return {"type": "thinking", "thinking": piece.text, "signature": "none"}
         if isinstance(piece, ToolUse):
             self.used_tool = True
-            return {"type": "tool_use", "id": piece.id, "name": piece.name, "input": piece.args}
+            return {
+                "type": "tool_use",
+                "id": self.call.tool_id,
+                "name": piece.name,
+                "input": piece.args,
+            }
         return {"type": "text", "text": piece}
 
     def _message(self, content, usage):
         return {
-            "id": "msg_1",
+            "id": f"msg_{self.call.number}",
             "type": "message",
             "role": "assistant",
             "model": self.call.model,
@@ -388,8 +401,8 @@ class Gemini:
     @staticmethod
     def read(body, path):
         contents = body.get("contents") or []
-        last = contents[-1]["parts"] if contents else []
-        after_tool = any("functionResponse" in each for each in last)
+        parts = [part for each in since_answer(contents) for part in each["parts"]]
+        after_tool = any("functionResponse" in each for each in parts)
         texts = [texts_in(each["parts"]) for each in contents if each.get("role") == "user"]
         text = next((each for each in reversed(texts) if each.strip()), "")
         names = [

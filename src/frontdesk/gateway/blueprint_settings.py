@@ -7,8 +7,7 @@ Beside `settings.py`, the rest of the configuration. A new kind is a class here,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PlainValidator, model_validator
 
@@ -29,13 +28,12 @@ OptionName = Annotated[
 
 
 def _text_or_switch(value: object) -> str | bool:
-    if not isinstance(value, str | bool):
-        raise ValueError("must be a text, or true or false")
-    return value
+    if isinstance(value, str | bool):
+        return value
+    raise ValueError("must be a text, or true or false")
 
 
 OptionValue = Annotated[str | bool, PlainValidator(_text_or_switch)]
-NONE_SET: Mapping[str, Any] = MappingProxyType({})
 
 
 class BlueprintTable(Table):
@@ -194,7 +192,7 @@ class McpServerSettings(Table):
     environment: tuple[VariableName, ...] = ()
     url: Annotated[str, matching(r"(https?://[^\s@]+)?", "must be an http address")] = ""
     transport: Literal["http", "sse"] = "http"
-    headers: Mapping[HeaderName, VariableName] = NONE_SET
+    headers: Mapping[HeaderName, VariableName] = Field({})
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -223,7 +221,7 @@ class AcpSettings(ProcessTable):
     auth_method: str | None = None
     home: Literal["tenant", "session", "shared"] = "tenant"
     usage: Literal["turn", "session", "last-call"] | None = None
-    options: Annotated[Mapping[OptionName, OptionValue], Field(max_length=50)] = NONE_SET
+    options: Mapping[OptionName, OptionValue] = Field({}, max_length=50)
     mcp_servers: Annotated[tuple[McpServerSettings, ...], Field(max_length=50)] = ()
     start_timeout_s: Seconds = 30.0
 

@@ -31,12 +31,12 @@ from acp.schema import (
 
 from frontdesk._version import __version__
 from frontdesk.agents.acp.agent_answers import Done, OpenedSession, ReopenedSession, options_in
+from frontdesk.agents.acp.agent_settings import AgentSettings, OptionValue
 from frontdesk.agents.acp.client_methods import FileAccess
 from frontdesk.agents.acp.connection import AcpConnection
 from frontdesk.agents.acp.home import HomeKind
-from frontdesk.agents.acp.mcp_servers import DescribedServer, McpServer, described
+from frontdesk.agents.acp.mcp_servers import AgentsServer, McpServer, servers_for_agent
 from frontdesk.agents.acp.model_choice import DEFAULT, ModelChoice
-from frontdesk.agents.acp.agent_settings import OptionValue, AgentSettings
 from frontdesk.agents.acp.token_counts import UsageCount
 from frontdesk.agents.errors import AgentFailed, CreateFailed, ModelRefused
 from frontdesk.agents.protocol import AgentListener
@@ -122,7 +122,7 @@ class AgentSession:
         Returns whether it is the former one. `path` is where programs of MCP servers are looked up.
         """
         capabilities = self._capabilities.mcp_capabilities
-        servers = described(self._options.mcp_servers, capabilities=capabilities, path=path)
+        servers = servers_for_agent(self._options.mcp_servers, capabilities=capabilities, path=path)
         reopened = former is not None and await self._reopen(former, servers)
         if not reopened:
             request = NewSessionRequest(cwd=self._cwd, mcp_servers=servers)
@@ -195,7 +195,7 @@ class AgentSession:
         self._models = ModelChoice.of(answer)
         self.settings.on_opened(answer)
 
-    async def _reopen(self, former: AgentSession, servers: list[DescribedServer]) -> bool:
+    async def _reopen(self, former: AgentSession, servers: list[AgentsServer]) -> bool:
         """Have the agent give a session back: without its history, else with it.
 
         That is heard by nobody, as the session has no id yet: it is with clients already.

@@ -25,7 +25,7 @@ from acp.schema import (
 from frontdesk.agents.errors import CreateFailed
 from frontdesk.errors import InvalidArgument
 
-DescribedServer = HttpMcpServer | SseMcpServer | AcpMcpServer | McpServerStdio
+AgentsServer = HttpMcpServer | SseMcpServer | AcpMcpServer | McpServerStdio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +53,9 @@ def check_variables(servers: Sequence[McpServer]) -> None:
                 raise InvalidArgument(place, expected="a variable that is set", got=repr(name))
 
 
-def described(
+def servers_for_agent(
     servers: Sequence[McpServer], *, capabilities: McpCapabilities | None, path: str | None
-) -> list[DescribedServer]:
+) -> list[AgentsServer]:
     """Return the servers as an agent is told of them; `CreateFailed` where it cannot have one.
 
     `path` is where their programs are looked up.
@@ -78,7 +78,7 @@ def _program(server: McpServer, *, path: str | None) -> McpServerStdio:
     )
 
 
-def _address(server: McpServer, capabilities: McpCapabilities | None) -> DescribedServer:
+def _address(server: McpServer, capabilities: McpCapabilities | None) -> AgentsServer:
     transport = server.transport
     if not getattr(capabilities, transport, False):
         raise CreateFailed(
