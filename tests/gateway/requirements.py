@@ -108,6 +108,7 @@ REQUIREMENTS = (
         guardrail="A text that a filter refuses is 422 guardrail.",
         rate_limited="Too many requests are 429 rate_limited with Retry-After.",
         prompt_queue_full="Too many waiting prompts are 429 prompt_queue_full.",
+        budget_exceeded="Past a budget prompts are 429 budget_exceeded, scope and limit named.",
         session_limit="Too many sessions are 429 session_limit, scope and limit named.",
         unavailable="Draining and full in total are 503 unavailable with Retry-After.",
         nothing_inside="No error shows a stack trace, a path or another tenant's data.",
@@ -212,6 +213,8 @@ REQUIREMENTS = (
     *_section(
         "Meter",
         counts="Prompts, tokens and cost are counted by key and tenant.",
+        by_day="GET /v1/usage answers sums by day, model and key, from one day to another.",
+        budgets="The meter says what is left of each budget; budgets survive a restart.",
         survives_restart="The meter survives a restart.",
         complete_after_sigterm="The meter is complete after SIGTERM.",
         behind_after_sigkill="The meter is at most a second behind after SIGKILL.",

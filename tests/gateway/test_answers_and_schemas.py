@@ -25,7 +25,9 @@ TOOL = {
 def gateway(tmp_path_factory):
     """A gateway that takes tools of this machine; none is called."""
     callbacks = {"allow_networks": ["127.0.0.0/8"]}
-    with RunningGateway(tmp_path_factory.mktemp("state"), callbacks=callbacks) as running:
+    budgets = {"tokens_per_day": 1_000_000, "key_cost_usd_per_month": 100}
+    state = tmp_path_factory.mktemp("state")
+    with RunningGateway(state, callbacks=callbacks, budgets=budgets) as running:
         yield running
 
 
@@ -95,6 +97,7 @@ def answers_of_every_route(client, sid):
         yield call("GET", path)
     for path in ("/v1/sessions", "/v1/usage", "/v1/blueprints", "/v1/models"):
         yield call("GET", path)
+    yield call("GET", "/v1/usage?by=day,model,key", template="/v1/usage")
     curious = f"{sid}-curious"
     create(client, curious, blueprint="curious")
     client.post(f"/v1/sessions/{curious}/prompt", json={"text": "go"})

@@ -22,6 +22,7 @@ ROUTES = sorted(
 )
 TAKES = {
     "/v1/sessions": {"limit", "after"},
+    "/v1/usage": {"limit", "after", "by", "from", "to"},
     "/v1/sessions/{sessionId}/messages": {"limit", "after"},
     "/v1/sessions/{sessionId}/events": {"since", "types", "api_key", "envelope"},
     "/v1/sessions/{sessionId}/ws": {"since", "types", "api_key"},

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from frontdesk.clock import SystemClock
-from frontdesk.gateway import key_file, metering
+from frontdesk.gateway import key_file, usage_table
 from frontdesk.gateway.errors import StateUnusable
 from frontdesk.gateway.key_file import KeyFile
 from frontdesk.gateway.metering import UsageMeter
@@ -20,7 +20,7 @@ STEPS = (
 )
 FILES = {
     "keys.sqlite3": (key_file.SCHEMA, lambda state: KeyFile(state, clock=SystemClock())),
-    "usage.sqlite3": (metering.SCHEMA, UsageMeter),
+    "usage.sqlite3": (usage_table.SCHEMA, UsageMeter),
 }
 
 
@@ -102,7 +102,7 @@ def test_a_file_of_a_newer_version_is_refused_unchanged(tmp_path, name):
 
 def test_a_newer_file_stops_the_start_with_a_sentence(tmp_path):
     state = StateDir.make(tmp_path / "state")
-    newer = (*metering.SCHEMA, "CREATE TABLE news (text TEXT) STRICT")
+    newer = (*usage_table.SCHEMA, "CREATE TABLE news (text TEXT) STRICT")
     open_database(state.usage, schema=newer).close()
     with serving(tmp_path, wait=False) as server:
         assert server.wait() == 2

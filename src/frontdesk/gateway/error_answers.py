@@ -27,7 +27,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     """Whole seconds, as in the header `Retry-After`."""
     reason: str | None = None
     scope: str | None = None
-    limit: int | None = None
+    limit: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,15 @@ PROMPT_QUEUE_FULL = ErrorAnswer(
     "too many prompts wait in this session",
     sessions.PromptQueueFull("support-42", limit=16),
 )
+BUDGET_EXCEEDED = ErrorAnswer(
+    429,
+    "budget_exceeded",
+    "a budget of this tenant or key is used up: `scope`, `limit`, `reason` (its name), and "
+    "`retryAfter`, until it begins again",
+    sessions.BudgetExceeded(
+        "tokens_per_day", scope="per_tenant", limit=1_000_000, retry_after_s=5400
+    ),
+)
 SESSION_LIMIT = ErrorAnswer(
     429,
     "session_limit",
@@ -190,6 +199,7 @@ ANSWERS = (
     RATE_LIMITED,
     PROMPT_QUEUE_FULL,
     SESSION_LIMIT,
+    BUDGET_EXCEEDED,
     HEAD_TOO_LARGE,
     INTERNAL,
     UNAVAILABLE,

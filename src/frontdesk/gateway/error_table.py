@@ -22,6 +22,7 @@ from frontdesk.gateway import errors as gateway
 from frontdesk.gateway.error_answers import (
     ALREADY_EXISTS,
     BAD_REQUEST,
+    BUDGET_EXCEEDED,
     CREATE_FAILED,
     FORBIDDEN,
     GUARDRAIL,
@@ -161,6 +162,18 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         Fault.CALLER,
         "An option that the approval does not offer, or that means the opposite, was chosen",
         BAD_REQUEST,
+    ),
+    sessions.BudgetExceeded: ErrorRow(
+        Fault.CALLER,
+        "A budget of the tenant's or the key's is used up. Come again when it begins anew, or ask "
+        "the operator",
+        BUDGET_EXCEEDED,
+        fields=lambda error: {
+            "scope": error.scope,
+            "limit": error.limit,
+            "reason": error.budget,
+            "retry_after": error.retry_after_s,
+        },
     ),
     sessions.UnknownReference: ErrorRow(
         Fault.CALLER,

@@ -20,6 +20,7 @@ from frontdesk.agents.records import CreateSession
 from frontdesk.clock import Clock, SystemClock
 from frontdesk.gateway.auth import Authenticator
 from frontdesk.gateway.blueprint_config import blueprints_of
+from frontdesk.gateway.budgets import TenantBudgets
 from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.errors import AddressRefused, Unauthorized
 from frontdesk.gateway.forwarded import TrustedProxies
@@ -35,7 +36,6 @@ from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
 from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.gateway.settings import Config
-from frontdesk.gateway.ssrf import AddressGuard
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.tool_webhooks import Callbacks
 from frontdesk.keeper.client import Keeper
@@ -126,13 +126,10 @@ class Gateway:
             self._blueprints = blueprints_of(self.config, keeper)
         else:
             self._blueprints = self._given
-        self.meter = enter(UsageMeter(state))
-        callbacks = Callbacks(
-            guard=AddressGuard(self.config.callbacks.allow_networks),
-            master_secret=state.master_secret(),
-            answer_bytes=self.config.callbacks.answer_bytes,
-            clock=self.clock,
-        )
+        days = self.config.limits.usage_days
+        self.meter = enter(UsageMeter(state, clock=self.clock, kept_days=days))
+        self.budgets = TenantBudgets(self.config, meter=self.meter, clock=self.clock)
+        callbacks = Callbacks.of(self.config.callbacks, state, clock=self.clock)
         self.callbacks = await self._stack.enter_async_context(callbacks)
         self.store = enter(SessionStore(limits=self.config.options(Limits), clock=self.clock))
         service = SessionService(
@@ -141,6 +138,7 @@ class Gateway:
             clock=self.clock,
             settings=self.config.options(SessionSettings),
             meter=self.meter,
+            budgets=self.budgets,
             guardrails=self.guardrails,
             call_tool=self.callbacks,
         )
@@ -227,6 +225,7 @@ class Gateway:
         if self._provider is not None:
             self._provider.reload()
         self.guardrails.change(config)
+        self.budgets.change(config)
         # From here on nothing can fail.
         if made is not self.service.blueprints:
             self.known.follow(made)

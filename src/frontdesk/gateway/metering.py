@@ -1,101 +1,89 @@
-"""The meter: prompts, tokens and cost for each key and tenant, kept across restarts.
+"""The meter: prompts, tokens and cost by day, model, key and tenant, kept across restarts.
 
-Above the state directory; the session service below tells it what was used (it is the service's
-`Meter`), the routes above ask for sums. Counting is in memory and never waits. One thread of its
-own writes what has come together to SQLite: at most half a second after the first of it, and at the
-end, so that the file is complete after a SIGTERM and at most a second behind after a SIGKILL. A
-full disk costs nothing but the wait: what could not be written stays in memory and is written
-later.
+Above its file (`usage_table.py`); the session service below tells it what was used (it is the
+service's `Meter`), the routes above ask for sums. Counting is in memory and never waits. One thread
+of its own writes what has come together to SQLite: at most half a second after the first of it, and
+at the end, so that the file is complete after a SIGTERM and at most a second behind after a
+SIGKILL. A full disk costs nothing but the wait: what could not be written stays in memory and is
+written later. The same thread answers what is asked of days past, after it has written.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import threading
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections import defaultdict, deque
+from concurrent.futures import Future
+from contextlib import suppress
 
-import msgspec
-
-from frontdesk.agents.records import MAX_COST_USD, MAX_USED_TOKENS, NO_USAGE, TokenUsage
+from frontdesk.agents.records import NO_USAGE, TokenUsage
 from frontdesk.background import start_without_signals
-from frontdesk.gateway.state_dir import StateDir, open_database
+from frontdesk.clock import Clock, SystemClock
+from frontdesk.gateway.spending import Period, Spending, first_day
+from frontdesk.gateway.state_dir import StateDir
+from frontdesk.gateway.tenant_slots import TenantSlots
+from frontdesk.gateway.usage_table import (
+    DAY_MS,
+    NOTHING,
+    MeteredDay,
+    MeteredKey,
+    MeteredUsage,
+    UsageQuery,
+    UsageSum,
+    UsageTable,
+    with_unwritten,
+)
 
 BATCH_S = 0.5
 RETRY_S = 2.0
+KEPT_DAYS = 400
 
-SCHEMA = (
-    """
-CREATE TABLE IF NOT EXISTS usage (
-    tenant_id TEXT NOT NULL,
-    api_key TEXT NOT NULL,
-    prompts INTEGER NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    cached_tokens INTEGER NOT NULL,
-    cost_usd REAL NOT NULL,
-    PRIMARY KEY (tenant_id, api_key)
-) STRICT, WITHOUT ROWID
-""",
-)
+MODELS_A_DAY = 1000
+"""Different models of a tenant's keys that are counted apart in a day; further ones are `OTHER`.
 
-# The bounds are two numbers of ours: nothing that comes from outside is in the text.
-ADD = f"""
-INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (tenant_id, api_key) DO UPDATE SET
-    prompts = prompts + excluded.prompts,
-    prompt_tokens = min(prompt_tokens + excluded.prompt_tokens, {MAX_USED_TOKENS}),
-    completion_tokens = min(completion_tokens + excluded.completion_tokens, {MAX_USED_TOKENS}),
-    cached_tokens = min(cached_tokens + excluded.cached_tokens, {MAX_USED_TOKENS}),
-    cost_usd = min(cost_usd + excluded.cost_usd, {MAX_COST_USD!r})
-"""  # noqa: S608
+Clients name models: what they can make up must not fill the disk.
+"""
+OTHER = "(other)"
 
 logger: logging.Logger = logging.getLogger("frontdesk.metering")
-
-
-class MeteredKey(NamedTuple):
-    """Whose use it was."""
-
-    tenant_id: str
-    api_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class MeteredUsage:
-    """What was used. Sums of it are made with `+`."""
-
-    prompts: int = 0
-    tokens: TokenUsage = NO_USAGE
-
-    def __add__(self, other: MeteredUsage) -> MeteredUsage:
-        return MeteredUsage(self.prompts + other.prompts, self.tokens + other.tokens)
-
-
-NOTHING = MeteredUsage()
 
 
 class UsageMeter:
     """Count what is used; a context manager that writes everything down before it ends.
 
-    `record` and the sums may be called from any thread and cost a dict update under a lock that is
-    never held while something is written. The memory of it is one record for each key that ever
-    used anything.
+    `record` and the sums of now may be called from any thread and cost a dict update under a lock
+    that is never held while something is written. The memory of it is one record for each key that
+    ever used anything. Days are counted for `kept_days`.
     """
 
     def __init__(
-        self, state: StateDir, *, batch_s: float = BATCH_S, retry_s: float = RETRY_S
+        self,
+        state: StateDir,
+        *,
+        clock: Clock | None = None,
+        kept_days: int = KEPT_DAYS,
+        batch_s: float = BATCH_S,
+        retry_s: float = RETRY_S,
     ) -> None:
+        self._clock, self.kept_days = clock or SystemClock(), kept_days
         self._batch_s, self._retry_s = batch_s, retry_s
-        self._database = open_database(state.usage, schema=SCHEMA)
+        self._table = UsageTable(state)
         self._lock = threading.Lock()
-        rows = self._database.execute("SELECT * FROM usage")
-        self._totals = {
-            MeteredKey(tenant_id, api_key): MeteredUsage(prompts, TokenUsage(*tokens))
-            for tenant_id, api_key, prompts, *tokens in rows
-        }
-        self._unwritten: dict[MeteredKey, MeteredUsage] = {}
-        self._wake_writer = threading.Event()
+        self._totals = self._table.totals()
+        self._spending = Spending()
+        self._models: dict[str, set[tuple[str, str]]] = {}
+        self._models_day = self.today
+        for place, used in self._table.since(first_day(self.today, "month")):
+            self._spending.add(place.day, *place.owner, used.tokens)
+            if place.day == self.today:
+                self._models.setdefault(place.tenant_id, set()).add((place.api_key, place.model))
+        self._unwritten: defaultdict[MeteredDay, MeteredUsage] = defaultdict(MeteredUsage)
+        self._forgotten_before = 0
+        self._asked: deque[tuple[UsageQuery, Future[list[UsageSum]]]] = deque()
+        self._questions = TenantSlots(1)
+        self._wake_writer, self._hurry = threading.Event(), threading.Event()
         self._ending = threading.Event()
         self._writer = threading.Thread(target=self._run, name="frontdesk-meter", daemon=True)
 
@@ -109,32 +97,42 @@ class UsageMeter:
     def close(self) -> None:
         """Write what is left and end the thread. Where the disk is full, what is left is logged."""
         self._ending.set()
+        self._hurry.set()
         self._wake_writer.set()
         if self._writer.is_alive():
             self._writer.join()
         if not self._flush():
-            lost = {f"{owner.tenant_id}/{owner.api_key}": u for owner, u in self._unwritten.items()}
+            lost = {"/".join(map(str, place)): used for place, used in self._unwritten.items()}
             logger.error("usage that could not be written is lost", extra={"usage": lost})
-        self._database.close()
+        self._answer()
+        self._table.close()
+
+    @property
+    def today(self) -> int:
+        """Return the day of now, in UTC."""
+        return self._clock.wall_ms() // DAY_MS
 
     def record(
         self,
         *,
         tenant_id: str,
         api_key: str | None,
+        model: str = "",
         prompts: int = 0,
         tokens: TokenUsage = NO_USAGE,
+        unknown_turns: int = 0,
     ) -> None:
         """Count. Never waits for the disk, and never fails because of it."""
-        used = MeteredUsage(prompts, tokens)
-        owner = MeteredKey(tenant_id, api_key or "")
+        used = MeteredUsage(prompts, tokens, unknown_turns)
+        owner, day = MeteredKey(tenant_id, api_key or ""), self.today
         with self._lock:
-            _add(self._totals, owner, used)
-            _add(self._unwritten, owner, used)
+            self._totals[owner] = self._totals.get(owner, NOTHING) + used
+            self._spending.add(day, *owner, tokens)
+            self._unwritten[MeteredDay(*owner, day, self._counted_model(owner, model, day))] += used
         self._wake_writer.set()
 
     def of_key(self, tenant_id: str, api_key: str) -> MeteredUsage:
-        """Return what one key has used."""
+        """Return what one key has ever used."""
         with self._lock:
             return self._totals.get(MeteredKey(tenant_id, api_key), NOTHING)
 
@@ -143,6 +141,24 @@ class UsageMeter:
         with self._lock:
             used = [usage for owner, usage in self._totals.items() if owner.tenant_id == tenant_id]
         return sum(used, NOTHING)
+
+    def spent(self, tenant_id: str, api_key: str | None, *, period: Period) -> TokenUsage:
+        """Return what a tenant, or one of its keys, has used in this day or month of UTC."""
+        day = self.today
+        with self._lock:
+            return self._spending.of(day, tenant_id, api_key, period=period)
+
+    async def sums(self, query: UsageQuery) -> list[UsageSum]:
+        """Answer a query of days past. The questions of one tenant wait for each other."""
+
+        async def asked() -> list[UsageSum]:
+            answer: Future[list[UsageSum]] = Future()
+            self._asked.append((query, answer))
+            self._hurry.set()
+            self._wake_writer.set()
+            return await asyncio.wrap_future(answer)
+
+        return await self._questions.run(query.tenant_id, asked)
 
     @property
     def tracked_keys(self) -> int:
@@ -154,21 +170,36 @@ class UsageMeter:
         wait_s = self._batch_s
         while not self._ending.is_set():
             self._wake_writer.wait()
-            self._ending.wait(wait_s)
+            self._hurry.wait(wait_s)
             self._wake_writer.clear()
+            if not self._ending.is_set():
+                self._hurry.clear()
             wait_s = self._batch_s if self._flush() else self._retry_s
+            self._answer()
+
+    def _answer(self) -> None:
+        while self._asked:
+            query, answer = self._asked.popleft()
+            if not answer.set_running_or_notify_cancel():
+                continue
+            try:
+                with self._lock:
+                    unwritten = list(self._unwritten.items())
+                answer.set_result(with_unwritten(self._table.sums(query), query, unwritten))
+            except sqlite3.Error as error:
+                answer.set_exception(error)
 
     def _flush(self) -> bool:
         with self._lock:
-            batch, self._unwritten = self._unwritten, {}
+            batch, self._unwritten = self._unwritten, defaultdict(MeteredUsage)
         if not batch:
             return True
         try:
             self._write(batch)
         except sqlite3.Error as error:
             with self._lock:
-                for owner, usage in batch.items():
-                    _add(self._unwritten, owner, usage)
+                for place, used in batch.items():
+                    self._unwritten[place] += used
             self._wake_writer.set()
             # The disk is full, or the like: a traceback would add nothing.
             logger.error(  # noqa: TRY400
@@ -177,21 +208,22 @@ class UsageMeter:
             return False
         return True
 
-    def _write(self, batch: dict[MeteredKey, MeteredUsage]) -> None:
-        rows = [
-            (*owner, usage.prompts, *msgspec.structs.astuple(usage.tokens))
-            for owner, usage in batch.items()
-        ]
-        # Added once or not at all: a batch that is put back must have left nothing behind.
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            self._database.executemany(ADD, rows)
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise
+    def _write(self, batch: dict[MeteredDay, MeteredUsage]) -> None:
+        self._table.add(batch)
+        oldest = self.today - self.kept_days + 1
+        if oldest > self._forgotten_before:
+            # What was added is added: where this fails, it is done with a later batch.
+            with suppress(sqlite3.Error):
+                self._table.forget_before(oldest)
+                self._forgotten_before = oldest
 
-
-def _add(sums: dict[MeteredKey, MeteredUsage], owner: MeteredKey, used: MeteredUsage) -> None:
-    sums[owner] = sums.get(owner, NOTHING) + used
+    def _counted_model(self, owner: MeteredKey, model: str, day: int) -> str:
+        """Return under which name a model is counted."""
+        if day != self._models_day:
+            self._models, self._models_day = {}, day
+        known = self._models.setdefault(owner.tenant_id, set())
+        if (owner.api_key, model) not in known:
+            if len(known) >= MODELS_A_DAY:
+                return OTHER
+            known.add((owner.api_key, model))
+        return model

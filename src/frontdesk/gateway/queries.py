@@ -8,11 +8,20 @@ bypass it, and the routes without one are read here, by models of the same kind.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, TypeVar
+from datetime import date
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import Query
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from frontdesk.agents.events import EVENTS
@@ -24,6 +33,7 @@ from frontdesk.sessions.service import MAX_PAGE
 EVENT_TYPES = tuple(event.name for event in EVENTS)
 MAX_FIELDS = 64
 MAX_SHOWN = 40
+DAY = r"^\d{4}-\d{2}-\d{2}$"
 
 Q = TypeVar("Q", bound="NoQuery")
 
@@ -49,6 +59,15 @@ def _given(value: Any) -> Any:
     return value or None
 
 
+def _is_a_day(text: str | None) -> str | None:
+    """Refuse a day that no calendar has."""
+    try:
+        date.fromisoformat(text or "1970-01-01")
+    except ValueError:
+        raise PydanticCustomError("day", "is no day of the calendar") from None
+    return text
+
+
 class NoQuery(BaseModel):
     """The query of a route that takes none, and the root of the others."""
 
@@ -64,6 +83,39 @@ class PageQuery(NoQuery):
         BeforeValidator(_given),
         Field(description="the last answer's `next`"),
     ] = None
+
+
+class MeterQuery(PageQuery):
+    """Which sums of the meter, and of which days (in UTC, both included)."""
+
+    by: Annotated[
+        list[Literal["day", "model", "key"]] | None,
+        BeforeValidator(_parts),
+        Field(description="sum apart by these, separated by commas"),
+    ] = None
+    first: Annotated[
+        Annotated[str, Field(pattern=DAY)] | None,
+        BeforeValidator(_given),
+        AfterValidator(_is_a_day),
+        Field(alias="from", description="the first day, YYYY-MM-DD"),
+    ] = None
+    last: Annotated[
+        Annotated[str, Field(pattern=DAY)] | None,
+        BeforeValidator(_given),
+        AfterValidator(_is_a_day),
+        Field(alias="to", description="the last day, YYYY-MM-DD"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.first is not None and self.last is not None and self.first > self.last:
+            raise PydanticCustomError("days", "from is after to")
+        return self
+
+    @property
+    def ever(self) -> bool:
+        """Say whether all days are asked for."""
+        return self.first is None and self.last is None
 
 
 class StreamQuery(NoQuery):
@@ -107,6 +159,7 @@ class EventStreamQuery(StreamQuery):
 
 
 InPage = Annotated[PageQuery, Query()]
+InMeterQuery = Annotated[MeterQuery, Query()]
 InStreamQuery = Annotated[StreamQuery, Query()]
 InEventStreamQuery = Annotated[EventStreamQuery, Query()]
 

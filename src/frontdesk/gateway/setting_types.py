@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
+Money = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Network = Annotated[
     IPv4Network | IPv6Network, BeforeValidator(lambda text: ip_network(text, strict=False))
 ]

@@ -20,7 +20,9 @@ from frontdesk.errors import MissingExtra
 from frontdesk.gateway import patterns
 from frontdesk.gateway.auth_settings import AuthSettings
 from frontdesk.gateway.blueprint_settings import BlueprintName, BlueprintSettings
+from frontdesk.gateway.metering import KEPT_DAYS
 from frontdesk.gateway.setting_types import (
+    Money,
     Network,
     Positive,
     Seconds,
@@ -131,6 +133,11 @@ class LimitSettings(Table):
         Positive | None,
         Setting("live sessions; one more is 429", reload=True, sets=(Limits, "per_api_key")),
     ] = 1_000
+    usage_days: Annotated[
+        int,
+        Field(ge=62, le=36_500),
+        Setting("for how long use is stored by day, model and key; the sums of a key stay"),
+    ] = KEPT_DAYS
     prompt_queue: Annotated[
         Positive,
         Setting("prompts that wait in one session", sets=(SessionSettings, "max_queued_prompts")),
@@ -256,10 +263,38 @@ class GuardrailSettings(Table):
     ] = None
 
 
+class BudgetSettings(Table):
+    """What may be used. None is no limit; days and months are those of UTC."""
+
+    tokens_per_day: Annotated[
+        Positive | None, Setting("prompt and completion tokens of a tenant", reload=True)
+    ] = None
+    tokens_per_month: Annotated[Positive | None, Setting("the same, in a month", reload=True)] = (
+        None
+    )
+    cost_usd_per_day: Annotated[
+        Money | None, Setting("what a tenant's model calls cost", reload=True)
+    ] = None
+    cost_usd_per_month: Annotated[Money | None, Setting("the same, in a month", reload=True)] = None
+    key_tokens_per_day: Annotated[
+        Positive | None, Setting("tokens of each key of a tenant", reload=True)
+    ] = None
+    key_tokens_per_month: Annotated[
+        Positive | None, Setting("the same, in a month", reload=True)
+    ] = None
+    key_cost_usd_per_day: Annotated[
+        Money | None, Setting("what the calls for each key cost", reload=True)
+    ] = None
+    key_cost_usd_per_month: Annotated[
+        Money | None, Setting("the same, in a month", reload=True)
+    ] = None
+
+
 class TenantSettings(Table):
     """What one tenant has of its own, in place of what all have."""
 
     guardrails: GuardrailSettings | None = None
+    budgets: BudgetSettings | None = None
 
 
 class LogSettings(Table):
@@ -288,6 +323,7 @@ class Config(BaseSettings):
     auth: AuthSettings = AuthSettings()
     callbacks: CallbackSettings = CallbackSettings()
     guardrails: GuardrailSettings = GuardrailSettings()
+    budgets: BudgetSettings = BudgetSettings()
     log: LogSettings = LogSettings()
     tenants: dict[Tenant, TenantSettings] = {}
     blueprints: dict[BlueprintName, BlueprintSettings] = {}
@@ -326,6 +362,11 @@ class Config(BaseSettings):
         """Return the filters of a tenant: its own, else those of all."""
         own = self.tenants.get(tenant_id)
         return own.guardrails if own and own.guardrails else self.guardrails
+
+    def budgets_of(self, tenant_id: str) -> BudgetSettings:
+        """Return the budgets of a tenant: its own, else those of all."""
+        own = self.tenants.get(tenant_id)
+        return own.budgets if own and own.budgets else self.budgets
 
 
 def needing_restart(running: Config, wanted: Config) -> list[str]:

@@ -21,7 +21,9 @@ from frontdesk.agents.values import MAX_VALUES, TooManyValues, read_json
 from frontdesk.clock import Clock
 from frontdesk.gateway.errors import AddressRefused
 from frontdesk.gateway.keys import signing_secret_of
+from frontdesk.gateway.settings import CallbackSettings
 from frontdesk.gateway.ssrf import AddressGuard, guarded_client
+from frontdesk.gateway.state_dir import StateDir
 
 MAX_SHOWN_ERROR = 2000
 
@@ -46,6 +48,16 @@ class Callbacks:
         self.guard = guard
         self._master_secret, self._answer_bytes, self._clock = master_secret, answer_bytes, clock
         self._client = guarded_client(guard)
+
+    @classmethod
+    def of(cls, settings: CallbackSettings, state: StateDir, *, clock: Clock) -> Callbacks:
+        """Make it as it is configured, with the server's own secret."""
+        return cls(
+            guard=AddressGuard(settings.allow_networks),
+            master_secret=state.master_secret(),
+            answer_bytes=settings.answer_bytes,
+            clock=clock,
+        )
 
     async def __aenter__(self) -> Callbacks:
         return self

@@ -1,18 +1,23 @@
-"""What clients are told of their use: the readings of the meter, by whose they are.
+"""What clients are told of their use: the readings of the meter, by whose they are,
+and where their budgets stand.
 
 Beside the other answers, above the meter.
 """
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
 
 from frontdesk.gateway.answer_schemas import Answer
-from frontdesk.gateway.metering import MeteredUsage
+from frontdesk.gateway.budgets import Budget
+from frontdesk.gateway.spending import date_of
+from frontdesk.gateway.usage_table import MeteredUsage, UsageQuery, UsageSum
 
 
 class MeterReading(Answer, frozen=True, kw_only=True):
-    """What was used."""
+    """What was used. What `unknownTurns` turns used is not among it: their agents did not say."""
 
     prompts: int
     prompt_tokens: int
@@ -20,6 +25,7 @@ class MeterReading(Answer, frozen=True, kw_only=True):
     cached_tokens: int
     total_tokens: int
     cost_usd: float
+    unknown_turns: int
 
     @classmethod
     def of(cls, used: MeteredUsage, **owner: Any) -> Self:
@@ -30,6 +36,7 @@ class MeterReading(Answer, frozen=True, kw_only=True):
             cached_tokens=used.tokens.cached,
             total_tokens=used.tokens.total,
             cost_usd=used.tokens.cost_usd,
+            unknown_turns=used.unknown_turns,
             **owner,
         )
 
@@ -46,8 +53,57 @@ class TenantReading(MeterReading, frozen=True, kw_only=True):
     tenant_id: str
 
 
+class UsageRow(MeterReading, frozen=True, kw_only=True):
+    """What was used of a tenant's, on a day, of a model, by a key: null where not summed apart."""
+
+    day: Annotated[str | None, msgspec.Meta(description="YYYY-MM-DD, UTC")]
+    model: str | None
+    key_id: str | None
+
+    @classmethod
+    def of_sum(cls, query: UsageQuery, found: UsageSum) -> Self:
+        group, used = found
+        place = dict(zip(query.by, group, strict=True))
+        day = place.get("day")
+        return cls.of(
+            used,
+            day=None if day is None else date_of(day).isoformat(),
+            model=place.get("model"),
+            key_id=place.get("key"),
+        )
+
+
+class BudgetReading(Answer, frozen=True, kw_only=True):
+    """A budget that the calling key's prompts count for, in tokens or USD."""
+
+    budget: str
+    scope: Literal["per_tenant", "per_api_key"]
+    limit: float
+    used: float
+    left: float
+    resets_at: Annotated[int, msgspec.Meta(description="milliseconds since 1970, UTC")]
+
+    @classmethod
+    def of(cls, budget: Budget) -> Self:
+        return cls(
+            budget=budget.name,
+            scope=budget.scope,
+            limit=budget.limit,
+            used=budget.used,
+            left=budget.left,
+            resets_at=budget.resets_at_ms,
+        )
+
+
 class UsageReport(Answer, frozen=True, kw_only=True):
-    """What the calling key has used, and all keys of its tenant together."""
+    """What the calling key has used, and all keys of its tenant together; the budgets of both.
+
+    `rows` are the sums that `by` asks for; `next` is what `after` continues with, null on the last
+    page.
+    """
 
     key: KeyReading
     tenant: TenantReading
+    budgets: tuple[BudgetReading, ...]
+    rows: tuple[UsageRow, ...]
+    next: str | None

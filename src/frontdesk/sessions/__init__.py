@@ -33,7 +33,14 @@ if TYPE_CHECKING:
     from frontdesk.sessions.context import SessionSettings
     from frontdesk.sessions.conversation import Conversation
     from frontdesk.sessions.event_reader import EventReader
-    from frontdesk.sessions.hooks import PENDING, Guardrails, MessageSoFar, Meter, ToolCaller
+    from frontdesk.sessions.hooks import (
+        PENDING,
+        Budgets,
+        Guardrails,
+        MessageSoFar,
+        Meter,
+        ToolCaller,
+    )
     from frontdesk.sessions.service import SessionService, TenantSessions
 
 _MODULE_OF = {
@@ -46,6 +53,7 @@ _MODULE_OF = {
     "SessionSettings": "context",
     "TenantSessions": "service",
     "ToolCaller": "hooks",
+    "Budgets": "hooks",
     "PENDING": "hooks",
 }
 
@@ -59,6 +67,7 @@ __all__ = [
     "Guardrails",
     "MessageSoFar",
     "PENDING",
+    "Budgets",
     "Meter",
     "ToolCaller",
 ]

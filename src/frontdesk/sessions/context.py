@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frontdesk.clock import Clock, SystemClock
-from frontdesk.sessions.hooks import Guardrails, Meter, NoMeter, ToolCaller
+from frontdesk.sessions.hooks import Budgets, Guardrails, Meter, NoMeter, ToolCaller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,7 @@ class ServiceContext:
     settings: SessionSettings = field(default_factory=SessionSettings)
     clock: Clock = field(default_factory=SystemClock)
     meter: Meter = field(default_factory=NoMeter)
+    budgets: Budgets | None = None
     guardrails: Guardrails | None = None
     call_tool: ToolCaller | None = None
     draining: bool = False

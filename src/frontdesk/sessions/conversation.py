@@ -222,23 +222,25 @@ class Conversation:
     def prompt(self, text: str, *, api_key: str | None = None) -> Accepted:
         """Accept a prompt: its turn begins at once, or after those before it.
 
-        Raises `PromptQueueFull`, `SessionDead`, `GuardrailRefused`, `Draining`.
+        Raises `PromptQueueFull`, `SessionDead`, `GuardrailRefused`, `BudgetExceeded`, `Draining`.
         """
         self._require_open()
-        text = checked_prompt(text, service=self.service, tenant_id=self.tenant_id)
+        api_key = api_key or self.api_key
+        text = checked_prompt(text, service=self.service, tenant_id=self.tenant_id, api_key=api_key)
         limit = self.service.settings.max_queued_prompts
         # Where no turn is under way, the first that waits is about to begin: it takes no place.
         if len(self.prompts) >= limit + (1 if self.turn is None else 0):
             raise PromptQueueFull(self.session_id, limit=limit)
         queued = self.busy
-        api_key = api_key or self.api_key
         prompt = Prompt(f"req_{secrets.token_hex(8)}", text, api_key)
         self._latest_request, self._latest_index = prompt.request_id, None
         self.prompts.put(prompt)
         self.ends.expect(prompt.request_id)
         self.counters.prompts += 1
         self.expiry.busy(used=True)
-        self.service.meter.record(tenant_id=self.tenant_id, api_key=api_key, prompts=1)
+        self.service.meter.record(
+            tenant_id=self.tenant_id, api_key=api_key, model=self.model, prompts=1
+        )
         return Accepted(prompt.request_id, self.session_id, queued)
 
     def approve(

@@ -10,6 +10,7 @@ from typing import Any
 from frontdesk.errors import FrontdeskError, SessionNotFound
 
 __all__ = [
+    "BudgetExceeded",
     "Draining",
     "GuardrailRefused",
     "OptionRefused",
@@ -61,6 +62,22 @@ class GuardrailRefused(FrontdeskError):
     def __init__(self, why: str) -> None:
         self.why = why
         super().__init__(f"the text was refused: {why}")
+
+
+class BudgetExceeded(FrontdeskError):
+    """A budget is used up. `budget` names it, `limit` is in tokens or USD.
+
+    `scope` is whose it is: `per_tenant` or `per_api_key`; it begins again in `retry_after_s`.
+    """
+
+    def __init__(self, budget: str, *, scope: str, limit: float, retry_after_s: int) -> None:
+        self.budget, self.scope, self.limit = budget, scope, limit
+        self.retry_after_s = retry_after_s
+        whose = "tenant" if scope == "per_tenant" else "key"
+        super().__init__(
+            f"the budget {budget} of {limit:,g} is used up for this {whose}; "
+            f"it begins again in {retry_after_s} s"
+        )
 
 
 class UnknownReference(FrontdeskError, LookupError):

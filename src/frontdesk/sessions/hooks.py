@@ -1,4 +1,4 @@
-"""What the session service needs from above without knowing it: meter, guardrails, tool caller.
+"""What the session service needs from above: meter, budgets, guardrails, tool caller.
 
 The gateway implements these; whoever embeds the service without a gateway leaves them out.
 """
@@ -56,10 +56,23 @@ class Meter(Protocol):
         *,
         tenant_id: str,
         api_key: str | None,
+        model: str = "",
         prompts: int = 0,
         tokens: TokenUsage = NO_USAGE,
+        unknown_turns: int = 0,
     ) -> None:
-        """Add to the meters of a key and its tenant. Never waits, never raises."""
+        """Add to the meters of a key and its tenant. Never waits, never raises.
+
+        `model` is the one that was asked for; `unknown_turns` did not say what they used.
+        """
+        ...
+
+
+class Budgets(Protocol):
+    """Says whether a key may still ask for something."""
+
+    def check(self, tenant_id: str, api_key: str | None) -> None:
+        """Raise `BudgetExceeded` where what it counts for is used up. Never waits."""
         ...
 
 

@@ -44,8 +44,12 @@ def refusing_model(model: str, *, rules: Blueprint) -> Iterator[None]:
         raise ModelRefused(model, problem=error.problem) from error
 
 
-def checked_prompt(text: str, *, service: ServiceContext, tenant_id: str) -> str:
-    """Return a prompt as it may go in; `Draining`, `GuardrailRefused`."""
+def checked_prompt(
+    text: str, *, service: ServiceContext, tenant_id: str, api_key: str | None
+) -> str:
+    """Return a prompt as it may go in; `Draining`, `BudgetExceeded`, `GuardrailRefused`."""
     if service.draining:
         raise Draining
+    if service.budgets is not None:
+        service.budgets.check(tenant_id, api_key)
     return filtered(text, service=service, tenant_id=tenant_id)

@@ -217,13 +217,19 @@ class RunningTurn:
         parts = self._parts
         for counters in (self.counters, parts.counters):
             counters.tokens += used
-        parts.service.meter.record(tenant_id=parts.tenant_id, api_key=self.api_key, tokens=used)
+        parts.service.meter.record(
+            tenant_id=parts.tenant_id, api_key=self.api_key, model=self.model, tokens=used
+        )
 
     def usage_unknown(self) -> None:
         """Count that the agent does not tell what this turn used."""
         if not self.counters.unknown_usage:
-            for counters in (self.counters, self._parts.counters):
+            parts = self._parts
+            for counters in (self.counters, parts.counters):
                 counters.unknown_usage += 1
+            parts.service.meter.record(
+                tenant_id=parts.tenant_id, api_key=self.api_key, model=self.model, unknown_turns=1
+            )
 
     def steering(self, limit: int | None = None) -> list[str]:
         """Take up to `limit` of the steering texts that wait, oldest first; all by default."""

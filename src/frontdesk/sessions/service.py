@@ -33,7 +33,7 @@ from frontdesk.sessions.admission import admit
 from frontdesk.sessions.context import ServiceContext, SessionSettings
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import Draining, SessionDead
-from frontdesk.sessions.hooks import Guardrails, Meter, NoMeter, ToolCaller
+from frontdesk.sessions.hooks import Budgets, Guardrails, Meter, NoMeter, ToolCaller
 from frontdesk.sessions.input_checks import checked_prompt
 from frontdesk.sessions.live import LiveSession, LiveSessions
 from frontdesk.sessions.reservations import Place, Reservations
@@ -86,6 +86,7 @@ class SessionService:
         clock: Clock | None = None,
         settings: SessionSettings | None = None,
         meter: Meter | None = None,
+        budgets: Budgets | None = None,
         guardrails: Guardrails | None = None,
         call_tool: ToolCaller | None = None,
     ) -> None:
@@ -97,6 +98,7 @@ class SessionService:
             settings=settings or SessionSettings(),
             clock=clock or SystemClock(),
             meter=meter or NoMeter(),
+            budgets=budgets,
             guardrails=guardrails,
             call_tool=call_tool,
         )
@@ -220,9 +222,9 @@ class SessionService:
         finally:
             self._reservations.release(key)
 
-    def check_prompt(self, text: str, *, tenant_id: str) -> None:
+    def check_prompt(self, text: str, *, tenant_id: str, api_key: str | None) -> None:
         """Refuse a prompt that no session of the tenant would take now."""
-        checked_prompt(text, service=self._context, tenant_id=tenant_id)
+        checked_prompt(text, service=self._context, tenant_id=tenant_id, api_key=api_key)
 
     def live(self, key: str, session_id: str) -> Conversation:
         """Return a live session; see `TenantSessions.find`."""
@@ -365,7 +367,7 @@ class TenantSessions:
 
         Raises what `create` and `Conversation.prompt` do.
         """
-        self._service.check_prompt(text, tenant_id=self.tenant_id)
+        self._service.check_prompt(text, tenant_id=self.tenant_id, api_key=self.api_key)
         conversation = await self.create(request)
         try:
             return conversation, conversation.prompt(text, api_key=self.api_key)
