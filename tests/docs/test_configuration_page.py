@@ -8,7 +8,7 @@ from docs.pages import page
 from docs.tables import SETTINGS, default_of
 from frontdesk.gateway.blueprint_settings import BlueprintSettings
 from frontdesk.gateway.config import load_config
-from frontdesk.gateway.settings import Config, GuardrailSettings
+from frontdesk.gateway.settings import BudgetSettings, Config, GuardrailSettings
 from frontdesk.keeper.environment import HARMLESS
 
 PAGE = page("docs/reference/configuration.md")
@@ -49,8 +49,10 @@ def test_the_environment_of_agent_processes_is_the_one_on_its_page():
 
 def test_a_tenant_has_the_settings_that_the_page_says():
     tenant = typing.get_args(Config.model_fields["tenants"].annotation)[1]
-    assert list(tenant.model_fields) == ["guardrails"]
-    assert GuardrailSettings in typing.get_args(tenant.model_fields["guardrails"].annotation)
+    own = {"guardrails": GuardrailSettings, "budgets": BudgetSettings}
+    assert list(tenant.model_fields) == [*own]
+    for name, table in own.items():
+        assert table in typing.get_args(tenant.model_fields[name].annotation)
 
 
 @pytest.mark.parametrize("block", [b for b in PAGE.blocks if b.language == "toml"], ids=str)

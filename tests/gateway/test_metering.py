@@ -185,7 +185,7 @@ def test_what_is_partly_written_is_in_one_sum(meter, clock, monkeypatch):
 
 
 def test_days_are_forgotten_after_a_while_and_sums_are_not(state, clock):
-    with UsageMeter(state, clock=clock, kept_days=2) as meter:
+    with UsageMeter(state, clock=clock, stored_days=2) as meter:
         fill(meter, clock)
         at(clock, "2026-04-01")
         meter.record(tenant_id="acme", api_key="k1", prompts=1)

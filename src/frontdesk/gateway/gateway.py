@@ -67,6 +67,7 @@ class Gateway:
     tokens: SessionTokens
     authenticator: Authenticator
     meter: UsageMeter
+    budgets: TenantBudgets
     callbacks: Callbacks
     store: SessionStore
     service: SessionService
@@ -127,7 +128,7 @@ class Gateway:
         else:
             self._blueprints = self._given
         days = self.config.limits.usage_days
-        self.meter = enter(UsageMeter(state, clock=self.clock, kept_days=days))
+        self.meter = enter(UsageMeter(state, clock=self.clock, stored_days=days))
         self.budgets = TenantBudgets(self.config, meter=self.meter, clock=self.clock)
         callbacks = Callbacks.of(self.config.callbacks, state, clock=self.clock)
         self.callbacks = await self._stack.enter_async_context(callbacks)

@@ -38,7 +38,7 @@ from frontdesk.gateway.usage_table import (
 
 BATCH_S = 0.5
 RETRY_S = 2.0
-KEPT_DAYS = 400
+STORED_DAYS = 400
 
 MODELS_A_DAY = 1000
 """Different models of a tenant's keys that are counted apart in a day; further ones are `OTHER`.
@@ -55,7 +55,7 @@ class UsageMeter:
 
     `record` and the sums of now may be called from any thread and cost a dict update under a lock
     that is never held while something is written. The memory of it is one record for each key that
-    ever used anything. Days are counted for `kept_days`.
+    ever used anything. Days are counted for `stored_days`.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class UsageMeter:
         state: StateDir,
         *,
         clock: Clock | None = None,
-        kept_days: int = KEPT_DAYS,
+        stored_days: int = STORED_DAYS,
         batch_s: float = BATCH_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        self._clock, self.kept_days = clock or SystemClock(), kept_days
+        self._clock, self.stored_days = clock or SystemClock(), stored_days
         self._batch_s, self._retry_s = batch_s, retry_s
         self._table = UsageTable(state)
         self._lock = threading.Lock()
@@ -210,7 +210,7 @@ class UsageMeter:
 
     def _write(self, batch: dict[MeteredDay, MeteredUsage]) -> None:
         self._table.add(batch)
-        oldest = self.today - self.kept_days + 1
+        oldest = self.today - self.stored_days + 1
         if oldest > self._forgotten_before:
             # What was added is added: where this fails, it is done with a later batch.
             with suppress(sqlite3.Error):

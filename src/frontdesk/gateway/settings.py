@@ -20,7 +20,7 @@ from frontdesk.errors import MissingExtra
 from frontdesk.gateway import patterns
 from frontdesk.gateway.auth_settings import AuthSettings
 from frontdesk.gateway.blueprint_settings import BlueprintName, BlueprintSettings
-from frontdesk.gateway.metering import KEPT_DAYS
+from frontdesk.gateway.metering import STORED_DAYS
 from frontdesk.gateway.setting_types import (
     Money,
     Network,
@@ -137,7 +137,7 @@ class LimitSettings(Table):
         int,
         Field(ge=62, le=36_500),
         Setting("for how long use is stored by day, model and key; the sums of a key stay"),
-    ] = KEPT_DAYS
+    ] = STORED_DAYS
     prompt_queue: Annotated[
         Positive,
         Setting("prompts that wait in one session", sets=(SessionSettings, "max_queued_prompts")),
