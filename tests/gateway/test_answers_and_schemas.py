@@ -91,6 +91,7 @@ def answers_of_every_route(client, sid):
     yield call("POST", f"{SESSION}/reject", {"approvalId": asked})
     yield call("POST", f"{SESSION}/abort", {})
     yield call("POST", f"{SESSION}/switch_model", {"model": "test"})
+    yield call("POST", f"{SESSION}/tokens", {"scopes": ["read"]})
     yield call("POST", f"{SESSION}/tools", TOOL)
     yield call("DELETE", f"{SESSION}/tools/lookup", template=f"{SESSION}/tools/{{name}}")
     for path in (SESSION, f"{SESSION}/stats", f"{SESSION}/messages"):

@@ -90,7 +90,7 @@ def test_what_another_route_takes_is_unknown_to_this_one(asked, method, path):
         ("/v1/sessions/{sessionId}/events", "since=x&types=a,b&type=c",
          ["since", "types.0", "types.1", "type"]),
         ("/v1/sessions/{sessionId}/ws", "since=1-&envelop=1", ["since", "envelop"]),
-        ("/v1/usage", "by=day&by=day&to=1", ["by", "to"]),
+        ("/v1/usage", "by=day&by=week&to=1&of=x", ["by.1", "to", "of"]),
     ],
 )  # fmt: skip
 def test_all_mistakes_of_a_query_are_told_at_once(asked, path, query, named):

@@ -80,6 +80,7 @@ IdempotencyKey = Annotated[
         "registration_failed",
         "guardrail",
         "session_limit",
+        "budget_exceeded",
         status=201,
     ),
 )

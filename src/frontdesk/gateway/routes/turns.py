@@ -60,6 +60,7 @@ ON_SESSION = ("not_found", "session_dead")
             ACCEPTED,
             *ON_SESSION,
             "prompt_queue_full",
+            "budget_exceeded",
             "guardrail",
             "idempotency_mismatch",
             status=202,
