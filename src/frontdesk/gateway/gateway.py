@@ -72,7 +72,6 @@ class Gateway:
     store: SessionStore
     service: SessionService
     known: KnownBlueprints
-    tokens: SessionTokens
 
     def __init__(
         self,
