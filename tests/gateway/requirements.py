@@ -46,6 +46,7 @@ REQUIREMENTS = (
         operator="Operator keys open /ops and /metrics only, and every use is logged.",
         guessing="Guessing is limited by address.",
         scopes="A key has some of read, prompt, approve, create, delete; all by default.",
+        every_route="Every route asks for its right, of every credential, under every prefix.",
         rotation="Two secrets of one key overlap while it is rotated.",
         last_use="A key's last use is known, and stored sparingly.",
         command_line="`frontdesk keys` creates, lists and revokes; the secret is printed once.",

@@ -35,6 +35,13 @@ def test_an_odd_origin_on_a_websocket_with_a_cookie_is_refused(asked, origin, ke
     assert (answer.status, answer.error) == (401, "unauthorized")
 
 
+@pytest.mark.parametrize("host", [(), ((b"host", b""),)])
+def test_a_page_without_an_origin_of_its_own_is_none_of_ours_where_ours_is_not_known(asked, host):
+    headers = [KEY, (b"origin", b"null"), (b"cookie", b"a=b"), *host]
+    answer = asked("/v1/sessions/none/ws", headers=headers, kind="websocket")
+    assert (answer.status, answer.error) == (401, "unauthorized")
+
+
 @often
 @given(BYTES, BYTES)
 @example(b"http://[", b"x")

@@ -52,7 +52,8 @@ def refuse_cross_origin_cookies(
     try:
         # Not the scheme: a proxy that ends TLS need not say so.
         own = urlsplit(base_url(context.scope) or "").netloc
-        same = origin is None or urlsplit(origin).netloc == own
+        # An origin that names no host is not ours, also where ours is not known.
+        same = origin is None or (own != "" and urlsplit(origin).netloc == own)
     except ValueError:
         same = False
     if not same:
