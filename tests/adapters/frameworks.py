@@ -72,7 +72,10 @@ class Framework:
     @property
     def here(self):
         """Say whether it is installed."""
-        return importlib.util.find_spec(self.needs.partition(".")[0]) is not None
+        try:
+            return importlib.util.find_spec(self.needs) is not None
+        except ModuleNotFoundError:
+            return False
 
 
 FRAMEWORKS = (
@@ -88,6 +91,17 @@ FRAMEWORKS = (
         table={"models": ["default", "openai-chat:*"]},
         other_model="openai-chat:other",
         failing_tool="error",
+    ),
+    Framework(
+        kind="openai-agents",
+        name="OpenAI Agents SDK",
+        needs="agents.tracing",  # `agents` alone is a folder of the tests as well
+        dialect=OpenAIChat(),
+        targets={
+            "agent": "adapters.programs.openai_agents_agents:agent",
+            "structured": "adapters.programs.openai_agents_agents:structured",
+        },
+        other_model="other",
     ),
 )
 
