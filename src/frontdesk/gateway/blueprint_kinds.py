@@ -27,6 +27,7 @@ from frontdesk.agents.targets import import_target
 from frontdesk.agents.task import TaskAgentFactory
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.blueprint_settings import (
+    A2ASettings,
     AcpSettings,
     IsolationTable,
     OpenAIAgentsSettings,
@@ -199,6 +200,11 @@ MAKERS: Mapping[type, Maker] = MappingProxyType(
             "openai",
             "frontdesk.agents.openai:OpenAIProgram",
             also=("credential", "api", "model", "timeout_s"),
+        ),
+        A2ASettings: framework(
+            "a2a",
+            "frontdesk.agents.a2a:A2AProgram",
+            also=("credential", "timeout_s"),
         ),
     }
 )

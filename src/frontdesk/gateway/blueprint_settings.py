@@ -165,6 +165,12 @@ class RemoteTable(BlueprintTable):
     timeout_s: Seconds = 120.0
 
 
+class A2ASettings(RemoteTable):
+    """A remote agent that speaks A2A 1.0."""
+
+    kind: Literal["a2a"]
+
+
 class OpenAISettings(RemoteTable):
     """A remote agent behind an OpenAI-compatible API. `model` is what `default` stands for."""
 
@@ -232,6 +238,7 @@ BlueprintSettings = Annotated[
     | ProcessSettings
     | AcpSettings
     | OpenAIAgentsSettings
-    | OpenAISettings,
+    | OpenAISettings
+    | A2ASettings,
     Field(discriminator="kind"),
 ]

@@ -1,4 +1,4 @@
-"""Agents on the OpenAI Agents SDK as a team has them; one tool asks the user by the run's context."""
+"""Agents on the OpenAI Agents SDK as a team has them: a tool asks the user by the context."""
 
 import asyncio
 from pathlib import Path
