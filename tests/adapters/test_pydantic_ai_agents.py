@@ -212,6 +212,9 @@ async def test_a_function_of_the_session_makes_the_agent(serve):
     async with serve("made_for") as here:
         await here.turn()
         assert here.server.asked[0].system == "For acme."
+    async with serve("made_for_all") as here:
+        await here.turn()
+        assert here.server.asked[0].system == "For all."
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ words come here; a client can never make the gateway import anything.
 
 from __future__ import annotations
 
+import difflib
 import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -26,15 +27,26 @@ def import_target(target: str) -> Any:
         'fromkeys'
     """
     module, _, path = target.partition(":")
+    found: Any = None
     try:
-        found: Any = import_module(module)
+        found = import_module(module)
         for name in path.split("."):
             found = getattr(found, name)
     except (AttributeError, ModuleNotFoundError) as error:
         if (reason := why_another(module.partition(".")[0])) is not None:
             raise ImportError(f"{error}; {reason}") from error
+        if (
+            isinstance(error, AttributeError)
+            and (near := closest_name(found, error.name)) is not None
+        ):
+            raise AttributeError(f"{error}; is {near!r} meant?", name=error.name) from error
         raise
     return found
+
+
+def closest_name(found: Any, name: str | None) -> str | None:
+    """Return the name that was perhaps meant for one that is not there."""
+    return next(iter(difflib.get_close_matches(name or "", dir(found), n=1)), None)
 
 
 def require_module(target: str) -> None:
@@ -47,6 +59,8 @@ def require_module(target: str) -> None:
 def why_another(name: str) -> str | None:
     """Say which file of a module's name was not imported, as another came before it."""
     module = sys.modules.get(name)
+    if module is None:
+        return None  # it is not another one's: it failed by itself
     file = getattr(module, "__file__", None) or "another module"
     for place in (*sys.path, *directories_behind()):
         spec = PathFinder.find_spec(name, [place])

@@ -39,6 +39,7 @@ from frontdesk.gateway.blueprint_settings import (
 )
 from frontdesk.gateway.ssrf import AddressGuard, guarded_client
 from frontdesk.keeper.client import Keeper
+from frontdesk.keeper.import_problems import problem_of
 from frontdesk.keeper.messages import ProcessLimits
 
 
@@ -64,8 +65,7 @@ def imported(target: str) -> Any:
     try:
         return import_target(target)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
-        problem = f"{type(error).__name__}: {error}"
-        raise CannotImport(f"{target!r} cannot be imported: {problem}") from None
+        raise CannotImport(f"{target!r} cannot be imported: {problem_of(error)}") from None
 
 
 def _pydantic_ai(name: str, table: PydanticAISettings, services: BlueprintServices) -> Blueprint:
@@ -121,7 +121,7 @@ def called(target: str, options: dict[str, Any]) -> Any:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
         named = options["target"]
-        raise CannotImport(f"{named!r} cannot be served: {type(error).__name__}: {error}") from None
+        raise CannotImport(f"{named!r} cannot be served: {problem_of(error)}") from None
 
 
 _own_pydantic_ai = framework(

@@ -15,6 +15,7 @@ from frontdesk.agents.targets import import_target
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.patterns import Denied, Found, TooSlow
 from frontdesk.gateway.settings import Config, GuardrailSettings
+from frontdesk.keeper.import_problems import problem_of
 from frontdesk.sessions.hooks import PENDING, MessageSoFar, Pending
 
 Direction = Literal["input", "output"]
@@ -45,7 +46,7 @@ class Rules:
             try:
                 custom = import_target(settings.filter)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - their module raises anything
-                mistake = f"{place} cannot be imported: {type(error).__name__}: {error}"
+                mistake = f"{place} cannot be imported: {problem_of(error)}"
                 raise ConfigurationWrong("the configuration", mistakes=(mistake,)) from None
             if not callable(custom):
                 mistake = f"{place} is not callable"

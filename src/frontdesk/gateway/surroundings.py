@@ -12,6 +12,9 @@ from collections.abc import Iterator
 
 from frontdesk.agents.remote_address import problem_with_variable
 from frontdesk.agents.targets import import_target, require_module
+from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.blueprint_config import blueprint_of
+from frontdesk.gateway.blueprint_kinds import BlueprintServices, CannotImport
 from frontdesk.gateway.blueprint_settings import (
     AcpSettings,
     BlueprintSettings,
@@ -24,7 +27,10 @@ from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.interpreter_checks import problems_of
 from frontdesk.gateway.keys import KEYS_VARIABLE, keys_from_environment
 from frontdesk.gateway.settings import Config
+from frontdesk.gateway.ssrf import AddressGuard
 from frontdesk.gateway.tls import tls_context
+from frontdesk.keeper.client import Keeper
+from frontdesk.keeper.import_problems import problem_of
 from frontdesk.keeper.platform_needs import lacking
 
 
@@ -33,15 +39,16 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
 
     Imports what the gateway itself would import.
     """
-    for location, target, alone in _targets(config):
-        problem = _import_problem(target, alone=alone)
-        if problem is not None:
-            yield location, problem
+    wrong: set[str | int] = set()
+    for location, problem in mistakes_of_blueprints(config):
+        wrong.add(location[1])
+        yield location, problem
     for name, table in config.blueprints.items():
-        for setting, problem in _mistakes_of(table):
-            yield ("blueprints", name, setting), problem
-    for name, problem in _interpreter_problems(config):
-        yield ("blueprints", name, "python"), problem
+        if name not in wrong and (reason := why_not_made(name, table)) is not None:
+            yield ("blueprints", name), reason
+    for location, target in _filters(config):
+        if (reason := _import_problem(target, alone=False)) is not None:
+            yield location, reason
     for check in (_check_certificate, _check_signing_keys):
         try:
             check(config)
@@ -65,6 +72,28 @@ def _check_signing_keys(config: Config) -> None:
         from frontdesk.gateway.identity_provider import keys_of_file
 
         keys_of_file(config.auth.jwt.keys_file)
+
+
+def mistakes_of_blueprints(config: Config) -> Iterator[tuple[Location, str]]:
+    """Yield what is wrong with single settings of blueprints, and why."""
+    for location, target, alone in _targets(config):
+        if (problem := _import_problem(target, alone=alone)) is not None:
+            yield location, problem
+    for name, table in config.blueprints.items():
+        for setting, problem in _mistakes_of(table):
+            yield ("blueprints", name, setting), problem
+    for name, problem in _interpreter_problems(config):
+        yield ("blueprints", name, "python"), problem
+
+
+def why_not_made(name: str, table: BlueprintSettings) -> str | None:
+    """Return why no blueprint can be made of a table whose settings are right by themselves."""
+    services = BlueprintServices(keeper=Keeper(), guard=AddressGuard(()))
+    try:
+        blueprint_of(name, table, services)
+    except (FrontdeskError, CannotImport) as error:
+        return str(error)
+    return None
 
 
 def _mistakes_of(table: BlueprintSettings) -> Iterator[tuple[str, str]]:
@@ -111,11 +140,14 @@ def _targets(config: Config) -> Iterator[tuple[Location, str, bool]]:
         for kind in ("tools", "plugins"):
             for number, target in enumerate(getattr(table, kind, ())):
                 yield ("blueprints", name, kind, number), target, False
+
+
+def _filters(config: Config) -> Iterator[tuple[Location, str]]:
     if config.guardrails.filter:
-        yield ("guardrails", "filter"), config.guardrails.filter, False
+        yield ("guardrails", "filter"), config.guardrails.filter
     for tenant, own in config.tenants.items():
         if own.guardrails and own.guardrails.filter:
-            yield ("tenants", tenant, "guardrails", "filter"), own.guardrails.filter, False
+            yield ("tenants", tenant, "guardrails", "filter"), own.guardrails.filter
 
 
 def _import_problem(target: str, *, alone: bool) -> str | None:
@@ -123,5 +155,5 @@ def _import_problem(target: str, *, alone: bool) -> str | None:
     try:
         (require_module if alone else import_target)(target)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the operator's module raises anything
-        return f"{target!r} cannot be imported: {type(error).__name__}: {error}"
+        return f"{target!r} cannot be imported: {problem_of(error)}"
     return None

@@ -24,6 +24,7 @@ from typing import NoReturn, cast
 import msgspec
 
 from frontdesk.keeper.confinement import Confinement, ConfinementFailed, apply
+from frontdesk.keeper.import_problems import place_of
 from frontdesk.keeper.left_open import open_descriptors, shared_since
 from frontdesk.keeper.messages import MAX_PACKET_BYTES, ForkServerSpec, Refused
 from frontdesk.keeper.modules_behind import find_behind
@@ -79,7 +80,7 @@ def main() -> None:
     try:
         entry = _prepare(spec)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises is the answer
-        text = "".join(traceback.format_exception_only(error)).strip()
+        text = "".join(traceback.format_exception_only(error)).strip() + place_of(error)
         _report(keeper, Prepared(text[:_MAX_TEXT]))
         return
     _report(keeper, Prepared(None, getattr(entry, "description", "")))

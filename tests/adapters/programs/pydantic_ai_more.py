@@ -116,3 +116,8 @@ class NotAnAgent(BaseModel):
 
 
 nothing = 42
+
+
+def made_for_all():
+    """Return an agent that is the same for everybody."""
+    return Agent(MODEL, instructions="For all.")

@@ -10,6 +10,7 @@ import inspect
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from inspect import signature
 from typing import Any
 
 from pydantic_ai.agent import AbstractAgent
@@ -28,7 +29,7 @@ from frontdesk.agents.pydantic_ai.tools import TurnDeps
 from frontdesk.agents.records import SessionContext
 from frontdesk.agents.targets import import_target
 from frontdesk.agents.turn import Turn
-from frontdesk.errors import InvalidType
+from frontdesk.errors import InvalidArgument, InvalidType
 
 OWN_MODEL = "default"
 """The name by which clients ask for the model that the agent was made with."""
@@ -48,20 +49,19 @@ _log = logging.getLogger("frontdesk.agents")
 class OwnAgentProgram:
     """Answer with the agent that `target` names, or that the function it names returns.
 
-    Such a function is called with the `SessionContext` when a session is opened. `deps` names a
-    `DepsFactory`; without one an agent of `deps_type=TurnDeps` gets those, any other None.
+    Such a function is called when a session is opened, with its `SessionContext` if it takes one.
+    `deps` names a `DepsFactory`; without one an agent of `deps_type=TurnDeps` gets those.
     `system_prompt`: clients may add instructions to the agent's own.
     """
 
     def __init__(
         self, *, target: str, deps: str | None = None, system_prompt: bool = False
     ) -> None:
-        self._target, found = target, import_target(target)
-        if not isinstance(found, AbstractAgent) and not callable(found):
-            expected = "a pydantic_ai.Agent, or a function of the session that returns one"
-            raise InvalidType(target, expected=expected, got=type(found).__name__)
-        self._found: Any = found
-        self._deps = None if deps is None else _factory(deps)
+        self._target, self._found = target, agent_named(target)
+        found: Any = self._found
+        if deps is None and isinstance(found, AbstractAgent):
+            require_no_deps(found, target=target)
+        self._deps = None if deps is None else deps_factory(deps)
         self._models = Models()
         self.rules: AuthorRules = AuthorRules(
             models=(OWN_MODEL,),
@@ -107,7 +107,7 @@ class OwnAgentProgram:
 
     def _made_for(self, context: SessionContext) -> AbstractAgent[Any, Any]:
         try:
-            agent = self._found(context)
+            agent = self._found(context) if signature(self._found).parameters else self._found()
         except CreateFailed:
             raise
         except Exception as error:
@@ -123,6 +123,26 @@ class OwnAgentProgram:
         return agent
 
 
+def agent_named(target: str) -> Any:
+    """Return the agent that is named, or the function that makes one; `InvalidType`."""
+    found = import_target(target)
+    if isinstance(found, AbstractAgent):
+        return found
+    if not callable(found) or inspect.iscoroutinefunction(found):
+        expected = "a pydantic_ai.Agent, or a plain function that returns one"
+        raise InvalidType(target, expected=expected, got=type(found).__name__)
+    return found
+
+
+def require_no_deps(agent: AbstractAgent[Any, Any], *, target: str) -> None:
+    """Refuse an agent whose tools would find None where they look for deps of their own."""
+    kind: Any = agent.deps_type
+    if kind not in (type(None), object, Any, TurnDeps):
+        name = getattr(kind, "__name__", kind)
+        expected = f'"module:name" of a function of the turn that returns {name}, as {target} wants'
+        raise InvalidArgument("deps", expected=expected, got="none")
+
+
 def own_model_of(agent: AbstractAgent[Any, Any]) -> None:
     """Raise `ModelRefused` where an agent has no model of its own."""
     if agent.model is None and agent.root_capability.get_model() is None:
@@ -135,7 +155,8 @@ def tool_names(agent: AbstractAgent[Any, Any]) -> frozenset[str]:
     return frozenset(name for each in sets for name in each.tools)
 
 
-def _factory(target: str) -> Callable[[Turn], AbstractAsyncContextManager[Any]]:
+def deps_factory(target: str) -> Callable[[Turn], AbstractAsyncContextManager[Any]]:
+    """Return what gives an agent's deps for the length of a turn, by the name of a function."""
     found = import_target(target)
     if not callable(found):
         raise InvalidType(target, expected="a function of the turn", got=type(found).__name__)

@@ -117,8 +117,8 @@ async def resolve_deferred(turn: Turn, requests: DeferredToolRequests) -> Deferr
     A call that runs elsewhere (`ExternalToolset`, `CallDeferred`) is a question to the user.
     """
     approvals, calls = requests.approvals, requests.calls
-    answers = await asyncio.gather(*(_approved(turn, call) for call in approvals))
-    results = await asyncio.gather(*(_answered(turn, call) for call in calls))
+    answers = await asyncio.gather(*(approval_of(turn, call) for call in approvals))
+    results = await asyncio.gather(*(result_elsewhere(turn, call) for call in calls))
     return DeferredToolResults(
         approvals={
             call.tool_call_id: answer for call, answer in zip(approvals, answers, strict=True)
@@ -127,7 +127,8 @@ async def resolve_deferred(turn: Turn, requests: DeferredToolRequests) -> Deferr
     )
 
 
-async def _approved(turn: Turn, call: ToolCallPart) -> ToolApproved | ToolDenied:
+async def approval_of(turn: Turn, call: ToolCallPart) -> ToolApproved | ToolDenied:
+    """Ask whether a call may run, and return it as the model is told."""
     answer = await turn.approval(call.tool_name, call.args_as_dict())
     if answer.approved:
         return ToolApproved()
@@ -135,7 +136,8 @@ async def _approved(turn: Turn, call: ToolCallPart) -> ToolApproved | ToolDenied
     return ToolDenied(f"The user did not approve this call ({answer.status}){reason}")
 
 
-async def _answered(turn: Turn, call: ToolCallPart) -> Any:
+async def result_elsewhere(turn: Turn, call: ToolCallPart) -> Any:
+    """Ask for the result of a call that runs elsewhere: the user gives it."""
     args = call.args_as_dict()
     question = args.get("question")
     if not isinstance(question, str):
