@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 SPREAD := -n 4 --dist loadfile --no-loadscope-reorder
 # What failed beside others has to pass alone, and is reported both times: a busy machine is no defect.
 ALONE := --last-failed --last-failed-no-failures none
+LIBRARY := tests/unit tests/laws tests/property -m "not slow and not chaos"
+# What Linux has and macOS has not.
+LACKING := prctl,pidfds,waitid
 READY := $(VENV)/.ready
 SITE_READY := $(VENV)/.site-ready
 
@@ -33,8 +36,10 @@ test: $(READY)  ## the suite, on one interpreter
 
 test-all: $(READY)  ## also slow, chaos and browser tests, frameworks, every other interpreter at hand
 	$(BIN)/python -m pytest -m "slow or chaos or browser" || $(BIN)/python -m pytest $(ALONE)
-	FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest -q $(SPREAD) tests/unit tests/laws tests/property -m "not slow and not chaos" \
+	FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest -q $(SPREAD) $(LIBRARY) \
 		|| FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest $(ALONE)
+	FRONTDESK_TEST_LACKING=$(LACKING) $(BIN)/python -m pytest -q $(SPREAD) $(LIBRARY) \
+		|| FRONTDESK_TEST_LACKING=$(LACKING) $(BIN)/python -m pytest $(ALONE)
 	$(BIN)/python tests/frameworks.py
 	$(BIN)/python tests/interpreters.py
 

@@ -15,10 +15,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from support.lacking import take_away
+from support.lacking import LACKING, take_away
 
-if "FRONTDESK_TEST_LACKING" in os.environ:
-    take_away(os.environ["FRONTDESK_TEST_LACKING"].split(","))
+if LACKING:
+    take_away(LACKING)
+
+# About pidfds themselves.
+collect_ignore = ["unit/test_monitors_kernel.py"] if "pidfds" in LACKING else []
 
 # Before the laws are imported, so that a broken one shows the values it compared.
 pytest.register_assert_rewrite("frontdesk.testing.laws")

@@ -13,6 +13,7 @@ import subprocess
 import threading
 
 from frontdesk import Change, Watcher
+from support.lacking import waitid
 
 BOUND_S = 30
 """How long a test waits for what must come."""
@@ -68,7 +69,7 @@ class StillWatcher(Watcher):
 def zombie_of(child):
     """Kill a child and wait until it is dead, without reaping it."""
     os.kill(child.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     return child
 
 

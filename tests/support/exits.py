@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 
+from support.lacking import waitid
+
 PATIENCE_S = 30
 """How long a test waits for what must happen: a bound for broken code, not for slow machines."""
 
@@ -67,7 +69,7 @@ def wait_until(condition):
 
 def wait_for_zombie(pid):
     """Wait until a child has exited, and leave it to be waited for."""
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def receive_and_exit(connection, code):

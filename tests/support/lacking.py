@@ -9,6 +9,20 @@ import select
 import signal
 import socket
 
+import pytest
+
+waitid, pidfd_open = os.waitid, os.pidfd_open
+"""What tests themselves ask the kernel with, whatever is taken away from what they test."""
+
+LACKING = frozenset(filter(None, os.environ.get("FRONTDESK_TEST_LACKING", "").split(",")))
+"""What is taken away for this run of the suite."""
+
+
+def about(*names):
+    """Mark a test that is about what may be taken away: it is not for a run without that."""
+    return pytest.mark.skipif(bool(LACKING & set(names)), reason=f"about {', '.join(names)}")
+
+
 GONE = {
     "pidfds": [(os, "pidfd_open"), (signal, "pidfd_send_signal")],
     "waitid": [(os, "waitid")],
@@ -36,6 +50,6 @@ def take_away(names):
     ctypes.CDLL = Library
     for name in names:
         for module, attribute in GONE.get(name, ()):
-            delattr(module, attribute)
+            vars(module).pop(attribute, None)
             if attribute in getattr(module, "__all__", ()):
                 module.__all__.remove(attribute)

@@ -13,6 +13,7 @@ import pytest
 from frontdesk import MonitorFailed, ProcessRef, monitor
 from frontdesk.monitors import linux
 from support.exits import Exits, Obedient, run_script
+from support.lacking import waitid
 
 PRELUDE = """
 import asyncio, ctypes, multiprocessing, os, subprocess, sys, threading, time, warnings
@@ -299,7 +300,7 @@ def test_a_ref_that_is_over_is_dead_though_it_is_hidden(hiding):
     with Obedient() as process:
         ref = ProcessRef.of(process.pid)
         process.go()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         hiding.add(process.pid)
         if not linux.probe_abilities().processes:
             pytest.skip("this kernel has no pidfds")
@@ -316,3 +317,48 @@ def test_a_refusal_says_why_and_leaves_nothing(hiding, store):
         assert isinstance(caught.value.error, PermissionError)
         assert len(os.listdir("/proc/self/fd")) == before
         assert store.count() == 0
+
+
+WITHOUT = """
+# As on macOS: no pidfds, no /proc; `sys.argv[1]` says whether a child can be asked unreaped.
+linux.CAN_PEEK = sys.argv[1] == "peek"
+def how(name):
+    deadline = time.monotonic() + 30
+    while any(each.session_id == name for each in store.list()):
+        assert time.monotonic() < deadline, name
+        time.sleep(0.005)
+    reason = store.ended(name).reason
+    return reason.kind.value, reason.signal
+own_mounts()
+ref, children = ProcessRef.of(os.getpid()), {name: start() for name in ("waited", "polled", "own")}
+assert libc.umount2(b"/proc", 2) == 0, "umount"
+assert not os.path.exists("/proc/self")
+with Watcher(use_pidfd=False) as watcher, SessionStore(watcher=watcher) as store:
+    refused(ref, store, "there is no /proc")
+    for name, child in children.items():
+        store.create(name, child)
+        assert store.get(name).monitor.alive
+    children["waited"].kill()
+    children["waited"].wait()
+    assert how("waited") == ("signalled", 9)
+    assert store.count() == 2
+    children["polled"].stdin.close()
+    while children["polled"].poll() is None: time.sleep(0.005)
+    assert how("polled") == ("normal", None)
+    children["own"].stdin.close()
+    if linux.CAN_PEEK:
+        assert how("own") == ("normal", None)  # before its owner asks
+    children["own"].wait()
+    assert how("own") == ("normal", None)
+    gone = start()
+    gone.kill()
+    gone.wait()
+    store.create("gone", gone)
+    assert how("gone")[0] == "not_alive"
+    assert store.count() == 0
+"""
+
+
+@pytest.mark.parametrize("asked", ["peek", "by their owners alone"])
+def test_without_pidfds_and_proc_processes_are_known_by_what_has_made_them(asked):
+    as_root(WITHOUT, asked)

@@ -35,6 +35,7 @@ from support.exits import (
     wait_until,
     watcher_threads,
 )
+from support.lacking import about, pidfd_open, waitid
 
 UNKNOWN = ExitReason.of("unknown")
 KILLED = ExitReason.signalled(9)
@@ -335,7 +336,7 @@ def test_a_stopped_process_is_alive(watcher):
     with Obedient() as process:
         watched = monitor(process.popen, exits, watcher=watcher)
         os.kill(process.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         assert watched.alive
         assert monitor(ProcessRef.of(process.pid), exits, watcher=watcher).alive
         os.kill(process.pid, signal.SIGCONT)
@@ -451,6 +452,7 @@ def test_a_status_that_nobody_can_read_is_unknown(watcher, strangers, monkeypatc
     assert watched.exit_reason() == UNKNOWN
 
 
+@about("waitid")
 def test_a_status_that_can_be_read_a_little_later_is_told_then(strangers, monkeypatch):
     """A zombie of somebody else's that we may not look into, until its parent reaps it."""
     exits, real = Exits(), linux.read_stat
@@ -475,7 +477,7 @@ def test_a_status_that_can_be_read_a_little_later_is_told_then(strangers, monkey
 def the_kernel_remembers_the_reaped():
     """Tell whether this is Linux 6.15 or newer, by trying."""
     with Obedient() as process:
-        fd = os.pidfd_open(process.pid)
+        fd = pidfd_open(process.pid)
     remembered = linux.status_of_reaped(fd) is not None
     os.close(fd)
     return remembered

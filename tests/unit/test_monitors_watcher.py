@@ -25,6 +25,7 @@ from support.exits import (
     wait_until,
     watcher_threads,
 )
+from support.lacking import about
 
 NORMAL = ExitReason.of("normal")
 
@@ -114,6 +115,7 @@ def test_an_impossible_interval_is_refused(interval):
         Watcher(fallback_interval_s=interval)
 
 
+@about("pidfds")
 def test_pidfds_that_are_insisted_on_are_refused_where_there_are_none(monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSYS, "Function not implemented")
@@ -123,6 +125,7 @@ def test_pidfds_that_are_insisted_on_are_refused_where_there_are_none(monkeypatc
         Watcher(use_pidfd=True)
 
 
+@about("pidfds")
 def test_the_kernel_is_asked_once_for_what_it_can_do(monkeypatch):
     opened, real = [], os.pidfd_open
 
@@ -223,6 +226,7 @@ class Lingering:
         self.reasons.append(reason)
 
 
+@about("pidfds")
 def test_a_stale_report_about_a_number_used_anew_ends_nobody():
     """The kernel reported a descriptor; before the thread looks, its number is another's."""
     with Watcher() as watcher, Obedient() as process:
@@ -251,6 +255,7 @@ def test_a_poll_that_fails_ends_the_watching_as_unknown(caplog):
     assert len(caplog.records) == 1
 
 
+@about("pidfds")
 def test_a_descriptor_leaves_the_epoll_set_before_it_is_closed(monkeypatch):
     order = []
 

@@ -28,7 +28,10 @@ _INFO_SIZE = 64
 _INFO_EXIT = 1 << 3
 _EXIT_CODE_OFFSET = 60
 
-_PEEK = 0 if not hasattr(os, "waitid") else os.WEXITED | os.WNOHANG | os.WNOWAIT
+CAN_PEEK = hasattr(os, "waitid")
+"""Whether a child can be asked how it ended without being reaped; not on macOS before 3.13."""
+
+_PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT if CAN_PEEK else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,12 @@ def readable(fd: int) -> bool:
 
 
 def status_of_child(pid: int, *, fd: int | None) -> ExitReason | None:
-    """Return how a child of ours ended, and leave it to be reaped; None if it is not (any more)."""
+    """Return how a child of ours ended, and leave it to be reaped; None if it is not (any more).
+
+    None as well where that cannot be asked.
+    """
+    if not CAN_PEEK:
+        return None
     try:
         return _reason_of_child(_peek(pid, fd))
     except OSError:
@@ -84,7 +92,16 @@ def status_of_child(pid: int, *, fd: int | None) -> ExitReason | None:
 
 
 def is_child(pid: int, *, fd: int | None) -> bool:
-    """Tell whether a process is a child of this one that nobody has reaped; it is not reaped."""
+    """Tell whether a process is a child of this one that nobody has reaped; it is not reaped.
+
+    Where neither the kernel nor `/proc` can be asked, whatever exists is taken for one.
+    """
+    if not CAN_PEEK:
+        try:
+            stat = read_stat(pid)
+        except OSError:
+            return exists(pid)
+        return stat is not None and stat.parent == os.getpid()
     try:
         _peek(pid, fd)
     except ChildProcessError:
@@ -160,13 +177,18 @@ def require_own_proc() -> None:
 
     There the same numbers are other processes', and what is missing may live. Costs 20 µs.
     """
-    text = _read("/proc/self/status") if os.path.exists("/proc/self/stat") else b""
+    text = _read("/proc/self/status") if has_proc() else b""
     if not text:
         raise FileNotFoundError(errno.ENOENT, "there is no /proc of this pid namespace")
     # One number for each namespace from that of the mount down to ours (proc(5), Linux 4.1).
     _, _, rest = text.partition(b"\nNSpid:")
     if len(rest.partition(b"\n")[0].split()) > 1:
         raise OSError(errno.EXDEV, "/proc shows the processes of another pid namespace")
+
+
+def has_proc() -> bool:
+    """Tell whether there is a `/proc` like Linux's, of whichever pid namespace."""
+    return os.path.exists("/proc/self/stat")
 
 
 def exists(pid: int) -> bool:

@@ -155,6 +155,8 @@ def kind_of(agent: Any) -> ProcessKind | None:
 class ProcessMonitor(PolledMonitor):
     """Watch a process through a pidfd, or by looking at `/proc` where there are none.
 
+    Where there is no `/proc` either (macOS), by what has made it: a `ProcessRef` is refused there.
+
     Dead is what has exited, waited for or not. Stopped (SIGSTOP) is alive, and so is a process
     whose main thread has ended before its other threads. A process object whose status somebody
     else has taken (`os.waitpid`), or that came by `fork()` from the parent, is dead as far as its
@@ -205,10 +207,16 @@ class ProcessMonitor(PolledMonitor):
                     raise
                 self._refuse_thread()
             return self.fd is not None
+        if self._is_known_by_its_maker():
+            return linux.exists(self._pid)
         process = linux.process_of(self._pid)
         if process is not None and process != self._pid:
             self._refuse_thread()
         return process == self._pid
+
+    def _is_known_by_its_maker(self) -> bool:
+        """Tell whether only the object that made the process can say anything of it here."""
+        return self.fd is None and self._start_time is None and not linux.has_proc()
 
     def _refuse_thread(self) -> None:
         """The number is a thread's. Refuse it, unless a process had it that has ended since."""
@@ -222,7 +230,8 @@ class ProcessMonitor(PolledMonitor):
         expected, agent = self._start_time, self._agent
         # Whoever has the number now, a process that had it before is over with it.
         over = self.fd is not None and linux.readable(self.fd)
-        stat = self._stat(needed=not over and (expected is not None or self.fd is None))
+        unseen = self.fd is None and not self._is_known_by_its_maker()
+        stat = self._stat(needed=not over and (expected is not None or unseen))
         if expected is not None:
             return stat is not None and stat.start_time == expected
         self._start_time = None if stat is None else stat.start_time
@@ -240,6 +249,8 @@ class ProcessMonitor(PolledMonitor):
         fd = self.fd
         if fd is not None:
             return not linux.readable(fd)
+        if self._is_known_by_its_maker():
+            return self._lives_unseen()
         try:
             stat = linux.read_stat(self._pid)
             if stat is not None and stat.start_time == self._start_time:
