@@ -103,6 +103,22 @@ FRAMEWORKS = (
         },
         other_model="other",
     ),
+    Framework(
+        kind="langgraph",
+        name="LangGraph",
+        needs="langgraph",
+        dialect=OpenAIChat(),
+        targets={
+            "agent": "adapters.programs.langgraph_agents:agent",
+            "structured": "adapters.programs.langgraph_agents:structured",
+        },
+        table={"models": ["default", "openai:*"]},
+        other_model="openai:other",
+        failing_tool="error",
+        cannot={
+            "callbacks": "only where a function of the session builds the graph, with `tools`",
+        },
+    ),
 )
 
 

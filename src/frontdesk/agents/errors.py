@@ -17,6 +17,7 @@ __all__ = [
     "MessageInvalid",
     "ModelRefused",
     "QuestionExpired",
+    "TooManyModelCalls",
     "ToolFailed",
     "TurnOver",
     "UnknownTool",
@@ -86,6 +87,14 @@ class QuestionExpired(FrontdeskError):
     def __init__(self, ref: str, *, waited_s: float) -> None:
         self.ref, self.waited_s = ref, waited_s
         super().__init__(f"nobody answered question {ref} within {waited_s:g} s")
+
+
+class TooManyModelCalls(FrontdeskError):
+    """A turn called models more often than its session's `maxTurns` allows."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"a turn of this session has at most {limit} model calls")
 
 
 class ToolFailed(FrontdeskError):

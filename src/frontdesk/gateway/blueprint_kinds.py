@@ -30,6 +30,7 @@ from frontdesk.gateway.blueprint_settings import (
     A2ASettings,
     AcpSettings,
     IsolationTable,
+    LangGraphSettings,
     OpenAIAgentsSettings,
     OpenAISettings,
     ProcessSettings,
@@ -205,6 +206,11 @@ MAKERS: Mapping[type, Maker] = MappingProxyType(
             "a2a",
             "frontdesk.agents.a2a:A2AProgram",
             also=("credential", "timeout_s"),
+        ),
+        LangGraphSettings: framework(
+            "langgraph",
+            "frontdesk.agents.langgraph:LangGraphProgram",
+            also=("context", "input", "output"),
         ),
     }
 )

@@ -179,6 +179,19 @@ class OpenAISettings(RemoteTable):
     model: str = "default"
 
 
+class LangGraphSettings(TargetTable):
+    """A graph of LangGraph's: compiled, or a function of the session that returns one.
+
+    `context` is a function of the turn (`module:name`) that returns LangGraph's `context`. `input`
+    and `output` are the keys of the state for the prompt and for the answer.
+    """
+
+    kind: Literal["langgraph"]
+    context: Target | None = None
+    input: Annotated[str, Field(min_length=1)] = "messages"
+    output: Annotated[str, Field(min_length=1)] = "messages"
+
+
 class ProcessSettings(ProcessTable):
     """The agent that comes built in, in a process of its own for each session."""
 
@@ -238,6 +251,7 @@ BlueprintSettings = Annotated[
     | ProcessSettings
     | AcpSettings
     | OpenAIAgentsSettings
+    | LangGraphSettings
     | OpenAISettings
     | A2ASettings,
     Field(discriminator="kind"),

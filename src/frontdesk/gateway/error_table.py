@@ -319,6 +319,11 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         "Nobody answered the agent's question in time",
         INTERNAL,
     ),
+    agents.TooManyModelCalls: ErrorRow(
+        Fault.WORLD,
+        "A turn called models more often than `maxTurns` of its session allows; it ends with that",
+        INTERNAL,
+    ),
     agents.ToolFailed: ErrorRow(
         Fault.WORLD,
         "A callback tool failed, timed out, or answered nonsense",
