@@ -61,13 +61,13 @@ class A2AServer:
 
 
 @asynccontextmanager
-async def a2a_server(script, *, streaming=True, interface=None, tasks=True):
+async def a2a_server(script, *, streaming=True, interface=None, tasks=True, listening=None):
     """Serve an agent, in a thread; `interface` is what its card names for its own address."""
     executor = Scripted(script, tasks=tasks)
     served = A2AServer(executor)
     config = uvicorn.Config(lambda *_: None, port=0, log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
-    socket = config.bind_socket()
+    socket = listening or config.bind_socket()
     served.url = f"http://127.0.0.1:{socket.getsockname()[1]}"
     card = AgentCard(
         name="remote",

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from adapters.frameworks import tested
+from adapters.frameworks import A2A_LISTENING, tested
 from adapters.model_server import VARIABLES
 from adapters.scenes import scene
 from frontdesk.keeper.client import Keeper
@@ -47,7 +47,19 @@ async def keeper(anyio_backend):
         yield keeper
 
 
+@pytest.fixture(scope="session")
+async def remote_agent(anyio_backend):
+    """Serve the remote agent of the kind `a2a`, which all tests share as they do a framework."""
+    from adapters.a2a_server import a2a_server
+    from adapters.programs.a2a_agent import Contexts
+
+    async with a2a_server(Contexts().answer, listening=A2A_LISTENING) as server:
+        yield server
+
+
 @pytest.fixture
-def play(framework, keeper):
+def play(framework, keeper, request):
     """Open a session of the framework's agent, whose model does what a script says."""
+    if framework.kind == "a2a":
+        request.getfixturevalue("remote_agent")
     return partial(scene, framework, keeper=keeper)

@@ -7,12 +7,18 @@ documents say instead. The table in the documents is made of these records.
 
 import importlib.util
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.dialects import OpenAIChat
-from adapters.model_server import Dialect
+from adapters.model_server import ORIGIN, Dialect
+
+A2A_LISTENING = socket.create_server(("127.0.0.1", 0))
+
+A2A_ADDRESS = f"http://127.0.0.1:{A2A_LISTENING.getsockname()[1]}"
+"""Where the remote agent of the tests is, which runs for all of them."""
 
 BEHAVIOURS = {
     "text": "text as it comes",
@@ -117,6 +123,41 @@ FRAMEWORKS = (
         failing_tool="error",
         cannot={
             "callbacks": "only where a function of the session builds the graph, with `tools`",
+        },
+    ),
+    Framework(
+        kind="openai",
+        name="a remote agent, OpenAI-compatible",
+        needs="httpx2",
+        dialect=OpenAIChat(),
+        targets={"agent": f"{ORIGIN}/v1"},
+        table={"model": "small"},
+        isolations=("task",),
+        other_model="other",
+        cannot={
+            "tools": "it runs its own where it is, unseen",
+            "approvals": "none: the API has no place for them",
+            "questions": "none: what it asks is its answer",
+            "restart": "sent along with each turn",
+            "structured": "what it answers, as text",
+            "cut_turns": "what it keeps itself",
+        },
+    ),
+    Framework(
+        kind="a2a",
+        name="a remote agent, A2A",
+        needs="a2a.client",
+        dialect=OpenAIChat(),
+        targets={"agent": A2A_ADDRESS},
+        isolations=("task",),
+        cannot={
+            "tools": "it runs its own where it is, unseen",
+            "approvals": "none: the protocol has no place for them",
+            "restart": "told in the first message to it",
+            "steering": "none",
+            "models": "none: it has its own",
+            "callbacks": "none",
+            "structured": "data, as JSON",
         },
     ),
 )

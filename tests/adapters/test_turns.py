@@ -51,6 +51,9 @@ async def test_text_is_streamed_as_it_comes(play, framework, isolation):
 async def test_a_tool_has_a_begin_and_an_end(play, framework, isolation):
     async with play(isolation, calls("add", a=2, b=3)) as here:
         events = await here.turn()
+        if not framework.can("tools"):
+            assert tool_ends(events) == []
+            return
         assert "5" in last_message(events)
         (begin,) = [data_of(each) for each in events if each.name == "tool_execution_start"]
         (end,) = [data_of(each) for each in events if each.name == "tool_execution_end"]
@@ -63,6 +66,9 @@ async def test_a_tool_has_a_begin_and_an_end(play, framework, isolation):
 async def test_a_tool_that_fails_ends_as_an_error(play, framework, isolation):
     async with play(isolation, calls("broken")) as here:
         events = await here.turn()
+        if not framework.can("tools"):
+            assert tool_ends(events) == []
+            return
         ((name, status, _),) = tool_ends(events)
         assert (name, status) == ("broken", "error")
         if framework.failing_tool == "error":
