@@ -32,10 +32,10 @@ BEHAVIOURS = {
     "models": "a switch of the model",
     "callbacks": "callback tools of the client",
     "structured": "structured output",
-    "abort": "an abort stops the model's call and the tool",
-    "errors": "an error ends the turn, not the session",
-    "cut_turns": "what tools did in a turn that was cut short is in the next request",
-    "apart": "sessions share nothing",
+    "abort": "an abort that stops the model's call and the tool",
+    "errors": "an error that ends the turn, and not the session",
+    "cut_turns": "what tools did in a turn that was cut short",
+    "apart": "sessions that share nothing",
 }
 """What is tested, in the words of the documents' table."""
 

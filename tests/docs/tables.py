@@ -1,8 +1,9 @@
-"""The tables in the documents that are made from the code: of errors, and of settings.
+"""The tables in the documents that are made from the code: errors, settings, what agents can do.
 
 `make format` runs this and writes them into the pages; a test holds the pages to it. Of an error
 its name, further base classes and facts come from its class, everything else from
-`gateway/error_table.py`. Settings are as `gateway/settings.py` defines them.
+`gateway/error_table.py`. Settings are as `gateway/settings.py` defines them, and what the agents of
+each framework can do is in the records of the suite that they are tested by.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from adapters.frameworks import BEHAVIOURS, FRAMEWORKS
 from docs.pages import Page, page
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.auth_settings import JwtSettings
@@ -25,6 +27,7 @@ from frontdesk.gateway.settings import Config
 
 ERRORS_PAGE = page("docs/reference/errors.md")
 GATEWAY_PAGE = page("docs/reference/gateway.md")
+AGENTS_PAGE = page("docs/reference/agents.md")
 CONFIGURATION_PAGE = page("docs/reference/configuration.md")
 STORE = "frontdesk.errors"
 
@@ -107,6 +110,17 @@ def _settings(table: type[BaseModel]) -> list[str]:
     return rows
 
 
+def _frameworks() -> list[str]:
+    rows = [
+        _row("", *(each.name for each in FRAMEWORKS)),
+        _row("---", *("---" for _ in FRAMEWORKS)),
+    ]
+    for behaviour, words in BEHAVIOURS.items():
+        cells = (each.cannot.get(behaviour) for each in FRAMEWORKS)
+        rows.append(_row(words, *(less or "yes" for less in cells)))
+    return [row.replace(" --- ", "---") for row in rows]
+
+
 TABLES: list[tuple[Page, str, list[str]]] = [
     (ERRORS_PAGE, "The root", _errors(lambda kind: kind is FrontdeskError)),
     (ERRORS_PAGE, "The caller's: of the store", _errors(_of(Fault.CALLER, store=True))),
@@ -117,6 +131,7 @@ TABLES: list[tuple[Page, str, list[str]]] = [
     ),
     (ERRORS_PAGE, "The world's", _errors(_of(Fault.WORLD))),
     (GATEWAY_PAGE, "Errors", _answers()),
+    (AGENTS_PAGE, "What each framework can do", _frameworks()),
     *((CONFIGURATION_PAGE, name, _settings(table)) for name, table in SETTINGS.items()),
     (CONFIGURATION_PAGE, "auth.jwt", _settings(JwtSettings)),
 ]
