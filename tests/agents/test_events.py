@@ -12,7 +12,7 @@ from frontdesk.agents.values import json_value
 from frontdesk.errors import InvalidArgument
 
 WIRE = {
-    "prompt_received": {"text"},
+    "prompt_received": {"text", "attachments"},
     "agent_start": set(),
     "message_start": set(),
     "message_delta": {"delta"},

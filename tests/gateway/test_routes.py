@@ -48,7 +48,7 @@ def test_a_session_is_opened_with_camel_case_options(acme, sid):
 
 
 @covers("routes.unknown-fields")
-@pytest.mark.parametrize("name", ["attachments", "mcpServers", "sytemPrompt", "session_id", "body"])
+@pytest.mark.parametrize("name", ["attachment", "mcpServers", "sytemPrompt", "session_id", "body"])
 def test_fields_that_nobody_knows_are_refused_by_name(acme, sid, name):
     body = {"model": "test", "sessionId": sid, name: {"x": 1}}
     refused = acme.post("/v1/sessions", json=body)

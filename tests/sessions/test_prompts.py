@@ -142,7 +142,11 @@ async def test_a_stream_opened_while_the_latest_prompt_still_waits_begins_at_it(
         go.set()
         came = await stream.until("agent_end")
         stream.close()
-        assert data_of(came[0]) == {"requestId": last.request_id, "text": "third"}
+        assert data_of(came[0]) == {
+            "requestId": last.request_id,
+            "text": "third",
+            "attachments": [],
+        }
 
 
 async def test_a_clients_disconnect_does_not_kill_the_turn():

@@ -17,6 +17,7 @@ except ImportError as _missing:
 from typing import TYPE_CHECKING
 
 from frontdesk.agents import errors as _errors
+from frontdesk.agents.attachments import AttachedFile, Attachment
 from frontdesk.agents.blueprints import Blueprint, Blueprints, blueprint
 from frontdesk.agents.errors import *  # noqa: F403 - each is public
 from frontdesk.agents.events import (
@@ -46,6 +47,8 @@ __all__ = [
     "Blueprints",
     "RestartLimit",
     "Approval",
+    "Attachment",
+    "AttachedFile",
     "CallbackTool",
     "CreateSession",
     "SessionContext",

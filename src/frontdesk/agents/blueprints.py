@@ -38,6 +38,8 @@ class Blueprint:
         models (tuple[str, ...]): Shell-style patterns of the model names that clients may ask for.
         tools (frozenset[str]): Names that clients may choose in `tools`.
         plugins (frozenset[str]): Names that clients may choose in `plugins`.
+        attachments (tuple[str, ...]): Patterns of the media types that may come with a prompt
+            (`image/*`). None may by default.
         options (frozenset[str] | None): The options of a session that it knows (`system_prompt`,
             `max_turns`, ...); others are refused. None knows all.
         errors_end (Literal["turn", "session"]): What an exception of the agent ends: the turn (then
@@ -64,6 +66,7 @@ class Blueprint:
     models: tuple[str, ...] = ("*",)
     tools: frozenset[str] = frozenset()
     plugins: frozenset[str] = frozenset()
+    attachments: tuple[str, ...] = ()
     options: frozenset[str] | None = None
     errors_end: Literal["turn", "session"] = "turn"
     restart: RestartPolicy = "never"
@@ -119,6 +122,7 @@ class AuthorRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     models: tuple[str, ...] = ("*",)
     tools: frozenset[str] = frozenset()
     plugins: frozenset[str] = frozenset()
+    attachments: tuple[str, ...] = ()
     options: frozenset[str] | None = None
     errors_end: Literal["turn", "session"] = "turn"
     restart: RestartPolicy = "never"

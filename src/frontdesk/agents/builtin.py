@@ -87,6 +87,7 @@ def process_blueprint(
     of `Blueprint`.
     """
     from frontdesk.agents.pydantic_ai import OPTIONS, PydanticAIProgram
+    from frontdesk.agents.pydantic_ai.prompts import ATTACHMENTS
 
     program = PydanticAIProgram()
     rules = rules or ProcessOptions(env=PROVIDER_VARIABLES)
@@ -104,7 +105,12 @@ def process_blueprint(
         program=program,
         preload=preload,
     )
-    own = {"tools": program.tool_names, "plugins": program.plugin_names, "options": OPTIONS}
+    own = {
+        "tools": program.tool_names,
+        "plugins": program.plugin_names,
+        "attachments": ATTACHMENTS,
+        "options": OPTIONS,
+    }
     return Blueprint(
         name=name, kind="process", factory=factory, isolation="process", **{**own, **fields}
     )

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import msgspec
 
+from frontdesk.agents.attachments import AttachedFile
 from frontdesk.agents.records import ApprovalDetails, ApprovalStatus, ToolStatus
 from frontdesk.agents.values import ENCODER, json_value
 from frontdesk.errors import InvalidArgument
@@ -30,10 +31,14 @@ E = TypeVar("E", bound=Event)
 
 
 class PromptReceived(Event, frozen=True, rename="camel"):
-    """A turn begins with this prompt. It is emitted when the turn begins, not when it is queued."""
+    """A turn begins with this prompt. It is emitted when the turn begins, not when it is queued.
+
+    `attachments` says what came with it, and has none of its content.
+    """
 
     name: ClassVar[str] = "prompt_received"
     text: str
+    attachments: tuple[AttachedFile, ...] = ()
 
 
 class AgentStart(Event, frozen=True, rename="camel"):

@@ -61,7 +61,8 @@ class RunningAgent(Protocol):
 
     One that can do something by itself also has `listen(listener)`, which is called before its
     first turn; one that can be cut off has `lost`, which says whether it is; one that leaves
-    something for the next agent of its session has `discard()`, see `discard`.
+    something for the next agent of its session has `discard()`, see `discard`; one that takes
+    fewer attachments than its blueprint may say so by `takes(media_type)`.
     """
 
     @property

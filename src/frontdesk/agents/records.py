@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from frontdesk.agents.attachments import AttachedFile, Attachment
 from frontdesk.errors import InvalidArgument
 
 TOOL_NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
@@ -134,7 +135,7 @@ class Message(msgspec.Struct, frozen=True, rename="camel"):
     """One message of a conversation's history.
 
     `call_id` and `status` are those of a `tool_result`: which call it belongs to, and how that
-    ended. A call without one was cut off.
+    ended. A call without one was cut off. `attachments` are what came with a user's prompt.
     """
 
     role: Role
@@ -142,6 +143,7 @@ class Message(msgspec.Struct, frozen=True, rename="camel"):
     tool_calls: tuple[ToolCall, ...] = ()
     call_id: str | None = None
     status: ToolStatus | None = None
+    attachments: tuple[AttachedFile, ...] = ()
 
 
 class CallbackTool(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -244,3 +246,4 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     history: tuple[Message, ...] = ()
     tools: tuple[ToolSpec, ...] = ()
+    attachments: tuple[Attachment, ...] = ()

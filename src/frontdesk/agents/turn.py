@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.events import Event
 from frontdesk.agents.records import (
     Approval,
@@ -129,6 +130,11 @@ class Turn:
     def text(self) -> str:
         """Return the prompt."""
         return self._port.context.text
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """Return the files that came with the prompt, of the types that the blueprint takes."""
+        return self._port.context.attachments
 
     @property
     def request_id(self) -> str:

@@ -9,16 +9,19 @@ ends its connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 from pydantic import BaseModel, ValidationError
 
+from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.values import MAX_VALUES, TooManyValues, read_json
 from frontdesk.gateway.answer_schemas import Answer, PromptAccepted, Status
+from frontdesk.gateway.attachment_reader import AttachmentReader, types_of
 from frontdesk.gateway.body_schemas import (
     AbortBody,
     ApprovalBody,
@@ -51,9 +54,25 @@ def check_text(text: str | None, *, limit: int) -> None:
         raise TooLarge("text", limit=limit, unit="characters")
 
 
-def prompt(conversation: Conversation, body: PromptBody, key: Caller) -> Answer:
-    """Accept a prompt; it runs when those before it have."""
-    return PromptAccepted.of(conversation.prompt(body.text, api_key=key.key_id))
+def prompt(
+    conversation: Conversation,
+    body: PromptBody,
+    key: Caller,
+    attachments: Sequence[Attachment] = (),
+) -> Answer:
+    """Accept a prompt, with what came with it; it runs when those before it have."""
+    accepted = conversation.prompt(body.text, attachments=attachments, api_key=key.key_id)
+    return PromptAccepted.of(accepted)
+
+
+async def attachments_of(
+    conversation: Conversation, body: PromptBody, reader: AttachmentReader
+) -> tuple[Attachment, ...]:
+    """Return what comes with a prompt, fetched if need be; not for who does not take it."""
+    if not body.attachments:
+        return ()
+    conversation.require_types(types_of(body.attachments))
+    return await reader.read(body.attachments, tenant_id=conversation.tenant_id)
 
 
 def approve(conversation: Conversation, body: ApprovalBody, key: Caller) -> Answer:
@@ -117,10 +136,18 @@ def parsed(text: str | bytes) -> Message:
     return message
 
 
-def act(
-    conversation: Conversation, message: Message, *, key: Caller, max_text_characters: int
-) -> Answer:
-    """Carry out one action of a key and return what becomes of it; every error is one of ours."""
+async def understood(
+    conversation: Conversation,
+    message: Message,
+    *,
+    key: Caller,
+    max_text_characters: int,
+    reader: AttachmentReader,
+) -> Callable[[], Answer]:
+    """Return what carries out one action of a key at once; every error is one of ours.
+
+    What comes with a prompt is fetched before: nothing waits between an action and its answer.
+    """
     name = message.get("action")
     action = ACTIONS.get(name) if isinstance(name, str) else None
     if action is None or not isinstance(name, str):
@@ -133,7 +160,10 @@ def act(
         found = error.errors(include_url=False, include_input=False)
         raise MalformedRequest(mistakes_of(found, whole="the message")) from None
     check_text(getattr(body, "text", None), limit=max_text_characters)
-    return action.do(conversation, body, key)
+    if isinstance(body, PromptBody):
+        attachments = await attachments_of(conversation, body, reader)
+        return partial(prompt, conversation, body, key, attachments)
+    return partial(action.do, conversation, body, key)
 
 
 def socket_answer(message: Message | None, answer: Answer | Refusal) -> bytes:

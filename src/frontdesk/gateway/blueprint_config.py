@@ -28,6 +28,7 @@ BUILT_IN: dict[str, BlueprintSettings] = {
     "process": ProcessSettings(kind="process"),
 }
 RULES = (
+    "attachments",
     "models",
     "restart",
     "turn_timeout_s",

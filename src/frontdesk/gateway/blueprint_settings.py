@@ -18,6 +18,14 @@ from frontdesk.gateway.setting_types import Positive, Seconds, Table, Target, ma
 BlueprintName = Annotated[str, matching(NAME, "a blueprint's name is 1 to 64 of A-Z a-z 0-9 _ . -")]
 
 
+MediaTypes = tuple[
+    Annotated[
+        str,
+        matching(r"(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)/[a-z0-9!#$&^_.+*-]+", 'must be like "image/*"'),
+    ],
+    ...,
+]
+"""Patterns of the types that may come with a prompt, where a kind can hand those on."""
 VariableName = Annotated[
     str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "must be the name of an environment variable")
 ]
@@ -110,6 +118,7 @@ class PydanticAISettings(IsolationTable):
     deps: Target | None = None
     system_prompt: bool = False
     instructions: str | None = None
+    attachments: MediaTypes | None = None
     tools: tuple[Target, ...] = ()
     plugins: tuple[Target, ...] = ()
     base_urls: tuple[str, ...] = ()
@@ -134,6 +143,7 @@ class PythonSettings(TargetTable):
     """An agent of the operator's own: `target` is a blueprint, `module:name`."""
 
     kind: Literal["python"]
+    attachments: MediaTypes | None = None
 
 
 class OpenAIAgentsSettings(TargetTable):
@@ -196,6 +206,7 @@ class ProcessSettings(ProcessTable):
     """The agent that comes built in, in a process of its own for each session."""
 
     kind: Literal["process"]
+    attachments: MediaTypes | None = None
     isolation: Literal["process"] = "process"
 
 
@@ -234,6 +245,7 @@ class AcpSettings(ProcessTable):
 
     kind: Literal["acp"]
     command: Annotated[tuple[str, ...], Field(min_length=1)]
+    attachments: MediaTypes | None = None
     isolation: Literal["process"] = "process"
     files: Literal["none", "read", "write"] = "none"
     terminals: bool = False

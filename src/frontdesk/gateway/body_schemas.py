@@ -14,12 +14,15 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from frontdesk.agents.attachments import MEDIA_TYPE
 from frontdesk.agents.ids import SESSION_ID
 from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, TOOL_NAME
 from frontdesk.gateway.scopes import KeyScope
 
 MAX_DEPTH = 64
 MAX_WAIT_S = 86_400
+MEDIA_TYPE_ON_THE_WIRE = f"^{MEDIA_TYPE} *(;[ -~]*)?$"
+"""With parameters, as browsers have them: `audio/webm;codecs=opus`."""
 
 
 def _unicode(text: str) -> str:
@@ -45,6 +48,10 @@ Wait = Annotated[
         allow_inf_nan=False,
         description="seconds; never longer than the deadline of a turn",
     ),
+]
+MediaType = Annotated[
+    str,
+    Field(max_length=255, pattern=MEDIA_TYPE_ON_THE_WIRE, examples=["image/png"]),
 ]
 # A pattern on top of `Str` would be checked, and missing in the description.
 Reason = Annotated[Str, Field(max_length=2000)]
@@ -81,6 +88,24 @@ class _Body(BaseModel):
     )
 
 
+class AttachmentBody(_Body):
+    """A file that comes with a prompt: its content in base64, or where the gateway fetches it."""
+
+    name: Annotated[Str, Field(min_length=1, max_length=255, examples=["receipt.png"])]
+    media_type: MediaType
+    data: Annotated[str, Field(min_length=1, examples=["iVBORw0KGgo="])] | None = None
+    url: Annotated[Str, Field(min_length=1, max_length=2048)] | None = None
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if (self.data is None) == (self.url is None):
+            raise ValueError("needs either data or url")
+        return self
+
+
+Attachments = Annotated[list[AttachmentBody], Field(max_length=64)]
+
+
 class CreateSessionBody(_Body):
     """A session to open."""
 
@@ -98,12 +123,15 @@ class CreateSessionBody(_Body):
     user_data: FreeForm = None
     prompt_mode: Name | None = None
     prompt: Annotated[Text, Field(examples=["What is the weather in Paris?"])] | None = None
+    attachments: Attachments | None = None
     wait: Wait | None = None
 
     @model_validator(mode="after")
     def _waits_for_something(self) -> Self:
         if self.wait is not None and self.prompt is None:
             raise ValueError("wait needs a prompt")
+        if self.attachments and self.prompt is None:
+            raise ValueError("attachments need a prompt")
         return self
 
 
@@ -111,6 +139,7 @@ class PromptBody(_Body):
     """A prompt."""
 
     text: Annotated[Text, Field(examples=["What is the weather in Paris?"])]
+    attachments: Attachments | None = None
 
 
 class PromptAndWaitBody(PromptBody):

@@ -131,6 +131,12 @@ GUARDRAIL = ErrorAnswer(
     "a filter refused the text",
     sessions.GuardrailRefused("it is longer than 4000 characters"),
 )
+ATTACHMENT_REFUSED = ErrorAnswer(
+    422,
+    "attachment_refused",
+    "an attachment that this agent does not take, or that cannot be fetched",
+    sessions.AttachmentRefused("image/png", problem="blueprint 'support' takes no attachments"),
+)
 UPGRADE_REQUIRED = ErrorAnswer(
     426,
     "bad_request",
@@ -147,7 +153,8 @@ RATE_LIMITED = ErrorAnswer(
 PROMPT_QUEUE_FULL = ErrorAnswer(
     429,
     "prompt_queue_full",
-    "too many prompts wait in this session",
+    "too many prompts wait in this session, or too many bytes of attachments with prompts of the "
+    "tenant's",
     sessions.PromptQueueFull("support-42", limit=16),
 )
 BUDGET_EXCEEDED = ErrorAnswer(
@@ -195,6 +202,7 @@ ANSWERS = (
     CREATE_FAILED,
     REGISTRATION_FAILED,
     GUARDRAIL,
+    ATTACHMENT_REFUSED,
     UPGRADE_REQUIRED,
     RATE_LIMITED,
     PROMPT_QUEUE_FULL,

@@ -21,6 +21,7 @@ from frontdesk.errors import FrontdeskError
 from frontdesk.gateway import errors as gateway
 from frontdesk.gateway.error_answers import (
     ALREADY_EXISTS,
+    ATTACHMENT_REFUSED,
     BAD_REQUEST,
     BUDGET_EXCEEDED,
     CREATE_FAILED,
@@ -148,6 +149,16 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         "As many prompts wait as may. Wait for a turn to end",
         PROMPT_QUEUE_FULL,
     ),
+    sessions.AttachmentRefused: ErrorRow(
+        Fault.CALLER,
+        "This session's agent does not take an attachment of that type",
+        ATTACHMENT_REFUSED,
+    ),
+    sessions.AttachmentsFull: ErrorRow(
+        Fault.CALLER,
+        "Attachments of the tenant's prompts take as many bytes as may be. Wait for a turn to end",
+        PROMPT_QUEUE_FULL,
+    ),
     sessions.SteeringQueueFull: ErrorRow(
         Fault.CALLER,
         "As many steering texts wait as may. Wait until the agent has taken one",
@@ -263,6 +274,11 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         "A URL that the gateway will not call",
         REGISTRATION_FAILED,
     ),
+    gateway.AttachmentNotFetched: ErrorRow(
+        Fault.CALLER,
+        "What an attachment's URL leads to cannot be taken: the address, the status, the size",
+        ATTACHMENT_REFUSED,
+    ),
     gateway.KeyNotFound: ErrorRow(
         Fault.CALLER,
         "No key has this id. `frontdesk keys list` shows them",
@@ -328,6 +344,11 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         Fault.WORLD,
         "A callback tool failed, timed out, or answered nonsense",
         INTERNAL,
+    ),
+    gateway.AttachmentUnreachable: ErrorRow(
+        Fault.WORLD,
+        "The server of an attachment's URL does not answer, or not now",
+        UNAVAILABLE,
     ),
     agents.AgentLost: ErrorRow(
         Fault.WORLD,

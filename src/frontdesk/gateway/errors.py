@@ -9,6 +9,8 @@ from frontdesk.errors import FrontdeskError
 
 __all__ = [
     "AddressRefused",
+    "AttachmentNotFetched",
+    "AttachmentUnreachable",
     "ConfigurationWrong",
     "IdempotencyMismatch",
     "IdentityProviderUnavailable",
@@ -104,6 +106,22 @@ class AddressRefused(FrontdeskError):
     def __init__(self, field: str, *, problem: str) -> None:
         self.field, self.problem = field, problem
         super().__init__(f"{field} {problem}")
+
+
+class AttachmentNotFetched(FrontdeskError):
+    """What an attachment's URL leads to cannot be taken; `problem` says why."""
+
+    def __init__(self, name: str, *, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"attachment {name[:80]!r} cannot be fetched: {problem}")
+
+
+class AttachmentUnreachable(FrontdeskError):
+    """The server of an attachment's URL does not answer, or not now. It may pass."""
+
+    def __init__(self, name: str, *, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"attachment {name[:80]!r} cannot be fetched now: {problem}")
 
 
 class ConfigurationWrong(FrontdeskError, ValueError):

@@ -18,6 +18,7 @@ from frontdesk.agents.blueprints import Blueprints
 from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.records import CreateSession
 from frontdesk.clock import Clock, SystemClock
+from frontdesk.gateway.attachment_reader import AttachmentReader
 from frontdesk.gateway.auth import Authenticator
 from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.budgets import TenantBudgets
@@ -72,6 +73,7 @@ class Gateway:
     store: SessionStore
     service: SessionService
     known: KnownBlueprints
+    attachments: AttachmentReader
 
     def __init__(
         self,
@@ -143,6 +145,12 @@ class Gateway:
             call_tool=self.callbacks,
         )
         self.service = await self._stack.enter_async_context(service)
+        reader = AttachmentReader(
+            callbacks.guard,
+            room=self.service.attachments,
+            settings=lambda: self.config.attachments,
+        )
+        self.attachments = await self._stack.enter_async_context(reader)
         self._run_in_background(self._follow_keys(), name="frontdesk-keys")
         self.known = await self._stack.enter_async_context(KnownBlueprints(self._blueprints))
 

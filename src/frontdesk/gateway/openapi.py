@@ -166,7 +166,7 @@ def _subclasses(root: type[Answer]) -> Iterator[type[Answer]]:
 
 
 EVENT_EXAMPLES: dict[str, dict[str, Any]] = {
-    "prompt_received": {"requestId": "5f0c2a9e1b7d4c36", "text": "Hello"},
+    "prompt_received": {"requestId": "5f0c2a9e1b7d4c36", "text": "Hello", "attachments": []},
     "agent_start": {"requestId": "5f0c2a9e1b7d4c36"},
     "message_start": {"requestId": "5f0c2a9e1b7d4c36"},
     "message_delta": {"requestId": "5f0c2a9e1b7d4c36", "delta": "Hi "},

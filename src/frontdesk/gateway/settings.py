@@ -32,6 +32,7 @@ from frontdesk.gateway.setting_types import (
     matching,
     setting_of,
 )
+from frontdesk.sessions.attachment_room import MAX_PROMPT_BYTES
 from frontdesk.sessions.context import SessionSettings
 from frontdesk.store import Limits
 
@@ -237,6 +238,31 @@ class CallbackSettings(Table):
     )
 
 
+class AttachmentSettings(Table):
+    """What may come with a prompt. Which types an agent takes, its blueprint says."""
+
+    count: Annotated[int, Field(ge=0, le=64), Setting("with one prompt", reload=True)] = 8
+    bytes: Annotated[
+        int, Field(ge=1, le=MAX_PROMPT_BYTES), Setting("of one of them", reload=True)
+    ] = 4 * 1024 * 1024
+    total_bytes: Annotated[
+        int,
+        Field(ge=1, le=MAX_PROMPT_BYTES),
+        Setting("of all that come with one prompt", reload=True),
+    ] = 8 * 1024 * 1024
+    bytes_per_tenant: Annotated[
+        int,
+        Field(ge=MAX_PROMPT_BYTES),
+        Setting(
+            "of a tenant's prompts that wait or run; one more is 429",
+            sets=(SessionSettings, "max_attachment_bytes"),
+        ),
+    ] = SESSIONS.max_attachment_bytes
+    fetch_s: Annotated[
+        Seconds, Setting("for the gateway to fetch those that come as URLs", reload=True)
+    ] = 10.0
+
+
 class GuardrailSettings(Table):
     """Filters on what comes in and what goes out. `filter` is `module:callable`."""
 
@@ -322,6 +348,7 @@ class Config(BaseSettings):
     turns: TurnSettings = TurnSettings()
     auth: AuthSettings = AuthSettings()
     callbacks: CallbackSettings = CallbackSettings()
+    attachments: AttachmentSettings = AttachmentSettings()
     guardrails: GuardrailSettings = GuardrailSettings()
     budgets: BudgetSettings = BudgetSettings()
     log: LogSettings = LogSettings()
@@ -351,7 +378,7 @@ class Config(BaseSettings):
     def options(self, kind: type[R]) -> R:
         """Return a layer's record of options, with all that is set of it."""
         found: dict[str, Any] = {}
-        for table in (self.server, self.limits, self.streams, self.turns):
+        for table in (self.server, self.limits, self.streams, self.turns, self.attachments):
             for name, field in type(table).model_fields.items():
                 about = setting_of(field)
                 if about is not None and about.sets is not None and about.sets[0] is kind:

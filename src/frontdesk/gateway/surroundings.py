@@ -103,18 +103,13 @@ def _mistakes_of(table: BlueprintSettings) -> Iterator[tuple[str, str]]:
         problem = problem_with_variable(table.credential)
         if problem is not None:
             yield "credential", problem
-    if isinstance(table, ProcessTable) and table.account and not _has_account(table.account):
-        yield "account", f"this system has no account {table.account!r}"
+    if isinstance(table, ProcessTable) and table.account:
+        try:
+            pwd.getpwnam(table.account)
+        except KeyError:
+            yield "account", f"this system has no account {table.account!r}"
     if isinstance(table, AcpSettings) and shutil.which(table.command[0]) is None:
         yield "command", f"there is no program {table.command[0]!r} that could be run"
-
-
-def _has_account(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 def _interpreter_problems(config: Config) -> Iterator[tuple[str, str]]:

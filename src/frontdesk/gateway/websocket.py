@@ -9,11 +9,12 @@ affair (`http_protocol.py`, `server.py`).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from frontdesk.errors import FrontdeskError
-from frontdesk.gateway.actions import act, parsed, socket_answer
+from frontdesk.gateway.actions import parsed, socket_answer, understood
 from frontdesk.gateway.answer_schemas import Answer
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.error_answers import Refusal
@@ -76,10 +77,15 @@ class SessionSocket:
         sender = asyncio.create_task(self._send_events())
         try:
             while (message := await self._context.receive_on())["type"] == "websocket.receive":
+                asked, do = await self._understood(conversation, message)
                 async with self._sending:
                     # Nothing is awaited between the action and its answer, and the lock is fair:
                     # events that the action causes come after.
-                    await self._send(self._answer(conversation, message))
+                    try:
+                        answer = do()
+                    except FrontdeskError as error:
+                        answer = problem_of(error).refusal
+                    await self._send(socket_answer(asked, answer))
                 if self._refused > MAX_REFUSED:
                     self._closing = (REVOKED, "too many requests")
                     break
@@ -93,7 +99,10 @@ class SessionSocket:
             with suppress(OSError):
                 await sender
 
-    def _answer(self, conversation: Conversation, message: Message) -> bytes:
+    async def _understood(
+        self, conversation: Conversation, message: Message
+    ) -> tuple[dict[str, Any] | None, Callable[[], Answer | Refusal]]:
+        """Return a message, None where it is none, and what carries it out."""
         content = message.get("text")
         asked: dict[str, Any] | None = None
         try:
@@ -103,10 +112,16 @@ class SessionSocket:
             self._refused = 0
             asked = parsed(content if content is not None else message.get("bytes") or b"")
             limit = self._gateway.config.limits.text_characters
-            done: Answer | Refusal = act(conversation, asked, key=key, max_text_characters=limit)
+            return asked, await understood(
+                conversation,
+                asked,
+                key=key,
+                max_text_characters=limit,
+                reader=self._gateway.attachments,
+            )
         except FrontdeskError as error:
-            done = problem_of(error).refusal
-        return socket_answer(asked, done)
+            refusal = problem_of(error).refusal
+            return asked, lambda: refusal
 
     async def _send_events(self) -> None:
         try:

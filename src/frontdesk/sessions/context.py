@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frontdesk.clock import Clock, SystemClock
+from frontdesk.sessions.attachment_room import AttachmentRoom
 from frontdesk.sessions.hooks import Budgets, Guardrails, Meter, NoMeter, ToolCaller
 
 
@@ -18,8 +19,9 @@ class SessionSettings:
 
     `turn_timeout_s` is a turn's deadline, `abort_grace_s` how long a cancelled turn may clean up
     before it is abandoned, `end_grace_s` how long an agent may take to end. An event is at most
-    `max_event_bytes` long. Each tenant's directories resolve under `<tenants_root>/<tenant>`;
-    without a root, sessions have none.
+    `max_event_bytes` long. Attachments of a tenant's prompts that wait or run take
+    `max_attachment_bytes` at most. Each tenant's directories resolve under
+    `<tenants_root>/<tenant>`; without a root, sessions have none.
     """
 
     turn_timeout_s: float = 900.0
@@ -37,6 +39,7 @@ class SessionSettings:
     max_log_bytes: int = 8 * 1024 * 1024
     recent_ends: int = 1000
     recent_ends_bytes: int = 64 * 1024 * 1024
+    max_attachment_bytes: int = 64 * 1024 * 1024
     tenants_root: Path | None = None
 
 
@@ -59,6 +62,10 @@ class ServiceContext:
     call_tool: ToolCaller | None = None
     draining: bool = False
     stuck: set[asyncio.Task[None]] = field(default_factory=set)
+    attachments: AttachmentRoom = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.attachments = AttachmentRoom(self.settings.max_attachment_bytes)
 
     def abandon(self, task: asyncio.Task[None]) -> None:
         """Cancel a task and wait for it no longer; it is held, and counted, until it ends."""

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
 
+from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.events import (
     AgentAbort,
@@ -46,6 +48,7 @@ from frontdesk.agents.records import (
 )
 from frontdesk.agents.restart import CRASHES
 from frontdesk.records import ExitReason, Session
+from frontdesk.sessions.attachment_room import TakesType, require_types
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import (
     GuardrailRefused,
@@ -105,6 +108,7 @@ class Conversation:
         "rules",
         "service",
         "session_id",
+        "takes",
         "tenant_id",
         "turn",
     )
@@ -141,6 +145,8 @@ class Conversation:
         self.ending_reason: ExitReason | None = None
         """Why it ends or has ended; None while it does not."""
         self.restarts = 0
+        self.takes: TakesType | None = None
+        """Says which attachments its agent takes, where that is fewer than its blueprint says."""
         self._pid: int | None = None
         self.parts: TurnParts = TurnParts.make(context, service=service)
         self.log, self.history = self.parts.log, self.parts.history
@@ -219,20 +225,30 @@ class Conversation:
 
     # -- a client's verbs --------------------------------------------------------------------
 
-    def prompt(self, text: str, *, api_key: str | None = None) -> Accepted:
+    def prompt(
+        self,
+        text: str,
+        *,
+        attachments: Sequence[Attachment] = (),
+        api_key: str | None = None,
+    ) -> Accepted:
         """Accept a prompt: its turn begins at once, or after those before it.
 
-        Raises `PromptQueueFull`, `SessionDead`, `GuardrailRefused`, `BudgetExceeded`, `Draining`.
+        Raises `PromptQueueFull`, `SessionDead`, `GuardrailRefused`, `BudgetExceeded`, `Draining`,
+        `AttachmentRefused`, `AttachmentsFull`.
         """
-        self._require_open()
+        self.require_types([each.media_type for each in attachments])
         api_key = api_key or self.api_key
-        text = checked_prompt(text, service=self.service, tenant_id=self.tenant_id, api_key=api_key)
+        text, files = checked_prompt(
+            text, attachments, service=self.service, tenant_id=self.tenant_id, api_key=api_key
+        )
         limit = self.service.settings.max_queued_prompts
         # Where no turn is under way, the first that waits is about to begin: it takes no place.
         if len(self.prompts) >= limit + (1 if self.turn is None else 0):
             raise PromptQueueFull(self.session_id, limit=limit)
+        self.service.attachments.take(self.tenant_id, files)
         queued = self.busy
-        prompt = Prompt(f"req_{secrets.token_hex(8)}", text, api_key)
+        prompt = Prompt(f"req_{secrets.token_hex(8)}", text, api_key, files)
         self._latest_request, self._latest_index = prompt.request_id, None
         self.prompts.put(prompt)
         self.ends.expect(prompt.request_id)
@@ -242,6 +258,11 @@ class Conversation:
             tenant_id=self.tenant_id, api_key=api_key, model=self.model, prompts=1
         )
         return Accepted(prompt.request_id, self.session_id, queued)
+
+    def require_types(self, media_types: Sequence[str]) -> None:
+        """Raise `AttachmentRefused` for a type that the agent does not take; `SessionDead`."""
+        self._require_open()
+        require_types(media_types, rules=self.rules, takes=self.takes)
 
     def approve(
         self,
@@ -372,13 +393,15 @@ class Conversation:
             model=self.model,
             history=self.history.all(),
             tools=self.parts.tools.specs(),
+            attachments=prompt.attachments,
         )
         deadline_s = self.service.clock.monotonic() + timeout_s
         turn = self.turn = RunningTurn(
             context, self.parts, deadline_s=deadline_s, api_key=prompt.api_key
         )
-        self.history.add(Message("user", prompt.text))
-        self.log.append_shortened(PromptReceived(prompt.text), request_id=prompt.request_id)
+        files = tuple(each.without_content for each in prompt.attachments)
+        self.history.add(Message("user", prompt.text, attachments=files))
+        self.log.append_shortened(PromptReceived(prompt.text, files), request_id=prompt.request_id)
         if prompt.request_id == self._latest_request:
             self._latest_index = self.log.last_index
         self.log.append_shortened(AgentStart(), request_id=prompt.request_id)
@@ -399,6 +422,7 @@ class Conversation:
         self.parts.approvals.dismiss_all()
         self.parts.questions.dismiss_all()
         last, tokens = turn.close(), turn.counters.turn_tokens
+        self.service.attachments.give(self.tenant_id, turn.context.attachments)
         self.turn = None
         if stop is None:
             self.log.append_shortened(AgentEnd(last, tokens), request_id=turn.request_id)
@@ -481,6 +505,7 @@ class Conversation:
         self.log.append_shortened(SessionEnd(reason.public_text))
         self.log.close()
         for prompt in never_begun:
+            self.service.attachments.give(self.tenant_id, prompt.attachments)
             stop = StopReason(reason.public_text)
             self.ends.add(TurnEnd.of(prompt.request_id, stop, tokens=TurnTokens(), log=self.log))
         # Its stream may be replayed for a while; nobody asks for the rest any more.

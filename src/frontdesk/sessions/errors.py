@@ -10,6 +10,8 @@ from typing import Any
 from frontdesk.errors import FrontdeskError, SessionNotFound
 
 __all__ = [
+    "AttachmentRefused",
+    "AttachmentsFull",
     "BudgetExceeded",
     "Draining",
     "GuardrailRefused",
@@ -43,6 +45,22 @@ class PromptQueueFull(FrontdeskError):
     def __init__(self, session_id: str, *, limit: int) -> None:
         self.session_id, self.limit = session_id, limit
         super().__init__(f"{limit} prompts wait already in session {session_id!r}")
+
+
+class AttachmentRefused(FrontdeskError):
+    """An attachment that this session's agent does not take; `problem` says why."""
+
+    def __init__(self, media_type: str, *, problem: str) -> None:
+        self.media_type, self.problem = media_type, problem
+        super().__init__(f"attachment of type {media_type[:80]!r}: {problem}")
+
+
+class AttachmentsFull(FrontdeskError):
+    """The attachments of a tenant's prompts that wait, or run, take as many bytes as they may."""
+
+    def __init__(self, *, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"attachments of prompts that wait or run take {limit} bytes at most")
 
 
 class SteeringQueueFull(FrontdeskError):

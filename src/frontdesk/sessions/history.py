@@ -67,7 +67,8 @@ class History:
 
 
 def _size_of(message: Message) -> int:
-    called = sum(_size_of_json(msgspec.json.encode(call)) for call in message.tool_calls)
+    parts = (*message.tool_calls, *message.attachments)
+    called = sum(_size_of_json(msgspec.json.encode(each)) for each in parts)
     return sys.getsizeof(message.content) + sys.getsizeof(message.call_id) + called + _OVERHEAD
 
 

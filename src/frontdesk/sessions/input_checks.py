@@ -6,10 +6,13 @@ that comes with a session: one that is refused opens none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+import msgspec
+
+from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.errors import CreateFailed, ModelRefused
 from frontdesk.agents.values import json_value
@@ -45,11 +48,29 @@ def refusing_model(model: str, *, rules: Blueprint) -> Iterator[None]:
 
 
 def checked_prompt(
-    text: str, *, service: ServiceContext, tenant_id: str, api_key: str | None
-) -> str:
-    """Return a prompt as it may go in; `Draining`, `BudgetExceeded`, `GuardrailRefused`."""
+    text: str,
+    attachments: Sequence[Attachment] = (),
+    *,
+    service: ServiceContext,
+    tenant_id: str,
+    api_key: str | None,
+) -> tuple[str, tuple[Attachment, ...]]:
+    """Return a prompt as it may go in, with what comes with it.
+
+    Raises `Draining`, `BudgetExceeded`, `GuardrailRefused`. Filters look at the names of
+    attachments, and at the content of those that are text.
+    """
     if service.draining:
         raise Draining
     if service.budgets is not None:
         service.budgets.check(tenant_id, api_key)
-    return filtered(text, service=service, tenant_id=tenant_id)
+    text, *names = filtered(
+        [text, *(each.name for each in attachments)], service=service, tenant_id=tenant_id
+    )
+    for each in attachments:
+        if service.guardrails is not None and (content := each.text) is not None:
+            why = service.guardrails.refuse_input(tenant_id, content)
+            if why is not None:
+                raise GuardrailRefused(f"attachment {each.name!r}: {why}")
+    named = zip(attachments, names, strict=True)
+    return text, tuple(msgspec.structs.replace(each, name=name) for each, name in named)

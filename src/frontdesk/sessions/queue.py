@@ -6,6 +6,8 @@ import asyncio
 
 import msgspec
 
+from frontdesk.agents.attachments import Attachment
+
 
 class Prompt(msgspec.Struct, frozen=True):
     """An accepted prompt, under the request id that its events will carry.
@@ -16,6 +18,7 @@ class Prompt(msgspec.Struct, frozen=True):
     request_id: str
     text: str
     api_key: str | None
+    attachments: tuple[Attachment, ...] = ()
 
 
 class PromptQueue:

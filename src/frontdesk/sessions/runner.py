@@ -40,6 +40,7 @@ class Runner:
         self.agent: RunningAgent = agent
         if (listen := getattr(agent, "listen", None)) is not None:
             listen(conversation)
+        conversation.takes = getattr(agent, "takes", None)
         self.fence: int = 0
         """The fence of the registry's entry for this agent."""
         self.ended_session = self._retired = False

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.blueprints import Blueprint, Blueprints
 from frontdesk.agents.ids import check_tenant, registry_key
 from frontdesk.agents.protocol import check
@@ -30,6 +32,7 @@ from frontdesk.errors import (
 from frontdesk.monitors import Watcher
 from frontdesk.records import Change, Ended, ExitReason, Snapshot
 from frontdesk.sessions.admission import admit
+from frontdesk.sessions.attachment_room import AttachmentRoom, require_types
 from frontdesk.sessions.context import ServiceContext, SessionSettings
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import Draining, SessionDead
@@ -222,9 +225,23 @@ class SessionService:
         finally:
             self._reservations.release(key)
 
-    def check_prompt(self, text: str, *, tenant_id: str, api_key: str | None) -> None:
+    def check_prompt(
+        self,
+        text: str,
+        attachments: Sequence[Attachment] = (),
+        *,
+        tenant_id: str,
+        api_key: str | None,
+    ) -> None:
         """Refuse a prompt that no session of the tenant would take now."""
-        checked_prompt(text, service=self._context, tenant_id=tenant_id, api_key=api_key)
+        checked_prompt(
+            text, attachments, service=self._context, tenant_id=tenant_id, api_key=api_key
+        )
+
+    @property
+    def attachments(self) -> AttachmentRoom:
+        """Return the room for the attachments of prompts that wait or run."""
+        return self._context.attachments
 
     def live(self, key: str, session_id: str) -> Conversation:
         """Return a live session; see `TenantSessions.find`."""
@@ -360,17 +377,30 @@ class TenantSessions:
             raise SessionNotFound(request.session_id or "")
         return await self._service.open(request, tenant_id=self.tenant_id, api_key=self.api_key)
 
+    async def require_types(self, blueprint: str | None, media_types: Sequence[str]) -> None:
+        """Raise `AttachmentRefused` for a type that a blueprint's sessions do not take."""
+        known = await self._service.blueprints.completed(blueprint)
+        rules = known.get(blueprint or known.default or "")
+        if rules is not None:  # one that there is not is refused as that
+            require_types(media_types, rules=rules)
+
     async def create_and_prompt(
-        self, request: CreateSession, text: str
+        self, request: CreateSession, text: str, *, attachments: Sequence[Attachment] = ()
     ) -> tuple[Conversation, Accepted]:
         """Open a session and prompt it; where the prompt is refused there is no session.
 
         Raises what `create` and `Conversation.prompt` do.
         """
-        self._service.check_prompt(text, tenant_id=self.tenant_id, api_key=self.api_key)
+        self._service.check_prompt(
+            text, attachments, tenant_id=self.tenant_id, api_key=self.api_key
+        )
+        if attachments:
+            await self.require_types(request.blueprint, [each.media_type for each in attachments])
         conversation = await self.create(request)
         try:
-            return conversation, conversation.prompt(text, api_key=self.api_key)
+            return conversation, conversation.prompt(
+                text, attachments=attachments, api_key=self.api_key
+            )
         except FrontdeskError:
             # Refused though it was not before: the rules were changed, or the agent has ended.
             with suppress(SessionNotFound):

@@ -4,6 +4,7 @@ import ast
 import asyncio
 import ctypes
 import errno
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -40,6 +41,17 @@ async def parrot(turn):
     """Say the prompt, word by word."""
     for word in turn.text.split():
         yield word + " "
+
+
+@blueprint("receiver", attachments=("image/*", "text/*"))
+async def receiver(turn):
+    """Say what came with the prompt."""
+    yield repr(
+        [
+            (each.name, each.media_type, hashlib.sha256(each.content).hexdigest())
+            for each in turn.attachments
+        ]
+    )
 
 
 @blueprint("returner")

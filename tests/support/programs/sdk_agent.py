@@ -1,9 +1,13 @@
 """An agent on the protocol's official Python SDK, as its users write one: `python sdk_agent.py`.
 
-It says every prompt again, asks before it "writes", and stops when it is cancelled.
+It says every prompt again, asks before it "writes", and stops when it is cancelled. What it is
+started with (`image`, `audio`, `embedded_context`) it announces that it takes, and tells of.
 """
 
 import asyncio
+import base64
+import hashlib
+import sys
 
 import acp
 from acp.helpers import (
@@ -12,7 +16,7 @@ from acp.helpers import (
     update_agent_message_text,
     update_tool_call,
 )
-from acp.schema import PermissionOption, ToolCallUpdate
+from acp.schema import AgentCapabilities, PermissionOption, PromptCapabilities, ToolCallUpdate
 
 
 class Echo(acp.Agent):
@@ -23,7 +27,10 @@ class Echo(acp.Agent):
         self.cancelled = asyncio.Event()
 
     async def initialize(self, protocol_version, client_capabilities=None, **_):
-        return acp.InitializeResponse(protocol_version=protocol_version)
+        takes = AgentCapabilities(
+            prompt_capabilities=PromptCapabilities(**dict.fromkeys(sys.argv[1:], True))
+        )
+        return acp.InitializeResponse(protocol_version=protocol_version, agent_capabilities=takes)
 
     async def new_session(self, cwd, mcp_servers=None, **_):
         return acp.NewSessionResponse(session_id="s")
@@ -32,7 +39,7 @@ class Echo(acp.Agent):
         self.cancelled.set()
 
     async def prompt(self, prompt, session_id, **_):
-        text = "".join(block.text for block in prompt)
+        text = "".join(map(told, prompt))
         self.cancelled.clear()
         await self.client.session_update(session_id, update_agent_message_text(text))
         if text == "write":
@@ -54,6 +61,21 @@ class Echo(acp.Agent):
         end = update_tool_call("c1", status="completed" if done else "failed")
         await self.client.session_update(session_id, end)
         return acp.PromptResponse(stop_reason="end_turn")
+
+
+def told(block):
+    """Say a block of text, and of another what it is."""
+    if block.type == "text":
+        return block.text
+    if block.type == "resource":
+        found = block.resource
+        content = found.text.encode() if hasattr(found, "text") else base64.b64decode(found.blob)
+        return f"|{type(found).__name__} {found.uri} {digest(content)}"
+    return f"|{block.type} {block.mime_type} {digest(base64.b64decode(block.data))}"
+
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from acp.meta import AGENT_METHODS
 from acp.schema import (
     CancelNotification,
     PromptRequest,
-    TextContentBlock,
 )
 
 from frontdesk.agents.acp.agent_answers import PromptAnswer
@@ -25,6 +24,7 @@ from frontdesk.agents.acp.agent_session import AcpOptions, AgentSession, refusal
 from frontdesk.agents.acp.client_methods import ClientMethods
 from frontdesk.agents.acp.connection import AcpConnection
 from frontdesk.agents.acp.home import Home
+from frontdesk.agents.acp.prompt_blocks import PromptBlock, prompt_blocks
 from frontdesk.agents.acp.terminals import Terminals
 from frontdesk.agents.acp.token_counts import SessionUsage
 from frontdesk.agents.acp.updates import Update, UpdateTranslator, out_of_turn
@@ -92,6 +92,10 @@ class AcpAgent:
     def registry_agent(self) -> ManagedProcessRef:
         """Return the reference by which the registry watches the process."""
         return self._process.ref
+
+    def takes(self, media_type: str) -> bool:
+        """Say whether the agent has announced that it takes attachments of a type."""
+        return self._session.takes(media_type)
 
     def listen(self, listener: AgentListener) -> None:
         """Notify this listener of what the agent does by itself."""
@@ -173,10 +177,13 @@ class AcpAgent:
         self._methods.translator = translator
         self._connection.transport.set_turn_running(True)
         texts, ended_well = [port.context.text], False
+        attachments = port.context.attachments
         try:
             while texts:
                 await self._session.select_model(port.model)
-                answer = await self._prompt("\n\n".join(texts), translator)
+                blocks = prompt_blocks("\n\n".join(texts), attachments)
+                answer = await self._prompt(blocks, translator)
+                attachments = ()  # the agent has them
                 translator.on_answer(answer)
                 ended_well = answer.reason in (None, "end_turn")
                 texts = port.steering()  # what came meanwhile is the next step
@@ -198,10 +205,10 @@ class AcpAgent:
                 self._connection.transport.set_turn_running(False)
             translator.close(ended_well=ended_well)
 
-    async def _prompt(self, text: str, translator: UpdateTranslator) -> PromptAnswer:
-        request = PromptRequest(
-            session_id=self._session.id, prompt=[TextContentBlock(type="text", text=text)]
-        )
+    async def _prompt(
+        self, blocks: list[PromptBlock], translator: UpdateTranslator
+    ) -> PromptAnswer:
+        request = PromptRequest(session_id=self._session.id, prompt=blocks)
         prompting = self._prompting = asyncio.create_task(
             self._connection.request(AGENT_METHODS["session_prompt"], request, PromptAnswer)
         )

@@ -37,6 +37,7 @@ from frontdesk.agents.acp.connection import AcpConnection
 from frontdesk.agents.acp.home import HomeKind
 from frontdesk.agents.acp.mcp_servers import AgentsServer, McpServer, servers_for_agent
 from frontdesk.agents.acp.model_choice import DEFAULT, ModelChoice
+from frontdesk.agents.acp.prompt_blocks import takes
 from frontdesk.agents.acp.token_counts import UsageCount
 from frontdesk.agents.errors import AgentFailed, CreateFailed, ModelRefused
 from frontdesk.agents.protocol import AgentListener
@@ -133,6 +134,10 @@ class AgentSession:
         for name, wanted in self._options.settings.items():
             await self._set(name, wanted)
         return reopened
+
+    def takes(self, media_type: str) -> bool:
+        """Say whether the agent has announced that it takes attachments of a type."""
+        return takes(self._capabilities.prompt_capabilities, media_type)
 
     async def select_model(self, model: str) -> None:
         """Have the agent answer with a model; `ModelRefused` where it does not."""

@@ -26,6 +26,7 @@ except ImportError as _missing:
 from frontdesk.agents.acp.agent_session import AcpOptions
 from frontdesk.agents.acp.home import Home
 from frontdesk.agents.acp.mcp_servers import McpServer, check_variables
+from frontdesk.agents.acp.prompt_blocks import ATTACHMENTS
 from frontdesk.agents.acp.terminals import Terminals
 from frontdesk.agents.acp.token_counts import SessionUsage
 from frontdesk.agents.acp.workdir import WorkDir
@@ -214,5 +215,5 @@ def acp_blueprint(
         factory=factory,
         isolation="process",
         agent_options=factory.offered,
-        **{"options": OPTIONS, **fields},
+        **{"options": OPTIONS, "attachments": ATTACHMENTS, **fields},
     )

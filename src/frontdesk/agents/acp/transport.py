@@ -22,7 +22,7 @@ from frontdesk.keeper.process import ManagedProcess
 MAX_STRAYS = 100
 """Lines in a row that are no messages. A stray one is forgiven: launchers print greetings."""
 
-MAX_UNREAD_BYTES = 16 * 1024 * 1024
+MAX_UNREAD_BYTES = 32 * 1024 * 1024
 """Bytes that may wait for an agent that does not read."""
 
 MAX_UNDER_WAY_BYTES = 8 * 1024 * 1024

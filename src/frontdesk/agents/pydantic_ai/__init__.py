@@ -30,6 +30,7 @@ try:
         ProviderOptions,
         SessionModels,
     )
+    from frontdesk.agents.pydantic_ai.prompts import ATTACHMENTS
     from frontdesk.agents.pydantic_ai.session import PydanticAISession, SessionAgent
     from frontdesk.agents.pydantic_ai.tools import TurnDeps, ask_user
 except ImportError as _missing:
@@ -169,6 +170,7 @@ def pydantic_ai_blueprint(
         **{
             "tools": program.tool_names,
             "plugins": program.plugin_names,
+            "attachments": ATTACHMENTS,
             "options": OPTIONS,
             **rules,
         },

@@ -21,6 +21,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
+from frontdesk.agents.pydantic_ai.prompts import FileBudget, Prompt, prompt_from_history
 from frontdesk.agents.pydantic_ai.run import RunTranslator
 from frontdesk.agents.records import Message, ToolCall
 
@@ -36,7 +37,7 @@ class TurnMemory:
 
     __slots__ = ("_before", "_prompt", "finished", "run")
 
-    def __init__(self, before: Sequence[ModelMessage], prompt: str) -> None:
+    def __init__(self, before: Sequence[ModelMessage], prompt: Prompt) -> None:
         self._before, self._prompt = before, prompt
         self.run: RunTranslator | None = None
         self.finished: bool = False
@@ -69,7 +70,7 @@ class Memory:
         self.messages: list[ModelMessage] = []
         self._turn: TurnMemory | None = None
 
-    def begin(self, prompt: str, history: Sequence[Message]) -> TurnMemory:
+    def begin(self, prompt: Prompt, history: Sequence[Message]) -> TurnMemory:
         """Begin a turn, whose request begins with `messages`: rebuilt for a new agent.
 
         A turn that was given up, and may still run, is remembered as far as it has come.
@@ -85,7 +86,7 @@ class Memory:
         """Keep what there is after a turn, as far as there is room. Once for each."""
         if turn is self._turn:
             self._turn = None
-            self.messages = bounded(turn.messages())
+            self.messages = FileBudget().within(bounded(turn.messages()))
 
 
 def interrupted(message: ModelMessage) -> bool:
@@ -134,7 +135,7 @@ def rebuilt(history: Sequence[Message]) -> list[ModelMessage]:
     open_calls: dict[str, tuple[ToolCall, list[ToolReturnPart]]] = {}
     for message in history:
         if message.role == "user":
-            messages.append(ModelRequest(parts=[UserPromptPart(message.content)]))
+            messages.append(ModelRequest(parts=[UserPromptPart(prompt_from_history(message))]))
         elif message.role == "tool_result":
             if (of := open_calls.pop(message.call_id or "", None)) is not None:
                 call, returns = of

@@ -24,6 +24,7 @@ from frontdesk.agents.errors import CreateFailed, ModelRefused
 from frontdesk.agents.protocol import AgentFunction
 from frontdesk.agents.pydantic_ai import deps_of_turn
 from frontdesk.agents.pydantic_ai.models import Models, ProviderOptions
+from frontdesk.agents.pydantic_ai.prompts import ATTACHMENTS
 from frontdesk.agents.pydantic_ai.session import PydanticAISession, SessionAgent
 from frontdesk.agents.pydantic_ai.tools import TurnDeps
 from frontdesk.agents.records import SessionContext
@@ -65,6 +66,7 @@ class OwnAgentProgram:
         self._models = Models()
         self.rules: AuthorRules = AuthorRules(
             models=(OWN_MODEL,),
+            attachments=ATTACHMENTS,
             tools=tool_names(found) if isinstance(found, AbstractAgent) else frozenset(),
             options=OPTIONS | {"system_prompt"} if system_prompt else OPTIONS,
         )

@@ -20,6 +20,7 @@ from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.usage import UsageLimits
 
 from frontdesk.agents.pydantic_ai.memory import Memory
+from frontdesk.agents.pydantic_ai.prompts import prompt_of
 from frontdesk.agents.pydantic_ai.run import RunTranslator
 from frontdesk.agents.pydantic_ai.turn_capability import Selected, Selector, TurnCapability
 from frontdesk.agents.turn import Turn
@@ -66,7 +67,8 @@ class PydanticAISession:
 
         What cuts it short leaves what it has said and done to be remembered.
         """
-        of, remembered = self._of, self._memory.begin(turn.text, turn.history)
+        of, prompt = self._of, prompt_of(turn.text, turn.attachments)
+        remembered = self._memory.begin(prompt, turn.history)
         of_turn = TurnCapability(
             turn, find_model=of.find_model, own_model=of.own_model, chosen=of.chosen
         )
@@ -75,7 +77,7 @@ class PydanticAISession:
                 async with (
                     of.deps(turn) as deps,
                     of.agent.iter(
-                        turn.text,
+                        prompt,
                         message_history=self._memory.messages,
                         deps=deps,
                         instructions=of.instructions,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.records import CreateSession
 from frontdesk.errors import SessionNotFound
 from frontdesk.gateway.actions import check_text
@@ -22,6 +24,7 @@ from frontdesk.gateway.answer_schemas import (
     SessionSummary,
     TurnEnded,
 )
+from frontdesk.gateway.attachment_reader import types_of
 from frontdesk.gateway.body_schemas import CreateSessionBody
 from frontdesk.gateway.dependencies import (
     InConversation,
@@ -79,6 +82,7 @@ IdempotencyKey = Annotated[
         "create_failed",
         "registration_failed",
         "guardrail",
+        "attachment_refused",
         "session_limit",
         "budget_exceeded",
         status=201,
@@ -101,10 +105,16 @@ async def create(
     async def open_session() -> bytes:
         check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
         check_text(body.prompt, limit=gateway.config.limits.text_characters)
-        asked = body.model_dump(by_alias=True, exclude_none=True, exclude={"prompt", "wait"})
+        of_prompt = {"prompt", "attachments", "wait"}
+        asked = body.model_dump(by_alias=True, exclude_none=True, exclude=of_prompt)
         wanted = msgspec.convert(asked, CreateSession)
         await gateway.check_provider_options(wanted, tenant_id=context.tenant_sessions.tenant_id)
-        return msgspec.json.encode(await opened(context.tenant_sessions, wanted, body.prompt))
+        sessions = context.tenant_sessions
+        files: tuple[Attachment, ...] = ()
+        if body.attachments:
+            await sessions.require_types(wanted.blueprint, types_of(body.attachments))
+            files = await gateway.attachments.read(body.attachments, tenant_id=sessions.tenant_id)
+        return msgspec.json.encode(await opened(sessions, wanted, body.prompt, files))
 
     gateway.refuse_if_draining()
     with TurnWait(gateway, context) if body.wait else nullcontext() as turn_wait:
@@ -122,14 +132,17 @@ async def create(
 
 
 async def opened(
-    sessions: TenantSessions, wanted: CreateSession, prompt: str | None
+    sessions: TenantSessions,
+    wanted: CreateSession,
+    prompt: str | None,
+    files: Sequence[Attachment],
 ) -> SessionCreated:
     """Open a session, and prompt it where there is a prompt; both or neither."""
     accepted = None
     if prompt is None:
         conversation = await sessions.create(wanted)
     else:
-        conversation, taken = await sessions.create_and_prompt(wanted, prompt)
+        conversation, taken = await sessions.create_and_prompt(wanted, prompt, attachments=files)
         accepted = PromptAccepted.of(taken)
     return SessionCreated.of(
         conversation, fence=str(conversation.fence), prompt=accepted, turn=None

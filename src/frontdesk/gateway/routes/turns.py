@@ -62,6 +62,7 @@ ON_SESSION = ("not_found", "session_dead")
             "prompt_queue_full",
             "budget_exceeded",
             "guardrail",
+            "attachment_refused",
             "idempotency_mismatch",
             status=202,
         ),
@@ -88,7 +89,8 @@ async def prompt(
     conversation = sessions.recent(session_id)
 
     async def accept() -> bytes:
-        return msgspec.json.encode(actions.prompt(conversation, body, context.tenant_key))
+        files = await actions.attachments_of(conversation, body, gateway.attachments)
+        return msgspec.json.encode(actions.prompt(conversation, body, context.tenant_key, files))
 
     with TurnWait(gateway, context) if body.wait else nullcontext() as turn_wait:
         first = await gateway.idempotency.once(
