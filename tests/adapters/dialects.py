@@ -113,3 +113,109 @@ def _completion(asked, deltas, finish):
 
 def _event(data):
     return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+class OpenAIResponses:
+    """OpenAI's Responses API, streamed."""
+
+    def asked(self, path, body):
+        """Return the request."""
+        assert path.endswith("/responses"), path
+        items = body["input"]
+        items = [{"role": "user", "content": items}] if isinstance(items, str) else items
+        return Asked(
+            model=body["model"],
+            users=_texts([each for each in items if "role" in each], "user"),
+            said=_texts([each for each in items if "role" in each], "assistant"),
+            results=[each["output"] for each in items if each.get("type") == _OUTPUT],
+            system=body.get("instructions") or "",
+            tools=[tool["name"] for tool in body.get("tools", ())],
+            stream=body.get("stream", False),
+        )
+
+    async def answer(self, asked, pieces):
+        """Yield the events of an answer: each piece is an item of its own."""
+        output = []
+        created = {"type": "response.created", "response": _response(asked, [], "in_progress")}
+        yield _event({**created, "sequence_number": 0})
+        async for piece in pieces:
+            number = len(output)
+            item = _item(piece, number)
+            output.append(item)
+            where = {"output_index": number, "item_id": item["id"], "sequence_number": number}
+            yield _event({"type": "response.output_item.added", "item": item, **where})
+            if item["type"] == "message":
+                delta = {"type": "response.output_text.delta", "delta": piece, "logprobs": []}
+                yield _event({**delta, "content_index": 0, **where})
+            yield _event({"type": "response.output_item.done", "item": item, **where})
+        whole = {"type": "response.completed", "response": _response(asked, output, "completed")}
+        yield _event({**whole, "sequence_number": 99})
+
+    def error(self):
+        """Return a refusal."""
+        return OpenAIChat().error()
+
+
+class OpenAI:
+    """Both of OpenAI's APIs, as the request's path has it."""
+
+    def asked(self, path, body):
+        """Return the request."""
+        api = OpenAIResponses() if path.endswith("/responses") else OpenAIChat()
+        asked = api.asked(path, body)
+        asked.api = api
+        return asked
+
+    def answer(self, asked, pieces):
+        """Yield what the API of the request says."""
+        return asked.api.answer(asked, pieces)
+
+    def error(self):
+        """Return a refusal."""
+        return OpenAIChat().error()
+
+
+_OUTPUT = "function_call_output"
+
+
+def _item(piece, number):
+    if isinstance(piece, Call):
+        return {
+            "type": "function_call",
+            "id": f"fc_{number}",
+            "call_id": f"call_{number}_{piece.tool}",
+            "name": piece.tool,
+            "arguments": json.dumps(piece.args),
+            "status": "completed",
+        }
+    text = json.dumps(piece.value) if isinstance(piece, Final) else piece
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {
+        "type": "message",
+        "id": f"msg_{number}",
+        "role": "assistant",
+        "status": "completed",
+        "content": [part],
+    }
+
+
+def _response(asked, output, status):
+    prompt, completion = asked.usage
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": asked.model,
+        "status": status,
+        "output": output,
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": prompt,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": completion,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": prompt + completion,
+        },
+    }

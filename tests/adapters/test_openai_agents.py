@@ -344,6 +344,16 @@ async def test_nothing_is_traced_unless_the_operator_says_so(monkeypatch):
         agents.set_trace_processors([])
 
 
+async def test_a_turn_has_as_many_model_calls_as_its_session_allows(monkeypatch):
+    async def script(body):
+        yield call("add", a=1, b=2)
+
+    async with desk(agent(add), monkeypatch, script=script, session={"max_turns": 2}) as it:
+        events = await it.turn("go")
+        assert [data_of(each)["reason"] for each in events[-2:]] == ["TooManyModelCalls", "error"]
+        assert len(it.server.requests) == 2
+
+
 async def test_a_function_of_the_session_makes_its_agent(monkeypatch):
     def make(model):
         return lambda session: Agent(f"for {session.tenant_id}", model=model, instructions="Be.")
@@ -356,12 +366,19 @@ def test_a_target_that_is_no_agent_is_refused(monkeypatch):
     module = types.ModuleType("an_operator")
     module.number, module.wrong = 7, lambda session: 7
     module.broken = lambda session: 1 / 0
+
+    def choosy(session):
+        raise CreateFailed("only on Sundays")
+
+    module.choosy = choosy
     monkeypatch.setitem(sys.modules, "an_operator", module)
     with pytest.raises(InvalidType, match=r"an agents\.Agent"):
         OpenAIAgentsProgram("an_operator:number")
     context = SessionContext(session_id="s", tenant_id="t", blueprint="b", model="default")
     with pytest.raises(CreateFailed, match="ZeroDivisionError"):
         OpenAIAgentsProgram("an_operator:broken").open(context)
+    with pytest.raises(CreateFailed, match="only on Sundays"):
+        OpenAIAgentsProgram("an_operator:choosy").open(context)
     with pytest.raises(InvalidType, match=r"an agents\.Agent"):
         OpenAIAgentsProgram("an_operator:wrong").open(context)
 

@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from adapters.dialects import OpenAIChat
+from adapters.dialects import OpenAI, OpenAIChat
 from adapters.model_server import ModelServer
 from docs.pages import page
 from gateway.command import serving
@@ -17,7 +17,10 @@ from gateway.command import serving
 pytestmark = pytest.mark.anyio
 
 BOUND_S = 100
-PAGES = {"docs/how-to/langgraph.md": OpenAIChat()}
+PAGES = {
+    "docs/how-to/langgraph.md": OpenAIChat(),
+    "docs/how-to/openai-agents.md": OpenAI(),
+}
 TABLES = {name: [b for b in page(name).blocks if b.language == "toml"] for name in PAGES}
 FURTHER = [
     pytest.param(name, table, id=str(table))

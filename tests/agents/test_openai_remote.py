@@ -169,6 +169,20 @@ async def test_the_clients_tools_are_run_and_their_results_sent(api):
             assert roles == ["user", "assistant", "tool", "assistant", "user"]
 
 
+async def test_an_agent_that_goes_on_calling_tools_has_its_turn_ended():
+    async def script(body):
+        yield tool_call("look", {})
+
+    async with OpenAIServer(script) as server:
+        order = {"max_turns": 3}
+        tools = RecordingToolCaller()
+        async with remote(server.base_url, session=order, tools=tools) as (session, turn, _):
+            session.attach_tool(callback_tool("look"))
+            events = await turn("go")
+            assert data_of(events[-2])["reason"] == "TooManyModelCalls"
+            assert len(server.requests) == 3
+
+
 @APIS
 async def test_an_abort_closes_the_connection(api):
     async def script(body):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from frontdesk.agents.errors import AgentFailed, ToolFailed, UnknownTool
+from frontdesk.agents.errors import AgentFailed, ToolFailed, TooManyModelCalls, UnknownTool
 from frontdesk.agents.events import Event, MessageDelta, MessageStart, ThinkingDelta, ToolCalls
 from frontdesk.agents.openai.remote_client import RemoteClient
 from frontdesk.agents.records import MAX_USED_TOKENS, Message, TokenUsage, ToolSpec
@@ -104,7 +104,8 @@ class RemoteTurn:
         """Run the turn to its end."""
         turn = self._turn
         self._dialect.begin(turn.history, turn.text)
-        for _ in range(turn.session.max_turns or MAX_TURNS):
+        limit = turn.session.max_turns or MAX_TURNS
+        for _ in range(limit):
             answer = await self._ask()
             if not answer.calls:
                 return
@@ -112,7 +113,7 @@ class RemoteTurn:
             turn.emit(ToolCalls(len(calls)))
             results = await asyncio.gather(*(self._run(call) for call in calls))
             self._dialect.go_on(answer, results, turn.steering())
-        raise AgentFailed("the remote agent called tools for longer than the turn may go on")
+        raise TooManyModelCalls(limit)
 
     async def _ask(self) -> RemoteAnswer:
         """Send one request, and pass on what comes. What it used counts however it ends."""

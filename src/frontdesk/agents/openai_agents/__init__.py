@@ -10,6 +10,7 @@ so (`tracing = true`).
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +40,8 @@ OWN_MODEL = "default"
 
 OPTIONS = frozenset({"system_prompt", "working_dir", "max_turns", "max_tokens", "user_data"})
 """The options of a session that it knows."""
+
+_log = logging.getLogger("frontdesk.agents")
 
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 
@@ -81,8 +84,11 @@ class OpenAIAgentsProgram:
         if not isinstance(found, Agent):
             try:
                 found = found(context)
+            except CreateFailed:
+                raise  # for the client, as it is
             except Exception as error:
-                raise CreateFailed(f"the agent was not made ({type(error).__name__})") from error
+                _log.exception("%s returned no agent", self._target)
+                raise CreateFailed(f"the agent cannot be made ({type(error).__name__})") from error
         if not isinstance(found, Agent):
             raise _no_agent(self._target, found)
         settings = RunSettings(

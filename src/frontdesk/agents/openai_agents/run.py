@@ -14,6 +14,7 @@ from typing import Any
 
 from agents import (
     Agent,
+    MaxTurnsExceeded,
     ModelProvider,
     ModelSettings,
     RunConfig,
@@ -29,6 +30,7 @@ from agents.items import (
 )
 from agents.run_config import DEFAULT_MAX_TURNS, CallModelData, ModelInputData
 
+from frontdesk.agents.errors import TooManyModelCalls
 from frontdesk.agents.events import MessageDelta, MessageStart, ThinkingDelta, ToolCalls
 from frontdesk.agents.openai_agents.memory import Item, TurnRecord, user
 from frontdesk.agents.openai_agents.tools import TurnAgents, TurnHooks, arguments_of
@@ -94,11 +96,12 @@ class TurnRun:
 
     async def _run(self, agent: Agent[Any], start: Any, context: Any) -> RunResultStreaming:
         """Run until the framework stops; when it is cancelled, nothing of it goes on."""
+        limit = self._turn.session.max_turns or DEFAULT_MAX_TURNS
         result = Runner.run_streamed(
             agent,
             start,
             context=None if isinstance(start, RunState) else context,
-            max_turns=self._turn.session.max_turns or DEFAULT_MAX_TURNS,
+            max_turns=limit,
             hooks=self._hooks,
             run_config=self._config(),
         )
@@ -109,6 +112,8 @@ class TurnRun:
                     self._translate(event.data)
                 elif event.type == "run_item_stream_event":
                     self._item(event.item)
+        except MaxTurnsExceeded:
+            raise TooManyModelCalls(limit) from None
         finally:
             if result.run_loop_task is not None and not result.run_loop_task.done():
                 result.cancel()
