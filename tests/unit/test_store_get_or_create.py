@@ -18,7 +18,7 @@ from frontdesk import (
     SessionNotFound,
     StoreClosed,
 )
-from frontdesk.store.get_or_create import PendingCreate
+from frontdesk.store.pending_create import PendingCreate
 from frontdesk.testing import FakeAgent
 from support.agents import BOUND_S, in_threads
 from support.leftovers import leftovers, nothing_left

@@ -1,4 +1,4 @@
-"""`get_or_create`: one factory runs, however many callers race.
+"""`get_or_create`, plain and awaited: one factory runs, however many callers race.
 
 The lock of the store is not held while a factory runs; what the callers share is a `PendingCreate`,
 found by the id of the session.
@@ -6,64 +6,17 @@ found by the id of the session.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
 
-from frontdesk.errors import (
-    AgentFactoryFailed,
-    FrontdeskError,
-    RecursiveCreate,
-    SessionBusy,
-    SessionNotFound,
-)
-from frontdesk.lock import InterruptibleLock
+from frontdesk.errors import FrontdeskError, InvalidType, SessionNotFound
 from frontdesk.records import Session
-from frontdesk.waiting import running_library
+from frontdesk.store.pending_create import Construction, PendingCreate
 
-
-class PendingCreate:
-    """The making of one session: by one thread, for all who ask for it meanwhile.
-
-    That thread holds `making` until `session` or `error` is there. Not an Event: from CPython 3.14
-    on, a signal handler that raises as its wait() begins can leave it locked, and then the maker
-    waits for ever to set it.
-    """
-
-    __slots__ = ("_making", "_thread", "error", "finish", "session")
-
-    def __init__(self) -> None:
-        self._thread = threading.get_ident()
-        self.session: Session | None = None
-        self.error: BaseException | None = None
-        self._making = InterruptibleLock()
-        self._making.acquire()
-        self.finish: Callable[[], None] = self._making.release
-
-    def wait(self, session_id: str, *, timeout_s: float) -> Session:
-        """Wait for the caller that runs the factory, and share what comes of it."""
-        if self.session is None and self.error is None:
-            self._refuse_to_wait(session_id)
-            if not self._wait(timeout_s):
-                raise SessionBusy(session_id, waited_s=timeout_s)
-        if self.session is not None:
-            return self.session
-        error = self.error or RuntimeError("the factory's thread ended")
-        raise AgentFactoryFailed(session_id, error=error) from error
-
-    def _refuse_to_wait(self, session_id: str) -> None:
-        if self._thread == threading.get_ident():
-            raise RecursiveCreate(session_id)
-        if running_library() is not None:
-            raise SessionBusy(session_id, waited_s=0)
-
-    def _wait(self, timeout_s: float) -> bool:
-        try:
-            return self._making.acquire(timeout=timeout_s)
-        finally:
-            try:  # noqa: SIM105 - a call in its place could be interrupted itself
-                self._making.release()  # for the next who waits
-            except RuntimeError:  # it was not had in time, or a signal handler raised before
-                pass
+Agent = TypeVar("Agent")
+Factory = Callable[[], Agent]
+AsyncFactory = Callable[[], Coroutine[object, None, Agent]]
+Create = Callable[[Agent], Session[Agent]]
 
 
 class PendingCreates:
@@ -80,37 +33,49 @@ class PendingCreates:
     def get_or_create(
         self,
         session_id: str,
-        get: Callable[[str], Session],
-        factory: Callable[[], object],
-        create: Callable[[object], Session],
+        get: Callable[[str], Session[Agent]],
+        factory: Factory[Agent],
+        create: Create[Agent],
         *,
         timeout_s: float,
-    ) -> Session:
+    ) -> Session[Agent]:
         """Return the session that there is, or create one with the agent of the factory.
 
         An agent that was made for nothing is the caller's: the error of a refused create has it.
         """
+        find = _finder(get, session_id)
 
-        def find() -> Session | None:
-            try:
-                return get(session_id)
-            except SessionNotFound:
-                return None
+        def make() -> Session[Agent]:
+            return find() or _registered(factory(), create)
 
-        def make() -> Session:
-            session = find()
+        while True:
+            session = find() or self.share(session_id, make, timeout_s=timeout_s)
             if session is not None:
                 return session
-            agent = factory()
-            try:
-                return create(agent)
-            except FrontdeskError as error:
-                error.agent = agent
-                raise
 
-        return find() or self.share(session_id, make, timeout_s=timeout_s)
+    async def get_or_create_async(
+        self,
+        session_id: str,
+        get: Callable[[str], Session[Agent]],
+        factory: AsyncFactory[Agent],
+        create: Create[Agent],
+        *,
+        timeout_s: float,
+    ) -> Session[Agent]:
+        """Do what `get_or_create` does with a factory that is awaited, in a task of its own."""
+        find = _finder(get, session_id)
 
-    def share(self, session_id: str, make: Callable[[], Session], *, timeout_s: float) -> Session:
+        async def make() -> Session[Agent]:
+            return find() or _registered(await _begun(factory), create)
+
+        while True:
+            session = find() or await self._share_async(session_id, make, timeout_s=timeout_s)
+            if session is not None:
+                return session
+
+    def share(
+        self, session_id: str, make: Callable[[], Session], *, timeout_s: float
+    ) -> Session | None:
         """Run `make` unless another caller does so already; return what came of it."""
         build = mine = PendingCreate()
         try:
@@ -119,10 +84,10 @@ class PendingCreates:
             build = self._under_way.setdefault(session_id, mine)
             session = make() if build is mine else None
         except BaseException as error:
-            if self._under_way.get(session_id) is mine:
-                self._under_way.pop(session_id, None)
+            self._forget(session_id, mine)
             mine.error = error
             mine.finish()
+            mine.wakers.wake_all()
             raise
         if session is None:
             return build.wait(session_id, timeout_s=timeout_s)
@@ -132,4 +97,55 @@ class PendingCreates:
             self._under_way.pop(session_id, None)
         finally:
             mine.finish()
+        mine.wakers.wake_all()
         return session
+
+    async def _share_async(
+        self, session_id: str, make: AsyncFactory[Session], *, timeout_s: float
+    ) -> Session | None:
+        mine = Construction(lambda construction: self._forget(session_id, construction))
+        try:
+            build = self._under_way.setdefault(session_id, mine)
+            if build is mine:
+                mine.begin(make)
+        except BaseException as error:
+            mine.complete(error=error)
+            raise
+        if build is mine:
+            return await mine.run(session_id)
+        return await build.wait_async(session_id, timeout_s=timeout_s)
+
+    def _forget(self, session_id: str, build: PendingCreate) -> None:
+        if self._under_way.get(session_id) is build:
+            self._under_way.pop(session_id, None)
+
+
+def _finder(
+    get: Callable[[str], Session[Agent]], session_id: str
+) -> Callable[[], Session[Agent] | None]:
+    def find() -> Session[Agent] | None:
+        try:
+            return get(session_id)
+        except SessionNotFound:
+            return None
+
+    return find
+
+
+def _begun(factory: AsyncFactory[Agent]) -> Coroutine[object, None, Agent]:
+    made: object = factory()
+    if not isinstance(made, Coroutine):
+        # Perhaps an agent: a task can be awaited, and would be until its end.
+        got = f"one that returns {type(made).__name__}"
+        error = InvalidType("factory", expected="a coroutine function", got=got)
+        error.agent = made
+        raise error
+    return made
+
+
+def _registered(agent: Agent, create: Create[Agent]) -> Session[Agent]:
+    try:
+        return create(agent)
+    except FrontdeskError as error:
+        error.agent = agent
+        raise

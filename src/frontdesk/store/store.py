@@ -10,7 +10,7 @@ take one lock and call nobody while they hold it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from types import EllipsisType
@@ -299,24 +299,83 @@ class SessionStore(Lookups[AgentT]):
         nothing: it is alive, and the caller's to end.
         """
         session_id = validation.identifier("session_id", session_id)
-        if not callable(factory):
-            raise InvalidType("factory", expected="callable", got=type(factory).__name__)
+        create = self._creator(session_id, factory, api_key, tenant_id, blueprint, model)
         timeout_s = timeout("timeout_s", timeout_s)
-        api_key = validation.optional_identifier("api_key", api_key)
-        tenant_id = validation.identifier("tenant_id", tenant_id)
-        blueprint = validation.optional_text("blueprint", blueprint)
-        model = validation.optional_text("model", model)
-        self._core.lock.refuse_interrupting("get_or_create")
-        create = partial(
-            self.create,
-            session_id,
-            api_key=api_key,
-            tenant_id=tenant_id,
-            blueprint=blueprint,
-            model=model,
-        )
         return self._pending.get_or_create(
             session_id, self.get, factory, create, timeout_s=timeout_s
+        )
+
+    async def get_or_create_async(
+        self,
+        session_id: str,
+        factory: Callable[[], Coroutine[object, None, AgentT]],
+        *,
+        timeout_s: float = 30,
+        api_key: str | None = None,
+        tenant_id: str = "default",
+        blueprint: str | None = None,
+        model: str | None = None,
+    ) -> Session[AgentT]:
+        """Return the live session of this id, or register the agent that `await factory()` makes.
+
+        As `get_or_create`, for a coroutine function, on asyncio and trio: nobody blocks a loop, and
+        those who come while the factory runs wait for it, on whichever loop, or in whichever thread
+        (by `get_or_create`).
+
+        - The factory runs once however many callers race, in a task of its own on the first one's
+          loop, with that caller's context variables.
+        - **Cancelling is safe.** A caller that is cancelled takes nothing away from the others. The
+          last one's cancellation cancels the factory, and waits until it has ended (or until it is
+          cancelled again); nothing is registered then. So a time limit of your own is safe, too.
+        - If it fails, the first caller sees its exception, the others `AgentFactoryFailed`, and the
+          next call may try again. If its event loop ends under it, those who wait on other loops
+          try themselves.
+        - Who waits for the factory of another caller gets `SessionBusy` after `timeout_s` seconds.
+
+        Refusals, attributes and the error's `agent` are as in `get_or_create`. `RecursiveCreate` is
+        for the factory itself; in a task that it started and waits for, the time-out ends it.
+
+        Examples:
+            >>> import asyncio
+            >>> from frontdesk import SessionStore
+            >>> async def connect() -> asyncio.Task[None]:
+            ...     await asyncio.sleep(0)
+            ...     return asyncio.create_task(asyncio.sleep(60))
+            >>> async def main():
+            ...     with SessionStore() as store:
+            ...         asked = [store.get_or_create_async("s-1", connect) for _ in range(100)]
+            ...         sessions = await asyncio.gather(*asked)
+            ...         print(len(set(sessions)), sessions[0] is store.get("s-1"))
+            >>> asyncio.run(main())
+            1 True
+        """
+        session_id = validation.identifier("session_id", session_id)
+        create = self._creator(session_id, factory, api_key, tenant_id, blueprint, model)
+        timeout_s = timeout("timeout_s", timeout_s)
+        return await self._pending.get_or_create_async(
+            session_id, self.get, factory, create, timeout_s=timeout_s
+        )
+
+    def _creator(
+        self,
+        session_id: str,
+        factory: object,
+        api_key: str | None,
+        tenant_id: str,
+        blueprint: str | None,
+        model: str | None,
+    ) -> Callable[[AgentT], Session[AgentT]]:
+        """Check what a `get_or_create` is given; return the create that is left to do."""
+        if not callable(factory):
+            raise InvalidType("factory", expected="callable", got=type(factory).__name__)
+        self._core.lock.refuse_interrupting("get_or_create")
+        return partial(
+            self.create,
+            session_id,
+            api_key=validation.optional_identifier("api_key", api_key),
+            tenant_id=validation.identifier("tenant_id", tenant_id),
+            blueprint=validation.optional_text("blueprint", blueprint),
+            model=validation.optional_text("model", model),
         )
 
     # -- its life, alone and in a host ---------------------------------------------------------
