@@ -187,7 +187,7 @@ class OptionChanged(Event, frozen=True, rename="camel"):
     """The agent has set one of its options, its mode for instance, of its own accord."""
 
     name: ClassVar[str] = "option_changed"
-    in_turn = "sometimes"
+    in_turn: ClassVar[Literal["always", "sometimes", "never"]] = "sometimes"
     option_id: str
     value: str | bool
 

@@ -58,6 +58,8 @@ class UsageMeter:
     ever used anything. Days are counted for `stored_days`.
     """
 
+    stored_days: int
+
     def __init__(
         self,
         state: StateDir,

@@ -88,6 +88,10 @@ class BudgetExceeded(FrontdeskError):
     `scope` is whose it is: `per_tenant` or `per_api_key`; it begins again in `retry_after_s`.
     """
 
+    budget: str
+    scope: str
+    limit: float
+
     def __init__(self, budget: str, *, scope: str, limit: float, retry_after_s: int) -> None:
         self.budget, self.scope, self.limit = budget, scope, limit
         self.retry_after_s = retry_after_s

@@ -36,7 +36,7 @@ class A2AProgram:
     long nothing may come. Raises `InvalidArgument`.
     """
 
-    rules = AuthorRules(options=OPTIONS)
+    rules: AuthorRules = AuthorRules(options=OPTIONS)
 
     def __init__(
         self, target: str, *, credential: str | None = None, timeout_s: float = 120.0

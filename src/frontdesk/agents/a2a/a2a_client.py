@@ -41,7 +41,7 @@ class RemoteContext:
 
     def __init__(self) -> None:
         self.card: Any = None
-        self.context_id = ""
+        self.context_id: str = ""
 
 
 class A2AClient:

@@ -81,6 +81,9 @@ class AgentSession:
     `listener` hears of what the agent changes by itself.
     """
 
+    settings: AgentSettings
+    id: str
+
     def __init__(
         self, connection: AcpConnection, *, options: AcpOptions, cwd: str, label: str
     ) -> None:

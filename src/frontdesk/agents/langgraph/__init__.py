@@ -54,6 +54,9 @@ class LangGraphProgram:
     Raises `InvalidType` and `InvalidArgument` for a graph that cannot be served so.
     """
 
+    input: str
+    output: str
+
     def __init__(
         self,
         target: Any,
@@ -64,11 +67,11 @@ class LangGraphProgram:
     ) -> None:
         found = import_target(target) if isinstance(target, str) else target
         self._target = target if isinstance(target, str) else "target"
-        self.context = import_target(context) if isinstance(context, str) else context
+        self.context: Any = import_target(context) if isinstance(context, str) else context
         self.input, self.output = input, output
         self._function = found if inspect.isroutine(found) else None
         self._graph = None if self._function is not None else self._checked(found)
-        self.takes_tools = (
+        self.takes_tools: bool = (
             self._function is not None and "tools" in inspect.signature(self._function).parameters
         )
         self._built_once = self._function is None

@@ -55,7 +55,7 @@ class CutTurn:
     __slots__ = ("message_id", "prompt", "results", "text")
 
     def __init__(self, prompt: HumanMessage) -> None:
-        self.prompt = prompt
+        self.prompt: HumanMessage = prompt
         self.results: dict[str, str] = {}
         self.message_id: str | None = None
         self.text: list[str] = []

@@ -50,7 +50,7 @@ EXAMPLE = UsageReport(
     next=None,
 )
 
-CURSORS = {"day": int, "model": str, "key": str}
+CURSORS: dict[str, type[int] | type[str]] = {"day": int, "model": str, "key": str}
 
 
 @router.get("", operation_id="getUsage", responses=answers(EXAMPLE))
