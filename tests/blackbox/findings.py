@@ -40,7 +40,7 @@ class Found(BaseException):
         self.rule = rule
 
 
-CHANGES = frozenset({"date", "x-ratelimit-remaining", "x-ratelimit-reset"})
+CHANGES = frozenset({"date", "ratelimit", "x-ratelimit-remaining", "x-ratelimit-reset"})
 """Headers that differ between any two answers."""
 
 

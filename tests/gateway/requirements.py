@@ -118,6 +118,8 @@ REQUIREMENTS = (
     *_section(
         "Routes",
         healthz="GET /healthz answers status, version, sessions, meter and timestamp.",
+        healthz_numbers="The numbers of /healthz tell nothing of other tenants.",
+        location="201 comes with Location.",
         readyz="GET /readyz is 200 when ready and 503 while starting or draining.",
         create="POST /v1/sessions opens a session and answers 201.",
         minted_id="Without sessionId one of at least 16 lower-case hex digits is minted.",
@@ -205,6 +207,7 @@ REQUIREMENTS = (
         guardrail_output="Refused output ends the turn with error and agent_abort.",
         per_tenant_filters="Filters are per tenant.",
         rate_headers="X-RateLimit-Limit, -Remaining and -Reset are on answers.",
+        ratelimit_fields="RateLimit and RateLimit-Policy are beside the X- headers.",
         health_exempt="Health and metrics are exempt from the rate limit.",
         head_size="Heads are bounded in size and time.",
         body_time="Bodies are bounded in time.",

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from gateway.app_routes import ROUTES_WITH_GET
-from gateway.running import OPERATOR, create
+from gateway.requirements import covers
+from gateway.running import ACME, OPERATOR, UMBRELLA, RunningGateway, create
 
 
 @pytest.mark.parametrize("path", ROUTES_WITH_GET)
@@ -100,3 +101,65 @@ def test_what_is_json_is_taken(acme, sid, value):
         "/v1/sessions", content=json.dumps(body), headers={"Content-Type": "application/json"}
     )
     assert made.status_code == 201, made.text
+
+
+@covers("routes.location")
+@pytest.mark.parametrize("prefix", ["", "/agents"])
+def test_what_was_made_says_where_it_is_also_below_a_prefix(tmp_path, prefix):
+    proxies = {"trusted_proxies": ["127.0.0.0/8"]} if prefix else {}
+    callbacks = {"allow_networks": ["127.0.0.0/8"]}
+    with (
+        RunningGateway(tmp_path, server=proxies, callbacks=callbacks) as gateway,
+        gateway.client() as client,
+    ):
+        client.headers.update({"X-Forwarded-Prefix": prefix} if prefix else {})
+        body = {"model": "test", "sessionId": "s~1", "prompt": "hi", "wait": 20}
+        for _ in range(2):
+            made = client.post("/v1/sessions", json=body, headers={"Idempotency-Key": "k"})
+            assert made.headers["location"] == f"{prefix}/v1/sessions/s~1"
+        tool = {"name": "t", "description": "", "parameters": {}, "callbackUrl": "http://127.0.0.1"}
+        made = client.post("/v1/sessions/s~1/tools", json=tool)
+        assert made.status_code == 201, made.text
+        assert made.headers["location"] == f"{prefix}/v1/sessions/s~1/tools/t"
+        refused = client.post("/v1/sessions", json=body)
+        assert (refused.status_code, "location" in refused.headers) == (409, False)
+
+
+@covers("limits.ratelimit-fields")
+def test_the_rate_limit_is_told_as_the_draft_has_it_beside_the_older_headers(tmp_path):
+    with (
+        RunningGateway(tmp_path, limits={"requests_per_minute": 2}) as gateway,
+        gateway.client() as client,
+    ):
+        for left in (1, 0, 0):
+            told = client.get("/v1/sessions").headers
+            assert told["ratelimit-policy"] == '"requests";q=2;w=60'
+            assert told["ratelimit"] == f'"requests";r={left};t={told["x-ratelimit-reset"]}'
+            assert told["x-ratelimit-remaining"] == str(left)
+
+
+@pytest.mark.parametrize("name", ["RateLimit", "RateLimit-Policy", "Location", "WWW-Authenticate"])
+def test_a_page_of_another_origin_may_read_what_the_answers_say_in_headers(acme, name):
+    assert name in acme.get("/v1/sessions").headers["access-control-expose-headers"].split(", ")
+
+
+@covers("routes.healthz-numbers")
+def test_the_numbers_of_health_are_those_of_the_tenant_that_asks(tmp_path):
+    def numbers(gateway, secret):
+        with gateway.client(secret) as client:
+            health = client.get("/healthz")
+            assert health.status_code == 200
+            return health.json()["sessions"]["active"], health.json()["meter"]["tracked_keys"]
+
+    with RunningGateway(tmp_path, limits={"wrong_keys_per_minute": 2}) as gateway:
+        with gateway.client() as client:
+            for number in range(3):
+                create(client, f"s{number}")
+            client.post("/v1/sessions/s0/prompt", json={"text": "hi", "wait": 20})
+        assert numbers(gateway, ACME) == (3, 1)
+        for secret in (UMBRELLA, OPERATOR, None, "wrong", "wrong"):
+            assert numbers(gateway, secret) == (0, 0)
+        with gateway.client(UMBRELLA) as other:
+            # Wrong keys count here as well: nobody guesses by asking for health.
+            assert other.get("/v1/sessions").status_code == 429
+        assert numbers(gateway, ACME) == (3, 1)

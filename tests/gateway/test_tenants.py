@@ -22,7 +22,7 @@ BODIES = {
         "name": "t", "description": "d", "parameters": {}, "callbackUrl": "https://93.184.215.14/",
     },
 }  # fmt: skip
-CHANGES = {"date", "x-ratelimit-remaining", "x-ratelimit-reset"}
+CHANGES = {"date", "ratelimit", "x-ratelimit-remaining", "x-ratelimit-reset"}
 
 
 def session_paths():

@@ -14,13 +14,14 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable
+from contextlib import suppress
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from frontdesk.clock import Clock
 from frontdesk.gateway.callers import Caller
-from frontdesk.gateway.errors import MalformedRequest, Unauthorized
+from frontdesk.gateway.errors import MalformedRequest, RateLimited, Unauthorized
 from frontdesk.gateway.key_ring import KeyRing
 from frontdesk.gateway.keys import digest_of
 from frontdesk.gateway.paths import Endpoint
@@ -109,6 +110,24 @@ class Authenticator:
                 printable(context.path),
             )
         return caller
+
+    def tenant_of(self, context: RequestContext) -> str | None:
+        """Return whose credential of a whole tenant is shown where none is needed; None for none.
+
+        A wrong one counts, and after too many nobody new is told apart from nobody.
+        """
+        secret = secret_of(context)
+        caller = self._caller_of(context, secret) if secret else None
+        network = _network_of(context.client)
+        with suppress(RateLimited):
+            if caller is None:
+                if secret:
+                    self.wrong_keys.hit(network)
+            elif caller.only is None:
+                if (context.client, caller.key_id) not in self._known:
+                    self.wrong_keys.check(network)
+                return caller.tenant_id
+        return None
 
     def fetch_for(self, context: RequestContext) -> Awaitable[object] | None:
         """Return what a request has to wait for before it can be judged: nothing, as a rule.

@@ -16,7 +16,8 @@ from frontdesk.gateway.request_context import RequestContext, Scope
 ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 EXPOSED_HEADERS = (
     b"access-control-expose-headers",
-    b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After",
+    b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, "
+    b"Retry-After, Location, WWW-Authenticate",
 )
 PREFLIGHT = [
     ("access-control-allow-methods", "GET, HEAD, POST, DELETE"),

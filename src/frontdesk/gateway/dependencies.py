@@ -142,6 +142,18 @@ class SessionRoute(GatewayRoute):
             self.app = answer
 
 
-def encoded(answer: Answer, *, status: int = 200) -> Response:
-    """Return an answer in JSON."""
-    return Response(msgspec.json.encode(answer), status_code=status, media_type="application/json")
+def encoded(answer: Answer, *, status: int = 200, location: str | None = None) -> Response:
+    """Return an answer in JSON; `location` is where the thing is that was made."""
+    return Response(
+        msgspec.json.encode(answer),
+        status_code=status,
+        media_type="application/json",
+        headers=None if location is None else {"Location": location},
+    )
+
+
+def location_of(request: Request, path: str) -> str:
+    """Return where a path of ours is for the client that asks: below whatever prefix there is."""
+    gateway = gateway_of(request)
+    base = gateway.config.server.public_url or gateway.proxies.prefix(request.scope)
+    return base.rstrip("/") + path

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from concurrent.futures import Future
 from contextlib import suppress
 
@@ -74,6 +74,7 @@ class UsageMeter:
         self._table = UsageTable(state)
         self._lock = threading.Lock()
         self._totals = self._table.totals()
+        self._keys_of = Counter(owner.tenant_id for owner in self._totals)
         self._spending = Spending()
         self._models: dict[str, set[tuple[str, str]]] = {}
         self._models_day = self.today
@@ -128,6 +129,8 @@ class UsageMeter:
         used = MeteredUsage(prompts, tokens, unknown_turns)
         owner, day = MeteredKey(tenant_id, api_key or ""), self.today
         with self._lock:
+            if owner not in self._totals:
+                self._keys_of[tenant_id] += 1
             self._totals[owner] = self._totals.get(owner, NOTHING) + used
             self._spending.add(day, *owner, tokens)
             self._unwritten[MeteredDay(*owner, day, self._counted_model(owner, model, day))] += used
@@ -165,6 +168,10 @@ class UsageMeter:
     @property
     def tracked_keys(self) -> int:
         return len(self._totals)
+
+    def tracked_keys_of(self, tenant_id: str) -> int:
+        """Return how many keys of a tenant have used anything."""
+        return self._keys_of.get(tenant_id, 0)
 
     # -- the writer ------------------------------------------------------------------------------
 

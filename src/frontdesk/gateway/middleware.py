@@ -142,7 +142,13 @@ def granted_scope(context: RequestContext, caller: Caller) -> KeyScope | None:
 
 
 def _headers_of(left: Allowance) -> tuple[Header, ...]:
+    """Return what is left of the rate limit, as clients have long read it and as the IETF has it.
+
+    `RateLimit-Policy` and `RateLimit` are those of draft-ietf-httpapi-ratelimit-headers-10.
+    """
     return (
+        (b"ratelimit-policy", b'"requests";q=%d;w=60' % left.limit),
+        (b"ratelimit", b'"requests";r=%d;t=%d' % (left.remaining, left.reset_s)),
         (b"x-ratelimit-limit", b"%d" % left.limit),
         (b"x-ratelimit-remaining", b"%d" % left.remaining),
         (b"x-ratelimit-reset", b"%d" % left.reset_s),

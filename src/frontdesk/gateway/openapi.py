@@ -33,6 +33,8 @@ EVERYWHERE = (
 REFERENCE = "#/components/schemas/{name}"
 
 HEADERS_OF: dict[int, dict[str, Any]] = {
+    201: {"Location": {"description": "where it is", "schema": {"type": "string"}}},
+    401: {"WWW-Authenticate": {"description": "how to come in", "schema": {"type": "string"}}},
     429: {"Retry-After": {"description": "whole seconds", "schema": {"type": "integer"}}},
     503: {"Retry-After": {"description": "whole seconds", "schema": {"type": "integer"}}},
 }
@@ -65,7 +67,10 @@ def answer(example: msgspec.Struct) -> dict[str, Any]:
 
 def answers(example: msgspec.Struct, *codes: str, status: int = 200) -> Responses:
     """Describe a route: its answer by an example, and its errors."""
-    return {status: answer(example), **problems(*codes)}
+    good = answer(example)
+    if status in HEADERS_OF:
+        good["headers"] = HEADERS_OF[status]
+    return {status: good, **problems(*codes)}
 
 
 # -- the description as a whole ------------------------------------------------------------------

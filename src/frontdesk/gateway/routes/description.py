@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from frontdesk.gateway.dependencies import GatewayRoute, gateway_of
+from frontdesk.gateway.dependencies import GatewayRoute, location_of
 from frontdesk.gateway.docs_page import POLICY, page_of
 
 router: APIRouter = APIRouter(route_class=GatewayRoute, include_in_schema=False)
@@ -22,9 +22,7 @@ router: APIRouter = APIRouter(route_class=GatewayRoute, include_in_schema=False)
 async def openapi(request: Request) -> Response:
     """Return the description in the form of OpenAPI 3.1."""
     document: dict[str, Any] = request.app.openapi()
-    gateway = gateway_of(request)
-    url = gateway.config.server.public_url or gateway.proxies.prefix(request.scope)
-    if url := url.rstrip("/"):
+    if url := location_of(request, ""):
         document = {**document, "servers": [{"url": url}]}
     return Response(msgspec.json.encode(document), media_type="application/json")
 

@@ -23,6 +23,7 @@ from frontdesk.gateway.operator_schemas import (
     Readiness,
 )
 from frontdesk.gateway.problems import problem_of
+from frontdesk.gateway.request_context import context_of
 from frontdesk.sessions.errors import Draining
 
 router: APIRouter = APIRouter(tags=["health"], route_class=GatewayRoute)
@@ -50,15 +51,24 @@ CARD = AgentCard(
 
 
 @router.get("/healthz", operation_id="getHealth", responses={200: answer(HEALTHY)})
-async def healthz(gateway: InGateway) -> Response:
-    """Say that the server lives, and how much there is to do."""
+async def healthz(request: Request, gateway: InGateway) -> Response:
+    """Say that the server lives, and how many sessions and keys in use the asking tenant has.
+
+    Whoever shows no key gets no numbers, but zeros: they are nobody else's business.
+    """
+    active = tracked = 0
+    if gateway.open:
+        tenant_id = gateway.authenticator.tenant_of(context_of(request.scope))
+        if tenant_id is not None:
+            active = gateway.store.count_by_tenant(tenant_id)
+            tracked = gateway.meter.tracked_keys_of(tenant_id)
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
     return encoded(
         Health(
             status="ok",
             version=__version__,
-            sessions=ActiveSessions(active=gateway.store.count() if gateway.open else 0),
-            meter=MeterState(tracked_keys=gateway.meter.tracked_keys if gateway.open else 0),
+            sessions=ActiveSessions(active=active),
+            meter=MeterState(tracked_keys=tracked),
             timestamp=timestamp.replace("+00:00", "Z"),
         )
     )

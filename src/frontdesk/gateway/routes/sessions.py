@@ -33,6 +33,7 @@ from frontdesk.gateway.dependencies import (
     SessionRoute,
     encoded,
     gateway_of,
+    location_of,
 )
 from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, stored
 from frontdesk.gateway.openapi import answers
@@ -124,11 +125,15 @@ async def create(
             body=await request.body(),
             answer=lambda: stored(open_session, status=201),
         )
-        if turn_wait is None or first.status != 201:
+        if first.status != 201:
             return first.response
         created = msgspec.json.decode(first.body, type=SessionCreated)
-        turn = await first_turn(context.tenant_sessions, created, turn_wait, wait_s=body.wait or 0)
-        return encoded(msgspec.structs.replace(created, turn=turn), status=201)
+        if turn_wait is not None:
+            wait_s = body.wait or 0
+            turn = await first_turn(context.tenant_sessions, created, turn_wait, wait_s=wait_s)
+            created = msgspec.structs.replace(created, turn=turn)
+        place = location_of(request, f"{router.prefix}/{created.session_id}")
+        return encoded(created, status=201, location=place)
 
 
 async def opened(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path
+from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk.agents.records import CallbackTool
@@ -16,6 +17,7 @@ from frontdesk.gateway.dependencies import (
     InGateway,
     InKey,
     encoded,
+    location_of,
 )
 from frontdesk.gateway.openapi import answers
 
@@ -38,7 +40,7 @@ ON_SESSION = ("not_found", "session_dead")
     ),
 )
 async def attach(
-    body: ToolBody, conversation: InConversation, gateway: InGateway, key: InKey
+    request: Request, body: ToolBody, conversation: InConversation, gateway: InGateway, key: InKey
 ) -> Response:
     """Attach a tool that the gateway runs by posting to its URL."""
     await gateway.callbacks.guard.target(body.callback_url, tenant_id=conversation.tenant_id)
@@ -50,7 +52,12 @@ async def attach(
         timeout_ms=body.timeout_ms,
     )
     conversation.attach_tool(tool, api_key=key.key_id)
-    return encoded(AttachedTool(name=body.name, status="attached"), status=201)
+    place = f"/v1/sessions/{conversation.session_id}/tools/{body.name}"
+    return encoded(
+        AttachedTool(name=body.name, status="attached"),
+        status=201,
+        location=location_of(request, place),
+    )
 
 
 @router.delete(
