@@ -154,6 +154,9 @@ tools = ["gateway.agents:lookup_order"]
 """
 
 
+OF_THEIR_OWN = '[blueprints.a]\nkind = "pydantic-ai"\ntarget = "support.programs.own_agent:agent"\n'
+
+
 def test_the_welcome_names_what_is_open_here_and_can_be_typed_as_it_stands(tmp_path):
     with serving(tmp_path, "--dev", config=OWN, keys="") as server:
         eventually(lambda: "Ctrl-C" in server.output)
@@ -183,6 +186,8 @@ def test_the_welcome_names_what_is_open_here_and_can_be_typed_as_it_stands(tmp_p
          "unless they name another"),
         ('[blueprints.a]\nkind = "pydantic-ai"\nmodels = ["openai:*"]\n', "MODEL",
          "For MODEL name one of: openai:*."),
+        (OF_THEIR_OWN, "default", "unless they name another"),
+        (f'{OF_THEIR_OWN}isolation = "process"\n', "default", "a session is a process of its own"),
     ],
 )  # fmt: skip
 def test_the_welcome_names_a_model_that_the_default_blueprint_takes(table, model, more, tmp_path):
@@ -199,7 +204,7 @@ def test_the_welcome_names_a_model_that_the_default_blueprint_takes(table, model
     assert '"blueprint":"a"' in text
     assert more in text
     assert "assistant" not in text
-    assert ('"test" needs' in text) is ("pydantic-ai" in table)
+    assert ('"test" needs' in text) is ("pydantic-ai" in table and "target" not in table)
 
 
 def alive(pid):

@@ -142,13 +142,22 @@ class _Check:
         self._echo(f"{self._name} ({self._kind}): {text}")
 
 
+def of_providers(blueprint: Blueprint) -> bool:
+    """Say whether its models are providers'; an agent of the operator's has one of its own."""
+    # The Pydantic AI agent that comes built in is a task, or of kind `process`.
+    own = blueprint.kind == "pydantic-ai" and (
+        blueprint.isolation == "process" or ANY in blueprint.models
+    )
+    return blueprint.kind in PROVIDERS and not own
+
+
 def model_for(blueprint: Blueprint) -> str | None:
     """Return a model to run a turn with: the first that the operator named, else one that is free.
 
     None where only patterns of providers' models are named.
     """
     named = [model for model in blueprint.models if not _WILD.search(model)]
-    free = NO_NETWORK if blueprint.kind in PROVIDERS else ANY
+    free = NO_NETWORK if of_providers(blueprint) else ANY
     if named or not blueprint.allows(free):
         return named[0] if named else None
     return free

@@ -12,7 +12,7 @@ import msgspec
 
 from frontdesk import __version__
 from frontdesk.agents.blueprints import Blueprints
-from frontdesk.cli.check import PROVIDERS, model_for
+from frontdesk.cli.check import model_for, of_providers
 from frontdesk.cli.dev import DevKeys
 
 WELCOME = """
@@ -56,7 +56,7 @@ def _advice(url: str, blueprints: Blueprints, model: str) -> Iterator[str]:
     default = blueprints.get(blueprints.default or "")
     if model == "MODEL" and default is not None:
         yield f"For MODEL name one of: {', '.join(default.models)}."
-    if default is not None and default.kind in PROVIDERS:
+    if default is not None and of_providers(default):
         yield (
             'The model "test" needs no network; for a real one set its provider\'s variable\n'
             "(ANTHROPIC_API_KEY, OPENAI_API_KEY, ...) and name it, as in "
