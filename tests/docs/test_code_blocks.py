@@ -19,7 +19,7 @@ import pytest
 from docs.pages import PAGES, ROOT, blocks_in, page
 
 BOUND_S = 60
-LANGUAGES = {"python", "output", "sh", "toml", "json", "text"}
+LANGUAGES = {"python", "output", "sh", "toml", "json", "text", "html"}
 TROUBLE = "docs/how-to/troubleshooting.md"
 WORKING = [block for block in blocks_in("python") if block.page != TROUBLE]
 FAILING = [block for block in blocks_in("python") if block.page == TROUBLE]
