@@ -359,6 +359,24 @@ class FactoryForEveryCaller(PlainStore):
         return await self.create(session_id, agent, **attributes)
 
 
+class FactoryOfTheFirstCaller(PlainStore):
+    """The awaited factory is its first caller's: cancelled with it, for all who wait."""
+
+    async def get_or_create_async(self, session_id, factory, **attributes):
+        if session_id not in self.constructions:
+            self.begin(session_id, factory, attributes)
+            return await self.constructions[session_id][1]
+        return await super().get_or_create_async(session_id, factory, **attributes)
+
+
+class FactoryOutlivesItsCallers(PlainStore):
+    """Who is cancelled only goes away; the awaited factory runs on for nobody."""
+
+    async def end_construction(self, task):
+        if not task.done():
+            self.orphan = task
+
+
 class WakesNobodyAfterARefusal(PlainStore):
     """A refused create that reaped somebody forgets to wake who waits to be told."""
 
@@ -525,6 +543,8 @@ CAUGHT_BY = {
     UpdateMakesAnew: "an-update-keeps-the-fence",
     ListsInAnyOrder: "listings-are-oldest-first",
     FactoryForEveryCaller: "a-factory-runs-once",
+    FactoryOfTheFirstCaller: "an-awaited-factory-runs-once",
+    FactoryOutlivesItsCallers: "the-last-cancellation-ends-the-factory",
     MissingIsNone: "a-missing-session-is-not-found",
     WakesNobodyAfterARefusal: "a-refused-create-tells-the-end-it-found",
     ForgetsTheModel: "a-session-carries-what-it-was-created-with",

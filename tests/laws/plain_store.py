@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from frontdesk.errors import (
@@ -59,6 +59,7 @@ class PlainStore:
         self.lock = threading.RLock()
         self.entries: dict[str, PlainSession] = {}
         self.ends: dict[str, Ended] = {}
+        self.constructions: dict[str, tuple[set[object], asyncio.Task]] = {}
         self.feed: Ring[Change] = Ring(capacity=options.feed_capacity)
         self.wakers = Wakers()
         self.revision = 0
@@ -195,6 +196,33 @@ class PlainStore:
                 return await self.get(session_id)
             except SessionNotFound:
                 return await self.create(session_id, factory(), **attributes)
+
+    async def get_or_create_async(self, session_id, factory, **attributes):
+        with suppress(SessionNotFound):
+            return await self.get(session_id)
+        if session_id not in self.constructions:
+            self.begin(session_id, factory, attributes)
+        waiting, task = self.constructions[session_id]
+        waiting.add(caller := asyncio.current_task())
+        try:
+            return await asyncio.shield(task)
+        finally:
+            waiting.discard(caller)
+            if not waiting:
+                await self.end_construction(task)
+
+    def begin(self, session_id, factory, attributes):
+        async def make():
+            try:
+                return await self.create(session_id, await factory(), **attributes)
+            finally:
+                del self.constructions[session_id]
+
+        self.constructions[session_id] = set(), asyncio.ensure_future(make())
+
+    async def end_construction(self, task):
+        task.cancel()
+        await asyncio.wait([task])
 
     async def close(self):
         with self.lock:

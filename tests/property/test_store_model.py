@@ -167,8 +167,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
             self.agents.append(agent)
             self.create(session_id=session_id, pick=0, given=given, inside=pick % 2 == 0)
 
-    @rule(session_id=ids, given=attributes)
-    def get_or_create(self, session_id, given):
+    @rule(session_id=ids, given=attributes, awaited=st.booleans())
+    def get_or_create(self, session_id, given, awaited):
         fresh = ModelAgent(FakeAgent("fresh"), "fake")
         made = []
 
@@ -176,7 +176,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
             made.append(fresh.real)
             return fresh.real
 
-        real = outcome(self.store.get_or_create, session_id, factory, **given)
+        async def async_factory():
+            return factory()
+
+        def awaiting(*asked, **given):
+            return asyncio.run(self.store.get_or_create_async(*asked, **given))
+
+        ask = (awaiting, async_factory) if awaited else (self.store.get_or_create, factory)
+        real = outcome(ask[0], session_id, ask[1], **given)
         held = session_id in [one.metadata.session_id for one in self.model.listed()]
         predicted = outcome(self.model.get_or_create, session_id, fresh, **given)
         self.compare(real, predicted)

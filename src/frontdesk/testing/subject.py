@@ -58,6 +58,9 @@ class StoreUnderTest(Protocol):
     async def get_or_create(
         self, session_id: str, factory: Callable[[], Any], **attributes: Any
     ) -> Session: ...
+    async def get_or_create_async(
+        self, session_id: str, factory: Callable[[], Coroutine[Any, Any, Any]], **attributes: Any
+    ) -> Session: ...
     async def ended(self, session_id: str) -> Ended: ...
     async def watch(
         self, *, tenant_id: str | None = None, api_key: str | None = None
@@ -68,7 +71,7 @@ class StoreUnderTest(Protocol):
 
 
 class EmbeddedSubject:
-    """Give a `SessionStore` the verbs of `StoreUnderTest`. None of them ever suspends."""
+    """Give a `SessionStore` the verbs of `StoreUnderTest`. Only the awaited factory suspends."""
 
     __slots__ = ("_patience_s", "store")
 
@@ -110,6 +113,11 @@ class EmbeddedSubject:
         self, session_id: str, factory: Callable[[], Any], **attributes: Any
     ) -> Session:
         return self.store.get_or_create(session_id, factory, **attributes)
+
+    async def get_or_create_async(
+        self, session_id: str, factory: Callable[[], Coroutine[Any, Any, Any]], **attributes: Any
+    ) -> Session:
+        return await self.store.get_or_create_async(session_id, factory, **attributes)
 
     async def ended(self, session_id: str) -> Ended:
         return self.store.ended(session_id)

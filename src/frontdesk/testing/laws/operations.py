@@ -5,6 +5,7 @@ Ends, races and watches have files of their own.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
@@ -19,7 +20,7 @@ from frontdesk.errors import (
 )
 from frontdesk.testing.agents import FakeAgent
 from frontdesk.testing.law import law
-from frontdesk.testing.laws.reading import brief_changes, ids, refusal, watching
+from frontdesk.testing.laws.reading import brief_changes, ids, passes, refusal, watching
 from frontdesk.testing.subject import StoreUnderTest
 
 SECRETIVE_KEY = "key-id-that-no-repr-shows"
@@ -194,6 +195,55 @@ async def a_failed_factory_leaves_nothing(store: StoreUnderTest) -> None:
     assert (await store.get_or_create("s", FakeAgent)).agent.alive
 
 
+@law(
+    "An awaited factory runs once, and a caller that is cancelled takes it from nobody.",
+    guarantee=9,
+)
+async def an_awaited_factory_runs_once(store: StoreUnderTest) -> None:
+    made: list[FakeAgent] = []
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def factory() -> FakeAgent:
+        entered.set()
+        await go_on.wait()
+        made.append(FakeAgent())
+        return made[-1]
+
+    callers = [asyncio.create_task(store.get_or_create_async("s", factory)) for _ in range(8)]
+    await entered.wait()
+    await passes()
+    for cancelled in callers[:2]:
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+    go_on.set()
+    answers = await asyncio.gather(*callers[2:], return_exceptions=True)
+    assert len(made) == 1
+    for answer in answers:
+        assert not isinstance(answer, BaseException), repr(answer)
+        assert answer.agent is made[0]
+
+
+@law("An awaited factory that nobody waits for any more is ended, and leaves nothing.", guarantee=5)
+async def the_last_cancellation_ends_the_factory(store: StoreUnderTest) -> None:
+    entered, ended = asyncio.Event(), asyncio.Event()
+
+    async def factory() -> FakeAgent:
+        entered.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+        return FakeAgent()
+
+    callers = [asyncio.create_task(store.get_or_create_async("s", factory)) for _ in range(2)]
+    await entered.wait()
+    for caller in callers:
+        caller.cancel()
+    await asyncio.wait(callers)
+    assert ended.is_set()
+    assert await store.count() == 0
+
+
 @law("Closing is final and may be repeated; agents are left alone, monitors released.", guarantee=8)
 async def closing_is_final(store: StoreUnderTest) -> None:
     agent = FakeAgent()
@@ -225,5 +275,7 @@ OPERATIONS = (
     impossible_values_are_refused,
     a_factory_runs_once,
     a_failed_factory_leaves_nothing,
+    an_awaited_factory_runs_once,
+    the_last_cancellation_ends_the_factory,
     closing_is_final,
 )
