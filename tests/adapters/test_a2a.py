@@ -299,5 +299,5 @@ async def test_an_answer_has_a_bound(monkeypatch, caplog):
 
 async def test_another_model_than_its_own_is_refused():
     async with a2a_server(echo) as server, remote(server.url) as (session, _, _stream):
-        with pytest.raises(CreateFailed, match='ask for "default"'):
+        with pytest.raises(CreateFailed, match="ask for default"):
             session.switch_model("another")

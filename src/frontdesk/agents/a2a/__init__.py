@@ -47,9 +47,8 @@ class A2AProgram:
     def check(self, context: SessionContext) -> None:
         """Refuse another model than its own: a client has no say in it."""
         if context.model != "default":
-            raise ModelRefused(
-                context.model, problem='a remote agent has its own; ask for "default"'
-            )
+            problem = "the agent has no choice of models: ask for default"
+            raise ModelRefused(context.model, problem=problem)
 
     def open(self, context: SessionContext) -> AgentFunction:  # noqa: ARG002
         """Return a session's own part: its context there."""
