@@ -38,6 +38,7 @@ from frontdesk.keeper.errors import *  # noqa: F403 - each is public
 
 if TYPE_CHECKING:
     from frontdesk.agents.pydantic_ai import PydanticAIProgram
+    from frontdesk.agents.pydantic_ai.tools import TurnDeps, ask_user
 
 __all__ = [
     "Turn",
@@ -53,6 +54,8 @@ __all__ = [
     "CreateSession",
     "SessionContext",
     "PydanticAIProgram",
+    "TurnDeps",
+    "ask_user",
     # events that an agent may emit
     "MessageStart",
     "MessageDelta",
@@ -69,8 +72,8 @@ __all__ += _keeper_errors.__all__
 
 def __getattr__(name: str) -> object:
     # Late: its framework takes longer to import than everything else of this package.
-    if name == "PydanticAIProgram":
-        from frontdesk.agents.pydantic_ai import PydanticAIProgram
+    if name in ("PydanticAIProgram", "TurnDeps", "ask_user"):
+        from frontdesk.agents import pydantic_ai
 
-        return PydanticAIProgram
+        return getattr(pydantic_ai, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,7 @@ from pydantic_ai.messages import NativeToolCallPart, NativeToolReturnPart
 from pydantic_ai.models.function import DeltaThinkingPart, FunctionModel
 
 from adapters.programs.pydantic_ai_agents import City, add
-from frontdesk.agents import CreateFailed
-from frontdesk.agents.pydantic_ai import TurnDeps, ask_user
+from frontdesk.agents import CreateFailed, TurnDeps, ask_user
 
 MODEL = "openai-chat:small"
 

@@ -98,7 +98,7 @@ class TurnToolset(WrapperToolset[Any]):
         return run.result
 
 
-async def ask_user(ctx: RunContext[Any], question: str) -> str:
+async def ask_user(ctx: RunContext[TurnDeps], question: str) -> str:
     """Ask the user a question and return the answer.
 
     Args:
