@@ -53,6 +53,82 @@ class OpenAIChat:
         return "400 Bad Request", {"error": {"message": "no", "type": "invalid_request_error"}}
 
 
+class Gemini:
+    """Gemini's `generateContent`, streamed or not."""
+
+    def asked(self, path, body):
+        """Return the request."""
+        model, _, verb = path.partition("?")[0].rpartition("/")[2].partition(":")
+        contents = body["contents"]
+        declared = [f for t in body.get("tools", ()) for f in t.get("functionDeclarations", ())]
+        system = (body.get("systemInstruction") or {}).get("parts", ())
+        return Asked(
+            model=model,
+            users=_gemini_texts(contents, "user"),
+            said=_gemini_texts(contents, "model"),
+            results=[
+                _gemini_result(part["functionResponse"]["response"])
+                for content in contents
+                for part in content["parts"]
+                if "functionResponse" in part
+            ],
+            system="\n".join(part.get("text", "") for part in system),
+            tools=[each["name"] for each in declared],
+            stream=verb == "streamGenerateContent",
+        )
+
+    async def answer(self, asked, pieces):
+        """Yield chunks, or one response."""
+        parts = []
+        async for piece in pieces:
+            if isinstance(piece, Final):
+                piece = json.dumps(piece.value)
+            if isinstance(piece, Call):
+                part = {"functionCall": {"name": piece.tool, "args": piece.args}}
+            elif isinstance(piece, Thought):
+                part = {"text": piece.text, "thought": True}
+            else:
+                part = {"text": piece}
+            parts.append(part)
+            if asked.stream:
+                yield _event(_gemini_response([part]))
+        prompt, completion = asked.usage
+        usage = {
+            "promptTokenCount": prompt,
+            "candidatesTokenCount": completion,
+            "totalTokenCount": prompt + completion,
+        }
+        if asked.stream:
+            yield _event(_gemini_response([{"text": ""}], finish="STOP", usage=usage))
+        else:
+            yield json.dumps(_gemini_response(parts, finish="STOP", usage=usage)).encode()
+
+    def error(self):
+        """Return a refusal."""
+        problem = {"code": 400, "message": "no", "status": "INVALID_ARGUMENT"}
+        return "400 Bad Request", {"error": problem}
+
+
+def _gemini_texts(contents, role):
+    texts = [
+        "".join(part.get("text", "") for part in content["parts"])
+        for content in contents
+        if content["role"] == role
+    ]
+    return [text for text in texts if text]
+
+
+def _gemini_result(response):
+    return str(response["result"]) if set(response) == {"result"} else json.dumps(response)
+
+
+def _gemini_response(parts, *, finish=None, usage=None):
+    candidate = {"index": 0, "content": {"role": "model", "parts": parts}}
+    if finish is not None:
+        candidate["finishReason"] = finish
+    return {"candidates": [candidate], **({"usageMetadata": usage} if usage else {})}
+
+
 def _texts(messages, role):
     return [_text(each.get("content")) for each in messages if each["role"] == role]
 

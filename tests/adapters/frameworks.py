@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapters.dialects import OpenAIChat
+from adapters.dialects import Gemini, OpenAIChat
 from adapters.model_server import ORIGIN, Dialect
 
 A2A_LISTENING = socket.create_server(("127.0.0.1", 0))
@@ -159,6 +159,19 @@ FRAMEWORKS = (
             "callbacks": "none",
             "structured": "data, as JSON",
         },
+    ),
+    Framework(
+        kind="adk",
+        name="Google ADK",
+        needs="google.adk",
+        dialect=Gemini(),
+        targets={
+            "agent": "adapters.programs.adk_agents:agent",
+            "structured": "adapters.programs.adk_agents:structured",
+        },
+        table={"models": ["default", "gemini-*"]},
+        other_model="gemini-other",
+        failing_tool="error",
     ),
 )
 

@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from adapters.dialects import OpenAI, OpenAIChat
+from adapters.dialects import Gemini, OpenAI, OpenAIChat
 from adapters.model_server import ModelServer
 from docs.pages import page
 from gateway.command import serving
@@ -20,6 +20,7 @@ BOUND_S = 100
 PAGES = {
     "docs/how-to/langgraph.md": OpenAIChat(),
     "docs/how-to/openai-agents.md": OpenAI(),
+    "docs/how-to/adk.md": Gemini(),
 }
 TABLES = {name: [b for b in page(name).blocks if b.language == "toml"] for name in PAGES}
 FURTHER = [

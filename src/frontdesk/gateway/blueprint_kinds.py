@@ -29,6 +29,7 @@ from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.blueprint_settings import (
     A2ASettings,
     AcpSettings,
+    ADKSettings,
     IsolationTable,
     LangGraphSettings,
     OpenAIAgentsSettings,
@@ -207,6 +208,7 @@ MAKERS: Mapping[type, Maker] = MappingProxyType(
             "frontdesk.agents.a2a:A2AProgram",
             also=("credential", "timeout_s"),
         ),
+        ADKSettings: framework("adk", "frontdesk.agents.adk:ADKProgram"),
         LangGraphSettings: framework(
             "langgraph",
             "frontdesk.agents.langgraph:LangGraphProgram",

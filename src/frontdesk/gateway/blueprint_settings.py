@@ -189,6 +189,12 @@ class OpenAISettings(RemoteTable):
     model: str = "default"
 
 
+class ADKSettings(TargetTable):
+    """An agent of Google's Agent Development Kit: an agent, a workflow, an `App` or a `Runner`."""
+
+    kind: Literal["adk"]
+
+
 class LangGraphSettings(TargetTable):
     """A graph of LangGraph's: compiled, or a function of the session that returns one.
 
@@ -264,6 +270,7 @@ BlueprintSettings = Annotated[
     | AcpSettings
     | OpenAIAgentsSettings
     | LangGraphSettings
+    | ADKSettings
     | OpenAISettings
     | A2ASettings,
     Field(discriminator="kind"),
