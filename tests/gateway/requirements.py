@@ -89,6 +89,7 @@ REQUIREMENTS = (
     *_section(
         "Origins",
         every_origin="/v1 allows every origin without credentials; the preflight needs no key.",
+        listed="Where origins are listed, pages of others read nothing and open no WebSocket.",
         websocket_cookie="A WebSocket that brings a cookie has its Origin checked.",
     ),
     *_section(

@@ -1,10 +1,13 @@
 """Who gets in: keys on the wire, guesses, revocation, operators, origins, and what the log says."""
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from frontdesk.clock import SystemClock
 from frontdesk.gateway.key_file import KeyFile
 from frontdesk.gateway.keys import Key, digest_of
+from frontdesk.gateway.settings import ServerSettings
 from frontdesk.gateway.state_dir import StateDir
 from gateway.requirements import covers
 from gateway.running import ACME, KEYS, OPERATOR, UMBRELLA, RunningGateway, create, events
@@ -231,3 +234,51 @@ def test_every_origin_may_call_and_a_preflight_needs_no_key(gateway, acme):
         assert answer.headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in answer.headers
     assert refused.status_code == 401
+
+
+@covers("origins.listed")
+def test_where_origins_are_listed_pages_of_others_read_nothing_and_open_no_websocket(tmp_path):
+    ours, theirs = "https://shop.example", "https://evil.example"
+    with (
+        RunningGateway(tmp_path, server={"allowed_origins": [ours]}) as gateway,
+        gateway.client() as client,
+    ):
+        create(client, "s")
+        for origin, allowed in ((ours, ours), (theirs, None), (f"{ours}.evil.example", None)):
+            headers = {"Origin": origin}
+            asking = {**headers, "Access-Control-Request-Method": "POST"}
+            for answer in (
+                client.get("/v1/sessions", headers=headers),
+                client.get("/v1/sessions", headers={**headers, "X-API-Key": "wrong"}),
+                client.options("/v1/sessions", headers=asking),
+            ):
+                assert answer.headers.get("access-control-allow-origin") == allowed
+                assert answer.headers["vary"] == "Origin"
+        url = f"{gateway.ws_url}/v1/sessions/s/ws?api_key={ACME}"
+        for origin in (ours, gateway.url, None):
+            with connect(url, proxy=None, origin=origin):
+                pass
+        for origin in (theirs, "null"):
+            with pytest.raises(InvalidStatus, match="401"), connect(url, proxy=None, origin=origin):
+                pass
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://shop.example/", "shop.example", "https://Shop.example", "https://"]
+)
+def test_what_is_no_origin_cannot_be_listed(origin):
+    with pytest.raises(ValueError, match="an origin is https://host"):
+        ServerSettings(allowed_origins=[origin])
+
+
+@covers("origins.websocket-cookie")
+@pytest.mark.parametrize("cookie", [f"api_key={ACME}", f"X-API-Key={ACME}", f"token={ACME}"])
+def test_no_cookie_lets_anybody_in_also_from_the_gateways_own_page(gateway, acme, sid, cookie):
+    create(acme, sid)
+    headers = {"Cookie": cookie, "Origin": gateway.url}
+    with gateway.client(None) as client:
+        for path in ("/v1/sessions", f"/v1/sessions/{sid}/events", "/metrics"):
+            assert client.get(path, headers=headers).status_code == 401
+    url = f"{gateway.ws_url}/v1/sessions/{sid}/ws"
+    with pytest.raises(InvalidStatus, match="401"):
+        connect(url, proxy=None, additional_headers=headers)

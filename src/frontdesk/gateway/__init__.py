@@ -42,12 +42,14 @@ if TYPE_CHECKING:
     from frontdesk.gateway.config import load_config
     from frontdesk.gateway.gateway import Gateway
     from frontdesk.gateway.keys import Key, keys_from_text
+    from frontdesk.gateway.scopes import KeyScope
     from frontdesk.gateway.settings import Config
 
 _MODULE_OF = {
     "Config": "settings",
     "Gateway": "gateway",
     "Key": "keys",
+    "KeyScope": "scopes",
     "create_app": "app",
     "keys_from_text": "keys",
     "load_config": "config",
@@ -59,6 +61,7 @@ __all__ = [
     "Config",
     "load_config",
     "Key",
+    "KeyScope",
     "keys_from_text",
 ]
 __all__ += _errors.__all__

@@ -1,19 +1,20 @@
 """Cross-origin rules: which web pages may call.
 
-Below the middleware. `/v1` opens to every origin, without credentials: what lets a request in is a
-key, which a page must have been given, never a cookie that a browser adds by itself. The preflight
-is answered without a key, as browsers send none with it.
+Below the middleware. `/v1` opens to every origin, or to those that the operator lists, without
+credentials: what lets a request in is a key, which a page must have been given, never a cookie that
+a browser adds by itself. The preflight is answered without a key, as browsers send none with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from frontdesk.gateway.errors import Unauthorized
-from frontdesk.gateway.request_context import RequestContext, Scope
+from frontdesk.gateway.request_context import Header, RequestContext, Scope
 
-ANY_ORIGIN = (b"access-control-allow-origin", b"*")
+ALLOW_ORIGIN = b"access-control-allow-origin"
+VARY = (b"vary", b"Origin")
 EXPOSED_HEADERS = (
     b"access-control-expose-headers",
     b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, "
@@ -39,22 +40,37 @@ def is_preflight(context: RequestContext) -> bool:
     )
 
 
-def refuse_cross_origin_cookies(
-    context: RequestContext, base_url: Callable[[Scope], str | None]
+def origin_headers(context: RequestContext, allowed: Sequence[str]) -> tuple[Header, ...]:
+    """Return what lets pages read the answer: of the origins listed, of all where none is.
+
+    A browser hands no other page what it asked for.
+    """
+    if not allowed:
+        return ((ALLOW_ORIGIN, b"*"), EXPOSED_HEADERS)
+    origin = context.header(b"origin") or ""
+    named = ((ALLOW_ORIGIN, origin.encode("latin-1")),) if origin in allowed else ()
+    return (*named, VARY, EXPOSED_HEADERS)
+
+
+def refuse_foreign_page(
+    context: RequestContext, base_url: Callable[[Scope], str | None], allowed: Sequence[str]
 ) -> None:
-    """Refuse a WebSocket that brings a cookie from a page of another origin than this one's URL.
+    """Refuse a WebSocket of a page that may not open it.
 
     Browsers let every page open a WebSocket anywhere and add the cookies of the address: the
-    origin is all that tells a stranger's page from ours.
+    origin is all that tells a stranger's page from ours. One that brings a cookie has to be from
+    this URL's own; any other from there or from those that are listed, where some are.
     """
-    if not context.websocket or context.header(b"cookie") is None:
+    if not context.websocket or (origin := context.header(b"origin")) is None:
         return
-    origin = context.header(b"origin")
+    cookie = context.header(b"cookie") is not None
+    if not cookie and (not allowed or origin in allowed):
+        return
     try:
         # Not the scheme: a proxy that ends TLS need not say so.
         own = urlsplit(base_url(context.scope) or "").netloc
         # An origin that names no host is not ours, also where ours is not known.
-        same = origin is None or (own != "" and urlsplit(origin).netloc == own)
+        same = own != "" and urlsplit(origin).netloc == own
     except ValueError:
         same = False
     if not same:

@@ -18,11 +18,10 @@ from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.cors import (
-    ANY_ORIGIN,
-    EXPOSED_HEADERS,
     PREFLIGHT,
     is_preflight,
-    refuse_cross_origin_cookies,
+    origin_headers,
+    refuse_foreign_page,
 )
 from frontdesk.gateway.error_answers import INTERNAL
 from frontdesk.gateway.errors import OutsideSession, RateLimited
@@ -85,10 +84,11 @@ class GatewayMiddleware:
         if not self._gateway.open and not rule.always_answered:
             raise Draining
         if rule.access is Access.CREDENTIAL:
-            context.extra += (ANY_ORIGIN, EXPOSED_HEADERS)
+            origins = self._gateway.config.server.allowed_origins
+            context.extra += origin_headers(context, origins)
             if is_preflight(context):
                 return context.answer(204, b"", headers=PREFLIGHT)
-            refuse_cross_origin_cookies(context, self._gateway.base_url)
+            refuse_foreign_page(context, self._gateway.base_url, origins)
             key = context.key = self._gateway.authenticator.admit(context, operator=False)
             try:
                 left = self._gateway.rate.hit(key.key_id)

@@ -54,6 +54,10 @@ def _is_a_word(text: str) -> str:
 
 Pattern = Annotated[str, AfterValidator(_compiles)]
 Word = Annotated[str, AfterValidator(_is_a_word)]
+Origin = Annotated[
+    str,
+    matching(r"https?://[^/?#\s@A-Z]+", "an origin is https://host: lower case, no path"),
+]
 Tenant = Annotated[str, matching(TENANT_ID, "a tenant is 1 to 64 of a-z 0-9 _ -")]
 
 
@@ -104,6 +108,15 @@ class ServerSettings(Table):
             reload=True,
         ),
     ] = None
+
+    allowed_origins: Annotated[
+        tuple[Origin, ...],
+        Setting(
+            "origins whose pages may read answers of `/v1` and open WebSockets; none listed: every "
+            "one",
+            reload=True,
+        ),
+    ] = ()
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> ServerSettings:
