@@ -52,7 +52,7 @@ def origin_headers(context: RequestContext, allowed: Sequence[str]) -> tuple[Hea
     return (*named, VARY, EXPOSED_HEADERS)
 
 
-def refuse_foreign_page(
+def refuse_strange_pages(
     context: RequestContext, base_url: Callable[[Scope], str | None], allowed: Sequence[str]
 ) -> None:
     """Refuse a WebSocket of a page that may not open it.

@@ -21,7 +21,7 @@ from frontdesk.gateway.cors import (
     PREFLIGHT,
     is_preflight,
     origin_headers,
-    refuse_foreign_page,
+    refuse_strange_pages,
 )
 from frontdesk.gateway.error_answers import INTERNAL
 from frontdesk.gateway.errors import OutsideSession, RateLimited
@@ -88,7 +88,7 @@ class GatewayMiddleware:
             context.extra += origin_headers(context, origins)
             if is_preflight(context):
                 return context.answer(204, b"", headers=PREFLIGHT)
-            refuse_foreign_page(context, self._gateway.base_url, origins)
+            refuse_strange_pages(context, self._gateway.base_url, origins)
             key = context.key = self._gateway.authenticator.admit(context, operator=False)
             try:
                 left = self._gateway.rate.hit(key.key_id)
