@@ -6,12 +6,13 @@ switched off.
 """
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import support.programs.mcp_touch as mcp_touch
 from frontdesk.agents.acp.mcp_servers import McpServer
 from support.installed import from_npm, from_pip, missing, needs_linux_on_x86, newer_python
 
@@ -22,23 +23,30 @@ class CodingAgent:
 
     `command` installs it, and returns its command line. `environment` returns the variables that it
     needs, by the address of the model's server and the agent's home, where it may write files.
-    `shell` is its tool for a command line, and the arguments for one. `model` is what it is asked
-    for, `served` what the server then is. `usage` says what its tokens are: `exact`, `last call` or
-    `not said`.
+    `made_by` is the call of a tool that makes a file of a name, once it is allowed. `model` is what
+    it is asked for, `served` what the server is asked for then. The rest is what a trial finds:
+    whether models can be chosen, which options there are, what its tokens count, whether it has its
+    session back after a restart, how a turn ends in which its tool was rejected.
     """
 
     name: str
     package: str
     version: str
     shown: str
+    set: str
     command: Callable[[], tuple[str, ...]]
     environment: Callable[[str, object], dict[str, str]]
-    shell: Callable[[str], tuple[str, dict]]
-    options: dict = field(default_factory=dict)
-    model: str = "default"
-    served: str | None = None
-    usage: str = "exact"
-    steps: frozenset = frozenset()
+    made_by: Callable[[str], tuple[str, dict]]
+    settings: dict = field(default_factory=dict)
+    model: str
+    served: str
+    models: bool = True
+    thinks: bool = True
+    options: tuple[str, ...] = ()
+    tokens: str = "turn"
+    restart: str = "its session back"
+    rejected: str = "agent_end"
+    cheap: bool = False
 
 
 def node_program(package, version, path):
@@ -59,7 +67,7 @@ def opencode_command():
     return (str(from_npm("opencode-linux-x64-baseline", "1.18.33") / "bin" / "opencode"), "acp")
 
 
-def opencode_environment(url, home):
+def opencode_environment(url, _):
     provider = {
         "npm": "@ai-sdk/openai-compatible",
         "name": "Stub",
@@ -91,31 +99,29 @@ QUIET = {
 
 
 def gemini_environment(url, home):
-    write(home / "gemini.json", QUIET)
-    return {
-        "GEMINI_API_KEY": "none",
-        "GOOGLE_GEMINI_BASE_URL": url,
-        "GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(home / "gemini.json"),
-    }
+    write(home / ".gemini" / "settings.json", QUIET)
+    return {"GEMINI_API_KEY": "none", "GOOGLE_GEMINI_BASE_URL": url}
 
 
 def qwen_environment(url, home):
-    write(home / "qwen.json", QUIET)
+    write(home / ".qwen" / "settings.json", QUIET)
     return {
         "OPENAI_API_KEY": "none",
         "OPENAI_BASE_URL": f"{url}/v1",
         "OPENAI_MODEL": "small",
-        "QWEN_CODE_SYSTEM_SETTINGS_PATH": str(home / "qwen.json"),
     }
 
 
 # -- Claude Code -----------------------------------------------------------------------------------
 
 
+def anthropic_environment(url, _):
+    return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "none"}
+
+
 def claude_environment(url, home):
     return {
-        "ANTHROPIC_BASE_URL": url,
-        "ANTHROPIC_API_KEY": "none",
+        **anthropic_environment(url, home),
         "DISABLE_TELEMETRY": "1",
         "DISABLE_ERROR_REPORTING": "1",
         "DISABLE_AUTOUPDATER": "1",
@@ -184,15 +190,23 @@ def fast_agent_command():
     return (str(program.with_name("fast-agent")), *line)
 
 
-def fast_agent_environment(url, home):
+def fast_agent_environment(url, _):
     return {"GENERIC_API_KEY": "none", "GENERIC_BASE_URL": f"{url}/v1"}
 
 
-TOUCH = McpServer(name="touch", command=(sys.executable, mcp_touch.__file__))
+PROGRAMS = Path(__file__).with_name("programs")
+TOUCH = McpServer(name="touch", command=(sys.executable, str(PROGRAMS / "mcp_touch.py")))
 
 
-def command_argument(name):
-    return lambda line: (name, {"command": line})
+def deep_agent_command():
+    python, version = newer_python((3, 12), (3, 13), (3, 14))
+    program = from_pip("deepagents", "deepagents-acp==0.0.13", python=python, version=version)
+    return (str(program), str(PROGRAMS / "deep_agent.py"))
+
+
+def by_command(tool, **more):
+    """Return how a tool that runs command lines makes a file."""
+    return lambda name: (tool, {"command": f"touch {name}", **more})
 
 
 CODING_AGENTS = (
@@ -200,88 +214,148 @@ CODING_AGENTS = (
         name="opencode",
         package="opencode-ai",
         version="1.18.33",
-        shown="`opencode acp`",
+        shown="OpenCode (`opencode acp`)",
+        set='`permission = {"bash": "ask", "edit": "ask"}` in its own settings',
         command=opencode_command,
         environment=opencode_environment,
-        shell=lambda line: ("bash", {"command": line, "description": "make a file"}),
+        made_by=by_command("bash", description="make a file"),
         model="large",
         served="large",
-        usage="last call",
+        options=("mode",),
+        tokens="last call",
+        cheap=True,
     ),
     CodingAgent(
         name="gemini",
         package="@google/gemini-cli",
         version="0.61.0",
-        shown="`gemini --acp`",
+        shown="Gemini CLI (`gemini --acp`)",
+        set='`auth_method = "gemini-api-key"`',
         command=lambda: (
             *node_program("@google/gemini-cli", "0.61.0", "bundle/gemini.js"),
             "--acp",
         ),
         environment=gemini_environment,
-        options={"auth_method": "gemini-api-key"},
-        shell=command_argument("run_shell_command"),
+        settings={"auth_method": "gemini-api-key"},
+        made_by=by_command("run_shell_command"),
         model="gemini-2.5-pro",
         served="gemini-2.5-pro",
+        options=("mode",),
+        restart="begins anew",
+        cheap=True,
     ),
     CodingAgent(
         name="claude",
         package="@agentclientprotocol/claude-agent-acp",
         version="0.101.0",
-        shown="`claude-agent-acp`",
+        shown="Claude Code (`claude-agent-acp`)",
+        set='`options = {mode = "default"}`: asks; its own default decides by a model',
         command=lambda: node_program(
             "@agentclientprotocol/claude-agent-acp", "0.101.0", "dist/index.js"
         ),
         environment=claude_environment,
-        options={"settings": {"mode": "default"}},
-        shell=lambda line: ("Bash", {"command": line, "description": "make a file"}),
+        settings={"settings": {"mode": "default"}},
+        made_by=by_command("Bash", description="make a file"),
         model="haiku",
+        served="claude-haiku-5-5",
+        options=("mode", "effort", "ultracode"),
     ),
     CodingAgent(
         name="codex",
         package="@agentclientprotocol/codex-acp",
         version="2.6.0",
-        shown="`codex-acp`",
+        shown="Codex (`codex-acp`)",
+        set='`options = {mode = "read-only"}`: asks; its own default decides by a model',
         command=lambda: node_program("@agentclientprotocol/codex-acp", "2.6.0", "dist/index.js"),
         environment=codex_environment,
-        options={"settings": {"mode": "read-only"}},
-        shell=lambda line: (
+        settings={"settings": {"mode": "read-only"}},
+        made_by=lambda name: (
             "exec_command",
-            {"cmd": line, "sandbox_permissions": "require_escalated", "justification": "may I?"},
+            {
+                "cmd": f"touch {name}",
+                "sandbox_permissions": "require_escalated",
+                "justification": "may I?",
+            },
         ),
+        model="default",
+        served="gpt-5",
+        options=("mode", "collaboration_mode"),
+        rejected="error",
     ),
     CodingAgent(
         name="qwen",
         package="@qwen-code/qwen-code",
         version="0.24.4",
-        shown="`qwen --acp`",
+        shown="Qwen Code (`qwen --acp`)",
+        set='`auth_method = "openai"`, `options = {mode = "default"}`: asks',
         command=lambda: (
             *node_program("@qwen-code/qwen-code", "0.24.4", "cli-entry.js"),
             "--acp",
         ),
         environment=qwen_environment,
-        options={"auth_method": "openai", "settings": {"mode": "default"}},
-        shell=lambda line: ("run_shell_command", {"command": line, "is_background": False}),
+        settings={"auth_method": "openai", "settings": {"mode": "default"}},
+        made_by=by_command("run_shell_command", is_background=False),
+        model="small",
+        served="small",
+        options=("mode",),
     ),
     CodingAgent(
         name="vibe",
         package="mistral-vibe",
         version="3.0.2",
-        shown="`vibe-acp`",
+        shown="Mistral Vibe (`vibe-acp`)",
+        set='`options = {mode = "ask"}`: asks for edits, too',
         command=vibe_command,
         environment=vibe_environment,
-        options={"settings": {"mode": "ask"}},
-        shell=command_argument("bash"),
+        settings={"settings": {"mode": "ask"}},
+        made_by=by_command("bash"),
         model="large",
         served="large-1",
+        options=("mode", "thinking"),
+        tokens="session",
+        cheap=True,
     ),
     CodingAgent(
         name="fast-agent",
         package="fast-agent-mcp",
         version="0.10.48",
-        shown="`fast-agent acp`",
+        shown="fast-agent (`fast-agent acp`)",
+        set="`--model` on its command line; it asks for tools of MCP servers, not for `--shell`",
         command=fast_agent_command,
         environment=fast_agent_environment,
-        options={"mcp_servers": (TOUCH,)},
-        shell=lambda line: ("touch__touch", {"name": line.split()[-1]}),
+        settings={"mcp_servers": (TOUCH,)},
+        made_by=lambda name: ("touch__touch", {"name": name}),
+        thinks=False,
+        model="default",
+        served="small",
+        models=False,
+        options=("mode",),
+        tokens="not said",
+    ),
+    CodingAgent(
+        name="deepagents",
+        package="deepagents-acp",
+        version="0.0.13",
+        shown="deepagents (a program with `AgentServerACP`)",
+        set="`interrupt_on` in the program",
+        command=deep_agent_command,
+        environment=anthropic_environment,
+        made_by=lambda name: ("write_file", {"file_path": f"/{name}", "content": "made"}),
+        model="default",
+        served="claude-haiku-4-5",
+        models=False,
+        tokens="not said",
+        restart="begins anew",
     ),
 )
+
+
+def chosen_agents():
+    """Return those that are tried here: the cheap ones, or those of `FRONTDESK_CODING_AGENTS`."""
+    named = os.environ.get("FRONTDESK_CODING_AGENTS", "")
+    if named == "all":
+        return CODING_AGENTS
+    by_name = {each.name: each for each in CODING_AGENTS}
+    if named:
+        return tuple(by_name[name] for name in named.split(","))
+    return tuple(each for each in CODING_AGENTS if each.cheap)

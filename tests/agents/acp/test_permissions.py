@@ -163,6 +163,19 @@ async def test_a_call_that_was_rejected_is_not_told_as_done(last):
         assert status_at_the_end(events) == "rejected"
 
 
+async def test_a_call_that_was_rejected_under_another_id_is_not_told_as_done():
+    args = {"rawInput": {"path": "/a.txt"}}
+    asking = ask({"toolCallId": "interrupt-1", "title": "rm", **args}, YES, NO)
+    async with open_acp_session("Scripted") as conversation:
+        begun = report("tool_call", title="rm", status="pending", **args)
+        other = {"toolCallId": "c2", "title": "cat", "rawInput": {"path": "/b.txt"}}
+        steps = (begun, report("tool_call", status="pending", **other), asking)
+        ends = (report(status="completed"), report(toolCallId="c2", status="completed"))
+        _, events = await asked_of(conversation, *steps, *ends, answer="reject")
+        ended = [data_of(each) for each in events if each.name == "tool_execution_end"]
+        assert [each["status"] for each in ended] == ["rejected", "ok"]
+
+
 async def test_a_call_that_was_asked_about_twice_is_told_by_the_last_answer():
     async with open_acp_session("Scripted") as conversation:
         stream = Stream(conversation)

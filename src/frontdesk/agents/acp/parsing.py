@@ -77,6 +77,7 @@ class _Call(msgspec.Struct, rename="camel"):
     locations: msgspec.Raw = msgspec.Raw(b"")
     raw_input: msgspec.Raw = msgspec.Raw(b"")
     raw_output: msgspec.Raw = msgspec.Raw(b"")
+    meta: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="_meta")
 
 
 def parse_message(line: bytes) -> Message | LeftOut | None:

@@ -51,6 +51,8 @@ class AcpToolCall:
         "locations",
         "name",
         "output",
+        "printed",
+        "reported",
         "run",
         "sizes",
         "title",
@@ -65,6 +67,10 @@ class AcpToolCall:
         self.content: Sequence[Any] = ()
         self.locations: Sequence[ToolCallLocation] = ()
         self.output: Any = None
+        self.printed = ""
+        """What a terminal of the agent's own has printed: it is told in `_meta`, piece by piece."""
+        self.reported = False
+        """Whether it is known from more than a request for permission."""
         self.run: ToolRun | None = None
         self.ended: bool = False
         self.verdict: ToolStatus | None = None
@@ -93,6 +99,7 @@ class AcpToolCalls:
         if call.ended:
             return
         self.add(call, report)
+        call.reported = True
         if report.status in ("in_progress", "completed", "failed") and call.run is None:
             call_id = report.tool_call_id[:MAX_NAME_CHARACTERS]
             call.run = ToolRun(self._emit, call.name, call.args, now=self._now, call_id=call_id)
@@ -121,6 +128,20 @@ class AcpToolCalls:
             self._keep(call, "content", report.content)
         if report.locations:
             self._keep(call, "locations", report.locations)
+        printed = printed_after(call.printed, report.field_meta)
+        if printed != call.printed:
+            self._keep(call, "printed", printed)
+
+    def judge(self, call: AcpToolCall, verdict: ToolStatus | None) -> None:
+        """Note how an approval was answered that is about a call: where that was no, it has not run.
+
+        Some agents ask under an id of its own: then it is about what has the same arguments.
+        """
+        call.verdict = verdict
+        if not call.reported and call.args is not None:
+            for each in self._calls.values():
+                if each.reported and not each.ended and each.args == call.args:
+                    each.verdict = verdict
 
     def close(self, *, ended_well: bool) -> None:
         """End the calls that are still running: their turn is over.
@@ -152,40 +173,63 @@ class AcpToolCalls:
         if call.run is not None:  # otherwise no client saw it begin
             call.ended = True
             output = call.output
-            call.run.end(status, self._result_of(call.content) if output is None else output)
+            call.run.end(status, self._result_of(call) if output is None else output)
         # Calls stay known to the end of the turn, but not what they carried.
         call.args = call.output = None
+        call.printed = ""
         call.content = call.locations = ()
         self._held_bytes -= sum(call.sizes.values())
         call.sizes = {}
 
-    def _result_of(self, content: Sequence[Any]) -> Any:
+    def _result_of(self, call: AcpToolCall) -> Any:
         """Return the content of a call as its result: text where all of it is text."""
+        content = call.content
         if not content:
-            return None
-        texts = [self._text_of(each) for each in content]
+            return call.printed or None
+        texts = [self._text_of(each, call) for each in content]
         if None not in texts:
             return "".join(text for text in texts if text is not None)
         parts = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in content]
         for part in parts:
             if part["type"] == "terminal":  # its id says nothing to a client
-                part["output"] = self._terminal_output(part["terminalId"])
+                part["output"] = self._printed(part["terminalId"], call)
         return parts
 
-    def _text_of(self, content: Any) -> str | None:
+    def _text_of(self, content: Any, call: AcpToolCall) -> str | None:
         match content:
             case ContentToolCallContent(content=TextContentBlock() as block):
                 return block.text
             case TerminalToolCallContent():
-                return self._terminal_output(content.terminal_id)
+                return self._printed(content.terminal_id, call)
             case _:
                 return None
+
+    def _printed(self, terminal_id: str, call: AcpToolCall) -> str | None:
+        """Return what a terminal has printed: one of the session's, or the agent's own."""
+        printed = self._terminal_output(terminal_id)
+        return call.printed or None if printed is None else printed
 
 
 def name_of(report: CallReport) -> str:
     """Return what clients know a tool by: the first title of its call, or else its kind."""
     title = (report.title or "").strip().partition("\n")[0]
     return (title or report.kind or "tool")[:MAX_NAME_CHARACTERS]
+
+
+def printed_after(printed: str, meta: Any) -> str:
+    """Return what a terminal of the agent's own has printed, with what a report's `_meta` adds.
+
+    >>> printed_after("a", {"terminal_output_delta": {"terminal_id": "t", "data": "b"}})
+    'ab'
+    >>> printed_after("a", {"terminal_output": {"terminal_id": "t", "data": "ab"}})
+    'ab'
+    """
+    for name in ("terminal_output", "terminal_output_delta"):
+        found = meta.get(name) if isinstance(meta, dict) else None
+        if isinstance(found, dict) and isinstance(data := found.get("data"), str):
+            whole = name == "terminal_output" and data.startswith(printed)
+            return data if whole else printed + data
+    return printed
 
 
 def size_of(value: Any) -> int:

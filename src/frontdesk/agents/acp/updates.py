@@ -151,7 +151,7 @@ class UpdateTranslator:
             answer = await self._until_answered(asking)
         except TurnOver:
             answer = Approval("cancelled")
-        call.verdict = None if answer.status == "approved" else answer.status
+        self._calls.judge(call, None if answer.status == "approved" else answer.status)
         return answer
 
     async def ask(self, question: str) -> Any:
