@@ -67,7 +67,7 @@ async def assert_parrots(conversation):
         ("kill", "signalled: 9 (SIGKILL)"),
         ("segfault", "signalled: 11 (SIGSEGV)"),
         ("exit", "exited: 7"),
-        ("close", SIGKILLED),
+        ("close", "crashed: AgentLost"),
         ("garbage", "crashed: AgentLost"),
         ("huge frame", "crashed: AgentLost"),
         ("half a frame", "normal"),
@@ -281,12 +281,15 @@ async def test_a_create_that_is_cancelled_leaves_no_process():
         assert (service.store.count(), len(service.keeper)) == (0, 0)
 
 
-async def test_a_program_that_takes_too_long_to_open_is_a_failed_create(monkeypatch):
+async def test_a_program_that_takes_too_long_to_open_is_a_failed_create(monkeypatch, caplog):
     monkeypatch.setattr("frontdesk.agents.process.agent.OPEN_DEADLINE_S", 0.1)
     async with open_isolated("choosy") as service:
         with pytest.raises(CreateFailed, match=r"not ready after 0\.1 s"):
             await open_session(service, model="hang")
         assert (service.store.count(), len(service.keeper)) == (0, 0)
+        (line,) = [each.message for each in caplog.records if "not ready" in each.message]
+        assert line.startswith("session acme/")
+        assert line.endswith("the agent was not ready after 0.1 s")
 
 
 async def await_replacement(keeper, *, instead_of):

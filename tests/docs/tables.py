@@ -3,7 +3,7 @@
 `make format` runs this and writes them into the pages; a test holds the pages to it. Of an error
 its name, further base classes and facts come from its class, everything else from
 `gateway/error_table.py`. Settings are as `gateway/settings.py` defines them, and what the agents of
-each framework can do is in the records of the suite that they are tested by.
+each framework can do, and each coding agent, is in the records of the suite that tries them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from frontdesk.gateway.error_answers import ANSWERS, INTERNAL
 from frontdesk.gateway.error_table import ERRORS, Fault
 from frontdesk.gateway.setting_types import setting_of
 from frontdesk.gateway.settings import Config
+from support.coding_agents import CODING_AGENTS
 
 ERRORS_PAGE = page("docs/reference/errors.md")
 GATEWAY_PAGE = page("docs/reference/gateway.md")
 AGENTS_PAGE = page("docs/reference/agents.md")
+CODING_AGENTS_PAGE = page("docs/how-to/coding-agents.md")
 CONFIGURATION_PAGE = page("docs/reference/configuration.md")
 STORE = "frontdesk.errors"
 
@@ -83,6 +85,16 @@ def _answers() -> list[str]:
     return rows
 
 
+def _coding_agents() -> list[str]:
+    heads = ("program", "version", "what to set", "models", "options", "tokens", "after a restart")
+    rows = [_row(*heads), "|---" * len(heads) + "|"]
+    for agent in CODING_AGENTS:
+        models = "a choice" if agent.models else "`default` only"
+        cells = (agent.shown, agent.version, agent.set, models, _code(list(agent.options)))
+        rows.append(_row(*cells, agent.tokens, agent.restart))
+    return rows
+
+
 def default_of(default: Any) -> str:
     """Return a default as the page writes it."""
     if default in (None, ""):
@@ -132,6 +144,7 @@ TABLES: list[tuple[Page, str, list[str]]] = [
     (ERRORS_PAGE, "The world's", _errors(_of(Fault.WORLD))),
     (GATEWAY_PAGE, "Errors", _answers()),
     (AGENTS_PAGE, "What each framework can do", _frameworks()),
+    (CODING_AGENTS_PAGE, "Programs that were tried", _coding_agents()),
     *((CONFIGURATION_PAGE, name, _settings(table)) for name, table in SETTINGS.items()),
     (CONFIGURATION_PAGE, "auth.jwt", _settings(JwtSettings)),
 ]

@@ -21,7 +21,7 @@ from support.installed import from_npm, from_pip, missing, needs_linux_on_x86, n
 class CodingAgent:
     """A program that speaks ACP.
 
-    `command` installs it, and returns its command line. `environment` returns the variables that it
+    `command` installs a version, and returns its command line; `environment` the variables that it
     needs, by the address of the model's server and the agent's home, where it may write files.
     `made_by` is the call of a tool that makes a file of a name, once it is allowed. `model` is what
     it is asked for, `served` what the server is asked for then. The rest is what a trial finds:
@@ -30,11 +30,10 @@ class CodingAgent:
     """
 
     name: str
-    package: str
     version: str
     shown: str
     set: str
-    command: Callable[[], tuple[str, ...]]
+    command: Callable[[str], tuple[str, ...]]
     environment: Callable[[str, object], dict[str, str]]
     made_by: Callable[[str], tuple[str, dict]]
     settings: dict = field(default_factory=dict)
@@ -49,9 +48,26 @@ class CodingAgent:
     cheap: bool = False
 
 
-def node_program(package, version, path):
-    node = shutil.which("node") or missing("node")
-    return (node, str(from_npm(package, version) / path))
+def node_program(package, path, *arguments):
+    """Return how a version of a package that runs on Node is installed and run."""
+
+    def command(version):
+        node = shutil.which("node") or missing("node")
+        return (node, str(from_npm(package, version) / path), *arguments)
+
+    return command
+
+
+def python_program(package, name, *arguments, versions=((3, 12), (3, 13), (3, 14))):
+    """Return how a version of a package from PyPI is installed, and a program of it run."""
+
+    def command(version):
+        python, interpreter = newer_python(*versions)
+        wanted = {"python": python, "version": interpreter}
+        installed = from_pip(f"{package}-{version}", f"{package}=={version}", **wanted)
+        return (str(installed.with_name(name)), *arguments)
+
+    return command
 
 
 def write(path, text):
@@ -62,9 +78,9 @@ def write(path, text):
 # -- OpenCode --------------------------------------------------------------------------------------
 
 
-def opencode_command():
+def opencode_command(version):
     needs_linux_on_x86()
-    return (str(from_npm("opencode-linux-x64-baseline", "1.18.33") / "bin" / "opencode"), "acp")
+    return (str(from_npm("opencode-linux-x64-baseline", version) / "bin" / "opencode"), "acp")
 
 
 def opencode_environment(url, _):
@@ -172,22 +188,9 @@ alias = "large"
 """
 
 
-def vibe_command():
-    python, version = newer_python((3, 12), (3, 13), (3, 14))
-    program = from_pip("vibe", "mistral-vibe==3.0.2", python=python, version=version)
-    return (str(program.with_name("vibe-acp")),)
-
-
 def vibe_environment(url, home):
     write(home / ".vibe" / "config.toml", VIBE_CONFIG.format(url=url))
     return {}
-
-
-def fast_agent_command():
-    python, version = newer_python((3, 13), (3, 14))
-    program = from_pip("fast-agent", "fast-agent-mcp==0.10.48", python=python, version=version)
-    line = ("acp", "--model", "generic.small")
-    return (str(program.with_name("fast-agent")), *line)
 
 
 def fast_agent_environment(url, _):
@@ -198,12 +201,6 @@ PROGRAMS = Path(__file__).with_name("programs")
 TOUCH = McpServer(name="touch", command=(sys.executable, str(PROGRAMS / "mcp_touch.py")))
 
 
-def deep_agent_command():
-    python, version = newer_python((3, 12), (3, 13), (3, 14))
-    program = from_pip("deepagents", "deepagents-acp==0.0.13", python=python, version=version)
-    return (str(program), str(PROGRAMS / "deep_agent.py"))
-
-
 def by_command(tool, **more):
     """Return how a tool that runs command lines makes a file."""
     return lambda name: (tool, {"command": f"touch {name}", **more})
@@ -212,7 +209,6 @@ def by_command(tool, **more):
 CODING_AGENTS = (
     CodingAgent(
         name="opencode",
-        package="opencode-ai",
         version="1.18.33",
         shown="OpenCode (`opencode acp`)",
         set='`permission = {"bash": "ask", "edit": "ask"}` in its own settings',
@@ -227,14 +223,10 @@ CODING_AGENTS = (
     ),
     CodingAgent(
         name="gemini",
-        package="@google/gemini-cli",
         version="0.61.0",
         shown="Gemini CLI (`gemini --acp`)",
         set='`auth_method = "gemini-api-key"`',
-        command=lambda: (
-            *node_program("@google/gemini-cli", "0.61.0", "bundle/gemini.js"),
-            "--acp",
-        ),
+        command=node_program("@google/gemini-cli", "bundle/gemini.js", "--acp"),
         environment=gemini_environment,
         settings={"auth_method": "gemini-api-key"},
         made_by=by_command("run_shell_command"),
@@ -246,13 +238,10 @@ CODING_AGENTS = (
     ),
     CodingAgent(
         name="claude",
-        package="@agentclientprotocol/claude-agent-acp",
         version="0.101.0",
         shown="Claude Code (`claude-agent-acp`)",
         set='`options = {mode = "default"}`: asks; its own default decides by a model',
-        command=lambda: node_program(
-            "@agentclientprotocol/claude-agent-acp", "0.101.0", "dist/index.js"
-        ),
+        command=node_program("@agentclientprotocol/claude-agent-acp", "dist/index.js"),
         environment=claude_environment,
         settings={"settings": {"mode": "default"}},
         made_by=by_command("Bash", description="make a file"),
@@ -262,11 +251,10 @@ CODING_AGENTS = (
     ),
     CodingAgent(
         name="codex",
-        package="@agentclientprotocol/codex-acp",
         version="2.6.0",
         shown="Codex (`codex-acp`)",
         set='`options = {mode = "read-only"}`: asks; its own default decides by a model',
-        command=lambda: node_program("@agentclientprotocol/codex-acp", "2.6.0", "dist/index.js"),
+        command=node_program("@agentclientprotocol/codex-acp", "dist/index.js"),
         environment=codex_environment,
         settings={"settings": {"mode": "read-only"}},
         made_by=lambda name: (
@@ -284,14 +272,10 @@ CODING_AGENTS = (
     ),
     CodingAgent(
         name="qwen",
-        package="@qwen-code/qwen-code",
         version="0.24.4",
         shown="Qwen Code (`qwen --acp`)",
         set='`auth_method = "openai"`, `options = {mode = "default"}`: asks',
-        command=lambda: (
-            *node_program("@qwen-code/qwen-code", "0.24.4", "cli-entry.js"),
-            "--acp",
-        ),
+        command=node_program("@qwen-code/qwen-code", "cli-entry.js", "--acp"),
         environment=qwen_environment,
         settings={"auth_method": "openai", "settings": {"mode": "default"}},
         made_by=by_command("run_shell_command", is_background=False),
@@ -301,11 +285,10 @@ CODING_AGENTS = (
     ),
     CodingAgent(
         name="vibe",
-        package="mistral-vibe",
         version="3.0.2",
         shown="Mistral Vibe (`vibe-acp`)",
         set='`options = {mode = "ask"}`: asks for edits, too',
-        command=vibe_command,
+        command=python_program("mistral-vibe", "vibe-acp"),
         environment=vibe_environment,
         settings={"settings": {"mode": "ask"}},
         made_by=by_command("bash"),
@@ -317,11 +300,17 @@ CODING_AGENTS = (
     ),
     CodingAgent(
         name="fast-agent",
-        package="fast-agent-mcp",
         version="0.10.48",
         shown="fast-agent (`fast-agent acp`)",
         set="`--model` on its command line; it asks for tools of MCP servers, not for `--shell`",
-        command=fast_agent_command,
+        command=python_program(
+            "fast-agent-mcp",
+            "fast-agent",
+            "acp",
+            "--model",
+            "generic.small",
+            versions=((3, 13), (3, 14)),
+        ),
         environment=fast_agent_environment,
         settings={"mcp_servers": (TOUCH,)},
         made_by=lambda name: ("touch__touch", {"name": name}),
@@ -334,11 +323,10 @@ CODING_AGENTS = (
     ),
     CodingAgent(
         name="deepagents",
-        package="deepagents-acp",
         version="0.0.13",
         shown="deepagents (a program with `AgentServerACP`)",
         set="`interrupt_on` in the program",
-        command=deep_agent_command,
+        command=python_program("deepagents-acp", "python", str(PROGRAMS / "deep_agent.py")),
         environment=anthropic_environment,
         made_by=lambda name: ("write_file", {"file_path": f"/{name}", "content": "made"}),
         model="default",

