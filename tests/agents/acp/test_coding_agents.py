@@ -46,7 +46,7 @@ class Trial:
 
     def calls_of(self, prompt):
         """Return the calls of the model for a turn: not those for titles, memories and the like."""
-        return [each for each in self.calls if each.text.rstrip().endswith(prompt)]
+        return [each for each in self.calls if each.tools and each.text.rstrip().endswith(prompt)]
 
     def of_kind(self, prompt, kind):
         return [data_of(each) for each in self.events[prompt] if each.name == kind]
