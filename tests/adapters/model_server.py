@@ -70,6 +70,8 @@ class Asked:
     stream: bool = True
     usage: tuple = (0, 0)
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    body: dict = field(default_factory=dict)
+    """The request as its provider has it."""
 
     @property
     def prompt(self):
@@ -136,6 +138,7 @@ class ModelServer:
         fields = dict(header.lower().split(": ", 1) for header in headers if header)
         body = json.loads(await reader.readexactly(int(fields.get("content-length", 0))) or b"{}")
         asked = self._dialect.asked(line.split()[1], body)
+        asked.body = body
         self.asked.append(asked)
         asked.usage = (10 + len(self.asked), 5 + 2 * len(self.asked))
         pieces = self.script(asked)
@@ -149,10 +152,10 @@ class ModelServer:
         writer.write(
             f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n".encode()
         )
-        body = self._dialect.answer(asked, _behind(first, pieces))
+        answer = self._dialect.answer(asked, _behind(first, pieces))
         watching = asyncio.create_task(_watch(reader, asked.left))
         try:
-            await _until_left(_send(writer, body), asked.left)
+            await _until_left(_send(writer, answer), asked.left)
         finally:
             watching.cancel()
             await asyncio.wait({watching})

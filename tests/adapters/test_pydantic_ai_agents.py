@@ -182,6 +182,23 @@ async def test_an_answer_that_is_not_valid_is_not_told_and_tried_again_as_often_
 # -- models --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("model", ["default", "openai-chat:theirs"])
+@pytest.mark.parametrize("name", ["baseUrl", "apiKey"])
+async def test_a_client_names_no_server_and_no_key_for_it(serve, name, model):
+    order = {"model": model, "provider_opts": {name: "https://models.example/v1"}}
+    with pytest.raises(CreateFailed, match="no baseUrl and no apiKey"):
+        async with serve("prompted", order=order):
+            pass
+
+
+async def test_a_clients_settings_reach_the_model_over_its_own(serve):
+    order = {"max_tokens": 17, "provider_opts": {"temperature": 0.5}}
+    async with serve("prompted", order=order) as here:
+        await here.turn()
+        body = here.server.asked[0].body
+        assert (body["max_completion_tokens"], body["temperature"]) == (17, 0.5)
+
+
 async def test_an_agent_without_a_model_of_its_own_is_asked_with_the_clients(serve):
     with pytest.raises(ModelRefused, match="no model of its own"):
         async with serve("without_model"):

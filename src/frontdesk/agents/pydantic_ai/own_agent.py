@@ -74,6 +74,8 @@ class OwnAgentProgram:
     def check(self, context: SessionContext) -> None:
         """Refuse an unknown model, one whose key is missing, and options that are wrong."""
         options = ProviderOptions.of(context)
+        if options.base_url is not None or options.api_key is not None:
+            raise CreateFailed("providerOpts: this agent takes no baseUrl and no apiKey")
         if context.model != OWN_MODEL:
             self._models.find(context.model, options, tenant_id=context.tenant_id)
         elif isinstance(self._found, AbstractAgent):

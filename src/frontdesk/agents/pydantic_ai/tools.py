@@ -83,7 +83,7 @@ class TurnToolset(WrapperToolset[Any]):
 
         A callback that fails is an answer for the model.
         """
-        if tool.toolset is self:
+        if isinstance(tool.toolset, TurnToolset):  # of this step or of the one before
             try:
                 return await self.turn.call_tool(name, tool_args)
             except ToolFailed as error:
