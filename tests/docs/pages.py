@@ -158,6 +158,10 @@ PAGES = _all_pages()
 """README and its neighbours, then everything under `docs/`."""
 
 
+HOSTED_ELSEWHERE = "docs/how-to/host-elsewhere.md"
+"""Its programs run in hosts whose packages are not in this environment: see `test_hosts.py`."""
+
+
 def page(name: str) -> Page:
     """Return a page by its path from the root of the repository."""
     return Page(ROOT / name)
