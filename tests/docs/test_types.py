@@ -30,10 +30,7 @@ WRONG_ON_PURPOSE = (
 )
 """Where the headings of troubleshooting begin whose programs type checkers find wrong, too."""
 
-NOT_INSTALLED = tuple(
-    f"frontdesk.agents.{name}."
-    for name in ("openai_agents", "langgraph", "google_adk", "adk", "a2a")
-)
+NOT_INSTALLED = tuple(f"frontdesk.agents.{name}." for name in ("openai_agents", "langgraph", "adk"))
 """What stands on a framework that is not in this environment: its base classes are unknown here."""
 
 

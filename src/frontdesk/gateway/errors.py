@@ -111,6 +111,9 @@ class AddressRefused(FrontdeskError):
 class AttachmentNotFetched(FrontdeskError):
     """What an attachment's URL leads to cannot be taken; `problem` says why."""
 
+    name: str
+    problem: str
+
     def __init__(self, name: str, *, problem: str) -> None:
         self.name, self.problem = name, problem
         super().__init__(f"attachment {name[:80]!r} cannot be fetched: {problem}")
@@ -118,6 +121,9 @@ class AttachmentNotFetched(FrontdeskError):
 
 class AttachmentUnreachable(FrontdeskError):
     """The server of an attachment's URL does not answer, or not now. It may pass."""
+
+    name: str
+    problem: str
 
     def __init__(self, name: str, *, problem: str) -> None:
         self.name, self.problem = name, problem

@@ -28,7 +28,7 @@ class AttachmentRoom:
     __slots__ = ("_by_tenant", "max_bytes")
 
     def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
+        self.max_bytes: int = max_bytes
         self._by_tenant: Counter[str] = Counter()
 
     def take(self, tenant_id: str, attachments: Sequence[Attachment]) -> None:

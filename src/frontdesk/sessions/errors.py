@@ -50,6 +50,9 @@ class PromptQueueFull(FrontdeskError):
 class AttachmentRefused(FrontdeskError):
     """An attachment that this session's agent does not take; `problem` says why."""
 
+    media_type: str
+    problem: str
+
     def __init__(self, media_type: str, *, problem: str) -> None:
         self.media_type, self.problem = media_type, problem
         super().__init__(f"attachment of type {media_type[:80]!r}: {problem}")

@@ -67,9 +67,9 @@ class AcpToolCall:
         self.content: Sequence[Any] = ()
         self.locations: Sequence[ToolCallLocation] = ()
         self.output: Any = None
-        self.printed = ""
+        self.printed: str = ""
         """What a terminal of the agent's own has printed: it is told in `_meta`, piece by piece."""
-        self.reported = False
+        self.reported: bool = False
         """Whether it is known from more than a request for permission."""
         self.run: ToolRun | None = None
         self.ended: bool = False

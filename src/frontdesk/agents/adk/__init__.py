@@ -49,7 +49,7 @@ class ADKProgram:
     memory, one a session. Raises `InvalidType` for what is none of these.
     """
 
-    rules = AuthorRules(models=(OWN_MODEL,), options=OPTIONS)
+    rules: AuthorRules = AuthorRules(models=(OWN_MODEL,), options=OPTIONS)
 
     def __init__(self, target: Any) -> None:
         found = import_target(target) if isinstance(target, str) else target
