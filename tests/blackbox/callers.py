@@ -5,6 +5,7 @@ goes on until it is killed. It uses nothing but sockets, so that it costs the ga
 itself.
 """
 
+import base64
 import contextlib
 import json
 import socket
@@ -19,6 +20,7 @@ CALLERS = {}
 SMALL_LISTS = b"[" + b"[]," * 340_000 + b"[]]"
 """A body of a megabyte that is many things."""
 LONG_TEXT = "a" * 199_000
+FILE = b"a" * 780_000
 CONNECTIONS = 100
 TRUSTING = ssl.create_default_context()
 TRUSTING.check_hostname, TRUSTING.verify_mode = False, ssl.CERT_NONE
@@ -171,6 +173,13 @@ def deep_lists(me):
 def long_texts(me):
     """Prompts of the greatest size, which the operator's patterns are looked for in."""
     posts(me, f"{me.open('own')}/prompt", json.dumps({"text": LONG_TEXT}).encode())
+
+
+@caller
+def files(me):
+    """Prompts with a file of text as large as a body, which patterns are looked for in as well."""
+    file = {"name": "a", "mediaType": "text/plain", "data": base64.b64encode(FILE).decode()}
+    posts(me, f"{me.open('own')}/prompt", json.dumps({"text": "a", "attachments": [file]}).encode())
 
 
 @caller

@@ -23,6 +23,7 @@ denied_patterns = ['\\w+@\\w+\\.com']
 [blueprints.parrot]
 kind = "python"
 target = "gateway.agents:parrot"
+attachments = ["*/*"]
 [blueprints.apart]
 kind = "python"
 target = "gateway.agents:parrot"

@@ -25,6 +25,7 @@ ISOLATIONS = ("task", "process")
 IDENTITY = {"name", "kind", "factory", "isolation", "complete"}
 TABLE = {
     "models": ("table-*",),
+    "attachments": ("table/*",),
     "restart": "on_crash",
     "restart_limit": 9,
     "restart_within_s": 7.0,

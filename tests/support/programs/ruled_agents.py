@@ -6,6 +6,7 @@ from frontdesk.agents import RestartLimit, blueprint
 @blueprint(
     "ruled",
     models=("author-*",),
+    attachments=("author/*",),
     tools=frozenset({"look"}),
     options=frozenset({"system_prompt"}),
     plugins=frozenset({"shell"}),

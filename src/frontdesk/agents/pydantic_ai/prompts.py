@@ -24,8 +24,8 @@ from frontdesk.agents.records import Message
 ATTACHMENTS = ("image/*", "audio/*", "application/pdf", *TEXTS)
 """Patterns of the types that may come with a prompt, unless the operator says others."""
 
-MAX_REMEMBERED_BYTES = 16 * 1024 * 1024
-"""Bytes of files that a session remembers; older ones are forgotten. One prompt's are no more."""
+MAX_REMEMBERED_BYTES = 8 * 1024 * 1024
+"""Bytes of files that a session remembers; older ones are forgotten."""
 
 FORGOTTEN = "[it is gone]"
 """What a model reads in place of a file that is forgotten, behind the file's name."""
