@@ -61,6 +61,8 @@ class AttachmentRefused(FrontdeskError):
 class AttachmentsFull(FrontdeskError):
     """The attachments of a tenant's prompts that wait, or run, take as many bytes as they may."""
 
+    limit: int
+
     def __init__(self, *, limit: int) -> None:
         self.limit = limit
         super().__init__(f"attachments of prompts that wait or run take {limit} bytes at most")
