@@ -10,6 +10,7 @@ import tomllib
 import pytest
 
 from adapters.dialects import Gemini, OpenAI, OpenAIChat
+from adapters.frameworks import tested
 from adapters.model_server import ModelServer
 from docs.pages import page
 from gateway.command import serving
@@ -17,11 +18,9 @@ from gateway.command import serving
 pytestmark = pytest.mark.anyio
 
 BOUND_S = 100
-PAGES = {
-    "docs/how-to/langgraph.md": OpenAIChat(),
-    "docs/how-to/openai-agents.md": OpenAI(),
-    "docs/how-to/adk.md": Gemini(),
-}
+KINDS = {"langgraph": OpenAIChat(), "openai-agents": OpenAI(), "adk": Gemini()}
+HERE = {each.kind for each in tested()}
+PAGES = {f"docs/how-to/{kind}.md": dialect for kind, dialect in KINDS.items() if kind in HERE}
 TABLES = {name: [b for b in page(name).blocks if b.language == "toml"] for name in PAGES}
 FURTHER = [
     pytest.param(name, table, id=str(table))
