@@ -23,6 +23,7 @@ from google.adk.tools.agent_tool import AgentTool
 from google.adk.workflow import Workflow
 from google.genai import types
 
+from docs.pages import page
 from frontdesk.agents import CreateFailed, EndSession
 from frontdesk.agents.adk import ADKProgram, memory
 from frontdesk.agents.blueprints import Blueprint
@@ -310,8 +311,9 @@ async def test_a_function_of_the_session_makes_its_agent():
 
 
 def test_a_target_that_is_no_agent_is_refused():
-    with pytest.raises(InvalidType, match="an agent of ADK's"):
-        ADKProgram(7)
+    with pytest.raises(InvalidType) as refused:
+        ADKProgram(LlmAgent)
+    assert f"`{str(refused.value).removeprefix('target ')}`" in page("docs/how-to/adk.md").text
 
 
 def test_nothing_leaves_the_machine_unasked():

@@ -21,6 +21,7 @@ from langgraph.types import interrupt
 from pydantic import BaseModel
 
 from adapters.graphs import ScriptedModel, agent, calls, has_result, said, used
+from docs.pages import page
 from frontdesk.agents import CreateFailed, EndSession
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.langgraph import LangGraphProgram
@@ -270,6 +271,41 @@ async def test_two_interrupts_at_once_are_asked_for_at_once():
 
     events = await turns(blueprint_of(graph.compile()), "hi", during=answer)
     assert sorted(text(events).split()) == ["ONE", "TWO", "one:", "two:"]
+
+
+async def test_an_interrupt_in_a_subgraph_is_asked_for_once():
+    async def model(messages):
+        yield messages[-1].text if has_result(messages) else calls("risky", '{"what": "jump"}')
+
+    async def answer(conversation, stream):
+        asked = data_of((await stream.until("approval_required"))[-1])
+        conversation.approve(asked["approvalId"])
+
+    events = await turns(blueprint_of(nodes(agent(model, risky))), "hi", during=answer)
+    assert names(events).count("approval_required") == 1
+    assert text(events) == "approve "
+
+
+async def test_an_agent_that_begins_without_a_state_begins_with_the_history():
+    def build(saver):
+        async def model(messages):
+            yield f"{len(messages)} "
+
+        return agent(model, checkpointer=saver)
+
+    savers = {"one": InMemorySaver(), "two": InMemorySaver()}
+    program = LangGraphProgram(lambda session: build(savers[session.model]))
+    blueprint = Blueprint(name="graph", kind="langgraph", factory=TaskAgentFactory(program))
+    async with open_service(blueprint) as service:
+        conversation = await open_session(service, model="one")
+        stream = Stream(conversation)
+        conversation.prompt("hi")
+        await stream.until("agent_end")
+        conversation.switch_model("two")  # whose graph has another checkpointer, an empty one
+        conversation.prompt("again")
+        await stream.until("agent_end")
+        stream.close()
+        assert text(stream.events) == "1 3 "
 
 
 async def test_a_boolean_response_is_an_approval():
@@ -593,13 +629,15 @@ async def test_keys_of_the_state_can_be_the_prompt_and_the_answer():
 
 
 def test_a_graph_without_messages_is_refused_with_words():
+    refusals = page("docs/how-to/langgraph.md").text
     graph = StateGraph(Questions)
     graph.add_node("node", lambda state: {})
     graph.add_edge(START, "node")
     with pytest.raises(InvalidArgument, match="one without messages"):
         LangGraphProgram(graph.compile())
-    with pytest.raises(InvalidType, match="a compiled graph"):
+    with pytest.raises(InvalidType) as refused:
         LangGraphProgram(graph)
+    assert f"`{str(refused.value).removeprefix('target ')}`" in refusals
 
 
 async def test_context_is_made_for_the_turn():

@@ -54,7 +54,7 @@ class ADKProgram:
     def __init__(self, target: Any) -> None:
         found = import_target(target) if isinstance(target, str) else target
         self._target = target if isinstance(target, str) else "target"
-        self._function = found if inspect.isroutine(found) else None
+        self._function = found if callable(found) and not inspect.isclass(found) else None
         self._runner = None if self._function is not None else self._runner_of(found)
 
     def check(self, context: SessionContext) -> None:

@@ -66,8 +66,14 @@ class TurnPlugin(BasePlugin):
     # -- models ------------------------------------------------------------------------------------
 
     async def before_model_callback(self, *, callback_context: Any, llm_request: Any) -> None:
-        """Put in what the client wants of the next call: model, prompt, tools, steering."""
+        """Put in what the client wants of the next call: model, prompt, tools, steering.
+
+        An agent that is a tool of another has a session of its own, and nothing of the client's.
+        """
         session, turn = self._turn.session, self._turn
+        invocation = callback_context.get_invocation_context()
+        if invocation.session.id != session.session_id:
+            return
         if turn.model != OWN_MODEL:
             llm_request.model = turn.model
         if session.max_tokens is not None:
@@ -84,7 +90,6 @@ class TurnPlugin(BasePlugin):
         for text in turn.steering():
             said = types.UserContent(parts=[types.Part(text=text)])
             llm_request.contents.append(said)
-            invocation = callback_context.get_invocation_context()
             event = Event(
                 invocation_id=invocation.invocation_id,
                 author="user",

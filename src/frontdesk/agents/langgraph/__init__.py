@@ -69,7 +69,7 @@ class LangGraphProgram:
         self._target = target if isinstance(target, str) else "target"
         self.context: Any = import_target(context) if isinstance(context, str) else context
         self.input, self.output = input, output
-        self._function = found if inspect.isroutine(found) else None
+        self._function = found if callable(found) and not inspect.isclass(found) else None
         self._graph = None if self._function is not None else self._checked(found)
         self.takes_tools: bool = (
             self._function is not None and "tools" in inspect.signature(self._function).parameters
