@@ -480,7 +480,9 @@ def test_only_public_keys_for_signatures_are_taken():
     jwks = [
         signer.jwk(use="enc"), signer.jwk(key_ops=["sign"]), signer.jwk(key_ops=7),
         signer.jwk(alg="HS256"), signer.jwk(alg="none"), signer.jwk(d="AAAA"), signer.jwk(crv="x"),
-        signer.jwk(x=7), signer.jwk(kty="oct"), {"kty": "oct", "k": "AAAA", "kid": "k1"},
+        signer.jwk(x=7), signer.jwk(kty="oct"), signer.jwk(alg={}), signer.jwk(crv=[]),
+        signer.jwk(alg=None), signer.jwk(x=None), signer.jwk(use={}), signer.jwk(kty=[]),
+        {"kty": "oct", "k": "AAAA", "kid": "k1"},
         short.jwk(), {}, 7, None, [],
     ]  # fmt: skip
     assert signing_keys_of(json.dumps({"keys": jwks}).encode()) == ()

@@ -65,10 +65,10 @@ def signing_keys_of(text: bytes) -> tuple[SigningKey, ...]:
     if text.lstrip().startswith(b"-----BEGIN"):
         try:
             key = _signing_key(serialization.load_pem_public_key(text.strip()), {})
-        except UnsupportedAlgorithm:
+        except (UnsupportedAlgorithm, ValueError):
             key = None
         if key is None:
-            raise ValueError("the key in PEM is of no kind that is used here")
+            raise ValueError("the PEM is no public key of a kind that is used here")
         return (key,)
     try:
         document = read_json(text)
@@ -88,7 +88,8 @@ def _key_of_jwk(jwk: Any) -> SigningKey | None:
     # A private member would be a key that its owner has lost.
     if not isinstance(jwk, dict) or jwk.get("kty") not in ("RSA", "EC", "OKP") or "d" in jwk:
         return None
-    if jwk.get("alg", "EdDSA") not in _ALGORITHMS:
+    # Compared, not looked up: whatever is written there.
+    if "alg" in jwk and not any(jwk["alg"] == each for each in _ALGORITHMS):
         return None
     operations = jwk.get("key_ops", ["verify"])
     if jwk.get("use", "sig") != "sig" or not isinstance(operations, list):
