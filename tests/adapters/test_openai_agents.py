@@ -14,7 +14,7 @@ from frontdesk.agents import CreateFailed, EndSession, ModelRefused, SessionCont
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.task import TaskAgentFactory
 from frontdesk.errors import InvalidType
-from support.openai_server import OpenAIServer
+from support.openai_server import OpenAIServer, chunk
 from support.sessions import (
     RecordingToolCaller,
     Stream,
@@ -23,6 +23,7 @@ from support.sessions import (
     names,
     open_service,
     open_session,
+    stats_of,
     text,
 )
 
@@ -266,6 +267,26 @@ async def test_what_a_cut_turn_did_is_in_the_next_request(monkeypatch):
             ("tool", cut_off),
             ("user", "hello"),
         ]
+
+
+async def test_usage_that_a_server_does_not_tell_or_that_was_cut_off_is_unknown(monkeypatch):
+    class Silent(OpenAIServer):
+        def _finish(self, writer):
+            self._send(writer, chunk({}, finish_reason="stop"))
+            writer.write(b"data: [DONE]\n\n")
+
+    async def script(body):
+        yield "begun"
+        if body["messages"][-1]["content"] == "hang":
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(sys.modules[__name__], "OpenAIServer", Silent)
+    async with desk(agent(), monkeypatch, script=script) as it:
+        assert data_of((await it.turn("hello"))[-1])["tokenUsage"] is None
+        await it.turn("hang", "message_delta")
+        it.session.abort()
+        await it.stream.until("agent_abort")
+        assert stats_of(it.session)["tokenUsage"]["unknownTurns"] == 2
 
 
 async def test_a_tool_may_end_its_session(monkeypatch):

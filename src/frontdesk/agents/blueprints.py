@@ -31,7 +31,7 @@ class Blueprint:
 
     Attributes:
         name (str): What clients choose it by.
-        kind (str): Where it comes from: `python`, `process`, `pydantic-ai` or `acp`.
+        kind (str): Where it comes from: the `kind` of its table (`python`, `acp`, ...).
         factory (AgentFactory): What makes its agents.
         isolation (Literal["task", "process"]): Where they run: in the gateway, or each in a
             process.

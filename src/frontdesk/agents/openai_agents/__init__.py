@@ -41,6 +41,9 @@ OWN_MODEL = "default"
 OPTIONS = frozenset({"system_prompt", "working_dir", "max_turns", "max_tokens", "user_data"})
 """The options of a session that it knows."""
 
+_MAX_KNOWN = 256
+"""Names of models that are remembered to be there: clients choose them."""
+
 _log = logging.getLogger("frontdesk.agents")
 
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
@@ -64,12 +67,18 @@ class OpenAIAgentsProgram:
         self._context = None if context is None else import_target(context)
         # After the target: its module may say which client and which API are the default.
         self._provider = MultiProvider()
+        self._known: set[str] = set()
+
+    def ready(self, context: SessionContext) -> bool:
+        """Say whether `check` is quick; a provider that was never used may be imported for it."""
+        return context.model in self._known
 
     def check(self, context: SessionContext) -> None:
         """Refuse a model that no provider has, or whose key is missing."""
         name: str | None = context.model
         if name == OWN_MODEL:
             if not isinstance(self._found, Agent) or isinstance(self._found.model, Model):
+                self._known.add(OWN_MODEL)
                 return
             name = self._found.model
         try:
@@ -77,6 +86,8 @@ class OpenAIAgentsProgram:
         except Exception as error:
             # A provider's own client complains in its own way about what it misses.
             raise ModelRefused(context.model, problem=_problem(str(error))) from error
+        if len(self._known) < _MAX_KNOWN:
+            self._known.add(context.model)
 
     def open(self, context: SessionContext) -> AgentFunction:
         """Return a session's own part: its agent, and a memory. Raises `CreateFailed`."""

@@ -140,6 +140,7 @@ class TurnHooks(RunHooks[Any]):
         self._reported = Usage()
         self._result: RunResultStreaming | None = None
         self._model = turn.model
+        self._calling = False
         self.interrupted = False
         self.ending: EndSession | None = None
 
@@ -147,9 +148,16 @@ class TurnHooks(RunHooks[Any]):
         """Begin with a run of the turn's."""
         self._result, self._model, self.interrupted = result, self._turn.model, False
 
+    async def on_llm_start(self, *_: Any) -> None:
+        """Note that a model is called."""
+        self._calling = True
+
     async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:  # noqa: ARG002
-        """Report what the call used."""
+        """Report what the call used; some servers do not say, which is not nothing."""
+        self._calling = False
         self.report(context.usage)
+        if not response.usage.total_tokens:
+            self._turn.usage_unknown()
 
     async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:  # noqa: ARG002
         """Emit that a tool of the agent's begins; the gateway does it for a callback tool."""
@@ -197,7 +205,9 @@ class TurnHooks(RunHooks[Any]):
             run.end("ok", result) if failure is None else run.end("error", failure)
 
     def end(self, error: BaseException | None) -> None:
-        """End the tools that were cut off."""
+        """End the tools that were cut off; of a model's call that was, nobody knows the usage."""
+        if self._calling:
+            self._turn.usage_unknown()
         while self._runs:
             _, run = self._runs.popitem()
             if isinstance(error, Exception):
