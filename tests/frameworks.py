@@ -16,8 +16,11 @@ VENV = ROOT / ".venv-frameworks"
 PYTHON = VENV / "bin/python"
 PINS = ROOT / "requirements/frameworks.txt"
 SUITE = "tests/adapters"
-ALL = {"FRONTDESK_TEST_FRAMEWORKS": "all"}
-"""Makes a framework that is missing here a failure; elsewhere the suite leaves it out."""
+ALL = {"TESTED_FRAMEWORKS": "all"}
+"""Makes a framework that is missing here a failure; elsewhere the suite leaves it out.
+
+Not `FRONTDESK_...`, which would be a setting, and one that there is not.
+"""
 
 
 def main(arguments: list[str]) -> int:

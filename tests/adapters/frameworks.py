@@ -178,5 +178,5 @@ FRAMEWORKS = (
 
 def tested():
     """Return those that are tested here: all that are installed, and with the variable all."""
-    everything = os.environ.get("FRONTDESK_TEST_FRAMEWORKS") == "all"
+    everything = os.environ.get("TESTED_FRAMEWORKS") == "all"
     return [each for each in FRAMEWORKS if everything or each.here]

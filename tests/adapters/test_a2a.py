@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-if os.environ.get("FRONTDESK_TEST_FRAMEWORKS") != "all":
+if os.environ.get("TESTED_FRAMEWORKS") != "all":
     pytest.importorskip("a2a.client")
 
 from a2a.types import Message, Part, Role, TaskState

@@ -27,7 +27,7 @@ from support.sessions import (
     text,
 )
 
-if os.environ.get("FRONTDESK_TEST_FRAMEWORKS") != "all":
+if os.environ.get("TESTED_FRAMEWORKS") != "all":
     pytest.importorskip("agents.tracing")  # `agents` alone is a folder of the tests as well
 
 import agents
