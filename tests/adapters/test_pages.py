@@ -9,8 +9,8 @@ import tomllib
 
 import pytest
 
+from adapters import frameworks
 from adapters.dialects import Gemini, OpenAI, OpenAIChat
-from adapters.frameworks import tested
 from adapters.model_server import ModelServer
 from docs.pages import page
 from gateway.command import serving
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 BOUND_S = 100
 KINDS = {"langgraph": OpenAIChat(), "openai-agents": OpenAI(), "adk": Gemini()}
-HERE = {each.kind for each in tested()}
+HERE = {each.kind for each in frameworks.tested()}
 PAGES = {f"docs/how-to/{kind}.md": dialect for kind, dialect in KINDS.items() if kind in HERE}
 TABLES = {name: [b for b in page(name).blocks if b.language == "toml"] for name in PAGES}
 FURTHER = [
