@@ -159,7 +159,7 @@ PAGES = _all_pages()
 
 
 HOSTED_ELSEWHERE = "docs/how-to/host-elsewhere.md"
-"""Its programs run in hosts whose packages are not in this environment: see `test_hosts.py`."""
+"""Its programs run in hosts whose packages are not in this environment: see `tests/hosting`."""
 
 
 def page(name: str) -> Page:
