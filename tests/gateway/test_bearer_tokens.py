@@ -51,6 +51,13 @@ def gateway(tmp_path_factory, keys):
         yield running
 
 
+def clock_of_now():
+    """A clock that shows what the signers' does, and stands."""
+    clock = ManualClock()
+    clock.advance(time.time() - clock.wall_ms() / 1000)
+    return clock
+
+
 def bearing(gateway, token):
     client = gateway.client(None)
     client.headers["Authorization"] = f"Bearer {token}"
@@ -308,8 +315,7 @@ def test_without_a_provider_no_token_is_looked_at(tmp_path):
 
 @covers("jwt.rotation")
 def test_a_new_key_counts_at_once_and_one_that_is_gone_counts_no_more(tmp_path):
-    clock = ManualClock()
-    clock.advance(time.time() - clock.wall_ms() / 1000)
+    clock = clock_of_now()
     old, new = Signer("old"), Signer("new")
     with (
         provider(old) as server,
@@ -329,21 +335,25 @@ def test_a_new_key_counts_at_once_and_one_that_is_gone_counts_no_more(tmp_path):
 @covers("jwt.flood")
 def test_a_flood_of_unknown_keys_is_no_flood_of_fetches(tmp_path):
     limits = {"wrong_keys_per_minute": 100_000}
+    clock = clock_of_now()
     with (
         provider(SIGNER) as server,
-        RunningGateway(tmp_path, auth=auth(server), limits=limits) as gateway,
+        RunningGateway(tmp_path, auth=auth(server), limits=limits, clock=clock) as gateway,
     ):
         assert status(gateway, SIGNER.token()) == 200
         for number in range(50):
             assert status(gateway, Signer(f"k{number + 2}").token()) == 401
         assert status(gateway, SIGNER.token()) == 200
         assert server.asked == 1
+        clock.advance(identity_provider.PAUSE_S)
+        for number in range(10):
+            assert status(gateway, Signer(f"k{number + 52}").token()) == 401
+        assert server.asked == 2
 
 
 @covers("jwt.never-delays")
 def test_a_slow_provider_keeps_nobody_waiting_but_those_whose_key_it_has(tmp_path):
-    clock = ManualClock()
-    clock.advance(time.time() - clock.wall_ms() / 1000)
+    clock = clock_of_now()
     new = Signer("new")
     with (
         provider(SIGNER) as server,
@@ -403,8 +413,7 @@ NO_KEYS = {
 def test_what_was_fetched_last_stays_in_force_where_there_is_no_answer_or_a_wrong_one(
     tmp_path, what
 ):
-    clock = ManualClock()
-    clock.advance(time.time() - clock.wall_ms() / 1000)
+    clock = clock_of_now()
     with (
         provider(SIGNER) as server,
         provider(Signer("k2")) as elsewhere,
@@ -421,8 +430,7 @@ def test_what_was_fetched_last_stays_in_force_where_there_is_no_answer_or_a_wron
 
 
 def test_a_set_without_keys_takes_them_all_back(tmp_path):
-    clock = ManualClock()
-    clock.advance(time.time() - clock.wall_ms() / 1000)
+    clock = clock_of_now()
     with (
         provider(SIGNER) as server,
         RunningGateway(tmp_path, auth=auth(server), clock=clock) as gateway,
