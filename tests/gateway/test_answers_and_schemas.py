@@ -10,6 +10,7 @@ from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, CallbackTo
 from frontdesk.gateway.answer_schemas import Answer
 from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.errors import ToolRefused
+from gateway.described import closed, mistake
 from gateway.requirements import covers
 from gateway.running import OPERATOR, RunningGateway, create, events, turn_of, until
 
@@ -40,21 +41,6 @@ def document(gateway):
 def schema_of(document, method, path, status):
     content = document["paths"][path][method]["responses"][str(status)]["content"]
     return content["application/json"]
-
-
-def closed(schema, document):
-    """Return a schema in which every field of ours is needed, and no other may be."""
-    if isinstance(schema, list):
-        return [closed(each, document) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2]
-        return closed(document["components"]["schemas"][name], document)
-    plain = {name: closed(each, document) for name, each in schema.items() if name != "examples"}
-    if isinstance(schema.get("properties"), dict):
-        plain |= {"required": list(schema["properties"]), "additionalProperties": False}
-    return plain
 
 
 def problem(document, operation, answer):
@@ -288,3 +274,29 @@ def test_the_description_and_the_session_agree_on_what_a_tool_may_be(document, c
 def closed_body(schema):
     """Return the schema of a body without what only readers need."""
     return {key: each for key, each in schema.items() if key in ("type", "properties", "required")}
+
+
+GOOD = {"name": "t", "status": "attached"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "answer", "found"),
+    [
+        ("POST", "/v1/sessions/s/tools", 201, GOOD, None),
+        ("POST", "/v1/sessions/s/tools", 201, {**GOOD, "more": 1}, "more"),
+        ("POST", "/v1/sessions/s/tools", 201, {"name": "t"}, "status"),
+        ("POST", "/v1/sessions/s/tools", 201, {**GOOD, "status": "detached"}, "detached"),
+        ("POST", "/v1/sessions/s/tools", 200, GOOD, "does not describe 200"),
+        ("GET", "/v1/sessions", 404, {"error": "not_found", "message": ""}, "not_found"),
+        ("GET", "/v1/sessions/s", 404, {"error": "not_found", "message": ""}, None),
+        ("GET", "/v1/sessions/s", 404, {"error": "not_found"}, "message"),
+        ("GET", "/v1/sessions/s", 405, {"error": "method_not_allowed", "message": ""}, None),
+        ("GET", "/v1/nothing", 404, {"error": "not_found"}, "message"),
+        ("GET", "/v1/nothing", 404, {"error": "not_found", "message": ""}, None),
+    ],
+)
+def test_the_clients_of_the_tests_see_an_answer_that_is_not_as_described(
+    method, path, status, answer, found
+):
+    told = mistake(method, path, status, answer)
+    assert (told is None) if found is None else (found in told)

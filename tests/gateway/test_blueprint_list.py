@@ -4,6 +4,7 @@ import pytest
 
 from frontdesk.agents.blueprints import Blueprint, Blueprints, blueprint
 from frontdesk.agents.builtin import python_process_blueprint
+from frontdesk.agents.pydantic_ai import pydantic_ai_blueprint
 from frontdesk.gateway.known_blueprints import KnownBlueprints
 from frontdesk.keeper.client import Keeper
 from frontdesk.keeper.errors import ForkServerFailed
@@ -68,8 +69,15 @@ def test_what_the_author_wrote_is_listed_of_a_process_as_of_a_task(client):
             "options": ["systemPrompt"],
             "tools": ["look"],
             "plugins": ["shell"],
+            "attachments": [],
             "agentOptions": [],
         }
+
+
+def test_the_media_types_that_a_blueprint_takes_are_listed(client):
+    offers = {each["name"]: each for each in listed(client)}
+    taken = pydantic_ai_blueprint("any").attachments
+    assert offers["shown"]["attachments"] == list(taken) != []
 
 
 def test_what_is_listed_can_be_opened(client, sid):

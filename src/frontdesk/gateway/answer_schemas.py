@@ -289,7 +289,8 @@ class BlueprintOffer(Answer, frozen=True, kw_only=True):
     """A blueprint that sessions can be opened from, and what may stand beside it in `create`.
 
     `models` are names, or shell-style patterns of them. `options` are the fields that it knows;
-    others are refused. `tools` and `plugins` are those that may be named. `agent_options` is what
+    others are refused. `tools` and `plugins` are those that may be named, `attachments` patterns of
+    the media types that may come with a prompt. `agent_options` is what
     its agents have beside a model (a mode for instance), as the operator has set it; null until
     the first of them has said so.
     """
@@ -302,6 +303,7 @@ class BlueprintOffer(Answer, frozen=True, kw_only=True):
     options: tuple[str, ...]
     tools: tuple[str, ...]
     plugins: tuple[str, ...]
+    attachments: tuple[str, ...]
     agent_options: tuple[AgentOption, ...] | None
 
     @classmethod
@@ -316,6 +318,7 @@ class BlueprintOffer(Answer, frozen=True, kw_only=True):
             options=tuple(sorted(map(to_camel, known))),
             tools=tuple(sorted(blueprint.tools)),
             plugins=tuple(sorted(blueprint.plugins)),
+            attachments=blueprint.attachments,
             agent_options=() if blueprint.agent_options is None else blueprint.agent_options(),
         )
 

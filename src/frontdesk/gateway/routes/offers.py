@@ -20,6 +20,7 @@ OFFER = BlueprintOffer(
     options=("maxTokens", "maxTurns", "systemPrompt", "tools", "userData"),
     tools=("ask_user", "lookup_order"),
     plugins=(),
+    attachments=("image/*", "text/*"),
     agent_options=(),
 )
 MODELS = ModelList(
