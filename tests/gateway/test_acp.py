@@ -8,7 +8,7 @@ from websockets.sync.client import connect
 
 from gateway.command import serving
 from gateway.running import create, events, turn_of, until
-from support.acp import command_of
+from support.acp import command_of, session_command
 from support.processes import lives
 
 CONFIG = """
@@ -82,6 +82,36 @@ def test_an_option_is_chosen_by_its_id_over_http_and_on_a_websocket(tmp_path):
             body = {"approvalId": asked["approvalId"], "optionId": "opt-reject_once"}
             socket.send(json.dumps({"action": "reject", **body}))
             assert text_of(until(stream, "agent_end")) == "selected opt-reject_once"
+
+
+SET = """
+options = {{effort = "high", fast = true}}
+[[blueprints.coder.mcp_servers]]
+name = "files"
+command = [{program!r}]
+environment = ["SECRET_OF_FILES"]
+"""
+
+
+def test_options_and_mcp_servers_of_the_table_reach_the_agent_and_options_are_listed(tmp_path):
+    program = str(command_of("Agent")[0])
+    settable = CONFIG.format(command=list(session_command("Settable")))
+    table = settable + SET.format(program=program)
+    files = {"config": table, "TMPDIR": str(tmp_path), "SECRET_OF_FILES": "s-1"}
+    with serving(tmp_path, **files) as server, server.client() as client:
+        (offer,) = client.get("/v1/blueprints").json()["blueprints"]
+        assert offer["agentOptions"] is None
+        create(client, "s", blueprint="coder", model="default")
+        assert json.loads(text_of(turn_of(client, "s", "which?"))) == {
+            "mode": "build",
+            "effort": "high",
+            "fast": True,
+            "servers": ["files"],
+        }
+        (offer,) = client.get("/v1/blueprints").json()["blueprints"]
+        listed = {each["optionId"]: each["value"] for each in offer["agentOptions"]}
+        assert listed == {"mode": "build", "effort": "high", "fast": True}
+        assert "s-1" not in str(offer)
 
 
 def test_a_program_that_is_missing_gives_create_failed_and_names_no_path(tmp_path):

@@ -57,6 +57,8 @@ class Settable(Agent):
         return [*known, odd]
 
     def session_new(self, request):
+        if servers := request["params"]["mcpServers"]:
+            self.values["servers"] = [each["name"] for each in servers]
         result(request, sessionId=acp_agents.SESSION, configOptions=self.listed())
 
     def session_set_config_option(self, request):
