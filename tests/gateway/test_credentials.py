@@ -108,13 +108,14 @@ NAMES = (
     "a bearer token of a tenant that is none", "a bearer token of another signer",
     "a bearer token as a key",
 )  # fmt: skip
+UNDER = ("plain", "root_path", "Mount")
 OLD = Key("k-expired", "acme", "old", digest_of(EXPIRED), 0, 1)
 GONE = Key("k-short", "acme", "short", digest_of(SHORT))
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
-    """A gateway, and what is shown to it, by name."""
+    """A gateway, its application under each prefix, and what is shown to it, by name."""
     auth = {"issuer": ISSUER, "audience": AUDIENCE}
     keys = (*KEYS, *SCOPED, OLD, GONE)
     limits = {"wrong_keys_per_minute": 1_000_000}
@@ -123,7 +124,8 @@ def walked(tmp_path_factory):
         place = tmp_path_factory.mktemp("state")
         with RunningGateway(place, keys=keys, auth=auth, limits=limits) as running:
             eventually(lambda: running.gateway._provider.keys_for("k1", "ES256"))
-            yield running, shown_by(running)
+            apps = {prefix: PREFIXES[prefix][0](create_app(running.gateway)) for prefix in UNDER}
+            yield running, apps, shown_by(running)
 
 
 def expected(shown, rule, method, *, of_session):
@@ -140,19 +142,20 @@ def expected(shown, rule, method, *, of_session):
 
 
 @covers("keys.every-route")
-@pytest.mark.parametrize("prefix", ["plain", "root_path", "Mount"])
+@pytest.mark.parametrize("prefix", UNDER)
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_shown_opens_just_the_routes_that_it_is_good_for(walked, name, prefix):
-    running, all_shown = walked
+    running, apps, all_shown = walked
     shown = all_shown[name]
     assert set(all_shown) == set(NAMES)
-    wrap, before, root_path = PREFIXES[prefix]
-    app = wrap(create_app(running.gateway))
+    _, before, root_path = PREFIXES[prefix]
 
     def asked(path, method, session_id):
         path = before + path.format(sessionId=session_id, name="none")
         return running.call(
-            lambda: ask(app, path, method=method, headers=shown.headers, root_path=root_path)
+            lambda: ask(
+                apps[prefix], path, method=method, headers=shown.headers, root_path=root_path
+            )
         )
 
     for path, method in sorted(ROUTES, key=lambda route: route == ENDS):
