@@ -214,6 +214,21 @@ async def test_a_model_that_is_switched_in_a_turn_answers_its_next_call(monkeypa
         assert it.last_messages()[-2:] == [("assistant", "It said done"), ("user", "hello")]
 
 
+async def test_a_model_that_is_switched_by_the_last_tool_of_a_turn_answers_the_next(monkeypatch):
+    @function_tool
+    async def switch() -> str:
+        """Have the model switched meanwhile."""
+        it.session.switch_model("other")
+        return "done"
+
+    last = {"tool_use_behavior": "stop_on_first_tool"}
+    async with desk(agent(switch, **last), monkeypatch) as it:
+        events = await it.turn("call:switch")
+        assert (events[-1].name, text(events)) == ("agent_end", "done")
+        assert len(it.server.requests) == 1
+        assert text(await it.turn("hello")) == "other heard hello"
+
+
 async def test_a_prompt_of_the_clients_stands_behind_the_agents_own_instructions(monkeypatch):
     session = {"system_prompt": "Speak French.", "max_tokens": 7}
     async with desk(agent(), monkeypatch, session=session) as it:
@@ -301,6 +316,30 @@ async def test_a_tool_may_end_its_session(monkeypatch):
             "session_end",
         ]
         assert len(it.server.requests) == 1
+
+
+async def test_thoughts_are_told_apart_from_text(monkeypatch):
+    async def script(body):
+        yield {"reasoning_content": "hm"}
+        yield "so"
+
+    async with desk(agent(), monkeypatch, script=script) as it:
+        events = await it.turn("hello")
+        thoughts = [data_of(each)["delta"] for each in events if each.name == "thinking_delta"]
+        assert (thoughts, text(events)) == (["hm"], "so")
+
+
+async def test_a_turn_that_is_cut_while_an_approval_waits_leaves_a_call_that_was_cut_off(
+    monkeypatch,
+):
+    async with desk(agent(delete), monkeypatch) as it:
+        await it.turn('call:delete {"name": "x"}', "approval_required")
+        it.session.abort()
+        await it.stream.until("agent_abort")
+        assert text(await it.turn("hello")) == "small heard hello"
+        roles = [role for role, _ in it.last_messages()]
+        assert roles == ["system", "user", "assistant", "tool", "user"]
+        assert it.last_messages()[3][1].startswith("The call was cut off.")
 
 
 async def test_an_approval_of_a_nested_agents_tool_is_asked_for(monkeypatch):

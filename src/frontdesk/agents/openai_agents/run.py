@@ -33,7 +33,7 @@ from agents.run_config import DEFAULT_MAX_TURNS, CallModelData, ModelInputData
 from frontdesk.agents.errors import TooManyModelCalls
 from frontdesk.agents.events import MessageDelta, MessageStart, ThinkingDelta, ToolCalls
 from frontdesk.agents.openai_agents.memory import Item, TurnRecord, user
-from frontdesk.agents.openai_agents.tools import TurnAgents, TurnHooks, arguments_of
+from frontdesk.agents.openai_agents.tools import TurnAgents, TurnHooks, arguments_of, text_of
 from frontdesk.agents.turn import Turn
 
 _TEXT = ("response.output_text.delta", "response.refusal.delta")
@@ -74,7 +74,7 @@ class TurnRun:
         try:
             while True:
                 result = await self._run(self._agents.copy_of(agent), start, context)
-                if self._hooks.ending or not (result.interruptions or self._hooks.interrupted):
+                if self._hooks.ending or not self._goes_on(result):
                     break
                 start = result.to_state()
                 await self._decide(start, result.interruptions)
@@ -85,8 +85,21 @@ class TurnRun:
             self._hooks.end(error)
         if self._hooks.ending is not None:
             raise self._hooks.ending
+        self._emit_output(result)
         self._record.whole = with_steering(result.to_input_list(mode="normalized"), self._steering)
         return self._agents.original_of(result.last_agent)
+
+    def _goes_on(self, result: RunResultStreaming) -> bool:
+        """Say whether a run has stopped before its end."""
+        interrupted = self._hooks.interrupted and result.final_output is None
+        return bool(result.interruptions) or interrupted
+
+    def _emit_output(self, result: RunResultStreaming) -> None:
+        """Emit an answer that no model has said: that of a tool which ends the run."""
+        items, output = result.new_items, result.final_output
+        if output is not None and not (items and isinstance(items[-1], MessageOutputItem)):
+            self._turn.emit(MessageStart())
+            self._turn.emit(MessageDelta(output if isinstance(output, str) else text_of(output)))
 
     async def _made_context(self) -> Any:
         if self._settings.context is None:
