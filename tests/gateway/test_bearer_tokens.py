@@ -429,6 +429,21 @@ def test_what_was_fetched_last_stays_in_force_where_there_is_no_answer_or_a_wron
         assert elsewhere.asked == 0
 
 
+def test_a_reload_fetches_the_keys_again(tmp_path):
+    clock, new = clock_of_now(), Signer("new")
+    with (
+        provider(SIGNER) as server,
+        RunningGateway(tmp_path, auth=auth(server), clock=clock) as gateway,
+    ):
+        assert status(gateway, SIGNER.token()) == 200
+        server.publish(new)
+        assert status(gateway, new.token()) == 401, "not again for a while"
+        running = gateway.gateway
+        gateway.call(lambda: running.reload(running.config, keys=running._keys))
+        eventually(lambda: status(gateway, new.token()) == 200)
+        assert status(gateway, SIGNER.token()) == 401
+
+
 def test_a_set_without_keys_takes_them_all_back(tmp_path):
     clock = clock_of_now()
     with (

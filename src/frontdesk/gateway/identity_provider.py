@@ -85,9 +85,11 @@ class IdentityProvider:
     # -- where the keys come from ----------------------------------------------------------------
 
     def reload(self) -> None:
-        """Read the file again; `ConfigurationWrong` leaves what there was."""
+        """Read the file again, or begin to fetch; `ConfigurationWrong` leaves what there was."""
         if self._settings.keys_file is not None:
             self._keys = keys_of_file(self._settings.keys_file)
+        if self._settings.keys_url is not None:
+            self._begin(self._settings.keys_url)
 
     async def _follow(self) -> None:
         while True:
