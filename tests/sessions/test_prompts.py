@@ -300,6 +300,7 @@ async def test_usage_is_metered_for_the_key_and_tenant_even_when_the_session_is_
         assert meter.recorded[-1] == {
             "tenant_id": "acme",
             "api_key": "key-1",
+            "model": "none",
             "tokens": TokenUsage(7, 3, 2, 0.5),
         }
 

@@ -12,7 +12,7 @@ From the top down, in the order in which a request meets them:
     rate_limit, cors, forwarded, access_log     what else the middleware asks
     app, routes/              everything that is answered at once
     sse, websocket, event_frames, open_streams, turn_waits     what stays open
-    dependencies, actions, queries, idempotency     what routes and streams share
+    dependencies, actions, attachment_reader, queries, idempotency     what routes and streams share
     body_schemas, answer_schemas, usage_schemas, operator_schemas     what is in JSON bodies
     error_table, error_answers, problems, errors     how errors are answered
     openapi, docs_page     how all is described

@@ -5,7 +5,7 @@ In the gateway: `client.py` (`Keeper`) over `connection.py`, `process.py` (`Mana
 keeper itself, single-threaded and with the standard library and msgspec only: `__main__.py` (its
 loop), `server.py` (requests), `children.py` (processes and their orphans), `spawn.py` (fork and
 exec; the whole way of a spawn is written there), `confinement.py` with `landlock.py`,
-`hidden_directory.py` and `capabilities.py`, `forkserver.py` with `forkservers.py`, `journal.py`. On
-both sides: `messages.py`, `seqpacket.py`, `procfs.py`, `prctl.py`. It knows nothing of sessions,
-turns or blueprints: it keeps processes.
+`hidden_directory.py` and `capabilities.py`, `forkserver.py` with `forkservers.py` and, for those in
+another Python, `interpreters.py`, `journal.py`. On both sides: `messages.py`, `seqpacket.py`,
+`procfs.py`, `prctl.py`. It knows nothing of sessions, turns or blueprints: it keeps processes.
 """

@@ -11,6 +11,7 @@
     running_turn        the turn under way, as its agent sees it
     transcript          its messages, for the history
     input_checks        what is asked before anything reaches an agent
+    attachment_room     which files may come with a prompt, and how many bytes of them are held
     output_filter       its text on the way out, as guardrails see it
     turn_ends           how turns ended, for whoever waits for that and reads no stream
     event_log, event_reader, history, queue, pending, callback_tools, expiry, phases

@@ -5,8 +5,8 @@ nothing else. It works the same in the gateway and in a process, as it knows onl
 
 Here is the agent that comes built in; `own_agent.py` serves one that a team has. Both are run by
 `session.py`: `turn_capability.py` is a turn's part of a run, `run.py` walks one, `tools.py` has the
-tools' events, approvals and the client's tools, `models.py` finds which model answers, `memory.py`
-is what a session remembers between turns.
+tools' events, approvals and the client's tools, `models.py` finds which model answers, `prompts.py`
+has what comes with a prompt, `memory.py` is what a session remembers between turns.
 """
 
 from __future__ import annotations
