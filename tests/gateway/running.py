@@ -6,8 +6,6 @@ import socket
 import threading
 from contextlib import contextmanager
 
-import httpx
-
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.app import create_app
 from frontdesk.gateway.gateway import Gateway
@@ -15,6 +13,7 @@ from frontdesk.gateway.keys import Key, digest_of
 from frontdesk.gateway.server import GatewayServer, bound_socket
 from frontdesk.gateway.settings import Config
 from gateway.agents import BLUEPRINTS
+from gateway.described import Client
 
 ACME, UMBRELLA, OPERATOR = "acme-secret-0123456789abcdef", "umbrella-secret-0123456789", "op-secret"
 KEYS = (
@@ -104,9 +103,7 @@ class RunningGateway:
 
     def client(self, secret=ACME, **options):
         headers = {"X-API-Key": secret} if secret else {}
-        return httpx.Client(
-            base_url=self.url, headers=headers, trust_env=False, timeout=20, **options
-        )
+        return Client(base_url=self.url, headers=headers, trust_env=False, timeout=20, **options)
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)

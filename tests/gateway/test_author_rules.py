@@ -22,7 +22,7 @@ from support.sessions import Stream, open_service, open_session, text
 pytestmark = pytest.mark.anyio
 
 ISOLATIONS = ("task", "process")
-IDENTITY = {"name", "kind", "factory", "isolation", "complete"}
+IDENTITY = {"name", "kind", "factory", "isolation", "complete", "agent_options"}
 TABLE = {
     "models": ("table-*",),
     "attachments": ("table/*",),

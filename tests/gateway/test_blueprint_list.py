@@ -69,7 +69,7 @@ def test_what_the_author_wrote_is_listed_of_a_process_as_of_a_task(client):
             "options": ["systemPrompt"],
             "tools": ["look"],
             "plugins": ["shell"],
-            "attachments": [],
+            "attachments": ["author/*"],
             "agentOptions": [],
         }
 

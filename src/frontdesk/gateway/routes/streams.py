@@ -62,7 +62,7 @@ LastEventId = Annotated[
             "content": {"text/event-stream": {"schema": FRAME, "example": STREAM}},
         },
         204: {"description": "the session has ended and this client has it all"},
-        **problems("not_found"),
+        **problems("not_found", "session_dead"),
     },
 )
 async def events(
