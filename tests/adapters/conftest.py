@@ -34,22 +34,22 @@ def model_server(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def anyio_backend():
-    """Run all tests on one loop, as they share a keeper: a framework takes seconds to import."""
+    """Run the tests of a file on one loop: they share a keeper; a framework is slow to import."""
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def keeper(anyio_backend):
-    """One keeper for all tests, with a warm process for each kind of agent."""
+    """One keeper for the tests of a file, with a warm process for each kind of agent."""
     async with Keeper() as keeper:
         yield keeper
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def remote_agent(anyio_backend):
-    """Serve the remote agent of the kind `a2a`, which all tests share as they do a framework."""
+    """Serve the remote agent of the kind `a2a`, which the tests of a file share."""
     from adapters.a2a_server import a2a_server
     from adapters.programs.a2a_agent import Contexts
 
