@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 SPREAD := -n 4 --dist loadfile --no-loadscope-reorder
 # What failed beside others has to pass alone, and is reported both times: a busy machine is no defect.
 ALONE := --last-failed --last-failed-no-failures none
+# The documents' slow tests are part of `make check`.
+SLOW := -n 2 --dist loadfile -m "slow or chaos or browser" --ignore=tests/docs
 LIBRARY := tests/unit tests/laws tests/property -m "not slow and not chaos"
 # What Linux has and macOS has not.
 LACKING := prctl,pidfds,waitid
@@ -35,7 +37,7 @@ test: $(READY)  ## the suite, on one interpreter
 		|| $(BIN)/python -m pytest $(ALONE)
 
 test-all: $(READY)  ## also slow, chaos and browser tests, frameworks, every other interpreter at hand
-	$(BIN)/python -m pytest -m "slow or chaos or browser" || $(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest $(SLOW) || $(BIN)/python -m pytest $(ALONE)
 	FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest -q $(SPREAD) $(LIBRARY) \
 		|| FRONTDESK_NO_PIDFD=1 $(BIN)/python -m pytest $(ALONE)
 	FRONTDESK_TEST_LACKING=$(LACKING) $(BIN)/python -m pytest -q $(SPREAD) $(LIBRARY) \

@@ -10,7 +10,7 @@ import pytest
 from support.acp import command_of
 from support.other_interpreters import virtual
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 TESTS = Path(__file__).parents[1]
 KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")

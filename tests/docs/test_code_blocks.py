@@ -18,6 +18,9 @@ import pytest
 
 from docs.pages import HOSTED_ELSEWHERE, PAGES, ROOT, blocks_in, page
 
+# Part of `make check`, and not of `make test` again.
+pytestmark = pytest.mark.slow
+
 BOUND_S = 60
 LANGUAGES = {"ipython", "python", "output", "sh", "toml", "json", "text", "html"}
 TROUBLE = "docs/how-to/troubleshooting.md"

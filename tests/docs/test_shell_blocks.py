@@ -20,6 +20,9 @@ import pytest
 
 from docs.pages import PAGES, commands_of
 
+# Part of `make check`, and not of `make test` again.
+pytestmark = pytest.mark.slow
+
 START_S = 60
 SCRIPT_S = 60
 USUAL = "http://127.0.0.1:4000"

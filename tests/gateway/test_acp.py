@@ -4,12 +4,15 @@ import json
 import os
 import signal
 
+import pytest
 from websockets.sync.client import connect
 
 from gateway.command import serving
 from gateway.running import create, events, turn_of, until
 from support.acp import command_of, session_command
 from support.processes import lives
+
+pytestmark = pytest.mark.slow
 
 CONFIG = """
 [blueprints.coder]

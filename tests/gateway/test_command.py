@@ -23,7 +23,7 @@ from gateway.running import create, events, until
 from support.processes import descendants
 from support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def test_the_version_is_printed(tmp_path):

@@ -20,7 +20,7 @@ from gateway.running import ACME, create, events, turn_of, until
 from support.processes import descendants
 from support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def written_prompts(directory):

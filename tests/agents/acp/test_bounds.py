@@ -20,7 +20,7 @@ from support import sessions
 from support.acp import open_acp_session, turn_of
 from support.sessions import Stream, data_of, names
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 LONGEST_TURN_S = 0.1
 """What another tenant may wait for at most, whatever one agent sends."""
