@@ -9,7 +9,7 @@ import json
 import logging
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from support.sessions import Stream, data_of, open_service, open_session, passes, soon, text
@@ -198,6 +198,11 @@ steps = st.lists(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@example(taken=[[*REFUND, *REFUND]], end="hang", moment=78)
+@example(taken=[[*REFUND, *REFUND]], end="hang", moment=79)
+@example(taken=[[*REFUND, *REFUND]], end="hang", moment=80)
+@example(taken=[[*REFUND, *REFUND]], end="hang", moment=81)
+@example(taken=[[*REFUND, *REFUND]], end="hang", moment=82)
 @given(
     taken=steps,
     end=st.sampled_from(["hang", "half a call", "raise", ""]),

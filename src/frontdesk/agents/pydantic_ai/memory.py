@@ -8,8 +8,10 @@ wants it; one that was cut off says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 from pydantic_ai.messages import (
     ModelMessage,
@@ -17,6 +19,7 @@ from pydantic_ai.messages import (
     ModelResponse,
     TextPart,
     ToolCallPart,
+    ToolReturn,
     ToolReturnPart,
     UserPromptPart,
 )
@@ -33,14 +36,18 @@ CUT_OFF = "The call was cut off. Whether it took effect is not known."
 
 
 class TurnMemory:
-    """The memory with what one turn adds to it, as far as that has come; `run` once it runs."""
+    """The memory with what one turn adds to it, as far as that has come; `run` once it runs.
 
-    __slots__ = ("_before", "_prompt", "finished", "run")
+    `returned` is what its tools returned, by the ids of their calls.
+    """
+
+    __slots__ = ("_before", "_prompt", "finished", "returned", "run")
 
     def __init__(self, before: Sequence[ModelMessage], prompt: Prompt) -> None:
         self._before, self._prompt = before, prompt
         self.run: RunTranslator | None = None
         self.finished: bool = False
+        self.returned: dict[str, Any] = {}
 
     def messages(self) -> list[ModelMessage]:
         """Return what there is to remember now, of the turns before as well.
@@ -58,7 +65,7 @@ class TurnMemory:
             messages = [*self._before, ModelRequest(parts=[UserPromptPart(self._prompt)])]
         if self.run is not None and self.run.sent:
             messages.append(ModelResponse(parts=[TextPart("".join(self.run.sent))]))
-        return answered(messages)
+        return answered(messages, self.returned)
 
 
 class Memory:
@@ -108,15 +115,24 @@ def bounded(messages: list[ModelMessage]) -> list[ModelMessage]:
     return []
 
 
-def answered(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
-    """Return the messages with a result behind each call: `CUT_OFF` where there is none."""
+def answered(
+    messages: Sequence[ModelMessage], returned: Mapping[str, Any] = MappingProxyType({})
+) -> list[ModelMessage]:
+    """Return the messages with a result behind each call.
+
+    Where they have none it is what the call `returned`, or else `CUT_OFF`.
+    """
     complete: list[ModelMessage] = []
     calls: list[ToolCallPart] = []
     for message in (*messages, None):
         request = message if isinstance(message, ModelRequest) else ModelRequest(parts=[])
         got = {getattr(part, "tool_call_id", None) for part in request.parts}
         missing = [
-            ToolReturnPart(call.tool_name, CUT_OFF, call.tool_call_id)
+            ToolReturnPart(
+                call.tool_name,
+                content_of(returned.get(call.tool_call_id, CUT_OFF)),
+                call.tool_call_id,
+            )
             for call in calls
             if call.tool_call_id not in got
         ]
@@ -127,6 +143,11 @@ def answered(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
         if isinstance(message, ModelResponse):
             complete.append(message)
     return [each for each in complete if each.parts]
+
+
+def content_of(result: Any) -> Any:
+    """Return what the model reads of a tool's result, which may bring more beside it."""
+    return result.return_value if isinstance(result, ToolReturn) else result
 
 
 def rebuilt(history: Sequence[Message]) -> list[ModelMessage]:

@@ -70,7 +70,11 @@ class PydanticAISession:
         of, prompt = self._of, prompt_of(turn.text, turn.attachments)
         remembered = self._memory.begin(prompt, turn.history)
         of_turn = TurnCapability(
-            turn, find_model=of.find_model, own_model=of.own_model, chosen=of.chosen
+            turn,
+            find_model=of.find_model,
+            own_model=of.own_model,
+            chosen=of.chosen,
+            returned=remembered.returned,
         )
         try:
             with Agent.using_thread_executor(self._threads):

@@ -50,11 +50,13 @@ class TurnToolset(WrapperToolset[Any]):
     """The tools of one turn: the agent's, between their events, and the callback tools beside them.
 
     `chosen` are the agent's that the client left on; empty leaves on all. A callback tool that has
-    the name of one of the agent's is not seen.
+    the name of one of the agent's is not seen. `returned` is where results are written down as soon
+    as there are some, by the ids of their calls: a run that is cut short may not have come to it.
     """
 
     turn: Turn
     chosen: frozenset[str]
+    returned: dict[str, Any]
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return the tools as they are at this step of the model."""
@@ -83,6 +85,14 @@ class TurnToolset(WrapperToolset[Any]):
 
         A callback that fails is an answer for the model.
         """
+        result = await self._result(name, tool_args, ctx, tool)
+        if ctx.tool_call_id is not None:
+            self.returned[ctx.tool_call_id] = result
+        return result
+
+    async def _result(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
+    ) -> Any:
         if isinstance(tool.toolset, TurnToolset):  # of this step or of the one before
             try:
                 return await self.turn.call_tool(name, tool_args)

@@ -27,13 +27,15 @@ class TurnCapability(AbstractCapability[Any]):
     """One turn's part of a run: which model answers, the tools' events, approvals, questions.
 
     `find_model` returns the model of a name, None for the agent's own, which is `own_model`: what
-    the agent's capabilities say, or else the model that it was made with.
+    the agent's capabilities say, or else the model that it was made with. `returned` gets what
+    tools return, by the ids of their calls.
     """
 
     turn: Turn
     find_model: Callable[[str], Model | None]
     own_model: Selected | Selector | None = None
     chosen: frozenset[str] = frozenset()
+    returned: dict[str, Any] = field(default_factory=dict)
     _made_with: Model | None = field(default=None, init=False, repr=False)
 
     def get_model(self) -> Selector:
@@ -42,7 +44,7 @@ class TurnCapability(AbstractCapability[Any]):
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the agent's tools with their events, and the client's beside them."""
-        return TurnToolset(toolset, self.turn, self.chosen)
+        return TurnToolset(toolset, self.turn, self.chosen, self.returned)
 
     async def handle_deferred_tool_calls(
         self,
