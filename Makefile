@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 SPREAD := -n 4 --dist loadfile --no-loadscope-reorder
 # What failed beside others has to pass alone, and is reported both times: a busy machine is no defect.
 ALONE := --last-failed --last-failed-no-failures none
-# The documents' slow tests are part of `make check`.
+# Documents and style are part of `make check`.
+QUICK := -m "not slow and not chaos and not browser" --ignore=tests/docs --ignore=tests/style
 SLOW := -n 2 --dist loadfile -m "slow or chaos or browser" --ignore=tests/docs
 LIBRARY := tests/unit tests/laws tests/property -m "not slow and not chaos"
 # What Linux has and macOS has not.
@@ -33,7 +34,7 @@ serve: $(READY)  ## start the gateway in development mode on 127.0.0.1:4000
 	$(BIN)/frontdesk serve --dev
 
 test: $(READY)  ## the suite, on one interpreter
-	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not chaos and not browser" \
+	$(BIN)/python -m pytest $(SPREAD) $(QUICK) \
 		|| $(BIN)/python -m pytest $(ALONE)
 
 test-all: $(READY)  ## also slow, chaos and browser tests, frameworks, every other interpreter at hand

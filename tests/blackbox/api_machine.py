@@ -97,6 +97,9 @@ class ApiMachine(RuleBasedStateMachine):
 
     def ask(self, tenant, case):
         """Send a case with a tenant's key; hold its answer to the rules, and learn from it."""
+        if isinstance(case.body, dict) and isinstance(case.body.get("wait"), int | float):
+            # Who waits for a turn's end waits up to its deadline: longer than a test reads.
+            case.body = {**case.body, "wait": min(case.body["wait"], 0.2)}
         response = case.call(
             base_url=self.box.url,
             session=self.session,

@@ -34,6 +34,8 @@ EVENT_TYPES = tuple(event.name for event in EVENTS)
 MAX_FIELDS = 64
 MAX_SHOWN = 40
 DAY = r"^\d{4}-\d{2}-\d{2}$"
+DAY_OR_NOTHING = r"^(\d{4}-\d{2}-\d{2})?$"
+"""As it is described: a value that is empty is none."""
 
 Q = TypeVar("Q", bound="NoQuery")
 
@@ -94,13 +96,13 @@ class MeterQuery(PageQuery):
         Field(description="sum apart by these, separated by commas"),
     ] = None
     first: Annotated[
-        Annotated[str, Field(pattern=DAY)] | None,
+        Annotated[str, Field(pattern=DAY, json_schema_extra={"pattern": DAY_OR_NOTHING})] | None,
         BeforeValidator(_given),
         AfterValidator(_is_a_day),
         Field(alias="from", description="the first day, YYYY-MM-DD"),
     ] = None
     last: Annotated[
-        Annotated[str, Field(pattern=DAY)] | None,
+        Annotated[str, Field(pattern=DAY, json_schema_extra={"pattern": DAY_OR_NOTHING})] | None,
         BeforeValidator(_given),
         AfterValidator(_is_a_day),
         Field(alias="to", description="the last day, YYYY-MM-DD"),

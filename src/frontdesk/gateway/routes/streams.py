@@ -28,24 +28,38 @@ event: prompt_received
 data: {"requestId":"5f0c2a9e1b7d4c36","text":"Hello"}
 
 """
+ENVELOPE: dict[str, Any] = {
+    "type": "object",
+    "title": "Envelope",
+    "description": "an event as a message without a name, with `envelope`",
+    "properties": {
+        "event": {"type": "string"},
+        "data": {"type": "object"},
+        "index": {"type": "integer", "minimum": 1},
+    },
+    "required": ["event", "data"],
+}
 FRAME: dict[str, Any] = {
     "type": "object",
     "description": "one frame; `data` is the JSON object of the event",
     "properties": {
         "id": {"type": "string", "pattern": "^[0-9]+-[0-9]+$"},
-        "event": {"type": "string", "enum": [event.name for event in EVENTS]},
+        "event": {"type": "string", "enum": [*(event.name for event in EVENTS), "message"]},
         "data": {
             "type": "string",
             "contentMediaType": "application/json",
             "contentSchema": {
                 "anyOf": [
-                    {"$ref": REFERENCE.format(name=name)}
-                    for name in (*(event.__name__ for event in EVENTS), Gap.__name__)
+                    *(
+                        {"$ref": REFERENCE.format(name=name)}
+                        for name in (*(event.__name__ for event in EVENTS), Gap.__name__)
+                    ),
+                    ENVELOPE,
                 ]
             },
         },
     },
-    "required": ["event", "data"],
+    "required": ["data"],
 }
 LastEventId = Annotated[
     Annotated[str, Field(json_schema_extra={"pattern": f"^({SINCE})?$"})] | None,
