@@ -246,7 +246,12 @@ def roomy(tmp_path):
         "sessions_per_tenant": None,
         "sessions_per_key": None,
     }
-    with RunningGateway(tmp_path, limits=limits) as gateway, gateway.client() as client:
+    # Who waits for the end of a turn waits up to its deadline.
+    turns = {"deadline_s": 1.0}
+    with (
+        RunningGateway(tmp_path, limits=limits, turns=turns) as gateway,
+        gateway.client() as client,
+    ):
         create(client, "support-42")
         yield gateway
 
