@@ -467,9 +467,9 @@ def test_a_thread_whose_descriptors_were_closed_by_others_says_so(caplog):
     with Watcher() as watcher, Obedient() as process:
         exits = Exits()
         monitor(process.popen, exits, watcher=watcher)
-        epoll = watcher._loop._poller._epoll
+        poller = watcher._loop._poller
         with contextlib.suppress(OSError):
-            os.close(epoll.fileno())
-        watcher._loop._poller.wake()
+            os.close(poller._epoll.fileno())
+        poller.wake()
         wait_until(lambda: caplog.records)
     assert "failed" in caplog.text

@@ -9,14 +9,13 @@ opens is enforced below, where sessions are found (`TenantSessions`).
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable
 
 import msgspec
 
+from frontdesk.gateway import urlsafe_text
 from frontdesk.gateway.callers import NO_SECRET, Caller
 from frontdesk.gateway.errors import ScopeMissing
 from frontdesk.gateway.key_ring import KeyRing
@@ -74,7 +73,8 @@ class SessionTokens:
             signing_key=caller.signing_key,
         )
         said = msgspec.json.encode(claims)
-        token = f"{PREFIX}{_text(said)}.{_text(self._signature(said, caller.digest))}"
+        signature = self._signature(said, caller.digest)
+        token = f"{PREFIX}{urlsafe_text.encoded(said)}.{urlsafe_text.encoded(signature)}"
         return token, claims.expires_at
 
     def caller_of(self, token: str, *, now_ms: int) -> Caller | None:
@@ -83,9 +83,9 @@ class SessionTokens:
             return None
         said, _, signed = token.removeprefix(PREFIX).partition(".")
         try:
-            content, signature = _bytes(said), _bytes(signed)
+            content, signature = urlsafe_text.decoded(said), urlsafe_text.decoded(signed)
             claims = msgspec.json.decode(content, type=_Claims)
-        except (ValueError, binascii.Error):
+        except ValueError:
             return None
         digest = self._digest_behind(claims, content, signature, now_ms=now_ms)
         if digest is None:
@@ -116,11 +116,3 @@ class SessionTokens:
 
     def _signature(self, content: bytes, digest: bytes) -> bytes:
         return hmac.digest(self._secret, digest + b"\0" + content, hashlib.sha256)
-
-
-def _text(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-
-
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -14,6 +12,7 @@ from starlette.responses import Response
 
 from frontdesk.agents.records import TokenUsage
 from frontdesk.errors import InvalidArgument
+from frontdesk.gateway import urlsafe_text
 from frontdesk.gateway.budgets import Budget
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, InKey, encoded
 from frontdesk.gateway.gateway import Gateway
@@ -98,7 +97,7 @@ async def readings(
 
 def cursor(group: tuple[Any, ...]) -> str:
     """Return what continues a list after a group."""
-    return urlsafe_b64encode(msgspec.json.encode(group)).decode().rstrip("=")
+    return urlsafe_text.encoded(msgspec.json.encode(group))
 
 
 def cursor_of(query: MeterQuery) -> tuple[Any, ...] | None:
@@ -107,9 +106,9 @@ def cursor_of(query: MeterQuery) -> tuple[Any, ...] | None:
         return None
     kinds = [CURSORS[each] for each in dict.fromkeys(query.by or ())]
     try:
-        group = msgspec.json.decode(urlsafe_b64decode(query.after + "=" * (-len(query.after) % 4)))
+        group = msgspec.json.decode(urlsafe_text.decoded(query.after))
         if list(map(type, group)) == kinds and kinds:
             return tuple(group)
-    except (binascii.Error, ValueError, TypeError):
+    except (ValueError, TypeError):
         pass
     raise InvalidArgument("after", expected="a cursor from `next`", got=repr(query.after[:40]))
