@@ -100,6 +100,9 @@ SENTENCES = "frontdesk.testing.laws"
 ALLOWED: Mapping[str, str] = {
     "doors": "the glossary's: protocols' front ends over the session service",
     "door": "one of them",
+    "bury": "the cluster's verb: what is done with the entries of a node that is dead",
+    "Buried": "what came of it",
+    "hold_s": "the cluster's: how long a dead node's ids are held back",
     "kept_events": "an operator's setting: how many events a session keeps",
     "kept_bytes": "an operator's setting: how many bytes of them",
 }
