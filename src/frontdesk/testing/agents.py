@@ -92,7 +92,8 @@ class FakeAgent:
         errors = []
         while self._callbacks:  # one after the other, also such as are added meanwhile
             with self._lock:
-                token = next(iter(self._callbacks), None)
+                # A list first: a signal handler may disarm one between two instructions.
+                token = next(iter(list(self._callbacks)), None)
                 callback = self._callbacks.pop(token, None)
             try:
                 if callback is not None:
