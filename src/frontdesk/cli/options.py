@@ -39,7 +39,12 @@ def beside(path: Path | None) -> Path:
     return path.parent if path is not None else Path()
 
 
-def loaded(path: Path | None, *, around: Around = lambda _: (), **server: Any) -> Config:
+def loaded(
+    path: Path | None, *, around: Around = lambda _: (), cluster: str | None = None, **server: Any
+) -> Config:
     """Return the configuration with the command line's options over it."""
-    given = {name: value for name, value in server.items() if value is not None}
-    return load_config(path=path, overrides={"server": given} if given else {}, around=around)
+    given: dict[str, Any] = {name: value for name, value in server.items() if value is not None}
+    overrides: dict[str, Any] = {"server": given} if given else {}
+    if cluster is not None:
+        overrides["cluster"] = {"url": cluster}
+    return load_config(path=path, overrides=overrides, around=around)

@@ -12,6 +12,7 @@ import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -44,7 +45,7 @@ logger: logging.Logger = logging.getLogger("frontdesk.serve")
 class Run:
     """One run of the server, from its configuration to its end."""
 
-    def __init__(self, file: Path | None, given: dict[str, object], *, dev: bool) -> None:
+    def __init__(self, file: Path | None, given: dict[str, Any], *, dev: bool) -> None:
         self._file, self._given = file, given
         find_behind([beside(file)])
         self._config = self._load()

@@ -10,39 +10,50 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from frontdesk.cli.options import ConfigFile, StateDirectory, beside, failing_clearly
 
 
+Dev = Annotated[bool, typer.Option("--dev", help="Print keys that stay the same, and what to try.")]
+Reload = Annotated[
+    bool,
+    typer.Option(
+        "--reload", help="Begin anew when a .py or .toml file beside the configuration changes."
+    ),
+]
+GraceS = Annotated[float | None, typer.Option(help="How long turns may go on after a SIGTERM.")]
+Workers = Annotated[
+    int | None, typer.Option(help="How many processes serve, with one registry between them.")
+]
+Cluster = Annotated[
+    str | None, typer.Option(help="The engine of a cluster of machines: valkey://host:port.")
+]
+
+
 def serve(
-    dev: Annotated[
-        bool, typer.Option("--dev", help="Print keys that stay the same, and what to try.")
-    ] = False,
-    reload: Annotated[
-        bool,
-        typer.Option(
-            "--reload", help="Begin anew when a .py or .toml file beside the configuration changes."
-        ),
-    ] = False,
+    dev: Dev = False,
+    reload: Reload = False,
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one.")] = None,
     config: ConfigFile = None,
     state_dir: StateDirectory = None,
-    grace_s: Annotated[
-        float | None, typer.Option(help="How long turns may go on after a SIGTERM.")
-    ] = None,
+    grace_s: GraceS = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
     tls_certificate: Annotated[Path | None, typer.Option(help="A PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="A PEM file.")] = None,
 ) -> None:
     """Run the gateway until a SIGTERM or Ctrl-C."""
-    given: dict[str, object] = {
+    given: dict[str, Any] = {
         "host": host,
         "port": port,
         "state_dir": state_dir,
         "grace_s": grace_s,
+        "workers": workers,
+        "cluster": cluster,
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
     }
@@ -60,7 +71,7 @@ def serve(
 
 
 @contextmanager
-def _state_of_development(given: dict[str, object], *, wanted: bool) -> Iterator[None]:
+def _state_of_development(given: dict[str, Any], *, wanted: bool) -> Iterator[None]:
     """Give a development run the state directory of its own."""
     if not wanted:
         yield

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from frontdesk.gateway.config_mistakes import Location, sentence_of
@@ -63,7 +64,7 @@ def load_config(
         raise ConfigurationWrong(source, mistakes=(str(error),)) from None
     _find_interpreters(file, Path(source).parent)
     try:
-        environment = EnvSettingsSource(Config)()
+        environment = _Environment(Config)()
     except SettingsError as error:
         raise ConfigurationWrong("the environment", mistakes=(str(error),)) from None
     sources = _Sources(dict(overrides or {}), environment, file, text)
@@ -74,6 +75,15 @@ def load_config(
         sentences = tuple(sentence for _, sentence in sorted(mistakes, key=itemgetter(0)))
         raise ConfigurationWrong(source, mistakes=sentences)
     return config
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, where the variable of the cluster's table may be its URL alone."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        if field_name == "cluster" and isinstance(value, str) and not value.startswith("{"):
+            return {"url": value}
+        return super().decode_complex_value(field_name, field, value)
 
 
 def _find_interpreters(file: Table, directory: Path) -> None:

@@ -20,6 +20,7 @@ from frontdesk.errors import MissingExtra
 from frontdesk.gateway import patterns
 from frontdesk.gateway.auth_settings import AuthSettings
 from frontdesk.gateway.blueprint_settings import BlueprintName, BlueprintSettings
+from frontdesk.gateway.cluster_settings import ClusterSettings
 from frontdesk.gateway.metering import STORED_DAYS
 from frontdesk.gateway.setting_types import (
     Money,
@@ -72,6 +73,11 @@ class ServerSettings(Table):
 
     host: Annotated[str, Setting("the address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535), Setting("0 takes a free one")] = 4000
+    workers: Annotated[
+        int,
+        Field(ge=1, le=256),
+        Setting("how many processes serve, with one registry between them"),
+    ] = 1
     state_dir: Annotated[
         Path,
         Setting("where keys, the meter and the master secret are kept; readable by its owner only"),
@@ -365,6 +371,7 @@ class Config(BaseSettings):
     guardrails: GuardrailSettings = GuardrailSettings()
     budgets: BudgetSettings = BudgetSettings()
     log: LogSettings = LogSettings()
+    cluster: ClusterSettings = ClusterSettings()
     tenants: dict[Tenant, TenantSettings] = {}
     blueprints: dict[BlueprintName, BlueprintSettings] = {}
     default_blueprint: str | None = None
@@ -376,6 +383,19 @@ class Config(BaseSettings):
         if name is not None and name not in info.data.get("blueprints", {name}):
             raise ValueError("there is no table of this name under [blueprints]")
         return name
+
+    @field_validator("cluster")
+    @classmethod
+    def _agents_are_gone_in_time(
+        cls, cluster: ClusterSettings, info: ValidationInfo
+    ) -> ClusterSettings:
+        turns = info.data.get("turns", TurnSettings())
+        if cluster.url is not None and turns.end_grace_s > cluster.kill_grace_s:
+            raise ValueError(
+                f"kill_grace_s must be at least turns.end_grace_s ({turns.end_grace_s:g}): before "
+                "an id is given away, its agent has to be gone"
+            )
+        return cluster
 
     @classmethod
     def settings_customise_sources(

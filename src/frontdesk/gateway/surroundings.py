@@ -22,6 +22,7 @@ from frontdesk.gateway.blueprint_settings import (
     ProcessTable,
     RemoteTable,
 )
+from frontdesk.gateway.cluster_files import mistakes_in_files
 from frontdesk.gateway.config_mistakes import Location
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.interpreter_checks import problems_of
@@ -55,6 +56,9 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
         except ConfigurationWrong as error:
             names, _, problem = error.mistakes[0].partition(": ")
             yield tuple(names.partition(", ")[0].split(".")), problem
+    for mistake in mistakes_in_files(config.cluster):
+        place, _, problem = mistake.partition(": ")
+        yield tuple(place.split(".")), problem
     try:
         keys_from_environment()
     except ConfigurationWrong as error:

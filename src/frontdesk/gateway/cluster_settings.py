@@ -1,0 +1,178 @@
+"""Several nodes with one registry between them: the settings under `[cluster]`.
+
+Beside `settings.py`, which has the other tables. Workers of one machine need none of them.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from frontdesk.cluster.terms import LeaseTerms
+from frontdesk.gateway.setting_types import Setting, Table, matching
+
+PLACE = r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])"
+"""A host: a name, an address, or one of IPv6 in brackets."""
+
+LISTEN_FORM = "must be host:port"
+ENGINE_URL = re.compile(
+    rf"(?:valkey|redis)s?(?P<sentinel>\+sentinel)?://"
+    rf"(?:(?P<user>[^/?#\s@:]{{1,128}})@)?"
+    rf"(?P<places>{PLACE}(?::\d{{1,5}})?(?:,{PLACE}(?::\d{{1,5}})?){{0,15}})"
+    rf"(?:/(?P<name>[A-Za-z0-9_.-]{{0,128}}))?"
+)
+URL_FORM = (
+    "must be valkey://host:port (valkeys:// with TLS; redis:// and rediss:// as well), or "
+    "valkey+sentinel://host:port,host:port/name"
+)
+DEFAULTS = LeaseTerms()
+
+
+def _leads_to_an_engine(url: str) -> str:
+    if re.match(r"[^/]*://[^/@]*:[^/@]*@", url):
+        raise ValueError("has a password in it, which belongs into a file: password_file")
+    found = ENGINE_URL.fullmatch(url)
+    if found is None:
+        raise ValueError(URL_FORM)
+    if found["sentinel"]:
+        if not found["name"]:
+            raise ValueError("needs the name that the sentinels know: …/name")
+    elif "," in found["places"] or not (found["name"] or "0").isdigit():
+        raise ValueError(URL_FORM)
+    return url
+
+
+def place_of(text: str) -> tuple[str, int]:
+    """Return host and port of `host:port`; an address of IPv6 without its brackets."""
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _is_a_place(text: str) -> str:
+    if not re.fullmatch(rf"{PLACE}:\d{{1,5}}", text) or place_of(text)[1] > 65_535:
+        raise ValueError(LISTEN_FORM)
+    return text
+
+
+Place = Annotated[str, AfterValidator(_is_a_place)]
+EngineUrl = Annotated[str, Field(max_length=2048), AfterValidator(_leads_to_an_engine)]
+
+
+class ClusterSettings(Table):
+    """Several machines with one registry between them. Without `url`, this gateway is alone."""
+
+    url: Annotated[
+        EngineUrl | None,
+        Setting(
+            "the engine, as `valkey://host:port`; also `--cluster` and `FRONTDESK_CLUSTER`. "
+            "`valkeys` with TLS, `valkey+sentinel://host:port,host:port/name` by sentinels; "
+            "`redis` as well"
+        ),
+    ] = None
+    password_file: Annotated[
+        Path | None, Setting("a file with the password of the engine's account, and nothing else")
+    ] = None
+    ca: Annotated[
+        Path | None, Setting("a PEM file: who signs the engine's certificate; else the system's")
+    ] = None
+    key_prefix: Annotated[
+        str,
+        matching(r"[A-Za-z0-9_-]{1,64}", "is 1 to 64 of A-Z a-z 0-9 _ -"),
+        Setting("what the names of all keys in the engine begin with: two clusters share one"),
+    ] = "frontdesk"
+    name: Annotated[
+        str | None,
+        matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,126}", "is 1 to 127 of A-Z a-z 0-9 _ . -"),
+        Setting("what this node is called, over its restarts; else the machine's name"),
+    ] = None
+    secret_file: Annotated[
+        Path | None,
+        Setting(
+            "a file with at least 32 bytes, the same for all nodes: it signs what one node passes "
+            "to another, and session tokens"
+        ),
+    ] = None
+    listen: Annotated[
+        Place | None,
+        Setting(
+            "`host:port` where other nodes reach this one, a private network; port 0 takes a free "
+            "one, and of several workers each takes the next. Where the engine is on this machine, "
+            "`127.0.0.1:0` if left out"
+        ),
+    ] = None
+    advertise: Annotated[
+        Place | None,
+        Setting("`host:port` under which others reach `listen`, where that is another"),
+    ] = None
+    tls_certificate: Annotated[
+        Path | None,
+        Setting("a PEM file: what this node shows to other nodes; with `tls_key` and `tls_ca`"),
+    ] = None
+    tls_key: Annotated[Path | None, Setting("a PEM file")] = None
+    tls_ca: Annotated[
+        Path | None, Setting("a PEM file: who signs the nodes' certificates, on both sides")
+    ] = None
+    lease_s: Annotated[
+        float,
+        Field(ge=1, le=300),
+        Setting("a node that has not been heard of for so long is suspect"),
+    ] = DEFAULTS.lease_s
+    isolation_grace_s: Annotated[
+        float,
+        Field(ge=1, le=3600),
+        Setting("a node that is cut off stops agents under ids that callers chose after so long"),
+    ] = DEFAULTS.isolation_grace_s
+    kill_grace_s: Annotated[
+        float,
+        Field(ge=0.1, le=3600),
+        Setting("an agent that is being stopped is gone after so long; not under `end_grace_s`"),
+    ] = DEFAULTS.kill_grace_s
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> ClusterSettings:
+        if len({each is None for each in (self.tls_certificate, self.tls_key, self.tls_ca)}) > 1:
+            raise ValueError("tls_certificate, tls_key and tls_ca belong together")
+        if self.url is None:
+            return self
+        if self.secret_file is None:
+            raise ValueError(
+                "secret_file is missing: without it, whoever reaches a node could say who asks"
+            )
+        if self.listen is None and not is_here(self.url):
+            raise ValueError("listen is missing: the other machines reach this node there")
+        if self.advertise is None and place_of(self.listening)[0] in ("0.0.0.0", "::"):  # noqa: S104 - refused
+            raise ValueError("advertise is missing: nobody reaches a node at an address for all")
+        return self
+
+    @property
+    def listening(self) -> str:
+        """Where the private listener is to be."""
+        return self.listen or "127.0.0.1:0"
+
+    @property
+    def terms(self) -> LeaseTerms:
+        """The terms of leases that a node joins with."""
+        return LeaseTerms(
+            lease_s=self.lease_s,
+            isolation_grace_s=self.isolation_grace_s,
+            kill_grace_s=self.kill_grace_s,
+        )
+
+
+def is_here(url: str) -> bool:
+    """Say whether all that a URL of an engine leads to is on this machine, by its own words."""
+    found = ENGINE_URL.fullmatch(url)
+    places = found["places"].split(",") if found else []
+    hosts = [re.sub(r":\d+$", "", each).strip("[]") for each in places]
+    return all(map(_is_loopback, hosts))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
