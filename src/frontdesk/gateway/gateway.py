@@ -46,7 +46,9 @@ from frontdesk.sessions.service import SessionService, TenantSessions
 from frontdesk.store import Limits, SessionStore
 
 if TYPE_CHECKING:
-    # Late: it comes with an extra.
+    # Late: they come with extras, or with a cluster.
+    from frontdesk.cluster.node import Node
+    from frontdesk.gateway.cluster_member import ClusterMember
     from frontdesk.gateway.identity_provider import IdentityProvider
 
 FOLLOW_KEYS_S = 0.25
@@ -59,6 +61,7 @@ class Gateway:
 
     `blueprints` of None are made from the configuration, with a keeper for those in processes.
     `keys` are let in beside those of the state directory (from the environment, for instance).
+    `cluster` is what it takes part in, None where it is alone; then `node` is None.
     Before it is entered and after it is left, every request is answered with 503.
     """
 
@@ -82,8 +85,10 @@ class Gateway:
         blueprints: Blueprints | None = None,
         keys: Iterable[Key] = (),
         clock: Clock | None = None,
+        cluster: ClusterMember | None = None,
     ) -> None:
         self.config = config
+        self.node: Node | None = None
         self.clock: Clock = clock or SystemClock()
         self.proxies: TrustedProxies = TrustedProxies(config.server.trusted_proxies)
         self.streams: OpenStreams = OpenStreams(per_key=config.limits.streams_per_key)
@@ -95,6 +100,7 @@ class Gateway:
         self.guardrails: TenantGuardrails = TenantGuardrails(config)
         self.open = False
         self._given = blueprints
+        self._cluster = cluster
         self._keeper: Keeper | None = None
         self._provider: IdentityProvider | None = None
         self._keys = tuple(keys)
@@ -133,7 +139,26 @@ class Gateway:
         self.budgets = TenantBudgets(self.config, meter=self.meter, clock=self.clock)
         callbacks = Callbacks.of(self.config.callbacks, state, clock=self.clock)
         self.callbacks = await self._stack.enter_async_context(callbacks)
-        self.store = enter(SessionStore(limits=self.config.options(Limits), clock=self.clock))
+        await self._open_sessions()
+        reader = AttachmentReader(
+            callbacks.guard,
+            room=self.service.attachments,
+            settings=lambda: self.config.attachments,
+        )
+        self.attachments = await self._stack.enter_async_context(reader)
+        self._run_in_background(self._follow_keys(), name="frontdesk-keys")
+        self.known = await self._stack.enter_async_context(KnownBlueprints(self._blueprints))
+
+    async def _open_sessions(self) -> None:
+        """Make the registry, join the cluster with it, and serve sessions over it."""
+        limits = self.config.options(Limits)
+        self.store = self._stack.enter_context(SessionStore(limits=limits, clock=self.clock))
+        if self._cluster is not None:
+            # Before there are sessions, and left after all of them have ended.
+            node = self._cluster.node(
+                self.store, clock=self.clock, config_digest="", service=lambda: self.service
+            )
+            self.node = await self._stack.enter_async_context(node)
         service = SessionService(
             self.store,
             self._blueprints,
@@ -143,16 +168,9 @@ class Gateway:
             budgets=self.budgets,
             guardrails=self.guardrails,
             call_tool=self.callbacks,
+            node=self.node,
         )
         self.service = await self._stack.enter_async_context(service)
-        reader = AttachmentReader(
-            callbacks.guard,
-            room=self.service.attachments,
-            settings=lambda: self.config.attachments,
-        )
-        self.attachments = await self._stack.enter_async_context(reader)
-        self._run_in_background(self._follow_keys(), name="frontdesk-keys")
-        self.known = await self._stack.enter_async_context(KnownBlueprints(self._blueprints))
 
     async def _open_keys(self, state: StateDir) -> None:
         """Take in all that tells who asks."""

@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frontdesk.clock import Clock, SystemClock
 from frontdesk.sessions.attachment_room import AttachmentRoom
 from frontdesk.sessions.hooks import Budgets, Guardrails, Meter, NoMeter, ToolCaller
+
+if TYPE_CHECKING:
+    # Late: without a cluster, nothing of it is imported.
+    from frontdesk.cluster.node import Node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,7 @@ class ServiceContext:
 
     `update_model` writes a new model into the registry, `expire` ends a session whose time has run
     out. `stuck` holds the turns that were abandoned while their task still ran: a task cannot be
-    killed.
+    killed. `node` is this process's part in a cluster, None without one.
     """
 
     update_model: Callable[[Any, str], None]
@@ -60,6 +64,7 @@ class ServiceContext:
     budgets: Budgets | None = None
     guardrails: Guardrails | None = None
     call_tool: ToolCaller | None = None
+    node: Node | None = None
     draining: bool = False
     stuck: set[asyncio.Task[None]] = field(default_factory=set)
     attachments: AttachmentRoom = field(init=False)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.blueprints import Blueprint, Blueprints
@@ -30,7 +30,7 @@ from frontdesk.errors import (
     SessionNotFound,
 )
 from frontdesk.monitors import Watcher
-from frontdesk.records import Change, Ended, ExitReason, Snapshot
+from frontdesk.records import Change, Ended, ExitReason, Fence, Snapshot
 from frontdesk.sessions.admission import admit
 from frontdesk.sessions.attachment_room import AttachmentRoom, require_types
 from frontdesk.sessions.context import ServiceContext, SessionSettings
@@ -43,6 +43,10 @@ from frontdesk.sessions.reservations import Place, Reservations
 from frontdesk.sessions.supervision import Supervisor
 from frontdesk.store import SessionStore, Watch
 
+if TYPE_CHECKING:
+    # Late: without a cluster, nothing of it is imported.
+    from frontdesk.cluster.node import Node
+
 MAX_PAGE = 1000
 MAX_CURSOR_DIGITS = 20
 
@@ -51,6 +55,8 @@ _log = logging.getLogger("frontdesk.sessions")
 _EXPIRED = ExitReason.of("expired")
 _DELETED = ExitReason.of("deleted")
 _SHUTDOWN = ExitReason.of("shutdown")
+_SUPERSEDED = ExitReason.of("superseded")
+_LOST = ExitReason.of("lost")
 
 
 class SessionService:
@@ -92,6 +98,7 @@ class SessionService:
         budgets: Budgets | None = None,
         guardrails: Guardrails | None = None,
         call_tool: ToolCaller | None = None,
+        node: Node | None = None,
     ) -> None:
         self.blueprints = blueprints
         self._store = store
@@ -104,6 +111,7 @@ class SessionService:
             budgets=budgets,
             guardrails=guardrails,
             call_tool=call_tool,
+            node=node,
         )
         self._watcher = Watcher()
         self._live = LiveSessions()
@@ -184,6 +192,16 @@ class SessionService:
 
         await asyncio.gather(*map(end, self._live))
         await self._supervisor.join()
+
+    # -- what the cluster's node calls -----------------------------------------------------------
+
+    def on_superseded(self, key: str, fence: Fence) -> None:
+        """Stop the agent of this entry: another node's has the id by now. No later one of it."""
+        self._stop_entry(key, fence, _SUPERSEDED)
+
+    def on_isolated(self, key: str, fence: Fence) -> None:
+        """Stop the agent of this entry: cut off, this node may soon not be its owner any more."""
+        self._stop_entry(key, fence, _LOST)
 
     # -- what a tenant's sessions ask, by registry key -------------------------------------------
 
@@ -309,6 +327,12 @@ class SessionService:
             self._supervisor.refresh(live_session)
         if self._live.count(tenant_id, rules.name) + opening >= limit:
             raise SessionLimitExceeded(scope="per_tenant", limit=limit)
+
+    def _stop_entry(self, key: str, fence: Fence, reason: ExitReason) -> None:
+        live_session = self._live.get(key)
+        runner = None if live_session is None else live_session.runner
+        if live_session is not None and runner is not None and runner.fence == fence:
+            self._supervisor.begin_ending(live_session, reason)
 
     async def _follow(self, watch: Watch) -> None:
         """Learn from the registry which agents have ended. One error does not end the watch."""
