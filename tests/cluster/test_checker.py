@@ -1,0 +1,405 @@
+"""The checker finds each fault that is planted in a good history, and nothing in a good one."""
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cluster import history as h
+from cluster.checker import LAWS, findings
+
+NODES = ("n1", "n2", "n3")
+TENANTS = ("acme", "zeta")
+STEPS = (
+    *("create", "create", "create", "end", "look", "list", "watch", "close", "dump", "request"),
+    *("kill", "join", "pause", "resume", "cut", "heal", "down", "up", "wipe", "jump"),
+)
+
+
+class TrueCluster:
+    """A cluster that does everything right, at once, and writes the history of it."""
+
+    def __init__(self):
+        self.at, self.revision, self.drawn = 0.0, 100, 0
+        self.events, self.entries, self.watches = [], {}, {}
+        self.up, self.away, self.down = set(), {}, False
+        for node in NODES:
+            self.join(node)
+
+    def add(self, event, /, **facts):
+        """Write an event, a little later than the one before."""
+        self.at += 0.01
+        self.events.append(event(at=self.at, **facts))
+
+    def change(self, kind, held):
+        """Count a change, and tell every watch."""
+        self.revision += 1
+        for watcher, tenant in self.watches.items():
+            if tenant in (None, held.tenant_id):
+                told = {"session_id": held.session_id, "fence": held.fence or self.revision}
+                self.add(h.WatchTold, watcher=watcher, revision=self.revision, kind=kind, **told)
+
+    def create(self, node, session_id, tenant):
+        """Start an agent and enter it; refused where the id lives, or the engine is away."""
+        self.drawn += 1
+        agent, token = f"a{self.drawn}", f"t{self.drawn}"
+        named = {"node": node, "session_id": session_id, "agent": agent}
+        self.add(h.AgentStarted, **named)
+        self.add(h.CreateAsked, token=token, **named)
+        if session_id in self.entries or self.down or self.away.get(node):
+            self.add(h.CreateAnswered, token=token, refused="SessionAlreadyExists")
+            self.add(h.AgentEnded, node=node, agent=agent)
+            return
+        key = f"{tenant}-key" if self.drawn % 3 else None
+        held = h.Held(session_id, 0, node, tenant, key, token)
+        self.change("created", held)
+        self.entries[session_id] = msgspec.structs.replace(held, fence=self.revision), agent
+        self.add(h.CreateAnswered, token=token, fence=self.revision)
+
+    def end(self, session_id):
+        """End an agent, and its entry with it."""
+        held, agent = self.entries[session_id]
+        if self.down or self.away.get(held.node):
+            return
+        del self.entries[session_id]
+        self.add(h.AgentEnded, node=held.node, agent=agent)
+        self.add(h.EndTold, node=held.node, session_id=session_id, fence=held.fence)
+        self.change("ended", held)
+
+    def kill(self, node):
+        """Kill a node; its entries go when it is held to be dead."""
+        self.up.discard(node)
+        self.away.pop(node, None)
+        self.add(h.NodeGone, node=node)
+        self.at += 42
+        for session_id, (held, _) in list(self.entries.items()):
+            if held.node == node:
+                del self.entries[session_id]
+                self.change("ended", held)
+
+    def join(self, node):
+        """Let a node in, under a new incarnation."""
+        self.drawn += 1
+        self.up.add(node)
+        self.add(h.NodeJoined, node=node, incarnation=f"i{self.drawn}")
+
+    def disturb(self, node, kind):
+        """Pause a node, or cut it off; what it had goes on."""
+        self.away[node] = kind
+        self.add(h.Paused, node=node) if kind == "pause" else self.add(
+            h.Cut, node=node, whom="engine"
+        )
+
+    def restore(self, node):
+        """Let it go on."""
+        kind = self.away.pop(node)
+        self.add(h.Resumed, node=node) if kind == "pause" else self.add(
+            h.Healed, node=node, whom="engine"
+        )
+
+    def watch(self, tenant=None):
+        """Begin a watch, of a tenant or of all."""
+        self.drawn += 1
+        watcher = f"w{self.drawn}"
+        self.watches[watcher] = tenant
+        entries = tuple(e for e in self.listed() if tenant in (None, e.tenant_id))
+        self.add(
+            h.WatchBegan,
+            watcher=watcher,
+            node="watching",
+            revision=self.revision,
+            entries=entries,
+            tenant_id=tenant,
+        )
+
+    def listed(self):
+        """Return the entries, oldest first."""
+        return tuple(sorted((held for held, _ in self.entries.values()), key=lambda e: e.fence))
+
+    def dump(self, *, settled=False):
+        """Write down everything that the engine has."""
+        fields = {"tenants": "tenant_id", "keys": "api_key", "nodes": "node"}
+        kept = {name: {} for name in fields}
+        for held in self.listed():
+            for name, field in fields.items():
+                if (value := getattr(held, field)) is not None:
+                    kept[name].setdefault(value, []).append(held.session_id)
+        kept = {n: {v: tuple(ids) for v, ids in each.items()} for n, each in kept.items()}
+        counts = {f"{n[:-1]}:{v}": len(i) for n, each in kept.items() for v, i in each.items()}
+        counts["all"] = len(self.entries)
+        self.add(
+            h.Dumped,
+            asked_at=self.at,
+            entries=self.listed(),
+            counts=counts,
+            settled=settled,
+            **kept,
+        )
+
+    def finish(self):
+        """End every fault, wait, and look at everything."""
+        for node in list(self.away):
+            self.restore(node)
+        if self.down:
+            self.step("up", None, None, None)
+        self.at += 200
+        self.dump(settled=True)
+        return self.events
+
+    def step(self, what, node, session_id, tenant):
+        """Do one thing, if it can be done now."""
+        alive = sorted(self.up - self.away.keys())
+        match what:
+            case "create" if node in alive:
+                self.create(node, session_id, tenant)
+            case "end" if session_id in self.entries:
+                self.end(session_id)
+            case "look" | "request" if alive and not self.down:
+                self._ask(what, alive[0], session_id)
+            case "list":
+                self.add(
+                    h.Listed, asked_at=self.at, node="n1", entries=self.listed(), partial=self.down
+                )
+            case "watch":
+                self.watch(tenant if node == "n1" else None)
+            case "close" if self.watches:
+                self.watches.pop(watcher := min(self.watches))
+                self.add(h.WatchClosed, watcher=watcher)
+            case "dump":
+                self.dump()
+            case "kill" if node in self.up:
+                self.kill(node)
+            case "join" if node not in self.up:
+                self.join(node)
+            case "pause" | "cut" if node in alive:
+                self.disturb(node, what)
+            case "resume" | "heal" if node in self.away:
+                self.restore(node)
+            case "down" | "up" if (what == "up") == self.down:
+                self.down = not self.down
+                self.add(h.EngineDown if self.down else h.EngineUp)
+            case "wipe" if not self.down:
+                self._wipe()
+            case "jump":
+                self.add(h.ClockJumped, by_s=-3600.0)
+
+    def _ask(self, what, node, session_id):
+        entry = self.entries.get(session_id)
+        asked = {"asked_at": self.at, "node": node, "session_id": session_id}
+        if what == "request":
+            self.add(h.Requested, outcome="answered" if entry else "missing", **asked)
+        elif entry is None:
+            self.add(h.LookedUp, refused="SessionNotFound", **asked)
+        else:
+            self.add(h.LookedUp, fence=entry[0].fence, owner=entry[0].node, **asked)
+
+    def _wipe(self):
+        """Forget everything and hear it again: a new era, in which every watch begins anew."""
+        self.add(h.EngineLost)
+        self.revision += 1_000_000
+        for watcher, tenant in self.watches.items():
+            self.add(
+                h.WatchBegan,
+                watcher=watcher,
+                node="watching",
+                revision=self.revision,
+                entries=tuple(e for e in self.listed() if tenant in (None, e.tenant_id)),
+                resync=True,
+                tenant_id=tenant,
+            )
+
+
+steps = st.tuples(
+    st.sampled_from(STEPS),
+    st.sampled_from(NODES),
+    st.sampled_from(["s1", "s2", "s3", "s4"]),
+    st.sampled_from(TENANTS),
+)
+
+
+@given(st.lists(steps, max_size=40))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_good_history_has_no_finding(drawn):
+    cluster = TrueCluster()
+    for step in drawn:
+        cluster.step(*step)
+    assert findings(cluster.finish()) == []
+
+
+# -- what is planted -------------------------------------------------------------------------------
+
+
+def good_history():
+    """Return a good history in which there is something of everything."""
+    cluster = TrueCluster()
+    for node, session_id, tenant in [("n1", "s1", "acme"), ("n2", "s2", "zeta")]:
+        cluster.create(node, session_id, tenant)
+    cluster.watch("acme")
+    cluster.watch()
+    cluster.create("n3", "s3", "acme")
+    cluster.end("s1")
+    cluster.create("n2", "s1", "acme")
+    for what in ("look", "request"):
+        cluster.step(what, "n1", "s2", "acme")
+    cluster.step("list", "n1", "s1", "acme")
+    cluster.step("wipe", "n1", "s1", "acme")
+    cluster.at += 200
+    cluster.create("n1", "s4", "acme")
+    cluster.dump()
+    cluster.kill("n3")
+    return cluster.finish()
+
+
+def change_last(history, kind, /, **changes):
+    """Change the last event of a kind; a value may be a function of the old one."""
+    place = max(i for i, event in enumerate(history) if isinstance(event, kind))
+    old = history[place]
+    new = {n: c(getattr(old, n)) if callable(c) else c for n, c in changes.items()}
+    history[place] = msgspec.structs.replace(old, **new)
+
+
+def take_one_before_last(history, kind):
+    """Take away the event of a kind that has the same watcher as the last one and comes before."""
+    places = [i for i, event in enumerate(history) if isinstance(event, kind)]
+    last = history[places[-1]]
+    del history[max(i for i in places[:-1] if history[i].watcher == last.watcher)]
+
+
+def second_owner(history):
+    at = history[-1].at - 100
+    start = {"node": "n2", "session_id": "s4", "agent": "second"}
+    history[-1:-1] = [
+        h.AgentStarted(at=at, **start),
+        h.CreateAsked(at=at, token="second", **start),
+        h.CreateAnswered(at=at + 1, token="second", fence=9_000_000),
+        h.AgentEnded(at=at + 2, node="n2", agent="second"),
+    ]
+
+
+def early_heir(history):
+    """Let another node have an id although its owner renewed its lease a moment ago."""
+    at = history[-1].at - 100
+    heir = [
+        h.Cut(at=at - 1, node="n1", whom="engine"),
+        h.Renewed(at=at - 2, asked_at=at - 3, node="n1"),
+        h.Healed(at=at + 3, node="n1", whom="engine"),
+    ]
+    second_owner(history)
+    history[-1:-1] = heir
+    history.sort(key=lambda event: event.at)
+
+
+def ghost(entries):
+    return (*entries, h.Held("s9", 7, "n1"))
+
+
+def without_first(entries):
+    return entries[1:]
+
+
+def late_ghost(history):
+    """Let an agent end that the last dump still has."""
+    history.insert(-1, h.AgentEnded(at=history[-1].at - 60, node="n2", agent="a5"))
+
+
+PLANTED = [
+    ("ghost", lambda hist: change_last(hist, h.Dumped, entries=ghost)),
+    ("ghost", late_ghost),
+    (
+        "ghost",
+        lambda hist: hist.append(
+            h.LookedUp(at=9e5, asked_at=9e5, node="n2", session_id="s3", fence=1, owner="n3")
+        ),
+    ),
+    ("missing agent", lambda hist: change_last(hist, h.Dumped, entries=without_first)),
+    ("lost create", lambda hist: change_last(hist, h.Listed, entries=without_first)),
+    (
+        "lost create",
+        lambda hist: hist.append(
+            h.LookedUp(at=9e5, asked_at=9e5, node="n1", session_id="s2", refused="SessionNotFound")
+        ),
+    ),
+    ("double owner", second_owner),
+    ("double owner", early_heir),
+    ("double owner", lambda hist: change_last(hist, h.Dumped, entries=lambda e: (*e, e[0]))),
+    (
+        "double owner",
+        lambda hist: hist.insert(
+            -1, h.AgentStarted(at=hist[-1].at - 90, node="n1", session_id="s2", agent="beside")
+        ),
+    ),
+    ("doubled create", lambda hist: change_last(hist, h.CreateAnswered, fence=102)),
+    (
+        "doubled create",
+        lambda hist: hist.append(h.CreateAnswered(at=9e5, token="t5", fence=77_000_000)),
+    ),
+    ("doubled create", lambda hist: change_last(hist, h.Dumped, entries=lambda e: (*e, e[0]))),
+    ("wrong index", lambda hist: change_last(hist, h.Dumped, counts=lambda c: {**c, "all": 9})),
+    (
+        "wrong index",
+        lambda hist: change_last(hist, h.Dumped, counts=lambda c: {**c, "tenant:acme": 1}),
+    ),
+    (
+        "wrong index",
+        lambda hist: change_last(hist, h.Dumped, tenants=lambda t: {**t, "gone": ("s9",)}),
+    ),
+    ("wrong index", lambda hist: change_last(hist, h.Dumped, keys={})),
+    ("watch gap", lambda hist: take_one_before_last(hist, h.WatchTold)),
+    ("watch gap", lambda hist: change_last(hist, h.WatchTold, revision=lambda r: r + 1)),
+    ("watch gap", lambda hist: change_last(hist, h.WatchBegan, resync=False)),
+    ("watch state", lambda hist: change_last(hist, h.WatchTold, kind="created")),
+    ("watch state", lambda hist: change_last(hist, h.WatchTold, fence=3)),
+    ("watch state", lambda hist: change_last(hist, h.WatchBegan, entries=())),
+    ("failed request", lambda hist: change_last(hist, h.Requested, outcome="failed")),
+    ("failed request", lambda hist: change_last(hist, h.Requested, outcome="retry")),
+    ("failed request", lambda hist: change_last(hist, h.Requested, outcome="missing")),
+    ("fence back", lambda hist: change_last(hist, h.CreateAnswered, fence=5)),
+]
+
+
+@pytest.mark.parametrize(("law", "plant"), PLANTED, ids=[law for law, _ in PLANTED])
+def test_a_planted_fault_is_found(law, plant):
+    history = good_history()
+    assert findings(history) == []
+    plant(history)
+    assert law in {finding.law for finding in findings(history)}
+
+
+def test_every_law_has_been_broken_by_a_planted_fault():
+    assert {law for law, _ in PLANTED} == set(LAWS)
+
+
+def test_faults_excuse_what_the_contract_excuses():
+    cluster = TrueCluster()
+    cluster.create("n1", "s1", "acme")
+    cluster.add(h.Paused, node="n1")
+    cluster.add(h.Requested, asked_at=cluster.at, node="n2", session_id="s1", outcome="retry")
+    cluster.add(h.Resumed, node="n1")
+    cluster.add(h.EngineDown)
+    assert findings(cluster.events) == []
+    cluster.add(h.Requested, asked_at=cluster.at, node="n2", session_id="s1", outcome="retry")
+    assert [finding.law for finding in findings(cluster.events)] == ["failed request"]
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def test_a_history_is_what_several_processes_wrote_in_the_order_of_times(tmp_path):
+    history = good_history()
+    one, two = (h.HistoryFile(tmp_path / name) for name in ("one", "two"))
+    for number, event in enumerate(history):
+        (one if number % 3 else two).write(event)
+    one.close()
+    two.close()
+    assert h.read_history(tmp_path / "one", tmp_path / "two") == history
+
+
+def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path):
+    path = tmp_path / "one"
+    path.write_bytes(b'{"event":"Paused","at":1.5,"node":"n1"}\n{"event":"Resu')
+    assert h.read_history(path) == [h.Paused(at=1.5, node="n1")]
+
+
+def test_every_event_has_its_line_for_people():
+    lines = [h.in_words(event) for event in good_history()]
+    assert any("CreateAnswered" in line and "fence=" in line for line in lines)
