@@ -9,10 +9,12 @@ import inspect
 import pytest
 
 import frontdesk
+import frontdesk.cluster
 from docs.pages import page
 from docs.tables import facts_of
 from frontdesk import errors
 from frontdesk.agents import errors as agents_errors
+from frontdesk.cluster import errors as cluster_errors
 from frontdesk.gateway import errors as gateway_errors
 from frontdesk.gateway.error_answers import ANSWERS, INTERNAL
 from frontdesk.gateway.error_table import ERRORS
@@ -22,7 +24,14 @@ from frontdesk.sessions import errors as sessions_errors
 PAGE = page("docs/reference/errors.md")
 KINDS = {
     name: kind
-    for layer in (errors, keeper_errors, agents_errors, sessions_errors, gateway_errors)
+    for layer in (
+        errors,
+        keeper_errors,
+        cluster_errors,
+        agents_errors,
+        sessions_errors,
+        gateway_errors,
+    )
     for name, kind in vars(layer).items()
     if inspect.isclass(kind) and issubclass(kind, errors.FrontdeskError)
 }
@@ -67,5 +76,11 @@ def test_an_error_is_answered_as_its_base_class_is_unless_no_client_is_meant_to_
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_error_is_exported_by_a_public_package(name):
-    packages = (frontdesk, frontdesk.agents, frontdesk.sessions, frontdesk.gateway)
+    packages = (
+        frontdesk,
+        frontdesk.agents,
+        frontdesk.cluster,
+        frontdesk.gateway,
+        frontdesk.sessions,
+    )
     assert [each for each in packages if name in each.__all__ and hasattr(each, name)]

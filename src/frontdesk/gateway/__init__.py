@@ -11,6 +11,7 @@ From the top down, in the order in which a request meets them:
     bearer_tokens, identity_provider, signing_keys     and by somebody else's word
     rate_limit, cors, forwarded, access_log     what else the middleware asks
     app, routes/              everything that is answered at once
+    elsewhere, forwarding/     what is answered by other nodes
     sse, websocket, event_frames, open_streams, turn_waits     what stays open
     dependencies, actions, attachment_reader, queries, idempotency     what routes and streams share
     body_schemas, answer_schemas, usage_schemas, operator_schemas     what is in JSON bodies

@@ -33,6 +33,8 @@ class Caller:
     """Of the key's secret that was shown, or that made the token: it ends with that."""
     signing_key: str | None = None
     """The key of the identity provider that signed it, where there is no key of ours."""
+    forwarded: bool = False
+    """Let in by another node, which counts what is limited and ends what is open."""
 
     @classmethod
     def with_key(cls, key: Key, *, digest: bytes) -> Caller:

@@ -184,7 +184,8 @@ INTERNAL = ErrorAnswer(
 UNAVAILABLE = ErrorAnswer(
     503,
     "unavailable",
-    "starting, draining, full in total, out of descriptors; `retryAfter`",
+    "starting, draining, full in total, out of descriptors; or the cluster cannot answer now; "
+    "`retryAfter`",
     sessions.Draining(),
 )
 ANSWERS = (

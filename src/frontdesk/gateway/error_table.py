@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from math import ceil
 from types import MappingProxyType
 from typing import Any
 
 from frontdesk import errors as library
 from frontdesk.agents import errors as agents
+from frontdesk.cluster import errors as cluster
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway import errors as gateway
 from frontdesk.gateway.error_answers import (
@@ -57,13 +59,19 @@ class Fault(Enum):
 class ErrorRow:
     """An error: whose fault, when it is raised and what to do (for the documents), its answer.
 
-    `fields` are those of the `Refusal` beyond code and message.
+    `fields` are those of the `Refusal` beyond code and message. `sentence` is what a client is told
+    in place of the error's own, where that is for operators.
     """
 
     fault: Fault
     when: str
     answer: ErrorAnswer
     fields: Callable[[Any], dict[str, Any]] = lambda _: {}
+    sentence: str | None = None
+
+
+def _when_to_retry(error: Any) -> dict[str, Any]:
+    return {"retry_after": max(1, ceil(error.retry_after_s))}
 
 
 _ROWS: dict[type[FrontdeskError], ErrorRow] = {
@@ -344,6 +352,53 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         Fault.WORLD,
         "A callback tool failed, timed out, or answered nonsense",
         INTERNAL,
+    ),
+    cluster.EngineUnavailable: ErrorRow(
+        Fault.WORLD,
+        "What holds the cluster's index cannot do it now: unreachable, loading, read-only, full. "
+        "Nothing was done; `problem` is for operators. Come again",
+        UNAVAILABLE,
+        fields=_when_to_retry,
+        sentence="the cluster cannot do this now; ask again",
+    ),
+    cluster.EngineRefused: ErrorRow(
+        Fault.WORLD,
+        "This engine cannot hold a cluster's index: `problem` says which setting or version",
+        INTERNAL,
+    ),
+    cluster.SchemaRefused: ErrorRow(
+        Fault.WORLD,
+        "The cluster's records are of a schema that this version does not know. Upgrade by one "
+        "version at a time",
+        INTERNAL,
+    ),
+    cluster.LeaseLost: ErrorRow(
+        Fault.WORLD,
+        "The cluster holds this node to be dead: it creates nothing until it has joined anew, "
+        "which it does by itself",
+        UNAVAILABLE,
+        sentence="the cluster cannot do this now; ask again",
+    ),
+    cluster.OwnerSuspect: ErrorRow(
+        Fault.WORLD,
+        "The session's node has not been heard of: its ids are not given away before it is known "
+        "to be dead. Come again",
+        UNAVAILABLE,
+        fields=_when_to_retry,
+    ),
+    cluster.OwnerUnreachable: ErrorRow(
+        Fault.WORLD,
+        "The session's node does not answer, or says that it cannot. What it was asked for may "
+        "have been done. Come again",
+        UNAVAILABLE,
+        fields=_when_to_retry,
+    ),
+    cluster.Recovering: ErrorRow(
+        Fault.WORLD,
+        "The cluster's index was lost and is being rebuilt: a session that is not in it may be "
+        "alive. Come again",
+        UNAVAILABLE,
+        fields=_when_to_retry,
     ),
     gateway.AttachmentUnreachable: ErrorRow(
         Fault.WORLD,

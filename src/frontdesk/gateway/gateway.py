@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from frontdesk.gateway.auth import Authenticator
 from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.budgets import TenantBudgets
 from frontdesk.gateway.callers import Caller
+from frontdesk.gateway.elsewhere import Elsewhere
 from frontdesk.gateway.errors import AddressRefused, Unauthorized
 from frontdesk.gateway.forwarded import TrustedProxies
 from frontdesk.gateway.guardrails import TenantGuardrails
@@ -35,6 +36,7 @@ from frontdesk.gateway.metering import UsageMeter
 from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
+from frontdesk.gateway.request_context import RequestContext
 from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
@@ -99,6 +101,10 @@ class Gateway:
         self.idempotency: Idempotency = Idempotency(clock=self.clock)
         self.guardrails: TenantGuardrails = TenantGuardrails(config)
         self.open = False
+        self.forwarding: Elsewhere | None = None
+        """Of a node of a cluster: where requests for other nodes' sessions go."""
+        self.respond: Callable[[RequestContext], Awaitable[None]] | None = None
+        """What answers a request that was let in: the middleware's."""
         self._given = blueprints
         self._cluster = cluster
         self._keeper: Keeper | None = None

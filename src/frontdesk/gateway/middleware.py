@@ -50,6 +50,7 @@ class GatewayMiddleware:
 
     def __init__(self, app: Any, *, gateway: Gateway, log: AccessLog) -> None:
         self._app, self._gateway, self._log = app, gateway, log
+        gateway.respond = self._respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -110,6 +111,10 @@ class GatewayMiddleware:
             self._gateway.bodies.enter(context.key.key_id, room)
             context.body_room = room
         context.scope[SCOPE_KEY] = context
+        if self._gateway.forwarding is not None:
+            elsewhere = self._gateway.forwarding.route(context)
+            if elsewhere is not None:
+                return elsewhere
         return self._respond(context)
 
     def _respond(self, context: RequestContext) -> Awaitable[None]:

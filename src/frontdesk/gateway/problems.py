@@ -77,8 +77,8 @@ def problem_of(error: BaseException) -> Problem:
         if answer is not INTERNAL:
             facts = row.fields(error)
             if answer is UNAVAILABLE:
-                facts["retry_after"] = UNAVAILABLE_RETRY_S
-            refusal = Refusal(error=answer.code, message=str(error), **facts)
+                facts.setdefault("retry_after", UNAVAILABLE_RETRY_S)
+            refusal = Refusal(error=answer.code, message=row.sentence or str(error), **facts)
             return Problem(answer.status, refusal)
     elif isinstance(error, RequestValidationError):
         places = [{**each, "loc": each["loc"][1:]} for each in error.errors()]

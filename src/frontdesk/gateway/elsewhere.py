@@ -1,0 +1,39 @@
+"""What a gateway that is a node of a cluster asks of whoever passes requests on to other nodes.
+
+Below the gateway, which is alone as a rule and has nobody to ask; `forwarding/` has it. It stands
+apart from that, so that each can be read, and tried, without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from starlette.responses import Response
+
+from frontdesk.gateway.request_context import RequestContext
+
+
+class Elsewhere(Protocol):
+    """Passes requests on to the nodes that can answer them."""
+
+    def route(self, context: RequestContext) -> Awaitable[None] | None:
+        """Return what answers a request whose session is not here; None where this node does.
+
+        Costs a lookup of the local store for a session that is here.
+        """
+        ...
+
+    def least_loaded(self) -> str | None:
+        """Return the other node that takes new sessions and has the fewest, by its incarnation."""
+        ...
+
+    async def forward_create(
+        self, context: RequestContext, body: bytes, *, incarnation: str
+    ) -> Response:
+        """Have another node open a session, and return its answer as it is.
+
+        `OwnerUnreachable` where it does not answer. What came here from another node is not passed
+        on once more: ask `context.tenant_key.forwarded` first.
+        """
+        ...
