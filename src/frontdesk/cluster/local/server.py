@@ -36,13 +36,13 @@ class LocalServer:
     ) -> None:
         raise NotImplementedError
 
-    def bury_proven(self, incarnation: str) -> None:
+    def node_died(self, incarnation: str) -> None:
         """End all entries of a node whose process is known to have died. From the event loop.
 
         They end in batches, between which others are answered; returns at once.
         """
         raise NotImplementedError
 
-    def bury_process(self, pid: int) -> None:
+    def process_died(self, pid: int) -> None:
         """Do so for every node that joined from a process that has died; it was reaped by us."""
         raise NotImplementedError

@@ -1,0 +1,241 @@
+"""What the index holds: entries and reservations, their indexes and counters, and the log.
+
+Every change goes through `enter`, `change` and `end`, which keep the indexes, the counters and the
+log with it; a reservation is counted as an entry is, and in no list.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass, replace
+from types import EllipsisType
+
+from frontdesk.cluster.index.epoch import Epoch
+from frontdesk.cluster.index.fenced import FencedIds
+from frontdesk.cluster.index.leases import Lease
+from frontdesk.cluster.index.moment import Moment
+from frontdesk.cluster.records import (
+    BURY_BATCH,
+    LOG_ENTRIES,
+    IndexEntry,
+    IndexLimits,
+    LoggedChange,
+    NewEntry,
+    Selection,
+)
+from frontdesk.errors import SessionLimitExceeded
+from frontdesk.feed import Ring
+from frontdesk.records import Change, Created, Ended, ExitReason, Fence, Updated
+
+__all__ = ["Contents", "Reservation"]
+
+_Place = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """An id and a place under the limits, held for an agent that is being started.
+
+    Attributes:
+        entry (NewEntry): What it was asked for with.
+        deadline_us (int | None): When it runs out, in engine time; None as long as its node lives.
+    """
+
+    entry: NewEntry
+    deadline_us: int | None
+
+    def ran_out(self, now: int) -> bool:
+        """Tell whether it holds no longer."""
+        return self.deadline_us is not None and self.deadline_us <= now
+
+
+class Contents:
+    """Hold what the nodes have told. An id has an entry or a reservation, or neither.
+
+    Attributes:
+        leases: By incarnation.
+        entries: By session id.
+        reservations: By session id.
+        log: The last changes; its head is the epoch's revision.
+    """
+
+    def __init__(self, epoch: Epoch) -> None:
+        self.epoch: Epoch = epoch
+        self.leases: dict[str, Lease] = {}
+        self.entries: dict[str, IndexEntry] = {}
+        self.reservations: dict[str, Reservation] = {}
+        self.log: Ring[LoggedChange] = Ring(capacity=LOG_ENTRIES, head=epoch.revision)
+        self._sets: dict[_Place, FencedIds] = {}
+        self._used: dict[_Place, int] = {}
+        self._reserved_by: dict[str, set[str]] = {}
+        self._due: list[tuple[int, str]] = []
+
+    # -- entries ---------------------------------------------------------------------------------
+
+    def enter(self, entry: NewEntry, *, fence: Fence | None = None) -> IndexEntry:
+        """Enter a session under the next revision, which is its fence unless it has one already."""
+        revision = self.epoch.revision + 1
+        entered = IndexEntry(entry, revision if fence is None else fence, revision)
+        self.entries[entry.session_id] = entered
+        for place in _sets_of(entry):
+            ids = self._sets.get(place)
+            if ids is None:
+                ids = self._sets[place] = FencedIds()
+            ids.add(entered.fence, entry.session_id)
+        self._count(entry, 1)
+        self._toggle_token(entry)
+        self._log(Created(revision, entered.metadata), entry)
+        return entered
+
+    def change(
+        self,
+        held: IndexEntry,
+        *,
+        blueprint: str | EllipsisType | None,
+        model: str | EllipsisType | None,
+    ) -> int:
+        """Replace an entry's metadata, but for an Ellipsis; return the revision of that."""
+        revision = self.epoch.revision + 1
+        before = held.entry
+        entry = replace(
+            before,
+            blueprint=before.blueprint if isinstance(blueprint, EllipsisType) else blueprint,
+            model=before.model if isinstance(model, EllipsisType) else model,
+        )
+        self._count(before, -1)
+        self._count(entry, 1)
+        changed = IndexEntry(entry, held.fence, revision)
+        self.entries[entry.session_id] = changed
+        self._log(Updated(revision, changed.metadata), entry)
+        return revision
+
+    def end(self, held: IndexEntry, reason: ExitReason, *, ended_at: int) -> None:
+        """End an entry that is here under the next revision: it is in no index any more."""
+        entry = held.entry
+        del self.entries[entry.session_id]
+        for place in _sets_of(entry):
+            ids = self._sets[place]
+            ids.remove(held.fence, entry.session_id)
+            if not ids:
+                del self._sets[place]
+        self._count(entry, -1)
+        self._toggle_token(entry)
+        revision = self.epoch.revision + 1
+        self._log(Ended(revision, held.metadata, reason, ended_at), entry)
+
+    def ids(self, selection: Selection) -> FencedIds | None:
+        """Return the ids of a tenant, a key or a node, None where there are none."""
+        return self._sets.get(_place_of(selection))
+
+    def of_node(self, incarnation: str, limit: int) -> list[IndexEntry]:
+        """Return a node's oldest entries."""
+        ids = self.ids(Selection(incarnation=incarnation))
+        return [] if ids is None else [self.entries[one] for _, one in ids.page(0, limit)]
+
+    def count(self, selection: Selection) -> int:
+        """Return how many entries there are; reservations do not count."""
+        ids = self.ids(selection)
+        if selection == Selection():
+            return len(self.entries)
+        return 0 if ids is None else len(ids)
+
+    # -- reservations ----------------------------------------------------------------------------
+
+    def reserve(self, entry: NewEntry, *, deadline_us: int | None) -> None:
+        """Hold an id that has neither an entry nor a reservation."""
+        self.reservations[entry.session_id] = Reservation(entry, deadline_us)
+        self._reserved_by.setdefault(entry.incarnation, set()).add(entry.session_id)
+        self._count(entry, 1)
+        if deadline_us is not None:
+            insort(self._due, (deadline_us, entry.session_id))
+
+    def unreserve(self, session_id: str) -> None:
+        """Give up the reservation that an id has."""
+        reservation = self.reservations.pop(session_id)
+        entry = reservation.entry
+        held = self._reserved_by[entry.incarnation]
+        held.discard(session_id)
+        if not held:
+            del self._reserved_by[entry.incarnation]
+        self._count(entry, -1)
+        if reservation.deadline_us is not None:
+            del self._due[bisect_left(self._due, (reservation.deadline_us, session_id))]
+
+    def unreserve_due(self, now: int) -> None:
+        """Give up what has run out, a hundred at most: the earliest, then by the id."""
+        for deadline_us, session_id in self._due[:BURY_BATCH]:
+            if deadline_us > now:
+                return
+            self.unreserve(session_id)
+
+    def reserved_by(self, incarnation: str) -> list[str]:
+        """Return the ids that a node holds reserved, by the id."""
+        return sorted(self._reserved_by.get(incarnation, ()))
+
+    # -- limits ----------------------------------------------------------------------------------
+
+    def check(self, entry: NewEntry, limits: IndexLimits) -> None:
+        """Check that there is a place for one more: its tenant's, its key's, its blueprint's.
+
+        `SessionLimitExceeded` names the first limit that is reached, with these scopes.
+        """
+        bounds = {
+            "per_tenant": limits.per_tenant,
+            "per_api_key": limits.per_api_key,
+            "per_blueprint": limits.per_blueprint,
+        }
+        for place in _counters_of(entry):
+            limit = bounds[place[0]]
+            if limit is not None and self._used.get(place, 0) >= limit:
+                raise SessionLimitExceeded(scope=place[0], limit=limit)
+
+    def _count(self, entry: NewEntry, one: int) -> None:
+        for place in _counters_of(entry):
+            used = self._used.get(place, 0) + one
+            if used:
+                self._used[place] = used
+            else:
+                del self._used[place]
+
+    # -- the rest --------------------------------------------------------------------------------
+
+    def begin_era(self, at: Moment) -> None:
+        """Begin a new era with what is here: the log is empty, and every node has yet to tell."""
+        self.epoch.renew_era(at)
+        self.log.restart(self.epoch.revision)
+        for lease in self.leases.values():
+            lease.restored = False
+
+    def _toggle_token(self, entry: NewEntry) -> None:
+        lease = self.leases.get(entry.incarnation)
+        if lease is not None:
+            lease.tokens ^= int(entry.token, 16)
+
+    def _log(self, change: Change, entry: NewEntry) -> None:
+        self.epoch.revision = self.log.append(LoggedChange(change, entry.incarnation, entry.token))
+
+
+def _sets_of(entry: NewEntry) -> list[_Place]:
+    """Return the lists that an entry is in."""
+    places: list[_Place] = [("tenant", entry.tenant_id), ("node", entry.incarnation)]
+    if entry.api_key is not None:
+        places.append(("key", entry.api_key))
+    return places
+
+
+def _place_of(selection: Selection) -> _Place:
+    if selection.tenant_id is not None:
+        return ("tenant", selection.tenant_id)
+    if selection.api_key is not None:
+        return ("key", selection.api_key)
+    return ("node", selection.incarnation or "")
+
+
+def _counters_of(entry: NewEntry) -> list[_Place]:
+    """Return what an entry is counted under, in the order in which limits are looked at."""
+    places: list[_Place] = [("per_tenant", entry.tenant_id)]
+    if entry.api_key is not None:
+        places.append(("per_api_key", entry.api_key))
+    if entry.blueprint is not None:
+        places.append(("per_blueprint", entry.tenant_id, entry.blueprint))
+    return places

@@ -1,0 +1,81 @@
+"""Ids by fence, oldest first: what a sorted set is to the other engine."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from itertools import islice
+
+from frontdesk.records import Fence
+
+__all__ = ["FencedIds"]
+
+_CHUNK = 1024
+
+_Item = tuple[Fence, str]
+
+
+class FencedIds:
+    """Hold ids in the order of their fences, those of one fence by the id.
+
+    In chunks, so that adding, removing and finding a place cost the same for a hundred thousand
+    ids as for a thousand, wherever they stand. A page costs what it returns.
+    """
+
+    __slots__ = ("_chunks", "_lasts", "_length")
+
+    def __init__(self) -> None:
+        self._chunks: list[list[_Item]] = []
+        self._lasts: list[_Item] = []
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[str]:
+        return (session_id for chunk in self._chunks for _, session_id in chunk)
+
+    def add(self, fence: Fence, session_id: str) -> None:
+        """Add what is not there."""
+        item = (fence, session_id)
+        self._length += 1
+        if not self._chunks:
+            self._chunks.append([item])
+            self._lasts.append(item)
+            return
+        place = min(bisect_left(self._lasts, item), len(self._lasts) - 1)
+        chunk = self._chunks[place]
+        if item > chunk[-1]:
+            chunk.append(item)
+        else:
+            insort(chunk, item)
+        if len(chunk) > _CHUNK:
+            # Ids come oldest first as a rule: a full chunk stays full, and the next one fills.
+            half = _CHUNK if chunk[-1] == item else _CHUNK // 2
+            self._chunks[place : place + 1] = [chunk[:half], chunk[half:]]
+            self._lasts[place : place + 1] = [chunk[half - 1], chunk[-1]]
+        else:
+            self._lasts[place] = chunk[-1]
+
+    def remove(self, fence: Fence, session_id: str) -> None:
+        """Remove what is there."""
+        item = (fence, session_id)
+        place = bisect_left(self._lasts, item)
+        chunk = self._chunks[place]
+        del chunk[bisect_left(chunk, item)]
+        self._length -= 1
+        if chunk:
+            self._lasts[place] = chunk[-1]
+        else:
+            del self._chunks[place], self._lasts[place]
+
+    def page(self, after: Fence, limit: int) -> list[_Item]:
+        """Return up to `limit` fences above one, with their ids."""
+        return list(islice(self.above(after), limit))
+
+    def above(self, fence: Fence) -> Iterator[_Item]:
+        """Go through all fences above one, with their ids."""
+        first = (fence + 1, "")
+        for place in range(bisect_left(self._lasts, first), len(self._chunks)):
+            chunk = self._chunks[place]
+            yield from islice(chunk, bisect_left(chunk, first), None)
