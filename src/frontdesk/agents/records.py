@@ -247,3 +247,4 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     history: tuple[Message, ...] = ()
     tools: tuple[ToolSpec, ...] = ()
     attachments: tuple[Attachment, ...] = ()
+    fence: int = 0

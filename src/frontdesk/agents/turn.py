@@ -147,6 +147,15 @@ class Turn:
         return self._port.context.session
 
     @property
+    def fence(self) -> int:
+        """Return a number that grows with each agent of this session, on whichever node it is.
+
+        Pass it along with what you write elsewhere, and have it refused there where a higher one
+        was seen: of two agents that are cut off from each other, one is the session's.
+        """
+        return self._port.context.fence
+
+    @property
     def history(self) -> tuple[Message, ...]:
         """Return the messages before this turn, oldest first. The history kept is bounded."""
         return self._port.context.history

@@ -36,6 +36,7 @@ from frontdesk.agents.events import (
     ToolDetached,
     TurnTokens,
 )
+from frontdesk.agents.ids import registry_key
 from frontdesk.agents.protocol import check
 from frontdesk.agents.records import (
     Accepted,
@@ -84,6 +85,7 @@ class Conversation:
 
     __slots__ = (
         "_deadline_timer",
+        "_entry_fence",
         "_latest_index",
         "_latest_request",
         "_pid",
@@ -144,7 +146,7 @@ class Conversation:
         self.phase = SessionPhase.OPENING
         self.ending_reason: ExitReason | None = None
         """Why it ends or has ended; None while it does not."""
-        self.restarts = 0
+        self.restarts = self._entry_fence = 0
         self.takes: TakesType | None = None
         """Says which attachments its agent takes, where that is fewer than its blueprint says."""
         self._pid: int | None = None
@@ -191,6 +193,18 @@ class Conversation:
     def fence(self) -> int:
         """Return what tells two sessions of one id apart, in any life of the process."""
         return self.log.fence
+
+    @property
+    def entry_fence(self) -> int:
+        """Return the fence of its agent's entry: that of the cluster, where there is one.
+
+        It is for agents, not for clients: in it every tenant's sessions count. While the index has
+        not been told of the next agent, it is that of the last.
+        """
+        if (node := self.service.node) is not None:
+            fence = node.fence(registry_key(self.tenant_id, self.session_id))
+            self._entry_fence = fence or self._entry_fence
+        return self._entry_fence
 
     @property
     def turn_timeout_s(self) -> float:
@@ -394,6 +408,7 @@ class Conversation:
             history=self.history.all(),
             tools=self.parts.tools.specs(),
             attachments=prompt.attachments,
+            fence=self.entry_fence,
         )
         deadline_s = self.service.clock.monotonic() + timeout_s
         turn = self.turn = RunningTurn(
@@ -471,6 +486,8 @@ class Conversation:
     def bind_entry(self, entry: Session) -> None:
         """Go by the registry's entry of an agent: its process. With the first the session lives."""
         self._pid = entry.pid
+        if self.service.node is None:
+            self._entry_fence = entry.fence
         if self.phase is SessionPhase.OPENING:
             self.phase = self.phase.to(SessionPhase.LIVE)
 

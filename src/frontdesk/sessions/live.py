@@ -19,21 +19,24 @@ from frontdesk.sessions.supervised_agent import SupervisedAgent
 class LiveSession:
     """One session: its conversation, and the agent that answers in it now.
 
-    `runner` is None while no agent does: between two of them, and at the end.
+    `runner` is None while no agent does: between two of them, and at the end. `minted` says that
+    its id was drawn here, so that nobody else can get it.
     """
 
     __slots__ = (
         "conversation",
         "ending",
+        "minted",
         "registry_key",
         "restart_state",
         "runner",
         "supervised_agent",
     )
 
-    def __init__(self, conversation: Conversation, *, key: str) -> None:
+    def __init__(self, conversation: Conversation, *, key: str, minted: bool) -> None:
         self.conversation: Conversation = conversation
         self.registry_key: str = key
+        self.minted: bool = minted
         self.runner: Runner | None = None
         self.supervised_agent: SupervisedAgent | None = None
         self.restart_state: RestartState = RestartState()

@@ -231,14 +231,13 @@ class SessionService:
             conversation = Conversation(
                 context, service=self._context, blueprint=rules, api_key=api_key, number=number
             )
-            live_session = LiveSession(conversation, key=key)
+            minted = request.session_id is None
+            live_session = LiveSession(conversation, key=key, minted=minted)
             try:
-                await self._supervisor.start(live_session)
+                await self._supervisor.open(live_session)
             except BaseException:
                 conversation.expiry.cancel()
                 raise
-            self._live.add(live_session)
-            self._supervisor.watch_runner(live_session)
             return conversation
         finally:
             self._reservations.release(key)
@@ -269,11 +268,12 @@ class SessionService:
         ended = self._supervisor.recent.get(key)
         if ended is not None and ended.ended is not None:
             raise SessionDead(session_id, reason=ended.ended)
-        try:
-            reason = self._store.ended(key).reason
-        except SessionNotFound:
-            raise SessionNotFound(session_id) from None
-        raise SessionDead(session_id, reason=reason)
+        reason = self._ended_reason(key)
+        raise (
+            SessionNotFound(session_id)
+            if reason is None
+            else SessionDead(session_id, reason=reason)
+        )
 
     def latest(self, key: str) -> Conversation | None:
         """Return the conversation of an id that is live, or ended last and is held."""
@@ -327,6 +327,15 @@ class SessionService:
             self._supervisor.refresh(live_session)
         if self._live.count(tenant_id, rules.name) + opening >= limit:
             raise SessionLimitExceeded(scope="per_tenant", limit=limit)
+
+    def _ended_reason(self, key: str) -> ExitReason | None:
+        """Return how the last session of an id ended, here or on another node, if known."""
+        if (node := self._context.node) is not None:
+            with suppress(SessionNotFound):
+                return node.ended(key).ended.reason
+        with suppress(SessionNotFound):
+            return self._store.ended(key).reason
+        return None
 
     def _stop_entry(self, key: str, fence: Fence, reason: ExitReason) -> None:
         live_session = self._live.get(key)

@@ -33,7 +33,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -55,11 +55,17 @@ from frontdesk.sessions.running_turn import StopReason
 from frontdesk.sessions.supervised_agent import SupervisedAgent
 from frontdesk.store import SessionStore
 
+if TYPE_CHECKING:
+    # Late: without a cluster, nothing of it is imported.
+    from frontdesk.sessions.cluster_entries import ClusterEntries
+
 LAST_WORDS_S = 1.0
 """How long what an agent's process sent before it exited is waited for."""
 
 _log = logging.getLogger("frontdesk.sessions")
 
+_DELETED = ExitReason.of(ExitKind.DELETED)
+_SUPERSEDED = ExitReason.of(ExitKind.SUPERSEDED)
 _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 _SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)
 
@@ -77,6 +83,11 @@ class Supervisor:
         watcher: Watcher,
     ) -> None:
         self._store, self._service, self._watcher = store, service, watcher
+        self._entries: ClusterEntries | None = None
+        if service.node is not None:
+            from frontdesk.sessions.cluster_entries import ClusterEntries
+
+            self._entries = ClusterEntries(service.node, store)
         self._live, self._reservations = live_sessions, reservations
         settings = service.settings
         self.recent: RecentlyEnded = RecentlyEnded(
@@ -86,13 +97,56 @@ class Supervisor:
 
     # -- starting ----------------------------------------------------------------------------
 
+    async def open(self, live_session: LiveSession) -> None:
+        """Start the first agent of a session; from here on the session is one that lives.
+
+        With other nodes, the id and a place under the limits are theirs as well:
+
+        1. They are reserved in the index, before anything is started.
+        2. The agent is started and registered here, which makes this node its authority.
+        3. The entry goes into the index, and only then is the session one of the live ones.
+        4. Whatever is refused or cancelled at any step: the entry here goes, the agent is ended,
+           the reservation is released; an entry in the index goes with the entry here.
+
+        An agent that ended during step 3 is heard of after it. Raises what `start` does, and what
+        the index refuses.
+        """
+        if self._entries is None:
+            await self.start(live_session)
+            self._add(live_session)
+            return
+        token = await self._entries.reserve(live_session)
+        try:
+            await self.start(live_session)
+            await self._entries.enter(live_session, token=token)
+            self._refuse_if_draining()
+        except BaseException:
+            await asyncio.shield(self._spawn(self._undo(live_session, self._entries, token)))
+            raise
+        self._add(live_session)
+        if not self.refresh(live_session):
+            raise CreateFailed("the agent ended as soon as it was started")
+
+    def _add(self, live_session: LiveSession) -> None:
+        self._live.add(live_session)
+        self.watch_runner(live_session)
+
+    async def _undo(self, live_session: LiveSession, entries: ClusterEntries, token: str) -> None:
+        """Leave nothing of a session that could not be opened."""
+        if (runner := live_session.runner) is not None:
+            live_session.runner = None
+            self._delete_entry(live_session, runner, _DELETED)
+            await self._clear_away(runner, last=True)
+        await entries.release(live_session, token=token)
+
     async def start(
         self, live_session: LiveSession, *, former: RunningAgent | None = None
     ) -> Runner:
         """Start an agent for the conversation, after a former one where that ended; register it.
 
-        Raises `CreateFailed`, `Draining`, `SessionAlreadyExists`, `SessionLimitExceeded`; after
-        any of them, and after a cancellation, nothing of the agent is left.
+        The registry of this process is all that it asks. Raises `CreateFailed`, `Draining`,
+        `SessionAlreadyExists`, `SessionLimitExceeded`; after any of them, and after a cancellation,
+        nothing of the agent is left.
         """
         conversation = live_session.conversation
         context = msgspec.structs.replace(conversation.context, model=conversation.model)
@@ -119,8 +173,7 @@ class Supervisor:
 
     def _register(self, live_session: LiveSession, agent: RunningAgent) -> Runner:
         """Run the agent's turns from now on, and enter it in the registry."""
-        if self._service.draining:
-            raise Draining
+        self._refuse_if_draining()
         conversation = live_session.conversation
         runner = Runner(conversation, agent)
         registered: Any = runner.task if agent.registry_agent is None else agent.registry_agent
@@ -155,6 +208,10 @@ class Supervisor:
         conversation.bind_entry(entry)
         live_session.runner, live_session.supervised_agent = runner, supervised
         return runner
+
+    def _refuse_if_draining(self) -> None:
+        if self._service.draining:
+            raise Draining
 
     def _restarts(self, live_session: LiveSession, runner: Runner, reason: ExitReason) -> bool:
         """Say whether another agent takes over. Asked once an agent, maybe in another thread."""
@@ -269,6 +326,8 @@ class Supervisor:
             await discard(former)
             return
         self.watch_runner(live_session)
+        if self._entries is not None:
+            self._spawn(self._enter_next(live_session, runner, self._entries))
         if conversation.ended is not None:
             # Ended while its next agent was started: the entry that was just made goes again.
             live_session.runner = None
@@ -277,6 +336,15 @@ class Supervisor:
         elif conversation.phase is SessionPhase.RESTARTING:
             # Otherwise it is being ended, and whoever does that finds the agent.
             conversation.resume(reason)
+
+    async def _enter_next(
+        self, live_session: LiveSession, runner: Runner, entries: ClusterEntries
+    ) -> None:
+        """Tell the index of the next agent; it is stopped where another node has the id."""
+        with contextlib.suppress(SessionNotFound, StoreClosed):
+            entry = self._store.get(live_session.registry_key)
+            if entry.fence == runner.fence and not await entries.enter_next(live_session, entry):
+                self.begin_ending(live_session, _SUPERSEDED)
 
     def _on_runner_exit(self, live_session: LiveSession, runner: Runner) -> None:
         """End an agent whose runner has ended, if the registry does not know yet."""
@@ -358,6 +426,9 @@ class Supervisor:
         """End the conversation; from here on the session is one that has ended recently."""
         live_session.conversation.end(reason)
         self._reservations.release(live_session.registry_key)
+        if self._entries is not None:
+            # What was held for a next agent, which will not come.
+            self._spawn(self._entries.release(live_session))
         if self._live.remove(live_session):
             self.recent.add(live_session.registry_key, live_session.conversation)
         live_session.supervised_agent = None
