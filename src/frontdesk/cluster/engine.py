@@ -185,10 +185,13 @@ class Engine(Protocol):
         """
         ...
 
-    async def publish(self, name: str, totals: bytes) -> None:
-        """Put a node's absolute totals in place of its last ones, under its name."""
+    async def publish(self, topic: str, name: str, totals: bytes) -> None:
+        """Put a node's absolute totals of a topic in place of its last ones, under its name.
+
+        None are kept where they are empty.
+        """
         ...
 
-    async def totals(self) -> dict[str, bytes]:
-        """Return what each node published last, by name, dead ones included."""
+    async def totals(self, topic: str) -> dict[str, bytes]:
+        """Return what each node published last of a topic, by name, dead ones included."""
         ...

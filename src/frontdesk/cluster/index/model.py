@@ -58,7 +58,7 @@ class ClusterIndex:
         """Lose everything, `meta` too, as an engine without a disk does when it starts."""
         self._contents: Contents | None = None
         self._rates, self._claims = Rates(), Claims()
-        self._totals: dict[str, bytes] = {}
+        self._totals: dict[str, dict[str, bytes]] = {}
 
     # -- nodes -----------------------------------------------------------------------------------
 
@@ -407,16 +407,19 @@ class ClusterIndex:
         self._claims.put(slot, Claimed(claim, now + micros(ttl_s)))
         return claim
 
-    def publish(self, at: Moment, name: str, totals: bytes) -> None:
-        """Put a node's totals in place of its last ones. It needs no lease."""
+    def publish(self, at: Moment, topic: str, name: str, totals: bytes) -> None:
+        """Put a node's totals of a topic in place of its last ones. It needs no lease."""
         arguments.check_totals(totals)
         self._begin(at)
-        self._totals[name] = totals
+        named = self._totals.setdefault(topic, {})
+        named[name] = totals
+        if not totals:
+            del named[name]
 
-    def totals(self, at: Moment) -> dict[str, bytes]:
-        """Return what was published last under each name."""
+    def totals(self, at: Moment, topic: str) -> dict[str, bytes]:
+        """Return what was published last of a topic under each name."""
         self._peek(at)
-        return dict(self._totals)
+        return dict(self._totals.get(topic, {}))
 
     # -- what they have in common ----------------------------------------------------------------
 
