@@ -113,10 +113,14 @@ class ModelServer:
 
     async def __aexit__(self, *_):
         self._server.close()
+        await self.hang_up()
+        await self._server.wait_closed()
+
+    async def hang_up(self):
+        """End every connection, those too on which nothing came yet."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
 
     @property
     def served(self):

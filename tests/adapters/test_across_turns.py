@@ -6,6 +6,7 @@ import pytest
 
 from adapters.model_server import Call
 from adapters.scenes import ENDS, last_message, tool_ends
+from frontdesk.agents.tool_run import ToolRun
 from support.processes import Life
 from support.sessions import BOUND_S, text
 
@@ -111,6 +112,49 @@ async def test_what_tools_did_in_a_turn_that_was_cut_short_is_in_the_next_reques
         assert last_message(await here.turn("tell")) == "told"
         results = here.server.asked[-1].results
         assert results == (["42"] if framework.can("cut_turns") else [])
+
+
+MOMENTS = 40
+"""Turns of the event loop after a tool's end in which the turn is aborted, one after another."""
+
+
+async def test_a_result_that_was_shown_is_in_the_next_request_whenever_the_abort_comes(
+    play, framework, monkeypatch
+):
+    # Pydantic AI has a property of its own, over all that happens: test_pydantic_ai_cut_turns.py.
+    if not framework.can("cut_turns") or framework.kind == "pydantic-ai":
+        return
+    loop, ended = asyncio.get_running_loop(), ToolRun.end
+    moment, shown = 0, []
+
+    def abort(turns_left):
+        if turns_left:
+            loop.call_soon(abort, turns_left - 1)
+        else:
+            here.session.abort()
+
+    def end(run, status, result=None):
+        ended(run, status, result)
+        if status == "ok":
+            shown.append(run.call_id)
+            abort(moment)
+
+    async def script(asked):
+        if asked.prompt == "tell":
+            yield "told"
+        elif not asked.results:
+            yield Call("add", {"a": 40, "b": 2})
+        else:
+            yield "done"
+
+    monkeypatch.setattr(ToolRun, "end", end)
+    for moment in range(MOMENTS):
+        async with play("task", script) as here:
+            await here.turn("go")
+            await here.turn("tell")
+            assert here.server.asked[-1].results == ["42"], f"aborted {moment} turns later"
+            await here.server.hang_up()
+    assert len(shown) == MOMENTS
 
 
 async def until_there(path):

@@ -65,7 +65,10 @@ class LangGraphSession:
         given: Any = turn.text
         if source.input == MESSAGES:
             start = begin()
-            state = await start.graph.aget_state(start.config)
+            latest = await start.graph.aget_state(start.config)
+            # As it was at its checkpoint: what tasks of a cut step have written since is shown in
+            # the latest state, and dropped by the graph when a prompt comes.
+            state = await start.graph.aget_state(latest.config)
             given = [*mended(messages_of(state.values), self._cut, turn.history), prompt]
         cut = self._cut = CutTurn(prompt)
         translator = StreamTranslator(
