@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     # Late: they come with extras, or with a cluster.
     from frontdesk.cluster.node import Node
     from frontdesk.gateway.cluster_member import ClusterMember
+    from frontdesk.gateway.cluster_rate import ClusterRate
     from frontdesk.gateway.identity_provider import IdentityProvider
 
 FOLLOW_KEYS_S = 0.25
@@ -91,6 +92,8 @@ class Gateway:
     ) -> None:
         self.config = config
         self.node: Node | None = None
+        self.cluster_rate: ClusterRate | None = None
+        """What counts requests with other nodes, in place of `rate`."""
         self.clock: Clock = clock or SystemClock()
         self.proxies: TrustedProxies = TrustedProxies(config.server.trusted_proxies)
         self.streams: OpenStreams = OpenStreams(per_key=config.limits.streams_per_key)
@@ -160,11 +163,7 @@ class Gateway:
         limits = self.config.options(Limits)
         self.store = self._stack.enter_context(SessionStore(limits=limits, clock=self.clock))
         if self._cluster is not None:
-            # Before there are sessions, and left after all of them have ended.
-            node = self._cluster.node(
-                self.store, clock=self.clock, config_digest="", service=lambda: self.service
-            )
-            self.node = await self._stack.enter_async_context(node)
+            await self._join(self._cluster)
         service = SessionService(
             self.store,
             self._blueprints,
@@ -177,6 +176,21 @@ class Gateway:
             node=self.node,
         )
         self.service = await self._stack.enter_async_context(service)
+
+    async def _join(self, cluster: ClusterMember) -> None:
+        """Take part in a cluster: before there are sessions, and until all of them have ended."""
+        # Late: without a cluster, nothing of it is imported.
+        from frontdesk.gateway.cluster_rate import ClusterRate
+        from frontdesk.gateway.config_digest import config_digest
+
+        node = cluster.node(
+            self.store,
+            clock=self.clock,
+            config_digest=config_digest(self.config, keys=self.ring),
+            service=lambda: self.service,
+        )
+        self.node = await self._stack.enter_async_context(node)
+        self.cluster_rate = ClusterRate(self.rate, engine=cluster.engine, clock=self.clock)
 
     async def _open_keys(self, state: StateDir) -> None:
         """Take in all that tells who asks."""
@@ -202,6 +216,8 @@ class Gateway:
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new sessions and prompts, let turns end within the grace, end the sessions."""
+        if self.node is not None:
+            self.node.begin_draining()
         await self.service.drain(grace_s)
 
     # -- what requests ask -----------------------------------------------------------------------
@@ -219,6 +235,13 @@ class Gateway:
         if caller.tenant_id is None:
             raise Unauthorized
         return self.service.tenant(caller.tenant_id, caller.key_id, only=caller.only)
+
+    async def count(self, key_id: str) -> None:
+        """Count a request of a key; `RateLimited` where it has none left."""
+        if self.cluster_rate is None:
+            self.rate.hit(key_id)
+        else:
+            await self.cluster_rate.hit(key_id)
 
     def base_url(self, scope: Mapping[str, Any]) -> str | None:
         """Return the URL under which clients reach the gateway, None where nothing says it."""

@@ -7,7 +7,7 @@ other processes do to the file, and says there, sparingly, when each key was use
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from frontdesk.gateway.errors import ConfigurationWrong
@@ -102,6 +102,9 @@ class KeyRing:
         except sqlite3.OperationalError:
             return
         self._unwritten.clear()
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._by_id.values())
 
     def __len__(self) -> int:
         return len(self._by_id)

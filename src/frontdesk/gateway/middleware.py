@@ -66,6 +66,9 @@ class GatewayMiddleware:
                 fetched = self._gateway.authenticator.fetch_for(context)
                 if fetched is not None:
                     await fetched
+            counting = self._admit(context)
+            if counting is not None:
+                await counting
             await self._dispatch(context)
         except Exception as error:
             problem = problem_of(error)
@@ -79,31 +82,50 @@ class GatewayMiddleware:
                 self._gateway.bodies.leave(context.key.key_id, context.body_room)
             self._log.line(context)
 
+    def _admit(self, context: RequestContext) -> Awaitable[None] | None:
+        """Say who asks, or raise; return what counts the request where other nodes count too."""
+        gateway, access = self._gateway, context.rule.access
+        if not gateway.open and not context.rule.always_answered:
+            raise Draining
+        if access is Access.OPERATOR:
+            context.key = gateway.authenticator.admit(context, operator=True)
+        if access is not Access.CREDENTIAL:
+            return None
+        origins = gateway.config.server.allowed_origins
+        context.extra += origin_headers(context, origins)
+        if is_preflight(context):
+            return None
+        refuse_strange_pages(context, gateway.base_url, origins)
+        key = context.key = gateway.authenticator.admit(context, operator=False)
+        if gateway.cluster_rate is not None:
+            return self._count_with_others(context, gateway.cluster_rate.hit(key.key_id))
+        try:
+            context.extra += _headers_of(gateway.rate.hit(key.key_id))
+        except RateLimited as error:
+            context.extra += _headers_of(Allowance(error.limit, 0, error.retry_after_s))
+            raise
+        return None
+
+    async def _count_with_others(
+        self, context: RequestContext, counted: Awaitable[Allowance]
+    ) -> None:
+        try:
+            context.extra += _headers_of(await counted)
+        except RateLimited as error:
+            context.extra += _headers_of(Allowance(error.limit, 0, error.retry_after_s))
+            raise
+
     def _dispatch(self, context: RequestContext) -> Awaitable[None]:
         """Let a request in, or raise; return what answers it."""
-        rule = context.rule
-        if not self._gateway.open and not rule.always_answered:
-            raise Draining
-        if rule.access is Access.CREDENTIAL:
-            origins = self._gateway.config.server.allowed_origins
-            context.extra += origin_headers(context, origins)
-            if is_preflight(context):
+        access, key = context.rule.access, context.key
+        if access is Access.CREDENTIAL:
+            if key is None:
                 return context.answer(204, b"", headers=PREFLIGHT)
-            refuse_strange_pages(context, self._gateway.base_url, origins)
-            key = context.key = self._gateway.authenticator.admit(context, operator=False)
-            try:
-                left = self._gateway.rate.hit(key.key_id)
-            except RateLimited:
-                context.extra += _headers_of(self._gateway.rate.allowance(key.key_id))
-                raise
-            context.extra += _headers_of(left)
             context.granted_scope = granted_scope(context, key)
             context.sessions = self._gateway.sessions_of(key)
-        elif rule.access is Access.OPERATOR:
-            context.key = self._gateway.authenticator.admit(context, operator=True)
-        elif rule.access is Access.NONE:
+        elif access is Access.NONE:
             return context.refuse(no_such_route(context.method, context.path))
-        context.granted = rule.access
+        context.granted = access
         connection = connection_of(context.scope)
         if connection is not None and context.key is not None:
             connection.admitted(context.key.key_id)

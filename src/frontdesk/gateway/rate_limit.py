@@ -114,6 +114,11 @@ class RateLimit:
         self._item = RateLimitItemPerMinute(per_minute)
         self._limiter = MovingWindowRateLimiter(ClockStorage(clock))
 
+    @property
+    def per_minute(self) -> int:
+        """The limit."""
+        return self._item.amount
+
     def change(self, *, per_minute: int) -> None:
         """Go on with another limit; what was counted so far still counts."""
         # The library keys its windows by limit as well: the old ones are forgotten with it.
@@ -123,13 +128,13 @@ class RateLimit:
     def hit(self, identifier: str) -> Allowance:
         """Count one and return what is left; `RateLimited` where nothing was."""
         if not self._limiter.hit(self._item, identifier):
-            raise self._refusal(identifier)
+            raise self.refusal(self.allowance(identifier))
         return self.allowance(identifier)
 
     def check(self, identifier: str) -> None:
         """Raise `RateLimited` where nothing is left, without counting."""
         if not self._limiter.test(self._item, identifier):
-            raise self._refusal(identifier)
+            raise self.refusal(self.allowance(identifier))
 
     def allowance(self, identifier: str) -> Allowance:
         """Say what is left, without counting."""
@@ -137,6 +142,6 @@ class RateLimit:
         reset_s = max(1, math.ceil(reset - self._clock.monotonic()))
         return Allowance(self._item.amount, max(0, remaining), reset_s)
 
-    def _refusal(self, identifier: str) -> RateLimited:
-        left = self.allowance(identifier)
+    def refusal(self, left: Allowance) -> RateLimited:
+        """Return the refusal of whoever has nothing left."""
         return RateLimited(f"{self._what} a minute", limit=left.limit, retry_after_s=left.reset_s)

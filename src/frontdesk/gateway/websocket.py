@@ -108,7 +108,7 @@ class SessionSocket:
         try:
             self._refused += 1
             key = self._context.tenant_key
-            self._gateway.rate.hit(key.key_id)
+            await self._gateway.count(key.key_id)
             self._refused = 0
             asked = parsed(content if content is not None else message.get("bytes") or b"")
             limit = self._gateway.config.limits.text_characters
