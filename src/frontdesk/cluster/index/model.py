@@ -60,6 +60,11 @@ class ClusterIndex:
         self._rates, self._claims = Rates(), Claims()
         self._totals: dict[str, dict[str, bytes]] = {}
 
+    @property
+    def revision(self) -> int:
+        """The revision of the last change, 0 before the first era."""
+        return 0 if self._contents is None else self._contents.epoch.revision
+
     # -- nodes -----------------------------------------------------------------------------------
 
     def join(
@@ -442,9 +447,11 @@ class ClusterIndex:
             at = replace(at, known=known)
         if self._contents is None:
             self._contents = Contents(Epoch.first(at))
-            self._contents.epoch.recovered = not self._recovers
         elif self._contents.epoch.is_over(at):
             self._contents.begin_era(at)
+        else:
+            return self._contents
+        self._contents.epoch.recovered = not self._recovers
         return self._contents
 
 

@@ -1,8 +1,11 @@
 """The local engine: the index in the supervisor, for the workers of one machine.
 
-    wire        frames, calls and answers on the Unix socket between them (to come)
-    server      the supervisor's side: serves a `ClusterIndex`, hears which worker died
-    engine      a worker's side: the verbs of `Engine` as calls to the server
+    wire        frames, calls and answers on the Unix socket between them
+    server      the supervisor's side: the socket, and which worker died
+    served      the index, and the connections that it is served on
+    calls       a worker's connection: calls out, answers in
+    engine      a worker's side: the verbs of `Engine` as calls
+    lease       the blocking connection that a lease is renewed over
 
 Nothing is to be installed. The supervisor hears from the kernel that a worker has died, so its
 sessions end at once; if the supervisor dies, the workers are told by the end of their connections.

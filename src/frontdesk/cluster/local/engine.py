@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from frontdesk.cluster.engine import LeaseConnection
+from frontdesk.cluster import arguments
+from frontdesk.cluster.errors import EngineUnavailable
+from frontdesk.cluster.local import wire
+from frontdesk.cluster.local.calls import CALL_DEADLINE_S, CallConnection
+from frontdesk.cluster.local.lease import LocalLease
 from frontdesk.cluster.records import (
     Buried,
     Claim,
@@ -28,9 +33,14 @@ from frontdesk.records import Fence
 
 __all__ = ["LocalEngine"]
 
+T = TypeVar("T")
+
 
 class LocalEngine:
     """Ask the supervisor's index. An `Engine`; opened by `async with`; belongs to one event loop.
+
+    One connection carries the calls, one the log; `lease_connection` makes a third. When the
+    supervisor is gone, every call ends with `EngineUnavailable` at once, and `lost` returns.
 
     Args:
         path: The supervisor's socket.
@@ -38,9 +48,19 @@ class LocalEngine:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._known = 0
+        self._terms = LeaseTerms()
+        self._calls: CallConnection | None = None
+        self._log: CallConnection | None = None
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        self._calls = await CallConnection.open(self._path)
+        try:
+            self._log = await CallConnection.open(self._path)
+        except BaseException:
+            self._calls.close()
+            raise
+        return self
 
     async def __aexit__(
         self,
@@ -48,11 +68,15 @@ class LocalEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        raise NotImplementedError
+        for connection in (self._calls, self._log):
+            if connection is not None:
+                connection.close()
+        self._calls = self._log = None
 
     async def lost(self) -> None:
         """Return once the supervisor is gone, at once where it is already: a worker ends then."""
-        raise NotImplementedError
+        calls, log = self._open(self._calls), self._open(self._log)
+        await asyncio.wait((calls.lost, log.lost), return_when=asyncio.FIRST_COMPLETED)
 
     @property
     def known(self) -> int:
@@ -60,7 +84,7 @@ class LocalEngine:
 
         An engine that knows less has lost something, and begins a new era above it.
         """
-        raise NotImplementedError
+        return self._known
 
     # -- nodes -----------------------------------------------------------------------------------
 
@@ -70,19 +94,23 @@ class LocalEngine:
         `era` is the one that it was in when it joined before, None the first time. The same
         incarnation again is `LeaseLost`, unless a newer era began since. Raises `SchemaRefused`.
         """
-        raise NotImplementedError
+        self._terms = terms
+        joined = await self._ask(wire.JOIN, node, terms, era)
+        self._learn(joined.revision)
+        return joined
 
     async def leave(self, incarnation: str) -> None:
         """Let a node go, at once and without a hold. What is left of it ends with `shutdown`."""
-        raise NotImplementedError
+        while not (await self._ask(wire.LEAVE, incarnation)).done:
+            pass
 
-    def lease_connection(self) -> LeaseConnection:
+    def lease_connection(self) -> LocalLease:
         """Return a connection for renewals, for a thread of its own."""
-        raise NotImplementedError
+        return LocalLease(self._path, patience_s=self._terms.renew_s)
 
     async def nodes(self) -> Sequence[NodeStatus]:
         """Return all nodes that are not dead, by name."""
-        raise NotImplementedError
+        return await self._ask(wire.NODES)
 
     async def bury(self, incarnation: str, *, proven: bool) -> Buried:
         """End a hundred of a dead node's entries with `lost`; the node goes with the last.
@@ -91,7 +119,7 @@ class LocalEngine:
         (`Buried(0, done=False)`). Once begun it is dead, whoever goes on. `Buried(0, done=True)`
         for a node that is not there.
         """
-        raise NotImplementedError
+        return await self._ask(wire.BURY, incarnation, proven)
 
     # -- sessions --------------------------------------------------------------------------------
 
@@ -103,11 +131,13 @@ class LocalEngine:
         reserved), `OwnerSuspect`, `SessionLimitExceeded`, and while the index is being rebuilt
         `Recovering`, unless the id is `minted`.
         """
-        raise NotImplementedError
+        arguments.check_entry(entry)
+        arguments.check_duration("ttl_s", ttl_s)
+        await self._ask(wire.RESERVE, entry, limits, ttl_s)
 
     async def release(self, incarnation: str, session_id: str, *, token: str) -> None:
         """Give a reservation back. What is not reserved under this token is left alone."""
-        raise NotImplementedError
+        await self._ask(wire.RELEASE, incarnation, session_id, token)
 
     async def create(self, entry: NewEntry, *, limits: IndexLimits) -> Fence:
         """Enter a session; return its fence.
@@ -116,7 +146,10 @@ class LocalEngine:
         returns the same fence. An entry of a dead owner is ended first (`lost`), completely.
         Raises as `reserve` does.
         """
-        raise NotImplementedError
+        arguments.check_entry(entry)
+        fence = await self._ask(wire.CREATE, entry, limits)
+        self._learn(fence)
+        return fence
 
     async def restore(
         self, incarnation: str, entries: Sequence[IndexEntry], *, complete: bool
@@ -128,7 +161,8 @@ class LocalEngine:
         `complete` says that the node has told all: when every node has, and a lease has passed,
         unknown ids are held to be gone again. Raises `LeaseLost`.
         """
-        raise NotImplementedError
+        arguments.check_restored(incarnation, entries)
+        return await self._ask(wire.RESTORE, incarnation, entries, complete)
 
     async def update(
         self,
@@ -140,54 +174,85 @@ class LocalEngine:
         model: str | EllipsisType | None = ...,
     ) -> int | None:
         """Change an entry; return the revision, None where that entry is not there."""
-        raise NotImplementedError
+        changed = {"blueprint": blueprint, "model": model}
+        changed = {name: value for name, value in changed.items() if value is not ...}
+        revision = await self._ask(wire.UPDATE, incarnation, session_id, fence, changed)
+        self._learn(revision or 0)
+        return revision
 
     async def end(self, incarnation: str, ends: Sequence[EntryEnd]) -> None:
         """End entries of this node; what is not there is left alone. At most 100 at a time."""
-        raise NotImplementedError
+        arguments.check_ends(ends)
+        await self._ask(wire.END, incarnation, ends)
 
     async def read(self, session_id: str) -> IndexEntry | None:
         """Return the entry of an id. `Recovering` for an unknown one while the index is rebuilt."""
-        raise NotImplementedError
+        return await self._ask(wire.READ, session_id)
 
     async def list(self, selection: Selection, *, after: Fence = 0, limit: int = 1000) -> EntryPage:
         """Return up to `limit` entries with higher fences, oldest first. Costs what it returns.
 
         Entries of suspect nodes are among them: `nodes` says which.
         """
-        raise NotImplementedError
+        arguments.check_selection(selection)
+        arguments.check_page(limit)
+        page = await self._ask(wire.LIST, selection, after, limit)
+        self._learn(page.revision)
+        return page
 
     async def count(self, selection: Selection) -> int:
         """Return how many entries there are; constant time. Reservations do not count."""
-        raise NotImplementedError
+        arguments.check_selection(selection)
+        return await self._ask(wire.COUNT, selection)
 
     async def follow(self, after: int, *, era: int, limit: int = 1000, wait_s: float) -> LogPage:
         """Return the changes after a revision of an era, waiting for one if there is none yet.
 
         On a connection of its own: nothing else waits on it. Returns an empty page after `wait_s`.
         """
-        raise NotImplementedError
+        arguments.check_page(limit)
+        log = self._open(self._log)
+        deadline_s = wait_s + CALL_DEADLINE_S
+        row = await log.ask(wire.FOLLOW, after, era, limit, wait_s, deadline_s=deadline_s)
+        self._learn(row.head)
+        return row.page
 
     # -- shared besides sessions -----------------------------------------------------------------
 
     async def take(self, counted: str, *, limit: int, window_s: float) -> Taken:
         """Count one for `counted` in a moving window, if it is within the limit."""
-        raise NotImplementedError
+        arguments.check_rate(limit, window_s)
+        return await self._ask(wire.TAKE, counted, limit, window_s)
 
     async def claim(self, incarnation: str, slot: str, *, digest: str, ttl_s: float) -> Claim:
         """Claim the answer to a request; return who has it, which may be this node.
 
         Of several nodes one has it, until `ttl_s` has passed or it is dead. Raises `LeaseLost`.
         """
-        raise NotImplementedError
+        arguments.check_duration("ttl_s", ttl_s)
+        return await self._ask(wire.CLAIM, incarnation, slot, digest, ttl_s)
 
     async def publish(self, topic: str, name: str, totals: bytes) -> None:
         """Put a node's absolute totals of a topic in place of its last ones, under its name.
 
         None are kept where they are empty.
         """
-        raise NotImplementedError
+        arguments.check_totals(totals)
+        await self._ask(wire.PUBLISH, topic, name, totals)
 
     async def totals(self, topic: str) -> dict[str, bytes]:
         """Return what each node published last of a topic, by name, dead ones included."""
-        raise NotImplementedError
+        return await self._ask(wire.TOTALS, topic)
+
+    # -- what they have in common ----------------------------------------------------------------
+
+    async def _ask(self, verb: wire.Verb[T], *arguments: object) -> T:
+        return await self._open(self._calls).ask(verb, *arguments)
+
+    def _open(self, connection: CallConnection | None) -> CallConnection:
+        if connection is None:
+            raise EngineUnavailable("it is not open")
+        return connection
+
+    def _learn(self, revision: int) -> None:
+        self._known = max(self._known, revision)

@@ -1,32 +1,54 @@
-"""The supervisor's side of the local engine: a `ClusterIndex`, served on a Unix socket."""
+"""The supervisor's side of the local engine: a `ClusterIndex`, served on a Unix socket.
+
+On the supervisor's event loop, which does nothing else that takes long. A call is answered in the
+step that reads it, so what one worker sends is carried out in its order. A worker's death is heard
+of from whoever is its parent: its connections are hung up on first, so that nothing it had sent is
+still carried out, then its entries end in batches, between which others are answered.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from frontdesk.clock import Clock, SystemClock
+from frontdesk.cluster.index import ClusterIndex
+from frontdesk.cluster.local.served import ServedConnection, ServedIndex
+from frontdesk.cluster.local.wire import short_path
 
 __all__ = ["LocalServer"]
+
+_BACKLOG = 1024
 
 
 class LocalServer:
     """Serve the index of one machine's workers. Opened by `async with`; belongs to one event loop.
 
-    The socket has mode 0700, and whoever connects under another account is hung up on.
+    The socket has mode 0700, and whoever connects under another account is hung up on, as is who
+    connects beside a thousand others.
 
     Args:
-        path: Where the socket is made; what lies there is replaced. At most 107 bytes.
+        path: Where the socket is made, in place of one that lies there.
         clock: Where its time comes from; the machine's unless given.
     """
 
     def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
         self.path: Path = path
-        self._clock = clock or SystemClock()
+        self._served = ServedIndex(ClusterIndex(recovers=False), clock or SystemClock())
+        self._listener: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        loop = asyncio.get_running_loop()
+        bound = _bind(self.path)
+        self._listener = await loop.create_unix_server(
+            lambda: ServedConnection(self._served), sock=bound, backlog=_BACKLOG
+        )
+        return self
 
     async def __aexit__(
         self,
@@ -34,15 +56,35 @@ class LocalServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        raise NotImplementedError
+        if self._listener is not None:
+            self._listener.close()
+        self._served.close()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
 
     def node_died(self, incarnation: str) -> None:
-        """End all entries of a node whose process is known to have died. From the event loop.
+        """End all entries of a node whose process is known to have died, with `lost`.
 
-        They end in batches, between which others are answered; returns at once.
+        In batches, between which others are answered; returns at once. From the event loop.
         """
-        raise NotImplementedError
+        self._served.end_node(incarnation)
 
     def process_died(self, pid: int) -> None:
-        """Do so for every node that joined from a process that has died; it was reaped by us."""
-        raise NotImplementedError
+        """Do so for every node that joined from a process that has died, and was waited for."""
+        self._served.end_process(pid)
+
+
+def _bind(path: Path) -> socket.socket:
+    """Return a socket bound at a path, for this account alone before anybody can connect."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        with short_path(path) as address:
+            bound.bind(address)
+        path.chmod(0o700)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
