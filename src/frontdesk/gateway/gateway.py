@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from frontdesk.gateway.cluster_member import ClusterMember
     from frontdesk.gateway.cluster_rate import ClusterRate
     from frontdesk.gateway.identity_provider import IdentityProvider
+    from frontdesk.gateway.placement import Placement
 
 FOLLOW_KEYS_S = 0.25
 
@@ -92,6 +93,8 @@ class Gateway:
     ) -> None:
         self.config = config
         self.node: Node | None = None
+        self.placement: Placement | None = None
+        """Which node opens a session; None where there is but this one."""
         self.cluster_rate: ClusterRate | None = None
         """What counts requests with other nodes, in place of `rate`."""
         self.clock: Clock = clock or SystemClock()
@@ -182,6 +185,7 @@ class Gateway:
         # Late: without a cluster, nothing of it is imported.
         from frontdesk.gateway.cluster_rate import ClusterRate
         from frontdesk.gateway.config_digest import config_digest
+        from frontdesk.gateway.placement import Placement
 
         node = cluster.node(
             self.store,
@@ -190,6 +194,7 @@ class Gateway:
             service=lambda: self.service,
         )
         self.node = await self._stack.enter_async_context(node)
+        self.placement = Placement(self.node)
         self.cluster_rate = ClusterRate(self.rate, engine=cluster.engine, clock=self.clock)
 
     async def _open_keys(self, state: StateDir) -> None:

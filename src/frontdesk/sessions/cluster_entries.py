@@ -75,7 +75,7 @@ class ClusterEntries:
             try:
                 await self._node.create(
                     entry,
-                    token=self._node.next_token(key) or secrets.token_hex(8),
+                    token=self.next_token(live_session) or secrets.token_hex(8),
                     minted=live_session.minted,
                     limits=IndexLimits(),  # it was there before: it exceeds nothing
                 )
@@ -87,11 +87,13 @@ class ClusterEntries:
                 return True
         return True
 
-    async def release(self, live_session: LiveSession, *, token: str | None = None) -> None:
-        """Give a reservation back: by its token, or what was held for a next agent."""
-        token = token or self._node.next_token(live_session.registry_key)
-        if token is not None:
-            await self._node.release(live_session.registry_key, token=token)
+    def next_token(self, live_session: LiveSession) -> str | None:
+        """Return what a session's id is held under for its next agent, None where it is not."""
+        return self._node.next_token(live_session.registry_key)
+
+    async def release(self, live_session: LiveSession, *, token: str) -> None:
+        """Give a reservation back; what cannot be told now goes with its deadline."""
+        await self._node.release(live_session.registry_key, token=token)
 
     def _holds(self, key: str, entry: Session[Any]) -> bool:
         try:

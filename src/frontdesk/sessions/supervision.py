@@ -426,9 +426,9 @@ class Supervisor:
         """End the conversation; from here on the session is one that has ended recently."""
         live_session.conversation.end(reason)
         self._reservations.release(live_session.registry_key)
-        if self._entries is not None:
+        if self._entries is not None and (token := self._entries.next_token(live_session)):
             # What was held for a next agent, which will not come.
-            self._spawn(self._entries.release(live_session))
+            self._spawn(self._entries.release(live_session, token=token))
         if self._live.remove(live_session):
             self.recent.add(live_session.registry_key, live_session.conversation)
         live_session.supervised_agent = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Annotated
 
@@ -35,11 +34,12 @@ from frontdesk.gateway.dependencies import (
     gateway_of,
     location_of,
 )
-from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, stored
+from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, Slot, stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.paths import scope_of_action
 from frontdesk.gateway.queries import InPage
-from frontdesk.gateway.request_context import context_of
+from frontdesk.gateway.request_context import RequestContext, context_of
 from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.turn_waits import TurnWait
 from frontdesk.sessions.service import TenantSessions
@@ -103,27 +103,17 @@ async def create(
     if body.wait:
         context.tenant_key.require(KeyScope.READ)
 
-    async def open_session() -> bytes:
-        check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
-        check_text(body.prompt, limit=gateway.config.limits.text_characters)
-        of_prompt = {"prompt", "attachments", "wait"}
-        asked = body.model_dump(by_alias=True, exclude_none=True, exclude=of_prompt)
-        wanted = msgspec.convert(asked, CreateSession)
-        await gateway.check_provider_options(wanted, tenant_id=context.tenant_sessions.tenant_id)
-        sessions = context.tenant_sessions
-        files: tuple[Attachment, ...] = ()
-        if body.attachments:
-            await sessions.require_types(wanted.blueprint, types_of(body.attachments))
-            files = await gateway.attachments.read(body.attachments, tenant_id=sessions.tenant_id)
-        return msgspec.json.encode(await opened(sessions, wanted, body.prompt, files))
-
+    scope = (context.tenant_key.key_id, "create")
+    elsewhere = await opened_elsewhere(request, scope, idempotency_key)
+    if elsewhere is not None:
+        return elsewhere
     gateway.refuse_if_draining()
     with TurnWait(gateway, context) if body.wait else nullcontext() as turn_wait:
         first = await gateway.idempotency.once(
-            (context.tenant_key.key_id, "create"),
+            scope,
             idempotency_key,
             body=await request.body(),
-            answer=lambda: stored(open_session, status=201),
+            answer=lambda: stored(lambda: opened(gateway, context, body), status=201),
         )
         if first.status != 201:
             return first.response
@@ -136,22 +126,47 @@ async def create(
         return encoded(created, status=201, location=place)
 
 
-async def opened(
-    sessions: TenantSessions,
-    wanted: CreateSession,
-    prompt: str | None,
-    files: Sequence[Attachment],
-) -> SessionCreated:
+async def opened_elsewhere(
+    request: Request, scope: Slot, idempotency_key: str | None
+) -> Response | None:
+    """Return another node's answer, where that is the one to open the session."""
+    gateway, context = gateway_of(request), context_of(request.scope)
+    placement, forwarding = gateway.placement, gateway.forwarding
+    if placement is None or forwarding is None or context.tenant_key.forwarded:
+        return None
+    body = await request.body()
+    draining_to = forwarding if gateway.draining else None
+    node = await placement.node_for(scope, idempotency_key, body=body, draining_to=draining_to)
+    if node is None:
+        return None
+    return await forwarding.forward_create(context, body, incarnation=node)
+
+
+async def opened(gateway: Gateway, context: RequestContext, body: CreateSessionBody) -> bytes:
     """Open a session, and prompt it where there is a prompt; both or neither."""
+    check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
+    check_text(body.prompt, limit=gateway.config.limits.text_characters)
+    of_prompt = {"prompt", "attachments", "wait"}
+    asked = body.model_dump(by_alias=True, exclude_none=True, exclude=of_prompt)
+    wanted = msgspec.convert(asked, CreateSession)
+    sessions = context.tenant_sessions
+    await gateway.check_provider_options(wanted, tenant_id=sessions.tenant_id)
+    files: tuple[Attachment, ...] = ()
+    if body.attachments:
+        await sessions.require_types(wanted.blueprint, types_of(body.attachments))
+        files = await gateway.attachments.read(body.attachments, tenant_id=sessions.tenant_id)
     accepted = None
-    if prompt is None:
+    if body.prompt is None:
         conversation = await sessions.create(wanted)
     else:
-        conversation, taken = await sessions.create_and_prompt(wanted, prompt, attachments=files)
+        conversation, taken = await sessions.create_and_prompt(
+            wanted, body.prompt, attachments=files
+        )
         accepted = PromptAccepted.of(taken)
-    return SessionCreated.of(
+    created = SessionCreated.of(
         conversation, fence=str(conversation.fence), prompt=accepted, turn=None
     )
+    return msgspec.json.encode(created)
 
 
 async def first_turn(
