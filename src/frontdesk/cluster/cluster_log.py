@@ -1,0 +1,130 @@
+"""The log of the index, as one node reads it: for its near cache, its watches, its memory of ends.
+
+One reader follows it. Whatever it was told is in its near cache and memory of ends before any watch
+yields it, so that who sees a change finds what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from frontdesk.cluster.decisions import Fate, NodeAction, fate_of
+from frontdesk.cluster.engine import Engine
+from frontdesk.cluster.errors import EngineUnavailable
+from frontdesk.cluster.membership import Membership
+from frontdesk.cluster.near_cache import NearCache
+from frontdesk.cluster.node_records import EndedElsewhere
+from frontdesk.cluster.own_sessions import OwnSessions
+from frontdesk.cluster.records import LoggedChange, LogPage
+from frontdesk.errors import SessionNotFound
+from frontdesk.feed import Ring, Wakers
+from frontdesk.records import Change, Ended, Fence
+
+__all__ = ["ClusterLog"]
+
+ENDS = 10_000
+"""So many ended ids are remembered at least, and twice that at most."""
+
+
+class ClusterLog:
+    """Follow the log of an engine, and hand on what it says.
+
+    Attributes:
+        era (int): The era that it is read in.
+        feed (Ring[Change]): The last changes, for watches; its head is what was read last.
+        wakers (Wakers): Wakes who waits for the next change.
+        over (bool): Nothing more comes: the node has left.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        membership: Membership,
+        own: OwnSessions,
+        near: NearCache,
+        *,
+        feed_capacity: int,
+        on_superseded: Callable[[str, Fence], None],
+    ) -> None:
+        self._engine, self._membership, self._own, self._near = engine, membership, own, near
+        self._on_superseded = on_superseded
+        self.era: int = 0
+        self.feed: Ring[Change] = Ring(capacity=feed_capacity)
+        self.wakers: Wakers = Wakers()
+        self.over: bool = False
+        self._young: dict[str, EndedElsewhere] = {}
+        self._old: dict[str, EndedElsewhere] = {}
+
+    def ended(self, session_id: str) -> EndedElsewhere:
+        """Return how the last session of an id ended; `SessionNotFound` if it is not remembered."""
+        found = self._young.get(session_id) or self._old.get(session_id)
+        if found is None:
+            raise SessionNotFound(session_id)
+        return found
+
+    def restart(self, *, era: int, head: int) -> None:
+        """Go on after a revision of an era, not knowing what was before: watches begin anew."""
+        self._near.clear()
+        self.era = era
+        self.feed.restart(head)
+        self.wakers.wake_all()
+
+    def finish(self) -> None:
+        """Say that nothing more comes; watches end when they have told what is left."""
+        self.over = True
+        self._near.connected = False
+        self.wakers.wake_all()
+
+    async def follow(self) -> None:
+        """Read the log for as long as the node is a member. Whatever fails is tried again."""
+        membership = self._membership
+        while True:
+            era, after = self.era, self.feed.head
+            try:
+                page = await self._engine.follow(after, era=era, wait_s=membership.terms.renew_s)
+            except EngineUnavailable:
+                self._near.connected = False
+                await membership.pause(membership.terms.renew_s)
+                continue
+            if (era, after) == (self.era, self.feed.head):  # else it was restarted meanwhile
+                self.take(page)
+
+    def take(self, page: LogPage) -> None:
+        """Take in a page of the log. One that does not follow on what was read is a gap."""
+        contiguous = all(
+            logged.change.revision == self.feed.head + place
+            for place, logged in enumerate(page.changes, start=1)
+        )
+        if page.gap or page.era != self.era or not contiguous or page.head < self.feed.head:
+            self.restart(era=page.era, head=page.head)
+            self._near.connected = True
+            another = page.era != self._membership.standing.era
+            self._membership.do_soon(NodeAction.RESTORE if another else NodeAction.RECONCILE)
+            return
+        for logged in page.changes:
+            self._apply(logged)
+        self._near.connected = self.feed.head >= page.head
+        if page.changes:
+            self.wakers.wake_all()
+
+    def distrust(self, head: int) -> None:
+        """Compare with what another connection heard a while ago: the log may be stuck."""
+        if head > self.feed.head:
+            self._near.connected = False
+
+    def _apply(self, logged: LoggedChange) -> None:
+        change, session_id = logged.change, logged.change.session.session_id
+        self._near.apply(logged)
+        if isinstance(change, Ended):
+            self._young[session_id] = EndedElsewhere(change, logged.incarnation)
+            if len(self._young) >= ENDS:
+                self._old, self._young = self._young, {}
+        self.feed.append(change)
+        own = self._own.living(session_id)
+        mine = None if own is None else own.indexed
+        fate = fate_of(logged, mine, incarnation=self._membership.incarnation)
+        if fate is Fate.LOST:
+            self._membership.do_soon(NodeAction.REJOIN)
+        elif fate is Fate.SUPERSEDED and own is not None:
+            self._own.remove(session_id)
+            self._on_superseded(session_id, own.local_fence)

@@ -1,0 +1,131 @@
+"""What a node is in the cluster now, and whom it knows there. One on each node; all parts read it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import NoReturn
+
+from frontdesk._version import __version__
+from frontdesk.clock import Clock
+from frontdesk.cluster.decisions import NodeAction, NodeCondition, Standing, condition
+from frontdesk.cluster.errors import EngineUnavailable, LeaseLost
+from frontdesk.cluster.node_records import NodeHooks
+from frontdesk.cluster.records import SCHEMA, NodeRecord, NodeStatus
+from frontdesk.cluster.terms import LeaseTerms
+from frontdesk.feed import Wakers
+
+__all__ = ["Membership", "new_token"]
+
+
+def new_token() -> str:
+    """Return a token for a reservation and the create after it."""
+    return secrets.token_hex(8)
+
+
+class Membership:
+    """Who this node is, how it stands, which other nodes it has heard of, and what it has to do.
+
+    Attributes:
+        incarnation (str): This run of it, since it last joined.
+        standing (Standing): How it stands; moved by `decisions` only.
+        moved_s (float): When the event loop last moved.
+        draining (bool): Whether it takes no new sessions.
+        due (set[NodeAction]): What is to be repaired, as soon as the engine can be asked.
+        changed (Wakers): Wakes who waits for the engine to answer again, or for something `due`.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        address: str,
+        config_digest: str,
+        terms: LeaseTerms,
+        clock: Clock,
+        hooks: NodeHooks,
+    ) -> None:
+        self._name, self._address, self._config_digest = name, address, config_digest
+        self.terms, self.clock, self.hooks = terms, clock, hooks
+        self.incarnation: str = secrets.token_hex(16)
+        self.standing: Standing = Standing()
+        self.moved_s: float = clock.monotonic()
+        self.draining: bool = False
+        self.due: set[NodeAction] = set()
+        self.changed: Wakers = Wakers()
+        self._nodes: dict[str, NodeStatus] = {}
+
+    @property
+    def record(self) -> NodeRecord:
+        """What it says of itself when it joins."""
+        return NodeRecord(
+            self.incarnation,
+            self._name,
+            self._address,
+            SCHEMA,
+            __version__,
+            self._config_digest,
+        )
+
+    @property
+    def condition(self) -> NodeCondition:
+        """How it stands now, by its own clock."""
+        now_s = self.clock.monotonic()
+        stalled_for_s = max(now_s - self.moved_s, self.hooks.listener_age_s())
+        return condition(
+            self.standing, now_s=now_s, stalled_for_s=stalled_for_s, terms=self.terms
+        )
+
+    def require_lease(self) -> None:
+        """Refuse what only a node whose lease holds may ask for."""
+        standing = self.condition
+        if standing is NodeCondition.JOINED:
+            return
+        if standing is NodeCondition.LEFT:
+            raise EngineUnavailable("this node has left the cluster")
+        raise EngineUnavailable(_WHY_NOT[standing], retry_after_s=self.terms.renew_s)
+
+    def refuse_lost(self, error: LeaseLost) -> NoReturn:
+        """Turn the loss of the lease into what a caller can do about it: ask again."""
+        self.do_soon(NodeAction.REJOIN)
+        self.standing = replace(self.standing, rejoining=True)
+        raise EngineUnavailable(
+            _WHY_NOT[NodeCondition.REJOINING], retry_after_s=self.terms.renew_s
+        ) from error
+
+    def do_soon(self, *actions: NodeAction) -> None:
+        """Have something done as soon as the engine can be asked."""
+        if actions:
+            self.due.update(actions)
+            self.changed.wake_all()
+
+    async def pause(self, at_most_s: float) -> None:
+        """Wait so long, or until a renewal was answered, or something is due."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                await self.changed.wait_async()
+
+    # -- others ----------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> Sequence[NodeStatus]:
+        """All nodes that were heard of last, by name."""
+        return tuple(self._nodes.values())
+
+    @nodes.setter
+    def nodes(self, nodes: Sequence[NodeStatus]) -> None:
+        self._nodes = {status.node.incarnation: status for status in nodes}
+
+    def node(self, incarnation: str) -> NodeStatus | None:
+        """Return one of them."""
+        return self._nodes.get(incarnation)
+
+
+_WHY_NOT = {
+    NodeCondition.CUT_OFF: "this node has not heard of its lease for longer than that lasts",
+    NodeCondition.STALLED: "this node's event loop or private listener does not move",
+    NodeCondition.REJOINING: "this node was held to be dead, and joins anew",
+}
