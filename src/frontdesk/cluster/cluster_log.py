@@ -6,7 +6,8 @@ yields it, so that who sees a change finds what it says.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from dataclasses import replace
 
 from frontdesk.cluster.decisions import Fate, NodeAction, fate_of
 from frontdesk.cluster.engine import Engine
@@ -18,9 +19,12 @@ from frontdesk.cluster.own_sessions import OwnSessions
 from frontdesk.cluster.records import LoggedChange, LogPage
 from frontdesk.errors import SessionNotFound
 from frontdesk.feed import Ring, Wakers
-from frontdesk.records import Change, Ended, Fence
+from frontdesk.records import Change, Ended
 
 __all__ = ["ClusterLog"]
+
+READ_S = 2.0
+"""How long whoever wants to have read all waits for it."""
 
 ENDS = 10_000
 """So many ended ids are remembered at least, and twice that at most."""
@@ -44,10 +48,8 @@ class ClusterLog:
         near: NearCache,
         *,
         feed_capacity: int,
-        on_superseded: Callable[[str, Fence], None],
     ) -> None:
         self._engine, self._membership, self._own, self._near = engine, membership, own, near
-        self._on_superseded = on_superseded
         self.era: int = 0
         self.feed: Ring[Change] = Ring(capacity=feed_capacity)
         self.wakers: Wakers = Wakers()
@@ -98,7 +100,9 @@ class ClusterLog:
         if page.gap or page.era != self.era or not contiguous or page.head < self.feed.head:
             self.restart(era=page.era, head=page.head)
             self._near.connected = True
-            another = page.era != self._membership.standing.era
+            standing = self._membership.standing
+            another = page.era != standing.era
+            self._membership.standing = replace(standing, era=page.era)
             self._membership.do_soon(NodeAction.RESTORE if another else NodeAction.RECONCILE)
             return
         for logged in page.changes:
@@ -111,6 +115,20 @@ class ClusterLog:
         """Compare with what another connection heard a while ago: the log may be stuck."""
         if head > self.feed.head:
             self._near.connected = False
+
+    async def read_until(self, revision: int) -> None:
+        """Wait until the log was read so far, or begun anew. `EngineUnavailable` after a while."""
+        era = self.era
+
+        def is_read() -> bool:
+            return self.feed.head >= revision or self.era != era or self.over
+
+        try:
+            async with asyncio.timeout(READ_S):
+                while not is_read():
+                    await self.wakers.wait_async(is_read)
+        except TimeoutError:
+            raise EngineUnavailable("its log cannot be read") from None
 
     def _apply(self, logged: LoggedChange) -> None:
         change, session_id = logged.change, logged.change.session.session_id
@@ -127,4 +145,4 @@ class ClusterLog:
             self._membership.do_soon(NodeAction.REJOIN)
         elif fate is Fate.SUPERSEDED and own is not None:
             self._own.remove(session_id)
-            self._on_superseded(session_id, own.local_fence)
+            self._membership.hooks.on_superseded(session_id, own.local_fence)

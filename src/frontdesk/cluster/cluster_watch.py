@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -59,6 +59,8 @@ class ClusterWatch:
             if self._ready:
                 return self._ready.popleft()
             if self._cursor is None or self._era != self._log.era:
+                if self._log.over:
+                    break
                 await self._take_snapshot()
                 continue
             try:
@@ -139,7 +141,7 @@ class ClusterWatch:
             pages.append(await self._engine.list(selection, after=pages[-1].entries[-1].fence))
         return pages
 
-    async def _until(self, came: _Condition) -> None:
+    async def _until(self, came: Callable[[], bool]) -> None:
         try:
             async with asyncio.timeout(LOG_LAG_S):
                 while not came():

@@ -264,9 +264,7 @@ def differences(
         for session_id, entry in there.items()
         if session_id not in under_way and not _same(mine.get(session_id), entry)
     ]
-    held = {
-        session_id: entry for session_id, entry in mine.items() if session_id not in under_way
-    }
+    held = {session_id: entry for session_id, entry in mine.items() if session_id not in under_way}
     return Differences(
         tuple(end),
         tuple(one for name, one in held.items() if not _same(there.get(name), one)),
@@ -299,4 +297,3 @@ def fate_of(logged: LoggedChange, mine: IndexEntry | None, *, incarnation: str) 
     if change.reason.kind is ExitKind.SUPERSEDED:
         return Fate.SUPERSEDED
     return Fate.LOST if change.reason.kind is ExitKind.LOST else Fate.NONE
-

@@ -1,4 +1,4 @@
-"""What a node is in the cluster now, and whom it knows there. One on each node; all parts read it."""
+"""What a node is in the cluster now, and whom it knows there. All parts of a node read it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import NoReturn
 
 from frontdesk._version import __version__
@@ -52,7 +51,7 @@ class Membership:
         self.terms, self.clock, self.hooks = terms, clock, hooks
         self.incarnation: str = secrets.token_hex(16)
         self.standing: Standing = Standing()
-        self.moved_s: float = clock.monotonic()
+        self.moved_s: float = hooks.now_s()
         self.draining: bool = False
         self.due: set[NodeAction] = set()
         self.changed: Wakers = Wakers()
@@ -73,11 +72,9 @@ class Membership:
     @property
     def condition(self) -> NodeCondition:
         """How it stands now, by its own clock."""
-        now_s = self.clock.monotonic()
+        now_s = self.hooks.now_s()
         stalled_for_s = max(now_s - self.moved_s, self.hooks.listener_age_s())
-        return condition(
-            self.standing, now_s=now_s, stalled_for_s=stalled_for_s, terms=self.terms
-        )
+        return condition(self.standing, now_s=now_s, stalled_for_s=stalled_for_s, terms=self.terms)
 
     def require_lease(self) -> None:
         """Refuse what only a node whose lease holds may ask for."""
@@ -90,11 +87,10 @@ class Membership:
 
     def refuse_lost(self, error: LeaseLost) -> NoReturn:
         """Turn the loss of the lease into what a caller can do about it: ask again."""
-        self.do_soon(NodeAction.REJOIN)
-        self.standing = replace(self.standing, rejoining=True)
-        raise EngineUnavailable(
-            _WHY_NOT[NodeCondition.REJOINING], retry_after_s=self.terms.renew_s
-        ) from error
+        if error.incarnation == self.incarnation:
+            self.do_soon(NodeAction.REJOIN)
+        problem = _WHY_NOT[NodeCondition.REJOINING]
+        raise EngineUnavailable(problem, retry_after_s=self.terms.renew_s) from error
 
     def do_soon(self, *actions: NodeAction) -> None:
         """Have something done as soon as the engine can be asked."""

@@ -2,26 +2,73 @@
 
 It joins, renews its lease, tells the index what becomes of the sessions in its own store, and finds
 everybody else's. Its store stays the authority on its own sessions: what the index lost, it is told
-again.
+again. What it decides is in `decisions`; the rest is made of parts, each with a task or a thread:
+
+    node_lease         renews the lease, from a thread
+    telling            tells of ends and updates, by the store's watch
+    cluster_log        follows the log: near cache, watches, memory of ends
+    reconciliation     joins again, restores, reconciles
+    neighbours         knows the other nodes, and buries the dead
+    locating           finds sessions that the near cache does not have
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from frontdesk.clock import Clock
+from frontdesk.clock import Clock, SystemClock
+from frontdesk.cluster.cluster_log import ClusterLog
 from frontdesk.cluster.cluster_watch import ClusterWatch
-from frontdesk.cluster.decisions import NodeCondition
+from frontdesk.cluster.decisions import NodeAction, NodeCondition, Standing
 from frontdesk.cluster.engine import Engine
-from frontdesk.cluster.node_records import EndedElsewhere, Located, NodeHooks
-from frontdesk.cluster.records import EntryPage, IndexLimits, NodeStatus, Selection
-from frontdesk.cluster.terms import LeaseTerms
+from frontdesk.cluster.errors import EngineUnavailable, LeaseLost
+from frontdesk.cluster.locating import Locating
+from frontdesk.cluster.membership import Membership, new_token
+from frontdesk.cluster.near_cache import NearCache
+from frontdesk.cluster.neighbours import Neighbours
+from frontdesk.cluster.node_lease import NodeLease
+from frontdesk.cluster.node_records import NO_HOOKS, EndedElsewhere, Located, NodeHooks
+from frontdesk.cluster.own_sessions import OwnEntry, OwnSessions
+from frontdesk.cluster.reconciliation import Reconciliation, new_entry
+from frontdesk.cluster.records import (
+    EntryPage,
+    IndexEntry,
+    IndexLimits,
+    NewEntry,
+    NodeStatus,
+    Selection,
+)
+from frontdesk.cluster.telling import Telling
+from frontdesk.cluster.terms import LEASE_TERMS, LeaseTerms
+from frontdesk.errors import SessionLimitExceeded
 from frontdesk.records import Fence, Session
 from frontdesk.store import SessionStore
 
 __all__ = ["Node"]
+
+NEAR_ENTRIES = 32_768
+"""So many entries of other nodes are remembered at least, and twice that at most."""
+
+CREATE_S = 2.0
+"""How long a create is asked again whose answer was lost; after that it is undone."""
+
+ASK_AGAIN_S = 0.05
+RESERVED_S = 600.0
+"""How long an id is held for an agent that is being started, if this node lives so long."""
+
+LEAVE_S = 2.0
+
+_log = logging.getLogger("frontdesk")
+
+T = TypeVar("T")
 
 
 class Node:
@@ -40,10 +87,12 @@ class Node:
         terms: How long leases, graces and holds last.
         clock: For `ended_at` and the like; the machine's unless given.
         hooks: What it calls.
+        feed_capacity: How many changes a slow watch may lag behind before it gets a fresh
+            snapshot.
     """
 
     engine: Engine
-    incarnation: str
+    store: SessionStore[Any]
 
     def __init__(
         self,
@@ -53,14 +102,45 @@ class Node:
         name: str,
         address: str,
         config_digest: str = "",
-        terms: LeaseTerms = LeaseTerms(),
+        terms: LeaseTerms = LEASE_TERMS,
         clock: Clock | None = None,
-        hooks: NodeHooks = NodeHooks(),
+        hooks: NodeHooks = NO_HOOKS,
+        feed_capacity: int = 4096,
     ) -> None:
-        raise NotImplementedError
+        self.engine, self.store = engine, store
+        self._membership = membership = Membership(
+            name=name,
+            address=address,
+            config_digest=config_digest,
+            terms=terms,
+            clock=clock or SystemClock(),
+            hooks=hooks,
+        )
+        self._own = own = OwnSessions()
+        self._near = near = NearCache(capacity=NEAR_ENTRIES)
+        self._log = ClusterLog(engine, membership, own, near, feed_capacity=feed_capacity)
+        self._telling = Telling(engine, store, membership, own)
+        self._repairs = Reconciliation(engine, store, membership, own, self._log)
+        self._neighbours = Neighbours(engine, membership)
+        self._locating = Locating(engine, membership, own, near)
+        self._lease = NodeLease(
+            engine, membership, own, self._log, on_renewed=self._neighbours.refresh_soon
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # -- its life --------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        await self._repairs.join()
+        try:
+            await self._neighbours.refresh()
+            self._telling.open()
+            self._near.connected = True
+            self._start()
+        except BaseException:
+            await self._leave()
+            raise
+        return self
 
     async def __aexit__(
         self,
@@ -68,16 +148,56 @@ class Node:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        raise NotImplementedError
+        with suppress(EngineUnavailable):
+            await self._telling.flush()
+        await self._leave()
+
+    def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        work = {
+            "log": self._log.follow,
+            "store": self._telling.follow,
+            "telling": self._telling.tell,
+            "repairs": self._repairs.repair,
+            "neighbours": self._neighbours.follow,
+        }
+        self._tasks = [
+            loop.create_task(_kept_up(each), name=f"frontdesk cluster {name}")
+            for name, each in work.items()
+        ]
+        self._lease.start()
+
+    async def _leave(self) -> None:
+        """End everything that it has; then it is let go, so that no renewal comes after that."""
+        self._membership.standing = Standing()
+        await self._lease.end()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._telling.close()
+        self._log.finish()
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self.engine.leave(self._membership.incarnation)
+        except (EngineUnavailable, TimeoutError) as error:
+            _log.warning("the cluster was not told that this node leaves: %s", error)
+
+    # -- how it stands ---------------------------------------------------------------------------
+
+    @property
+    def incarnation(self) -> str:
+        """This run of it, since it last joined."""
+        return self._membership.incarnation
 
     @property
     def condition(self) -> NodeCondition:
         """How it stands to the cluster now, by its own clock."""
-        raise NotImplementedError
+        return self._membership.condition
 
     def begin_draining(self) -> None:
         """Take no new sessions: told with every renewal from now on. Those it has go on."""
-        raise NotImplementedError
+        self._membership.draining = True
+        self._lease.renew_soon()
 
     # -- its own sessions ------------------------------------------------------------------------
 
@@ -96,13 +216,32 @@ class Node:
 
         Before an agent is started. Raises `SessionAlreadyExists`, `SessionLimitExceeded`,
         `OwnerSuspect`, `Recovering`, and `EngineUnavailable` within two seconds, also while this
-        node is cut off or joins anew: then nothing is reserved.
+        node is cut off or joins anew: then nothing is reserved. What is neither created nor
+        released goes after ten minutes, or with the node.
         """
-        raise NotImplementedError
+        membership = self._membership
+        entry = NewEntry(
+            session_id=session_id,
+            incarnation=membership.incarnation,
+            token=new_token(),
+            tenant_id=tenant_id,
+            api_key=api_key,
+            created_at=membership.clock.wall_ms(),
+            blueprint=blueprint,
+            model=model,
+            pid=os.getpid(),
+            minted=minted,
+        )
+        reserve = partial(self.engine.reserve, entry, limits=limits, ttl_s=RESERVED_S)
+        await self._enter(entry, reserve)
+        return entry.token
 
     async def release(self, session_id: str, *, token: str) -> None:
         """Give a reservation back; what cannot be told now goes with its deadline."""
-        raise NotImplementedError
+        if self._own.next_tokens.get(session_id) == token:
+            del self._own.next_tokens[session_id]
+        with suppress(EngineUnavailable):
+            await self.engine.release(self._membership.incarnation, session_id, token=token)
 
     async def create(
         self, session: Session[Any], *, token: str, minted: bool, limits: IndexLimits
@@ -111,17 +250,75 @@ class Node:
 
         From here on its end is told by the node. Raises as `reserve` does; then it is not in the
         index, and the session is the caller's to end. An unknown outcome is asked again with the
-        token for two seconds, and undone after.
+        token for two seconds, and undone after. A limit that agents of this node fill which have
+        finished is no limit.
         """
-        raise NotImplementedError
+        session_id, incarnation = session.session_id, self._membership.incarnation
+        entry = new_entry(session, incarnation=incarnation, token=token, minted=minted)
+        fence = await self._enter(entry, partial(self.engine.create, entry, limits=limits))
+        if incarnation != self._membership.incarnation:
+            self._membership.refuse_lost(LeaseLost(incarnation))
+        self._own.add(OwnEntry(IndexEntry(entry, fence, fence), session.fence))
+        # It may have ended, or changed, while the index was being told of it.
+        self._telling.end_finished(session_id)
+        return fence
+
+    async def _enter(self, entry: NewEntry, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Ask for a place in the index, once what is over here is out of it."""
+        self._membership.require_lease()
+        if entry.session_id in self._own.entries:
+            self._telling.end_finished(entry.session_id)
+            await self._telling.flush()
+        try:
+            return await self._until_known(entry.session_id, ask)
+        except SessionLimitExceeded:
+            if not self._telling.end_finished(*self._own.of_tenant(entry.tenant_id)):
+                raise
+            await self._telling.flush()
+            return await self._until_known(entry.session_id, ask)
+
+    async def _until_known(self, session_id: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Ask until it is known what came of it. If that stays unknown, it is undone later."""
+        clock = asyncio.get_running_loop().time
+        deadline_s = clock() + CREATE_S
+        with self._own.asking(session_id):
+            while True:
+                try:
+                    return await ask()
+                except LeaseLost as error:
+                    self._membership.refuse_lost(error)
+                except EngineUnavailable:
+                    if clock() + ASK_AGAIN_S >= deadline_s:
+                        self._membership.do_soon(NodeAction.RECONCILE)
+                        raise
+                except asyncio.CancelledError:
+                    self._membership.do_soon(NodeAction.RECONCILE)
+                    raise
+                await asyncio.sleep(ASK_AGAIN_S)
+
+    async def flush(self) -> None:
+        """Wait until the index knows what has ended and changed here until now.
+
+        `EngineUnavailable` after two seconds.
+        """
+        await self._telling.flush()
+
+    def entry(self, session_id: str) -> IndexEntry | None:
+        """Return the index's entry of a session that lives here: an owner's word."""
+        own = self._own.living(session_id)
+        return own.indexed if own is not None and session_id in self.store else None
 
     def fence(self, session_id: str) -> Fence | None:
         """Return the index's fence of a session that lives here; None where it has none."""
-        raise NotImplementedError
+        own = self._own.living(session_id)
+        return None if own is None else own.indexed.fence
 
     def next_token(self, session_id: str) -> str | None:
-        """Return the token that a session between two agents is reserved under: of a restart."""
-        raise NotImplementedError
+        """Return the token that a session between two agents is reserved under: of a restart.
+
+        Whoever does not create the next one releases it.
+        """
+        return self._telling.next_token(session_id)
 
     # -- everybody's -----------------------------------------------------------------------------
 
@@ -132,35 +329,64 @@ class Node:
         cannot be asked: from the cache, or from the nodes last known, whose word counts;
         `EngineUnavailable` where none of them has it.
         """
-        raise NotImplementedError
+        near = self._near
+        if near.connected:
+            entry = near.get(session_id)
+            if entry is not None:
+                node = self._membership.node(entry.entry.incarnation)
+                if node is not None:
+                    return Located(entry, node)
+        return await self._locating.find(session_id)
 
     def forget(self, session_id: str) -> None:
         """Take an owner's word that a session is not there (any more): look it up anew."""
-        raise NotImplementedError
+        self._near.forget(session_id)
 
     def ended(self, session_id: str) -> EndedElsewhere:
         """Return how a session ended, wherever it was: this node's bounded memory of the log.
 
-        `SessionNotFound` where it lives, or is not remembered.
+        While a session of the id lives, it tells of the one before. `SessionNotFound` where nothing
+        is remembered: at least the last 10,000 ids are, since this node joined.
         """
-        raise NotImplementedError
+        return self._log.ended(session_id)
 
     async def list(self, selection: Selection, *, after: Fence = 0, limit: int = 1000) -> EntryPage:
-        """Return a page of the sessions of all nodes, oldest first."""
-        raise NotImplementedError
+        """Return a page of the sessions of all nodes, oldest first, without what is over here."""
+        page = await self.engine.list(selection, after=after, limit=limit)
+        incarnation, store = self._membership.incarnation, self.store
+        living = tuple(
+            one
+            for one in page.entries
+            if one.entry.incarnation != incarnation or one.entry.session_id in store
+        )
+        return page if len(living) == len(page.entries) else replace(page, entries=living)
 
     async def count(self, selection: Selection) -> int:
         """Return how many sessions there are on all nodes."""
-        raise NotImplementedError
+        return await self.engine.count(selection)
 
     def watch(self, *, tenant_id: str | None = None, api_key: str | None = None) -> ClusterWatch:
         """Follow the changes of all nodes."""
-        raise NotImplementedError
+        return ClusterWatch(self.engine, self._log, tenant_id=tenant_id, api_key=api_key)
+
+    async def catch_up(self) -> None:
+        """Wait until this node has read all that the engine has told it of; for two seconds."""
+        await self._log.read_until(self.engine.known)
 
     def nodes(self) -> Sequence[NodeStatus]:
         """Return all nodes, this one included, as last heard: no older than a quarter lease."""
-        raise NotImplementedError
+        return self._membership.nodes
 
     def node(self, incarnation: str) -> NodeStatus | None:
         """Return one node, as last heard of."""
-        raise NotImplementedError
+        return self._membership.node(incarnation)
+
+
+async def _kept_up(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do something as long as the node is a member. A fault of ours ends no node: it is logged."""
+    while True:
+        try:
+            return await work()
+        except Exception:  # noqa: BLE001 - whatever it is, the node's other tasks need this one
+            _log.exception("a task of the cluster failed; it begins anew")
+            await asyncio.sleep(1)

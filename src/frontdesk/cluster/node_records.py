@@ -6,10 +6,11 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from frontdesk.cluster.boot_time import boot_time_s
 from frontdesk.cluster.records import IndexEntry, NodeStatus
 from frontdesk.records import Ended, Fence
 
-__all__ = ["EndedElsewhere", "Located", "NodeHooks"]
+__all__ = ["NO_HOOKS", "EndedElsewhere", "Located", "NodeHooks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,13 @@ def _ignore(session_id: str, fence: Fence) -> None:
 
 async def _ask_nobody(session_id: str, node: NodeStatus) -> IndexEntry | None:
     """Answer that a node does not have a session: there is no way to ask it."""
+    del session_id, node
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class NodeHooks:
-    """What a node calls. All on its event loop, but for `end_process`.
+    """What a node calls. All on its event loop, but for the last two.
 
     Attributes:
         on_superseded (Callable): Stops the agent of a session (its id, its local fence) that
@@ -60,11 +62,13 @@ class NodeHooks:
             that a caller chose, when the node was cut off for longer than the isolation grace. Not
             called for minted ids, which nobody else can get. Whoever keeps the conversation itself
             may leave that to its storage.
-        listener_age_s (Callable): Since when the private listener has not answered.
+        listener_age_s (Callable): Since when the private listener has not answered. From any
+            thread.
         ask_owner (Callable): Asks a node itself for one of its sessions, while the engine cannot be
             asked; None where it says that it has none, an error where it says nothing.
         end_process (Callable): Ends the process, whose event loop has not moved for a minute; from
             the thread of the lease, after the stacks were logged.
+        now_s (Callable): The time of leases; for tests. From any thread.
     """
 
     on_superseded: Callable[[str, Fence], None] = _ignore
@@ -72,3 +76,8 @@ class NodeHooks:
     listener_age_s: Callable[[], float] = float
     ask_owner: Callable[[str, NodeStatus], Awaitable[IndexEntry | None]] = _ask_nobody
     end_process: Callable[[], None] = os.abort
+    now_s: Callable[[], float] = boot_time_s
+
+
+NO_HOOKS = NodeHooks()
+"""Of a node that nobody asks for anything."""

@@ -74,6 +74,11 @@ class OwnSessions:
         """Return the entry of a session that has not ended here."""
         return None if session_id in self.ending else self.entries.get(session_id)
 
+    def of_tenant(self, tenant_id: str) -> list[str]:
+        """Return the ids of a tenant's. Costs a look at each entry."""
+        entries = self.entries.items()
+        return [name for name, own in entries if own.indexed.entry.tenant_id == tenant_id]
+
     def add(self, own: OwnEntry) -> None:
         """Say that the index has an entry."""
         self.remove(own.session_id)

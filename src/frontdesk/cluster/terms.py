@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from frontdesk.errors import InvalidArgument
 
-__all__ = ["LeaseTerms"]
+__all__ = ["LEASE_TERMS", "LeaseTerms"]
 
 MARGIN_S = 2.0
 
@@ -49,3 +49,7 @@ class LeaseTerms:
         32.0
         """
         return self.isolation_grace_s + self.kill_grace_s + self.lease_s / 2 + MARGIN_S
+
+
+LEASE_TERMS = LeaseTerms()
+"""Those of a cluster whose settings say nothing else."""

@@ -1,0 +1,95 @@
+"""Finds whose session an id is: this node's, by the near cache, by the engine, by asking nodes.
+
+While the engine cannot be asked, an owner's word counts: a short outage of the engine hides no
+session that lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from frontdesk.cluster.engine import Engine
+from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable
+from frontdesk.cluster.membership import Membership
+from frontdesk.cluster.near_cache import NearCache
+from frontdesk.cluster.node_records import Located
+from frontdesk.cluster.own_sessions import OwnSessions
+from frontdesk.cluster.records import IndexEntry, NodeStatus
+from frontdesk.errors import SessionNotFound
+
+__all__ = ["Locating"]
+
+ASK_S = 2.0
+"""How long all nodes together have to say whether a session is theirs."""
+
+
+class Locating:
+    """Find sessions. Owned by a `Node`."""
+
+    def __init__(
+        self, engine: Engine, membership: Membership, own: OwnSessions, near: NearCache
+    ) -> None:
+        self._engine, self._membership, self._own, self._near = engine, membership, own, near
+
+    async def find(self, session_id: str) -> Located:
+        """Return where a session is that the near cache does not have, or may not have right."""
+        own = self._own.living(session_id)
+        if own is not None:
+            return await self._located(own.indexed)
+        read, entry = self._near.begin_read(session_id), None
+        try:
+            entry = await self._engine.read(session_id)
+        except EngineUnavailable:
+            return await self._without_engine(session_id)
+        finally:
+            self._near.end_read(read, entry)
+        if entry is None:
+            raise SessionNotFound(session_id)
+        return await self._located(entry)
+
+    async def _located(self, entry: IndexEntry) -> Located:
+        node = self._membership.node(entry.entry.incarnation)
+        if node is None:
+            # It joined since all were heard of last.
+            self._membership.nodes = await self._engine.nodes()
+            node = self._membership.node(entry.entry.incarnation)
+        if node is None:
+            problem = "it is dead, and its sessions are being ended"
+            raise OwnerUnreachable(entry.entry.session_id, problem=problem)
+        return Located(entry, node)
+
+    async def _without_engine(self, session_id: str) -> Located:
+        entry = self._near.get(session_id)
+        node = None if entry is None else self._membership.node(entry.entry.incarnation)
+        if entry is not None and node is not None:
+            return Located(entry, node, confirmed=False)
+        located = await self._ask_nodes(session_id)
+        if located is None:
+            problem = "it cannot be asked, and no node that was known last has the session"
+            raise EngineUnavailable(problem)
+        return located
+
+    async def _ask_nodes(self, session_id: str) -> Located | None:
+        """Ask all nodes that were known last at once; the first that has it is right."""
+        incarnation = self._membership.incarnation
+        others = [one for one in self._membership.nodes if one.node.incarnation != incarnation]
+        asked = [asyncio.create_task(self._ask(session_id, node)) for node in others]
+        try:
+            for answer in asyncio.as_completed(asked, timeout=ASK_S):
+                located = await answer
+                if located is not None:
+                    return located
+        except TimeoutError:
+            pass
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        return None
+
+    async def _ask(self, session_id: str, node: NodeStatus) -> Located | None:
+        try:
+            entry = await self._membership.hooks.ask_owner(session_id, node)
+        except Exception:  # noqa: BLE001 - whatever came of it, it is no word of an owner's
+            return None
+        return None if entry is None else Located(entry, node, confirmed=False)
