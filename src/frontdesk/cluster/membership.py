@@ -98,10 +98,10 @@ class Membership:
             self.due.update(actions)
             self.changed.wake_all()
 
-    async def pause(self, at_most_s: float) -> None:
+    async def pause(self, limit_s: float) -> None:
         """Wait so long, or until a renewal was answered, or something is due."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(at_most_s):
+            async with asyncio.timeout(limit_s):
                 await self.changed.wait_async()
 
     # -- others ----------------------------------------------------------------------------------

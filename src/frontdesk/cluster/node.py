@@ -5,7 +5,7 @@ everybody else's. Its store stays the authority on its own sessions: what the in
 again. What it decides is in `decisions`; the rest is made of parts, each with a task or a thread:
 
     node_lease         renews the lease, from a thread
-    telling            tells of ends and updates, by the store's watch
+    outbox             tells the index of ends and updates, by the store's watch
     cluster_log        follows the log: near cache, watches, memory of ends
     reconciliation     joins again, restores, reconciles
     neighbours         knows the other nodes, and buries the dead
@@ -46,7 +46,7 @@ from frontdesk.cluster.records import (
     NodeStatus,
     Selection,
 )
-from frontdesk.cluster.telling import Telling
+from frontdesk.cluster.outbox import Outbox
 from frontdesk.cluster.terms import LEASE_TERMS, LeaseTerms
 from frontdesk.errors import SessionLimitExceeded
 from frontdesk.records import Fence, Session
@@ -119,7 +119,7 @@ class Node:
         self._own = own = OwnSessions()
         self._near = near = NearCache(capacity=NEAR_ENTRIES)
         self._log = ClusterLog(engine, membership, own, near, feed_capacity=feed_capacity)
-        self._telling = Telling(engine, store, membership, own)
+        self._outbox = Outbox(engine, store, membership, own)
         self._repairs = Reconciliation(engine, store, membership, own, self._log)
         self._neighbours = Neighbours(engine, membership)
         self._locating = Locating(engine, membership, own, near)
@@ -134,7 +134,7 @@ class Node:
         await self._repairs.join()
         try:
             await self._neighbours.refresh()
-            self._telling.open()
+            self._outbox.open()
             self._near.connected = True
             self._start()
         except BaseException:
@@ -149,20 +149,20 @@ class Node:
         at: TracebackType | None,
     ) -> None:
         with suppress(EngineUnavailable):
-            await self._telling.flush()
+            await self._outbox.flush()
         await self._leave()
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
         work = {
             "log": self._log.follow,
-            "store": self._telling.follow,
-            "telling": self._telling.tell,
+            "store": self._outbox.follow,
+            "outbox": self._outbox.send,
             "repairs": self._repairs.repair,
             "neighbours": self._neighbours.follow,
         }
         self._tasks = [
-            loop.create_task(_kept_up(each), name=f"frontdesk cluster {name}")
+            loop.create_task(_run_on(each), name=f"frontdesk cluster {name}")
             for name, each in work.items()
         ]
         self._lease.start()
@@ -174,7 +174,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._telling.close()
+        self._outbox.close()
         self._log.finish()
         try:
             async with asyncio.timeout(LEAVE_S):
@@ -260,21 +260,21 @@ class Node:
             self._membership.refuse_lost(LeaseLost(incarnation))
         self._own.add(OwnEntry(IndexEntry(entry, fence, fence), session.fence))
         # It may have ended, or changed, while the index was being told of it.
-        self._telling.end_finished(session_id)
+        self._outbox.end_finished(session_id)
         return fence
 
     async def _enter(self, entry: NewEntry, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Ask for a place in the index, once what is over here is out of it."""
         self._membership.require_lease()
         if entry.session_id in self._own.entries:
-            self._telling.end_finished(entry.session_id)
-            await self._telling.flush()
+            self._outbox.end_finished(entry.session_id)
+            await self._outbox.flush()
         try:
             return await self._until_known(entry.session_id, ask)
         except SessionLimitExceeded:
-            if not self._telling.end_finished(*self._own.of_tenant(entry.tenant_id)):
+            if not self._outbox.end_finished(*self._own.of_tenant(entry.tenant_id)):
                 raise
-            await self._telling.flush()
+            await self._outbox.flush()
             return await self._until_known(entry.session_id, ask)
 
     async def _until_known(self, session_id: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -301,7 +301,7 @@ class Node:
 
         `EngineUnavailable` after two seconds.
         """
-        await self._telling.flush()
+        await self._outbox.flush()
 
     def entry(self, session_id: str) -> IndexEntry | None:
         """Return the index's entry of a session that lives here: an owner's word."""
@@ -318,7 +318,7 @@ class Node:
 
         Whoever does not create the next one releases it.
         """
-        return self._telling.next_token(session_id)
+        return self._outbox.next_token(session_id)
 
     # -- everybody's -----------------------------------------------------------------------------
 
@@ -369,7 +369,7 @@ class Node:
         """Follow the changes of all nodes."""
         return ClusterWatch(self.engine, self._log, tenant_id=tenant_id, api_key=api_key)
 
-    async def catch_up(self) -> None:
+    async def read_all(self) -> None:
         """Wait until this node has read all that the engine has told it of; for two seconds."""
         await self._log.read_until(self.engine.known)
 
@@ -382,7 +382,7 @@ class Node:
         return self._membership.node(incarnation)
 
 
-async def _kept_up(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _run_on(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Do something as long as the node is a member. A fault of ours ends no node: it is logged."""
     while True:
         try:

@@ -37,7 +37,7 @@ class NodeLease:
         self._on_renewed = on_renewed
         self._thread: LeaseThread | None = None
         self._tick: asyncio.TimerHandle | None = None
-        self._heard = 0
+        self._head_before = 0
 
     def start(self) -> None:
         """Begin to renew; on the loop whose ticks are told."""
@@ -112,8 +112,8 @@ class NodeLease:
         membership.do_soon(*(one for one in actions if one is not NodeAction.STOP_CHOSEN))
         if outcome.renewed is not None:
             # What it heard a quarter of a lease ago has been read since, or the log is stuck.
-            self._log.distrust(self._heard)
-            self._heard = outcome.renewed.revision
+            self._log.distrust(self._head_before)
+            self._head_before = outcome.renewed.revision
             self._on_renewed()
             membership.changed.wake_all()
 

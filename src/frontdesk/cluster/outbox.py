@@ -34,7 +34,7 @@ from frontdesk.records import (
 )
 from frontdesk.store import SessionStore, Watch
 
-__all__ = ["Telling"]
+__all__ = ["Outbox"]
 
 BATCH = 100
 FLUSH_S = 2.0
@@ -45,7 +45,7 @@ _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 _log = logging.getLogger("frontdesk")
 
 
-class Telling:
+class Outbox:
     """Follow a store, and tell the index of what a node had told it. Owned by a `Node`."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Telling:
         self._wakers = Wakers()
         self._watch: Watch | None = None
         self._read_to = self._at = 0
-        self._noticed = self._told = 0
+        self._noticed = self._sent = 0
 
     def open(self) -> None:
         """Begin with what the store has: nothing that happens from here on is missed."""
@@ -172,7 +172,7 @@ class Telling:
         upto, ends = self._store.revision, self._noticed
 
         def is_known() -> bool:
-            return self._at >= upto and self._told >= ends
+            return self._at >= upto and self._sent >= ends
 
         try:
             async with asyncio.timeout(FLUSH_S):
@@ -181,17 +181,20 @@ class Telling:
         except TimeoutError:
             raise EngineUnavailable("what ended here cannot be told to it") from None
 
-    async def tell(self) -> None:
+    async def send(self) -> None:
         """Tell what is to be told, for as long as the node is a member."""
         while True:
+            if self._membership.standing.rejoining:
+                await self._membership.pause(self._membership.terms.renew_s)
+                continue
             if not self._has_more():
                 await self._wakers.wait_async(self._has_more, key=self)
                 continue
             upto, number = self._read_to, len(self._ends)
             try:
-                await self._tell_updates(list(self._updates))
+                await self._send_updates(list(self._updates))
                 for begun in range(0, number, BATCH):
-                    await self._tell_ends(min(BATCH, number - begun))
+                    await self._send_ends(min(BATCH, number - begun))
             except (EngineUnavailable, LeaseLost):
                 # What was told is told again: an end that is not there is left alone.
                 await self._membership.pause(self._membership.terms.renew_s)
@@ -202,18 +205,18 @@ class Telling:
     def _has_more(self) -> bool:
         return bool(self._ends or self._updates) or self._read_to > self._at
 
-    async def _tell_updates(self, names: Sequence[str]) -> None:
+    async def _send_updates(self, names: Sequence[str]) -> None:
         """Tell of other metadata, a hundred sessions at a time."""
         incarnation = self._membership.incarnation
         for begun in range(0, len(names), BATCH):
             batch = names[begun : begun + BATCH]
             with self._own.asking(*batch):
-                calls = [self._tell_update(incarnation, name) for name in batch]
+                calls = [self._send_update(incarnation, name) for name in batch]
                 for answer in await asyncio.gather(*calls, return_exceptions=True):
                     if isinstance(answer, BaseException):
                         raise answer
 
-    async def _tell_update(self, incarnation: str, session_id: str) -> None:
+    async def _send_update(self, incarnation: str, session_id: str) -> None:
         session, own = self._updates.get(session_id), self._own.living(session_id)
         if session is not None and own is not None:
             model, blueprint = session.model, session.blueprint
@@ -225,7 +228,7 @@ class Telling:
         if self._updates.get(session_id) is session:
             self._updates.pop(session_id, None)
 
-    async def _tell_ends(self, number: int) -> None:
+    async def _send_ends(self, number: int) -> None:
         batch = [self._ends[place] for place in range(number)]
         # Of entries of an incarnation that is gone there is nothing to tell any more.
         ours = [(own, end) for own, end in batch if self._is_ours(own)]
@@ -235,7 +238,7 @@ class Telling:
                 await self._engine.end(self._membership.incarnation, ends)
             for _ in batch:
                 self._ends.popleft()
-            self._told += number
+            self._sent += number
             for own, _ in ours:
                 if self._is_ours(own):
                     self._own.remove(own.session_id)
