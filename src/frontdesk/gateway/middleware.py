@@ -10,7 +10,6 @@ long as it is open, a frame for each.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable
 from typing import Any
 
@@ -23,11 +22,10 @@ from frontdesk.gateway.cors import (
     origin_headers,
     refuse_strange_pages,
 )
-from frontdesk.gateway.error_answers import INTERNAL
 from frontdesk.gateway.errors import OutsideSession, RateLimited
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.paths import Access, Endpoint
-from frontdesk.gateway.problems import no_such_route, problem_of
+from frontdesk.gateway.problems import no_such_route
 from frontdesk.gateway.rate_limit import Allowance
 from frontdesk.gateway.request_context import (
     SCOPE_KEY,
@@ -41,8 +39,6 @@ from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.sse import EventStream
 from frontdesk.gateway.websocket import SessionSocket
 from frontdesk.sessions.errors import Draining
-
-logger: logging.Logger = logging.getLogger("frontdesk.gateway")
 
 
 class GatewayMiddleware:
@@ -70,13 +66,8 @@ class GatewayMiddleware:
             if counting is not None:
                 await counting
             await self._dispatch(context)
-        except Exception as error:
-            problem = problem_of(error)
-            if problem.status == INTERNAL.status:
-                logger.exception("a request failed")
-            if context.started:
-                raise
-            await context.refuse(problem)
+        except Exception as error:  # noqa: BLE001 - each becomes an answer, or is raised by `fail`
+            await context.fail(error)
         finally:
             if context.body_room and context.key is not None:
                 self._gateway.bodies.leave(context.key.key_id, context.body_room)

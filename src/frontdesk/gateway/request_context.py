@@ -8,15 +8,17 @@ nothing.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 
+from frontdesk.gateway.error_answers import INTERNAL
 from frontdesk.gateway.errors import TooLarge, Unauthorized
 from frontdesk.gateway.paths import Access, PathRule, match_path, path_of
-from frontdesk.gateway.problems import Problem
+from frontdesk.gateway.problems import Problem, problem_of
 from frontdesk.gateway.scopes import KeyScope
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ Send = Callable[[Message], Awaitable[None]]
 SCOPE_KEY = "frontdesk"
 CACHE_CONTROL = b"cache-control"
 NO_STORE = (CACHE_CONTROL, b"no-store")
+
+logger: logging.Logger = logging.getLogger("frontdesk.gateway")
 
 
 class RequestContext:
@@ -170,6 +174,15 @@ class RequestContext:
         """Answer with a problem. Nothing can be answered once an answer has begun."""
         headers = [(name.lower(), value) for name, value in problem.headers.items()]
         await self.answer(problem.status, problem.body, headers=headers)
+
+    async def fail(self, error: Exception) -> None:
+        """Answer with what an error becomes; raise it where an answer has begun."""
+        problem = problem_of(error)
+        if problem.status == INTERNAL.status:
+            logger.error("a request failed", exc_info=error)
+        if self.started:
+            raise error
+        await self.refuse(problem)
 
     async def answer(
         self, status: int, body: bytes, *, headers: list[tuple[str, str]] | None = None

@@ -108,7 +108,8 @@ class SessionSocket:
         try:
             self._refused += 1
             key = self._context.tenant_key
-            await self._gateway.count(key.key_id)
+            if not key.forwarded:
+                await self._gateway.count(key.key_id)
             self._refused = 0
             asked = parsed(content if content is not None else message.get("bytes") or b"")
             limit = self._gateway.config.limits.text_characters

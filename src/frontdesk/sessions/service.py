@@ -275,6 +275,10 @@ class SessionService:
             else SessionDead(session_id, reason=reason)
         )
 
+    def lives(self, key: str) -> bool:
+        """Say whether a session of this key is here, between two agents included."""
+        return self._live.get(key) is not None
+
     def latest(self, key: str) -> Conversation | None:
         """Return the conversation of an id that is live, or ended last and is held."""
         live_session = self._live.get(key)

@@ -12,71 +12,247 @@ from typing import Self
 
 from starlette.responses import Response
 
+from frontdesk.agents.ids import registry_key
+from frontdesk.clock import Clock, SystemClock
+from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recovering
 from frontdesk.cluster.node import Node
-from frontdesk.cluster.records import IndexEntry, NodeStatus
+from frontdesk.cluster.records import IndexEntry, NodeState, NodeStatus
+from frontdesk.errors import InvalidArgument, SessionNotFound
+from frontdesk.gateway.client_connection import connection_of
+from frontdesk.gateway.forwarding.answer_copy import is_from_node, own_headers, whole_body
+from frontdesk.gateway.forwarding.claims import CallerClaims
+from frontdesk.gateway.forwarding.destination import Destination
+from frontdesk.gateway.forwarding.hop_connection import HopBroken, HopConnection
+from frontdesk.gateway.forwarding.hops import HopRequest, Hops
+from frontdesk.gateway.forwarding.node_calls import MAX_ANSWER_BYTES, NodeCalls
+from frontdesk.gateway.forwarding.owner_application import OwnerApplication
+from frontdesk.gateway.forwarding.passed_request import PassedRequest
+from frontdesk.gateway.forwarding.passed_socket import PassedSocket
+from frontdesk.gateway.forwarding.private_listener import PrivateListener
+from frontdesk.gateway.forwarding.request_copy import headers_of, target_of
+from frontdesk.gateway.forwarding.signing import HopSigner
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.request_context import RequestContext
+from frontdesk.gateway.settings import Config
+from frontdesk.sessions.errors import SessionDead
+
+LOOKUPS = 2
+"""A request that a node does not answer for is looked up once more, and no more often."""
 
 
 class Forwarding:
     """Pass requests on to other nodes, and take theirs. Opened by `async with`: it listens.
 
-    Made before the node, which joins with its `address` and calls it (`NodeHooks`); `join` then
-    gives it the node. Until then it passes nothing on and refuses what comes.
+    Opened before the gateway, whose node joins with its `address` and calls it (`ClusterMember`),
+    and closed after it. `serve` gives it the gateway; until that is open, it refuses what comes.
 
     Args:
-        gateway: Whose requests.
+        config: The gateway's: its bounds hold here as well.
         listen: Where other nodes reach this one: `unix:/path` (its directory is made, 0700), or
             `host:port`, where port 0 takes a free one.
         advertise: `host:port` under which others reach `listen`, where that is another.
         secret: Of all nodes; the key of what is signed here is derived from it.
         tls_server, tls_client: Where nodes show each other certificates.
+        clock: The machine's unless given.
     """
-
-    address: str
-    """Where others reach this node, as `NodeRecord.address` has it."""
 
     def __init__(
         self,
-        gateway: Gateway,
+        config: Config,
         *,
         listen: str,
         secret: bytes,
         advertise: str | None = None,
         tls_server: ssl.SSLContext | None = None,
         tls_client: ssl.SSLContext | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        raise NotImplementedError
+        self._gateway: Gateway | None = None
+        self._tls_client = tls_client
+        self._signer = HopSigner(secret, clock=clock or SystemClock())
+        self._application = OwnerApplication(self._signer)
+        self.hops: Hops = Hops(
+            self._signer,
+            sender=self._own_incarnation,
+            status_of=self._status_of,
+            stream_s=lambda: config.cluster.lease_s,
+            tls=tls_client,
+        )
+        self._listener = PrivateListener(
+            self._application,
+            listen=listen,
+            advertise=advertise,
+            config=config,
+            tls=tls_server,
+            tls_client=tls_client,
+            ping=lambda connection: self.hops.ping(connection, to=self._own_incarnation()),
+        )
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        await self._listener.__aenter__()
+        return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        raise NotImplementedError
+        self.hops.close()
+        await self._listener.__aexit__(*exc_info)
 
-    def join(self, node: Node) -> None:
-        """Pass requests on from now on, and take in what other nodes pass on."""
-        raise NotImplementedError
+    def serve(self, gateway: Gateway) -> None:
+        """Pass a gateway's requests on, and take in for it what other nodes pass on."""
+        self._gateway = self._application.gateway = gateway
+        gateway.forwarding = self
+        self.calls: NodeCalls = NodeCalls(gateway, self.hops)
+        self._application.calls = self.calls.answers
+
+    @property
+    def address(self) -> str:
+        """Where others reach this node, as `NodeRecord.address` has it."""
+        return self._listener.address
 
     # -- what the node asks (`NodeHooks`) --------------------------------------------------------
 
     def listener_age_s(self) -> float:
         """Return since when the private listener has not answered. From any thread."""
-        raise NotImplementedError
+        return self._listener.age_s()
 
     async def ask_owner(self, session_id: str, node: NodeStatus) -> IndexEntry | None:
         """Ask a node itself for a session of its own; `OwnerUnreachable` where it says nothing."""
-        raise NotImplementedError
+        return await self.calls.ask_owner(session_id, node)
 
     # -- what requests ask -----------------------------------------------------------------------
 
     def route(self, context: RequestContext) -> Awaitable[None] | None:
         """Return what answers a request whose session is not here; None where this node does."""
-        raise NotImplementedError
+        caller, session_id, gateway = context.key, context.session_id, self._gateway
+        if session_id is None or context.granted_scope is None or caller is None:
+            return None
+        if gateway is None or gateway.node is None or caller.forwarded:
+            return None
+        if caller.only is not None and caller.only.session_id != session_id:
+            # As unknown to it as one that never was.
+            return None
+        try:
+            key = registry_key(context.tenant_sessions.tenant_id, session_id)
+        except InvalidArgument:
+            return None
+        if gateway.service.lives(key):
+            return None
+        return self._answer_elsewhere(gateway, gateway.node, context, key)
+
+    async def _answer_elsewhere(
+        self, gateway: Gateway, node: Node, context: RequestContext, key: str
+    ) -> None:
+        """Have the owner answer.
+
+        1. The index says where the session is, or where it ended. Here, or nowhere: answer here.
+        2. The owner answers; what it sends goes on as it comes.
+        3. It may say that the session is not there (any more): look once more, and give up then.
+        """
+        assert gateway.respond is not None
+        session_id = context.session_id or ""
+        request: HopRequest | None = None
+        for _ in range(LOOKUPS):
+            destination = await self._destination(gateway, node, context, key)
+            if destination is None:
+                await gateway.respond(context)
+                return
+            if request is None:
+                request = await self.request_of(gateway, context)
+                if request is None:
+                    return  # the client has left
+            if await self._passed_on(gateway, context, request, destination):
+                return
+            node.forget(key)
+        raise OwnerUnreachable(session_id, problem="it moves")
+
+    async def _passed_on(
+        self,
+        gateway: Gateway,
+        context: RequestContext,
+        request: HopRequest,
+        destination: Destination,
+    ) -> bool:
+        if context.websocket:
+            socket = PassedSocket(gateway, self.hops, context, destination=destination)
+            return await socket.run(request)
+        passed = PassedRequest(gateway, self.hops, context, destination=destination)
+        return await passed.run(request)
+
+    async def _destination(
+        self, gateway: Gateway, node: Node, context: RequestContext, key: str
+    ) -> Destination | None:
+        """Return where a session is answered for, None where that is here."""
+        session_id = context.session_id or ""
+        try:
+            located = await node.find(key)
+        except SessionNotFound:
+            return self._destination_of_ended(node, context, key)
+        except (EngineUnavailable, Recovering):
+            if gateway.service.recently_ended(key) is not None:
+                # What ended here, its own node knows best.
+                return None
+            raise
+        if located.node.node.incarnation == node.incarnation:
+            return None
+        if located.node.state is NodeState.STALLED:
+            raise OwnerUnreachable(session_id, problem="it has stalled")
+        return Destination(key, session_id, located.node, located.entry.fence)
+
+    def _destination_of_ended(
+        self, node: Node, context: RequestContext, key: str
+    ) -> Destination | None:
+        """Return the node that has what a session said until it ended; None where that is here."""
+        try:
+            ended = node.ended(key)
+        except SessionNotFound:
+            return None
+        status = node.node(ended.incarnation)
+        if ended.incarnation == node.incarnation:
+            return None
+        session_id = context.session_id or ""
+        if status is not None:
+            return Destination(key, session_id, status, None, ended)
+        if context.tenant_key.only is not None:
+            return None
+        raise SessionDead(session_id, reason=ended.ended.reason)
+
+    async def request_of(
+        self, gateway: Gateway, context: RequestContext, body: bytes | None = None
+    ) -> HopRequest | None:
+        """Return what travels of a request; None where its client leaves before the body is whole.
+
+        The body is read here, bounded as everywhere: its hash is signed.
+        """
+        if body is None:
+            body = await body_of(context)
+        if body is None:
+            return None
+        caller = context.tenant_key
+        return HopRequest(
+            context.method,
+            target_of(context),
+            body,
+            CallerClaims.of(caller, secret_tag=self._signer.secret_tag(caller.digest)),
+            headers_of(context),
+            context.client,
+            gateway.proxies.prefix(context.scope),
+        )
+
+    # -- creates ---------------------------------------------------------------------------------
 
     def least_loaded(self) -> str | None:
         """Return the other node that takes new sessions and has the fewest, by its incarnation."""
-        raise NotImplementedError
+        node = None if self._gateway is None else self._gateway.node
+        if node is None:
+            return None
+        taking = [
+            each
+            for each in node.nodes()
+            if each.state is NodeState.ALIVE
+            and not each.draining
+            and each.node.incarnation != node.incarnation
+        ]
+        fewest = min(taking, key=lambda each: each.sessions, default=None)
+        return None if fewest is None else fewest.node.incarnation
 
     async def forward_create(
         self, context: RequestContext, body: bytes, *, incarnation: str
@@ -86,4 +262,55 @@ class Forwarding:
         `OwnerUnreachable` where it does not answer. What came here from another node is not passed
         on once more: ask `context.tenant_key.forwarded` first.
         """
-        raise NotImplementedError
+        gateway = self._gateway
+        assert gateway is not None
+        status = self._status_of(incarnation)
+        if status is None:
+            raise OwnerUnreachable("", problem="it is dead")
+        request = await self.request_of(gateway, context, body)
+        assert request is not None
+        try:
+            async with self.hops.exchange(status, request) as connection:
+                if (client := connection_of(context.scope)) is not None:
+                    client.on_disconnect = connection.abort
+                if is_from_node(connection):
+                    raise OwnerUnreachable("", problem="it cannot answer for this")
+                return await whole_answer(connection)
+        except HopBroken as broken:
+            raise OwnerUnreachable("", problem=str(broken)) from None
+        finally:
+            if (client := connection_of(context.scope)) is not None:
+                client.on_disconnect = None
+
+    # -- within ----------------------------------------------------------------------------------
+
+    def _own_incarnation(self) -> str:
+        node = None if self._gateway is None else self._gateway.node
+        return "" if node is None else node.incarnation
+
+    def _status_of(self, incarnation: str) -> NodeStatus | None:
+        node = None if self._gateway is None else self._gateway.node
+        return None if node is None else node.node(incarnation)
+
+
+async def body_of(context: RequestContext) -> bytes | None:
+    """Return a request's whole body, None where its client leaves before."""
+    if context.websocket or not context.announced_body():
+        return b""
+    pieces = []
+    more = True
+    while more:
+        message = await context.receive()
+        if message["type"] != "http.request":
+            return None
+        pieces.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(pieces)
+
+
+async def whole_answer(connection: HopConnection) -> Response:
+    """Return another node's answer once all of it has come."""
+    body = await whole_body(connection, limit=MAX_ANSWER_BYTES)
+    response = Response(body, status_code=connection.status)
+    response.raw_headers = own_headers(connection.headers)
+    return response

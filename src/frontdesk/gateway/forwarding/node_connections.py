@@ -1,0 +1,194 @@
+"""The connections to one other node, and whether it still answers.
+
+Above one connection, below whatever is passed on. Idle connections are stored for a while. As long
+as something waits for the node, or streams from it, the node is asked for a sign of life each
+second: a process that is stopped, or a machine that is gone, closes no connection, and nobody may
+wait for it for ever, however long the request itself may take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from frontdesk.gateway.forwarding.hop_connection import HopBroken, HopConnection
+
+CONNECT_S = 1.0
+PING_S = 1.0
+ANSWER_S = 4.0
+"""A node that gives no sign of life for so long answers nothing that waits for it."""
+MAX_IDLE = 64
+IDLE_S = 20.0
+"""Less than the other side keeps a connection, so that none is asked while it is being closed."""
+MAX_CONNECTIONS = 10_000
+
+Ping = Callable[[HopConnection], Awaitable[None]]
+
+
+class Busy(Protocol):
+    """What goes on with a node: a request, or a WebSocket."""
+
+    received_at: float
+
+    def abort(self, problem: str) -> None: ...
+
+
+class OpenSocket:
+    """A WebSocket to a node, which others read."""
+
+    def __init__(self, abort: Callable[[str], None]) -> None:
+        self.received_at: float = 0.0
+        self.abort: Callable[[str], None] = abort
+
+
+class NodeConnections:
+    """Connections to the node at one address. Belongs to one event loop; `close` it.
+
+    `ping` asks on a connection whether anybody is there, `problem` tells why the node is of no use
+    now, if it is not. `stream_s` is how long it may be silent before the streams through it end.
+    """
+
+    address: str
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        ping: Ping,
+        problem: Callable[[], str | None],
+        stream_s: float,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.address = address
+        self._ping, self._problem, self._stream_s, self._tls = ping, problem, stream_s, tls
+        self._loop = asyncio.get_running_loop()
+        self._idle: deque[tuple[float, HopConnection]] = deque()
+        self._busy: dict[Busy, bool] = {}
+        """Those that are asked, with whether their answer has begun."""
+        self._received_at = self._loop.time()
+        self._closed: str | None = None
+        self._pinging: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def _in_use(self, connection: Busy) -> Iterator[None]:
+        self._busy[connection] = False
+        if self._pinging is None or self._pinging.done():
+            self._received_at = self._loop.time()
+            self._pinging = asyncio.create_task(self._follow_life(), name="frontdesk-node-life")
+        try:
+            yield
+        finally:
+            self._received_at = max(self._received_at, connection.received_at)
+            del self._busy[connection]
+
+    @contextmanager
+    def exchange(self, connection: HopConnection) -> Iterator[None]:
+        """Use a connection for one request; after it, it is idle, or closed."""
+        try:
+            with self._in_use(connection):
+                yield
+        finally:
+            if connection.reusable and self._closed is None and len(self._idle) < MAX_IDLE:
+                self._idle.append((self._loop.time(), connection))
+            else:
+                connection.abort()
+
+    @contextmanager
+    def stream(self, *, ends: Callable[[str], None]) -> Iterator[None]:
+        """Keep something open that others read, until `ends` is called with why it has to end."""
+        if self._closed is not None:
+            ends(self._closed)
+        socket = OpenSocket(ends)
+        with self._in_use(socket):
+            self._busy[socket] = True
+            yield
+
+    def on_answer(self, connection: HopConnection) -> None:
+        """Say that an answer has begun: from now on it is a stream."""
+        self._busy[connection] = True
+
+    async def connection(self, *, fresh: bool = False) -> HopConnection:
+        """Return one to ask on: an idle one, unless it is to be a fresh one. `HopBroken`."""
+        self._drop_old()
+        while self._idle and not fresh:
+            connection = self._idle.pop()[1]
+            if connection.reusable:
+                return connection
+        if self._closed is not None:
+            raise HopBroken(self._closed)
+        if len(self._busy) >= MAX_CONNECTIONS:
+            raise HopBroken("there are too many connections to it")
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await self._connect()
+        except TimeoutError:
+            raise HopBroken(f"no connection to it within {CONNECT_S:g} s") from None
+        except OSError as error:
+            raise HopBroken(error.strerror or type(error).__name__) from None
+
+    async def _connect(self) -> HopConnection:
+        scheme, _, place = self.address.partition(":")
+        if scheme == "unix":
+            _, made = await self._loop.create_unix_connection(HopConnection, place)
+            return made
+        host, _, port = place.removeprefix("//").rpartition(":")
+        _, made = await self._loop.create_connection(
+            HopConnection,
+            host.strip("[]"),
+            int(port),
+            ssl=self._tls if scheme == "https" else None,
+        )
+        return made
+
+    def close(self, problem: str) -> None:
+        """End everything with this node at once, and begin nothing more."""
+        self._closed = problem
+        if self._pinging is not None:
+            self._pinging.cancel()
+        self._end_busy(problem)
+        for _, connection in self._idle:
+            connection.abort(problem)
+        self._idle.clear()
+
+    def _drop_old(self) -> None:
+        while self._idle and self._idle[0][0] < self._loop.time() - IDLE_S:
+            self._idle.popleft()[1].abort()
+
+    async def _follow_life(self) -> None:
+        """Ask for a sign of life while something waits for one, and end what waits in vain."""
+        while self._busy:
+            await asyncio.sleep(PING_S)
+            self._drop_old()
+            if (problem := self._problem()) is not None:
+                self._end_busy(problem)
+                continue
+            came = [each.received_at for each in self._busy]
+            self._received_at = max(self._received_at, *came, 0.0)
+            if self._loop.time() - self._received_at >= PING_S:
+                await self._ask_for_life()
+
+    async def _ask_for_life(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_S + PING_S):
+                connection = await self.connection(fresh=True)
+                try:
+                    await self._ping(connection)
+                    self._received_at = connection.received_at
+                finally:
+                    connection.abort()
+        except (HopBroken, TimeoutError):
+            self._end_those_in_vain()
+
+    def _end_busy(self, problem: str) -> None:
+        for connection in list(self._busy):
+            connection.abort(problem)
+
+    def _end_those_in_vain(self) -> None:
+        silent_s = self._loop.time() - self._received_at
+        for connection, begun in list(self._busy.items()):
+            if silent_s > (self._stream_s if begun else ANSWER_S):
+                connection.abort(f"it gave no sign of life for {silent_s:.0f} s")

@@ -1,0 +1,216 @@
+"""What other nodes' requests meet: the ASGI application of the private listener.
+
+In place of the middleware, beside it. Only what is signed by a node of the cluster gets in, and
+what the application then sees is what was signed: path, query, a few headers, and the caller that
+the other node let in. Nothing is counted, limited or logged here that was at that node. A session
+that does not live here, under that fence, is answered with what only nodes understand (`GONE`).
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from frontdesk.agents.ids import registry_key
+from frontdesk.gateway.callers import NO_SECRET, Caller
+from frontdesk.gateway.client_connection import connection_of
+from frontdesk.gateway.errors import Unauthorized
+from frontdesk.gateway.forwarding.claims import CallerClaims, HopClaims
+from frontdesk.gateway.forwarding.hops import GONE_STATUS, PING, REFUSED_STATUS
+from frontdesk.gateway.forwarding.signing import HEADER, HopRefused, HopSigner, digest_of_body
+from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.middleware import granted_scope
+from frontdesk.gateway.paths import Access
+from frontdesk.gateway.request_context import (
+    SCOPE_KEY,
+    Message,
+    Receive,
+    RequestContext,
+    Scope,
+    Send,
+)
+from frontdesk.sessions.errors import Draining
+
+GONE, REFUSED = b"gone", b"refused"
+
+NodeCall = Callable[[bytes], Awaitable[bytes]]
+"""A node's own question: a body in, a body out."""
+
+logger: logging.Logger = logging.getLogger("frontdesk.gateway")
+
+
+class OwnerApplication:
+    """Answer what other nodes pass on, and what they ask for themselves.
+
+    `calls` are their own questions, by path.
+    """
+
+    def __init__(self, signer: HopSigner) -> None:
+        self.gateway: Gateway | None = None
+        self.calls: Mapping[str, NodeCall] = {}
+        self._signer = signer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context = RequestContext(scope, receive, send, body_limit=0)
+        try:
+            claims = self._claims_of(context)
+            if claims.target == PING:
+                await self._answer_ping(context, claims)
+                return
+            body = b"" if context.websocket else await self._body_of(context, claims)
+        except HopRefused as refused:
+            logger.warning("a request to the private listener was refused: %s", refused.problem)
+            await _answer_for_nodes(context, REFUSED_STATUS, REFUSED, str(refused).encode())
+            return
+        if not self._is_for_this_node(claims):
+            await _answer_for_nodes(context, GONE_STATUS, GONE, b"another incarnation")
+        elif claims.caller is None:
+            await self._answer_call(context, claims, body)
+        else:
+            await self._answer_request(context, claims, claims.caller, body)
+
+    # -- who asks --------------------------------------------------------------------------------
+
+    def _claims_of(self, context: RequestContext) -> HopClaims:
+        envelope = context.header(HEADER)
+        if envelope is None:
+            raise HopRefused("it is not signed")
+        raw = context.scope["raw_path"].decode("latin-1")
+        query = context.query.decode("latin-1")
+        return self._signer.verify(
+            envelope.encode("latin-1"),
+            method=context.method,
+            target=f"{raw}?{query}" if query else raw,
+        )
+
+    async def _body_of(self, context: RequestContext, claims: HopClaims) -> bytes:
+        """Return the whole body, which the other node has bounded and hashed."""
+        pieces = []
+        more = True
+        while more:
+            message = await context.receive_on()
+            if message["type"] != "http.request":
+                raise HopRefused("it ended before its body")
+            pieces.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        body = b"".join(pieces)
+        if not hmac.compare_digest(digest_of_body(body), claims.body_digest):
+            raise HopRefused("its body is another one than was signed")
+        return body
+
+    def _is_for_this_node(self, claims: HopClaims) -> bool:
+        node = None if self.gateway is None else self.gateway.node
+        return node is not None and claims.to == node.incarnation
+
+    def _caller_of(self, gateway: Gateway, claims: CallerClaims) -> Caller:
+        """Return the caller with the hash of its secret, where this node knows it.
+
+        It is needed to make session tokens that end with that secret.
+        """
+        key = gateway.ring.named(claims.key_id)
+        digests = () if key is None else key.digests(gateway.clock.wall_ms())
+        matching = (each for each in digests if self._signer.is_tag_of(claims.secret_tag, each))
+        return claims.caller(digest=next(matching, NO_SECRET))
+
+    # -- answers ---------------------------------------------------------------------------------
+
+    async def _answer_ping(self, context: RequestContext, claims: HopClaims) -> None:
+        node = None if self.gateway is None else self.gateway.node
+        if claims.to and (node is None or claims.to != node.incarnation):
+            await _answer_for_nodes(context, GONE_STATUS, GONE, b"another incarnation")
+        else:
+            await context.answer(200, b"{}")
+
+    async def _answer_call(self, context: RequestContext, claims: HopClaims, body: bytes) -> None:
+        call = self.calls.get(claims.target)
+        if call is None:
+            await _answer_for_nodes(context, REFUSED_STATUS, REFUSED, b"no such question")
+            return
+        await context.answer(200, await call(body))
+
+    async def _answer_request(
+        self, hop: RequestContext, claims: HopClaims, caller: CallerClaims, body: bytes
+    ) -> None:
+        assert self.gateway is not None
+        gateway = self.gateway
+        context = RequestContext(
+            scope_of(hop.scope, claims),
+            hop.receive_on if hop.websocket else replayed(body, hop.receive_on),
+            hop.send_on,
+            body_limit=max(len(body), gateway.config.limits.body_bytes),
+        )
+        try:
+            respond = self._admit(gateway, context, claims, caller)
+            if lives_here(gateway, context, claims):
+                if (connection := connection_of(hop.scope)) is not None:
+                    connection.admitted(caller.key_id)
+                await respond(context)
+            else:
+                await _answer_for_nodes(hop, GONE_STATUS, GONE, b"not here")
+        except Exception as error:  # noqa: BLE001 - each becomes an answer, or is raised by `fail`
+            await context.fail(error)
+
+    def _admit(
+        self, gateway: Gateway, context: RequestContext, claims: HopClaims, caller: CallerClaims
+    ) -> Callable[[RequestContext], Awaitable[None]]:
+        """Let in whom the other node has let in; return what answers, or raise."""
+        if not gateway.open or gateway.respond is None:
+            raise Draining
+        context.client = claims.client
+        key = context.key = self._caller_of(gateway, caller)
+        context.sessions = gateway.sessions_of(key)
+        context.granted_scope = granted_scope(context, key)
+        if context.rule.access is not Access.CREDENTIAL or context.granted_scope is None:
+            raise Unauthorized
+        context.granted = context.rule.access
+        context.scope[SCOPE_KEY] = context
+        return gateway.respond
+
+
+def lives_here(gateway: Gateway, context: RequestContext, claims: HopClaims) -> bool:
+    """Say whether this node can speak for the session that a request names.
+
+    A request without a fence asks for whatever is known here: of one that may have ended, or that
+    is between two agents.
+    """
+    if context.session_id is None or claims.fence is None:
+        return True
+    assert gateway.node is not None
+    key = registry_key(context.tenant_sessions.tenant_id, context.session_id)
+    return gateway.service.lives(key) and gateway.node.fence(key) == claims.fence
+
+
+def scope_of(hop: Scope, claims: HopClaims) -> Scope:
+    """Return the scope of the request that was passed on: what was signed, and nothing else."""
+    path, _, query = claims.target.partition("?")
+    return {
+        **hop,
+        "method": claims.method,
+        "path": claims.prefix + unquote(path),
+        "raw_path": (claims.prefix + path).encode("latin-1"),
+        "root_path": claims.prefix,
+        "query_string": query.encode("latin-1"),
+        "headers": [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in claims.headers
+        ],
+        "client": (claims.client, 0),
+    }
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives a body that was read, and then what comes after it."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Any:
+        return first.pop() if first else await receive()
+
+    return receive_again
+
+
+async def _answer_for_nodes(
+    context: RequestContext, status: int, kind: bytes, problem: bytes
+) -> None:
+    await context.answer(status, problem, headers=[(HEADER.decode(), kind.decode())])
