@@ -1,6 +1,6 @@
 """Laws of time and of eras: clocks that jump, servers that restart, engines that forget."""
 
-from cluster.engine_laws.law import law
+from cluster.engine_laws.law import law, loss_law
 from cluster.engine_laws.members import (
     EVERYTHING,
     TERMS,
@@ -16,7 +16,6 @@ from cluster.engine_laws.members import (
     token,
 )
 from cluster.engine_laws.nodes import state_of
-
 from frontdesk.cluster.errors import LeaseLost, Recovering
 from frontdesk.cluster.records import IndexEntry, NodeState, Selection
 from frontdesk.errors import SessionAlreadyExists
@@ -46,7 +45,7 @@ async def time_goes_on_after_a_jump(cluster):
     assert await state_of(one.engine, other) == NodeState.SUSPECT
 
 
-@law("An engine that has lost everything begins above every fence that it ever gave.", loses=True)
+@loss_law("An engine that has lost everything begins above every fence that it ever gave.")
 async def fences_never_repeat(cluster):
     one = await member(cluster)
     await recover(cluster, one)
@@ -62,7 +61,7 @@ async def fences_never_repeat(cluster):
         assert last > again.era
 
 
-@law("In an engine that has lost everything no lease holds; its nodes join it anew.", loses=True)
+@loss_law("In an engine that has lost everything no lease holds; its nodes join it anew.")
 async def nodes_join_anew_after_a_loss(cluster):
     one = await member(cluster)
     await recover(cluster, one)
@@ -75,7 +74,9 @@ async def nodes_join_anew_after_a_loss(cluster):
         await one.engine.join(one.node, terms=TERMS, era=(await head(one.engine))[1])
 
 
-@law("While an engine recovers, ids that it does not know may be there; minted are free.", loses=True)
+@law(
+    "While an engine recovers, ids that it does not know may be there; minted are free.", loses=True
+)
 async def unknown_ids_may_be_there(cluster):
     one = await member(cluster)
     await recover(cluster, one)
@@ -91,7 +92,7 @@ async def unknown_ids_may_be_there(cluster):
     assert (await one.engine.read("m")).entry.session_id == "m"
 
 
-@law("Recovery ends once a lease has passed and every node has told all.", loses=True)
+@loss_law("Recovery ends once a lease has passed and every node has told all.")
 async def recovery_ends_when_all_have_told(cluster):
     one, other = await members(cluster)
     await recover(cluster, one, other)
@@ -111,7 +112,9 @@ async def recovery_ends_when_all_have_told(cluster):
     await one.create("y")
 
 
-@law("Recovery does not end before a lease has passed: somebody may not have joined yet.", loses=True)
+@law(
+    "Recovery does not end before a lease has passed: somebody may not have joined yet.", loses=True
+)
 async def recovery_lasts_for_a_lease(cluster):
     one = await member(cluster)
     await recover(cluster, one)
@@ -125,7 +128,7 @@ async def recovery_lasts_for_a_lease(cluster):
     await one.create("x")
 
 
-@law("Recovery lasts for a minute at most, whoever has not told.", loses=True)
+@loss_law("Recovery lasts for a minute at most, whoever has not told.")
 async def recovery_lasts_for_a_minute_at_most(cluster):
     one = await member(cluster)
     await recover(cluster, one)
@@ -138,7 +141,7 @@ async def recovery_lasts_for_a_minute_at_most(cluster):
     await one.create("x")
 
 
-@law("What is told again has the fence that it had, and is told to those who follow.", loses=True)
+@loss_law("What is told again has the fence that it had, and is told to those who follow.")
 async def what_is_restored_is_as_it_was(cluster):
     one, other = await members(cluster)
     await recover(cluster, one, other)
@@ -171,7 +174,10 @@ async def what_is_restored_is_as_it_was(cluster):
     assert (len(told), type(told[-1].change), told[-1].change.session.model) == (3, Updated, "m2")
 
 
-@law("Of two owners of an id, the one with the higher fence stays; the other is `superseded`.", loses=True)
+@law(
+    "Of two owners of an id, the one with the higher fence stays; the other is `superseded`.",
+    loses=True,
+)
 async def the_higher_fence_stays(cluster):
     one, other = await members(cluster)
     await recover(cluster, one, other)
@@ -204,7 +210,7 @@ async def the_higher_fence_stays(cluster):
             assert [type(each.change) for each in changes] == [Created]
 
 
-@law("What is told again takes the place of a reservation.", loses=True)
+@loss_law("What is told again takes the place of a reservation.")
 async def what_is_restored_displaces_a_reservation(cluster):
     one, other = await members(cluster)
     await recover(cluster, one, other)
@@ -219,7 +225,10 @@ async def what_is_restored_displaces_a_reservation(cluster):
     assert caught[0].holder == (await one.engine.read("a")).metadata
 
 
-@law("A server that restarts with what it had begins an era; its nodes go on, and tell again.", loses=True)
+@law(
+    "A server that restarts with what it had begins an era; its nodes go on, and tell again.",
+    loses=True,
+)
 async def a_restart_begins_an_era(cluster):
     one, other = await members(cluster)
     await recover(cluster, one, other)
@@ -240,7 +249,9 @@ async def a_restart_begins_an_era(cluster):
     assert await other.engine.read("b") is None
 
 
-@law("A node that was buried before an era began may come back in it, with what it has.", loses=True)
+@law(
+    "A node that was buried before an era began may come back in it, with what it has.", loses=True
+)
 async def the_buried_come_back_in_a_new_era(cluster):
     one, other = await members(cluster)
     await recover(cluster, one, other)
@@ -253,7 +264,7 @@ async def the_buried_come_back_in_a_new_era(cluster):
     assert await ids(other.engine) == ["a"]
 
 
-@law("A caller that knows more than the engine begins an era above it.", loses=True)
+@loss_law("A caller that knows more than the engine begins an era above it.")
 async def who_knows_more_begins_an_era(cluster):
     one = await member(cluster)
     await recover(cluster, one)

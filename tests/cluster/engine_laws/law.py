@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 
 from cluster.engine_laws.subject import ClusterUnderTest
 
@@ -39,6 +40,10 @@ def law(sentence, *, loses=False):
         return EngineLaw(check.__name__.strip("_").replace("_", "-"), sentence, check, loses)
 
     return make
+
+
+loss_law = partial(law, loses=True)
+"""Make a law of engines that lose something."""
 
 
 def check_law(

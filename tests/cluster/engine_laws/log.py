@@ -15,7 +15,6 @@ from cluster.engine_laws.members import (
     recover,
     token,
 )
-
 from frontdesk.errors import SessionAlreadyExists
 from frontdesk.records import Created, Ended, Updated
 
@@ -130,5 +129,3 @@ async def a_waiting_reader_delays_nobody(cluster):
     await one.create("a")
     assert await one.engine.count(EVERYTHING) == 1
     assert len((await waiting).changes) == 1
-
-

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.engine_laws.subject import ClusterUnderTest
-
 from frontdesk.cluster.engine import Engine
 from frontdesk.cluster.records import (
     SCHEMA,

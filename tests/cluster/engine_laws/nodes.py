@@ -13,7 +13,6 @@ from cluster.engine_laws.members import (
     record,
     recover,
 )
-
 from frontdesk.cluster.errors import LeaseLost, SchemaRefused
 from frontdesk.cluster.records import SCHEMA, Buried, NodeState, Selection
 from frontdesk.records import Ended

@@ -13,7 +13,6 @@ from cluster.engine_laws.members import (
     recover,
     token,
 )
-
 from frontdesk.cluster.errors import OwnerSuspect
 from frontdesk.cluster.records import IndexLimits, Selection
 from frontdesk.errors import SessionAlreadyExists, SessionLimitExceeded

@@ -18,7 +18,6 @@ from cluster.engine_laws.members import (
     recover,
     token,
 )
-
 from frontdesk.cluster.errors import LeaseLost, OwnerSuspect
 from frontdesk.cluster.records import IndexLimits, LoggedChange, Selection
 from frontdesk.errors import SessionAlreadyExists, SessionLimitExceeded
@@ -134,9 +133,11 @@ async def a_lease_is_needed_to_create(cluster):
     one, other = await members(cluster)
     await recover(cluster, one, other)
     await pass_time(cluster, TERMS.lease_s, other)
-    for asked in (one.create("a"), one.reserve("b"), one.engine.claim(
-        one.incarnation, "slot", digest="d", ttl_s=60.0
-    )):
+    for asked in (
+        one.create("a"),
+        one.reserve("b"),
+        one.engine.claim(one.incarnation, "slot", digest="d", ttl_s=60.0),
+    ):
         async with raises(LeaseLost) as caught:
             await asked
         assert caught[0].incarnation == one.incarnation
@@ -183,7 +184,9 @@ async def limits_hold_under_a_crowd(cluster):
     crowd = [await member(cluster, f"h/{n}") for n in range(4)]
     await recover(cluster, *crowd)
     limits = IndexLimits(per_tenant=10)
-    creates = [one.create(f"{n}/{k}", limits=limits) for n, one in enumerate(crowd) for k in range(8)]
+    creates = [
+        one.create(f"{n}/{k}", limits=limits) for n, one in enumerate(crowd) for k in range(8)
+    ]
     results = await asyncio.gather(*creates, return_exceptions=True)
     assert sum(isinstance(one, int) for one in results) == 10
     assert sum(isinstance(one, SessionLimitExceeded) for one in results) == 22

@@ -4,7 +4,6 @@ import asyncio
 
 from cluster.engine_laws.law import law
 from cluster.engine_laws.members import TERMS, member, members, pass_time
-
 from frontdesk.cluster.records import Claim
 
 
