@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from frontdesk.clock import Clock
 from frontdesk.gateway.metering import UsageMeter
@@ -17,6 +17,10 @@ from frontdesk.gateway.settings import BudgetSettings, Config
 from frontdesk.gateway.spending import PERIODS, Period, next_first_day
 from frontdesk.gateway.usage_table import DAY_MS
 from frontdesk.sessions.errors import BudgetExceeded
+
+if TYPE_CHECKING:
+    # Late: without a cluster, nothing of it is imported.
+    from frontdesk.gateway.cluster_usage import ClusterUsage
 
 BudgetScope = Literal["per_tenant", "per_api_key"]
 
@@ -43,7 +47,7 @@ class TenantBudgets:
 
     __slots__ = ("_clock", "_config", "_meter")
 
-    def __init__(self, config: Config, *, meter: UsageMeter, clock: Clock) -> None:
+    def __init__(self, config: Config, *, meter: UsageMeter | ClusterUsage, clock: Clock) -> None:
         self._config, self._meter, self._clock = config, meter, clock
 
     def change(self, config: Config) -> None:

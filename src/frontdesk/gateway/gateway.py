@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from frontdesk.cluster.node import Node
     from frontdesk.gateway.cluster_member import ClusterMember
     from frontdesk.gateway.cluster_rate import ClusterRate
+    from frontdesk.gateway.cluster_usage import ClusterUsage
     from frontdesk.gateway.identity_provider import IdentityProvider
     from frontdesk.gateway.placement import Placement
 
@@ -66,7 +67,8 @@ class Gateway:
     `blueprints` of None are made from the configuration, with a keeper for those in processes.
     `keys` are let in beside those of the state directory (from the environment, for instance).
     `cluster` is what it takes part in, None where it is alone; then `node` is None.
-    Before it is entered and after it is left, every request is answered with 503.
+    Before it is entered and after it is left, every request is answered with 503. `meter` counts
+    here; `usage` says what was used, on all nodes where there are others.
     """
 
     config: Config
@@ -75,6 +77,7 @@ class Gateway:
     tokens: SessionTokens
     authenticator: Authenticator
     meter: UsageMeter
+    usage: UsageMeter | ClusterUsage
     budgets: TenantBudgets
     callbacks: Callbacks
     store: SessionStore
@@ -148,7 +151,14 @@ class Gateway:
             self._blueprints = self._given
         days = self.config.limits.usage_days
         self.meter = enter(UsageMeter(state, clock=self.clock, stored_days=days))
-        self.budgets = TenantBudgets(self.config, meter=self.meter, clock=self.clock)
+        self.usage = self.meter
+        if self._cluster is not None:
+            # Late: without a cluster, nothing of it is imported.
+            from frontdesk.gateway.cluster_usage import ClusterUsage
+
+            usage = ClusterUsage(self.meter, engine=self._cluster.engine)
+            self.usage = await self._stack.enter_async_context(usage)
+        self.budgets = TenantBudgets(self.config, meter=self.usage, clock=self.clock)
         callbacks = Callbacks.of(self.config.callbacks, state, clock=self.clock)
         self.callbacks = await self._stack.enter_async_context(callbacks)
         await self._open_sessions()

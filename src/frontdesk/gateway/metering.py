@@ -15,8 +15,10 @@ import logging
 import sqlite3
 import threading
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from frontdesk.agents.records import NO_USAGE, TokenUsage
 from frontdesk.background import start_without_signals
@@ -47,6 +49,11 @@ Clients name models: what they can make up must not fill the disk.
 """
 OTHER = "(other)"
 
+T = TypeVar("T")
+Unwritten = Sequence[tuple[MeteredDay, MeteredUsage]]
+"""What was counted and is not in the file yet."""
+Question = Callable[[Unwritten], T]
+
 logger: logging.Logger = logging.getLogger("frontdesk.metering")
 
 
@@ -74,6 +81,7 @@ class UsageMeter:
         self._table = UsageTable(state)
         self._lock = threading.Lock()
         self._totals = self._table.totals()
+        self._meter_id = self._table.meter_id()
         self._keys_of = Counter(owner.tenant_id for owner in self._totals)
         self._spending = Spending()
         self._models: dict[str, set[tuple[str, str]]] = {}
@@ -84,7 +92,8 @@ class UsageMeter:
                 self._models.setdefault(place.tenant_id, set()).add((place.api_key, place.model))
         self._unwritten: defaultdict[MeteredDay, MeteredUsage] = defaultdict(MeteredUsage)
         self._forgotten_before = 0
-        self._asked: deque[tuple[UsageQuery, Future[list[UsageSum]]]] = deque()
+        self._asked: deque[tuple[Question[Any], Future[Any]]] = deque()
+        self._changed_days: set[int] = set()
         self._questions = TenantSlots(1)
         self._wake_writer, self._hurry = threading.Event(), threading.Event()
         self._ending = threading.Event()
@@ -134,6 +143,7 @@ class UsageMeter:
             self._totals[owner] = self._totals.get(owner, NOTHING) + used
             self._spending.add(day, *owner, tokens)
             self._unwritten[MeteredDay(*owner, day, self._counted_model(owner, model, day))] += used
+            self._changed_days.add(day)
         self._wake_writer.set()
 
     def of_key(self, tenant_id: str, api_key: str) -> MeteredUsage:
@@ -156,14 +166,52 @@ class UsageMeter:
     async def sums(self, query: UsageQuery) -> list[UsageSum]:
         """Answer a query of days past. The questions of one tenant wait for each other."""
 
-        async def asked() -> list[UsageSum]:
-            answer: Future[list[UsageSum]] = Future()
-            self._asked.append((query, answer))
-            self._hurry.set()
-            self._wake_writer.set()
-            return await asyncio.wrap_future(answer)
+        def answer(unwritten: Unwritten) -> list[UsageSum]:
+            return with_unwritten(self._table.sums(query), query, unwritten)
 
-        return await self._questions.run(query.tenant_id, asked)
+        return await self._questions.run(query.tenant_id, lambda: self._ask(answer))
+
+    # -- for other nodes -------------------------------------------------------------------------
+
+    @property
+    def meter_id(self) -> str:
+        """Return what tells this meter from that of any other node."""
+        return self._meter_id
+
+    def taken_changed_days(self) -> set[int]:
+        """Return the days on which something was counted since this was asked the last time."""
+        with self._lock:
+            changed, self._changed_days = self._changed_days, set()
+        return changed
+
+    async def days(self) -> list[int]:
+        """Return the days on which anything was used."""
+        return await self._ask(
+            lambda unwritten: sorted({*self._table.days(), *(place.day for place, _ in unwritten)})
+        )
+
+    async def of_day(self, day: int) -> dict[MeteredDay, MeteredUsage]:
+        """Return all that was used on a day."""
+
+        def answer(unwritten: Unwritten) -> dict[MeteredDay, MeteredUsage]:
+            found = dict(self._table.of_day(day))
+            for place, used in unwritten:
+                if place.day == day:
+                    found[place] = found.get(place, NOTHING) + used
+            return found
+
+        return await self._ask(answer)
+
+    def totals(self) -> dict[MeteredKey, MeteredUsage]:
+        """Return what each key has ever used."""
+        with self._lock:
+            return dict(self._totals)
+
+    def spent_by_all(self, period: Period) -> dict[tuple[str, str | None], TokenUsage]:
+        """Return what each tenant (key None) and each key has used in this day or month."""
+        day = self.today
+        with self._lock:
+            return self._spending.all(day, period=period)
 
     @property
     def tracked_keys(self) -> int:
@@ -186,15 +234,23 @@ class UsageMeter:
             wait_s = self._batch_s if self._flush() else self._retry_s
             self._answer()
 
+    async def _ask(self, question: Question[T]) -> T:
+        """Have the writer answer, after it has written."""
+        answer: Future[T] = Future()
+        self._asked.append((question, answer))
+        self._hurry.set()
+        self._wake_writer.set()
+        return await asyncio.wrap_future(answer)
+
     def _answer(self) -> None:
         while self._asked:
-            query, answer = self._asked.popleft()
+            question, answer = self._asked.popleft()
             if not answer.set_running_or_notify_cancel():
                 continue
             try:
                 with self._lock:
                     unwritten = list(self._unwritten.items())
-                answer.set_result(with_unwritten(self._table.sums(query), query, unwritten))
+                answer.set_result(question(unwritten))
             except sqlite3.Error as error:
                 answer.set_exception(error)
 

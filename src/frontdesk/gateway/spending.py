@@ -65,6 +65,11 @@ class Spending:
         self._follow(day)
         return self._sums[period].get((tenant_id, api_key), NO_USAGE)
 
+    def all(self, day: int, *, period: Period) -> dict[tuple[str, str | None], TokenUsage]:
+        """Return what each tenant (key None), and each of its keys, used in the period of a day."""
+        self._follow(day)
+        return dict(self._sums[period])
+
     def _follow(self, day: int) -> None:
         if day <= self._day:
             return

@@ -48,6 +48,9 @@ CREATE TABLE usage_by_day (
     PRIMARY KEY (tenant_id, day, api_key, model)
 ) STRICT, WITHOUT ROWID
 """,
+    "CREATE INDEX usage_by_day_alone ON usage_by_day (day)",
+    "CREATE TABLE meter (id TEXT NOT NULL) STRICT",
+    "INSERT INTO meter (id) VALUES (lower(hex(randomblob(8))))",
 )
 
 NUMBERS = "prompts, prompt_tokens, completion_tokens, cached_tokens, cost_usd, unknown_turns"
@@ -169,6 +172,24 @@ class UsageTable:
         """Return the sums of each key that ever used anything."""
         rows = self._database.execute(f"SELECT tenant_id, api_key, {NUMBERS} FROM usage")  # noqa: S608
         return {MeteredKey(tenant, key): _usage(numbers) for tenant, key, *numbers in rows}
+
+    def meter_id(self) -> str:
+        """Return what tells this file from that of any other node, wherever it is kept."""
+        ((meter_id,),) = self._database.execute("SELECT id FROM meter")
+        return str(meter_id)
+
+    def days(self) -> list[int]:
+        """Return the days on which anything was used."""
+        return [day for (day,) in self._database.execute("SELECT DISTINCT day FROM usage_by_day")]
+
+    def of_day(self, day: int) -> list[tuple[MeteredDay, MeteredUsage]]:
+        """Return what was used on a day."""
+        rows = self._database.execute(
+            f"SELECT tenant_id, api_key, day, model, {NUMBERS} "  # noqa: S608
+            "FROM usage_by_day WHERE day = ?",
+            (day,),
+        )
+        return [(MeteredDay(*row[:4]), _usage(row[4:])) for row in rows]
 
     def since(self, day: int) -> list[tuple[MeteredDay, MeteredUsage]]:
         """Return what was used from a day on."""

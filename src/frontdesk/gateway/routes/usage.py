@@ -67,7 +67,7 @@ async def usage(key: InKey, gateway: InGateway, query: InMeterQuery) -> Response
         after=cursor_of(query),
         limit=query.limit + 1,
     )
-    found = await gateway.meter.sums(asked) if by else []
+    found = await gateway.usage.sums(asked) if by else []
     of_key, of_tenant = await readings(gateway, asked, key.key_id, ever=query.ever)
     page, more = found[: query.limit], len(found) > query.limit
     budgets = gateway.budgets.of(tenant_id, key.key_id)
@@ -86,7 +86,7 @@ async def readings(
     gateway: Gateway, asked: UsageQuery, key_id: str, *, ever: bool
 ) -> tuple[MeteredUsage, MeteredUsage]:
     """Return what a key and its tenant have used: ever, or on the days that are asked for."""
-    meter, tenant_id = gateway.meter, asked.tenant_id
+    meter, tenant_id = gateway.usage, asked.tenant_id
     if ever:
         return meter.of_key(tenant_id, key_id), meter.of_tenant(tenant_id)
     days = replace(asked, by=(), after=None, limit=1)
