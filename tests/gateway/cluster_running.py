@@ -60,26 +60,27 @@ class NodeGateway(RunningGateway):
 
     async def _serve_on(self):
         self.loop = asyncio.get_running_loop()
-        listen = Forwarding(
-            self.config, listen=self._listen, advertise=self._advertise, secret=SECRET
+        self.gateway = Gateway(self.config, blueprints=self._agents, keys=self.keys)
+        self.forwarding = Forwarding(
+            self.gateway, listen=self._listen, advertise=self._advertise, secret=SECRET
         )
-        async with LocalEngine(self._index.path) as engine, listen as self.forwarding:
-            member = ClusterMember(
+        async with LocalEngine(self._index.path) as engine, self.forwarding:
+            self.gateway._cluster = ClusterMember(
                 engine=engine,
                 name=self.name,
                 address=self.forwarding.address,
                 listener_age_s=self.forwarding.listener_age_s,
                 ask_owner=self.forwarding.ask_owner,
             )
-            self.gateway = Gateway(
-                self.config, blueprints=self._agents, keys=self.keys, cluster=member
-            )
             app = create_app(self.gateway, log=AccessLog(self.log))
-            self.forwarding.serve(self.gateway)
             with bound_socket("127.0.0.1", 0) as address:
                 self.port = address.getsockname()[1]
-                self.server = GatewayServer(app, gateway=self.gateway, on_started=self._started.set)
+                self.server = GatewayServer(app, gateway=self.gateway, on_started=self._on_started)
                 await self.server.serve(sockets=[address])
+
+    def _on_started(self):
+        self.forwarding.join(self.gateway.node)
+        self._started.set()
 
     @property
     def incarnation(self):

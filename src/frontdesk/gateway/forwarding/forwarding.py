@@ -13,7 +13,6 @@ from typing import Self
 from starlette.responses import Response
 
 from frontdesk.agents.ids import registry_key
-from frontdesk.clock import Clock, SystemClock
 from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recovering
 from frontdesk.cluster.node import Node
 from frontdesk.cluster.records import IndexEntry, NodeState, NodeStatus
@@ -33,7 +32,6 @@ from frontdesk.gateway.forwarding.request_copy import headers_of, target_of
 from frontdesk.gateway.forwarding.signing import HopSigner
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.request_context import RequestContext
-from frontdesk.gateway.settings import Config
 from frontdesk.sessions.errors import SessionDead
 
 LOOKUPS = 2
@@ -43,46 +41,44 @@ LOOKUPS = 2
 class Forwarding:
     """Pass requests on to other nodes, and take theirs. Opened by `async with`: it listens.
 
-    Opened before the gateway, whose node joins with its `address` and calls it (`ClusterMember`),
-    and closed after it. `serve` gives it the gateway; until that is open, it refuses what comes.
+    Made before the node, which joins with its `address` and calls it (`NodeHooks`); `join` then
+    gives it the node. Until then it passes nothing on and refuses what comes.
 
     Args:
-        config: The gateway's: its bounds hold here as well.
+        gateway: Whose requests. Its bounds hold here as well.
         listen: Where other nodes reach this one: `unix:/path` (its directory is made, 0700), or
             `host:port`, where port 0 takes a free one.
         advertise: `host:port` under which others reach `listen`, where that is another.
         secret: Of all nodes; the key of what is signed here is derived from it.
         tls_server, tls_client: Where nodes show each other certificates.
-        clock: The machine's unless given.
     """
 
     def __init__(
         self,
-        config: Config,
+        gateway: Gateway,
         *,
         listen: str,
         secret: bytes,
         advertise: str | None = None,
         tls_server: ssl.SSLContext | None = None,
         tls_client: ssl.SSLContext | None = None,
-        clock: Clock | None = None,
     ) -> None:
-        self._gateway: Gateway | None = None
-        self._tls_client = tls_client
-        self._signer = HopSigner(secret, clock=clock or SystemClock())
-        self._application = OwnerApplication(self._signer)
+        self._gateway = gateway
+        self._node: Node | None = None
+        self._signer = HopSigner(secret, clock=gateway.clock)
+        self._application = OwnerApplication(gateway, self._signer)
         self.hops: Hops = Hops(
             self._signer,
             sender=self._own_incarnation,
             status_of=self._status_of,
-            stream_s=lambda: config.cluster.lease_s,
+            stream_s=gateway.config.cluster.lease_s,
             tls=tls_client,
         )
         self._listener = PrivateListener(
             self._application,
             listen=listen,
             advertise=advertise,
-            config=config,
+            config=gateway.config,
             tls=tls_server,
             tls_client=tls_client,
             ping=lambda connection: self.hops.ping(connection, to=self._own_incarnation()),
@@ -96,12 +92,12 @@ class Forwarding:
         self.hops.close()
         await self._listener.__aexit__(*exc_info)
 
-    def serve(self, gateway: Gateway) -> None:
-        """Pass a gateway's requests on, and take in for it what other nodes pass on."""
-        self._gateway = self._application.gateway = gateway
-        gateway.forwarding = self
-        self.calls: NodeCalls = NodeCalls(gateway, self.hops)
+    def join(self, node: Node) -> None:
+        """Pass requests on from now on, and take in what other nodes pass on."""
+        self._node = self._application.node = node
+        self.calls: NodeCalls = NodeCalls(self._gateway, node, self.hops)
         self._application.calls = self.calls.answers
+        self._gateway.forwarding = self
 
     @property
     def address(self) -> str:
@@ -122,10 +118,10 @@ class Forwarding:
 
     def route(self, context: RequestContext) -> Awaitable[None] | None:
         """Return what answers a request whose session is not here; None where this node does."""
-        caller, session_id, gateway = context.key, context.session_id, self._gateway
+        caller, session_id = context.key, context.session_id
         if session_id is None or context.granted_scope is None or caller is None:
             return None
-        if gateway is None or gateway.node is None or caller.forwarded:
+        if self._node is None or caller.forwarded:
             return None
         if caller.only is not None and caller.only.session_id != session_id:
             # As unknown to it as one that never was.
@@ -134,51 +130,41 @@ class Forwarding:
             key = registry_key(context.tenant_sessions.tenant_id, session_id)
         except InvalidArgument:
             return None
-        if gateway.service.lives(key):
+        if self._gateway.service.lives(key):
             return None
-        return self._answer_elsewhere(gateway, gateway.node, context, key)
+        return self._answer_elsewhere(self._node, context, key)
 
-    async def _answer_elsewhere(
-        self, gateway: Gateway, node: Node, context: RequestContext, key: str
-    ) -> None:
+    async def _answer_elsewhere(self, node: Node, context: RequestContext, key: str) -> None:
         """Have the owner answer.
 
         1. The index says where the session is, or where it ended. Here, or nowhere: answer here.
         2. The owner answers; what it sends goes on as it comes.
         3. It may say that the session is not there (any more): look once more, and give up then.
         """
-        assert gateway.respond is not None
-        session_id = context.session_id or ""
+        assert self._gateway.respond is not None
         request: HopRequest | None = None
         for _ in range(LOOKUPS):
-            destination = await self._destination(gateway, node, context, key)
+            destination = await self._destination(node, context, key)
             if destination is None:
-                await gateway.respond(context)
+                await self._gateway.respond(context)
                 return
             if request is None:
-                request = await self.request_of(gateway, context)
+                request = await self.request_of(context)
                 if request is None:
                     return  # the client has left
-            if await self._passed_on(gateway, context, request, destination):
+            if await self._passed_on(context, request, destination):
                 return
             node.forget(key)
-        raise OwnerUnreachable(session_id, problem="it moves")
+        raise OwnerUnreachable(context.session_id or "", problem="it moves")
 
     async def _passed_on(
-        self,
-        gateway: Gateway,
-        context: RequestContext,
-        request: HopRequest,
-        destination: Destination,
+        self, context: RequestContext, request: HopRequest, destination: Destination
     ) -> bool:
-        if context.websocket:
-            socket = PassedSocket(gateway, self.hops, context, destination=destination)
-            return await socket.run(request)
-        passed = PassedRequest(gateway, self.hops, context, destination=destination)
-        return await passed.run(request)
+        kind = PassedSocket if context.websocket else PassedRequest
+        return await kind(self._gateway, self.hops, context, destination=destination).run(request)
 
     async def _destination(
-        self, gateway: Gateway, node: Node, context: RequestContext, key: str
+        self, node: Node, context: RequestContext, key: str
     ) -> Destination | None:
         """Return where a session is answered for, None where that is here."""
         session_id = context.session_id or ""
@@ -187,7 +173,7 @@ class Forwarding:
         except SessionNotFound:
             return self._destination_of_ended(node, context, key)
         except (EngineUnavailable, Recovering):
-            if gateway.service.recently_ended(key) is not None:
+            if self._gateway.service.recently_ended(key) is not None:
                 # What ended here, its own node knows best.
                 return None
             raise
@@ -216,7 +202,7 @@ class Forwarding:
         raise SessionDead(session_id, reason=ended.ended.reason)
 
     async def request_of(
-        self, gateway: Gateway, context: RequestContext, body: bytes | None = None
+        self, context: RequestContext, body: bytes | None = None
     ) -> HopRequest | None:
         """Return what travels of a request; None where its client leaves before the body is whole.
 
@@ -234,22 +220,20 @@ class Forwarding:
             CallerClaims.of(caller, secret_tag=self._signer.secret_tag(caller.digest)),
             headers_of(context),
             context.client,
-            gateway.proxies.prefix(context.scope),
+            self._gateway.proxies.prefix(context.scope),
         )
 
     # -- creates ---------------------------------------------------------------------------------
 
     def least_loaded(self) -> str | None:
         """Return the other node that takes new sessions and has the fewest, by its incarnation."""
-        node = None if self._gateway is None else self._gateway.node
-        if node is None:
-            return None
+        node = self._node
         taking = [
             each
-            for each in node.nodes()
+            for each in (() if node is None else node.nodes())
             if each.state is NodeState.ALIVE
             and not each.draining
-            and each.node.incarnation != node.incarnation
+            and each.node.incarnation != self._own_incarnation()
         ]
         fewest = min(taking, key=lambda each: each.sessions, default=None)
         return None if fewest is None else fewest.node.incarnation
@@ -262,12 +246,10 @@ class Forwarding:
         `OwnerUnreachable` where it does not answer. What came here from another node is not passed
         on once more: ask `context.tenant_key.forwarded` first.
         """
-        gateway = self._gateway
-        assert gateway is not None
         status = self._status_of(incarnation)
         if status is None:
             raise OwnerUnreachable("", problem="it is dead")
-        request = await self.request_of(gateway, context, body)
+        request = await self.request_of(context, body)
         assert request is not None
         try:
             async with self.hops.exchange(status, request) as connection:
@@ -285,12 +267,10 @@ class Forwarding:
     # -- within ----------------------------------------------------------------------------------
 
     def _own_incarnation(self) -> str:
-        node = None if self._gateway is None else self._gateway.node
-        return "" if node is None else node.incarnation
+        return "" if self._node is None else self._node.incarnation
 
     def _status_of(self, incarnation: str) -> NodeStatus | None:
-        node = None if self._gateway is None else self._gateway.node
-        return None if node is None else node.node(incarnation)
+        return None if self._node is None else self._node.node(incarnation)
 
 
 async def body_of(context: RequestContext) -> bytes | None:

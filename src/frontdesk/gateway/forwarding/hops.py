@@ -56,7 +56,7 @@ class Hops:
         *,
         sender: Callable[[], str],
         status_of: Callable[[str], NodeStatus | None],
-        stream_s: Callable[[], float],
+        stream_s: float,
         tls: ssl.SSLContext | None,
     ) -> None:
         self._signer, self._sender, self._status_of = signer, sender, status_of
@@ -137,7 +137,7 @@ class Hops:
             return "it has stalled" if status.state is NodeState.STALLED else None
 
         made = NodeConnections(
-            node.node.address, ping=ping, problem=problem, stream_s=self._stream_s(), tls=self.tls
+            node.node.address, ping=ping, problem=problem, stream_s=self._stream_s, tls=self.tls
         )
         self._by_incarnation[incarnation] = made
         return made

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from frontdesk.cluster.errors import OwnerUnreachable
+from frontdesk.cluster.node import Node
 from frontdesk.cluster.records import IndexEntry, NewEntry, NodeStatus
 from frontdesk.errors import SessionNotFound
 from frontdesk.gateway.forwarding.answer_copy import is_from_node, whole_body
@@ -29,8 +30,8 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 class NodeCalls:
     """Ask other nodes, and answer what they ask. Belongs to one event loop."""
 
-    def __init__(self, gateway: Gateway, hops: Hops) -> None:
-        self._gateway, self._hops = gateway, hops
+    def __init__(self, gateway: Gateway, node: Node, hops: Hops) -> None:
+        self._gateway, self._node, self._hops = gateway, node, hops
         self.answers: Mapping[str, NodeCall] = {ENTRY: self._answer_entry}
 
     async def ask_owner(self, session_id: str, node: NodeStatus) -> IndexEntry | None:
@@ -59,9 +60,9 @@ class NodeCalls:
         return msgspec.json.encode(self._entry(key))
 
     def _entry(self, key: str) -> IndexEntry | None:
-        gateway, node = self._gateway, self._gateway.node
-        fence = None if node is None else node.fence(key)
-        if node is None or fence is None or not gateway.service.lives(key):
+        gateway, node = self._gateway, self._node
+        fence = node.fence(key)
+        if fence is None or not gateway.service.lives(key):
             return None
         try:
             session = gateway.store.get(key)

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from frontdesk.agents.ids import registry_key
+from frontdesk.cluster.node import Node
 from frontdesk.gateway.callers import NO_SECRET, Caller
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.errors import Unauthorized
@@ -48,10 +49,10 @@ class OwnerApplication:
     `calls` are their own questions, by path.
     """
 
-    def __init__(self, signer: HopSigner) -> None:
-        self.gateway: Gateway | None = None
+    def __init__(self, gateway: Gateway, signer: HopSigner) -> None:
+        self.node: Node | None = None
         self.calls: Mapping[str, NodeCall] = {}
-        self._signer = signer
+        self._gateway, self._signer = gateway, signer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = RequestContext(scope, receive, send, body_limit=0)
@@ -65,7 +66,7 @@ class OwnerApplication:
             logger.warning("a request to the private listener was refused: %s", refused.problem)
             await _answer_for_nodes(context, REFUSED_STATUS, REFUSED, str(refused).encode())
             return
-        if not self._is_for_this_node(claims):
+        if self.node is None or claims.to != self.node.incarnation:
             await _answer_for_nodes(context, GONE_STATUS, GONE, b"another incarnation")
         elif claims.caller is None:
             await self._answer_call(context, claims, body)
@@ -101,24 +102,20 @@ class OwnerApplication:
             raise HopRefused("its body is another one than was signed")
         return body
 
-    def _is_for_this_node(self, claims: HopClaims) -> bool:
-        node = None if self.gateway is None else self.gateway.node
-        return node is not None and claims.to == node.incarnation
-
-    def _caller_of(self, gateway: Gateway, claims: CallerClaims) -> Caller:
+    def _caller_of(self, claims: CallerClaims) -> Caller:
         """Return the caller with the hash of its secret, where this node knows it.
 
         It is needed to make session tokens that end with that secret.
         """
-        key = gateway.ring.named(claims.key_id)
-        digests = () if key is None else key.digests(gateway.clock.wall_ms())
+        key = self._gateway.ring.named(claims.key_id)
+        digests = () if key is None else key.digests(self._gateway.clock.wall_ms())
         matching = (each for each in digests if self._signer.is_tag_of(claims.secret_tag, each))
         return claims.caller(digest=next(matching, NO_SECRET))
 
     # -- answers ---------------------------------------------------------------------------------
 
     async def _answer_ping(self, context: RequestContext, claims: HopClaims) -> None:
-        node = None if self.gateway is None else self.gateway.node
+        node = self.node
         if claims.to and (node is None or claims.to != node.incarnation):
             await _answer_for_nodes(context, GONE_STATUS, GONE, b"another incarnation")
         else:
@@ -134,8 +131,7 @@ class OwnerApplication:
     async def _answer_request(
         self, hop: RequestContext, claims: HopClaims, caller: CallerClaims, body: bytes
     ) -> None:
-        assert self.gateway is not None
-        gateway = self.gateway
+        gateway = self._gateway
         context = RequestContext(
             scope_of(hop.scope, claims),
             hop.receive_on if hop.websocket else replayed(body, hop.receive_on),
@@ -143,8 +139,8 @@ class OwnerApplication:
             body_limit=max(len(body), gateway.config.limits.body_bytes),
         )
         try:
-            respond = self._admit(gateway, context, claims, caller)
-            if lives_here(gateway, context, claims):
+            respond = self._admit(context, claims, caller)
+            if self._lives_here(context, claims):
                 if (connection := connection_of(hop.scope)) is not None:
                     connection.admitted(caller.key_id)
                 await respond(context)
@@ -154,13 +150,14 @@ class OwnerApplication:
             await context.fail(error)
 
     def _admit(
-        self, gateway: Gateway, context: RequestContext, claims: HopClaims, caller: CallerClaims
+        self, context: RequestContext, claims: HopClaims, caller: CallerClaims
     ) -> Callable[[RequestContext], Awaitable[None]]:
         """Let in whom the other node has let in; return what answers, or raise."""
+        gateway = self._gateway
         if not gateway.open or gateway.respond is None:
             raise Draining
         context.client = claims.client
-        key = context.key = self._caller_of(gateway, caller)
+        key = context.key = self._caller_of(caller)
         context.sessions = gateway.sessions_of(key)
         context.granted_scope = granted_scope(context, key)
         if context.rule.access is not Access.CREDENTIAL or context.granted_scope is None:
@@ -169,18 +166,17 @@ class OwnerApplication:
         context.scope[SCOPE_KEY] = context
         return gateway.respond
 
+    def _lives_here(self, context: RequestContext, claims: HopClaims) -> bool:
+        """Say whether this node can speak for the session that a request names.
 
-def lives_here(gateway: Gateway, context: RequestContext, claims: HopClaims) -> bool:
-    """Say whether this node can speak for the session that a request names.
-
-    A request without a fence asks for whatever is known here: of one that may have ended, or that
-    is between two agents.
-    """
-    if context.session_id is None or claims.fence is None:
-        return True
-    assert gateway.node is not None
-    key = registry_key(context.tenant_sessions.tenant_id, context.session_id)
-    return gateway.service.lives(key) and gateway.node.fence(key) == claims.fence
+        A request without a fence asks for whatever is known here: of one that may have ended, or
+        that is between two agents.
+        """
+        if context.session_id is None or claims.fence is None:
+            return True
+        assert self.node is not None
+        key = registry_key(context.tenant_sessions.tenant_id, context.session_id)
+        return self._gateway.service.lives(key) and self.node.fence(key) == claims.fence
 
 
 def scope_of(hop: Scope, claims: HopClaims) -> Scope:
