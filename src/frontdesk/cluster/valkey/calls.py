@@ -1,0 +1,131 @@
+"""The verbs as calls of scripts: what each is given, and what its answer means.
+
+No connection is known here: a `Call` becomes the words of one command, and reads the answer to it.
+Arguments and answers are MessagePack, so that a page of a thousand entries is one string to the
+parser of a connection. What a script's arguments are is told in its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NoReturn, TypeVar, cast
+
+import msgspec
+
+from frontdesk.cluster.errors import LeaseLost, OwnerSuspect, Recovering, SchemaRefused
+from frontdesk.cluster.index.moment import seconds
+from frontdesk.cluster.valkey.entries import Fields, index_entry
+from frontdesk.cluster.valkey.lua import Script, script
+from frontdesk.errors import SessionAlreadyExists, SessionLimitExceeded
+
+__all__ = ["Answer", "Call", "Reply", "answer_in", "call_of"]
+
+T = TypeVar("T")
+
+Reply = bytes | list[Any]
+"""What a server answered: one string, or an array that begins with it."""
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(list[Any]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A script's answer.
+
+    Attributes:
+        what (str): What came of it: its own word, or the name of a refusal.
+        revision (int): The last change; 0 where the script did not look.
+        facts (list[Any]): The rest of it.
+        blobs (list[bytes]): What stands beside it in the reply.
+    """
+
+    what: str
+    revision: int
+    facts: list[Any]
+    blobs: list[bytes]
+
+
+def answer_in(reply: Reply) -> Answer:
+    """Read a reply."""
+    packed, blobs = (reply, []) if isinstance(reply, bytes) else (reply[0], reply[1:])
+    what, revision, *facts = decode(packed)
+    return Answer(what, int(revision), facts, blobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A verb with its arguments.
+
+    Attributes:
+        script (Script): What is run.
+        arguments (tuple[object, ...]): What it is given.
+        result (Callable[[Answer], T]): Makes the verb's result of an answer that is no refusal.
+        blob (bytes | None): A further argument that is not text.
+        session_id, incarnation (str): Whom a refusal is about.
+        schema (int): The caller's.
+        again (bool): It may be sent again where it is not known whether it was done: that makes no
+            difference to doing it once.
+    """
+
+    script: Script
+    arguments: tuple[object, ...]
+    result: Callable[[Answer], T]
+    blob: bytes | None = None
+    session_id: str = ""
+    incarnation: str = ""
+    schema: int = 0
+    again: bool = True
+
+    def words(self, meta: str, *, run_id: str, known: int) -> tuple[str | bytes | int, ...]:
+        """Return the command's words, as a connection sends them."""
+        packed = encode((run_id, known, *self.arguments))
+        words: tuple[str | bytes | int, ...] = ("EVALSHA", self.script.sha, 1, meta, packed)
+        return words if self.blob is None else (*words, self.blob)
+
+    def outcome(self, answer: Answer) -> T:
+        """Return the verb's result; raises what the script refuses it with."""
+        if answer.what in _REFUSALS:
+            self._refuse(answer)
+        return self.result(answer)
+
+    def _refuse(self, answer: Answer) -> NoReturn:
+        match answer.what, answer.facts:
+            case "already_exists", [fields]:
+                raise SessionAlreadyExists(self.session_id, holder=self._holder(fields))
+            case "owner_suspect", [left_us]:
+                raise OwnerSuspect(self.session_id, retry_after_s=seconds(left_us))
+            case "recovering", [left_us]:
+                raise Recovering(retry_after_s=seconds(left_us))
+            case "limit_reached", [scope, limit]:
+                raise SessionLimitExceeded(scope=scope, limit=limit)
+            case "schema_refused", [found]:
+                known = tuple(one for one in (self.schema - 1, self.schema) if one > 0)
+                raise SchemaRefused(found, known=known)
+        raise LeaseLost(self.incarnation)
+
+    def _holder(self, fields: Fields | bool) -> Any:
+        # The error's holder is a `Session` here, and its metadata everywhere else: see its class.
+        if isinstance(fields, bool):
+            return None
+        return cast("Any", index_entry(self.session_id, fields).metadata)
+
+
+_REFUSALS = frozenset(
+    {
+        "already_exists",
+        "lease_lost",
+        "limit_reached",
+        "owner_suspect",
+        "recovering",
+        "schema_refused",
+    }
+)
+
+
+def call_of(
+    name: str, arguments: Sequence[object], result: Callable[[Answer], T], **facts: Any
+) -> Call[T]:
+    """Return a call of a verb's script."""
+    return Call(script(name), tuple(arguments), result, **facts)

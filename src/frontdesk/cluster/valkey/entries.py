@@ -1,0 +1,162 @@
+"""Entries, nodes and changes as the scripts have them, and back to our records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from frontdesk.cluster.index.moment import seconds
+from frontdesk.cluster.records import (
+    IndexEntry,
+    LoggedChange,
+    NewEntry,
+    NodeRecord,
+    NodeState,
+    NodeStatus,
+)
+from frontdesk.records import (
+    Change,
+    Created,
+    Ended,
+    ExitReason,
+    Fence,
+    Metadata,
+    Updated,
+)
+
+__all__ = [
+    "Fields",
+    "changes_in",
+    "fields_of",
+    "index_entry",
+    "json_of_reason",
+    "node_statuses",
+]
+
+Fields = list[Any]
+"""An entry in the order of FIELDS in `scripts/parts/entries.lua`; False where it has nothing."""
+
+_changes = msgspec.msgpack.Decoder(list[list[Any]]).decode
+_reason = msgspec.json.Decoder(ExitReason).decode
+
+
+def fields_of(entry: NewEntry, *, fence: Fence | None = None) -> Fields:
+    """Return an entry as a script is given it. Numbers are decimal already: they are stored so."""
+    return [
+        entry.incarnation,
+        entry.token,
+        False if fence is None else str(fence),
+        False,
+        entry.tenant_id,
+        _or_false(entry.api_key),
+        str(entry.created_at),
+        _or_false(entry.blueprint),
+        _or_false(entry.model),
+        str(entry.pid),
+        "1" if entry.minted else "0",
+        False,
+    ]
+
+
+def index_entry(session_id: str, fields: Fields) -> IndexEntry:
+    """Return the entry that a script answered with."""
+    (
+        incarnation,
+        token,
+        fence,
+        version,
+        tenant_id,
+        key,
+        created,
+        blueprint,
+        model,
+        pid,
+        minted,
+        _,
+    ) = fields
+    entry = NewEntry(
+        session_id,
+        incarnation,
+        token,
+        tenant_id,
+        _or_none(key),
+        int(created),
+        _or_none(blueprint),
+        _or_none(model),
+        int(pid),
+        minted == "1",
+    )
+    return IndexEntry(entry, int(fence), int(version))
+
+
+def json_of_reason(reason: ExitReason) -> str:
+    """Return an exit reason as the log has it.
+
+    >>> json_of_reason(ExitReason.of("lost"))
+    '{"kind":"lost","error":null,"text":null,"signal":null,"code":null}'
+    """
+    facts = {name: _whole(getattr(reason, name)) for name in ExitReason.__dataclass_fields__}
+    return msgspec.json.encode(facts).decode()
+
+
+def _whole(fact: object) -> object:
+    # The text of an exception may hold half a surrogate pair, which is no character.
+    return fact.encode("utf-8", "replace").decode() if type(fact) is str else fact
+
+
+def changes_in(blobs: Iterable[bytes], *, after: int, limit: int) -> tuple[LoggedChange, ...]:
+    """Return the changes in entries of the log that come after a revision, up to a number."""
+    found = (_logged(told) for blob in blobs for told in _changes(blob))
+    later = [one for one in found if one.change.revision > after]
+    return tuple(later[:limit])
+
+
+def _logged(told: list[Any]) -> LoggedChange:
+    kind, number, session_id, pid, key, tenant_id, created, blueprint, model, fence = told[:10]
+    metadata = Metadata(
+        session_id,
+        int(pid),
+        _or_none(key),
+        tenant_id,
+        int(created),
+        _or_none(blueprint),
+        _or_none(model),
+        int(fence),
+    )
+    revision = int(number)
+    change: Change
+    if kind == "ended":
+        change = Ended(revision, metadata, _reason(told[12]), int(told[13]))
+    else:
+        change = Created(revision, metadata) if kind == "created" else Updated(revision, metadata)
+    return LoggedChange(change, told[10], told[11])
+
+
+def node_statuses(told: Iterable[list[Any]]) -> list[NodeStatus]:
+    """Return the nodes that are not dead, by name, then by incarnation."""
+    found = [_status(one) for one in told if one[6] != "lost"]
+    return sorted(found, key=lambda one: (one.node.name, one.node.incarnation))
+
+
+def _status(told: list[Any]) -> NodeStatus:
+    incarnation, name, address, schema, version, digest, gone, left_us, stalled, draining, count = (
+        told
+    )
+    node = NodeRecord(incarnation, name, address, int(schema), version, digest)
+    if gone:
+        state = NodeState.LEAVING
+    elif left_us <= 0:
+        state = NodeState.SUSPECT
+    else:
+        state = NodeState.STALLED if stalled == "1" else NodeState.ALIVE
+    return NodeStatus(node, state, seconds(left_us), int(count), draining == "1")
+
+
+def _or_false(text: str | None) -> str | bool:
+    return False if text is None else text
+
+
+def _or_none(text: str | bool) -> str | None:
+    return None if isinstance(text, bool) else text

@@ -1,0 +1,28 @@
+#!lua
+--@ uses: era, leases
+-- join: take in a node, with a fresh lease.
+--
+-- Keys: meta, leases, lease:<incarnation>.
+-- Arguments: incarnation, name, address, schema, version, config digest; lease and hold in
+--   microseconds; the era that it was in before, or nil.
+-- Reply: `joined`, revision, era, recovery left in microseconds; `lease_lost`; `schema_refused`
+--   with the schema found.
+-- Cost: constant, and while the index is rebuilt the number of nodes.
+-- The race: two runs under one incarnation, and a node that comes back after it was buried: dead is
+--   final, so the second is refused.
+
+local node, before_era = A[3], A[11]
+begin(before_era)
+if redis.call('ZCARD', P .. 'leases') == 0 then schema = A[6] end
+if schema ~= A[6] and schema ~= A[6] - 1 then return answer('schema_refused', schema) end
+local before = lease_of(node)
+if before and (before.gone or not before_era) then return answer(LEASE_LOST) end
+if before_era and before_era >= era then return answer(LEASE_LOST) end
+lease_length = A[9]
+local deadline = decimal(now + lease_length)
+redis.call('HSET', P .. 'lease:' .. node, 'name', A[4], 'address', A[5], 'schema', decimal(A[6]),
+  'version', A[7], 'digest', A[8], 'lease', decimal(A[9]), 'hold', decimal(A[10]),
+  'deadline', deadline, 'restored', before_era and '0' or decimal(era), 'stalled', '0',
+  'draining', '0', 'tokens', before and before.tokens or '0000000000000000')
+redis.call('ZADD', P .. 'leases', deadline, node)
+return answer('joined', decimal(era), recovery_left())

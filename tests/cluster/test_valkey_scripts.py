@@ -1,0 +1,164 @@
+"""The scripts, held to the model: the same random calls get the same answers, on both servers."""
+
+import pytest
+
+from cluster.random_calls import TERMS, RandomCalls, outcome, told
+from frontdesk.cluster.index import ClusterIndex, Moment
+from frontdesk.cluster.records import IndexLimits, NewEntry, NodeRecord, Selection
+from support.engines import PROGRAMS, EngineServer
+from support.scripted_index import ScriptedIndex
+
+pytestmark = pytest.mark.slow
+
+CALLS = 400
+SEEDS = 60
+
+
+@pytest.fixture(scope="module", params=PROGRAMS, ids=str)
+def server(request):
+    request.param.needed()
+    with EngineServer(request.param) as server:
+        yield server
+
+
+@pytest.fixture
+def scripts(server):
+    index = ScriptedIndex(server)
+    index.wipe()
+    yield index
+    index.close()
+
+
+def ask_both(seed, scripts, model):
+    """Ask both the same calls; fail at the first answer that differs."""
+    calls, asked = RandomCalls(seed), []
+    for number in range(CALLS):
+        at = calls.moment()
+        name, arguments, named = calls.next()
+        asked.append(f"{at} {name} {arguments} {named}")
+        expected = outcome(model, at, name, arguments, named)
+        answer = outcome(scripts, at, name, arguments, named)
+        if told(answer) != told(expected):
+            history = "\n".join(asked[-12:])
+            raise AssertionError(
+                f"seed {seed}, call {number}: {told(answer)} instead of {told(expected)}\n{history}"
+            )
+        calls.answered(name, arguments, expected)
+    return calls
+
+
+PLANTED = (
+    ("now < lease.deadline", "now <= lease.deadline + 1"),
+    ("if quiet > 0 then return", "if quiet >= lease_length then return"),
+    ("math.max(clock - clock_then, 0)", "clock - clock_then"),
+    ("or known > revision then", "or known > revision + 1 then"),
+    ("redis.call('HDEL', P .. 'used', counter)", "return"),
+    ("toggle_token(e)\n  log('ended'", "log('ended'"),
+    ("redis.call('ZREM', P .. 'tenant:' .. e[TENANT], id)", ""),
+    ("fence < first.fence", "fence > first.fence"),
+    ("used >= limit", "used > limit"),
+    ("reached + 1\n", "reached + 2\n"),
+    ("e[NODE] ~= A[3] or e[FENCE] ~= A[5]", "e[NODE] ~= A[3]"),
+    ("'until', deadline)\n", "'until', '0')\n"),
+)
+"""Faults in the scripts, each small: a comparison, a forgotten index, a wrong order."""
+
+
+@pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault[0].split("\n")[0])
+def test_a_fault_planted_in_the_scripts_is_found(fault, server):
+    scripts = ScriptedIndex(server, planted=fault)
+    try:
+        for seed in range(SEEDS):
+            scripts.wipe()
+            try:
+                ask_both(seed, scripts, ClusterIndex())
+            except AssertionError:
+                return
+    finally:
+        scripts.close()
+    raise AssertionError("it was not found")
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_the_same_random_calls_get_the_same_answers_from_the_scripts_and_the_model(seed, scripts):
+    ask_both(seed, scripts, ClusterIndex())
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_indexes_and_counters_are_what_the_entries_say(seed, scripts):
+    ask_both(seed, scripts, ClusterIndex())
+    sets, used = {}, {}
+    for name in scripts.names("entry:*"):
+        e = scripts.hash(f"entry:{name}")
+        counters = [f"t:{e['tenant']}"]
+        counters += [f"k:{e['key']}"] if "key" in e else []
+        counters += [f"b:2:{e['tenant']}{e['blueprint']}"] if "blueprint" in e else []
+        for counter in counters:
+            used[counter] = used.get(counter, 0) + 1
+        places = [f"tenant:{e['tenant']}", f"node:{e['node']}"]
+        places += [f"key:{e['key']}"] if "key" in e else []
+        if "fence" not in e:
+            places = [f"reserved:{e['node']}", *(["reserved"] if "until" in e else [])]
+        for place in places:
+            sets.setdefault(place, set()).add(name)
+    kinds = ("tenant:", "key:", "node:", "reserved:")
+    there = [f"{kind}{name}" for kind in kinds for name in scripts.names(f"{kind}*")]
+    there += ["reserved"] if "reserved" in sets else []
+    assert {place: scripts.members(place) for place in there} == sets
+    assert {counter: int(number) for counter, number in scripts.hash("used").items()} == used
+    entries = sum(len(ids) for place, ids in sets.items() if place.startswith("node:"))
+    assert int(scripts.hash("meta")["entries"]) == entries
+
+
+def many(node, number):
+    """Make entries of a node, each of an id of its own."""
+    for n in range(number):
+        yield NewEntry(f"t/{node}{n}", node, f"{n:016x}", "t", "k", 1, "b", None, 1, minted=True)
+
+
+def both(scripts, model, name, *arguments, **named):
+    """Ask both the same; return the answer."""
+    at = Moment(10**15, "run")
+    expected = outcome(model, at, name, arguments, named)
+    assert told(outcome(scripts, at, name, arguments, named)) == told(expected)
+    return expected
+
+
+@pytest.mark.parametrize("verb", ["bury", "leave"])
+def test_a_node_of_many_entries_goes_a_hundred_at_a_time_whoever_goes_on(verb, scripts):
+    model = ClusterIndex()
+    record = NodeRecord("n", "host/1", "unix:/s", 1, "1", "")
+    both(scripts, model, "join", record, terms=TERMS[0])
+    for entry in list(many("n", 250))[:130]:
+        both(scripts, model, "create", entry, limits=IndexLimits())
+    for entry in list(many("n", 250))[130:]:
+        both(scripts, model, "reserve", entry, limits=IndexLimits(), ttl_s=30)
+    proof = {"proven": True} if verb == "bury" else {}
+    assert both(scripts, model, verb, "n", **proof).ended == 100
+    # Somebody else goes on: the reason is that of whoever began.
+    other, named = ("leave", {}) if verb == "bury" else ("bury", {"proven": False})
+    assert both(scripts, model, other, "n", **named).ended == 30
+    while not both(scripts, model, other, "n", **named).done:
+        pass
+    page = both(scripts, model, "follow", 10**15, era=10**15)
+    reason = "lost" if verb == "bury" else "shutdown"
+    assert {str(one.change.reason) for one in page.changes[130:]} == {reason}
+    assert scripts.names("*") == {"meta", "log", "clock"}
+
+
+def test_a_list_of_everything_merges_the_nodes_page_by_page(scripts):
+    model, entries = ClusterIndex(), []
+    for node, number in (("a", 300), ("b", 5), ("c", 70), ("d", 0)):
+        record = NodeRecord(node, node, "unix:/s", 1, "1", "")
+        both(scripts, model, "join", record, terms=TERMS[0])
+        entries.append(list(many(node, number)))
+    while any(entries):
+        for left in entries:
+            for entry in left[:7]:
+                both(scripts, model, "create", entry, limits=IndexLimits())
+            del left[:7]
+    for limit in (1000, 375, 374, 100, 13):
+        after, found = 0, 0
+        while (page := both(scripts, model, "list", Selection(), after=after, limit=limit)).more:
+            after, found = page.entries[-1].fence, found + len(page.entries)
+        assert found + len(page.entries) == 375
