@@ -1,8 +1,8 @@
 """The verbs as calls of scripts: what each is given, and what its answer means.
 
-No connection is known here: a `Call` becomes the words of one command, and reads the answer to it.
-Arguments and answers are MessagePack, so that a page of a thousand entries is one string to the
-parser of a connection. What a script's arguments are is told in its file.
+No connection is known here: a `ScriptCall` becomes the words of one command, and reads the answer
+to it. Arguments and answers are MessagePack, so that a page of a thousand entries is one string to
+the parser of a connection. What a script's arguments are is told in its file.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import msgspec
 
 from frontdesk.cluster.errors import LeaseLost, OwnerSuspect, Recovering, SchemaRefused
 from frontdesk.cluster.index.moment import seconds
-from frontdesk.cluster.valkey.entries import Fields, index_entry
+from frontdesk.cluster.valkey.entries import index_entry
 from frontdesk.cluster.valkey.lua import Script, script
 from frontdesk.errors import SessionAlreadyExists, SessionLimitExceeded
 
-__all__ = ["Answer", "Call", "Reply", "answer_in", "call_of"]
+__all__ = ["ScriptAnswer", "ScriptCall", "Reply", "answer_in", "call_of"]
 
 T = TypeVar("T")
 
@@ -31,37 +31,37 @@ decode = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ScriptAnswer:
     """A script's answer.
 
     Attributes:
         what (str): What came of it: its own word, or the name of a refusal.
         revision (int): The last change; 0 where the script did not look.
-        facts (list[Any]): The rest of it.
+        values (list[Any]): The rest of it.
         blobs (list[bytes]): What stands beside it in the reply.
     """
 
     what: str
     revision: int
-    facts: list[Any]
+    values: list[Any]
     blobs: list[bytes]
 
 
-def answer_in(reply: Reply) -> Answer:
+def answer_in(reply: Reply) -> ScriptAnswer:
     """Read a reply."""
     packed, blobs = (reply, []) if isinstance(reply, bytes) else (reply[0], reply[1:])
-    what, revision, *facts = decode(packed)
-    return Answer(what, int(revision), facts, blobs)
+    what, revision, *values = decode(packed)
+    return ScriptAnswer(what, int(revision), values, blobs)
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class ScriptCall(Generic[T]):
     """A verb with its arguments.
 
     Attributes:
         script (Script): What is run.
         arguments (tuple[object, ...]): What it is given.
-        result (Callable[[Answer], T]): Makes the verb's result of an answer that is no refusal.
+        result (Callable[[ScriptAnswer], T]): Makes the verb's result of an answer.
         blob (bytes | None): A further argument that is not text.
         session_id, incarnation (str): Whom a refusal is about.
         schema (int): The caller's.
@@ -71,7 +71,7 @@ class Call(Generic[T]):
 
     script: Script
     arguments: tuple[object, ...]
-    result: Callable[[Answer], T]
+    result: Callable[[ScriptAnswer], T]
     blob: bytes | None = None
     session_id: str = ""
     incarnation: str = ""
@@ -84,16 +84,18 @@ class Call(Generic[T]):
         words: tuple[str | bytes | int, ...] = ("EVALSHA", self.script.sha, 1, meta, packed)
         return words if self.blob is None else (*words, self.blob)
 
-    def outcome(self, answer: Answer) -> T:
+    def outcome(self, answer: ScriptAnswer) -> T:
         """Return the verb's result; raises what the script refuses it with."""
         if answer.what in _REFUSALS:
             self._refuse(answer)
         return self.result(answer)
 
-    def _refuse(self, answer: Answer) -> NoReturn:
-        match answer.what, answer.facts:
+    def _refuse(self, answer: ScriptAnswer) -> NoReturn:
+        match answer.what, answer.values:
             case "already_exists", [fields]:
-                raise SessionAlreadyExists(self.session_id, holder=self._holder(fields))
+                found = index_entry(self.session_id, fields).metadata if fields else None
+                # Everywhere but in its own store the holder is metadata: the error says so.
+                raise SessionAlreadyExists(self.session_id, holder=cast("Any", found))
             case "owner_suspect", [left_us]:
                 raise OwnerSuspect(self.session_id, retry_after_s=seconds(left_us))
             case "recovering", [left_us]:
@@ -104,12 +106,6 @@ class Call(Generic[T]):
                 known = tuple(one for one in (self.schema - 1, self.schema) if one > 0)
                 raise SchemaRefused(found, known=known)
         raise LeaseLost(self.incarnation)
-
-    def _holder(self, fields: Fields | bool) -> Any:
-        # The error's holder is a `Session` here, and its metadata everywhere else: see its class.
-        if isinstance(fields, bool):
-            return None
-        return cast("Any", index_entry(self.session_id, fields).metadata)
 
 
 _REFUSALS = frozenset(
@@ -125,7 +121,7 @@ _REFUSALS = frozenset(
 
 
 def call_of(
-    name: str, arguments: Sequence[object], result: Callable[[Answer], T], **facts: Any
-) -> Call[T]:
+    name: str, arguments: Sequence[object], result: Callable[[ScriptAnswer], T], **options: Any
+) -> ScriptCall[T]:
     """Return a call of a verb's script."""
-    return Call(script(name), tuple(arguments), result, **facts)
+    return ScriptCall(script(name), tuple(arguments), result, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -97,24 +98,21 @@ def json_of_reason(reason: ExitReason) -> str:
     >>> json_of_reason(ExitReason.of("lost"))
     '{"kind":"lost","error":null,"text":null,"signal":null,"code":null}'
     """
-    facts = {name: _whole(getattr(reason, name)) for name in ExitReason.__dataclass_fields__}
-    return msgspec.json.encode(facts).decode()
-
-
-def _whole(fact: object) -> object:
-    # The text of an exception may hold half a surrogate pair, which is no character.
-    return fact.encode("utf-8", "replace").decode() if type(fact) is str else fact
+    if reason.text is not None:
+        # An exception's may hold half a surrogate pair, which is no character.
+        reason = replace(reason, text=reason.text.encode("utf-8", "replace").decode())
+    return msgspec.json.encode(reason).decode()
 
 
 def changes_in(blobs: Iterable[bytes], *, after: int, limit: int) -> tuple[LoggedChange, ...]:
     """Return the changes in entries of the log that come after a revision, up to a number."""
-    found = (_logged(told) for blob in blobs for told in _changes(blob))
+    found = (_logged(row) for blob in blobs for row in _changes(blob))
     later = [one for one in found if one.change.revision > after]
     return tuple(later[:limit])
 
 
-def _logged(told: list[Any]) -> LoggedChange:
-    kind, number, session_id, pid, key, tenant_id, created, blueprint, model, fence = told[:10]
+def _logged(row: list[Any]) -> LoggedChange:
+    kind, number, session_id, pid, key, tenant_id, created, blueprint, model, fence = row[:10]
     metadata = Metadata(
         session_id,
         int(pid),
@@ -128,21 +126,21 @@ def _logged(told: list[Any]) -> LoggedChange:
     revision = int(number)
     change: Change
     if kind == "ended":
-        change = Ended(revision, metadata, _reason(told[12]), int(told[13]))
+        change = Ended(revision, metadata, _reason(row[12]), int(row[13]))
     else:
         change = Created(revision, metadata) if kind == "created" else Updated(revision, metadata)
-    return LoggedChange(change, told[10], told[11])
+    return LoggedChange(change, row[10], row[11])
 
 
-def node_statuses(told: Iterable[list[Any]]) -> list[NodeStatus]:
+def node_statuses(rows: Iterable[list[Any]]) -> list[NodeStatus]:
     """Return the nodes that are not dead, by name, then by incarnation."""
-    found = [_status(one) for one in told if one[6] != "lost"]
+    found = [_status(one) for one in rows if one[6] != "lost"]
     return sorted(found, key=lambda one: (one.node.name, one.node.incarnation))
 
 
-def _status(told: list[Any]) -> NodeStatus:
+def _status(row: list[Any]) -> NodeStatus:
     incarnation, name, address, schema, version, digest, gone, left_us, stalled, draining, count = (
-        told
+        row
     )
     node = NodeRecord(incarnation, name, address, int(schema), version, digest)
     if gone:

@@ -26,7 +26,7 @@ from frontdesk.cluster.records import (
     Taken,
 )
 from frontdesk.cluster.terms import LeaseTerms
-from frontdesk.cluster.valkey.calls import Answer, Call, call_of
+from frontdesk.cluster.valkey.calls import ScriptAnswer, ScriptCall, call_of
 from frontdesk.cluster.valkey.entries import (
     changes_in,
     fields_of,
@@ -59,28 +59,28 @@ __all__ = [
 ]
 
 
-def _nothing(_: Answer) -> None:
+def _nothing(_: ScriptAnswer) -> None:
     return None
 
 
 # -- nodes -----------------------------------------------------------------------------------------
 
 
-def join(node: NodeRecord, *, terms: LeaseTerms, era: int | None) -> Call[Joined]:
+def join(node: NodeRecord, *, terms: LeaseTerms, era: int | None) -> ScriptCall[Joined]:
     """Take in a node. Not asked again: the second time it would be there already."""
     told = (node.incarnation, node.name, node.address, node.schema, node.version)
     times = (micros(terms.lease_s), micros(terms.hold_s))
     return call_of(
         "join",
         (*told, node.config_digest, *times, era),
-        lambda answer: Joined(int(answer.facts[0]), answer.revision, seconds(answer.facts[1])),
+        lambda answer: Joined(int(answer.values[0]), answer.revision, seconds(answer.values[1])),
         incarnation=node.incarnation,
         schema=node.schema,
         again=False,
     )
 
 
-def renew(renewal: Renewal) -> Call[Renewed]:
+def renew(renewal: Renewal) -> ScriptCall[Renewed]:
     """Renew a lease."""
     age_us = micros(max(renewal.loop_age_s, renewal.listener_age_s))
     draining = "1" if renewal.draining else "0"
@@ -88,35 +88,35 @@ def renew(renewal: Renewal) -> Call[Renewed]:
     return call_of(
         "renew",
         told,
-        lambda answer: Renewed(int(answer.facts[0]), answer.revision, answer.facts[1]),
+        lambda answer: Renewed(int(answer.values[0]), answer.revision, answer.values[1]),
         incarnation=renewal.incarnation,
     )
 
 
-def bury(incarnation: str, *, proven: bool) -> Call[Buried]:
+def bury(incarnation: str, *, proven: bool) -> ScriptCall[Buried]:
     """End a hundred of a dead node's entries."""
-    return call_of("bury", (incarnation, proven), _buried)
+    return call_of("bury", (incarnation, proven), _burial)
 
 
-def leave(incarnation: str) -> Call[Buried]:
+def leave(incarnation: str) -> ScriptCall[Buried]:
     """Let a node go, a hundred of its entries at a time."""
-    return call_of("leave", (incarnation,), _buried)
+    return call_of("leave", (incarnation,), _burial)
 
 
-def _buried(answer: Answer) -> Buried:
-    ended, done = answer.facts
+def _burial(answer: ScriptAnswer) -> Buried:
+    ended, done = answer.values
     return Buried(ended, done)
 
 
-def nodes() -> Call[Sequence[NodeStatus]]:
+def nodes() -> ScriptCall[Sequence[NodeStatus]]:
     """Ask for all nodes."""
-    return call_of("nodes", (), lambda answer: node_statuses(answer.facts[0]))
+    return call_of("nodes", (), lambda answer: node_statuses(answer.values[0]))
 
 
 # -- sessions --------------------------------------------------------------------------------------
 
 
-def reserve(entry: NewEntry, *, limits: IndexLimits, ttl_s: float) -> Call[None]:
+def reserve(entry: NewEntry, *, limits: IndexLimits, ttl_s: float) -> ScriptCall[None]:
     """Hold an id and a place under the limits."""
     arguments.check_entry(entry)
     arguments.check_duration("ttl_s", ttl_s)
@@ -125,16 +125,18 @@ def reserve(entry: NewEntry, *, limits: IndexLimits, ttl_s: float) -> Call[None]
     return call_of("reserve", told, _nothing, **whom)
 
 
-def release(incarnation: str, session_id: str, *, token: str) -> Call[None]:
+def release(incarnation: str, session_id: str, *, token: str) -> ScriptCall[None]:
     """Give a reservation back."""
     return call_of("release", (incarnation, session_id, token), _nothing)
 
 
-def create(entry: NewEntry, *, limits: IndexLimits) -> Call[Fence]:
+def create(entry: NewEntry, *, limits: IndexLimits) -> ScriptCall[Fence]:
     """Enter a session."""
     arguments.check_entry(entry)
     whom = {"session_id": entry.session_id, "incarnation": entry.incarnation}
-    return call_of("create", _asked_for(entry, limits), _fence, **whom)
+    return call_of(
+        "create", _asked_for(entry, limits), lambda answer: int(answer.values[0]), **whom
+    )
 
 
 def _asked_for(entry: NewEntry, limits: IndexLimits) -> tuple[object, ...]:
@@ -142,13 +144,9 @@ def _asked_for(entry: NewEntry, limits: IndexLimits) -> tuple[object, ...]:
     return (entry.session_id, fields_of(entry), *bounds)
 
 
-def _fence(answer: Answer) -> Fence:
-    return int(answer.facts[0])
-
-
 def restore(
     incarnation: str, entries: Sequence[IndexEntry], *, complete: bool
-) -> Call[Sequence[Fence]]:
+) -> ScriptCall[Sequence[Fence]]:
     """Tell again of entries that the engine may have lost."""
     arguments.check_restored(incarnation, entries)
     highest = max((max(one.fence, one.version) for one in entries), default=0)
@@ -158,7 +156,7 @@ def restore(
     return call_of(
         "restore",
         (incarnation, highest, complete, *told),
-        lambda answer: [int(fence) for fence in answer.facts[0]],
+        lambda answer: [int(fence) for fence in answer.values[0]],
         incarnation=incarnation,
     )
 
@@ -170,10 +168,10 @@ def update(
     fence: Fence,
     blueprint: str | EllipsisType | None,
     model: str | EllipsisType | None,
-) -> Call[int | None]:
+) -> ScriptCall[int | None]:
     """Change an entry; an Ellipsis leaves what is there."""
     told = (incarnation, session_id, str(fence), _changed(blueprint), _changed(model))
-    return call_of("update", told, _revision_or_none)
+    return call_of("update", told, lambda answer: int(answer.values[0]) or None)
 
 
 def _changed(text: str | EllipsisType | None) -> str | bool | None:
@@ -182,12 +180,7 @@ def _changed(text: str | EllipsisType | None) -> str | bool | None:
     return False if text is None else text
 
 
-def _revision_or_none(answer: Answer) -> int | None:
-    (revision,) = answer.facts
-    return int(revision) if revision else None
-
-
-def end(incarnation: str, ends: Sequence[EntryEnd]) -> Call[None]:
+def end(incarnation: str, ends: Sequence[EntryEnd]) -> ScriptCall[None]:
     """End entries of a node."""
     arguments.check_ends(ends)
     told: list[object] = [incarnation]
@@ -197,34 +190,34 @@ def end(incarnation: str, ends: Sequence[EntryEnd]) -> Call[None]:
     return call_of("end", told, _nothing)
 
 
-def read(session_id: str) -> Call[IndexEntry | None]:
+def read(session_id: str) -> ScriptCall[IndexEntry | None]:
     """Ask for the entry of an id."""
 
-    def entry(answer: Answer) -> IndexEntry | None:
-        (fields,) = answer.facts
+    def entry(answer: ScriptAnswer) -> IndexEntry | None:
+        (fields,) = answer.values
         return index_entry(session_id, fields) if fields else None
 
     return call_of("read", (session_id,), entry)
 
 
-def list_entries(selection: Selection, *, after: Fence, limit: int) -> Call[EntryPage]:
+def list_entries(selection: Selection, *, after: Fence, limit: int) -> ScriptCall[EntryPage]:
     """Ask for a page of entries."""
     arguments.check_selection(selection)
     arguments.check_page(limit)
     return call_of("list", (_set_of(selection), after, limit), _page)
 
 
-def _page(answer: Answer) -> EntryPage:
-    era, more, partial, told = answer.facts
+def _page(answer: ScriptAnswer) -> EntryPage:
+    era, more, partial, told = answer.values
     pairs = zip(told[::2], told[1::2], strict=True)
     entries = tuple(index_entry(session_id, fields) for session_id, fields in pairs)
     return EntryPage(answer.revision, int(era), entries, more=more, partial=partial)
 
 
-def count(selection: Selection) -> Call[int]:
+def count(selection: Selection) -> ScriptCall[int]:
     """Ask how many entries there are."""
     arguments.check_selection(selection)
-    return call_of("count", (_set_of(selection),), lambda answer: int(answer.facts[0]))
+    return call_of("count", (_set_of(selection),), lambda answer: int(answer.values[0]))
 
 
 def _set_of(selection: Selection) -> str | bool:
@@ -235,12 +228,12 @@ def _set_of(selection: Selection) -> str | bool:
     return False if selection.incarnation is None else f"node:{selection.incarnation}"
 
 
-def follow(after: int, *, era: int, limit: int) -> Call[LogPage]:
+def follow(after: int, *, era: int, limit: int) -> ScriptCall[LogPage]:
     """Ask for changes, at once: whoever sends this waits for them elsewhere."""
     arguments.check_page(limit)
 
-    def page(answer: Answer) -> LogPage:
-        present, gap = answer.facts
+    def page(answer: ScriptAnswer) -> LogPage:
+        present, gap = answer.values
         changes = changes_in(answer.blobs, after=after, limit=limit)
         return LogPage(int(present), answer.revision, changes, gap=gap)
 
@@ -250,34 +243,34 @@ def follow(after: int, *, era: int, limit: int) -> Call[LogPage]:
 # -- shared besides sessions -----------------------------------------------------------------------
 
 
-def take(counted: str, *, limit: int, window_s: float) -> Call[Taken]:
+def take(counted: str, *, limit: int, window_s: float) -> ScriptCall[Taken]:
     """Count one. Not asked again: it would count twice."""
     arguments.check_rate(limit, window_s)
 
-    def taken(answer: Answer) -> Taken:
-        allowed, remaining, reset_us = answer.facts
+    def taken(answer: ScriptAnswer) -> Taken:
+        allowed, remaining, reset_us = answer.values
         return Taken(allowed, remaining, seconds(reset_us))
 
     return call_of("take", (counted, limit, micros(window_s)), taken, again=False)
 
 
-def claim(incarnation: str, slot: str, *, digest: str, ttl_s: float) -> Call[Claim]:
+def claim(incarnation: str, slot: str, *, digest: str, ttl_s: float) -> ScriptCall[Claim]:
     """Claim the answer to a request."""
     arguments.check_duration("ttl_s", ttl_s)
     told = (incarnation, slot, digest, micros(ttl_s))
-    return call_of("claim", told, lambda answer: Claim(*answer.facts), incarnation=incarnation)
+    return call_of("claim", told, lambda answer: Claim(*answer.values), incarnation=incarnation)
 
 
-def publish(topic: str, name: str, published: bytes) -> Call[None]:
+def publish(topic: str, name: str, published: bytes) -> ScriptCall[None]:
     """Put a node's totals of a topic in place of its last ones."""
     arguments.check_totals(published)
     return call_of("publish", (topic, name), _nothing, blob=published)
 
 
-def totals(topic: str) -> Call[dict[str, bytes]]:
+def totals(topic: str) -> ScriptCall[dict[str, bytes]]:
     """Ask for what was published last of a topic."""
 
-    def by_name(answer: Answer) -> dict[str, bytes]:
+    def by_name(answer: ScriptAnswer) -> dict[str, bytes]:
         told: list[Any] = answer.blobs
         names = (name.decode() for name in told[::2])
         return dict(zip(names, told[1::2], strict=True))
