@@ -117,7 +117,10 @@ def test_a_key_without_the_scope_is_answered_403_which_names_it(gateway, scope):
                     "scope": needed,
                 }
                 assert answer.headers["cache-control"] == "no-store"
-                assert "www-authenticate" not in answer.headers
+                challenge = (
+                    f'Bearer realm="frontdesk", error="insufficient_scope", scope="{needed}"'
+                )
+                assert answer.headers["www-authenticate"] == challenge
 
 
 def test_whether_a_session_exists_is_not_told_to_a_key_that_may_not_see_it(gateway, acme, sid):

@@ -7,13 +7,19 @@ words come here; a client can never make the gateway import anything.
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from typing import Any
 
+from frontdesk.agents.errors import CreateFailed
 from frontdesk.keeper.modules_behind import directories_behind
+
+_log = logging.getLogger("frontdesk.agents")
 
 
 def import_target(target: str) -> Any:
@@ -42,6 +48,22 @@ def import_target(target: str) -> Any:
             raise AttributeError(f"{error}; is {near!r} meant?", name=error.name) from error
         raise
     return found
+
+
+@contextmanager
+def building(what: str, *, target: str) -> Iterator[None]:
+    """Let an operator's function build what a session runs; what goes wrong is `CreateFailed`.
+
+    One that the function raises itself is for the client, as it is; of anything else the client
+    reads the type, and the log the rest.
+    """
+    try:
+        yield
+    except CreateFailed:
+        raise
+    except Exception as error:
+        _log.exception("%s returned no %s", target, what)
+        raise CreateFailed(f"the {what} cannot be built ({type(error).__name__})") from error
 
 
 def closest_name(found: Any, name: str | None) -> str | None:

@@ -35,6 +35,7 @@ REFERENCE = "#/components/schemas/{name}"
 HEADERS_OF: dict[int, dict[str, Any]] = {
     201: {"Location": {"description": "where it is", "schema": {"type": "string"}}},
     401: {"WWW-Authenticate": {"description": "how to come in", "schema": {"type": "string"}}},
+    403: {"WWW-Authenticate": {"description": "what lacks", "schema": {"type": "string"}}},
     429: {"Retry-After": {"description": "whole seconds", "schema": {"type": "integer"}}},
     503: {"Retry-After": {"description": "whole seconds", "schema": {"type": "integer"}}},
 }

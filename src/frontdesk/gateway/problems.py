@@ -20,6 +20,7 @@ from starlette.responses import Response
 from frontdesk.errors import FrontdeskError, SessionLimitExceeded
 from frontdesk.gateway.error_answers import (
     BAD_REQUEST,
+    FORBIDDEN,
     INTERNAL,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
@@ -33,6 +34,7 @@ from frontdesk.gateway.error_table import row_of
 
 UNAVAILABLE_RETRY_S = 5
 MAX_SHOWN_PATH = 200
+CHALLENGE = 'Bearer realm="frontdesk"'
 MAX_MISTAKES, MAX_NAME = 20, 64
 
 
@@ -51,7 +53,11 @@ class Problem:
     def headers(self) -> dict[str, str]:
         headers: dict[str, str] = {}
         if self.status == UNAUTHORIZED.status:
-            headers["WWW-Authenticate"] = 'Bearer realm="frontdesk"'
+            headers["WWW-Authenticate"] = CHALLENGE
+        elif self.status == FORBIDDEN.status and self.refusal.scope is not None:
+            # RFC 6750, 3.1: a client may fetch a credential that has it.
+            lacking = f'error="insufficient_scope", scope="{self.refusal.scope}"'
+            headers["WWW-Authenticate"] = f"{CHALLENGE}, {lacking}"
         if self.refusal.retry_after is not None:
             headers["Retry-After"] = str(self.refusal.retry_after)
         return headers

@@ -11,10 +11,8 @@ it and is told, `memory.py` what a session's history lacks after a turn that was
 from __future__ import annotations
 
 import inspect
-import logging
 from typing import Any
 
-from frontdesk.agents.errors import CreateFailed
 from frontdesk.errors import InvalidType, MissingExtra
 
 try:
@@ -30,15 +28,13 @@ except ImportError as _missing:
 from frontdesk.agents.blueprints import AuthorRules
 from frontdesk.agents.protocol import AgentFunction
 from frontdesk.agents.records import SessionContext
-from frontdesk.agents.targets import import_target
+from frontdesk.agents.targets import building, import_target
 
 OPTIONS = frozenset({"system_prompt", "working_dir", "max_turns", "max_tokens", "user_data"})
 """The options of a session that it knows."""
 
 APP_NAME = "frontdesk"
 """The name of the application, where an agent comes without one."""
-
-_log = logging.getLogger("frontdesk.agents")
 
 
 class ADKProgram:
@@ -68,13 +64,8 @@ class ADKProgram:
         if self._function is None:
             assert self._runner is not None, "a program has a runner or a function"
             return ADKSession(self._runner, context).answer
-        try:
+        with building("agent", target=self._target):
             return ADKSession(self._runner_of(self._function(context)), context).answer
-        except CreateFailed:
-            raise
-        except Exception as error:
-            _log.exception("%s returned no agent", self._target)
-            raise CreateFailed(f"the agent cannot be built ({type(error).__name__})") from error
 
     def _runner_of(self, found: Any) -> Runner:
         if isinstance(found, Runner):

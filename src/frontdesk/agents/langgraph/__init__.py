@@ -12,11 +12,9 @@ between turns, `tools.py` the client's callback tools.
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from frontdesk.agents.errors import CreateFailed
 from frontdesk.errors import InvalidArgument, InvalidType, MissingExtra
 
 try:
@@ -33,13 +31,11 @@ except ImportError as _missing:
 from frontdesk.agents.blueprints import AuthorRules
 from frontdesk.agents.protocol import AgentFunction
 from frontdesk.agents.records import SessionContext
-from frontdesk.agents.targets import import_target
+from frontdesk.agents.targets import building, import_target
 from frontdesk.agents.turn import Turn
 
 OPTIONS = frozenset({"max_turns", "user_data"})
 """The options of a session that are of use to a graph that was built without asking for them."""
-
-_log = logging.getLogger("frontdesk.agents")
 
 
 class LangGraphProgram:
@@ -112,14 +108,9 @@ class LangGraphProgram:
         if self._function is None:
             assert self._graph is not None, "a program has a graph or a function"
             return self._graph
-        try:
+        with building("graph", target=self._target):
             with_tools = {"tools": list(tools)} if self.takes_tools else {}
             return self._checked(self._function(context, **with_tools))
-        except CreateFailed:
-            raise
-        except Exception as error:
-            _log.exception("%s returned no graph", self._target)
-            raise CreateFailed(f"the graph cannot be built ({type(error).__name__})") from error
 
     def _checked(self, found: Any) -> Graph:
         if not isinstance(found, Pregel):

@@ -10,7 +10,6 @@ so (`tracing = true`).
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -25,12 +24,12 @@ except ImportError as _missing:
     ) from _missing
 
 from frontdesk.agents.blueprints import AuthorRules
-from frontdesk.agents.errors import CreateFailed, ModelRefused
+from frontdesk.agents.errors import ModelRefused
 from frontdesk.agents.openai_agents.memory import Memory
 from frontdesk.agents.openai_agents.run import RunSettings, TurnRun
 from frontdesk.agents.protocol import AgentFunction
 from frontdesk.agents.records import SessionContext
-from frontdesk.agents.targets import import_target
+from frontdesk.agents.targets import building, import_target
 from frontdesk.agents.turn import Turn
 
 KIND = "openai-agents"
@@ -43,8 +42,6 @@ OPTIONS = frozenset({"system_prompt", "working_dir", "max_turns", "max_tokens", 
 
 _MAX_KNOWN = 256
 """Names of models that are remembered to be there: clients choose them."""
-
-_log = logging.getLogger("frontdesk.agents")
 
 _VARIABLE = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
 
@@ -93,13 +90,8 @@ class OpenAIAgentsProgram:
         """Return a session's own part: its agent, and a memory. Raises `CreateFailed`."""
         found = self._found
         if not isinstance(found, Agent):
-            try:
+            with building("agent", target=self._target):
                 found = found(context)
-            except CreateFailed:
-                raise  # for the client, as it is
-            except Exception as error:
-                _log.exception("%s returned no agent", self._target)
-                raise CreateFailed(f"the agent cannot be made ({type(error).__name__})") from error
         if not isinstance(found, Agent):
             raise _no_agent(self._target, found)
         settings = RunSettings(
