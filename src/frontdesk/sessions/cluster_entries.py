@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from frontdesk.cluster.errors import EngineUnavailable, LeaseLost, OwnerSuspect, Recovering
 from frontdesk.cluster.records import IndexLimits
-from frontdesk.errors import SessionAlreadyExists, SessionNotFound, StoreClosed
+from frontdesk.errors import (
+    SessionAlreadyExists,
+    SessionLimitExceeded,
+    SessionNotFound,
+    StoreClosed,
+)
 from frontdesk.records import Session
 from frontdesk.sessions.live import LiveSession
 from frontdesk.store import SessionStore
@@ -113,10 +118,14 @@ class ClusterEntries:
 
 @contextmanager
 def _in_words_of(session_id: str) -> Iterator[None]:
-    """Name the session as its client does: the index knows it with its tenant."""
+    """Name session and limit as a client knows them: the index has a session with its tenant."""
     try:
         yield
     except SessionAlreadyExists as error:
         raise SessionAlreadyExists(session_id, holder=error.holder) from None
     except OwnerSuspect as error:
         raise OwnerSuspect(session_id, retry_after_s=error.retry_after_s) from None
+    except SessionLimitExceeded as error:
+        # A blueprint's limit is one of the tenant, as it is without other nodes.
+        scope = "per_tenant" if error.scope == "per_blueprint" else error.scope
+        raise SessionLimitExceeded(scope=scope, limit=error.limit) from None

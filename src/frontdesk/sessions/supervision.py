@@ -115,7 +115,7 @@ class Supervisor:
             await self.start(live_session)
             self._add(live_session)
             return
-        token = await self._entries.reserve(live_session)
+        token = await self._reserve(live_session, self._entries)
         try:
             await self.start(live_session)
             await self._entries.enter(live_session, token=token)
@@ -126,6 +126,15 @@ class Supervisor:
         self._add(live_session)
         if not self.refresh(live_session):
             raise CreateFailed("the agent ended as soon as it was started")
+
+    async def _reserve(self, live_session: LiveSession, entries: ClusterEntries) -> str:
+        """Reserve an id; where the caller is cancelled meanwhile, it is released afterwards."""
+        reserving = asyncio.create_task(entries.reserve(live_session))
+        try:
+            return await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            self._spawn(_release_after(reserving, live_session, entries))
+            raise
 
     def _add(self, live_session: LiveSession) -> None:
         self._live.add(live_session)
@@ -466,6 +475,13 @@ async def _end(agent: RunningAgent, grace_s: float, *, last: bool) -> None:
     await agent.end(grace_s)
     if last:
         await discard(agent)
+
+
+async def _release_after(
+    reserving: asyncio.Task[str], live_session: LiveSession, entries: ClusterEntries
+) -> None:
+    with contextlib.suppress(FrontdeskError):
+        await entries.release(live_session, token=await reserving)
 
 
 def _now_s() -> float:
