@@ -54,6 +54,7 @@ class LocalCluster:
     def __init__(self, ends, path):
         self.path = path
         self.clock = ManualClock()
+        self.server = LocalServer(path, clock=self.clock)
         self._ends = ends
 
     async def engine(self):
@@ -69,5 +70,5 @@ async def local_cluster():
     with TemporaryDirectory() as directory:
         async with AsyncExitStack() as ends:
             cluster = LocalCluster(ends, Path(directory, "engine"))
-            await ends.enter_async_context(LocalServer(cluster.path, clock=cluster.clock))
+            await ends.enter_async_context(cluster.server)
             yield cluster

@@ -68,13 +68,17 @@ class LocalEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for connection in (self._calls, self._log):
-            if connection is not None:
-                connection.close()
+        connections = [one for one in (self._calls, self._log) if one is not None]
         self._calls = self._log = None
+        for connection in connections:
+            connection.close()
+        await asyncio.wait([connection.lost for connection in connections])
 
     async def lost(self) -> None:
-        """Return once the supervisor is gone, at once where it is already: a worker ends then."""
+        """Return once the supervisor is gone, at once where it is already: a worker ends then.
+
+        It returns too when this engine is closed.
+        """
         calls, log = self._open(self._calls), self._open(self._log)
         await asyncio.wait((calls.lost, log.lost), return_when=asyncio.FIRST_COMPLETED)
 

@@ -71,12 +71,14 @@ class ServedIndex:
         for incarnation in self._joined.pop(pid, ()):
             self.end_node(incarnation)
 
-    def close(self) -> None:
-        """Hang up on everybody, and leave the rest of the dead."""
+    async def close(self) -> None:
+        """Hang up on everybody, and leave what is left of the dead."""
         for burial in self._burials:
             burial.cancel()
         for connection in list(self.connections):
             connection.abort()
+        while self.connections:
+            await asyncio.sleep(0)
 
     async def _end_node(self, incarnation: str) -> None:
         while not self.index.bury(self.now(), incarnation, proven=True).done:

@@ -58,7 +58,7 @@ class LocalServer:
     ) -> None:
         if self._listener is not None:
             self._listener.close()
-        self._served.close()
+        await self._served.close()
         with contextlib.suppress(OSError):
             self.path.unlink()
 

@@ -1,0 +1,581 @@
+"""The local engine over its socket: who is let in, what a bad client or a dead process does."""
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import asynccontextmanager, contextmanager
+
+import pytest
+
+from cluster.engine_laws.members import (
+    EVERYTHING,
+    NO_LIMITS,
+    TERMS,
+    changes_after,
+    head,
+    ids,
+    member,
+    members,
+)
+from cluster.engine_subjects import local_cluster
+from frontdesk.cluster.errors import EngineUnavailable, LeaseLost
+from frontdesk.cluster.local import calls, served, wire
+from frontdesk.cluster.local.engine import LocalEngine
+from frontdesk.cluster.local.lease import LocalLease
+from frontdesk.cluster.local.server import LocalServer
+from frontdesk.cluster.records import Renewal, Selection
+from frontdesk.errors import InvalidArgument
+from support.programs import local_cluster as programs
+
+PATIENCE_S = 60
+PROGRAM = programs.__file__
+NOBODY = 65534
+
+
+@contextmanager
+def program(*arguments):
+    """Run a program of the local cluster; give it and the first line that it prints."""
+    command = [sys.executable, PROGRAM, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "engine"
+
+
+@asynccontextmanager
+async def bound():
+    async with asyncio.timeout(PATIENCE_S):
+        yield
+
+
+async def raw_connection(path):
+    return await asyncio.open_unix_connection(path)
+
+
+async def is_hung_up(reader):
+    async with bound():
+        try:
+            return await reader.read() == b""
+        except ConnectionError:
+            return True
+
+
+# -- who is let in ---------------------------------------------------------------------------------
+
+
+async def _a_server(path):
+    async with LocalServer(path):
+        return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_socket_is_for_its_account_alone(path):
+    assert asyncio.run(_a_server(path)) == 0o700
+    assert not path.exists()
+
+
+def test_a_socket_that_a_killed_supervisor_left_is_replaced(path):
+    with program("supervise", path) as (process, ready):
+        assert ready == "ready"
+    assert process.returncode == -signal.SIGKILL
+    assert path.exists()
+    assert asyncio.run(_a_server(path)) == 0o700
+
+
+def test_what_is_no_socket_is_not_replaced(path):
+    path.write_text("somebody's")
+    with pytest.raises(OSError, match="in use"):
+        asyncio.run(_a_server(path))
+    assert path.read_text() == "somebody's"
+
+
+def test_a_path_may_be_longer_than_an_address_of_a_socket(tmp_path):
+    directory = tmp_path / ("d" * 120)
+    directory.mkdir()
+
+    async def check():
+        path = directory / "engine"
+        async with LocalServer(path), LocalEngine(path) as engine:
+            assert await engine.count(EVERYTHING) == 0
+            lease = engine.lease_connection()
+            with pytest.raises(LeaseLost):
+                await asyncio.to_thread(lease.renew, Renewal("0" * 32, 0, 0))
+            lease.close()
+
+    asyncio.run(check())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_account_is_hung_up_on():
+    """Even where the file lets it in: its mode is the first lock, this is the second."""
+
+    async def check():
+        async with local_cluster() as cluster:
+            cluster.path.parent.chmod(0o755)
+            cluster.path.chmod(0o777)
+            stranger = socket.socket(socket.AF_UNIX)
+            # The kernel tells the account that connects, at that moment.
+            os.seteuid(NOBODY)
+            try:
+                stranger.connect(str(cluster.path))
+            finally:
+                os.seteuid(0)
+            reader, writer = await asyncio.open_unix_connection(sock=stranger)
+            assert await is_hung_up(reader)
+            writer.close()
+
+    asyncio.run(check())
+
+
+def test_beside_too_many_others_a_connection_is_hung_up_on(monkeypatch):
+    monkeypatch.setattr(served, "MAX_CONNECTIONS", 4)
+
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            await member(cluster)
+            reader, writer = await raw_connection(cluster.path)
+            assert await is_hung_up(reader)
+            writer.close()
+            assert await one.engine.count(EVERYTHING) == 0
+
+    asyncio.run(check())
+
+
+# -- bad clients -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        (wire.MAX_CALL_BYTES + 1).to_bytes(4, "big"),
+        wire.frame(b"\xc1 not msgpack"),
+        wire.frame(wire.encode((1, "no such verb", []))),
+        wire.frame(wire.encode((1, "count", ["not a selection"]))),
+        wire.frame(wire.encode((1, "_begin", []))),
+    ],
+    ids=["too large", "no message", "no verb", "wrong arguments", "no verb of the wire"],
+)
+def test_who_sends_what_is_no_call_is_hung_up_on_and_nobody_else(sent):
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            await one.create("a")
+            reader, writer = await raw_connection(cluster.path)
+            writer.write(sent)
+            assert await is_hung_up(reader)
+            writer.close()
+            assert await ids(one.engine) == ["a"]
+
+    asyncio.run(check())
+
+
+def test_a_client_that_ends_in_the_middle_of_a_frame_has_called_nothing():
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            call = wire.CREATE.call(1, one.entry("a"), NO_LIMITS)
+            _, writer = await raw_connection(cluster.path)
+            writer.write(call[:-1])
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+            assert await ids(one.engine) == []
+
+    asyncio.run(check())
+
+
+def test_frames_may_arrive_in_any_pieces():
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            both = wire.CREATE.call(1, one.entry("a"), NO_LIMITS)
+            both += wire.CREATE.call(2, one.entry("b"), NO_LIMITS)
+            reader, writer = await raw_connection(cluster.path)
+            for byte in both:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0)
+            async with bound():
+                for _ in range(2):
+                    size = int.from_bytes(await reader.readexactly(4), "big")
+                    await reader.readexactly(size)
+            writer.close()
+            assert await ids(one.engine) == ["a", "b"]
+
+    asyncio.run(check())
+
+
+def test_the_calls_of_who_reads_no_answers_wait_and_others_do_not():
+    """What is written for one connection is bounded: its calls stay unread meanwhile."""
+
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            for n in range(500):
+                await one.create(f"s{n}")
+            reader, writer = await raw_connection(cluster.path)
+            calls = 300
+            for n in range(calls):
+                writer.write(wire.LIST.call(n, EVERYTHING, 0, 1000))
+            fence = await one.create("meanwhile")
+            await one.end("meanwhile", fence)
+            written = [each._transport for each in cluster.server._served.connections]
+            assert 0 < max(each.get_write_buffer_size() for each in written) < 4 * 2**20
+            async with bound():
+                for _ in range(calls):
+                    size = int.from_bytes(await reader.readexactly(4), "big")
+                    await reader.readexactly(size)
+            writer.close()
+
+    asyncio.run(check())
+
+
+# -- callers ---------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_caller_drops_its_answer_and_not_the_connection():
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            for n in range(20):
+                asked = asyncio.ensure_future(one.create(f"s{n}"))
+                for _ in range(n % 4):
+                    await asyncio.sleep(0)
+                asked.cancel()
+                await asyncio.wait((asked,))
+            # Whatever was carried out, the same token says.
+            fences = [await one.create(f"s{n}") for n in range(20)]
+            assert len(set(fences)) == 20
+            assert await one.engine.count(EVERYTHING) == 20
+
+    asyncio.run(check())
+
+
+def test_what_is_asked_in_one_step_of_the_loop_goes_out_at_once():
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            transport, written = one.engine._calls._transport, []
+            one.engine._calls._transport = Spy(transport, written)
+            await asyncio.gather(*(one.create(f"s{n}") for n in range(50)))
+            assert len(written) == 1
+
+    asyncio.run(check())
+
+
+class Spy:
+    """A transport that notes what is written to it."""
+
+    def __init__(self, transport, written):
+        self._transport, self._written = transport, written
+
+    def write(self, data):
+        self._written.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self._transport, name)
+
+
+def test_more_calls_than_may_wait_are_refused_and_the_rest_answered(monkeypatch):
+    monkeypatch.setattr(calls, "MAX_UNDER_WAY", 10)
+
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            asked = (one.create(f"s{n}") for n in range(30))
+            results = await asyncio.gather(*asked, return_exceptions=True)
+            assert sum(isinstance(each, int) for each in results) == 10
+            refused = [each for each in results if not isinstance(each, int)]
+            assert {str(each) for each in refused} == {
+                "the cluster's engine cannot do this now: 10 calls wait for their answers already"
+            }
+            await one.create("again")
+
+    asyncio.run(check())
+
+
+def test_a_verb_that_fails_at_the_supervisor_is_told_and_others_go_on(monkeypatch):
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            monkeypatch.setattr(cluster.server._served.index, "count", lambda at: 1 / 0)
+            with pytest.raises(EngineUnavailable, match="it failed, see its log"):
+                await one.engine.count(EVERYTHING)
+            await one.create("a")
+            assert await ids(one.engine) == ["a"]
+
+    asyncio.run(check())
+
+
+def test_an_engine_that_is_not_open_says_so(path):
+    engine = LocalEngine(path)
+    with pytest.raises(EngineUnavailable, match="not open"):
+        asyncio.run(engine.nodes())
+
+
+def test_where_no_supervisor_listens_an_engine_does_not_open(path):
+    async def check():
+        async with LocalEngine(path):
+            pass
+
+    with pytest.raises(EngineUnavailable, match="does not listen"):
+        asyncio.run(check())
+
+
+def test_wrong_arguments_are_refused_before_anybody_is_asked():
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            engine, node = one.engine, one.incarnation
+            many = [engine.list(EVERYTHING, limit=limit) for limit in (0, 1001)]
+            both = Selection(tenant_id="t", api_key="k")
+            for refused in (
+                *many,
+                engine.count(both),
+                engine.list(both),
+                one.create("a", token="short"),
+                one.reserve("a", ttl_s=0),
+                one.reserve("a", ttl_s=float("nan")),
+                one.end("a", 1, next_token="Z" * 16),
+                engine.take("key", limit=0, window_s=1.0),
+                engine.take("key", limit=1, window_s=1e9),
+                engine.claim(node, "slot", digest="d", ttl_s=-1.0),
+                engine.publish("usage", "h/1", b"x" * (512 * 1024 + 1)),
+                engine.follow(0, era=0, limit=0, wait_s=0),
+            ):
+                with pytest.raises(InvalidArgument):
+                    await refused
+            assert await ids(engine) == []
+
+    asyncio.run(check())
+
+
+# -- dead workers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_what_a_killed_worker_had_is_gone_everywhere_at_once(path):
+    """Before its lease ran out: the kernel has told its parent, which tells the server."""
+
+    async def check():
+        async with LocalServer(path) as server, LocalEngine(path) as engine:
+            with program_in_thread("work", path, 2500) as (process, incarnation):
+                while not incarnation():
+                    await asyncio.sleep(0.01)
+                assert await engine.count(EVERYTHING) == 2500
+                place = await head(engine)
+                process.kill()
+                await asyncio.to_thread(process.wait)
+                server.process_died(process.pid)
+                after, told = place[0], 0
+                async with bound():
+                    while told < 2500:
+                        page = await engine.follow(after, era=place[1], wait_s=PATIENCE_S)
+                        told += len(page.changes)
+                        after = page.changes[-1].change.revision
+                        # Others are answered in between.
+                        assert await engine.count(EVERYTHING) <= 2500 - told
+            assert await engine.count(EVERYTHING) == 0
+            assert await engine.nodes() == ()
+
+    asyncio.run(check())
+
+
+@contextmanager
+def program_in_thread(*arguments):
+    """Run a program beside an event loop, which it needs to become ready."""
+    command = [sys.executable, PROGRAM, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = []
+        reader = threading.Thread(target=lambda: lines.append(process.stdout.readline().strip()))
+        reader.start()
+        try:
+            yield process, lambda: lines and lines[0]
+        finally:
+            process.kill()
+            reader.join()
+
+
+def test_what_a_dead_process_had_sent_is_not_carried_out():
+    """Nor does anything remain of it that joined from there."""
+
+    async def check():
+        async with local_cluster() as cluster:
+            one, other = await members(cluster)
+            await one.create("a")
+            # Both are this process, which lives: its pid stands for that of a dead one.
+            calls = asyncio.gather(
+                *(one.create(f"late{n}") for n in range(10)), return_exceptions=True
+            )
+            cluster.server.process_died(os.getpid())
+            async with bound():
+                results = await calls
+                await other.engine.lost()
+            assert {type(each) for each in results} == {EngineUnavailable}
+            fresh = await cluster.engine()
+            while await fresh.nodes():
+                await asyncio.sleep(0)
+            assert await fresh.count(EVERYTHING) == 0
+
+    asyncio.run(check())
+
+
+def test_a_burial_lets_others_in_between():
+    async def check():
+        async with local_cluster() as cluster:
+            one, other = await members(cluster)
+            for n in range(1000):
+                await one.create(f"s{n}")
+            place = await head(other.engine)
+            cluster.server.node_died(one.incarnation)
+            counts = []
+            while not counts or counts[-1]:
+                counts.append(await other.engine.count(EVERYTHING))
+            assert len(set(counts)) >= 3
+            told = await changes_after(other.engine, place)
+            assert [each.change.reason.kind for each in told] == ["lost"] * 1000
+
+    asyncio.run(check())
+
+
+# -- a dead supervisor -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_worker_whose_supervisor_is_killed_hears_of_it_and_ends(path):
+    with (
+        program("supervise", path) as (supervisor, ready),
+        program("work", path, 5) as (worker, incarnation),
+    ):
+        assert (ready, len(incarnation)) == ("ready", 32)
+        supervisor.kill()
+        said, _ = worker.communicate(timeout=PATIENCE_S)
+        assert (said.strip(), worker.returncode) == ("lost", 0)
+
+
+@pytest.mark.slow
+def test_callers_of_a_supervisor_that_is_killed_get_engine_unavailable(path):
+    async def check(supervisor):
+        async with LocalEngine(path) as engine:
+            revision, era = await head(engine)
+            waiting = asyncio.ensure_future(engine.follow(revision, era=era, wait_s=PATIENCE_S))
+            lease = engine.lease_connection()
+            with pytest.raises(LeaseLost):
+                await asyncio.to_thread(lease.renew, Renewal("0" * 32, 0, 0))
+            os.kill(supervisor.pid, signal.SIGSTOP)
+            asked = asyncio.ensure_future(engine.nodes())
+            await asyncio.sleep(0)
+            supervisor.kill()
+            async with bound():
+                for each in (asked, waiting):
+                    with pytest.raises(EngineUnavailable, match="gone"):
+                        await each
+                await engine.lost()
+            with pytest.raises(EngineUnavailable, match="gone"):
+                await engine.nodes()
+            with pytest.raises(EngineUnavailable, match="could not be renewed"):
+                await asyncio.to_thread(lease.renew, Renewal("0" * 32, 0, 0))
+            lease.close()
+
+    with program("supervise", path) as (supervisor, _):
+        asyncio.run(check(supervisor))
+
+
+@pytest.mark.slow
+def test_callers_of_a_supervisor_that_hangs_get_engine_unavailable_within_two_seconds(path):
+    async def check(supervisor):
+        async with LocalEngine(path) as engine:
+            await engine.nodes()
+            os.kill(supervisor.pid, signal.SIGSTOP)
+            began = time.monotonic()
+            with pytest.raises(EngineUnavailable, match="in time"):
+                await engine.nodes()
+            assert 1.9 < time.monotonic() - began < 10
+            os.kill(supervisor.pid, signal.SIGCONT)
+            # The late answer is nobody's; the connection goes on.
+            assert await engine.count(EVERYTHING) == 0
+            assert await engine.nodes() == ()
+
+    with program("supervise", path) as (supervisor, _):
+        asyncio.run(check(supervisor))
+
+
+# -- leases ----------------------------------------------------------------------------------------
+
+
+def test_a_renewal_gives_up_after_a_quarter_of_a_lease_and_the_next_connects_anew(path):
+    """What listens and does not answer is a supervisor that hangs."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        lease = LocalLease(path, patience_s=0.05)
+        for _ in range(2):
+            with pytest.raises(EngineUnavailable, match="could not be renewed"):
+                lease.renew(Renewal("0" * 32, 0, 0))
+        silent.setblocking(False)
+        accepted = [silent.accept()[0] for _ in range(2)]
+        for connection in accepted:
+            connection.close()
+        lease.close()
+
+
+def test_a_renewal_under_way_ends_when_its_connection_is_closed(path):
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        lease, errors = LocalLease(path, patience_s=PATIENCE_S), []
+
+        def renew():
+            try:
+                lease.renew(Renewal("0" * 32, 0, 0))
+            except EngineUnavailable as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=renew)
+        thread.start()
+        connection, _ = silent.accept()
+        assert connection.recv(1)
+        lease.close()
+        thread.join(PATIENCE_S)
+        connection.close()
+        assert len(errors) == 1
+        with pytest.raises(EngineUnavailable, match="closed"):
+            lease.renew(Renewal("0" * 32, 0, 0))
+
+
+def test_a_renewal_waits_for_no_call():
+    """It has a connection of its own, and the calls of the node fill another."""
+
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            creates = asyncio.gather(*(one.create(f"s{n}") for n in range(300)))
+            renewed = await one.renew()
+            await creates
+            assert renewed.era == one.era
+
+    asyncio.run(check())
+
+
+def test_terms_of_a_node_bound_its_renewals():
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            lease = one.engine.lease_connection()
+            assert lease._patience_s == TERMS.renew_s
+            lease.close()
+
+    asyncio.run(check())
