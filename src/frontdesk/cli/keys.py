@@ -53,7 +53,8 @@ def create(
         if operator and scope:
             raise InvalidArgument("--scope", expected="left out with --operator", got="given")
         expires_in_ms = None if expires is None else milliseconds(expires, "--expires")
-        state = StateDir.make(loaded(config, state_dir=state_dir).server.state_dir)
+        settings = loaded(config, state_dir=state_dir)
+        state = StateDir.make(settings.server.state_dir, secret_file=settings.cluster.secret_file)
         with KeyFile(state, clock=SystemClock()) as file:
             new = file.create(
                 tenant_id=tenant,
@@ -126,7 +127,9 @@ def signing(
     """Print the secret that signs the calls of a key's callback tools."""
     with failing_clearly():
         settings = loaded(config, state_dir=state_dir)
-        state = StateDir.existing(settings.server.state_dir)
+        state = StateDir.existing(
+            settings.server.state_dir, secret_file=settings.cluster.secret_file
+        )
         with KeyFile(state, clock=SystemClock()) as file:
             known = {key.key_id for key in (*file.all(), *keys_from_environment())}
         # Of an identity provider's subjects there is no list.
@@ -154,7 +157,8 @@ def _show(new: NewKey) -> None:
 
 
 def _file(config: ConfigFile, state_dir: StateDirectory) -> KeyFile:
-    state = StateDir.existing(loaded(config, state_dir=state_dir).server.state_dir)
+    settings = loaded(config, state_dir=state_dir)
+    state = StateDir.existing(settings.server.state_dir, secret_file=settings.cluster.secret_file)
     return KeyFile(state, clock=SystemClock())
 
 

@@ -10,30 +10,37 @@ import gc
 import logging
 import resource
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from frontdesk import __version__
+from frontdesk.cli.address import bound_address, url_of
 from frontdesk.cli.dev import DevKeys, dev_keys
 from frontdesk.cli.options import beside, loaded
 from frontdesk.cli.welcome import welcome
-from frontdesk.errors import FrontdeskError, InvalidArgument
+from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.app import create_app
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key, keys_from_environment
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.logs import configure_logs, log_stray_errors
-from frontdesk.gateway.server import GatewayServer, bound_socket
+from frontdesk.gateway.server import GatewayServer
 from frontdesk.gateway.settings import Config, needing_restart
 from frontdesk.gateway.state_dir import StateDir
+from frontdesk.gateway.state_lock import locked
 from frontdesk.gateway.surroundings import mistakes_around
 from frontdesk.gateway.tls import tls_context
 from frontdesk.keeper.modules_behind import find_behind
 from frontdesk.keeper.prctl import become_undumpable
+
+if TYPE_CHECKING:
+    # Late: they come with a cluster.
+    from frontdesk.gateway.cluster_part import ClusterPart
+    from frontdesk.gateway.workers.worker_server import AssignedWorker
 
 MAX_OPEN_FILES = 1 << 20
 LAST_LINES_S = 2.0
@@ -43,51 +50,74 @@ logger: logging.Logger = logging.getLogger("frontdesk.serve")
 
 
 class Run:
-    """One run of the server, from its configuration to its end."""
+    """One run of the server, from its configuration to its end; of one of several workers, too."""
 
-    def __init__(self, file: Path | None, given: dict[str, Any], *, dev: bool) -> None:
-        self._file, self._given = file, given
+    def __init__(
+        self,
+        file: Path | None,
+        given: dict[str, Any],
+        *,
+        dev: bool,
+        worker: AssignedWorker | None = None,
+    ) -> None:
+        self._file, self._given, self._worker = file, given, worker
         find_behind([beside(file)])
         self._config = self._load()
+        server, cluster = self._config.server, self._config.cluster
+        self._state = StateDir.make(server.state_dir, secret_file=cluster.secret_file)
         self._own: DevKeys | None = None
         if dev:
-            self._own = dev_keys(StateDir.make(self._config.server.state_dir))
+            self._own = dev_keys(self._state)
+        node = None
+        if worker is not None:
+            self._state = self._state.worker(worker.number)
+            node = cluster.node_name(worker.number)
+        elif cluster.url is not None:
+            node = cluster.node_name(None)
         self._log = LogWriter(sys.stderr)
-        self._writer = configure_logs(self._config.log, to=self._log)
+        self._writer = configure_logs(self._config.log, to=self._log, node=node)
         log_stray_errors()
 
     def run(self) -> None:
         """Serve until a signal ends it."""
         try:
-            self._serve()
+            with ExitStack() as stack:
+                if self._worker is not None:
+                    self._worker.waits()
+                if self._worker is not None or self._config.cluster.url is not None:
+                    lock = locked(self._state, waiting=self._worker is not None)
+                    stack.enter_context(lock)
+                self._serve()
         finally:
             self._log.close(timeout_s=LAST_LINES_S)
 
     def _serve(self) -> None:
-        server = self._config.server
+        server, worker = self._config.server, self._worker
         tls = tls_context(server)
-        try:
-            address = bound_socket(server.host, server.port)
-        except OSError as error:
-            place = f"{server.host}:{server.port} ({error.strerror})"
-            raise InvalidArgument("the address", expected="free and ours", got=place) from None
-        with address:
+        with bound_address(server) if worker is None else worker.listening() as address:
             with suppress(OSError):  # a system without it has no agents in processes either
                 become_undumpable()
             _open_as_many_files_as_allowed()
-            self._gateway = Gateway(self._config, keys=self._keys())
-            app = create_app(self._gateway, log=AccessLog(self._writer))
-            host, port = address.getsockname()[:2]
-            scheme = "http" if server.tls_certificate is None else "https"
-            self._url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-            self._server = GatewayServer(
-                app,
+            self._gateway = Gateway(
+                self._config, keys=self._keys(), cluster=self._cluster(), state=self._state
+            )
+            self._url = url_of(server, address)
+            made = GatewayServer if worker is None else worker.server
+            self._server = made(
+                create_app(self._gateway, log=AccessLog(self._writer)),
                 gateway=self._gateway,
                 tls=tls,
                 on_started=self._started,
                 on_reload=self._reload,
             )
             self._server.run(sockets=[address])
+
+    def _cluster(self) -> ClusterPart | None:
+        if self._worker is None and self._config.cluster.url is None:
+            return None
+        from frontdesk.cli.joining import member_of
+
+        return member_of(self._config, self._state, self._worker)
 
     def _load(self) -> Config:
         return loaded(self._file, around=mistakes_around, **self._given)
@@ -101,7 +131,12 @@ class Run:
         # each time.
         gc.collect()
         gc.freeze()
-        logger.info("Frontdesk %s answers at %s", __version__, self._url)
+        if self._worker is not None:
+            self._worker.serves()
+            if not self._worker.assignment.greets:
+                return
+        else:
+            logger.info("Frontdesk %s answers at %s", __version__, self._url)
         if self._own is not None:
             typer.echo(welcome(self._url, self._own, self._gateway.service.blueprints))
         elif not len(self._gateway.ring):

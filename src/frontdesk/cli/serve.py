@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from frontdesk.cli.options import ConfigFile, StateDirectory, beside, failing_clearly
-
+from frontdesk.cli.options import ConfigFile, StateDirectory, beside, failing_clearly, loaded
+from frontdesk.gateway.errors import ConfigurationWrong
 
 Dev = Annotated[bool, typer.Option("--dev", help="Print keys that stay the same, and what to try.")]
 Reload = Annotated[
@@ -65,9 +65,21 @@ def serve(
             serve_and_reload(arguments, beside(config))
             return
         with _state_of_development(given, wanted=dev and state_dir is None):
-            from frontdesk.cli.run import Run
+            _run(config, given, dev=dev)
 
-            Run(config, given, dev=dev).run()
+
+def _run(config: Path | None, given: dict[str, Any], *, dev: bool) -> None:
+    try:
+        workers = loaded(config, **given).server.workers
+    except ConfigurationWrong:
+        workers = 1  # what is wrong is told by the run, with all that is
+    if workers > 1:
+        from frontdesk.cli.workers import supervise
+
+        raise typer.Exit(supervise(config, given, dev=dev))
+    from frontdesk.cli.run import Run
+
+    Run(config, given, dev=dev).run()
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from frontdesk.cluster.near_cache import NearCache
 from frontdesk.cluster.neighbours import Neighbours
 from frontdesk.cluster.node_lease import NodeLease
 from frontdesk.cluster.node_records import NO_HOOKS, EndedElsewhere, Located, NodeHooks
+from frontdesk.cluster.outbox import Outbox
 from frontdesk.cluster.own_sessions import OwnEntry, OwnSessions
 from frontdesk.cluster.reconciliation import Reconciliation, new_entry
 from frontdesk.cluster.records import (
@@ -46,7 +47,6 @@ from frontdesk.cluster.records import (
     NodeStatus,
     Selection,
 )
-from frontdesk.cluster.outbox import Outbox
 from frontdesk.cluster.terms import LEASE_TERMS, LeaseTerms
 from frontdesk.errors import SessionLimitExceeded
 from frontdesk.records import Fence, Session

@@ -1,73 +1,110 @@
-"""How a gateway takes part in a cluster: what whoever starts it gives to it.
+"""How a gateway takes part in a cluster: what whoever starts it says of it, and joining with that.
 
-Beside the settings, below the gateway. The command line makes one (an engine, a name, an address);
-without one, a gateway is alone, and nothing of a cluster is imported.
+Above the gateway, which joins when it opens. The command line makes one; without one, a gateway is
+alone, and nothing of a cluster is imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-from frontdesk.clock import Clock
-from frontdesk.cluster.engine import Engine
 from frontdesk.cluster.node import Node
 from frontdesk.cluster.node_records import NodeHooks
-from frontdesk.cluster.records import IndexEntry, NodeStatus
 from frontdesk.cluster.terms import LeaseTerms
+from frontdesk.gateway.cluster_part import OpenedEngine
+from frontdesk.gateway.forwarding.forwarding import Forwarding
+from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.state_dir import StateDir
+from frontdesk.gateway.state_lock import last_incarnation, write_incarnation
 from frontdesk.sessions.service import SessionService
-from frontdesk.store import SessionStore
+
+logger: logging.Logger = logging.getLogger("frontdesk.cluster")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterMember:
-    """An engine that is open, and what this gateway is to the other nodes.
+    """What a gateway is in a cluster.
 
     Attributes:
-        engine (Engine): Opened before the gateway, closed after it, by whoever gives it.
+        engine (OpenedEngine): Opened by the gateway.
         name (str): What the node is called over its restarts: `host/1`.
-        address (str): Where other nodes reach its private listener.
+        listen (str): Where other nodes reach it: `unix:/path` or `host:port`.
+        secret (bytes): Of all nodes.
+        advertise (str | None): `host:port` under which they reach it, where that is another.
+        tls_server, tls_client (ssl.SSLContext | None): Where nodes show each other certificates.
         terms (LeaseTerms): How long leases, graces and holds last.
-        listener_age_s (Callable): Since when the private listener has not answered.
-        ask_owner (Callable): Asks another node for one of its sessions; None is nobody.
-        end_process (Callable): Ends the process when its loop stands still; None as `NodeHooks`.
+        state (StateDir | None): Whose lock this process has: there is written as what it joined,
+            and what the one before it had joined is buried at once.
     """
 
-    engine: Engine
+    engine: OpenedEngine
     name: str
-    address: str
+    listen: str
+    secret: bytes = field(repr=False)
+    advertise: str | None = None
+    tls_server: ssl.SSLContext | None = None
+    tls_client: ssl.SSLContext | None = None
     terms: LeaseTerms = field(default_factory=LeaseTerms)
-    listener_age_s: Callable[[], float] = float
-    ask_owner: Callable[[str, NodeStatus], Awaitable[IndexEntry | None]] | None = None
-    end_process: Callable[[], None] | None = None
+    state: StateDir | None = None
 
-    def node(
-        self,
-        store: SessionStore[Any],
-        *,
-        clock: Clock,
-        config_digest: str,
-        service: Callable[[], SessionService],
-    ) -> Node:
-        """Return the node over a store; it joins when it is entered.
+    @asynccontextmanager
+    async def joined(self, gateway: Gateway, config_digest: str) -> AsyncIterator[Node]:
+        """Open the private listener and join; leave and close it at the end.
 
-        `service` is asked for when there are sessions: it is made over the node.
+        The engine is open and the gateway's store is there. Its service is made over the node: it
+        is asked for when there are sessions.
         """
-        given = {"ask_owner": self.ask_owner, "end_process": self.end_process}
-        hooks: dict[str, Any] = {name: each for name, each in given.items() if each is not None}
-        return Node(
-            self.engine,
-            store,
-            name=self.name,
-            address=self.address,
-            config_digest=config_digest,
-            terms=self.terms,
-            clock=clock,
-            hooks=NodeHooks(
-                on_superseded=lambda key, fence: service().on_superseded(key, fence),
-                on_isolated=lambda key, fence: service().on_isolated(key, fence),
-                listener_age_s=self.listener_age_s,
-                **hooks,
-            ),
-        )
+        async with AsyncExitStack() as stack:
+            await self._remove_predecessor()
+            forwarding = Forwarding(
+                gateway,
+                listen=self.listen,
+                advertise=self.advertise,
+                secret=self.secret,
+                tls_server=self.tls_server,
+                tls_client=self.tls_client,
+            )
+            await stack.enter_async_context(forwarding)
+            node = Node(
+                self.engine,
+                gateway.store,
+                name=self.name,
+                address=forwarding.address,
+                config_digest=config_digest,
+                terms=self.terms,
+                clock=gateway.clock,
+                hooks=_hooks(lambda: gateway.service, forwarding),
+            )
+            self._write(node.incarnation)
+            await stack.enter_async_context(node)
+            forwarding.join(node)
+            yield node
+        self._write("")
+
+    async def _remove_predecessor(self) -> None:
+        incarnation = None if self.state is None else last_incarnation(self.state)
+        if incarnation is None:
+            return
+        ended, done = 0, False
+        while not done:
+            buried = await self.engine.bury(incarnation, proven=True)
+            ended, done = ended + buried.ended, buried.done
+        if ended:
+            logger.warning("the node before this one died: %d of its sessions are lost", ended)
+
+    def _write(self, incarnation: str) -> None:
+        if self.state is not None:
+            write_incarnation(self.state, incarnation)
+
+
+def _hooks(service: Callable[[], SessionService], forwarding: Forwarding) -> NodeHooks:
+    return NodeHooks(
+        on_superseded=lambda key, fence: service().on_superseded(key, fence),
+        on_isolated=lambda key, fence: service().on_isolated(key, fence),
+        listener_age_s=forwarding.listener_age_s,
+        ask_owner=forwarding.ask_owner,
+    )

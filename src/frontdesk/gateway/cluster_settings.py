@@ -6,13 +6,14 @@ Beside `settings.py`, which has the other tables. Workers of one machine need no
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+import socket
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
 from frontdesk.cluster.terms import LeaseTerms
+from frontdesk.gateway.auth_settings import is_loopback
 from frontdesk.gateway.setting_types import Setting, Table, matching
 
 PLACE = r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])"
@@ -153,6 +154,19 @@ class ClusterSettings(Table):
         """Where the private listener is to be."""
         return self.listen or "127.0.0.1:0"
 
+    def listening_of(self, number: int | None) -> str:
+        """Return where the private listener of a worker is to be: each has the next port."""
+        return _nth(self.listening, number)
+
+    def advertised_of(self, number: int | None) -> str | None:
+        """Return under which place others reach the private listener of a worker."""
+        return None if self.advertise is None else _nth(self.advertise, number)
+
+    def node_name(self, number: int | None) -> str:
+        """Return what a node is called over its restarts, as one of several workers or alone."""
+        machine = self.name or socket.gethostname()
+        return machine if number is None else f"{machine}/{number}"
+
     @property
     def terms(self) -> LeaseTerms:
         """The terms of leases that a node joins with."""
@@ -163,16 +177,13 @@ class ClusterSettings(Table):
         )
 
 
+def _nth(place: str, number: int | None) -> str:
+    host, _, port = place.rpartition(":")
+    return place if number is None or port == "0" else f"{host}:{int(port) + number - 1}"
+
+
 def is_here(url: str) -> bool:
     """Say whether all that a URL of an engine leads to is on this machine, by its own words."""
     found = ENGINE_URL.fullmatch(url)
     places = found["places"].split(",") if found else []
-    hosts = [re.sub(r":\d+$", "", each).strip("[]") for each in places]
-    return all(map(_is_loopback, hosts))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return all(is_loopback(f"//{each}") for each in places)

@@ -50,7 +50,7 @@ from frontdesk.store import Limits, SessionStore
 if TYPE_CHECKING:
     # Late: they come with extras, or with a cluster.
     from frontdesk.cluster.node import Node
-    from frontdesk.gateway.cluster_member import ClusterMember
+    from frontdesk.gateway.cluster_part import ClusterPart
     from frontdesk.gateway.cluster_rate import ClusterRate
     from frontdesk.gateway.cluster_usage import ClusterUsage
     from frontdesk.gateway.identity_provider import IdentityProvider
@@ -66,9 +66,10 @@ class Gateway:
 
     `blueprints` of None are made from the configuration, with a keeper for those in processes.
     `keys` are let in beside those of the state directory (from the environment, for instance).
-    `cluster` is what it takes part in, None where it is alone; then `node` is None.
-    Before it is entered and after it is left, every request is answered with 503. `meter` counts
-    here; `usage` says what was used, on all nodes where there are others.
+    `cluster` is its part in one, None where it is alone; then `node` is None. `state` is a
+    worker's; else it is the configuration's directory. Before it is entered and after it is left,
+    every request is answered with 503. `meter` counts here; `usage` says what was used, on all
+    nodes where there are others.
     """
 
     config: Config
@@ -92,7 +93,8 @@ class Gateway:
         blueprints: Blueprints | None = None,
         keys: Iterable[Key] = (),
         clock: Clock | None = None,
-        cluster: ClusterMember | None = None,
+        cluster: ClusterPart | None = None,
+        state: StateDir | None = None,
     ) -> None:
         self.config = config
         self.node: Node | None = None
@@ -115,7 +117,7 @@ class Gateway:
         self.respond: Callable[[RequestContext], Awaitable[None]] | None = None
         """What answers a request that was let in: the middleware's."""
         self._given = blueprints
-        self._cluster = cluster
+        self._cluster, self._state = cluster, state
         self._keeper: Keeper | None = None
         self._provider: IdentityProvider | None = None
         self._keys = tuple(keys)
@@ -138,7 +140,9 @@ class Gateway:
 
     async def _open(self) -> None:
         enter = self._stack.enter_context
-        state = StateDir.make(self.config.server.state_dir)
+        state = self._state or StateDir.make(
+            self.config.server.state_dir, secret_file=self.config.cluster.secret_file
+        )
         await self._open_keys(state)
         if self._given is None:
             # Before anything here starts a thread, and ended after all that uses it.
@@ -156,6 +160,7 @@ class Gateway:
             # Late: without a cluster, nothing of it is imported.
             from frontdesk.gateway.cluster_usage import ClusterUsage
 
+            await self._stack.enter_async_context(self._cluster.engine)
             usage = ClusterUsage(self.meter, engine=self._cluster.engine)
             self.usage = await self._stack.enter_async_context(usage)
         self.budgets = TenantBudgets(self.config, meter=self.usage, clock=self.clock)
@@ -190,22 +195,17 @@ class Gateway:
         )
         self.service = await self._stack.enter_async_context(service)
 
-    async def _join(self, cluster: ClusterMember) -> None:
+    async def _join(self, cluster: ClusterPart) -> None:
         """Take part in a cluster: before there are sessions, and until all of them have ended."""
         # Late: without a cluster, nothing of it is imported.
         from frontdesk.gateway.cluster_rate import ClusterRate
         from frontdesk.gateway.config_digest import config_digest
         from frontdesk.gateway.placement import Placement
 
-        node = cluster.node(
-            self.store,
-            clock=self.clock,
-            config_digest=config_digest(self.config, keys=self.ring),
-            service=lambda: self.service,
-        )
-        self.node = await self._stack.enter_async_context(node)
+        digest = config_digest(self.config, keys=self.ring)
+        self.node = await self._stack.enter_async_context(cluster.joined(self, digest))
         self.placement = Placement(self.node)
-        self.cluster_rate = ClusterRate(self.rate, engine=cluster.engine, clock=self.clock)
+        self.cluster_rate = ClusterRate(self.rate, engine=self.node.engine, clock=self.clock)
 
     async def _open_keys(self, state: StateDir) -> None:
         """Take in all that tells who asks."""

@@ -39,19 +39,25 @@ logger: logging.Logger = logging.getLogger("frontdesk.log")
 QUIET = ("uvicorn", "uvicorn.error", "uvicorn.access", "httpx2", "httpcore2", "websockets")
 
 
-def configure_logs(settings: LogSettings, *, to: TextIO | LogWriter) -> Any:
-    """Send all logs to a stream and return the writer of the access log."""
+def configure_logs(
+    settings: LogSettings, *, to: TextIO | LogWriter, node: str | None = None
+) -> Any:
+    """Send all logs to a stream and return the writer of the access log.
+
+    `node` is what each line is to say that it comes from, where there are several.
+    """
     stream: Any = to
     readable = settings.format == "console" or (settings.format == "auto" and stream.isatty())
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_formatter(readable=readable, colors=stream.isatty()))
+    handler.setFormatter(_formatter(readable=readable, colors=stream.isatty(), node=node))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    return _access_writer(stream, readable=readable, level=level)
+    writer = _access_writer(stream, readable=readable, level=level)
+    return writer if node is None else writer.bind(node=node)
 
 
 def log_stray_errors() -> None:
@@ -73,7 +79,7 @@ def lines_dropped() -> int:
     return sum(each.dropped for each in streams if isinstance(each, LogWriter))
 
 
-def _formatter(*, readable: bool, colors: bool) -> logging.Formatter:
+def _formatter(*, readable: bool, colors: bool, node: str | None) -> logging.Formatter:
     last = [_renderer(readable=readable, colors=colors)]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
@@ -81,6 +87,7 @@ def _formatter(*, readable: bool, colors: bool) -> logging.Formatter:
             structlog.stdlib.add_logger_name,
             structlog.stdlib.ExtraAdder(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if node is None else [_named(node)]),
         ],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -89,6 +96,14 @@ def _formatter(*, readable: bool, colors: bool) -> logging.Formatter:
             *last,
         ],
     )
+
+
+def _named(node: str) -> Any:
+    def add(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        line["node"] = node
+        return line
+
+    return add
 
 
 def _access_writer(stream: Any, *, readable: bool, level: int) -> Any:

@@ -122,10 +122,17 @@ class GatewayServer(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _end(self, number: int) -> None:
-        if self._draining is not None or not self.started:
+        if self._draining is not None:
             end_at_once(number)
-        logger.info("draining: turns under way have %g s", self._gateway.config.server.grace_s)
-        self._draining = asyncio.create_task(self._drain_and_exit())
+        self.begin_draining(number)
+
+    def begin_draining(self, number: int = signal.SIGTERM) -> None:
+        """Drain and end, unless that goes on already; before anything is served, end at once."""
+        if not self.started:
+            end_at_once(number)
+        if self._draining is None:
+            logger.info("draining: turns under way have %g s", self._gateway.config.server.grace_s)
+            self._draining = asyncio.create_task(self._drain_and_exit())
 
     async def _drain_and_exit(self) -> None:
         try:

@@ -2,7 +2,8 @@
 
 Below the keys and the meter, which each keep one SQLite file here, and the callback tools, whose
 signing secrets derive from the master secret. It knows where things lie and with which rights
-(nobody else's), and nothing of what the tables hold.
+(nobody else's), and nothing of what the tables hold. Several workers share one: its keys and its
+secret are all theirs, and each has a directory in it for what one process alone writes.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from frontdesk.gateway.cluster_files import secret_in
 from frontdesk.gateway.errors import StateUnusable
 
 MASTER_SECRET_BYTES = 32
@@ -23,26 +25,42 @@ BUSY_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class StateDir:
-    """Name the files of one state directory; `make` it before use."""
+    """Name the files of one state directory; `make` it before use.
+
+    `secret_file` is read in place of the master secret. `worker_path` is where one of several
+    workers has what no other process writes.
+    """
 
     path: Path
+    secret_file: Path | None = None
+    worker_path: Path | None = None
 
     @classmethod
-    def make(cls, path: Path | str) -> StateDir:
+    def make(cls, path: Path | str, *, secret_file: Path | None = None) -> StateDir:
         """Create the directory, closed to other accounts, where there is none yet."""
-        directory = Path(path)
-        with _usable(directory):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return cls(directory)
+        return cls(_made(Path(path)), secret_file)
 
     @classmethod
-    def existing(cls, path: Path | str) -> StateDir:
+    def existing(cls, path: Path | str, *, secret_file: Path | None = None) -> StateDir:
         """Take the directory of a gateway that there is; what only looks makes nothing."""
-        directory = cls(Path(path))
+        directory = cls(Path(path), secret_file)
         if not directory.keys.exists():
             problem = "no gateway has its state here; `frontdesk keys create` makes the first key"
             raise StateUnusable(str(directory.path), problem=problem)
         return directory
+
+    def worker(self, number: int) -> StateDir:
+        """Return it as one of several workers has it."""
+        return replace(self, worker_path=_made(self.path / "workers" / str(number)))
+
+    def sockets(self) -> Path:
+        """Return the directory for sockets between workers."""
+        return _made(self.path / "sockets")
+
+    @property
+    def own(self) -> Path:
+        """Where a process has what no other one writes: the directory itself, or a worker's."""
+        return self.worker_path or self.path
 
     @property
     def keys(self) -> Path:
@@ -50,12 +68,22 @@ class StateDir:
 
     @property
     def usage(self) -> Path:
-        return self.path / "usage.sqlite3"
+        return self.own / "usage.sqlite3"
 
     @property
     def processes(self) -> Path:
-        """Where the keeper writes down what it started, for the next start to find."""
+        """Where keepers write down what they started, for the next start of any to find."""
         return self.path / "processes"
+
+    @property
+    def lock(self) -> Path:
+        """What a node of a cluster holds for as long as it lives."""
+        return self.own / "node.lock"
+
+    @property
+    def incarnation(self) -> Path:
+        """Where a node of a cluster writes as what it has joined, for who finds it dead."""
+        return self.own / "node.incarnation"
 
     @property
     def homes(self) -> Path:
@@ -63,13 +91,24 @@ class StateDir:
         return self.path.with_name(f"{self.path.name}-homes")
 
     def master_secret(self) -> bytes:
-        """Return the server's own secret; it is made at the first call, readable by nobody else."""
+        """Return the server's own secret; it is made at the first call, readable by nobody else.
+
+        In a cluster it is the secret of all nodes, from its file.
+        """
+        if self.secret_file is not None:
+            return secret_in(self.secret_file)
         place = self.path / "master.secret"
         with _usable(place):
             try:
                 return _written_once(place, secrets.token_bytes(MASTER_SECRET_BYTES))
             except FileExistsError:
                 return place.read_bytes()
+
+
+def _made(directory: Path) -> Path:
+    with _usable(directory):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return directory
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import httptools
 
@@ -125,8 +125,8 @@ class HopConnection(asyncio.Protocol):
     # -- the transport's -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's is none by its class.
+        self.transport = cast("asyncio.Transport", transport)
         self.received_at = self._loop.time()
 
     def data_received(self, data: bytes) -> None:

@@ -1,0 +1,46 @@
+"""What makes a run of the server a node of a cluster: its engine, its name, its private address.
+
+Imported where there is a cluster only.
+"""
+
+from __future__ import annotations
+
+from frontdesk.cluster.local.engine import LocalEngine
+from frontdesk.gateway.cluster_files import password_of
+from frontdesk.gateway.cluster_member import ClusterMember
+from frontdesk.gateway.cluster_part import OpenedEngine
+from frontdesk.gateway.cluster_settings import ClusterSettings
+from frontdesk.gateway.settings import Config
+from frontdesk.gateway.state_dir import StateDir
+from frontdesk.gateway.workers.sockets import engine_socket, worker_socket
+from frontdesk.gateway.workers.worker_server import AssignedWorker
+
+
+def member_of(config: Config, state: StateDir, worker: AssignedWorker | None) -> ClusterMember:
+    """Return what a run is in its cluster: of machines, or of the workers of this one."""
+    settings = config.cluster
+    if settings.url is None:
+        assert worker is not None
+        return ClusterMember(
+            engine=LocalEngine(engine_socket(worker.sockets)),
+            name=settings.node_name(worker.number),
+            listen=f"unix:{worker_socket(worker.sockets, worker.number)}",
+            secret=state.master_secret(),
+            terms=settings.terms,
+            state=state,
+        )
+    number = None if worker is None else worker.number
+    return ClusterMember(
+        engine=engine_of(settings),
+        name=settings.node_name(number),
+        listen=settings.listening_of(number),
+        advertise=settings.advertised_of(number),
+        secret=state.master_secret(),
+        terms=settings.terms,
+        state=state,
+    )
+
+
+def engine_of(settings: ClusterSettings) -> OpenedEngine:
+    """Return the engine that a cluster of machines has."""
+    raise NotImplementedError(password_of(settings))

@@ -1,0 +1,179 @@
+"""`frontdesk serve --workers`: the supervisor's process, from its configuration to its end.
+
+It reads the configuration for what it needs itself; what the workers import, a process of its own
+imports to check it, as the supervisor outlives all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from frontdesk import __version__
+from frontdesk.cli.address import refused, url_of
+from frontdesk.cli.options import WRONG_USE, loaded
+from frontdesk.cluster.local.server import LocalServer
+from frontdesk.gateway.log_writer import LogWriter
+from frontdesk.gateway.logs import configure_logs, log_stray_errors
+from frontdesk.gateway.server import end_at_once
+from frontdesk.gateway.state_dir import StateDir
+from frontdesk.gateway.state_lock import locked
+from frontdesk.gateway.workers.channel import Assignment, WorkerChannel
+from frontdesk.gateway.workers.child_processes import ChildProcesses
+from frontdesk.gateway.workers.listening import bound_sockets
+from frontdesk.gateway.workers.sockets import engine_socket, sockets_directory
+from frontdesk.gateway.workers.supervisor import Service, ServiceSupervisor
+from frontdesk.keeper.prctl import become_undumpable
+
+LAST_LINES_S = 2.0
+ENDING_S = 15.0
+"""For a worker to end, beyond the graces of turns and agents."""
+MAX_TOLD_BYTES = 16 * 1024
+
+WORKER = "import sys; from frontdesk.cli.worker_process import main; main(int(sys.argv[1]))"
+CHECK = "import sys; from frontdesk.cli.worker_process import check; check(sys.argv[1])"
+
+logger: logging.Logger = logging.getLogger("frontdesk.serve")
+
+
+def supervise(file: Path | None, given: dict[str, Any], *, dev: bool) -> int:
+    """Serve with several workers until a signal ends them; return the exit code."""
+    run = SupervisedRun(file, given, dev=dev)
+    if subprocess.run(run.check_command, check=False).returncode != 0:
+        return WRONG_USE  # it has said why
+    return run.run()
+
+
+class SupervisedRun:
+    """One run of the supervisor."""
+
+    def __init__(self, file: Path | None, given: dict[str, Any], *, dev: bool) -> None:
+        self._file, self._given, self._dev = file, given, dev
+        self._config = loaded(file, **given)
+        self._children = ChildProcesses()
+        self._greets = True
+        self._sockets: Sequence[socket.socket] = ()
+        self._directory = Path()
+
+    @property
+    def check_command(self) -> list[str]:
+        """What says everything that would stop a worker, on standard error."""
+        told = msgspec.json.encode((self._file, self._given), enc_hook=str).decode()
+        return [sys.executable, "-P", "-c", CHECK, told]
+
+    def run(self) -> int:
+        """Supervise until a signal ends the service; return the exit code."""
+        log = LogWriter(sys.stderr)
+        configure_logs(self._config.log, to=log, node="supervisor")
+        log_stray_errors()
+        with suppress(OSError):  # a system without it has no agents in processes either
+            become_undumpable()
+        try:
+            return asyncio.run(self._supervise())
+        finally:
+            log.close(timeout_s=LAST_LINES_S)
+
+    async def _supervise(self) -> int:
+        server = self._config.server
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_context
+            state = StateDir.make(server.state_dir)
+            enter(locked(state))
+            try:
+                self._sockets = enter(bound_sockets(server.host, server.port, server.workers))
+            except OSError as error:
+                raise refused(server, error) from None
+            self._directory = enter(sockets_directory(state))
+            engine = None
+            if self._config.cluster.url is None:
+                engine = LocalServer(engine_socket(self._directory))
+                await stack.enter_async_context(engine)
+            service = Service(
+                workers=server.workers,
+                spawn=self._spawn,
+                check=self._check,
+                on_death=engine.process_died if engine is not None else lambda _: None,
+                on_serving=self._serving,
+                drain_s=lambda: (
+                    self._config.server.grace_s + self._config.turns.end_grace_s + ENDING_S
+                ),
+            )
+            supervisor = ServiceSupervisor(service, children=self._children)
+            with self._followed_signals(supervisor):
+                return await supervisor.run()
+
+    def _spawn(self, number: int, on_exit: Callable[[int], None]) -> tuple[int, WorkerChannel]:
+        channel, theirs = WorkerChannel.pair()
+        listening = self._sockets[number - 1].fileno()
+        with theirs:
+            command = [sys.executable, "-P", "-c", WORKER, str(theirs.fileno())]
+            inherited = (theirs.fileno(), listening)
+            pid = self._children.start(command, on_exit=on_exit, inherited=inherited)
+        channel.send(
+            Assignment(
+                number=number,
+                supervisor=os.getpid(),
+                listening=listening,
+                sockets=str(self._directory),
+                file=None if self._file is None else str(self._file),
+                given=self._given,
+                dev=self._dev,
+                greets=self._greets and number == 1,
+            )
+        )
+        return pid, channel
+
+    def _serving(self) -> None:
+        self._greets = False
+        url = url_of(self._config.server, self._sockets[0])
+        workers = self._config.server.workers
+        logger.info("Frontdesk %s answers at %s with %d workers", __version__, url, workers)
+
+    def _check(self) -> asyncio.Future[str | None]:
+        """Have the configuration checked by a process of its own."""
+        outcome: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        told = tempfile.TemporaryFile()  # noqa: SIM115 - closed when its process has ended
+
+        def checked(code: int) -> None:
+            with told:
+                told.seek(0)
+                said = told.read(MAX_TOLD_BYTES).decode(errors="replace").strip()
+            if code == 0:
+                self._config = loaded(self._file, **self._given)
+            if not outcome.done():
+                outcome.set_result(None if code == 0 else said.removeprefix("frontdesk: "))
+
+        self._children.start(self.check_command, on_exit=checked, errors_to=told)
+        return outcome
+
+    @contextmanager
+    def _followed_signals(self, supervisor: ServiceSupervisor) -> Iterator[None]:
+        def end(number: int) -> None:
+            if supervisor.ending:
+                self._children.kill_all()
+                end_at_once(number)
+            logger.info("draining: turns under way have %g s", self._config.server.grace_s)
+            supervisor.end()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end, number)
+        loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
+        loop.add_signal_handler(signal.SIGUSR2, supervisor.restart)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+                loop.remove_signal_handler(number)

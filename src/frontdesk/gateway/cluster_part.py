@@ -1,0 +1,35 @@
+"""The part that a gateway takes in a cluster, as the gateway asks for it.
+
+Below the gateway; `cluster_member.py` has it. Without one, nothing of a cluster is imported.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Protocol
+
+from frontdesk.cluster.engine import Engine
+from frontdesk.cluster.node import Node
+
+
+class OpenedEngine(Engine, Protocol):
+    """An engine that is opened by `async with`, as all are."""
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class ClusterPart(Protocol):
+    """What a gateway that is given one opens, and how it joins."""
+
+    @property
+    def engine(self) -> OpenedEngine: ...
+
+    def joined(self, gateway: Any, config_digest: str) -> AbstractAsyncContextManager[Node]: ...
