@@ -125,7 +125,12 @@ class Contents:
 
     def ids(self, selection: Selection) -> FencedIds | None:
         """Return the ids of a tenant, a key or a node, None where there are none."""
-        return self._sets.get(_place_of(selection))
+        place = ("node", selection.incarnation or "")
+        if selection.tenant_id is not None:
+            place = ("tenant", selection.tenant_id)
+        if selection.api_key is not None:
+            place = ("key", selection.api_key)
+        return self._sets.get(place)
 
     def of_node(self, incarnation: str, limit: int) -> list[IndexEntry]:
         """Return a node's oldest entries."""
@@ -221,14 +226,6 @@ def _sets_of(entry: NewEntry) -> list[_Place]:
     if entry.api_key is not None:
         places.append(("key", entry.api_key))
     return places
-
-
-def _place_of(selection: Selection) -> _Place:
-    if selection.tenant_id is not None:
-        return ("tenant", selection.tenant_id)
-    if selection.api_key is not None:
-        return ("key", selection.api_key)
-    return ("node", selection.incarnation or "")
 
 
 def _counters_of(entry: NewEntry) -> list[_Place]:

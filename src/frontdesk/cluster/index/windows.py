@@ -32,7 +32,12 @@ class Rates:
         `reset_s` is until the oldest that counts, counts no more; it is one, where this is the
         first, that was just counted.
         """
-        self._sweep(now)
+        for _ in range(min(_SWEPT, len(self._windows))):
+            oldest, unused = next(iter(self._windows.items()))
+            if unused.taken_us[-1] > now - unused.window_us:
+                self._windows.move_to_end(oldest)
+            else:
+                del self._windows[oldest]
         window = self._windows.setdefault(counted, _Window())
         self._windows.move_to_end(counted)
         window.window_us, taken = window_us, window.taken_us
@@ -42,14 +47,6 @@ class Rates:
         if allowed:
             taken.append(now)
         return Taken(allowed, max(limit - len(taken), 0), seconds(taken[0] + window_us - now))
-
-    def _sweep(self, now: int) -> None:
-        for _ in range(min(_SWEPT, len(self._windows))):
-            counted, window = next(iter(self._windows.items()))
-            if window.taken_us[-1] > now - window.window_us:
-                self._windows.move_to_end(counted)
-            else:
-                del self._windows[counted]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import secrets
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -20,7 +20,7 @@ from frontdesk.cluster.local import wire
 from frontdesk.cluster.messages import PageRow, Raised, encode
 from frontdesk.errors import FrontdeskError
 
-__all__ = ["MAX_CONNECTIONS", "ServedConnection", "ServedIndex"]
+__all__ = ["MAX_CONNECTIONS", "Peer", "ServedConnection", "ServedIndex"]
 
 MAX_CONNECTIONS = 1024
 """So many connections are served at a time: a worker has three."""
@@ -30,6 +30,29 @@ _CREDENTIALS = struct.Struct("3i")
 
 _call = msgspec.msgpack.Decoder(wire.WireCall)
 _logger = logging.getLogger("frontdesk.cluster")
+
+
+class Peer(NamedTuple):
+    """The process and the account at the other end of a connection, as the kernel has them."""
+
+    pid: int
+    uid: int
+
+    @classmethod
+    def of(cls, connected: socket.socket) -> Peer:
+        """Return who connected."""
+        option = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(option)
+        return cls(pid, uid)
+
+    @property
+    def runs(self) -> bool:
+        """Tell whether it is there: what it had sent before it ended is not to be done."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
 
 class ServedIndex:
@@ -56,11 +79,11 @@ class ServedIndex:
     def on_change(self) -> None:
         """Have whoever follows the log told, once for all that this step of the loop changes."""
         if self._push is None and self.index.revision > self._pushed:
-            self._push = asyncio.get_running_loop().call_soon(self._push_changes)
+            self._push = asyncio.get_running_loop().call_soon(self.push_changes)
 
     def end_node(self, incarnation: str) -> None:
         """End all that a dead node has, in batches, in a task of our own."""
-        burial = asyncio.get_running_loop().create_task(self._end_node(incarnation))
+        burial = asyncio.get_running_loop().create_task(self.bury(incarnation))
         self._burials.add(burial)
         burial.add_done_callback(self._burials.discard)
 
@@ -71,23 +94,25 @@ class ServedIndex:
         for incarnation in self._joined.pop(pid, ()):
             self.end_node(incarnation)
 
+    async def bury(self, incarnation: str) -> None:
+        """End all that a dead node has, in batches; whoever asks in between is answered."""
+        while not self.index.bury(self.now(), incarnation, proven=True).done:
+            self.on_change()
+            await asyncio.sleep(0)
+        self.on_change()
+
     async def close(self) -> None:
         """Hang up on everybody, and leave what is left of the dead."""
         for burial in self._burials:
             burial.cancel()
-        for connection in list(self.connections):
+        connections = list(self.connections)
+        for connection in connections:
             connection.abort()
-        while self.connections:
-            await asyncio.sleep(0)
+        for connection in connections:
+            await connection.ended.wait()
 
-    async def _end_node(self, incarnation: str) -> None:
-        while not self.index.bury(self.now(), incarnation, proven=True).done:
-            self.on_change()
-            # One step of the loop: who has asked meanwhile is answered, who follows is told.
-            await asyncio.sleep(0)
-        self.on_change()
-
-    def _push_changes(self) -> None:
+    def push_changes(self) -> None:
+        """Tell whoever follows the log what is new."""
         self._push, self._pushed = None, self.index.revision
         # Most followers are at the same place: they get the same bytes.
         pages: dict[tuple[int, int, int], msgspec.Raw] = {}
@@ -114,6 +139,7 @@ class ServedConnection(asyncio.Protocol):
 
     def __init__(self, served: ServedIndex) -> None:
         self.pid: int = 0
+        self.ended: asyncio.Event = asyncio.Event()
         self._served = served
         self._transport: asyncio.Transport | None = None
         self._frames = wire.FrameReader(largest=wire.MAX_CALL_BYTES)
@@ -124,13 +150,14 @@ class ServedConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.pid, uid = _peer(transport.get_extra_info("socket"))
+        peer = Peer.of(transport.get_extra_info("socket"))
+        self.pid = peer.pid
         refusal = None
-        if uid != os.geteuid():
-            refusal = f"of account {uid}"
+        if peer.uid != os.geteuid():
+            refusal = f"of account {peer.uid}"
         elif len(self._served.connections) >= MAX_CONNECTIONS:
             refusal = f"beside {MAX_CONNECTIONS} others"
-        elif not _runs(self.pid):
+        elif not peer.runs:
             refusal = "of a process that has ended"
         if refusal is None:
             self._served.connections.add(self)
@@ -140,6 +167,7 @@ class ServedConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
         self._served.connections.discard(self)
+        self.ended.set()
         self._stop_following()
 
     def data_received(self, data: bytes) -> None:
@@ -252,19 +280,3 @@ class ServedConnection(asyncio.Protocol):
 
 def _answer(number: int, result: object, fault: Raised | None = None) -> bytes:
     return wire.frame(encode((number, result, fault)))
-
-
-def _peer(connected: socket.socket) -> tuple[int, int]:
-    """Return the process and the account at the other end, as the kernel has them."""
-    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(credentials)
-    return pid, uid
-
-
-def _runs(pid: int) -> bool:
-    """Tell whether a process is there: what it had sent before it ended is not to be done."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +17,7 @@ from typing import Self
 from frontdesk.clock import Clock, SystemClock
 from frontdesk.cluster.index import ClusterIndex
 from frontdesk.cluster.local.served import ServedConnection, ServedIndex
-from frontdesk.cluster.local.wire import short_path
+from frontdesk.cluster.local.wire import bind_socket
 
 __all__ = ["LocalServer"]
 
@@ -44,7 +42,7 @@ class LocalServer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        bound = _bind(self.path)
+        bound = bind_socket(self.path)
         self._listener = await loop.create_unix_server(
             lambda: ServedConnection(self._served), sock=bound, backlog=_BACKLOG
         )
@@ -72,19 +70,3 @@ class LocalServer:
     def process_died(self, pid: int) -> None:
         """Do so for every node that joined from a process that has died, and was waited for."""
         self._served.end_process(pid)
-
-
-def _bind(path: Path) -> socket.socket:
-    """Return a socket bound at a path, for this account alone before anybody can connect."""
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.lstat().st_mode):
-            path.unlink()
-    bound = socket.socket(socket.AF_UNIX)
-    try:
-        with short_path(path) as address:
-            bound.bind(address)
-        path.chmod(0o700)
-    except BaseException:
-        bound.close()
-        raise
-    return bound

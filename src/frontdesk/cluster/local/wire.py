@@ -8,8 +8,10 @@ call, in any order. The connection is hung up on whoever sends what does not dec
 from __future__ import annotations
 
 import os
+import socket
+import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar
@@ -45,6 +47,7 @@ __all__ = [
     "WireCall",
     "FrameReader",
     "Verb",
+    "bind_socket",
     "frame",
     "short_path",
 ]
@@ -190,6 +193,22 @@ def short_path(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{directory}/{path.name}"
     finally:
         os.close(directory)
+
+
+def bind_socket(path: Path) -> socket.socket:
+    """Return a socket bound at a path, for this account alone before anybody can connect."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        with short_path(path) as address:
+            bound.bind(address)
+        path.chmod(0o700)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
 
 
 class FrameReader:
