@@ -55,7 +55,7 @@ class InProcessLease:
         self.engine, self.closed = engine, False
 
     def renew(self, renewal):
-        if self.closed:
+        if self.closed or self.engine.cut:
             raise EngineUnavailable("closed")
         answer = self.engine.server.call("renew", self.engine.known, renewal)
         self.engine.known = max(self.engine.known, answer.revision)

@@ -62,12 +62,13 @@ class ClusterEntries:
     async def enter(self, live_session: LiveSession, *, token: str) -> None:
         """Enter a session whose agent has just been registered here. Raises as `reserve` does."""
         with _in_words_of(live_session.conversation.session_id):
-            await self._node.create(
+            fence = await self._node.create(
                 self._store.get(live_session.registry_key),
                 token=token,
                 minted=live_session.minted,
                 limits=self._limits(live_session),
             )
+        live_session.conversation.bind_fence(fence)
 
     async def enter_next(self, live_session: LiveSession, entry: Session[Any]) -> bool:
         """Enter a session's next agent, however long that takes; False where another node has it.
@@ -78,7 +79,7 @@ class ClusterEntries:
         key = live_session.registry_key
         while self._holds(key, entry):
             try:
-                await self._node.create(
+                fence = await self._node.create(
                     entry,
                     token=self.next_token(live_session) or secrets.token_hex(8),
                     minted=live_session.minted,
@@ -89,6 +90,7 @@ class ClusterEntries:
             except (EngineUnavailable, LeaseLost, OwnerSuspect, Recovering):
                 await asyncio.sleep(RETRY_S)
             else:
+                live_session.conversation.bind_fence(fence)
                 return True
         return True
 

@@ -491,6 +491,10 @@ class Conversation:
         if self.phase is SessionPhase.OPENING:
             self.phase = self.phase.to(SessionPhase.LIVE)
 
+    def bind_fence(self, fence: int) -> None:
+        """Go by the cluster's fence of an agent's entry."""
+        self._entry_fence = fence
+
     def interrupt(self, reason: ExitReason) -> None:
         """End the turn under way, because its agent has ended, and wait for the next agent."""
         self.phase = self.phase.to(SessionPhase.RESTARTING)
