@@ -14,18 +14,18 @@ from frontdesk.cluster.index.epoch import Epoch
 from frontdesk.cluster.index.fenced import FencedIds
 from frontdesk.cluster.index.leases import Lease
 from frontdesk.cluster.index.moment import Moment
+from frontdesk.cluster.messages import LoggedRow
 from frontdesk.cluster.records import (
     BURY_BATCH,
     LOG_ENTRIES,
     IndexEntry,
     IndexLimits,
-    LoggedChange,
     NewEntry,
     Selection,
 )
 from frontdesk.errors import SessionLimitExceeded
 from frontdesk.feed import Ring
-from frontdesk.records import Change, Created, Ended, ExitReason, Fence, Updated
+from frontdesk.records import ExitReason, Fence
 
 __all__ = ["Contents", "Reservation"]
 
@@ -56,7 +56,7 @@ class Contents:
         leases: By incarnation.
         entries: By session id.
         reservations: By session id.
-        log: The last changes; its head is the epoch's revision.
+        log: The last changes, as rows; its head is the epoch's revision.
     """
 
     def __init__(self, epoch: Epoch) -> None:
@@ -64,7 +64,7 @@ class Contents:
         self.leases: dict[str, Lease] = {}
         self.entries: dict[str, IndexEntry] = {}
         self.reservations: dict[str, Reservation] = {}
-        self.log: Ring[LoggedChange] = Ring(capacity=LOG_ENTRIES, head=epoch.revision)
+        self.log: Ring[LoggedRow] = Ring(capacity=LOG_ENTRIES, head=epoch.revision)
         self._sets: dict[_Place, FencedIds] = {}
         self._used: dict[_Place, int] = {}
         self._reserved_by: dict[str, set[str]] = {}
@@ -84,7 +84,7 @@ class Contents:
             ids.add(entered.fence, entry.session_id)
         self._count(entry, 1)
         self._toggle_token(entry)
-        self._log(Created(revision, entered.metadata), entry)
+        self._log(LoggedRow.of("created", revision, entered))
         return entered
 
     def change(
@@ -106,7 +106,7 @@ class Contents:
         self._count(entry, 1)
         changed = IndexEntry(entry, held.fence, revision)
         self.entries[entry.session_id] = changed
-        self._log(Updated(revision, changed.metadata), entry)
+        self._log(LoggedRow.of("updated", revision, changed))
         return revision
 
     def end(self, held: IndexEntry, reason: ExitReason, *, ended_at: int) -> None:
@@ -121,7 +121,7 @@ class Contents:
         self._count(entry, -1)
         self._toggle_token(entry)
         revision = self.epoch.revision + 1
-        self._log(Ended(revision, held.metadata, reason, ended_at), entry)
+        self._log(LoggedRow.of("ended", revision, held, reason, ended_at))
 
     def ids(self, selection: Selection) -> FencedIds | None:
         """Return the ids of a tenant, a key or a node, None where there are none."""
@@ -216,8 +216,8 @@ class Contents:
         if lease is not None:
             lease.tokens ^= int(entry.token, 16)
 
-    def _log(self, change: Change, entry: NewEntry) -> None:
-        self.epoch.revision = self.log.append(LoggedChange(change, entry.incarnation, entry.token))
+    def _log(self, row: LoggedRow) -> None:
+        self.epoch.revision = self.log.append(row)
 
 
 def _sets_of(entry: NewEntry) -> list[_Place]:

@@ -60,9 +60,10 @@ class FencedIds:
     def remove(self, fence: Fence, session_id: str) -> None:
         """Remove what is there."""
         item = (fence, session_id)
-        place = bisect_left(self._lasts, item)
+        # The oldest goes first as a rule, when a node is buried.
+        place = 0 if self._chunks[0][0] == item else bisect_left(self._lasts, item)
         chunk = self._chunks[place]
-        del chunk[bisect_left(chunk, item)]
+        del chunk[0 if chunk[0] == item else bisect_left(chunk, item)]
         self._length -= 1
         if chunk:
             self._lasts[place] = chunk[-1]

@@ -200,12 +200,12 @@ class ServedConnection(asyncio.Protocol):
             return
         key = (following.after, following.era, following.limit)
         if key not in pages:
-            page = self._served.index.follow(
+            page = self._served.index.follow_rows(
                 self._served.now(), following.after, era=following.era, limit=following.limit
             )
-            if not page.changes and not page.gap:
+            if not page.rows and not page.gap:
                 return
-            pages[key] = msgspec.Raw(encode(PageRow.of(page)))
+            pages[key] = msgspec.Raw(encode(page))
         self._stop_following()
         self._transport.write(_answer(following.number, pages[key]))
 
@@ -256,11 +256,11 @@ class ServedConnection(asyncio.Protocol):
         return _answer(number, result)
 
     def _follow(self, number: int, *, after: int, era: int, limit: int, wait_s: float) -> bytes:
-        page = self._served.index.follow(self._served.now(), after, era=era, limit=limit)
+        page = self._served.index.follow_rows(self._served.now(), after, era=era, limit=limit)
         # One waits at a time: the caller of the one before was cancelled, or is confused.
         earlier = self._stop_following()
-        if page.changes or page.gap:
-            return earlier + _answer(number, PageRow.of(page))
+        if page.rows or page.gap:
+            return earlier + _answer(number, page)
         expiry = asyncio.get_running_loop().call_later(wait_s, self._expire)
         self._following = _Following(number, after, era, limit, expiry)
         return earlier
@@ -275,7 +275,7 @@ class ServedConnection(asyncio.Protocol):
         if following is None:
             return b""
         following.expiry.cancel()
-        return _answer(following.number, PageRow(following.era, following.after, False, ()))
+        return _answer(following.number, PageRow(following.era, following.after))
 
 
 def _answer(number: int, result: object, fault: Raised | None = None) -> bytes:
