@@ -342,6 +342,20 @@ def revised(
     return seal_session(builder, session._liveness, session._monitor, session.pid, session.fence)
 
 
+def under_fence(session: Session[AgentT_co], fence: Fence) -> Session[AgentT_co]:
+    """Return the session as another store has it, whose revisions are others: the same agent."""
+    builder = session_builder(
+        session.session_id,
+        session.agent,
+        session.api_key,
+        session.tenant_id,
+        session.blueprint,
+        session.model,
+        session.created_at,
+    )
+    return seal_session(builder, session._liveness, session._monitor, session.pid, fence)
+
+
 @dataclass(frozen=True, slots=True)
 class Created:
     """A change: a session was registered.

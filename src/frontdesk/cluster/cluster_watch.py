@@ -47,9 +47,21 @@ class ClusterWatch:
         self._tenant_id, self._api_key = tenant_id, api_key
         self._cursor: int | None = None
         self._era = log.era
+        self._last: int | None = None
         self._begun = False
         self._open = True
         self._ready: deque[Snapshot | Change] = deque()
+
+    async def begin(self) -> Self:
+        """Take the snapshot now, not when it is asked for: what comes after it is not missed."""
+        while self._cursor is None and self._open and not self._log.over:
+            await self._take_snapshot()
+        return self
+
+    def finish(self) -> None:
+        """End the watch after what has been read of the log until now."""
+        self._last = self._log.feed.head
+        self._log.wakers.wake(self)
 
     def __aiter__(self) -> Self:
         return self
@@ -59,19 +71,20 @@ class ClusterWatch:
             if self._ready:
                 return self._ready.popleft()
             if self._cursor is None or self._era != self._log.era:
-                if self._log.over:
+                if self._log.over or self._last is not None:
                     break
                 await self._take_snapshot()
                 continue
             try:
-                changes = self._log.feed.read(self._cursor, limit=_READ_AHEAD)
+                ahead = _READ_AHEAD if self._last is None else self._last - self._cursor
+                changes = self._log.feed.read(self._cursor, limit=ahead)
             except FellBehind:
                 self._cursor = None
                 continue
             if changes:
                 self._ready.extend(one for one in changes if self._concerns(one.session))
                 self._cursor = changes[-1].revision
-            elif self._log.over:
+            elif self._log.over or self._cursor == self._last:
                 break
             else:
                 await self._log.wakers.wait_async(self._has_more, key=self)
@@ -95,7 +108,8 @@ class ClusterWatch:
 
     def _has_more(self) -> bool:
         behind = self._cursor is None or self._log.feed.head != self._cursor
-        return behind or self._era != self._log.era or self._log.over or not self._open
+        over = self._log.over or not self._open or self._last is not None
+        return behind or over or self._era != self._log.era
 
     def _concerns(self, session: Metadata) -> bool:
         return self._tenant_id in (None, session.tenant_id) and self._api_key in (

@@ -19,7 +19,6 @@ import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -313,6 +312,12 @@ class Node:
         own = self._own.living(session_id)
         return None if own is None else own.indexed.fence
 
+    def fence_of(self, session: Session[Any]) -> Fence | None:
+        """Return the index's fence of this very session of the store; None where it has none."""
+        own = self._own.living(session.session_id)
+        same = own is not None and own.local_fence == session.fence
+        return own.indexed.fence if own is not None and same else None
+
     def next_token(self, session_id: str) -> str | None:
         """Return the token that a session between two agents is reserved under: of a restart.
 
@@ -351,15 +356,11 @@ class Node:
         return self._log.ended(session_id)
 
     async def list(self, selection: Selection, *, after: Fence = 0, limit: int = 1000) -> EntryPage:
-        """Return a page of the sessions of all nodes, oldest first, without what is over here."""
-        page = await self.engine.list(selection, after=after, limit=limit)
-        incarnation, store = self._membership.incarnation, self.store
-        living = tuple(
-            one
-            for one in page.entries
-            if one.entry.incarnation != incarnation or one.entry.session_id in store
-        )
-        return page if len(living) == len(page.entries) else replace(page, entries=living)
+        """Return a page of the sessions of all nodes, oldest first.
+
+        One of this node's that has just ended may be among them: its own store knows.
+        """
+        return await self.engine.list(selection, after=after, limit=limit)
 
     async def count(self, selection: Selection) -> int:
         """Return how many sessions there are on all nodes."""

@@ -84,11 +84,10 @@ class Outbox:
             self._wakers.wake_all()
 
     def end_finished(self, *session_ids: str) -> bool:
-        """Have the ends told of those that are over, noticed or not; return whether any is.
+        """Have the ends told of those that are over, noticed or not; tell whether any is yet to be.
 
         Of those that live, have told what changed: the watch may have been faster than the index.
         """
-        noticed = self._noticed
         for session_id in session_ids:
             own = self._own.living(session_id)
             session = None
@@ -100,7 +99,7 @@ class Outbox:
                 self._update(session.metadata)
             else:
                 self._end(session_id, own.local_fence)
-        return self._noticed > noticed
+        return not self._own.ending.isdisjoint(session_ids)
 
     def next_token(self, session_id: str) -> str | None:
         """Return what holds the id of a session whose agent is being restarted."""

@@ -84,6 +84,7 @@ class Reconciliation:
         until_s = sent_s + membership.terms.lease_s
         membership.standing = Standing(joined=True, era=joined.era, lease_until_s=until_s)
         self._log.restart(era=joined.era, head=joined.revision)
+        membership.changed.wake_all()
         return joined
 
     async def repair(self) -> None:

@@ -69,7 +69,7 @@ class PendingCreates:
             return find() or _registered(await _begun(factory), create)
 
         while True:
-            session = find() or await self._share_async(session_id, make, timeout_s=timeout_s)
+            session = find() or await self.share_async(session_id, make, timeout_s=timeout_s)
             if session is not None:
                 return session
 
@@ -100,9 +100,10 @@ class PendingCreates:
         mine.wakers.wake_all()
         return session
 
-    async def _share_async(
+    async def share_async(
         self, session_id: str, make: AsyncFactory[Session], *, timeout_s: float
     ) -> Session | None:
+        """Run `make` in a task of its own unless another caller does so already."""
         mine = Construction(lambda construction: self._forget(session_id, construction))
         try:
             build = self._under_way.setdefault(session_id, mine)

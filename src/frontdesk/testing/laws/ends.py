@@ -21,7 +21,6 @@ from frontdesk.testing.laws.reading import (
     is_empty,
     is_gone,
     nothing_more,
-    passes,
     pending,
     refusal,
     watching,
@@ -57,11 +56,13 @@ async def an_end_removes_every_entry_of_the_agent(store: StoreUnderTest) -> None
     guarantee=1,
 )
 async def a_task_ends_with_its_reason(store: StoreUnderTest) -> None:
-    tasks = [asyncio.create_task(_live(error)) for error in (None, None, Crash("why"))]
+    go_on = asyncio.Event()
+    tasks = [asyncio.create_task(_live(go_on, error)) for error in (None, None, Crash("why"))]
     for number, task in enumerate(tasks):
         await store.create(f"s{number}", task)
     async with watching(store) as (_, watch):
         tasks[0].cancel()
+        go_on.set()
         told = await ends(watch, len(tasks))
     reasons = {end.session.session_id: end.reason for end in told}
     assert reasons["s0"] == ExitReason.of("cancelled")
@@ -69,8 +70,8 @@ async def a_task_ends_with_its_reason(store: StoreUnderTest) -> None:
     assert reasons["s2"] == ExitReason.crashed(Crash("why"))
 
 
-async def _live(error: Exception | None) -> None:
-    await passes()
+async def _live(go_on: asyncio.Event, error: Exception | None) -> None:
+    await go_on.wait()
     if error is not None:
         raise error
 
