@@ -5,7 +5,7 @@ server for its time reads a key instead.
 """
 
 from frontdesk.cluster.valkey import verbs
-from frontdesk.cluster.valkey.calls import answer_in
+from frontdesk.cluster.valkey.calls import answer_in, packed_caller
 from frontdesk.cluster.valkey.keys import key
 from frontdesk.cluster.valkey.lua import composed
 
@@ -67,7 +67,7 @@ class ScriptedIndex:
             self._scripts[name] = told_the_time(asked)
             self._client.script_load(self._scripts[name].text)
         meta = key(self._prefix, "meta")
-        words = list(call.words(meta, run_id=at.run_id, known=at.known))
+        words = list(call.words(meta, packed_caller(at.run_id, at.known)))
         words[1] = self._scripts[name].sha
         with self._client.pipeline(transaction=False) as both:
             both.set(key(self._prefix, "clock"), at.clock_us)

@@ -17,9 +17,9 @@ from frontdesk.cluster.errors import LeaseLost, OwnerSuspect, Recovering, Schema
 from frontdesk.cluster.index.moment import seconds
 from frontdesk.cluster.valkey.entries import index_entry
 from frontdesk.cluster.valkey.lua import Script, script
-from frontdesk.errors import SessionAlreadyExists, SessionLimitExceeded
+from frontdesk.errors import InvalidArgument, SessionAlreadyExists, SessionLimitExceeded
 
-__all__ = ["ScriptAnswer", "ScriptCall", "Reply", "answer_in", "call_of"]
+__all__ = ["ScriptAnswer", "ScriptCall", "Reply", "answer_in", "call_of", "packed_caller"]
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class ScriptCall(Generic[T]):
 
     Attributes:
         script (Script): What is run.
-        arguments (tuple[object, ...]): What it is given.
+        arguments (bytes): What it is given, as MessagePack.
         result (Callable[[ScriptAnswer], T]): Makes the verb's result of an answer.
         blob (bytes | None): A further argument that is not text.
         session_id, incarnation (str): Whom a refusal is about.
@@ -70,7 +70,7 @@ class ScriptCall(Generic[T]):
     """
 
     script: Script
-    arguments: tuple[object, ...]
+    arguments: bytes
     result: Callable[[ScriptAnswer], T]
     blob: bytes | None = None
     session_id: str = ""
@@ -78,10 +78,10 @@ class ScriptCall(Generic[T]):
     schema: int = 0
     again: bool = True
 
-    def words(self, meta: str, *, run_id: str, known: int) -> tuple[str | bytes | int, ...]:
-        """Return the command's words, as a connection sends them."""
-        packed = encode((run_id, known, *self.arguments))
-        words: tuple[str | bytes | int, ...] = ("EVALSHA", self.script.sha, 1, meta, packed)
+    def words(self, meta: str, caller: bytes) -> tuple[str | bytes | int, ...]:
+        """Return the command's words, as a connection sends them, for a `packed_caller`."""
+        sha, arguments = self.script.sha, self.arguments
+        words: tuple[str | bytes | int, ...] = ("EVALSHA", sha, 1, meta, caller, arguments)
         return words if self.blob is None else (*words, self.blob)
 
     def outcome(self, answer: ScriptAnswer) -> T:
@@ -123,5 +123,15 @@ _REFUSALS = frozenset(
 def call_of(
     name: str, arguments: Sequence[object], result: Callable[[ScriptAnswer], T], **options: Any
 ) -> ScriptCall[T]:
-    """Return a call of a verb's script."""
-    return ScriptCall(script(name), tuple(arguments), result, **options)
+    """Return a call of a verb's script. `InvalidArgument` where a text is no UTF-8."""
+    try:
+        packed = encode(arguments)
+    except UnicodeEncodeError as error:
+        got = repr(error.object[error.start : error.end])
+        raise InvalidArgument("text", expected="of whole characters", got=got) from None
+    return ScriptCall(script(name), packed, result, **options)
+
+
+def packed_caller(run_id: str, known: int) -> bytes:
+    """Return what a script is told of its caller: which run it speaks to, and what it knows."""
+    return encode((run_id, known))

@@ -9,8 +9,8 @@
 -- The race: two who bury at once, and a node that renews while it is buried. Whoever begins makes
 --   it gone, for good; the next goes on where the last one stopped.
 
-local node = A[3]
+local node = A[1]
 begin()
 local lease = lease_of(node)
-if lease and not A[4] and standing(lease) ~= 'dead' then return answer('buried', 0, false) end
+if lease and not A[2] and standing(lease) ~= 'dead' then return answer('buried', 0, false) end
 return answer('buried', bury_batch(node, 'lost'))

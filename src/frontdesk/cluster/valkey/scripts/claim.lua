@@ -9,7 +9,7 @@
 -- The race: one request that came to two nodes at once.
 
 begin()
-local node, slot = A[3], P .. 'claim:' .. A[4]
+local node, slot = A[1], P .. 'claim:' .. A[2]
 if standing(lease_of(node)) ~= 'live' then return answer(LEASE_LOST) end
 -- Two that ran out go with each call, which adds one at most.
 local ended = redis.call('ZRANGEBYSCORE', P .. 'claims', '-inf', decimal(now), 'LIMIT', 0, 2)
@@ -21,7 +21,7 @@ local there = redis.call('HMGET', slot, 'node', 'digest', 'until')
 if there[1] and tonumber(there[3]) > now and standing(lease_of(there[1])) ~= 'dead' then
   return answer('claimed', there[1], there[2])
 end
-local deadline = decimal(now + A[6])
-redis.call('HSET', slot, 'node', node, 'digest', A[5], 'until', deadline)
-redis.call('ZADD', P .. 'claims', deadline, A[4])
-return answer('claimed', node, A[5])
+local deadline = decimal(now + A[4])
+redis.call('HSET', slot, 'node', node, 'digest', A[3], 'until', deadline)
+redis.call('ZADD', P .. 'claims', deadline, A[2])
+return answer('claimed', node, A[3])

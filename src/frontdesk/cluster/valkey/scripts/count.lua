@@ -9,4 +9,4 @@
 -- The race: none; reservations are in no set.
 
 look()
-return answer('count', A[3] and redis.call('ZCARD', P .. A[3]) or entries)
+return answer('count', A[1] and redis.call('ZCARD', P .. A[1]) or entries)

@@ -10,9 +10,9 @@
 -- The race: a cursor from before the engine lost something, whose revisions mean others now: the
 --   era differs. One from before the log begins finds its first entry too late.
 
-local after, limit = A[3], A[5]
-look(math.max(after, A[4]))
-local gap = A[4] ~= era
+local after, limit = A[1], A[3]
+look(math.max(after, A[2]))
+local gap = A[2] ~= era
 local reply = {''}
 local reached = after
 while not gap and reached < revision and reached < after + limit do

@@ -11,17 +11,17 @@
 -- The race: two runs under one incarnation, and a node that comes back after it was buried: dead is
 --   final, so the second is refused.
 
-local node, before_era = A[3], A[11]
+local node, before_era = A[1], A[9]
 begin(before_era)
-if redis.call('ZCARD', P .. 'leases') == 0 then schema = A[6] end
-if schema ~= A[6] and schema ~= A[6] - 1 then return answer('schema_refused', schema) end
+if redis.call('ZCARD', P .. 'leases') == 0 then schema = A[4] end
+if schema ~= A[4] and schema ~= A[4] - 1 then return answer('schema_refused', schema) end
 local before = lease_of(node)
 if before and (before.gone or not before_era) then return answer(LEASE_LOST) end
 if before_era and before_era >= era then return answer(LEASE_LOST) end
-lease_length = A[9]
+lease_length = A[7]
 local deadline = decimal(now + lease_length)
-redis.call('HSET', P .. 'lease:' .. node, 'name', A[4], 'address', A[5], 'schema', decimal(A[6]),
-  'version', A[7], 'digest', A[8], 'lease', decimal(A[9]), 'hold', decimal(A[10]),
+redis.call('HSET', P .. 'lease:' .. node, 'name', A[2], 'address', A[3], 'schema', decimal(A[4]),
+  'version', A[5], 'digest', A[6], 'lease', decimal(A[7]), 'hold', decimal(A[8]),
   'deadline', deadline, 'restored', before_era and '0' or decimal(era), 'stalled', '0',
   'draining', '0', 'tokens', before and before.tokens or '0000000000000000')
 redis.call('ZADD', P .. 'leases', deadline, node)

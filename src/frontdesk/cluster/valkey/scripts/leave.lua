@@ -7,4 +7,4 @@
 -- The race: a node that leaves while it is buried: the reason is that of whoever began.
 
 begin()
-return answer('buried', bury_batch(A[3], 'shutdown'))
+return answer('buried', bury_batch(A[1], 'shutdown'))

@@ -10,7 +10,7 @@
 -- Cost: what it returns; of everything, a few ids a node more.
 -- The race: none; it is one moment, and its revision is where a reader of the log goes on.
 
-local above, wanted = '(' .. decimal(A[4]), A[5] + 1
+local above, wanted = '(' .. decimal(A[2]), A[3] + 1
 
 local function chunk_of(node, offset, number)
   return redis.call('ZRANGEBYSCORE', P .. 'node:' .. node, above, '+inf', 'WITHSCORES',
@@ -48,13 +48,13 @@ end
 
 look()
 local ids
-if A[3] then
-  ids = redis.call('ZRANGEBYSCORE', P .. A[3], above, '+inf', 'LIMIT', 0, wanted)
+if A[1] then
+  ids = redis.call('ZRANGEBYSCORE', P .. A[1], above, '+inf', 'LIMIT', 0, wanted)
 else
   ids = of_all()
 end
 local listed = {}
-for place = 1, math.min(#ids, A[5]) do
+for place = 1, math.min(#ids, A[3]) do
   listed[2 * place - 1], listed[2 * place] = ids[place], at_id(ids[place])
 end
 return answer('page', decimal(era), #ids == wanted, recovery_left() > 0, listed)

@@ -8,7 +8,7 @@
 -- Cost: constant.
 -- The race: an id that is only not told again yet is not taken for gone.
 
-local e, is_entry = at_id(A[3])
+local e, is_entry = at_id(A[1])
 if is_entry then return answer('entry', e) end
 look()
 local wait = recovery_left()

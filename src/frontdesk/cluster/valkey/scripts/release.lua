@@ -9,6 +9,6 @@
 -- The race: one that ran out, and is somebody else's by now: another token is left alone.
 
 begin()
-local e, is_entry = at_id(A[4])
-if e and not is_entry and e[NODE] == A[3] and e[TOKEN] == A[5] then unreserve(A[4], e) end
+local e, is_entry = at_id(A[2])
+if e and not is_entry and e[NODE] == A[1] and e[TOKEN] == A[3] then unreserve(A[2], e) end
 return answer('released')

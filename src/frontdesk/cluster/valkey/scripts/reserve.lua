@@ -14,7 +14,7 @@ begin()
 if standing(lease_of(asked[NODE])) ~= 'live' then return answer(LEASE_LOST) end
 unreserve_due()
 local e, is_entry = at_id(id)
-local deadline = decimal(now + A[8])
+local deadline = decimal(now + A[6])
 if e and is_own(e) then
   if is_entry then return answer('reserved') end
   if not ran_out(e) then

@@ -10,12 +10,12 @@
 -- The race: two owners of one id, of which the engine has forgotten the order: the higher fence
 --   stays.
 
-local node = A[3]
-begin(A[4])
+local node = A[1]
+begin(A[2])
 local lease = lease_of(node)
 if not lease or lease.gone then return answer(LEASE_LOST) end
 local lost = {}
-for place = 6, #A, 2 do
+for place = 4, #A, 2 do
   local id, told = A[place], A[place + 1]
   local e, is_entry = at_id(id)
   local fence, fence_there = tonumber(told[FENCE]), is_entry and tonumber(e[FENCE])
@@ -30,5 +30,5 @@ for place = 6, #A, 2 do
     enter(id, told)
   end
 end
-if A[5] then redis.call('HSET', P .. 'lease:' .. node, 'restored', decimal(era)) end
+if A[3] then redis.call('HSET', P .. 'lease:' .. node, 'restored', decimal(era)) end
 return answer('restored', lost)

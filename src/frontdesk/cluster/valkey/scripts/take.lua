@@ -16,7 +16,7 @@ for _, idle in ipairs(unused) do
   redis.call('DEL', P .. 'rate:' .. idle)
   redis.call('ZREM', P .. 'rates', idle)
 end
-local counted, limit, window = P .. 'rate:' .. A[3], A[4], A[5]
+local counted, limit, window = P .. 'rate:' .. A[1], A[2], A[3]
 redis.call('ZREMRANGEBYSCORE', counted, '-inf', decimal(now - window))
 local taken = redis.call('ZCARD', counted)
 local allowed = taken < limit
@@ -27,6 +27,6 @@ if allowed then
   taken = taken + 1
 end
 local ends = redis.call('ZRANGE', counted, -1, -1, 'WITHSCORES')
-redis.call('ZADD', P .. 'rates', decimal(tonumber(ends[2]) + window), A[3])
+redis.call('ZADD', P .. 'rates', decimal(tonumber(ends[2]) + window), A[1])
 local oldest = redis.call('ZRANGE', counted, 0, 0, 'WITHSCORES')
 return answer('taken', allowed, math.max(limit - taken, 0), tonumber(oldest[2]) + window - now)

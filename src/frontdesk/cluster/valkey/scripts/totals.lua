@@ -9,6 +9,6 @@
 -- The race: none; it is one moment.
 
 look()
-local reply = redis.call('HGETALL', P .. 'totals:' .. A[3])
+local reply = redis.call('HGETALL', P .. 'totals:' .. A[1])
 table.insert(reply, 1, answer('totals'))
 return reply

@@ -10,10 +10,10 @@
 --   left alone.
 
 begin()
-local e, is_entry = at_id(A[4])
-if not is_entry or e[NODE] ~= A[3] or e[FENCE] ~= A[5] then return answer('updated', false) end
-local blueprint, model = A[6], A[7]
+local e, is_entry = at_id(A[2])
+if not is_entry or e[NODE] ~= A[1] or e[FENCE] ~= A[3] then return answer('updated', false) end
+local blueprint, model = A[4], A[5]
 if blueprint == nil then blueprint = e[BLUEPRINT] end
 if model == nil then model = e[MODEL] end
-change(A[4], e, blueprint, model)
+change(A[2], e, blueprint, model)
 return answer('updated', decimal(revision))

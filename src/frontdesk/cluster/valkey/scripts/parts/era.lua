@@ -1,15 +1,15 @@
 -- Engine time, eras and revisions: what every script begins and ends with.
 --
--- KEYS[1] is the cluster's `meta`; every other key begins as it does. ARGV[1] is one MessagePack
--- array: the server's run id as the caller's connection heard it, the highest revision that the
--- caller knows, and the verb's own arguments from A[3] on. An answer is one MessagePack array too:
--- what came of it, the revision after it (0 where the script did not look), and the verb's own.
+-- KEYS[1] is the cluster's `meta`; every other key begins as it does. ARGV[1] is a MessagePack
+-- array: the server's run id, as the caller's connection heard it, and the highest revision that the
+-- caller knows. ARGV[2] is another: the verb's own arguments, A. An answer is one too: what came of
+-- it, the revision after it (0 where the script did not look), and the verb's own.
 --
 -- The race: a server that was restarted, promoted or wiped has lost what it acknowledged, and its
 -- clients cannot know. Here each call finds that out before it does anything.
 
 local META, P = KEYS[1], string.sub(KEYS[1], 1, -5)
-local A = cmsgpack.unpack(ARGV[1])
+local CALLER, A = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
 local clock_of_server = redis.call('TIME')
 local clock = clock_of_server[1] * 1000000 + clock_of_server[2]
 
@@ -42,7 +42,7 @@ end
 
 local function restart_at(highest)
   era = math.max(clock, highest + 1)
-  revision, run, clock_then = era, A[1], clock
+  revision, run, clock_then = era, CALLER[1], clock
   began, recovered = time_then, false
   redis.call('DEL', P .. 'log')
   writes = true
@@ -50,11 +50,11 @@ end
 
 -- Begin a new era where one is due; returns engine time.
 local function look(known)
-  known = math.max(A[2], known or 0)
+  known = math.max(CALLER[2], known or 0)
   if not load_meta() then
     time_then, lease_length, schema, entries = 0, FIRST_LEASE, 1, 0
     restart_at(known)
-  elseif run ~= A[1] or known > revision then
+  elseif run ~= CALLER[1] or known > revision then
     time_then = moved_time()
     restart_at(math.max(revision, known))
   end

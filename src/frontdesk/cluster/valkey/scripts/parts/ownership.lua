@@ -1,9 +1,9 @@
 -- Who may have an id: what `reserve` and `create` decide alike.
 --
--- The entry that is asked for is A[4] (its id A[3]), the limits of tenant, key and blueprint A[5]
--- to A[7], false for none.
+-- The entry that is asked for is A[2] (its id A[1]), the limits of tenant, key and blueprint A[3]
+-- to A[5], false for none.
 
-local id, asked = A[3], A[4]
+local id, asked = A[1], A[2]
 local SCOPES = {'per_tenant', 'per_api_key', 'per_blueprint'}
 
 -- Give up reservations that ran out: the hundred earliest.
@@ -23,7 +23,7 @@ end
 local function limit_reached()
   local counted = counters(asked)
   for place, scope in ipairs(SCOPES) do
-    local counter, limit = counted[place], A[4 + place]
+    local counter, limit = counted[place], A[2 + place]
     if counter and limit then
       local used = tonumber(redis.call('HGET', P .. 'used', counter) or 0)
       if used >= limit then return answer('limit_reached', scope, limit) end

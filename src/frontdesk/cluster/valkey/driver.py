@@ -1,0 +1,249 @@
+"""The connection that carries the calls of one event loop.
+
+A task owns it. What one tick of the loop asks goes out as one pipeline, and what is asked while
+that is answered goes out as the next. Nobody else touches the connection, so a caller who is
+cancelled drops its future and nothing else.
+
+A call has two seconds. Within them a connection that fails is made anew, and what was asked on it
+is asked again: every verb comes out the same the second time, or says that it does not
+(`ScriptCall.again`). Once the engine has been away for that long, calls fail at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
+
+from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
+from frontdesk.cluster.valkey.address import EngineAddress
+from frontdesk.cluster.valkey.calls import Reply, ScriptCall, answer_in, packed_caller
+from frontdesk.cluster.valkey.connecting import FAILURES, connect, unavailable
+from frontdesk.cluster.valkey.keys import key
+
+__all__ = ["DEADLINE_S", "CallConnection"]
+
+T = TypeVar("T")
+
+DEADLINE_S = 1.8
+"""So long a call waits for its answer. Errors are promised within two seconds."""
+
+STALL_S = 0.8
+"""A connection on which nothing comes for so long is given up: there is time for another."""
+
+MAX_WAITING = 10_000
+"""So many calls wait at most; more are refused at once."""
+
+MAX_PIPELINE = 500
+"""So many calls go out together at most."""
+
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
+"""Between two attempts to connect: twice as long each time, and by chance half of that."""
+
+_log = logging.getLogger("frontdesk")
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    call: ScriptCall[Any]
+    reply: asyncio.Future[Reply]
+    deadline_s: float
+
+
+class CallConnection:
+    """Carry calls to the engine. Belongs to one event loop; opened and closed by its owner.
+
+    Attributes:
+        known (int): The highest revision that it heard of.
+    """
+
+    def __init__(self, address: EngineAddress) -> None:
+        self.known: int = 0
+        self._address, self._meta = address, key(address.prefix, "meta")
+        self._queue: deque[_Waiting] = deque()
+        self._by_deadline: deque[_Waiting] = deque()
+        self._asked = asyncio.Event()
+        self._expiry: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._down_since_s: float | None = None
+        self._problem: EngineUnavailable | EngineRefused = EngineUnavailable("it is not connected")
+
+    async def open(self) -> None:
+        """Connect; raises `EngineRefused`, and `EngineUnavailable` where it cannot be reached."""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                connection, facts = await connect(self._address, timeout_s=STALL_S)
+        except TimeoutError:
+            raise EngineUnavailable("it does not answer") from None
+        facts.warn(str(self._address))
+        self._task = asyncio.create_task(self._run(connection, facts.run_id), name="engine calls")
+
+    async def close(self) -> None:
+        """Close it; whoever waits is told `EngineUnavailable`."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._problem = EngineUnavailable("it is not connected")
+        self._down_since_s = float("-inf")
+        _fail(self._by_deadline, self._problem)
+        self._queue.clear()
+
+    async def ask(self, call: ScriptCall[T]) -> T:
+        """Return a verb's result. Raises what it is refused with, or `EngineUnavailable`."""
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        if self._down_since_s is not None and now_s - self._down_since_s > DEADLINE_S:
+            raise copy(self._problem)
+        if len(self._by_deadline) >= MAX_WAITING:
+            raise EngineUnavailable(f"{MAX_WAITING} calls wait for it already")
+        waiting = _Waiting(call, loop.create_future(), now_s + DEADLINE_S)
+        self._queue.append(waiting)
+        self._by_deadline.append(waiting)
+        self._asked.set()
+        if self._expiry is None:
+            self._expiry = loop.call_at(waiting.deadline_s, self._expire)
+        answer = answer_in(await waiting.reply)
+        if answer.revision > self.known:
+            self.known = answer.revision
+        return call.outcome(answer)
+
+    def _expire(self) -> None:
+        """Fail what has waited too long: all wait equally long, so the first is the next."""
+        loop = asyncio.get_running_loop()
+        waiting, now_s = self._by_deadline, loop.time()
+        while waiting and (waiting[0].reply.done() or waiting[0].deadline_s <= now_s):
+            _fail([waiting.popleft()], self._problem_of_now())
+        self._expiry = loop.call_at(waiting[0].deadline_s, self._expire) if waiting else None
+
+    def _problem_of_now(self) -> Exception:
+        if self._down_since_s is None:
+            return EngineUnavailable(f"it has not answered for {DEADLINE_S:g} s")
+        return self._problem
+
+    # -- the connection --------------------------------------------------------------------------
+
+    async def _run(self, connection: Any, run_id: str) -> None:
+        """Carry calls for ever, on one connection after another."""
+        while True:
+            try:
+                await self._carry(connection, run_id)
+            except (*FAILURES, EngineUnavailable) as error:
+                self._lost(error)
+            finally:
+                with suppress(*FAILURES):
+                    await connection.disconnect(nowait=True)
+            connection, run_id = await self._reconnected()
+
+    async def _reconnected(self) -> tuple[Any, str]:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads nodes out
+            pause_s = min(2 * pause_s, LAST_PAUSE_S)
+            try:
+                connection, facts = await connect(self._address, timeout_s=STALL_S)
+            except (*FAILURES, EngineUnavailable, EngineRefused) as error:
+                self._lost(error)
+                continue
+            _log.warning("the engine at %s answers again", self._address)
+            self._down_since_s = None
+            return connection, facts.run_id
+
+    def _lost(self, error: Exception) -> None:
+        if isinstance(error, EngineUnavailable | EngineRefused):
+            self._problem = error
+        else:
+            self._problem = unavailable(error)
+        if self._down_since_s is None:
+            self._down_since_s = asyncio.get_running_loop().time()
+            _log.warning("the engine at %s is lost: %s", self._address, self._problem)
+
+    async def _carry(self, connection: Any, run_id: str) -> None:
+        """Send what is asked and hand out the answers, until the connection fails."""
+        while True:
+            await self._asked.wait()
+            batch = self._next_batch()
+            try:
+                await self._exchange(connection, run_id, batch)
+            except BaseException:
+                self._ask_again(batch)
+                raise
+            if not self._queue:
+                self._asked.clear()
+
+    def _next_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        while self._queue and len(batch) < MAX_PIPELINE:
+            waiting = self._queue.popleft()
+            if not waiting.reply.done():
+                batch.append(waiting)
+        return batch
+
+    def _ask_again(self, batch: list[_Waiting]) -> None:
+        """Queue what was not answered again, as it stood; fail what must not be asked twice."""
+        unanswered = [waiting for waiting in batch if not waiting.reply.done()]
+        lost = EngineUnavailable("the connection was lost before it answered")
+        _fail((waiting for waiting in unanswered if not waiting.call.again), lost)
+        self._queue.extendleft(waiting for waiting in reversed(unanswered) if waiting.call.again)
+        self._asked.set()
+
+    async def _exchange(self, connection: Any, run_id: str, batch: list[_Waiting]) -> None:
+        """Send a pipeline and hand out its answers; scripts that the server forgot are loaded."""
+        replies = await self._replies(connection, run_id, batch)
+        both = list(zip(batch, replies, strict=True))
+        forgotten = [one for one, reply in both if isinstance(reply, NoScriptError)]
+        if forgotten:
+            texts = {one.call.script.sha: one.call.script.text for one in forgotten}
+            for text in texts.values():
+                await connection.send_command("SCRIPT LOAD", text)
+                await connection.read_response()
+            replies += await self._replies(connection, run_id, forgotten)
+        for waiting, reply in zip((*batch, *forgotten), replies, strict=True):
+            if waiting.reply.done() or isinstance(reply, NoScriptError):
+                continue
+            if isinstance(reply, ResponseError):
+                waiting.reply.set_exception(refusal_of(reply))
+            else:
+                waiting.reply.set_result(reply)
+        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+            raise EngineUnavailable("the server is a replica, and takes no writes")
+
+    async def _replies(self, connection: Any, run_id: str, batch: list[_Waiting]) -> list[Any]:
+        caller = packed_caller(run_id, self.known)
+        packed = connection.pack_commands(one.call.words(self._meta, caller) for one in batch)
+        replies: list[Any] = []
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(STALL_S) as stall:
+            await connection.send_packed_command(packed, check_health=False)
+            for _ in batch:
+                if not len(replies) % 32:  # something came: it is not stalled
+                    stall.reschedule(loop.time() + STALL_S)
+                try:
+                    replies.append(await connection.read_response(disable_decoding=True))
+                except ResponseError as error:
+                    replies.append(error)
+        return replies
+
+
+def refusal_of(error: ResponseError) -> EngineUnavailable | EngineRefused:
+    """Return our error for one that a server answered with: it has done nothing."""
+    problem = unavailable(error)
+    if "can't run this command" in str(error) or "can't access" in str(error):
+        return EngineRefused(f"its account may not do what is needed: {problem.problem}")
+    return problem
+
+
+def _fail(waiting: Iterable[_Waiting], error: Exception) -> None:
+    for one in waiting:
+        if not one.reply.done():
+            one.reply.set_exception(copy(error))  # each is raised, and has a traceback
