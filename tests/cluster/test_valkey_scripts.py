@@ -58,7 +58,7 @@ PLANTED = (
     ("fence < first.fence", "fence > first.fence"),
     ("used >= limit", "used > limit"),
     ("reached + 1\n", "reached + 2\n"),
-    ("e[NODE] ~= A[3] or e[FENCE] ~= A[5]", "e[NODE] ~= A[3]"),
+    ("e[NODE] ~= A[1] or e[FENCE] ~= A[3]", "e[NODE] ~= A[1]"),
     ("'until', deadline)\n", "'until', '0')\n"),
 )
 """Faults in the scripts, each small: a comparison, a forgotten index, a wrong order."""
@@ -73,6 +73,7 @@ def test_a_fault_planted_in_the_scripts_is_found(fault, server):
             try:
                 ask_both(seed, scripts, ClusterIndex())
             except AssertionError:
+                assert scripts.is_planted
                 return
     finally:
         scripts.close()

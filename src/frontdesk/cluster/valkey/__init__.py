@@ -4,7 +4,7 @@
     scripts/    a Lua script for each verb, and the parts that they have in common
     lua         puts a script together from its file and those parts
     calls       each verb: what its script is given, and what its answer means; knows no connection
-    address     where the server is, from a URL
+    engine_address  where the server is, from a URL
     connecting  connections of redis-py: opened, resolved by Sentinel, examined
     driver      the connection that carries the calls of one event loop
     renewals    the blocking connection of the thread that renews a lease

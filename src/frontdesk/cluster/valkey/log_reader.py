@@ -11,7 +11,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
 from frontdesk.cluster.records import LogPage
 from frontdesk.cluster.valkey import verbs
-from frontdesk.cluster.valkey.address import EngineAddress
+from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.calls import ScriptCall, answer_in, packed_caller
 from frontdesk.cluster.valkey.connecting import FAILURES, connect, unavailable
 from frontdesk.cluster.valkey.driver import STALL_S, refusal_of

@@ -13,7 +13,6 @@
 begin()
 local lease = lease_of(asked[NODE])
 if standing(lease) ~= 'live' then return answer(LEASE_LOST) end
-tokens[asked[NODE]] = lease.tokens
 unreserve_due()
 local e, is_entry = at_id(id)
 local own = e and is_own(e)

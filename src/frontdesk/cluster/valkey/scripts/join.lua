@@ -13,12 +13,12 @@
 
 local node, before_era = A[1], A[9]
 begin(before_era)
-if redis.call('ZCARD', P .. 'leases') == 0 then schema = A[4] end
+if redis.call('ZCARD', P .. 'leases') == 0 then schema, renewed = A[4], true end
 if schema ~= A[4] and schema ~= A[4] - 1 then return answer('schema_refused', schema) end
 local before = lease_of(node)
 if before and (before.gone or not before_era) then return answer(LEASE_LOST) end
 if before_era and before_era >= era then return answer(LEASE_LOST) end
-lease_length = A[7]
+lease_length, renewed = A[7], true
 local deadline = decimal(now + lease_length)
 redis.call('HSET', P .. 'lease:' .. node, 'name', A[2], 'address', A[3], 'schema', decimal(A[4]),
   'version', A[5], 'digest', A[6], 'lease', decimal(A[7]), 'hold', decimal(A[8]),

@@ -60,9 +60,9 @@ local function toggle_token(e)
   tokens[e[NODE]] = all
 end
 
-local function log(kind, id, e, ...)
+local function log(kind, number, id, e, ...)
   changes[#changes + 1] = {
-    kind, decimal(revision), id, e[PID], e[KEY], e[TENANT], e[CREATED], e[BLUEPRINT], e[MODEL],
+    kind, number, id, e[PID], e[KEY], e[TENANT], e[CREATED], e[BLUEPRINT], e[MODEL],
     e[FENCE], e[NODE], e[TOKEN], ...
   }
 end
@@ -70,26 +70,28 @@ end
 -- Enter a session under the next revision, which is its fence unless it has one.
 local function enter(id, e)
   revision, entries = revision + 1, entries + 1
-  e[FENCE] = e[FENCE] or decimal(revision)
-  e[VERSION], e[UNTIL] = decimal(revision), false
+  local number = decimal(revision)
+  e[FENCE] = e[FENCE] or number
+  e[VERSION], e[UNTIL] = number, false
   put(id, e)
   redis.call('ZADD', P .. 'tenant:' .. e[TENANT], e[FENCE], id)
   redis.call('ZADD', P .. 'node:' .. e[NODE], e[FENCE], id)
   if e[KEY] then redis.call('ZADD', P .. 'key:' .. e[KEY], e[FENCE], id) end
   count(e, 1)
   toggle_token(e)
-  log('created', id, e)
+  log('created', number, id, e)
 end
 
 -- Replace blueprint and model under the next revision; false is none.
 local function change(id, e, blueprint, model)
   revision = revision + 1
+  local number = decimal(revision)
   count(e, -1)
-  e[BLUEPRINT], e[MODEL], e[VERSION] = blueprint, model, decimal(revision)
+  e[BLUEPRINT], e[MODEL], e[VERSION] = blueprint, model, number
   count(e, 1)
   redis.call('HDEL', P .. 'entry:' .. id, 'blueprint', 'model')
   put(id, e)
-  log('updated', id, e)
+  log('updated', number, id, e)
 end
 
 -- End an entry under the next revision. The reason is JSON, as it is told to nodes.
@@ -101,7 +103,7 @@ local function end_entry(id, e, reason, ended_at)
   if e[KEY] then redis.call('ZREM', P .. 'key:' .. e[KEY], id) end
   count(e, -1)
   toggle_token(e)
-  log('ended', id, e, reason, ended_at)
+  log('ended', decimal(revision), id, e, reason, ended_at)
 end
 
 -- End an entry for a reason without further facts, at the server's clock.

@@ -15,7 +15,9 @@ local clock = clock_of_server[1] * 1000000 + clock_of_server[2]
 
 local RECOVERY, ASK_AGAIN, FIRST_LEASE, LOG_ENTRIES = 60000000, 1000000, 10000000, 65536
 local revision, era, run, time_then, clock_then, lease_length, began, recovered, schema, entries
-local now, writes
+local now
+-- What `answer` writes: revision, time and counts (`writes`), all of meta (`renewed`), and more.
+local writes, renewed
 local changes, tokens = {}, {}
 
 -- Numbers go up to 2^53: `tostring` would round them.
@@ -45,7 +47,7 @@ local function restart_at(highest)
   revision, run, clock_then = era, CALLER[1], clock
   began, recovered = time_then, false
   redis.call('DEL', P .. 'log')
-  writes = true
+  writes, renewed = true, true
 end
 
 -- Begin a new era where one is due; returns engine time.
@@ -79,7 +81,7 @@ end
 local function begin(known)
   look(known)
   time_then, clock_then, writes = now, clock, true
-  recovered = recovery_left() == 0
+  if not recovered and recovery_left() == 0 then recovered, renewed = true, true end
 end
 
 -- End the script: what has changed is written at once, meta, tokens and log together.
@@ -87,15 +89,19 @@ local function answer(what, ...)
   for node, token in pairs(tokens) do
     if token then redis.call('HSET', P .. 'lease:' .. node, 'tokens', token) end
   end
-  if writes then
+  if renewed then
     redis.call('HSET', META, 'revision', decimal(revision), 'era', decimal(era), 'run', run,
-      'time', decimal(time_then), 'clock', decimal(clock_then), 'lease', decimal(lease_length),
-      'began', decimal(began), 'recovered', recovered and '1' or '0', 'schema', decimal(schema),
-      'entries', decimal(entries))
+      'lease', decimal(lease_length), 'began', decimal(began), 'schema', decimal(schema),
+      'recovered', recovered and '1' or '0', 'entries', decimal(entries))
+  end
+  if writes then
+    redis.call('HSET', META, 'time', decimal(time_then), 'clock', decimal(clock_then))
   end
   if #changes > 0 then
-    redis.call('XADD', P .. 'log', 'MAXLEN', '~', LOG_ENTRIES, decimal(revision) .. '-0',
-      'first', decimal(revision - #changes + 1), 'changes', cmsgpack.pack(changes))
+    local last = changes[#changes][2]
+    redis.call('HSET', META, 'revision', last, 'entries', decimal(entries))
+    redis.call('XADD', P .. 'log', 'MAXLEN', '~', LOG_ENTRIES, last .. '-0',
+      'first', changes[1][2], 'changes', cmsgpack.pack(changes))
   end
   return cmsgpack.pack({what, revision or 0, ...})
 end

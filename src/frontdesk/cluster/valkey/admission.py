@@ -8,7 +8,7 @@ from typing import Self
 
 from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
 
-__all__ = ["SECTIONS", "ServerFacts"]
+__all__ = ["SECTIONS", "EngineServerStatus"]
 
 SECTIONS = ("server", "memory", "cluster", "replication")
 """What of `INFO` is asked for."""
@@ -20,7 +20,7 @@ _log = logging.getLogger("frontdesk")
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFacts:
+class EngineServerStatus:
     """A server, as its `INFO` has it.
 
     Attributes:
