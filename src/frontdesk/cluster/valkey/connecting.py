@@ -13,7 +13,7 @@ from typing import Any
 
 from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
 from frontdesk.cluster.valkey.engine_address import EngineAddress, Place
-from frontdesk.cluster.valkey.admission import SECTIONS, EngineServerStatus
+from frontdesk.cluster.valkey.server_status import SECTIONS, ServerStatus
 from frontdesk.errors import MissingExtra
 
 try:
@@ -36,7 +36,7 @@ FAILURES = (RedisError, OSError, EOFError, TimeoutError)
 _INFO = ("INFO", *SECTIONS)
 
 
-async def connect(address: EngineAddress, *, timeout_s: float) -> tuple[Any, EngineServerStatus]:
+async def connect(address: EngineAddress, *, timeout_s: float) -> tuple[Any, ServerStatus]:
     """Open a connection to the server, the primary where sentinels know it.
 
     Raises `EngineUnavailable`, and `EngineRefused` where it does not let us in or cannot be used.
@@ -47,7 +47,7 @@ async def connect(address: EngineAddress, *, timeout_s: float) -> tuple[Any, Eng
         try:
             await connection.connect()
             await connection.send_command(*_INFO)
-            facts = EngineServerStatus.parse(await connection.read_response(disable_decoding=True))
+            facts = ServerStatus.parse(await connection.read_response(disable_decoding=True))
             facts.check()
         except FAILURES as error:
             await connection.disconnect(nowait=True)
@@ -80,7 +80,7 @@ async def _primaries(address: EngineAddress, timeout_s: float) -> Iterable[Place
     return []
 
 
-def connect_blocking(address: EngineAddress, *, timeout_s: float) -> tuple[Any, EngineServerStatus]:
+def connect_blocking(address: EngineAddress, *, timeout_s: float) -> tuple[Any, ServerStatus]:
     """Do as `connect` does, in a thread of the caller's."""
     problems = []
     for place in _primaries_blocking(address, timeout_s):
@@ -88,7 +88,7 @@ def connect_blocking(address: EngineAddress, *, timeout_s: float) -> tuple[Any, 
         try:
             connection.connect()
             connection.send_command(*_INFO)
-            facts = EngineServerStatus.parse(connection.read_response(disable_decoding=True))
+            facts = ServerStatus.parse(connection.read_response(disable_decoding=True))
             facts.check()
         except FAILURES as error:
             connection.disconnect()

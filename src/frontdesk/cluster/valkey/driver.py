@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
-from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.calls import Reply, ScriptCall, answer_in, packed_caller
 from frontdesk.cluster.valkey.connecting import FAILURES, connect, unavailable
+from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.keys import key
 
 __all__ = ["DEADLINE_S", "CallConnection"]

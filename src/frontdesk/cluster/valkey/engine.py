@@ -23,8 +23,8 @@ from frontdesk.cluster.records import (
 )
 from frontdesk.cluster.terms import LeaseTerms
 from frontdesk.cluster.valkey import verbs
-from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.driver import CallConnection
+from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.log_reader import LogReader
 from frontdesk.cluster.valkey.renewals import RenewalConnection
 from frontdesk.records import Fence

@@ -11,10 +11,10 @@ from redis.exceptions import NoScriptError, ResponseError
 from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
 from frontdesk.cluster.records import LogPage
 from frontdesk.cluster.valkey import verbs
-from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.calls import ScriptCall, answer_in, packed_caller
 from frontdesk.cluster.valkey.connecting import FAILURES, connect, unavailable
 from frontdesk.cluster.valkey.driver import STALL_S, refusal_of
+from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.keys import key
 
 __all__ = ["LogReader"]

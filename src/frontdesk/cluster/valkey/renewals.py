@@ -12,10 +12,10 @@ from redis.exceptions import NoScriptError, ResponseError
 from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
 from frontdesk.cluster.records import Renewal, Renewed
 from frontdesk.cluster.valkey import verbs
-from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.calls import ScriptCall, answer_in, packed_caller
 from frontdesk.cluster.valkey.connecting import FAILURES, connect_blocking, unavailable
 from frontdesk.cluster.valkey.driver import refusal_of
+from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.keys import key
 
 __all__ = ["RenewalConnection"]

@@ -8,7 +8,7 @@ from typing import Self
 
 from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
 
-__all__ = ["SECTIONS", "EngineServerStatus"]
+__all__ = ["SECTIONS", "ServerStatus"]
 
 SECTIONS = ("server", "memory", "cluster", "replication")
 """What of `INFO` is asked for."""
@@ -20,7 +20,7 @@ _log = logging.getLogger("frontdesk")
 
 
 @dataclass(frozen=True, slots=True)
-class EngineServerStatus:
+class ServerStatus:
     """A server, as its `INFO` has it.
 
     Attributes:
