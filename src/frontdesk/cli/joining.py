@@ -42,5 +42,15 @@ def member_of(config: Config, state: StateDir, worker: AssignedWorker | None) ->
 
 
 def engine_of(settings: ClusterSettings) -> OpenedEngine:
-    """Return the engine that a cluster of machines has."""
-    raise NotImplementedError(password_of(settings))
+    """Return the engine that a cluster of machines has; `MissingExtra` without its packages."""
+    from frontdesk.cluster.valkey.engine import ValkeyEngine  # late: it comes with an extra
+    from frontdesk.cluster.valkey.engine_address import EngineAddress
+
+    assert settings.url is not None
+    address = EngineAddress.parse(
+        settings.url,
+        password=password_of(settings),
+        ca=settings.ca,
+        prefix=settings.key_prefix,
+    )
+    return ValkeyEngine(address)
