@@ -43,6 +43,7 @@ from frontdesk.cluster.records import (
     IndexEntry,
     IndexLimits,
     NewEntry,
+    NodeRecord,
     NodeStatus,
     Selection,
 )
@@ -187,6 +188,11 @@ class Node:
     def incarnation(self) -> str:
         """This run of it, since it last joined."""
         return self._membership.incarnation
+
+    @property
+    def record(self) -> NodeRecord:
+        """What it says of itself to the others, since it last joined."""
+        return self._membership.record
 
     @property
     def condition(self) -> NodeCondition:

@@ -132,6 +132,10 @@ class ClusterUsage:
         others = self._spent.get((period, begun, tenant_id, api_key), NO_USAGE)
         return self._meter.spent(tenant_id, api_key, period=period) + others
 
+    def tracked_keys_of(self, tenant_id: str) -> int:
+        """Return how many keys of a tenant have used anything. The cost grows with all keys."""
+        return sum(owner.tenant_id == tenant_id for owner in {*self._meter.totals(), *self._ever})
+
     async def sums(self, query: UsageQuery) -> list[UsageSum]:
         """Answer a query of days past. Raises `EngineUnavailable`: half an answer is none."""
         own = await self._meter.sums(query)

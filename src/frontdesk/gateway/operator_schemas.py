@@ -24,14 +24,41 @@ class MeterState(Answer, frozen=True, kw_only=True):
     tracked_keys: int = msgspec.field(name="tracked_keys")
 
 
+class NodesByState(Answer, frozen=True, kw_only=True):
+    """How many nodes there are in each state, this one among them. Dead ones are gone."""
+
+    alive: int
+    stalled: int
+    suspect: int
+    leaving: int
+
+
+class ClusterHealth(Answer, frozen=True, kw_only=True):
+    """How this gateway stands to the other nodes of its cluster.
+
+    `condition` is `joined`, or `cut_off` while it does not hear of its lease: what runs here goes
+    on, and nothing is opened. `engine` is where the index is: a supervisor, or Valkey.
+    """
+
+    node: str
+    condition: Literal["joined", "cut_off", "stalled", "rejoining", "left"]
+    engine: Literal["supervisor", "valkey"]
+    nodes: NodesByState
+    config_differs: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(description="nodes with other keys, blueprints or limits than this one"),
+    ]
+
+
 class Health(Answer, frozen=True, kw_only=True):
-    """The server lives, and has so much to do."""
+    """The server lives, and has so much to do; `cluster` is null where it is alone."""
 
     status: Literal["ok"]
     version: str
     sessions: ActiveSessions
     meter: MeterState
     timestamp: Annotated[str, msgspec.Meta(description="ISO-8601, UTC")]
+    cluster: ClusterHealth | None
 
 
 class Readiness(Answer, frozen=True, kw_only=True):

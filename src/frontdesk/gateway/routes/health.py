@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from msgspec.structs import replace
@@ -10,23 +14,34 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk import __version__
+from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.errors import MalformedRequest
+from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.openapi import answer, answers
 from frontdesk.gateway.operator_schemas import (
     ActiveSessions,
     AgentAuthentication,
     AgentCapabilities,
     AgentCard,
+    ClusterHealth,
     Health,
     MeterState,
+    NodesByState,
     Readiness,
 )
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.request_context import context_of
 from frontdesk.sessions.errors import Draining
 
+if TYPE_CHECKING:
+    # Late: without a cluster, nothing of it is imported.
+    from frontdesk.cluster.node import Node
+
 router: APIRouter = APIRouter(tags=["health"], route_class=GatewayRoute)
+
+COUNT_S = 0.05
+"""How long the number of sessions on all nodes is waited for: who asks may have little time."""
 
 HEALTHY = Health(
     status="ok",
@@ -34,6 +49,13 @@ HEALTHY = Health(
     sessions=ActiveSessions(active=3),
     meter=MeterState(tracked_keys=2),
     timestamp="2026-11-22T09:30:00.000Z",
+    cluster=ClusterHealth(
+        node="desk-1/2",
+        condition="joined",
+        engine="supervisor",
+        nodes=NodesByState(alive=4, stalled=0, suspect=0, leaving=0),
+        config_differs=(),
+    ),
 )
 READY = Readiness(status="ready")
 CARD = AgentCard(
@@ -60,8 +82,8 @@ async def healthz(request: Request, gateway: InGateway) -> Response:
     if gateway.open:
         tenant_id = gateway.authenticator.tenant_of(context_of(request.scope))
         if tenant_id is not None:
-            active = gateway.store.count_by_tenant(tenant_id)
-            tracked = gateway.meter.tracked_keys_of(tenant_id)
+            active = await active_sessions(gateway, tenant_id)
+            tracked = gateway.usage.tracked_keys_of(tenant_id)
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
     return encoded(
         Health(
@@ -70,13 +92,48 @@ async def healthz(request: Request, gateway: InGateway) -> Response:
             sessions=ActiveSessions(active=active),
             meter=MeterState(tracked_keys=tracked),
             timestamp=timestamp.replace("+00:00", "Z"),
+            cluster=None if gateway.node is None else cluster_health(gateway.node),
         )
+    )
+
+
+async def active_sessions(gateway: Gateway, tenant_id: str) -> int:
+    """Return how many sessions of a tenant live: on all nodes, or here where nobody can say."""
+    if gateway.node is not None:
+        # Late: without a cluster, nothing of it is imported.
+        from frontdesk.cluster.records import Selection
+
+        with suppress(FrontdeskError, TimeoutError):
+            async with asyncio.timeout(COUNT_S):
+                return await gateway.node.count(Selection(tenant_id=tenant_id))
+    return gateway.store.count_by_tenant(tenant_id)
+
+
+def cluster_health(node: Node) -> ClusterHealth:
+    """Return how a node stands to the others, by what it last heard of them."""
+    # Late: without a cluster, nothing of it is imported.
+    from frontdesk.cluster.local.engine import LocalEngine
+
+    states = Counter(each.state.value for each in node.nodes())
+    own = node.record
+    return ClusterHealth(
+        node=own.name,
+        condition=node.condition.value,
+        engine="supervisor" if isinstance(node.engine, LocalEngine) else "valkey",
+        nodes=NodesByState(**{name: states[name] for name in NodesByState.__struct_fields__}),
+        config_differs=tuple(
+            each.node.name for each in node.nodes() if each.node.config_digest != own.config_digest
+        ),
     )
 
 
 @router.get("/readyz", operation_id="getReadiness", responses=answers(READY))
 async def readyz(gateway: InGateway) -> Response:
-    """Say whether new work is taken: 503 while starting or draining."""
+    """Say whether new work is taken: 503 while starting or draining.
+
+    A node that is cut off from its cluster says so in `/healthz`, and stays ready: else one engine
+    that fails would take every node out of every balancer.
+    """
     if not gateway.ready:
         return problem_of(Draining()).response
     return encoded(READY)
