@@ -1,0 +1,166 @@
+"""A whole cluster from a seed: what it is made of, what is done to it, and its history."""
+
+import itertools
+import random
+from contextlib import contextmanager
+from types import SimpleNamespace
+from unittest import mock
+
+from cluster import history as h
+from cluster.history_facts import Bounds
+from cluster.simulation.clients import Clients
+from cluster.simulation.clockwork import Clockwork
+from cluster.simulation.engine import VirtualLease
+from cluster.simulation.faults import Faults
+from cluster.simulation.network import Network
+from cluster.simulation.process import Process
+from cluster.simulation.server import WALL_S, Server
+from frontdesk.cluster import membership
+from frontdesk.cluster import node as node_module
+from frontdesk.cluster.errors import EngineUnavailable, LeaseLost
+from frontdesk.cluster.records import Selection
+from frontdesk.cluster.terms import LeaseTerms
+from frontdesk.records import Snapshot
+
+TERMS = LeaseTerms(lease_s=4.0, isolation_grace_s=4.0, kill_grace_s=1.0, stalled_exit_s=12.0)
+BOUNDS = Bounds(
+    lease_s=TERMS.lease_s,
+    hold_s=TERMS.hold_s,
+    end_s=4.0,
+    rejoin_s=8.0,
+    recovery_s=2 * (TERMS.lease_s + TERMS.hold_s),
+)
+TROUBLED_S = 25.0
+SETTLING_S = BOUNDS.recovery_s + BOUNDS.death_s + BOUNDS.rejoin_s + 10.0
+
+
+class World:
+    """Make a history from a seed. It is the clock of everything in it."""
+
+    def __init__(self, seed, *, nodes=3, terms=TERMS):
+        self.random = random.Random(seed)
+        self.clockwork = Clockwork()
+        self.server = Server(self.clockwork)
+        self.network = Network(self.clockwork, self.random, self.server)
+        self.terms = terms
+        self.history = []
+        self.names = {}
+        self.processes = {}
+        self._tokens = set()
+        self._numbers = itertools.count(1)
+        for number in range(1, nodes + 1):
+            self.processes[f"n{number}"] = Process(self, f"n{number}")
+
+    def run(self, *, faults=None):
+        """Let everything happen; return the history."""
+        count = self.random.choice((0, 1, 1, 2, 2, 3, 4, 6)) if faults is None else faults
+        clients, troubles = Clients(self), Faults(self)
+        with _virtual(self):
+            for process in self.processes.values():
+                process.boot()
+            troubles.plan(TROUBLED_S, count=count)
+            clients.act_until(TROUBLED_S)
+            self.clockwork.run(TROUBLED_S)
+            troubles.end_all()
+            self._settle(clients)
+        return self.history
+
+    def _settle(self, clients):
+        """Wait until nothing may be amiss any more, and look at everything from everywhere."""
+        self.clockwork.run(TROUBLED_S + SETTLING_S)
+        for process in self.processes.values():
+            if process.joined:
+                for session_id in clients.ids:
+                    for doing in (clients.look, clients.request):
+                        process.loop.create_task(doing(process, session_id))
+                process.loop.create_task(clients.list(process))
+        self.clockwork.run(self.clockwork.now + 5.0)
+        self.dump(settled=True)
+
+    # -- the clock of everything -----------------------------------------------------------------
+
+    def monotonic(self):
+        """Return the time."""
+        return self.clockwork.now
+
+    def wall_ms(self):
+        """Return the wall clock."""
+        return int((WALL_S + self.clockwork.now) * 1000)
+
+    # -- the history -----------------------------------------------------------------------------
+
+    def write(self, event, /, **facts):
+        """Write an event down."""
+        self.history.append(event(at=self.clockwork.now, **facts))
+
+    def draw_name(self, letter):
+        """Return a name that is used once."""
+        return f"{letter}{next(self._numbers)}"
+
+    def create_asked(self, process, entry):
+        """Write down that a create is asked for, once for each token."""
+        if entry.token not in self._tokens:
+            self._tokens.add(entry.token)
+            running = process.agents[entry.session_id]
+            named = {"session_id": entry.session_id, "agent": running.name}
+            self.write(h.CreateAsked, node=process.name, token=entry.token, **named)
+
+    def write_watched(self, watcher, node, tenant_id, item):
+        """Write down what a watch told."""
+        if isinstance(item, Snapshot):
+            entries = tuple(h.Held(one.session_id, one.fence, "") for one in item.sessions)
+            told = {"entries": entries, "resync": item.resync, "tenant_id": tenant_id}
+            self.write(h.WatchBegan, watcher=watcher, node=node, revision=item.revision, **told)
+        else:
+            session = item.session
+            told = {"session_id": session.session_id, "fence": session.fence, "kind": item.kind}
+            self.write(h.WatchTold, watcher=watcher, revision=item.revision, **told)
+
+    def held(self, entry):
+        """Return an entry as the history has it."""
+        new = entry.entry
+        name = self.names[new.incarnation]
+        return h.Held(new.session_id, entry.fence, name, new.tenant_id, new.api_key, new.token)
+
+    def dump(self, *, settled=False):
+        """Write down everything that the server holds."""
+        entries = self.server.look("list", Selection()).entries
+        counts = {"all": self.server.look("count", Selection())}
+        kept = {"tenant": {}, "key": {}, "node": {}}
+        fields = {"tenant": "tenant_id", "key": "api_key", "node": "incarnation"}
+        for kind, field in fields.items():
+            for value in {getattr(one.entry, field) for one in entries} - {None}:
+                selection = Selection(**{field: value})
+                name = self.names.get(value, value)
+                page = self.server.look("list", selection)
+                kept[kind][name] = tuple(one.entry.session_id for one in page.entries)
+                counts[f"{kind}:{name}"] = self.server.look("count", selection)
+        self.write(
+            h.Dumped,
+            asked_at=self.clockwork.now,
+            entries=tuple(map(self.held, entries)),
+            **{f"{kind}s": value for kind, value in kept.items()},
+            counts=counts,
+            settled=settled,
+        )
+
+    # -- what must not happen --------------------------------------------------------------------
+
+    def failed(self, context):
+        """Take an error that nobody caught: it is a defect of whatever raised it."""
+        raise context.get("exception") or RuntimeError(context.get("message"))
+
+    def is_refusal(self, error):
+        """Tell whether a node may be refused like that when it starts."""
+        return isinstance(error, EngineUnavailable | LeaseLost)
+
+
+@contextmanager
+def _virtual(world):
+    """Let nodes renew on virtual time, and draw their tokens from the seed."""
+    drawn = SimpleNamespace(token_hex=lambda size: world.random.randbytes(size).hex())
+    with (
+        mock.patch.object(membership, "secrets", drawn),
+        mock.patch.object(node_module, "LeaseThread", VirtualLease),
+    ):
+        yield
