@@ -7,8 +7,10 @@
 import argparse
 import os
 import sys
+import warnings
 
 from cluster.checker import findings
+from cluster.history import in_words
 from cluster.simulation.world import BOUNDS, World
 
 HASH_SEED = "0"
@@ -21,18 +23,28 @@ def main():
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"))
     parser.add_argument("--faults", type=int, help="how many, instead of a number drawn")
     options = parser.parse_args()
+    # What a kill leaves of a process is collected in the middle of something: nobody minds.
+    sys.unraisablehook = lambda unraisable: None
+    warnings.simplefilter("ignore", RuntimeWarning)
     if options.seed is not None:
         history = World(options.seed).run(faults=options.faults)
-        found = findings(history, BOUNDS)
-        return bool(found)
-    return any(_report(seed, options.faults) for seed in range(*options.seeds))
+        _print(*map(in_words, history))
+        return _report(findings(history, BOUNDS))
+    failed = 0
+    for seed in range(*options.seeds):
+        found = findings(World(seed).run(faults=options.faults), BOUNDS)
+        failed |= _report(found, f"seed {seed}: ")
+    return failed
 
 
-def _report(seed, faults):
-    found = findings(World(seed).run(faults=faults), BOUNDS)
-    for _finding in found:
-        pass
-    return bool(found)
+def _report(found, before=""):
+    _print(*(f"{before}{finding}" for finding in found))
+    return int(bool(found))
+
+
+def _print(*lines):
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class Clients:
         """Do something now and then until a time."""
         if self._world.clockwork.now < until:
             self.act()
-            self._world.clockwork.after(self._random.expovariate(2.5), self.act_until, until)
+            self._world.clockwork.after(self._random.expovariate(1.2), self.act_until, until)
 
     def act(self):
         """Do one thing at one node, if it takes any."""

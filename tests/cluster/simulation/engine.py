@@ -49,19 +49,16 @@ class SimulatedEngine:
                 future.set_exception(error)
 
         self._world.network.call(connection, work, done)
+        # Not `asyncio.timeout`: thousands of calls make a history, thousands of histories a test.
+        overdue = loop.call_later(wait_s, done, None, EngineUnavailable("it has not answered"))
         try:
-            async with asyncio.timeout(wait_s):
-                return await future
-        except TimeoutError:
-            self._drop(over, connection)
-            raise EngineUnavailable("it has not answered") from None
+            return await future
         except EngineUnavailable:
-            self._drop(over, connection)
+            if self._connections.get(over) is connection:
+                del self._connections[over]
             raise
-
-    def _drop(self, over, connection):
-        if self._connections.get(over) is connection:
-            del self._connections[over]
+        finally:
+            overdue.cancel()
 
     # -- nodes -----------------------------------------------------------------------------------
 
@@ -220,11 +217,9 @@ class VirtualLease:
             failed = outcome.renewed is None
             pause_s = terms.renew_s / (lease_thread.RETRIES_IN_A_RENEWAL if failed else 1)
             took_s = 0.0 if failed else outcome.at_s - outcome.sent_s
-            try:
-                async with asyncio.timeout(max(0.0, pause_s - took_s)):
-                    await self._soon.wait()
-            except TimeoutError:
-                pass
+            waking = self._loop.call_later(max(0.0, pause_s - took_s), self._soon.set)
+            await self._soon.wait()
+            waking.cancel()
             self._soon.clear()
             if source.now_s() - began_s > terms.lease_s:
                 self._ran_since_s = source.now_s()

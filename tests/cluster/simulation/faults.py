@@ -2,7 +2,7 @@
 
 from cluster import history as h
 
-LENGTHS_S = (0.3, 1.5, 5.0, 9.0, 14.0)
+LENGTHS_S = (0.3, 2.0, 7.0, 12.0, 18.0, 30.0)
 """Shorter than a renewal, than a lease, than the hold, and longer than all of it."""
 
 

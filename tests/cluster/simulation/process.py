@@ -7,7 +7,7 @@ from cluster import history as h
 from cluster.simulation.clockwork import VirtualLoop
 from cluster.simulation.engine import SimulatedEngine
 from frontdesk import SessionStore
-from frontdesk.cluster.errors import OwnerUnreachable
+from frontdesk.cluster.errors import EngineUnavailable, LeaseLost, OwnerUnreachable
 from frontdesk.cluster.node import Node
 from frontdesk.cluster.node_records import NodeHooks
 from frontdesk.cluster.records import IndexLimits
@@ -49,7 +49,7 @@ class Process:
 
     def _begin(self):
         self.engine = SimulatedEngine(self)
-        self.store = SessionStore(clock=self.world)
+        self.store = SessionStore(clock=self.world, watcher=self.world.watcher)
         self._leaving = asyncio.Event()
         self.loop.create_task(self._serve()).add_done_callback(self._served)
 
@@ -72,16 +72,17 @@ class Process:
                 hooks=hooks,
             )
             try:
-                async with node:
-                    self.node, self.joined = node, True
-                    await self._leaving.wait()
-                    self.joined = False
-                    self._end_all()
-                return
-            except Exception as error:
-                if self.joined or not self.world.is_refusal(error):
-                    raise
+                await node.__aenter__()
+            except (EngineUnavailable, LeaseLost):
                 await asyncio.sleep(0.5)
+                continue
+            # Not `async with`: what a kill leaves of this coroutine has nothing to do at its end.
+            self.node, self.joined = node, True
+            await self._leaving.wait()
+            self.joined = False
+            self._end_all()
+            await node.__aexit__(None, None, None)
+            return
 
     def _served(self, task):
         if self.alive:
@@ -160,7 +161,7 @@ class Process:
         self.loop.call_later(grace_s, self.end_agent, session_id, running)
 
     def _local(self, session_id):
-        return self.store.get(session_id, None) if session_id in self.store else None
+        return self.store.get(session_id) if session_id in self.store else None
 
     # -- what is asked of it ---------------------------------------------------------------------
 
@@ -189,9 +190,9 @@ class Process:
             raise
 
     async def restart(self, session_id):
-        """Let another agent take over a session that lives here."""
+        """Let another agent take over a session that lives here, and is entered."""
         session, running = self._local(session_id), self.agents.get(session_id)
-        if session is None or running is None:
+        if session is None or running is None or self.node.entry(session_id) is None:
             return
         self.store.delete(session_id, fence=session.fence, reason=RESTARTED)
         self.end_agent(session_id, running)
@@ -227,8 +228,7 @@ class Process:
 
     def own_entry(self, session_id):
         """Return the entry of a session that lives here, as its owner knows it."""
-        own = self.node._own.living(session_id) if self.joined else None
-        return None if own is None or not self.serves(session_id) else own.indexed
+        return self.node.entry(session_id) if self.joined else None
 
     async def _hop(self, owner, session_id, asked):
         if not owner.joined:

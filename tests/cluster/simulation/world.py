@@ -1,6 +1,7 @@
 """A whole cluster from a seed: what it is made of, what is done to it, and its history."""
 
 import itertools
+import logging
 import random
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -15,23 +16,22 @@ from cluster.simulation.faults import Faults
 from cluster.simulation.network import Network
 from cluster.simulation.process import Process
 from cluster.simulation.server import WALL_S, Server
-from frontdesk.cluster import membership
-from frontdesk.cluster import node as node_module
-from frontdesk.cluster.errors import EngineUnavailable, LeaseLost
+from frontdesk.cluster import membership, node_lease, reconciliation
 from frontdesk.cluster.records import Selection
 from frontdesk.cluster.terms import LeaseTerms
+from frontdesk import Watcher
 from frontdesk.records import Snapshot
 
-TERMS = LeaseTerms(lease_s=4.0, isolation_grace_s=4.0, kill_grace_s=1.0, stalled_exit_s=12.0)
+TERMS = LeaseTerms(lease_s=10.0, isolation_grace_s=5.0, kill_grace_s=1.0, stalled_exit_s=30.0)
 BOUNDS = Bounds(
     lease_s=TERMS.lease_s,
     hold_s=TERMS.hold_s,
-    end_s=4.0,
-    rejoin_s=8.0,
-    recovery_s=2 * (TERMS.lease_s + TERMS.hold_s),
+    end_s=6.0,
+    rejoin_s=10.0,
+    recovery_s=TERMS.lease_s + TERMS.hold_s + 5.0,
 )
-TROUBLED_S = 25.0
-SETTLING_S = BOUNDS.recovery_s + BOUNDS.death_s + BOUNDS.rejoin_s + 10.0
+TROUBLED_S = 50.0
+SETTLING_S = BOUNDS.recovery_s + BOUNDS.rejoin_s + 5.0
 
 
 class World:
@@ -42,6 +42,7 @@ class World:
         self.clockwork = Clockwork()
         self.server = Server(self.clockwork)
         self.network = Network(self.clockwork, self.random, self.server)
+        self.watcher = _TicklessWatcher()
         self.terms = terms
         self.history = []
         self.names = {}
@@ -150,17 +151,44 @@ class World:
         """Take an error that nobody caught: it is a defect of whatever raised it."""
         raise context.get("exception") or RuntimeError(context.get("message"))
 
-    def is_refusal(self, error):
-        """Tell whether a node may be refused like that when it starts."""
-        return isinstance(error, EngineUnavailable | LeaseLost)
-
 
 @contextmanager
 def _virtual(world):
-    """Let nodes renew on virtual time, and draw their tokens from the seed."""
+    """Let nodes renew on virtual time, and draw their tokens from the seed; hear their errors."""
     drawn = SimpleNamespace(token_hex=lambda size: world.random.randbytes(size).hex())
+    listener = _Errors(world)
+    log = logging.getLogger("frontdesk")
     with (
         mock.patch.object(membership, "secrets", drawn),
-        mock.patch.object(node_module, "LeaseThread", VirtualLease),
+        mock.patch.object(reconciliation, "secrets", drawn),
+        mock.patch.object(node_lease, "LeaseThread", VirtualLease),
+        mock.patch.object(node_lease, "in_own_thread", _at_once),
+        mock.patch.object(log, "propagate", False),
+        mock.patch.object(log, "handlers", [listener]),
     ):
         yield
+
+
+async def _at_once(call, **options):
+    """Stand in for a thread that only waits."""
+    return call()
+
+
+class _TicklessWatcher(Watcher):
+    """Watches no real time: the agents of a simulation are futures, and their loops end with it."""
+
+    def every_second(self, callback):
+        return lambda: None
+
+
+class _Errors(logging.Handler):
+    """Hear what nodes log as an error: a task of theirs failed."""
+
+    def __init__(self, world):
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record):
+        if record.exc_info:
+            raise record.exc_info[1]
+        raise AssertionError(record.getMessage())
