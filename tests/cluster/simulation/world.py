@@ -16,10 +16,10 @@ from cluster.simulation.faults import Faults
 from cluster.simulation.network import Network
 from cluster.simulation.process import Process
 from cluster.simulation.server import WALL_S, Server
+from frontdesk import Watcher
 from frontdesk.cluster import membership, node_lease, reconciliation
 from frontdesk.cluster.records import Selection
 from frontdesk.cluster.terms import LeaseTerms
-from frontdesk import Watcher
 from frontdesk.records import Snapshot
 
 TERMS = LeaseTerms(lease_s=10.0, isolation_grace_s=5.0, kill_grace_s=1.0, stalled_exit_s=30.0)

@@ -1,0 +1,277 @@
+"""Ways to break the index and the nodes on purpose: the simulation has to find each of them.
+
+A mutation is a name that says what is broken, and where: which attribute of what is replaced by
+what. The replacement is made from the original.
+"""
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from unittest import mock
+
+from frontdesk.cluster import (
+    cluster_log,
+    cluster_watch,
+    decisions,
+    near_cache,
+    neighbours,
+    node_lease,
+    outbox,
+    reconciliation,
+)
+from frontdesk.cluster.index import ClusterIndex, ownership
+from frontdesk.cluster.index.contents import Contents
+from frontdesk.cluster.index.epoch import Epoch
+from frontdesk.cluster.index.fenced import FencedIds
+from frontdesk.cluster.index.leases import Lease, Standing
+from frontdesk.records import ExitKind, ExitReason, Snapshot
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """What is broken: `broken(original)` takes the place of each of `wheres`' attribute `what`."""
+
+    name: str
+    wheres: tuple
+    what: str
+    broken: object
+
+
+@contextmanager
+def applied(mutation):
+    """Break it, for a while."""
+    with ExitStack() as stack:
+        for where in mutation.wheres:
+            original = where.__dict__[mutation.what]
+            broken = mutation.broken(original)
+            stack.enter_context(mock.patch.object(where, mutation.what, broken))
+        yield
+
+
+def answers(value):
+    """Replace a function by one that always answers the same."""
+    return lambda original: lambda *arguments, **options: value
+
+
+def _no_hold(original):
+    def standing(self, now):
+        return Standing.LIVE if now < self.deadline_us else Standing.DEAD
+
+    return standing
+
+
+def _short_hold(original):
+    def standing(self, now):
+        if self.gone is None and now < self.deadline_us + self.grace_us // 2:
+            return original(self, now)
+        return Standing.DEAD
+
+    return standing
+
+
+def _never_dead(original):
+    def standing(self, now):
+        found = original(self, now)
+        return Standing.SUSPECT if found is Standing.DEAD and self.gone is None else found
+
+    return standing
+
+
+def _fence_unseen(original):
+    return lambda there, incarnation, fence: there.entry.incarnation == incarnation
+
+
+def _token_unseen(original):
+    return lambda held, entry: None
+
+
+def _new_fences(original):
+    return lambda self, entry, *, fence=None: original(self, entry)
+
+
+def _uncounted_end(original):
+    def end(self, held, reason, *, ended_at):
+        original(self, held, reason, ended_at=ended_at)
+        lease = self.leases.get(held.entry.incarnation)
+        if lease is not None:
+            lease.tokens ^= int(held.entry.token, 16)
+
+    return end
+
+
+def _index_kept(original):
+    def remove(self, fence, session_id):
+        self._length -= 1
+
+    return remove
+
+
+def _length_kept(original):
+    def remove(self, fence, session_id):
+        original(self, fence, session_id)
+        self._length += 1
+
+    return remove
+
+
+def _unbounded(original):
+    return lambda self, at: self.time_us + max(at.clock_us - self.clock_us, 0)
+
+
+def _back_too(original):
+    return lambda self, at: self.time_us + min(at.clock_us - self.clock_us, self.lease_us // 2)
+
+
+def _lower_wins(original):
+    return lambda there, again: there.fence < again.fence
+
+
+def _early(original):
+    return lambda self, at, incarnation, *, proven: original(self, at, incarnation, proven=True)
+
+
+def _at_once(original):
+    def burials_due(nodes, *, incarnation, terms):
+        return tuple(
+            one.node.incarnation
+            for one in nodes
+            if one.node.incarnation != incarnation and one.lease_left_s < 0
+        )
+
+    return burials_due
+
+
+def _live_displaced(original):
+    def make_room(held, at, now, entry, limits):
+        there = held.entries.get(entry.session_id)
+        if there is not None:
+            held.end(there, ExitReason.of(ExitKind.LOST), ended_at=at.wall_ms)
+        original(held, at, now, entry, limits)
+
+    return make_room
+
+
+def _era_at_one(original):
+    def first(cls, at):
+        return cls(1, 1, at.run_id, at.clock_us)
+
+    return classmethod(first)
+
+
+def _log_kept(original):
+    def begin_era(self, at):
+        before = self.epoch.revision
+        original(self, at)
+        self.epoch.era = self.epoch.revision = before
+
+    return begin_era
+
+
+def _gap_hidden(original):
+    def follow(self, at, after, *, era, limit=1000):
+        page = original(self, at, after, era=era, limit=limit)
+        return replace(page, gap=False)
+
+    return follow
+
+
+def _one_skipped(original):
+    def follow(self, at, after, *, era, limit=1000):
+        page = original(self, at, after, era=era, limit=limit)
+        return replace(page, changes=page.changes[1:]) if len(page.changes) > 1 else page
+
+    return follow
+
+
+def _ends_ignored(original):
+    def apply(self, logged):
+        if logged.change.kind != "ended":
+            original(self, logged)
+
+    return apply
+
+
+def _without(action):
+    def broken(original):
+        def after_renewal(standing, outcome, *, quiet, terms):
+            after, actions = original(standing, outcome, quiet=quiet, terms=terms)
+            return after, tuple(one for one in actions if one is not action)
+
+        return after_renewal
+
+    return broken
+
+
+def _without_ends(original):
+    return lambda *arguments, **options: replace(original(*arguments, **options), end=())
+
+
+def _without_restores(original):
+    return lambda *arguments, **options: replace(original(*arguments, **options), restore=())
+
+
+def _not_superseded(original):
+    def fate_of(logged, mine, *, incarnation):
+        fate = original(logged, mine, incarnation=incarnation)
+        return decisions.Fate.NONE if fate is decisions.Fate.SUPERSEDED else fate
+
+    return fate_of
+
+
+def _told_once(original):
+    async def send_ends(self, number):
+        self._ends.clear()
+
+    return send_ends
+
+
+def _no_resync(original):
+    def snapshot(revision, sessions, resync=False):
+        return Snapshot(revision, sessions)
+
+    return snapshot
+
+
+RESTORE, RECONCILE, REJOIN, STOP_CHOSEN = (
+    decisions.NodeAction.RESTORE,
+    decisions.NodeAction.RECONCILE,
+    decisions.NodeAction.REJOIN,
+    decisions.NodeAction.STOP_CHOSEN,
+)
+ACTS = (node_lease,)
+
+MUTATIONS = [
+    # -- of the index
+    Mutation("there is no hold", (Lease,), "standing", _no_hold),
+    Mutation("the hold is half as long", (Lease,), "standing", _short_hold),
+    Mutation("nobody is ever dead", (Lease,), "standing", _never_dead),
+    Mutation("an end is for whatever fence", (ownership,), "is_entry", _fence_unseen),
+    Mutation("the token of a create is not compared", (ownership,), "own_entry", _token_unseen),
+    Mutation("restored entries get new fences", (Contents,), "enter", _new_fences),
+    Mutation("an ended entry still counts in its node's tokens", (Contents,), "end", _uncounted_end),
+    Mutation("an ended entry stays in its lists", (FencedIds,), "remove", _index_kept),
+    Mutation("a count is not decremented", (FencedIds,), "remove", _length_kept),
+    Mutation("another run is no new era", (Epoch,), "is_over", answers(value=False)),
+    Mutation("the first era begins at one", (Epoch,), "first", _era_at_one),
+    Mutation("an era is not raised", (Contents,), "begin_era", _log_kept),
+    Mutation("engine time follows the clock", (Epoch,), "time_at", _unbounded),
+    Mutation("engine time goes back", (Epoch,), "time_at", _back_too),
+    Mutation("there is no recovery", (ownership,), "recovery_left_us", answers(0)),
+    Mutation("of two owners the lower fence wins", (ownership,), "outranks", _lower_wins),
+    Mutation("a live owner is displaced", (ownership,), "make_room", _live_displaced),
+    Mutation("burials need no deadline", (ClusterIndex,), "bury", _early),
+    Mutation("gaps of the log are hidden", (ClusterIndex,), "follow", _gap_hidden),
+    Mutation("the log skips a change", (ClusterIndex,), "follow", _one_skipped),
+    # -- of nodes
+    Mutation("nodes restore nothing", ACTS, "after_renewal", _without(RESTORE)),
+    Mutation("nodes compare nothing", ACTS, "after_renewal", _without(RECONCILE)),
+    Mutation("nodes do not join anew", ACTS, "after_renewal", _without(REJOIN)),
+    Mutation("chosen ids are not stopped", ACTS, "after_renewal", _without(STOP_CHOSEN)),
+    Mutation("nobody buries", (neighbours,), "burials_due", answers(())),
+    Mutation("untold ends stay", (reconciliation,), "differences", _without_ends),
+    Mutation("missing entries stay missing", (reconciliation,), "differences", _without_restores),
+    Mutation("superseded agents go on", (cluster_log,), "fate_of", _not_superseded),
+    Mutation("ends are dropped", (outbox.Outbox,), "_send_ends", _told_once),
+    Mutation("the cache is not emptied", (near_cache.NearCache,), "clear", answers(None)),
+    Mutation("the cache hears of no end", (near_cache.NearCache,), "apply", _ends_ignored),
+    Mutation("a snapshot does not say resync", (cluster_watch,), "Snapshot", _no_resync),
+]
