@@ -141,7 +141,9 @@ def no_entry_outlives_its_agent(facts):
             for entry in event.entries:
                 yield from _ghost(facts, event, entry.session_id, entry.node, entry.token)
     for event in facts.of(h.LookedUp):
-        if event.owner is not None:
+        # One that stood still cannot know how long: what it remembered may be as old as that.
+        paused = facts.disturbed(event.node, event.asked_at, event.at, kinds={"paused"})
+        if event.owner is not None and not paused:
             yield from _ghost(facts, event, event.session_id, event.owner)
 
 
@@ -184,6 +186,8 @@ def indexes_and_counts_equal_the_entries(facts):
                 if (value := getattr(entry, field)) is not None:
                     true.setdefault(value, []).append(entry.session_id)
             kept = {name: list(ids) for name, ids in getattr(dump, f"{kind}s").items() if ids}
+            if kind == "node":  # a name may stand for several incarnations, each in its own order
+                kept, true = ({n: sorted(ids) for n, ids in e.items()} for e in (kept, true))
             if kept != true:
                 yield dump.at, f"{kind}s: {kept} instead of {true}"
             for name in true.keys() | kept.keys():

@@ -85,7 +85,7 @@ class Engine(Protocol):
         ...
 
     async def nodes(self) -> Sequence[NodeStatus]:
-        """Return all nodes that are not dead, by name."""
+        """Return all nodes, by name; one that is dead as suspect, until nothing of it is left."""
         ...
 
     async def bury(self, incarnation: str, *, proven: bool) -> Buried:

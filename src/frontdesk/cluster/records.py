@@ -44,7 +44,7 @@ BURY_BATCH = 100
 
 
 class NodeState(StrEnum):
-    """What the cluster holds of a node. A dead one is final, and is listed no more."""
+    """What the cluster holds of a node. A dead one is final, and listed no more once nothing of it is left."""
 
     ALIVE = "alive"
     STALLED = "stalled"

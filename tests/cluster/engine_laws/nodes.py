@@ -158,7 +158,7 @@ async def the_dead_are_buried_in_batches(cluster):
     assert await ids(other.engine) == []
 
 
-@law("Once begun, a node is dead: not listed, not renewed, its claims void; its lease goes last.")
+@law("Once begun, a node is dead: suspect, not renewed, its claims void; its lease goes last.")
 async def once_begun_a_node_is_dead(cluster):
     one, other = await members(cluster)
     await recover(cluster, one, other)
@@ -166,7 +166,8 @@ async def once_begun_a_node_is_dead(cluster):
         await one.create(f"s{n}")
     await one.engine.claim(one.incarnation, "slot", digest="d", ttl_s=60.0)
     await other.engine.bury(one.incarnation, proven=True)
-    assert await state_of(other.engine, one) is None
+    # Listed until nothing of it is left: somebody else may have to go on with it.
+    assert await state_of(other.engine, one) == NodeState.SUSPECT
     async with raises(LeaseLost):
         await one.renew()
     async with raises(LeaseLost):
@@ -181,9 +182,25 @@ async def once_begun_a_node_is_dead(cluster):
     # What is left of it is still listed, until it ends; whoever goes on needs no proof.
     assert await ids(other.engine) == ["s100"]
     assert await other.engine.bury(one.incarnation, proven=False) == Buried(1, done=True)
+    assert await state_of(other.engine, one) is None
     # Dead is final.
     async with raises(LeaseLost):
         await one.engine.join(one.node, terms=TERMS, era=one.era)
+
+
+@law("Who takes a dead node's id leaves the rest of it where others find and bury it.")
+async def what_a_taker_leaves_is_buried(cluster):
+    one, other = await members(cluster)
+    await recover(cluster, one, other)
+    await one.create("a")
+    await one.create("b")
+    await pass_time(cluster, TERMS.lease_s + TERMS.hold_s + 1, other)
+    await other.create("a")
+    (dead,) = [each for each in await other.engine.nodes() if each.node == one.node]
+    assert (dead.state, dead.sessions) == (NodeState.SUSPECT, 1)
+    assert dead.lease_left_s <= -TERMS.hold_s
+    assert await other.engine.bury(one.incarnation, proven=False) == Buried(1, done=True)
+    assert await ids(other.engine) == ["a"]
 
 
 @law("Others are not touched by a burial.")

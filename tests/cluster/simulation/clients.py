@@ -1,6 +1,7 @@
 """What is done to a cluster: sessions opened and ended, looked up, asked, listed and watched."""
 
 import asyncio
+from contextlib import suppress
 
 from cluster import history as h
 from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recovering
@@ -37,10 +38,8 @@ class Clients:
         process.loop.create_task(self._guarded(what(process)))
 
     async def _guarded(self, doing):
-        try:
+        with suppress(FrontdeskError):  # a refusal is an answer, in the history where it matters
             await doing
-        except FrontdeskError:
-            pass  # a refusal is an answer, and in the history where it matters
 
     def _any_id(self):
         return self._random.choice(self.ids[-12:])

@@ -247,7 +247,7 @@ MUTATIONS = [
     Mutation("an end is for whatever fence", (ownership,), "is_entry", _fence_unseen),
     Mutation("the token of a create is not compared", (ownership,), "own_entry", _token_unseen),
     Mutation("restored entries get new fences", (Contents,), "enter", _new_fences),
-    Mutation("an ended entry still counts in its node's tokens", (Contents,), "end", _uncounted_end),
+    Mutation("an ended entry counts in its node's tokens", (Contents,), "end", _uncounted_end),
     Mutation("an ended entry stays in its lists", (FencedIds,), "remove", _index_kept),
     Mutation("a count is not decremented", (FencedIds,), "remove", _length_kept),
     Mutation("another run is no new era", (Epoch,), "is_over", answers(value=False)),

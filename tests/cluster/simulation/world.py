@@ -132,10 +132,14 @@ class World:
         for kind, field in fields.items():
             for value in {getattr(one.entry, field) for one in entries} - {None}:
                 selection = Selection(**{field: value})
+                # A node's name may stand for several incarnations.
                 name = self.names.get(value, value)
-                page = self.server.look("list", selection)
-                kept[kind][name] = tuple(one.entry.session_id for one in page.entries)
-                counts[f"{kind}:{name}"] = self.server.look("count", selection)
+                ids = tuple(
+                    one.entry.session_id for one in self.server.look("list", selection).entries
+                )
+                kept[kind][name] = kept[kind].get(name, ()) + ids
+                counted = self.server.look("count", selection)
+                counts[f"{kind}:{name}"] = counts.get(f"{kind}:{name}", 0) + counted
         self.write(
             h.Dumped,
             asked_at=self.clockwork.now,

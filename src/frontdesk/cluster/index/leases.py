@@ -54,10 +54,10 @@ class Lease:
         return Standing.LIVE if now < self.deadline_us else Standing.SUSPECT
 
     def state(self, now: int) -> NodeState:
-        """Return what others see, the worst first. Not for a dead one."""
+        """Return what others see, the worst first; of a dead one for as long as it has a lease."""
         if self.gone is ExitKind.SHUTDOWN:
             return NodeState.LEAVING
-        if now >= self.deadline_us:
+        if self.gone is not None or now >= self.deadline_us:
             return NodeState.SUSPECT
         return NodeState.STALLED if self.stalled else NodeState.ALIVE
 

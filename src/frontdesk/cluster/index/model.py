@@ -152,16 +152,16 @@ class ClusterIndex:
         return ownership.end_batch(held, at, incarnation, ExitKind.LOST)
 
     def nodes(self, at: Moment) -> Sequence[NodeStatus]:
-        """Return all nodes that are not dead, by name, then by incarnation. Changes nothing.
+        """Return all nodes that have a lease, by name, then by incarnation. Changes nothing.
 
-        Leaving once it has begun to leave; else suspect once its lease ran out, also beyond the
-        hold, until somebody begins to bury it; else stalled as its last renewal said; else alive.
+        Leaving once it has begun to leave; else suspect once its lease ran out or somebody has
+        begun to bury it, until nothing of it is left: somebody else may have to go on with that.
+        Else stalled as its last renewal said; else alive.
         """
         held, now = self._peek(at)
         statuses = [
             lease.status(now, sessions=held.count(Selection(incarnation=incarnation)))
             for incarnation, lease in held.leases.items()
-            if lease.gone is not ExitKind.LOST
         ]
         return sorted(statuses, key=lambda one: (one.node.name, one.node.incarnation))
 

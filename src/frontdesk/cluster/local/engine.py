@@ -113,7 +113,7 @@ class LocalEngine:
         return LocalLease(self._path, patience_s=self._terms.renew_s)
 
     async def nodes(self) -> Sequence[NodeStatus]:
-        """Return all nodes that are not dead, by name."""
+        """Return all nodes, by name; one that is dead as suspect, until nothing of it is left."""
         return await self._ask(wire.NODES)
 
     async def bury(self, incarnation: str, *, proven: bool) -> Buried:

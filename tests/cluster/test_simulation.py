@@ -1,0 +1,64 @@
+"""Histories of whole clusters under faults, from seeds; and of two nodes, in every order.
+
+A seed that fails is shown by `cd tests && python -m cluster.simulation --seed N`.
+"""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.simulation import small
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def run_seeds(first, last, *options):
+    """Return what is wrong with the histories of these seeds, in a process of their own."""
+    command = [sys.executable, "-m", "cluster.simulation", "--seeds", str(first), str(last)]
+    done = subprocess.run([*command, *options], cwd=TESTS, capture_output=True, text=True)
+    assert done.returncode in {0, 1}, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_clusters_hold_their_laws_under_faults():
+    assert run_seeds(0, 100) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("first", range(100, 2100, 500))
+def test_thousands_of_clusters_hold_their_laws_under_faults(first):
+    assert run_seeds(first, first + 500) == ""
+
+
+def test_a_seed_always_gives_the_same_history():
+    shown = [
+        subprocess.run(
+            [sys.executable, "-m", "cluster.simulation", "--seed", "7"],
+            cwd=TESTS,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert shown[0].count("\n") > 100
+    assert shown[0] == shown[1]
+
+
+def play(cases):
+    """Return the cases that have findings."""
+    return [(name, case, found) for name, case in cases if (found := small.Scene().play(*case))]
+
+
+def test_two_nodes_and_one_id_hold_the_laws_in_many_orders():
+    assert play(itertools.islice(small.cases(), 0, None, 37)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(4))
+def test_two_nodes_and_one_id_hold_the_laws_in_every_order_with_a_fault_anywhere(part):
+    assert play(itertools.islice(small.cases(), part, None, 4)) == []
