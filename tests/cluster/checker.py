@@ -64,17 +64,17 @@ def _both_accepted(facts, first, second):
         return None
     if facts.told.get((first.session_id, first.fence), math.inf) < at:
         return None
-    if facts.disturbed(None, first.asked_at, at, kinds={"lost"}, after=0):
-        return None
     both = f"{first.node} (fence {first.fence}) and {second.node} (fence {second.fence})"
-    if not facts.disturbed(first.node, first.asked_at, at, after=0):
-        return f"{both}, and nothing was the matter with {first.node}"
-    renewed = facts.last_renewal(first.node, second.asked_at)
-    if renewed is not None:
-        skipped = sum(renewed <= jump <= at for jump in facts.jumps) * facts.bounds.lease_s / 2
-        if at < renewed + facts.bounds.death_s - skipped:
-            return f"{both}, although {first.node} renewed at {renewed:.3f}"
-    return None
+    early = facts.dead_from(first.incarnation or first.node, second.asked_at)
+    lost = facts.disturbed(None, first.asked_at, at, kinds={"lost"}, after=0)
+    if early is not None and at < early and not lost:
+        return f"{both}, although {first.node} could not be dead before {early:.3f}"
+    # What stands still cannot stop its agent; and what an engine lost while its owner was away,
+    # nobody could tell it again.
+    cut = lost and facts.disturbed(first.node, first.asked_at, at)
+    if cut or facts.disturbed(first.node, first.asked_at, at, kinds={"paused"}, after=0):
+        return None
+    return f"{both}, whose agent had not been stopped"
 
 
 def no_create_is_doubled(facts):
@@ -87,6 +87,10 @@ def no_create_is_doubled(facts):
             if tokens.setdefault(fence, create.token) != create.token:
                 yield create.answered_at, f"fence {fence} was given twice"
     for dump in facts.of(h.Dumped):
+        for entry in dump.entries:
+            create = facts.creates.get(entry.token)
+            if create is not None and create.fences and entry.fence not in create.fences:
+                yield dump.at, f"{entry.session_id!r} has {entry.fence}, was given {create.fence}"
         for token, count in Counter(each.token for each in dump.entries if each.token).items():
             if count > 1:
                 yield dump.at, f"the entry of token {token} stands {count} times"
@@ -102,6 +106,39 @@ def fences_never_go_back(facts):
         if create.fence <= highest:
             yield create.answered_at, f"{create.session_id!r}: {create.fence} after {highest}"
         heapq.heappush(answered, (create.answered_at, create.fence))
+    for dump in _settled(facts):
+        for entry in dump.entries:
+            later = [each.fence for each in facts.accepted(entry.session_id)]
+            if later and entry.fence < later[-1]:
+                yield dump.at, f"{entry.session_id!r} has {entry.fence}, {later[-1]} was accepted"
+
+
+def no_create_is_refused_without_cause(facts):
+    """An id is refused as taken where somebody else may have it, and only there."""
+    for event in facts.of(h.CreateAnswered):
+        if event.refused == "SessionAlreadyExists":
+            create = facts.creates[event.token]
+            since = create.asked_at - facts.bounds.death_s - facts.bounds.rejoin_s
+            others = [
+                agent
+                for agent in facts.agents_of_id[create.session_id]
+                if agent.name != create.agent and agent.started < event.at and agent.ended > since
+            ]
+            if not others and not facts.disturbed(None, since, event.at, kinds={"lost"}):
+                yield event.at, f"{create.session_id!r} is refused to {create.node}, and free"
+
+
+def no_node_is_dead_too_early(facts):
+    """What a node had is lost when its lease and its hold are over, and not before."""
+    if facts.bounds.proven:
+        return
+    owners = {fence: each for each in facts.creates.values() for fence in each.fences}
+    for event in facts.of(h.WatchTold):
+        create = owners.get(event.fence)
+        if event.reason == "lost" and create is not None and create.incarnation:
+            dead_from = facts.dead_from(create.incarnation, event.at)
+            if dead_from is not None and event.at < dead_from:
+                yield event.at, f"{event.session_id!r} of {create.node}: before {dead_from:.3f}"
 
 
 # -- entries and agents ----------------------------------------------------------------------------
@@ -196,6 +233,18 @@ def indexes_and_counts_equal_the_entries(facts):
                     yield dump.at, f"{kind} {name!r} counts {counted}"
         if dump.counts.get("all", len(dump.entries)) != len(dump.entries):
             yield dump.at, f"all count {dump.counts['all']} of {len(dump.entries)}"
+
+
+def nodes_and_engine_agree(facts):
+    """When faults are over and the bounds have passed, renewals find nothing to repair."""
+    for dump in _settled(facts):
+        last = {}
+        for event in facts.of(h.Renewed):
+            if event.at < dump.asked_at:
+                last[event.node] = event
+        for event in last.values():
+            if not event.matches:
+                yield event.at, f"the last renewal of {event.node} does not match"
 
 
 # -- watches ---------------------------------------------------------------------------------------
@@ -296,10 +345,13 @@ def _is_whole(event):
 LAWS = {
     "double owner": one_owner_at_a_time,
     "doubled create": no_create_is_doubled,
+    "refused create": no_create_is_refused_without_cause,
+    "early death": no_node_is_dead_too_early,
     "lost create": no_create_is_lost,
     "ghost": no_entry_outlives_its_agent,
     "missing agent": every_live_agent_is_in_the_index,
     "wrong index": indexes_and_counts_equal_the_entries,
+    "unsettled": nodes_and_engine_agree,
     "watch gap": watches_have_no_gap,
     "watch state": watches_tell_what_there_is,
     "failed request": no_request_for_a_live_session_fails,

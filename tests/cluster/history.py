@@ -57,6 +57,7 @@ class CreateAsked(Event, frozen=True, kw_only=True):
     session_id: str
     agent: str
     token: str
+    incarnation: str = ""
 
 
 class CreateAnswered(Event, frozen=True, kw_only=True):
@@ -76,10 +77,15 @@ class EndTold(Event, frozen=True, kw_only=True):
 
 
 class Renewed(Event, frozen=True, kw_only=True):
-    """A node's lease was renewed; written where it may matter who took over from whom."""
+    """A node's lease was renewed; written where it may matter who took over from whom.
+
+    `matches` is whether count and tokens were those of the engine.
+    """
 
     node: str
     asked_at: float
+    incarnation: str = ""
+    matches: bool = True
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -129,13 +135,14 @@ class WatchBegan(Event, frozen=True, kw_only=True):
 
 
 class WatchTold(Event, frozen=True, kw_only=True):
-    """A watcher's next change: `created`, `updated` or `ended`."""
+    """A watcher's next change: `created`, `updated`, or `ended` for a reason of some kind."""
 
     watcher: str
     revision: int
     kind: str
     session_id: str
     fence: int
+    reason: str | None = None
 
 
 class WatchClosed(Event, frozen=True, kw_only=True):

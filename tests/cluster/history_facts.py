@@ -21,6 +21,8 @@ class Bounds:
     """A node that nothing disturbs any more is in the cluster again after so long."""
     recovery_s: float = 75.0
     """An engine that has lost what it knew knows everything again after so long."""
+    proven: bool = False
+    """Somebody hears of deaths, and buries at once."""
 
     @property
     def death_s(self):
@@ -52,6 +54,7 @@ class Create:
     session_id: str
     agent: str
     asked_at: float
+    incarnation: str = ""
     fences: list = field(default_factory=list)
     answered_at: float = math.inf
 
@@ -142,11 +145,19 @@ class Facts:
         creates = [each for each in self.creates_of_id[session_id] if each.fences]
         return sorted(creates, key=lambda create: create.fence)
 
-    def last_renewal(self, node, until):
-        """Return when the last renewal that was answered until then was asked, None if none."""
-        renewals = self.renewals[node]
-        place = bisect.bisect_right(renewals, (until, math.inf))
-        return renewals[place - 1][1] if place else None
+    def dead_from(self, name, until):
+        """Return the moment before which a node or incarnation could not be held to be dead.
+
+        That is deadline and hold after the last renewal that was answered until then, less what
+        jumps of the server's clock may have skipped; None where no renewal was written down.
+        """
+        renewals = self.renewals.get(name)
+        place = bisect.bisect_right(renewals, (until, math.inf)) if renewals else 0
+        if not place:
+            return None
+        renewed = renewals[place - 1][1]
+        skipped = sum(renewed <= jump <= until for jump in self.jumps) * self.bounds.lease_s / 2
+        return renewed + self.bounds.death_s - skipped
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -160,7 +171,8 @@ class Facts:
         agent.ended = min(agent.ended, event.at)
 
     def _create_asked(self, event):
-        create = Create(event.token, event.node, event.session_id, event.agent, event.at)
+        named = event.token, event.node, event.session_id, event.agent
+        create = Create(*named, event.at, event.incarnation)
         self.creates[event.token] = create
         self.creates_of_id[event.session_id].append(create)
 
@@ -174,7 +186,8 @@ class Facts:
         self.told.setdefault((event.session_id, event.fence), event.at)
 
     def _renewed(self, event):
-        self.renewals[event.node].append((event.at, event.asked_at))
+        for name in {event.node, event.incarnation} - {""}:
+            self.renewals[name].append((event.at, event.asked_at))
 
     def _jumped(self, event):
         self.jumps.append(event.at)

@@ -8,7 +8,7 @@ from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recove
 from frontdesk.cluster.records import Selection
 from frontdesk.errors import FrontdeskError, SessionNotFound
 
-CHOSEN = ("s1", "s2", "s3")
+CHOSEN = ("s1", "s2")
 TENANTS = ("acme", "zeta")
 EVERYTHING = Selection()
 
@@ -24,7 +24,7 @@ class Clients:
         """Do something now and then until a time."""
         if self._world.clockwork.now < until:
             self.act()
-            self._world.clockwork.after(self._random.expovariate(1.2), self.act_until, until)
+            self._world.clockwork.after(self._random.expovariate(1.6), self.act_until, until)
 
     def act(self):
         """Do one thing at one node, if it takes any."""
@@ -48,7 +48,7 @@ class Clients:
 
     async def create(self, process):
         """Open a session under an id that several may choose, or under one of its own."""
-        minted = self._random.random() < 0.5
+        minted = self._random.random() < 0.35
         session_id = self._world.draw_name("m") if minted else self._random.choice(CHOSEN)
         if minted:
             self.ids.append(session_id)

@@ -78,7 +78,13 @@ class SimulatedEngine:
     async def renew(self, renewal, wait_s):
         asked_at = self._world.clockwork.now
         renewed = await self.ask("renew", renewal, over="lease", wait_s=wait_s)
-        self._world.write(h.Renewed, node=self._process.name, asked_at=asked_at)
+        self._world.write(
+            h.Renewed,
+            node=self._process.name,
+            asked_at=asked_at,
+            incarnation=renewal.incarnation,
+            matches=renewed.matches,
+        )
         return renewed
 
     async def nodes(self):

@@ -237,7 +237,7 @@ RESTORE, RECONCILE, REJOIN, STOP_CHOSEN = (
     decisions.NodeAction.REJOIN,
     decisions.NodeAction.STOP_CHOSEN,
 )
-ACTS = (node_lease,)
+ACTS = (node_lease, decisions)
 
 MUTATIONS = [
     # -- of the index
@@ -266,9 +266,14 @@ MUTATIONS = [
     Mutation("nodes compare nothing", ACTS, "after_renewal", _without(RECONCILE)),
     Mutation("nodes do not join anew", ACTS, "after_renewal", _without(REJOIN)),
     Mutation("chosen ids are not stopped", ACTS, "after_renewal", _without(STOP_CHOSEN)),
-    Mutation("nobody buries", (neighbours,), "burials_due", answers(())),
-    Mutation("untold ends stay", (reconciliation,), "differences", _without_ends),
-    Mutation("missing entries stay missing", (reconciliation,), "differences", _without_restores),
+    Mutation("nobody buries", (neighbours, decisions), "burials_due", answers(())),
+    Mutation("untold ends stay", (reconciliation, decisions), "differences", _without_ends),
+    Mutation(
+        "missing entries stay missing",
+        (reconciliation, decisions),
+        "differences",
+        _without_restores,
+    ),
     Mutation("superseded agents go on", (cluster_log,), "fate_of", _not_superseded),
     Mutation("ends are dropped", (outbox.Outbox,), "_send_ends", _told_once),
     Mutation("the cache is not emptied", (near_cache.NearCache,), "clear", answers(None)),

@@ -70,6 +70,7 @@ class Process:
                 terms=self.world.terms,
                 clock=self.world,
                 hooks=hooks,
+                feed_capacity=self.world.feed_capacity,
             )
             try:
                 await node.__aenter__()

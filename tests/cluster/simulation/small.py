@@ -41,6 +41,7 @@ PROGRAMS = {
     "restart": ("create", "restart", "take over"),
     "reserve": ("reserve", "create", "end"),
     "end untold": ("create", "end untold"),
+    "late end": ("create", "end", "create", "end once more"),
 }
 FAULTS = ("none", "wiped", "older", "promoted", "silent", "dead", "clock forward", "clock back")
 
@@ -50,7 +51,7 @@ class SmallNode:
 
     def __init__(self, scene, name):
         self.scene, self.name = scene, name
-        self.agent = self.token = None
+        self.agent = self.token = self.last_end = None
         self.mine, self.standing = {}, decisions.Standing()
         self.known = 0
         self.join()
@@ -101,6 +102,11 @@ class SmallNode:
         self.end_untold()
         self.tell()
 
+    def end_once_more(self):
+        """Tell the last end again: a message that was late."""
+        if self.last_end is not None:
+            self.ask("end", self.incarnation, [self.last_end])
+
     def end_untold(self):
         """Let the agent end, and tell nobody yet."""
         self.end_agent()
@@ -130,7 +136,8 @@ class SmallNode:
             outcome = decisions.RenewalOutcome(now, now, lost=True)
         else:
             outcome = decisions.RenewalOutcome(now, now, renewed)
-            self.scene.write(h.Renewed, node=self.name, asked_at=now)
+            told = {"incarnation": self.incarnation, "matches": renewed.matches}
+            self.scene.write(h.Renewed, node=self.name, asked_at=now, **told)
         self.standing, actions = decisions.after_renewal(
             self.standing, outcome, quiet=True, terms=TERMS
         )
@@ -217,6 +224,7 @@ class SmallNode:
         if token not in self.scene.asked:
             self.scene.asked.add(token)
             named = {"session_id": ID, "agent": self.agent, "token": token}
+            named["incarnation"] = self.incarnation
             self.scene.write(h.CreateAsked, node=self.name, **named)
         return self.ask("create", self.new_entry(token), limits=NO_LIMITS)
 
@@ -225,7 +233,7 @@ class SmallNode:
         if ID in self.mine and self.agent is None:
             one = self.mine.pop(ID)
             reason = ExitReason.of(ExitKind.NORMAL)
-            end = EntryEnd(ID, one.fence, reason, 0, next_token=next_token)
+            end = self.last_end = EntryEnd(ID, one.fence, reason, 0, next_token=next_token)
             self.scene.write(h.EndTold, node=self.name, session_id=ID, fence=one.fence)
             self.ask("end", self.incarnation, [end])
 

@@ -18,9 +18,10 @@ from cluster.simulation.process import Process
 from cluster.simulation.server import WALL_S, Server
 from frontdesk import Watcher
 from frontdesk.cluster import membership, node_lease, reconciliation
+from frontdesk.cluster.index import contents
 from frontdesk.cluster.records import Selection
 from frontdesk.cluster.terms import LeaseTerms
-from frontdesk.records import Snapshot
+from frontdesk.records import Ended, Snapshot
 
 TERMS = LeaseTerms(lease_s=10.0, isolation_grace_s=5.0, kill_grace_s=1.0, stalled_exit_s=30.0)
 BOUNDS = Bounds(
@@ -44,6 +45,10 @@ class World:
         self.network = Network(self.clockwork, self.random, self.server)
         self.watcher = _TicklessWatcher()
         self.terms = terms
+        self.log_entries = self.random.choice((4, 32, 65_536))
+        """How many changes the engine's log holds."""
+        self.feed_capacity = self.random.choice((2, 4096))
+        """How far a watch may lag behind its node."""
         self.history = []
         self.names = {}
         self.processes = {}
@@ -54,7 +59,7 @@ class World:
 
     def run(self, *, faults=None):
         """Let everything happen; return the history."""
-        count = self.random.choice((0, 1, 1, 2, 2, 3, 4, 6)) if faults is None else faults
+        count = self.random.choice((0, 1, 1, 2, 3, 4, 6, 8)) if faults is None else faults
         clients, troubles = Clients(self), Faults(self)
         with _virtual(self):
             for process in self.processes.values():
@@ -104,7 +109,8 @@ class World:
             self._tokens.add(entry.token)
             running = process.agents[entry.session_id]
             named = {"session_id": entry.session_id, "agent": running.name}
-            self.write(h.CreateAsked, node=process.name, token=entry.token, **named)
+            named |= {"token": entry.token, "incarnation": entry.incarnation}
+            self.write(h.CreateAsked, node=process.name, **named)
 
     def write_watched(self, watcher, node, tenant_id, item):
         """Write down what a watch told."""
@@ -115,6 +121,8 @@ class World:
         else:
             session = item.session
             told = {"session_id": session.session_id, "fence": session.fence, "kind": item.kind}
+            if isinstance(item, Ended):
+                told["reason"] = item.reason.kind.value
             self.write(h.WatchTold, watcher=watcher, revision=item.revision, **told)
 
     def held(self, entry):
@@ -167,6 +175,7 @@ def _virtual(world):
         mock.patch.object(reconciliation, "secrets", drawn),
         mock.patch.object(node_lease, "LeaseThread", VirtualLease),
         mock.patch.object(node_lease, "in_own_thread", _at_once),
+        mock.patch.object(contents, "LOG_ENTRIES", world.log_entries),
         mock.patch.object(log, "propagate", False),
         mock.patch.object(log, "handlers", [listener]),
     ):
