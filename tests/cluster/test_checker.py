@@ -23,6 +23,7 @@ class TrueCluster:
         self.at, self.revision, self.drawn = 0.0, 100, 0
         self.events, self.entries, self.watches = [], {}, {}
         self.up, self.away, self.down = set(), {}, False
+        self.incarnations = {}
         for node in NODES:
             self.join(node)
 
@@ -31,12 +32,14 @@ class TrueCluster:
         self.at += 0.01
         self.events.append(event(at=self.at, **facts))
 
-    def change(self, kind, held):
+    def change(self, kind, held, why=None):
         """Count a change, and tell every watch."""
         self.revision += 1
+        reason = {"reason": why} if why else {}
         for watcher, tenant in self.watches.items():
             if tenant in (None, held.tenant_id):
                 told = {"session_id": held.session_id, "fence": held.fence or self.revision}
+                told |= reason
                 self.add(h.WatchTold, watcher=watcher, revision=self.revision, kind=kind, **told)
 
     def create(self, node, session_id, tenant):
@@ -45,9 +48,11 @@ class TrueCluster:
         agent, token = f"a{self.drawn}", f"t{self.drawn}"
         named = {"node": node, "session_id": session_id, "agent": agent}
         self.add(h.AgentStarted, **named)
-        self.add(h.CreateAsked, token=token, **named)
+        self.add(h.CreateAsked, token=token, incarnation=self.incarnations[node], **named)
         if session_id in self.entries or self.down or self.away.get(node):
-            self.add(h.CreateAnswered, token=token, refused="SessionAlreadyExists")
+            away = self.down or self.away.get(node)
+            refused = "EngineUnavailable" if away else "SessionAlreadyExists"
+            self.add(h.CreateAnswered, token=token, refused=refused)
             self.add(h.AgentEnded, node=node, agent=agent)
             return
         key = f"{tenant}-key" if self.drawn % 3 else None
@@ -75,12 +80,13 @@ class TrueCluster:
         for session_id, (held, _) in list(self.entries.items()):
             if held.node == node:
                 del self.entries[session_id]
-                self.change("ended", held)
+                self.change("ended", held, "lost")
 
     def join(self, node):
         """Let a node in, under a new incarnation."""
         self.drawn += 1
         self.up.add(node)
+        self.incarnations[node] = f"i{self.drawn}"
         self.add(h.NodeJoined, node=node, incarnation=f"i{self.drawn}")
 
     def disturb(self, node, kind):
@@ -302,7 +308,33 @@ def late_ghost(history):
     history.insert(-1, h.AgentEnded(at=history[-1].at - 60, node="n2", agent="a5"))
 
 
+def refused_id(history):
+    """Refuse an id that nobody has."""
+    start = {"at": history[-1].at - 50, "node": "n1", "session_id": "s8", "agent": "refused"}
+    history[-1:-1] = [
+        h.AgentStarted(**start),
+        h.CreateAsked(token="refused", **start),
+        h.CreateAnswered(at=start["at"], token="refused", refused="SessionAlreadyExists"),
+        h.AgentEnded(at=start["at"], node="n1", agent="refused"),
+    ]
+
+
+def early_death(history):
+    """Let a node have renewed its lease shortly before what it had was lost."""
+    place = max(i for i, event in enumerate(history) if isinstance(event, h.WatchTold))
+    at = history[place].at - 40
+    history.insert(place, h.Renewed(at=at, asked_at=at, node="n3", incarnation="i3"))
+
+
+def unsettled(history):
+    at = history[-1].at - 1
+    history.insert(-1, h.Renewed(at=at, asked_at=at, node="n1", matches=False))
+
+
 PLANTED = [
+    ("refused create", refused_id),
+    ("early death", early_death),
+    ("unsettled", unsettled),
     ("ghost", lambda hist: change_last(hist, h.Dumped, entries=ghost)),
     ("ghost", late_ghost),
     (
@@ -329,6 +361,7 @@ PLANTED = [
         ),
     ),
     ("doubled create", lambda hist: change_last(hist, h.CreateAnswered, fence=102)),
+    ("doubled create", lambda hist: change_last(hist, h.CreateAnswered, fence=78_000_000)),
     (
         "doubled create",
         lambda hist: hist.append(h.CreateAnswered(at=9e5, token="t5", fence=77_000_000)),
@@ -353,6 +386,10 @@ PLANTED = [
     ("failed request", lambda hist: change_last(hist, h.Requested, outcome="failed")),
     ("failed request", lambda hist: change_last(hist, h.Requested, outcome="retry")),
     ("failed request", lambda hist: change_last(hist, h.Requested, outcome="missing")),
+    (
+        "fence back",
+        lambda hist: hist.insert(-1, h.CreateAnswered(at=9e5, token="t7", fence=77_000_000)),
+    ),
     ("fence back", lambda hist: change_last(hist, h.CreateAnswered, fence=5)),
 ]
 

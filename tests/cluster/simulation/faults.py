@@ -46,6 +46,9 @@ class Faults:
         """End whatever lasts, and start what is dead, or not."""
         for over in list(self._ends):
             self._end(over)
+        processes = list(self._world.processes.values())
+        if not any(process.alive for process in processes):
+            processes[0].boot()  # the dead are buried by somebody
 
     def _victim(self):
         alive = [p for p in self._world.processes.values() if p.alive and not p.loop.paused]

@@ -10,7 +10,7 @@ from frontdesk import SessionStore
 from frontdesk.cluster.errors import EngineUnavailable, LeaseLost, OwnerUnreachable
 from frontdesk.cluster.node import Node
 from frontdesk.cluster.node_records import NodeHooks
-from frontdesk.cluster.records import IndexLimits
+from frontdesk.cluster.records import IndexLimits, NodeState
 from frontdesk.records import ExitKind, ExitReason
 
 NO_LIMITS = IndexLimits()
@@ -209,17 +209,20 @@ class Process:
         return self._local(session_id) is not None
 
     async def request(self, session_id):
-        """Ask something of a session wherever it is; return the outcome."""
+        """Ask something of a session wherever it is, as the gateway does; return the outcome."""
         for _ in range(2):
             if self.serves(session_id):
                 return "answered"
             located = await self.node.find(session_id)
+            if located.node.node.incarnation == self.node.incarnation:
+                return "missing"
+            if located.node.state is NodeState.STALLED:
+                raise OwnerUnreachable(session_id, problem="it has stalled")
             owner = self.world.processes[located.node.node.name]
-            served = await self._hop(owner, session_id, Process.serves)
-            if served:
+            if await self._hop(owner, session_id, Process.serves):
                 return "answered"
             self.node.forget(session_id)
-        return "missing"
+        raise OwnerUnreachable(session_id, problem="it moves")
 
     async def _ask_owner(self, session_id, status):
         """Ask a node itself for one of its sessions."""
