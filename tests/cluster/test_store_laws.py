@@ -1,42 +1,50 @@
-"""The store over a cluster obeys every law of a store, over every engine."""
+"""The store over a cluster obeys every law of a store, and of a cluster, over every engine."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
 
+from cluster.cluster_laws import CLUSTER_LAWS
 from cluster.cluster_subject import ClusterSubject
-from cluster.inprocess import in_process_engines
-from frontdesk.cluster.cluster_store import ClusterStore
-from frontdesk.cluster.node import Node
-from frontdesk.cluster.records import IndexLimits
-from frontdesk.store import Limits, SessionStore
-from frontdesk.testing import LAWS, check_law
+from cluster.clusters import ENGINES, cluster_store
+from frontdesk.testing import LAWS, StoreOptions, check_law
+
+engines = pytest.mark.parametrize("engine", ENGINES.values(), ids=list(ENGINES))
 
 
-@asynccontextmanager
-async def cluster_store(engine, options, name="one"):
-    """Make a node over an engine, and the store over it."""
-    limits = options.limits or Limits()
-    here = Limits(total=limits.total)
-    everywhere = IndexLimits(per_tenant=limits.per_tenant, per_api_key=limits.per_api_key)
-    async with (
-        SessionStore(limits=here) as store,
-        Node(
-            engine,
-            store,
-            name=f"host/{name}",
-            address=f"unix:/{name}",
-            feed_capacity=options.feed_capacity,
-        ) as node,
-    ):
-        yield ClusterStore(node, limits=everywhere)
-
-
+@engines
 @pytest.mark.parametrize("law", LAWS, ids=str)
-def test_the_cluster_store_obeys_the_law_on_the_index_itself(law):
+def test_the_cluster_store_obeys_the_law(law, engine):
     @asynccontextmanager
     async def factory(options):
-        async with in_process_engines() as engine, cluster_store(engine(), options) as store:
+        async with engine() as connect, cluster_store(connect, options) as store:
             yield ClusterSubject(store)
 
     check_law(law, factory)
+
+
+@engines
+@pytest.mark.parametrize("law", CLUSTER_LAWS, ids=str)
+def test_two_nodes_obey_the_law_of_a_cluster(law, engine):
+    async def main():
+        async with (
+            asyncio.timeout(60),
+            engine() as connect,
+            cluster_store(connect, law.options, name="one") as one,
+            cluster_store(connect, law.options, name="two") as two,
+        ):
+            await law.check(ClusterSubject(one), ClusterSubject(two))
+
+    try:
+        asyncio.run(main())
+    except BaseException as error:
+        error.add_note(f"the broken law: {law.sentence}")
+        raise
+
+
+def test_the_ids_of_the_laws_of_a_cluster_are_unique_and_their_sentences_are_sentences():
+    assert len({str(law) for law in CLUSTER_LAWS}) == len(CLUSTER_LAWS)
+    for law in CLUSTER_LAWS:
+        assert law.sentence.endswith(".")
+        assert isinstance(law.options, StoreOptions)

@@ -106,7 +106,7 @@ class ClusterLog:
             self._membership.do_soon(NodeAction.RESTORE if another else NodeAction.RECONCILE)
             return
         for logged in page.changes:
-            self._apply(logged)
+            self.apply(logged)
         self._near.connected = self.feed.head >= page.head
         if page.changes:
             self.wakers.wake_all()
@@ -130,7 +130,8 @@ class ClusterLog:
         except TimeoutError:
             raise EngineUnavailable("its log cannot be read") from None
 
-    def _apply(self, logged: LoggedChange) -> None:
+    def apply(self, logged: LoggedChange) -> None:
+        """Take in the next change."""
         change, session_id = logged.change, logged.change.session.session_id
         self._near.apply(logged)
         if isinstance(change, Ended):

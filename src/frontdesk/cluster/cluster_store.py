@@ -10,6 +10,7 @@ import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from types import EllipsisType
 from typing import Any
 
@@ -17,7 +18,7 @@ from frontdesk.cluster.cluster_watch import ClusterWatch
 from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable
 from frontdesk.cluster.membership import new_token
 from frontdesk.cluster.node import Node
-from frontdesk.cluster.node_records import Located
+from frontdesk.cluster.pages import all_pages
 from frontdesk.cluster.records import IndexEntry, IndexLimits, Selection
 from frontdesk.cluster.remote_agent import remote_session
 from frontdesk.errors import (
@@ -240,27 +241,11 @@ class ClusterStore:
         reserved before. Who finds it reserved by another node waits for at most `timeout_s`, then
         gets `SessionBusy`. `attributes` are those of `create`.
         """
-        clock = asyncio.get_running_loop().time
-        deadline_s = clock() + timeout_s
-
-        async def make() -> Session[Any]:
-            found = await self._find(session_id)
-            if found is not None:
-                return found
-            return await self._make(session_id, factory, attributes)
-
+        make = partial(self._make, session_id, factory, attributes, timeout_s)
         while True:
-            try:
-                session = await self._find(session_id) or await self._pending.share_async(
-                    session_id, make, timeout_s=timeout_s
-                )
-            except SessionAlreadyExists as taken:
-                if taken.holder is not None or taken.agent is not None:
-                    raise
-                if clock() >= deadline_s:
-                    raise SessionBusy(session_id, waited_s=timeout_s) from None
-                await asyncio.sleep(TAKEN_PAUSE_S)
-                continue
+            session = await self._find(session_id) or await self._pending.share_async(
+                session_id, make, timeout_s=timeout_s
+            )
             if session is not None:
                 return session
 
@@ -269,21 +254,47 @@ class ClusterStore:
         session_id: str,
         factory: Callable[[], Coroutine[Any, Any, Any]],
         attributes: dict[str, Any],
+        timeout_s: float,
     ) -> Session[Any]:
-        """Reserve an id, have the agent made, register it."""
+        """Reserve an id, have the agent made, register it; or find what another node has made."""
+        clock = asyncio.get_running_loop().time
+        deadline_s = clock() + timeout_s
         reserved = {"api_key": None, "tenant_id": "default", "blueprint": None, "model": None}
-        token = await self.node.reserve(
-            session_id, minted=False, limits=self.limits, **(reserved | attributes)
-        )
+        while True:
+            found = await self._find(session_id)
+            if found is not None:
+                return found
+            try:
+                return await self._make_reserved(
+                    session_id,
+                    factory,
+                    attributes,
+                    token=await self.node.reserve(
+                        session_id, minted=False, limits=self.limits, **(reserved | attributes)
+                    ),
+                )
+            except SessionAlreadyExists as taken:
+                if taken.agent is not None:
+                    raise
+                if clock() >= deadline_s:
+                    raise SessionBusy(session_id, waited_s=timeout_s) from None
+            await asyncio.sleep(TAKEN_PAUSE_S)
+
+    async def _make_reserved(
+        self,
+        session_id: str,
+        factory: Callable[[], Coroutine[Any, Any, Any]],
+        attributes: dict[str, Any],
+        *,
+        token: str,
+    ) -> Session[Any]:
+        agent = None
         try:
             agent = await factory()
-        except BaseException:
-            await self.node.release(session_id, token=token)
-            raise
-        try:
             return await self._create(session_id, agent, token=token, attributes=attributes)
-        except FrontdeskError as error:
-            error.agent = agent
+        except BaseException as error:
+            if isinstance(error, FrontdeskError) and agent is not None:
+                error.agent = agent
             await self.node.release(session_id, token=token)
             raise
 
@@ -303,7 +314,14 @@ class ClusterStore:
             located = await self.node.find(session_id)
             if located.entry.entry.incarnation == self.node.incarnation:
                 raise SessionNotFound(session_id)
-            return self._remote(located)
+            entry = located.entry
+            known = self._elsewhere.get(session_id)
+            if known is not None and known[0] is entry:
+                return known[1]
+            session = remote_session(entry, address=located.node.node.address)
+            if len(self._elsewhere) >= REMOTE_SESSIONS:
+                self._elsewhere.clear()
+            self._elsewhere[session_id] = entry, session
         return session
 
     async def list(self) -> Sessions:
@@ -386,11 +404,8 @@ class ClusterStore:
 
     async def _select(self, selection: Selection) -> Sessions:
         await self.node.flush()
-        page = await self.node.list(selection)
-        sessions = [*map(self._session_of, page.entries)]
-        while page.more:
-            page = await self.node.list(selection, after=page.entries[-1].fence)
-            sessions += map(self._session_of, page.entries)
+        pages = await all_pages(self.node.engine, selection)
+        sessions = [self._session_of(entry) for page in pages for entry in page.entries]
         return [one for one in sessions if one is not None]
 
     def _session_of(self, entry: IndexEntry) -> Session[Any] | None:
@@ -411,15 +426,4 @@ class ClusterStore:
         session = self._here.get(local)
         if session is None or session.fence != fence:
             session = self._here[local] = under_fence(local, fence)
-        return session
-
-    def _remote(self, located: Located) -> Session[Any]:
-        entry = located.entry
-        known = self._elsewhere.get(entry.entry.session_id)
-        if known is not None and known[0] is entry:
-            return known[1]
-        session: Session[Any] = remote_session(entry, address=located.node.node.address)
-        if len(self._elsewhere) >= REMOTE_SESSIONS:
-            self._elsewhere.clear()
-        self._elsewhere[entry.entry.session_id] = entry, session
         return session

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from types import TracebackType
 from typing import Self
 
 from frontdesk.cluster.cluster_log import ClusterLog
 from frontdesk.cluster.engine import Engine
 from frontdesk.cluster.errors import EngineUnavailable
+from frontdesk.cluster.pages import all_pages
 from frontdesk.cluster.records import EntryPage, Selection
 from frontdesk.feed import FellBehind
 from frontdesk.records import Change, Ended, Metadata, Snapshot
@@ -125,7 +127,10 @@ class ClusterWatch:
         Where the log is restarted or has gone on too far by then, nothing is taken: again.
         """
         era = self._log.era
-        pages = await self._pages()
+        selection = Selection(tenant_id=self._tenant_id)
+        if self._tenant_id is None:
+            selection = Selection(api_key=self._api_key)
+        pages = await all_pages(self._engine, selection)
         if any(page.partial for page in pages):
             await asyncio.sleep(REBUILDING_S)
             return
@@ -142,18 +147,9 @@ class ClusterWatch:
             return
         if self._log.era != era:
             return
-        sessions = tuple(filter(self._concerns, _brought_up(pages, changes)))
+        sessions = tuple(filter(self._concerns, brought_up(pages, changes)))
         self._ready.append(Snapshot(last, sessions, resync=self._begun))
         self._cursor, self._era, self._begun = last, era, True
-
-    async def _pages(self) -> list[EntryPage]:
-        selection = Selection(tenant_id=self._tenant_id)
-        if self._tenant_id is None:
-            selection = Selection(api_key=self._api_key)
-        pages = [await self._engine.list(selection)]
-        while pages[-1].more:
-            pages.append(await self._engine.list(selection, after=pages[-1].entries[-1].fence))
-        return pages
 
     async def _until(self, came: Callable[[], bool]) -> None:
         try:
@@ -164,7 +160,7 @@ class ClusterWatch:
             raise EngineUnavailable("its log does not come as far as its entries") from None
 
 
-def _brought_up(pages: Iterable[EntryPage], changes: Iterable[Change]) -> Iterable[Metadata]:
+def brought_up(pages: Iterable[EntryPage], changes: Iterable[Change]) -> Iterable[Metadata]:
     """Return the sessions of all pages as they were after the last of the changes.
 
     A page shows what it does as of its own revision: a change that it includes already is put in
@@ -181,8 +177,4 @@ def _brought_up(pages: Iterable[EntryPage], changes: Iterable[Change]) -> Iterab
             versions[name] = change.revision
         elif name in sessions and sessions[name].fence == session.fence:
             del sessions[name]
-    return sorted(sessions.values(), key=_fence_of)
-
-
-def _fence_of(session: Metadata) -> int:
-    return session.fence
+    return sorted(sessions.values(), key=attrgetter("fence"))

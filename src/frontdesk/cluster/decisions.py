@@ -233,18 +233,15 @@ def burials_due(
     Each node waits up to a quarter of a lease longer, a time that is drawn from both names, so that
     not all begin at once. Two that do are harmless: the engine ends each entry once.
     """
-    return tuple(
-        status.node.incarnation
-        for status in nodes
-        if status.node.incarnation != incarnation
-        and -status.lease_left_s
-        >= terms.hold_s + terms.renew_s * _drawn(incarnation, status.node.incarnation)
-    )
-
-
-def _drawn(incarnation: str, dead: str) -> float:
-    """Return a number from 0 to 1 that two nodes draw differently for the same dead one."""
-    return zlib.crc32(f"{incarnation} {dead}".encode()) / 2**32
+    due = []
+    for status in nodes:
+        dead = status.node.incarnation
+        # From 0 to 1, and another number for each pair of nodes.
+        drawn = zlib.crc32(f"{incarnation} {dead}".encode()) / 2**32
+        overdue_s = -status.lease_left_s - terms.hold_s
+        if dead != incarnation and overdue_s >= terms.renew_s * drawn:
+            due.append(dead)
+    return tuple(due)
 
 
 # -- of entries ----------------------------------------------------------------------------------
@@ -259,28 +256,21 @@ def differences(
     not answered yet) is left alone: whoever waits for that answer sees to it.
     """
     there = {entry.entry.session_id: entry for entry in theirs}
-    end = [
-        entry
-        for session_id, entry in there.items()
-        if session_id not in under_way and not _same(mine.get(session_id), entry)
-    ]
-    held = {session_id: entry for session_id, entry in mine.items() if session_id not in under_way}
-    return Differences(
-        tuple(end),
-        tuple(one for name, one in held.items() if not _same(there.get(name), one)),
-        tuple(one for name, one in held.items() if _differs(there.get(name), one)),
-    )
-
-
-def _same(one: IndexEntry | None, other: IndexEntry) -> bool:
-    return one is not None and one.fence == other.fence
-
-
-def _differs(one: IndexEntry | None, other: IndexEntry) -> bool:
-    if one is None or one.fence != other.fence:
-        return False
-    mine, theirs = other.entry, one.entry
-    return (mine.model, mine.blueprint) != (theirs.model, theirs.blueprint)
+    end = []
+    for session_id, entry in there.items():
+        own = mine.get(session_id)
+        if session_id not in under_way and (own is None or own.fence != entry.fence):
+            end.append(entry)
+    restore, update = [], []
+    for session_id, own in mine.items():
+        known = there.get(session_id)
+        if session_id in under_way:
+            continue
+        if known is None or known.fence != own.fence:
+            restore.append(own)
+        elif (known.entry.model, known.entry.blueprint) != (own.entry.model, own.entry.blueprint):
+            update.append(own)
+    return Differences(tuple(end), tuple(restore), tuple(update))
 
 
 def fate_of(logged: LoggedChange, mine: IndexEntry | None, *, incarnation: str) -> Fate:

@@ -59,37 +59,32 @@ class Locating:
         return Located(entry, node)
 
     async def _without_engine(self, session_id: str) -> Located:
+        """Take what is remembered, or an owner's word: that of the first node that has it."""
         entry = self._near.get(session_id)
         node = None if entry is None else self._membership.node(entry.entry.incarnation)
         if entry is not None and node is not None:
             return Located(entry, node, confirmed=False)
-        located = await self._ask_nodes(session_id)
-        if located is None:
-            problem = "it cannot be asked, and no node that was known last has the session"
-            raise EngineUnavailable(problem)
-        return located
+        incarnation, ask = self._membership.incarnation, self._membership.hooks.ask_owner
 
-    async def _ask_nodes(self, session_id: str) -> Located | None:
-        """Ask all nodes that were known last at once; the first that has it is right."""
-        incarnation = self._membership.incarnation
+        async def asked(node: NodeStatus) -> Located | None:
+            try:
+                entry = await ask(session_id, node)
+            except Exception:  # noqa: BLE001 - whatever came of it, it is no word of an owner's
+                return None
+            return None if entry is None else Located(entry, node, confirmed=False)
+
         others = [one for one in self._membership.nodes if one.node.incarnation != incarnation]
-        asked = [asyncio.create_task(self._ask(session_id, node)) for node in others]
+        asking = [asyncio.create_task(asked(node)) for node in others]
         try:
-            for answer in asyncio.as_completed(asked, timeout=ASK_S):
+            for answer in asyncio.as_completed(asking, timeout=ASK_S):
                 located = await answer
                 if located is not None:
                     return located
         except TimeoutError:
             pass
         finally:
-            for task in asked:
+            for task in asking:
                 task.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
-        return None
-
-    async def _ask(self, session_id: str, node: NodeStatus) -> Located | None:
-        try:
-            entry = await self._membership.hooks.ask_owner(session_id, node)
-        except Exception:  # noqa: BLE001 - whatever came of it, it is no word of an owner's
-            return None
-        return None if entry is None else Located(entry, node, confirmed=False)
+            await asyncio.gather(*asking, return_exceptions=True)
+        problem = "it cannot be asked, and no node that was known last has the session"
+        raise EngineUnavailable(problem)

@@ -33,7 +33,7 @@ class Neighbours:
             self._renewed.clear()
             try:
                 await self.refresh()
-                await self._end_dead()
+                await self.end_dead()
             except EngineUnavailable:
                 continue  # the next renewal that is answered comes here again
 
@@ -41,7 +41,8 @@ class Neighbours:
         """Ask for all nodes now."""
         self._membership.nodes = await self._engine.nodes()
 
-    async def _end_dead(self) -> None:
+    async def end_dead(self) -> None:
+        """Bury those that are due, a hundred of their sessions a call."""
         membership = self._membership
         due = burials_due(
             membership.nodes, incarnation=membership.incarnation, terms=membership.terms

@@ -108,7 +108,11 @@ class NodeLease:
             membership.standing, outcome, quiet=quiet, terms=membership.terms
         )
         if NodeAction.STOP_CHOSEN in actions:
-            self._stop_chosen()
+            # Somebody else may soon start what stands under an id that a caller chose.
+            own = self._own
+            for each in [*own.entries.values(), *own.homeless.values()]:
+                if not each.indexed.entry.minted and each.session_id not in own.ending:
+                    membership.hooks.on_isolated(each.session_id, each.local_fence)
         membership.do_soon(*(one for one in actions if one is not NodeAction.STOP_CHOSEN))
         if outcome.renewed is not None:
             # What it heard a quarter of a lease ago has been read since, or the log is stuck.
@@ -116,10 +120,3 @@ class NodeLease:
             self._head_before = outcome.renewed.revision
             self._on_renewed()
             membership.changed.wake_all()
-
-    def _stop_chosen(self) -> None:
-        """Stop what somebody else may soon start: cut off for the isolation grace."""
-        own = self._own
-        for each in [*own.entries.values(), *own.homeless.values()]:
-            if not each.indexed.entry.minted and each.session_id not in own.ending:
-                self._membership.hooks.on_isolated(each.session_id, each.local_fence)

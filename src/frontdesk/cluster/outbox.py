@@ -77,9 +77,9 @@ class Outbox:
             return
         async for item in self._watch:
             if isinstance(item, Snapshot):
-                self._compare(item)
+                self.compare(item)
             else:
-                self._take(item)
+                self.take(item)
             self._read_to = item.revision
             self._wakers.wake_all()
 
@@ -106,7 +106,7 @@ class Outbox:
         self.end_finished(session_id)
         return self._own.next_tokens.get(session_id)
 
-    def _compare(self, snapshot: Snapshot) -> None:
+    def compare(self, snapshot: Snapshot) -> None:
         """Catch up where changes of the store were missed."""
         living = {one.session_id: one for one in snapshot.sessions}
         for own in list(self._own.entries.values()):
@@ -116,7 +116,8 @@ class Outbox:
             else:
                 self._update(session)
 
-    def _take(self, change: Change) -> None:
+    def take(self, change: Change) -> None:
+        """Take in a change of the store."""
         if isinstance(change, Ended):
             session = change.session
             self._end(session.session_id, session.fence, change)
@@ -139,7 +140,9 @@ class Outbox:
         own = self._own.living(session_id)
         if own is None or own.local_fence != local_fence:
             return
-        ended = ended or self._remembered_end(session_id)
+        if ended is None:
+            with suppress(SessionNotFound, StoreClosed):
+                ended = self._store.ended(session_id)
         # Another session of that id may have ended since: then the reason is not known any more.
         known = ended is not None and ended.session.fence == local_fence
         reason = ended.reason if ended is not None and known else _UNKNOWN
@@ -154,12 +157,6 @@ class Outbox:
         self._ends.append((own, EntryEnd(session_id, own.indexed.fence, reason, at, token)))
         self._noticed += 1
         self._wakers.wake_all()
-
-    def _remembered_end(self, session_id: str) -> Ended | None:
-        try:
-            return self._store.ended(session_id)
-        except (SessionNotFound, StoreClosed):
-            return None
 
     # -- telling ---------------------------------------------------------------------------------
 

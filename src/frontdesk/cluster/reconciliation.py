@@ -17,6 +17,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from frontdesk.cluster.engine import Engine
 from frontdesk.cluster.errors import EngineUnavailable, LeaseLost, OwnerSuspect, Recovering
 from frontdesk.cluster.membership import Membership, new_token
 from frontdesk.cluster.own_sessions import OwnEntry, OwnSessions
+from frontdesk.cluster.pages import all_pages
 from frontdesk.cluster.records import (
     EntryEnd,
     IndexEntry,
@@ -34,7 +36,12 @@ from frontdesk.cluster.records import (
     NewEntry,
     Selection,
 )
-from frontdesk.errors import FrontdeskError, SessionAlreadyExists, SessionNotFound
+from frontdesk.errors import (
+    FrontdeskError,
+    SessionAlreadyExists,
+    SessionNotFound,
+    StoreClosed,
+)
 from frontdesk.records import ExitKind, ExitReason, Session
 from frontdesk.store import SessionStore
 
@@ -95,7 +102,7 @@ class Reconciliation:
                 await membership.changed.wait_async(lambda: bool(membership.due), key=self)
                 continue
             try:
-                await self._repair_once()
+                await self.repair_once()
             except LeaseLost:
                 membership.due.add(NodeAction.REJOIN)
             except (EngineUnavailable, Recovering):
@@ -105,14 +112,14 @@ class Reconciliation:
             if membership.due or self._own.homeless:
                 await membership.pause(membership.terms.renew_s)
 
-    async def _repair_once(self) -> None:
+    async def repair_once(self) -> None:
         """Do the most urgent thing. It is due no more when it has come to its end."""
         due = self._membership.due
         if NodeAction.REJOIN in due:
-            await self._rejoin()
+            await self.rejoin()
             due.discard(NodeAction.REJOIN)
         if self._own.homeless:
-            await self._create_again()
+            await self.create_again()
         for action, repair in (
             (NodeAction.RESTORE, self.restore),
             (NodeAction.RECONCILE, self.reconcile),
@@ -127,7 +134,7 @@ class Reconciliation:
 
     # -- told dead -------------------------------------------------------------------------------
 
-    async def _rejoin(self) -> None:
+    async def rejoin(self) -> None:
         """Join anew: as the incarnation that it was if the engine has lost that, else another.
 
         1. The engine has begun a new era since: it takes the same one in again.
@@ -152,7 +159,7 @@ class Reconciliation:
         _log.warning("node %s was held to be dead; it joins as another", before)
         await self.join()
 
-    async def _create_again(self) -> None:
+    async def create_again(self) -> None:
         """Create the sessions that live here under the node's new incarnation."""
         homeless = list(self._own.homeless.values())
         for begun in range(0, len(homeless), BATCH):
@@ -163,8 +170,10 @@ class Reconciliation:
                     raise answer
 
     async def _create_one_again(self, own: OwnEntry) -> None:
-        session = self._living(own)
-        if session is None:
+        session = None
+        with suppress(SessionNotFound, StoreClosed):
+            session = self._store.get(own.session_id)
+        if session is None or session.fence != own.local_fence:
             self._own.homeless.pop(own.session_id, None)
             return
         incarnation, minted = self._membership.incarnation, own.indexed.entry.minted
@@ -185,13 +194,6 @@ class Reconciliation:
             self._own.add(OwnEntry(IndexEntry(entry, fence, fence), own.local_fence))
         else:
             self._own.homeless[own.session_id] = own
-
-    def _living(self, own: OwnEntry) -> Session[Any] | None:
-        try:
-            session: Session[Any] = self._store.get(own.session_id)
-        except FrontdeskError:
-            return None
-        return session if session.fence == own.local_fence else None
 
     def _supersede(self, own: OwnEntry) -> None:
         _log.warning("session %s is another node's: it is stopped here", own.session_id)
@@ -224,7 +226,8 @@ class Reconciliation:
         """Compare all entries, and repair both sides. What is under way meanwhile is left alone."""
         own = self._own
         before, busy = dict(own.entries), set(own.under_way)
-        theirs = await self._all_there()
+        pages = await all_pages(self._engine, Selection(incarnation=self._membership.incarnation))
+        theirs = [entry for page in pages for entry in page.entries]
         busy |= own.under_way.keys()
         busy |= {name for name, one in before.items() if own.entries.get(name) is not one}
         mine = {name: one.indexed for name, one in own.entries.items() if name not in own.ending}
@@ -244,15 +247,6 @@ class Reconciliation:
                 model=one.entry.model,
             )
 
-    async def _all_there(self) -> list[IndexEntry]:
-        selection = Selection(incarnation=self._membership.incarnation)
-        page = await self._engine.list(selection)
-        entries = list(page.entries)
-        while page.more:
-            page = await self._engine.list(selection, after=entries[-1].fence)
-            entries += page.entries
-        return entries
-
     async def _end_there(self, entries: Sequence[IndexEntry]) -> None:
         """End entries that the engine has and this node has not, for the reason that it knows."""
         at = self._membership.clock.wall_ms()
@@ -262,6 +256,6 @@ class Reconciliation:
             try:
                 ended = self._store.ended(session_id)
                 ends.append(EntryEnd(session_id, one.fence, ended.reason, ended.ended_at))
-            except (SessionNotFound, FrontdeskError):
+            except (SessionNotFound, StoreClosed):
                 ends.append(EntryEnd(session_id, one.fence, _UNKNOWN, at))
         await self._engine.end(self._membership.incarnation, ends)
