@@ -168,6 +168,8 @@ class ServiceSupervisor:
     def _listen(self, worker: WorkerProcess) -> None:
         for report in worker.channel.reports():
             worker.move({Report.WAITING: Stage.WAITING, Report.SERVING: Stage.SERVING}[report])
+            if report is Report.SERVING:
+                logger.info("worker %d serves, as process %d", worker.number, worker.pid)
             if report is Report.SERVING and self.ending:
                 self._drain(worker)
             elif not self._served and self.all_serve:
