@@ -1,0 +1,156 @@
+"""Streams and WebSockets of a session that lives on another node, when one of the two dies."""
+
+import contextlib
+import json
+import signal
+import threading
+import time
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from cluster.faults.desks import ANSWER_S, gateways, timed
+from cluster.faults.engines import VALKEY_9, running
+from gateway.running import ACME
+from support.cluster_nodes import PATIENCE_S
+from support.waiting import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+WORDS = 150
+OWNER, BETWEEN = 0, 1
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """Two gateways; sessions are made on the first, and reached through the second."""
+    with running(VALKEY_9) as engine, gateways(tmp_path, engine) as desk:
+        yield desk
+
+
+class Following:
+    """A stream that is read in a thread, until it ends however."""
+
+    def __init__(self, desk, session_id, at, **options):
+        self.events, self.ended_at, self.broke = [], None, None
+        self._open = threading.Event()
+        self._thread = threading.Thread(
+            target=self._follow, args=(desk, session_id, at, options), daemon=True
+        )
+        self._thread.start()
+        assert self._open.wait(PATIENCE_S)
+
+    def _follow(self, desk, session_id, at, options):
+        try:
+            with desk.events(session_id, at, **options) as stream:
+                self._open.set()
+                for event in stream:
+                    self.events.append(event)
+        except httpx.HTTPError as error:  # the connection broke, which is an end too
+            self.broke = error
+        finally:
+            self.ended_at = time.monotonic()
+            self._open.set()
+
+    def reached(self, number):
+        """Wait until so many events have come."""
+        eventually(lambda: len(self.events) >= number, within_s=PATIENCE_S)
+
+    def ends(self, within_s=PATIENCE_S):
+        """Wait until it has ended; return what came."""
+        self._thread.join(within_s)
+        assert not self._thread.is_alive(), "the stream does not end"
+        return self.events
+
+
+def words_of(events):
+    """Return the text that the agent's words make."""
+    return "".join(data["text"] for _, kind, data in events if kind == "message_delta")
+
+
+def numbers(count):
+    """Return what the agent says."""
+    return "".join(f"{number} " for number in range(count))
+
+
+def test_a_stream_whose_node_between_is_killed_goes_on_at_another_without_loss_or_repetition(desk):
+    desk.create("s", blueprint="slow", at=OWNER)
+    through = Following(desk, "s", BETWEEN, since="0")
+    assert desk.prompt("s", str(WORDS), at=BETWEEN).status_code == 202
+    through.reached(20)
+    desk.servers[BETWEEN].signal(signal.SIGKILL)
+    seen = through.ends()
+    last = next(number for number, *_ in reversed(seen) if number)
+    rest = []
+    with desk.events("s", OWNER, headers={"Last-Event-ID": last}) as stream:
+        for event in stream:
+            rest.append(event)
+            if event[1] == "agent_end":
+                break
+    both = [*seen, *rest]
+    assert words_of(both) == numbers(WORDS)
+    ids = [number for number, *_ in both if number]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_stream_whose_owner_is_killed_ends_at_once_and_nobody_waits(desk):
+    desk.create("s", blueprint="slow", at=OWNER)
+    through = Following(desk, "s", BETWEEN, since="0")
+    desk.prompt("s", str(WORDS * 10), at=BETWEEN)
+    through.reached(20)
+    desk.servers[OWNER].signal(signal.SIGKILL)
+    killed = time.monotonic()
+    through.ends()
+    assert through.ended_at - killed < ANSWER_S
+    answer, took = timed(lambda: desk.get("s", at=BETWEEN))
+    assert took < ANSWER_S
+    assert answer.status_code in {503, 404, 410}
+    eventually(lambda: desk.get("s", at=BETWEEN).status_code in {404, 410}, within_s=PATIENCE_S)
+
+
+def test_a_stream_whose_owner_stands_still_for_a_while_loses_nothing(desk):
+    desk.create("s", blueprint="slow", at=OWNER)
+    through = Following(desk, "s", BETWEEN, since="0")
+    desk.prompt("s", str(WORDS), at=BETWEEN)
+    through.reached(20)
+    desk.servers[OWNER].signal(signal.SIGSTOP)
+    try:
+        answer, took = timed(lambda: desk.get("s", at=BETWEEN))
+        assert took < ANSWER_S
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+    finally:
+        desk.servers[OWNER].signal(signal.SIGCONT)
+    eventually(lambda: desk.get("s", at=BETWEEN).status_code == 200, within_s=PATIENCE_S)
+    # The stream lived through it, or ended and goes on where it was.
+    eventually(
+        lambda: through.ended_at or any(kind == "agent_end" for _, kind, _ in through.events),
+        within_s=PATIENCE_S,
+    )
+    seen = list(through.events)
+    if seen[-1][1] != "agent_end":
+        last = next(number for number, *_ in reversed(seen) if number)
+        with desk.events("s", BETWEEN, headers={"Last-Event-ID": last}) as stream:
+            for event in stream:
+                seen.append(event)
+                if event[1] == "agent_end":
+                    break
+    whole = seen[: next(at for at, each in enumerate(seen) if each[1] == "agent_end")]
+    assert words_of(whole) == numbers(WORDS)
+
+
+def test_a_websocket_whose_owner_is_killed_is_closed_at_once(desk):
+    desk.create("s", blueprint="slow", at=OWNER)
+    url = desk.servers[BETWEEN].url.replace("http", "ws", 1) + "/v1/sessions/s/ws"
+    with connect(url, additional_headers={"X-API-Key": ACME}, proxy=None) as socket:
+        socket.send(json.dumps({"action": "prompt", "text": str(WORDS * 10)}))
+        for _ in range(20):
+            socket.recv(PATIENCE_S)
+        desk.servers[OWNER].signal(signal.SIGKILL)
+        killed = time.monotonic()
+        with contextlib.suppress(ConnectionClosed):
+            while socket.recv(PATIENCE_S):
+                pass
+        assert time.monotonic() - killed < ANSWER_S
