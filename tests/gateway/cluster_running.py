@@ -13,13 +13,12 @@ from pathlib import Path
 
 from frontdesk.cluster.local.engine import LocalEngine
 from frontdesk.cluster.local.server import LocalServer
-from frontdesk.gateway.access_log import AccessLog
-from frontdesk.gateway.app import create_app
 from frontdesk.gateway.cluster_member import ClusterMember
-from frontdesk.gateway.forwarding.forwarding import Forwarding
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.server import GatewayServer, bound_socket
+from frontdesk.gateway.state_dir import StateDir
+from gateway.agents import BLUEPRINTS
 from gateway.running import START_S, RunningGateway
+from support.fault_proxy import FaultProxy
 
 SECRET = b"the secret of all nodes, 32 bytes"
 
@@ -52,35 +51,27 @@ class IndexThread:
 class NodeGateway(RunningGateway):
     """A gateway that is a node; `listen` is its private listener, in front of which may be more."""
 
-    def __init__(self, directory, *, index, name, listen=None, advertise=None, **options):
+    def __init__(self, directory, *, index, name, listen, advertise=None, **options):
         super().__init__(directory / name, **options)
-        self.name, self._index = name, index
-        self._listen = listen or f"unix:{directory}/{name}/hop.sock"
-        self._advertise, self._agents = advertise, options.get("agents", self.gateway._given)
-
-    async def _serve_on(self):
-        self.loop = asyncio.get_running_loop()
-        self.gateway = Gateway(self.config, blueprints=self._agents, keys=self.keys)
-        self.forwarding = Forwarding(
-            self.gateway, listen=self._listen, advertise=self._advertise, secret=SECRET
+        # As workers have it: one master secret, so that a session token is good on every node.
+        state = StateDir.make(self.config.server.state_dir)
+        (state.path / "master.secret").write_bytes(SECRET)
+        self.gateway = Gateway(
+            self.config,
+            blueprints=options.get("agents", BLUEPRINTS),
+            keys=self.keys,
+            cluster=ClusterMember(
+                engine=LocalEngine(index.path),
+                name=name,
+                listen=listen,
+                advertise=advertise,
+                secret=SECRET,
+            ),
         )
-        async with LocalEngine(self._index.path) as engine, self.forwarding:
-            self.gateway._cluster = ClusterMember(
-                engine=engine,
-                name=self.name,
-                address=self.forwarding.address,
-                listener_age_s=self.forwarding.listener_age_s,
-                ask_owner=self.forwarding.ask_owner,
-            )
-            app = create_app(self.gateway, log=AccessLog(self.log))
-            with bound_socket("127.0.0.1", 0) as address:
-                self.port = address.getsockname()[1]
-                self.server = GatewayServer(app, gateway=self.gateway, on_started=self._on_started)
-                await self.server.serve(sockets=[address])
 
-    def _on_started(self):
-        self.forwarding.join(self.gateway.node)
-        self._started.set()
+    @property
+    def forwarding(self):
+        return self.gateway.forwarding
 
     @property
     def incarnation(self):
@@ -88,17 +79,23 @@ class NodeGateway(RunningGateway):
 
 
 @contextmanager
-def cluster(*names, **options):
-    """Run an index and one gateway for each name."""
+def cluster(*names, proxied=False, tcp=False, **options):
+    """Run an index and one gateway for each name, with a `proxy` in front of what it listens at."""
     # Not pytest's own directory: the path of a Unix socket has a greatest length.
     directory = Path(tempfile.mkdtemp(prefix="fd-"))
     try:
         with ExitStack() as stack:
             index = stack.enter_context(IndexThread(directory / "index.sock"))
-            nodes = [
-                stack.enter_context(NodeGateway(directory, index=index, name=name, **options))
-                for name in names
-            ]
+            nodes = []
+            for name in names:
+                listen = "127.0.0.1:0" if tcp else f"unix:{directory}/{name}/hop.sock"
+                proxy = stack.enter_context(FaultProxy(listen)) if proxied else None
+                advertise = proxy.address if proxy else None
+                node = NodeGateway(
+                    directory, index=index, name=name, listen=listen, advertise=advertise, **options
+                )
+                node.proxy = proxy
+                nodes.append(stack.enter_context(node))
             yield nodes
     finally:
         shutil.rmtree(directory)

@@ -61,6 +61,8 @@ class FaultProxy:
         self.address = ""
         self.broken = 0
         """How many connections it has broken on purpose."""
+        self.recorded: list[bytes] | None = None
+        """What passes, in both directions, where a test makes this a list."""
         self._conditions = Conditions()
         self._chances = random.Random(seed)
         self._connections: set[Connection] = set()
@@ -292,6 +294,8 @@ class Connection:
         if way is Way.TO_CLIENT and conditions.chance and self.proxy.breaks_here():
             await self._break_within(piece[: len(piece) // 2], writer)
         self.passed[way] += len(piece)
+        if self.proxy.recorded is not None:
+            self.proxy.recorded.append(piece)
         writer.write(piece)
         await writer.drain()
 

@@ -76,7 +76,10 @@ class OwnerSuspect(FrontdeskError):
 
 
 class OwnerUnreachable(FrontdeskError):
-    """The session's node did not answer, or says that it cannot."""
+    """The session's node did not answer, or says that it cannot.
+
+    `session_id` is empty where another node was asked for something else.
+    """
 
     session_id: str
     problem: str
@@ -84,7 +87,8 @@ class OwnerUnreachable(FrontdeskError):
 
     def __init__(self, session_id: str, *, problem: str, retry_after_s: float = 1.0) -> None:
         self.session_id, self.problem, self.retry_after_s = session_id, problem, retry_after_s
-        super().__init__(f"the node of session {session_id!r} does not answer: {problem}")
+        node = f"the node of session {session_id!r}" if session_id else "the node that is asked"
+        super().__init__(f"{node} does not answer: {problem}")
 
 
 class Recovering(FrontdeskError):

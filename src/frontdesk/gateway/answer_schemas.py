@@ -35,10 +35,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
 
 
 class SessionSummary(Answer, frozen=True, kw_only=True):
-    """How a session is doing."""
+    """How a session is doing.
+
+    In lists over several nodes, `state` is `suspect` where a session's node does not say: then its
+    numbers are 0.
+    """
 
     session_id: str
-    state: State
+    state: Literal[State, "suspect"]
     turns: int
     tool_calls: int
     total_tokens: int
@@ -70,11 +74,15 @@ class SessionSummary(Answer, frozen=True, kw_only=True):
         )
 
 
-class SessionList(Answer, frozen=True, kw_only=True):
-    """A page of sessions. `next` is what `after` continues with, null on the last page."""
+class SessionList(Answer, frozen=True, kw_only=True, omit_defaults=True):
+    """A page of sessions. `next` is what `after` continues with, null on the last page.
+
+    `partial` is there, and true, where some node of several could not be asked.
+    """
 
     sessions: tuple[SessionSummary, ...]
     next: str | None
+    partial: bool = False
 
 
 class SessionToken(Answer, frozen=True, kw_only=True):

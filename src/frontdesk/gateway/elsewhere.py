@@ -11,6 +11,7 @@ from typing import Protocol
 
 from starlette.responses import Response
 
+from frontdesk.gateway.answer_schemas import SessionList
 from frontdesk.gateway.request_context import RequestContext
 
 
@@ -36,4 +37,8 @@ class Elsewhere(Protocol):
         `OwnerUnreachable` where it does not answer. What came here from another node is not passed
         on once more: ask `context.tenant_key.forwarded` first.
         """
+        ...
+
+    async def list_sessions(self, tenant_id: str, *, limit: int, after: str | None) -> SessionList:
+        """List a tenant's sessions on all nodes; `after` is the `next` of the page before."""
         ...

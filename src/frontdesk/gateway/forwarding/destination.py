@@ -1,11 +1,21 @@
-"""Where a request goes whose session is not here. A record, below what is passed on."""
+"""Where a request goes whose session is not here: to its owner, or to whoever had it last.
+
+Below the forwarding, above the node, which knows where sessions are and how they ended.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recovering
+from frontdesk.cluster.node import Node
 from frontdesk.cluster.node_records import EndedElsewhere
-from frontdesk.cluster.records import NodeStatus
+from frontdesk.cluster.records import NodeState, NodeStatus
+from frontdesk.errors import SessionNotFound
+from frontdesk.gateway.forwarding.hops import GONE_STATUS
+from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.request_context import RequestContext
+from frontdesk.sessions.errors import SessionDead
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +35,54 @@ class Destination:
     node: NodeStatus
     fence: int | None
     ended: EndedElsewhere | None = None
+
+
+async def destination_of(
+    gateway: Gateway, node: Node, context: RequestContext, key: str
+) -> Destination | None:
+    """Return where the session of a request is answered for, None where that is here.
+
+    `OwnerUnreachable` where its node has stalled; what the index raises where it does not know.
+    """
+    session_id = context.session_id or ""
+    try:
+        located = await node.find(key)
+    except SessionNotFound:
+        return destination_of_ended(node, context, key)
+    except (EngineUnavailable, Recovering):
+        if gateway.service.recently_ended(key) is not None:
+            # What ended here, its own node knows best.
+            return None
+        raise
+    if located.node.node.incarnation == node.incarnation:
+        return None
+    if located.node.state is NodeState.STALLED:
+        raise OwnerUnreachable(session_id, problem="it has stalled")
+    return Destination(key, session_id, located.node, located.entry.fence)
+
+
+def destination_of_ended(node: Node, context: RequestContext, key: str) -> Destination | None:
+    """Return the node that has what a session emitted until it ended; None where that is here.
+
+    It may be between two agents there. `SessionDead` where that node is dead.
+    """
+    try:
+        ended = node.ended(key)
+    except SessionNotFound:
+        return None
+    if ended.incarnation == node.incarnation:
+        return None
+    session_id, status = context.session_id or "", node.node(ended.incarnation)
+    if status is not None:
+        return Destination(key, session_id, status, None, ended)
+    if context.tenant_key.only is not None:
+        # To a session token, one that is not known here is one that never was.
+        return None
+    raise SessionDead(session_id, reason=ended.ended.reason)
+
+
+def raise_unless_gone(status: int, problem: bytes, destination: Destination) -> None:
+    """Raise `OwnerUnreachable` for a node's own answer, unless the session is not there."""
+    if status != GONE_STATUS:
+        text = problem.decode("utf-8", "replace")
+        raise OwnerUnreachable(destination.session_id, problem=text)

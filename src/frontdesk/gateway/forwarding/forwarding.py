@@ -13,26 +13,28 @@ from typing import Self
 from starlette.responses import Response
 
 from frontdesk.agents.ids import registry_key
-from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recovering
+from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.cluster.node import Node
 from frontdesk.cluster.records import IndexEntry, NodeState, NodeStatus
-from frontdesk.errors import InvalidArgument, SessionNotFound
+from frontdesk.errors import InvalidArgument
+from frontdesk.gateway.answer_schemas import SessionList
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.forwarding.answer_copy import is_from_node, own_headers, whole_body
 from frontdesk.gateway.forwarding.claims import CallerClaims
-from frontdesk.gateway.forwarding.destination import Destination
+from frontdesk.gateway.forwarding.destination import destination_of
 from frontdesk.gateway.forwarding.hop_connection import HopBroken, HopConnection
 from frontdesk.gateway.forwarding.hops import HopRequest, Hops
+from frontdesk.gateway.forwarding.list_cursors import ListCursors
 from frontdesk.gateway.forwarding.node_calls import MAX_ANSWER_BYTES, NodeCalls
 from frontdesk.gateway.forwarding.owner_application import OwnerApplication
 from frontdesk.gateway.forwarding.passed_request import PassedRequest
 from frontdesk.gateway.forwarding.passed_socket import PassedSocket
 from frontdesk.gateway.forwarding.private_listener import PrivateListener
 from frontdesk.gateway.forwarding.request_copy import headers_of, target_of
+from frontdesk.gateway.forwarding.session_lists import SessionLists
 from frontdesk.gateway.forwarding.signing import HopSigner
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.request_context import RequestContext
-from frontdesk.sessions.errors import SessionDead
 
 LOOKUPS = 2
 """A request that a node does not answer for is looked up once more, and no more often."""
@@ -66,6 +68,7 @@ class Forwarding:
         self._gateway = gateway
         self._node: Node | None = None
         self._signer = HopSigner(secret, clock=gateway.clock)
+        self._cursors = ListCursors(secret)
         self._application = OwnerApplication(gateway, self._signer)
         self.hops: Hops = Hops(
             self._signer,
@@ -96,6 +99,7 @@ class Forwarding:
         """Pass requests on from now on, and take in what other nodes pass on."""
         self._node = self._application.node = node
         self.calls: NodeCalls = NodeCalls(self._gateway, node, self.hops)
+        self._lists = SessionLists(self._gateway, node, self.calls, cursors=self._cursors)
         self._application.calls = self.calls.answers
         self._gateway.forwarding = self
 
@@ -142,9 +146,10 @@ class Forwarding:
         3. It may say that the session is not there (any more): look once more, and give up then.
         """
         assert self._gateway.respond is not None
+        kind = PassedSocket if context.websocket else PassedRequest
         request: HopRequest | None = None
         for _ in range(LOOKUPS):
-            destination = await self._destination(node, context, key)
+            destination = await destination_of(self._gateway, node, context, key)
             if destination is None:
                 await self._gateway.respond(context)
                 return
@@ -152,54 +157,11 @@ class Forwarding:
                 request = await self.request_of(context)
                 if request is None:
                     return  # the client has left
-            if await self._passed_on(context, request, destination):
+            passed = kind(self._gateway, self.hops, context, destination=destination)
+            if await passed.run(request):
                 return
             node.forget(key)
         raise OwnerUnreachable(context.session_id or "", problem="it moves")
-
-    async def _passed_on(
-        self, context: RequestContext, request: HopRequest, destination: Destination
-    ) -> bool:
-        kind = PassedSocket if context.websocket else PassedRequest
-        return await kind(self._gateway, self.hops, context, destination=destination).run(request)
-
-    async def _destination(
-        self, node: Node, context: RequestContext, key: str
-    ) -> Destination | None:
-        """Return where a session is answered for, None where that is here."""
-        session_id = context.session_id or ""
-        try:
-            located = await node.find(key)
-        except SessionNotFound:
-            return self._destination_of_ended(node, context, key)
-        except (EngineUnavailable, Recovering):
-            if self._gateway.service.recently_ended(key) is not None:
-                # What ended here, its own node knows best.
-                return None
-            raise
-        if located.node.node.incarnation == node.incarnation:
-            return None
-        if located.node.state is NodeState.STALLED:
-            raise OwnerUnreachable(session_id, problem="it has stalled")
-        return Destination(key, session_id, located.node, located.entry.fence)
-
-    def _destination_of_ended(
-        self, node: Node, context: RequestContext, key: str
-    ) -> Destination | None:
-        """Return the node that has what a session said until it ended; None where that is here."""
-        try:
-            ended = node.ended(key)
-        except SessionNotFound:
-            return None
-        status = node.node(ended.incarnation)
-        if ended.incarnation == node.incarnation:
-            return None
-        session_id = context.session_id or ""
-        if status is not None:
-            return Destination(key, session_id, status, None, ended)
-        if context.tenant_key.only is not None:
-            return None
-        raise SessionDead(session_id, reason=ended.ended.reason)
 
     async def request_of(
         self, context: RequestContext, body: bytes | None = None
@@ -263,6 +225,12 @@ class Forwarding:
         finally:
             if (client := connection_of(context.scope)) is not None:
                 client.on_disconnect = None
+
+    # -- lists -----------------------------------------------------------------------------------
+
+    async def list_sessions(self, tenant_id: str, *, limit: int, after: str | None) -> SessionList:
+        """List a tenant's sessions on all nodes; `after` is the `next` of the page before."""
+        return await self._lists.page(tenant_id, limit=limit, after=after)
 
     # -- within ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ JSON; both ends are here. They are signed like every request between nodes, and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -20,6 +20,7 @@ from frontdesk.gateway.forwarding.hop_connection import HopBroken
 from frontdesk.gateway.forwarding.hops import HopRequest, Hops
 from frontdesk.gateway.forwarding.owner_application import NodeCall
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.records import Fence, Metadata
 
 ENTRY = "/-/entry"
 ANSWER_S = 1.5
@@ -32,7 +33,7 @@ class NodeCalls:
 
     def __init__(self, gateway: Gateway, node: Node, hops: Hops) -> None:
         self._gateway, self._node, self._hops = gateway, node, hops
-        self.answers: Mapping[str, NodeCall] = {ENTRY: self._answer_entry}
+        self.answers: dict[str, NodeCall] = {ENTRY: self.answer_entry}
 
     async def ask_owner(self, session_id: str, node: NodeStatus) -> IndexEntry | None:
         """Ask a node for the entry of a session that lives there; None where none does.
@@ -55,29 +56,29 @@ class NodeCalls:
             raise OwnerUnreachable("", problem="it is another node, or of another version")
         return answer
 
-    async def _answer_entry(self, body: bytes) -> bytes:
+    async def answer_entry(self, body: bytes) -> bytes:
+        """Answer with the entry of a session of this node, null where it has none."""
         key = msgspec.json.decode(body, type=str)
-        return msgspec.json.encode(self._entry(key))
+        fence, entry = self._node.fence(key), None
+        if fence is not None and self._gateway.service.lives(key):
+            with suppress(SessionNotFound):
+                metadata = self._gateway.store.get(key).metadata
+                entry = entry_of(metadata, incarnation=self._node.incarnation, fence=fence)
+        return msgspec.json.encode(entry)
 
-    def _entry(self, key: str) -> IndexEntry | None:
-        gateway, node = self._gateway, self._node
-        fence = node.fence(key)
-        if fence is None or not gateway.service.lives(key):
-            return None
-        try:
-            session = gateway.store.get(key)
-        except SessionNotFound:
-            return None
-        entry = NewEntry(
-            session_id=key,
-            incarnation=node.incarnation,
-            token="",  # nobody else's business
-            tenant_id=session.tenant_id,
-            api_key=session.api_key,
-            created_at=session.created_at,
-            blueprint=session.blueprint,
-            model=session.model,
-            pid=session.pid,
-            minted=False,
-        )
-        return IndexEntry(entry, fence, fence)
+
+def entry_of(metadata: Metadata, *, incarnation: str, fence: Fence) -> IndexEntry:
+    """Return a session as the index has it, but for what is nobody else's business."""
+    entry = NewEntry(
+        session_id=metadata.session_id,
+        incarnation=incarnation,
+        token="",
+        tenant_id=metadata.tenant_id,
+        api_key=metadata.api_key,
+        created_at=metadata.created_at,
+        blueprint=metadata.blueprint,
+        model=metadata.model,
+        pid=metadata.pid,
+        minted=False,
+    )
+    return IndexEntry(entry, fence, fence)

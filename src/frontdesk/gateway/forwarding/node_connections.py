@@ -124,25 +124,11 @@ class NodeConnections:
             raise HopBroken("there are too many connections to it")
         try:
             async with asyncio.timeout(CONNECT_S):
-                return await self._connect()
+                return await connected(self.address, tls=self._tls)
         except TimeoutError:
             raise HopBroken(f"no connection to it within {CONNECT_S:g} s") from None
         except OSError as error:
             raise HopBroken(error.strerror or type(error).__name__) from None
-
-    async def _connect(self) -> HopConnection:
-        scheme, _, place = self.address.partition(":")
-        if scheme == "unix":
-            _, made = await self._loop.create_unix_connection(HopConnection, place)
-            return made
-        host, _, port = place.removeprefix("//").rpartition(":")
-        _, made = await self._loop.create_connection(
-            HopConnection,
-            host.strip("[]"),
-            int(port),
-            ssl=self._tls if scheme == "https" else None,
-        )
-        return made
 
     def close(self, problem: str) -> None:
         """End everything with this node at once, and begin nothing more."""
@@ -192,3 +178,15 @@ class NodeConnections:
         for connection, begun in list(self._busy.items()):
             if silent_s > (self._stream_s if begun else ANSWER_S):
                 connection.abort(f"it gave no sign of life for {silent_s:.0f} s")
+
+
+async def connected(address: str, *, tls: ssl.SSLContext | None) -> HopConnection:
+    """Return a new connection to an address, as `NodeRecord.address` has it."""
+    loop = asyncio.get_running_loop()
+    scheme, _, place = address.partition(":")
+    if scheme == "unix":
+        return (await loop.create_unix_connection(HopConnection, place))[1]
+    host, _, port = place.removeprefix("//").rpartition(":")
+    secured = tls if scheme == "https" else None
+    made = await loop.create_connection(HopConnection, host.strip("[]"), int(port), ssl=secured)
+    return made[1]

@@ -57,50 +57,32 @@ class OwnerApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = RequestContext(scope, receive, send, body_limit=0)
         try:
-            claims = self._claims_of(context)
-            if claims.target == PING:
-                await self._answer_ping(context, claims)
+            claims = self._signer.verify(
+                (context.header(HEADER) or "").encode("latin-1"),
+                method=context.method,
+                target=target_in(scope),
+            )
+            if claims.target == PING and not claims.to:
+                # This node itself, which has not joined yet.
+                await context.answer(200, b"{}")
                 return
-            body = b"" if context.websocket else await self._body_of(context, claims)
+            body = b"" if context.websocket else await signed_body(context, claims)
         except HopRefused as refused:
             logger.warning("a request to the private listener was refused: %s", refused.problem)
             await _answer_for_nodes(context, REFUSED_STATUS, REFUSED, str(refused).encode())
             return
         if self.node is None or claims.to != self.node.incarnation:
             await _answer_for_nodes(context, GONE_STATUS, GONE, b"another incarnation")
-        elif claims.caller is None:
-            await self._answer_call(context, claims, body)
-        else:
+        elif claims.caller is not None:
             await self._answer_request(context, claims, claims.caller, body)
+        elif claims.target == PING:
+            await context.answer(200, b"{}")
+        elif self._gateway.open and claims.target in self.calls:
+            await context.answer(200, await self.calls[claims.target](body))
+        else:
+            await _answer_for_nodes(context, REFUSED_STATUS, REFUSED, b"no such question")
 
     # -- who asks --------------------------------------------------------------------------------
-
-    def _claims_of(self, context: RequestContext) -> HopClaims:
-        envelope = context.header(HEADER)
-        if envelope is None:
-            raise HopRefused("it is not signed")
-        raw = context.scope["raw_path"].decode("latin-1")
-        query = context.query.decode("latin-1")
-        return self._signer.verify(
-            envelope.encode("latin-1"),
-            method=context.method,
-            target=f"{raw}?{query}" if query else raw,
-        )
-
-    async def _body_of(self, context: RequestContext, claims: HopClaims) -> bytes:
-        """Return the whole body, which the other node has bounded and hashed."""
-        pieces = []
-        more = True
-        while more:
-            message = await context.receive_on()
-            if message["type"] != "http.request":
-                raise HopRefused("it ended before its body")
-            pieces.append(message.get("body", b""))
-            more = message.get("more_body", False)
-        body = b"".join(pieces)
-        if not hmac.compare_digest(digest_of_body(body), claims.body_digest):
-            raise HopRefused("its body is another one than was signed")
-        return body
 
     def _caller_of(self, claims: CallerClaims) -> Caller:
         """Return the caller with the hash of its secret, where this node knows it.
@@ -113,20 +95,6 @@ class OwnerApplication:
         return claims.caller(digest=next(matching, NO_SECRET))
 
     # -- answers ---------------------------------------------------------------------------------
-
-    async def _answer_ping(self, context: RequestContext, claims: HopClaims) -> None:
-        node = self.node
-        if claims.to and (node is None or claims.to != node.incarnation):
-            await _answer_for_nodes(context, GONE_STATUS, GONE, b"another incarnation")
-        else:
-            await context.answer(200, b"{}")
-
-    async def _answer_call(self, context: RequestContext, claims: HopClaims, body: bytes) -> None:
-        call = self.calls.get(claims.target)
-        if call is None:
-            await _answer_for_nodes(context, REFUSED_STATUS, REFUSED, b"no such question")
-            return
-        await context.answer(200, await call(body))
 
     async def _answer_request(
         self, hop: RequestContext, claims: HopClaims, caller: CallerClaims, body: bytes
@@ -177,6 +145,28 @@ class OwnerApplication:
         assert self.node is not None
         key = registry_key(context.tenant_sessions.tenant_id, context.session_id)
         return self._gateway.service.lives(key) and self.node.fence(key) == claims.fence
+
+
+def target_in(scope: Scope) -> str:
+    """Return path and query as they are written."""
+    path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
+async def signed_body(context: RequestContext, claims: HopClaims) -> bytes:
+    """Return the whole body, which the other node has bounded and hashed; `HopRefused`."""
+    pieces = []
+    more = True
+    while more:
+        message = await context.receive_on()
+        if message["type"] != "http.request":
+            raise HopRefused("it ended before its body")
+        pieces.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = b"".join(pieces)
+    if not hmac.compare_digest(digest_of_body(body), claims.body_digest):
+        raise HopRefused("its body is another one than was signed")
+    return body
 
 
 def scope_of(hop: Scope, claims: HopClaims) -> Scope:

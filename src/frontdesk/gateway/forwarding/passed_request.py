@@ -21,9 +21,9 @@ from frontdesk.gateway.forwarding.answer_copy import (
     own_headers,
     reason_of_end,
 )
-from frontdesk.gateway.forwarding.destination import Destination
+from frontdesk.gateway.forwarding.destination import Destination, raise_unless_gone
 from frontdesk.gateway.forwarding.hop_connection import HopBroken, HopConnection
-from frontdesk.gateway.forwarding.hops import GONE_STATUS, HopRequest, Hops
+from frontdesk.gateway.forwarding.hops import HopRequest, Hops
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.paths import Endpoint
 from frontdesk.gateway.queries import EventStreamQuery, query_of
@@ -67,7 +67,9 @@ class PassedRequest:
                     to.node, request, fence=to.fence, on_connection=self._on_connection
                 ) as connection:
                     if is_from_node(connection):
-                        return await self._is_answered(connection)
+                        problem = await connection.read() or b""
+                        raise_unless_gone(connection.status, problem, to)
+                        return False
                     await self._pass_back(connection)
         except HopBroken as broken:
             if self._left or self._context.started:
@@ -78,13 +80,6 @@ class PassedRequest:
                 raise SessionDead(to.session_id, reason=to.ended.ended.reason) from None
             raise OwnerUnreachable(to.session_id, problem=str(broken)) from None
         return True
-
-    async def _is_answered(self, connection: HopConnection) -> bool:
-        """Say whether what the node says of itself is the end of it."""
-        problem = (await connection.read() or b"").decode("utf-8", "replace")
-        if connection.status == GONE_STATUS:
-            return False
-        raise OwnerUnreachable(self._destination.session_id, problem=problem)
 
     async def _pass_back(self, connection: HopConnection) -> None:
         headers = own_headers(connection.headers)

@@ -20,8 +20,8 @@ from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.actions import parsed, socket_answer
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.forwarding.answer_copy import last_message, own_headers, reason_of_end
-from frontdesk.gateway.forwarding.destination import Destination
-from frontdesk.gateway.forwarding.hops import GONE_STATUS, HopRequest, Hops
+from frontdesk.gateway.forwarding.destination import Destination, raise_unless_gone
+from frontdesk.gateway.forwarding.hops import HopRequest, Hops
 from frontdesk.gateway.forwarding.node_connections import ANSWER_S
 from frontdesk.gateway.forwarding.signing import HEADER
 from frontdesk.gateway.gateway import Gateway
@@ -55,9 +55,9 @@ class PassedSocket:
         """Pass messages both ways; False where the node says that the session is not there."""
         to, key = self._destination, self._context.tenant_key
         try:
-            self._socket = await self._opened(request)
+            self._socket = await opened(self._hops, request, to)
         except InvalidStatus as refused:
-            return await self._refuse(refused)
+            return await refuse(self._context, refused, to)
         except (InvalidHandshake, TimeoutError, OSError, EOFError) as error:
             if to.ended is not None:
                 raise SessionDead(to.session_id, reason=to.ended.ended.reason) from None
@@ -71,45 +71,6 @@ class PassedSocket:
         finally:
             self._gateway.streams.leave(key, self._on_key_revoked)
             self._socket.transport.abort()
-        return True
-
-    async def _opened(self, request: HopRequest) -> SocketToNode:
-        to = self._destination
-        envelope = self._hops.envelope(request, to=to.node.node.incarnation, fence=to.fence)
-        options: dict[str, Any] = {
-            "additional_headers": [(HEADER.decode(), envelope.decode())],
-            "compression": None,
-            "max_queue": WAITING_MESSAGES,
-            "max_size": MAX_MESSAGE_BYTES,
-            "open_timeout": ANSWER_S,
-            # The node is asked for a sign of life for all that goes through it.
-            "ping_interval": None,
-            "user_agent_header": None,
-        }
-        scheme, _, place = to.node.node.address.partition(":")
-        if scheme == "unix":
-            return await unix_connect(place, f"ws://node{request.target}", **options)
-        tls = self._hops.tls if scheme == "https" else None
-        secure = "wss" if tls else "ws"
-        return await connect(f"{secure}:{place}{request.target}", ssl=tls, proxy=None, **options)
-
-    async def _refuse(self, refused: InvalidStatus) -> bool:
-        answer = refused.response
-        headers = [
-            (name.lower().encode(), value.encode()) for name, value in answer.headers.raw_items()
-        ]
-        if any(name == HEADER for name, _ in headers):
-            if answer.status_code == GONE_STATUS:
-                return False
-            problem = bytes(answer.body or b"").decode("utf-8", "replace")
-            raise OwnerUnreachable(self._destination.session_id, problem=problem)
-        start = "websocket.http.response.start"
-        await self._context.send(
-            {"type": start, "status": answer.status_code, "headers": own_headers(headers)}
-        )
-        await self._context.send_on(
-            {"type": "websocket.http.response.body", "body": bytes(answer.body or b"")}
-        )
         return True
 
     # -- both ways -------------------------------------------------------------------------------
@@ -138,7 +99,7 @@ class PassedSocket:
             if self._refused > MAX_REFUSED:
                 self._closing = (REVOKED, "too many requests")
                 return False
-            await self._send(socket_answer(_named(content), problem_of(error).refusal).decode())
+            await self._send(socket_answer(named(content), problem_of(error).refusal).decode())
             return True
         try:
             await self._socket.send(content)
@@ -183,7 +144,43 @@ class PassedSocket:
             client.abort_if_stalled()
 
 
-def _named(content: str | bytes) -> dict[str, Any] | None:
+async def opened(hops: Hops, request: HopRequest, to: Destination) -> SocketToNode:
+    """Open a WebSocket to the owner; raises what `websockets` does."""
+    envelope = hops.envelope(request, to=to.node.node.incarnation, fence=to.fence)
+    options: dict[str, Any] = {
+        "additional_headers": [(HEADER.decode(), envelope.decode())],
+        "compression": None,
+        "max_queue": WAITING_MESSAGES,
+        "max_size": MAX_MESSAGE_BYTES,
+        "open_timeout": ANSWER_S,
+        # The node is asked for a sign of life for all that goes through it.
+        "ping_interval": None,
+        "user_agent_header": None,
+    }
+    scheme, _, place = to.node.node.address.partition(":")
+    if scheme == "unix":
+        return await unix_connect(place, f"ws://node{request.target}", **options)
+    tls = hops.tls if scheme == "https" else None
+    secured = "wss" if tls else "ws"
+    return await connect(f"{secured}:{place}{request.target}", ssl=tls, proxy=None, **options)
+
+
+async def refuse(context: RequestContext, refused: InvalidStatus, to: Destination) -> bool:
+    """Refuse a client's socket as the owner did; False where the session is not there."""
+    answer, body = refused.response, bytes(refused.response.body or b"")
+    pairs = answer.headers.raw_items()
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in pairs]
+    if any(name == HEADER for name, _ in headers):
+        raise_unless_gone(answer.status_code, body, to)
+        return False
+    kind = "websocket.http.response"
+    start = {"status": answer.status_code, "headers": own_headers(headers)}
+    await context.send({"type": f"{kind}.start", **start})
+    await context.send_on({"type": f"{kind}.body", "body": body})
+    return True
+
+
+def named(content: str | bytes) -> dict[str, Any] | None:
     """Return a message that is only answered, None where it is none."""
     try:
         return parsed(content)

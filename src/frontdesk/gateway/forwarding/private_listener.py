@@ -58,7 +58,7 @@ class PrivateListener:
     ) -> None:
         self._listen, self._advertise, self._tls = listen, advertise, tls
         self._tls_client, self._ping = tls_client, ping
-        self._wire: WireConfig = wire_config(application, _for_nodes(config))
+        self._wire: WireConfig = wire_config(application, for_nodes(config))
         self._state = ServerState()
         self._answered_at = time.monotonic()
         self._server: asyncio.Server | None = None
@@ -71,7 +71,7 @@ class PrivateListener:
         if self._listen.startswith(UNIX):
             path = Path(self._listen.removeprefix(UNIX))
             bound = bound_unix_socket(path)
-            self.address = self._listen
+            self.address = self._advertise or self._listen
             self._server = await loop.create_unix_server(made, sock=bound, backlog=BACKLOG)
         else:
             host, _, port = self._listen.rpartition(":")
@@ -106,7 +106,7 @@ class PrivateListener:
 
     async def _ping_itself(self) -> None:
         itself = NodeConnections(
-            self.address if self._advertise is None else self._own_address(),
+            self._own_address(),
             ping=self._ping,
             problem=lambda: None,
             stream_s=PING_TIMEOUT_S,
@@ -125,7 +125,8 @@ class PrivateListener:
             await asyncio.sleep(PING_S)
 
     def _own_address(self) -> str:
-        assert self._server is not None
+        if self._listen.startswith(UNIX) or self._server is None:
+            return self._listen
         host, port = self._server.sockets[0].getsockname()[:2]
         scheme = "http" if self._tls is None else "https"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -148,7 +149,7 @@ def bound_unix_socket(path: Path) -> socket.socket:
     return bound
 
 
-def _for_nodes(config: Config) -> Config:
+def for_nodes(config: Config) -> Config:
     """Return the wire's bounds for what nodes send: a head with its signed claims is longer."""
     limits = config.limits.model_copy(
         update={

@@ -189,10 +189,16 @@ async def first_turn(
     "", operation_id="listSessions", responses=answers(SessionList(sessions=(INFO,), next="42"))
 )
 async def list_sessions(
+    request: Request,
     sessions: InSessions,
     page: InPage,
 ) -> Response:
     """List the tenant's sessions, oldest first, a page at a time."""
+    forwarding = gateway_of(request).forwarding
+    if forwarding is not None:
+        tenant_id = sessions.tenant_id
+        listed = await forwarding.list_sessions(tenant_id, limit=page.limit, after=page.after)
+        return encoded(listed)
     found, following = sessions.sessions(limit=page.limit, after=page.after)
     return encoded(SessionList(sessions=tuple(map(SessionSummary.of, found)), next=following))
 

@@ -1,0 +1,183 @@
+"""A tenant's sessions on all nodes, a page at a time.
+
+Above the questions between nodes. Which sessions there are, and in which order, the index says; how
+each is doing, its node, asked once for all of its own on the page. A node that does not answer in
+time costs its numbers, not the list: its sessions are listed with what the index knows, and the
+answer says that it is partial. Where the index cannot be asked, every node is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from frontdesk.agents.ids import split
+from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recovering
+from frontdesk.cluster.node import Node
+from frontdesk.cluster.records import IndexEntry, Selection
+from frontdesk.gateway.answer_schemas import SessionList, SessionSummary
+from frontdesk.gateway.forwarding.list_cursors import ListCursors
+from frontdesk.gateway.forwarding.node_calls import NodeCalls
+from frontdesk.gateway.gateway import Gateway
+
+SUMMARIES, OWN = "/-/summaries", "/-/own"
+
+
+class OwnSelection(msgspec.Struct, frozen=True):
+    """Which of its sessions a node is asked for: of a tenant, after a fence."""
+
+    tenant_id: str
+    after: int
+    limit: int
+
+
+class FencedSummary(msgspec.Struct, frozen=True):
+    """A session as its node has it, with its place in the list."""
+
+    fence: int
+    summary: SessionSummary
+
+
+class SessionLists:
+    """List a tenant's sessions, wherever they are. Belongs to one event loop."""
+
+    def __init__(
+        self, gateway: Gateway, node: Node, calls: NodeCalls, *, cursors: ListCursors
+    ) -> None:
+        self._gateway, self._node, self._calls = gateway, node, calls
+        self._cursors = cursors
+        calls.answers |= {SUMMARIES: self.answer_summaries, OWN: self.answer_own}
+
+    async def page(self, tenant_id: str, *, limit: int, after: str | None) -> SessionList:
+        """Return up to `limit` sessions after a cursor, oldest first.
+
+        `InvalidArgument` for what is no cursor of this tenant's.
+        """
+        fence = 0 if after is None else self._cursors.fence(after, tenant_id=tenant_id)
+        try:
+            selection = Selection(tenant_id=tenant_id)
+            found = await self._node.list(selection, after=fence, limit=limit)
+        except (EngineUnavailable, Recovering):
+            return await self._page_of_nodes(OwnSelection(tenant_id, fence, limit))
+        rows, missing = await self._rows(found.entries)
+        following = found.entries[-1].fence if found.more else None
+        return self._list(rows, following, tenant_id, partial=missing or found.partial)
+
+    def _list(
+        self,
+        rows: Sequence[SessionSummary],
+        following: int | None,
+        tenant_id: str,
+        *,
+        partial: bool,
+    ) -> SessionList:
+        cursor = None if following is None else self._cursors.cursor(following, tenant_id=tenant_id)
+        return SessionList(sessions=tuple(rows), next=cursor, partial=partial)
+
+    async def _rows(self, entries: Sequence[IndexEntry]) -> tuple[list[SessionSummary], bool]:
+        """Return how these are doing, and whether some node did not say."""
+        by_node: defaultdict[str, list[str]] = defaultdict(list)
+        for each in entries:
+            by_node[each.entry.incarnation].append(each.entry.session_id)
+        asked = [self._summaries(incarnation, keys) for incarnation, keys in by_node.items()]
+        found: dict[str, SessionSummary | None] = {}
+        for keys, summaries in zip(by_node.values(), await asyncio.gather(*asked), strict=True):
+            if summaries is not None:
+                found.update(zip(keys, summaries, strict=True))
+        rows: list[SessionSummary] = []
+        now_ms = self._gateway.clock.wall_ms()
+        for each in entries:
+            if each.entry.session_id not in found:
+                rows.append(summary_of_entry(each, now_ms=now_ms))
+            elif (summary := found[each.entry.session_id]) is not None:
+                # One that has ended since is in no list.
+                rows.append(summary)
+        return rows, len(found) < len(entries)
+
+    async def _summaries(
+        self, incarnation: str, keys: list[str]
+    ) -> Sequence[SessionSummary | None] | None:
+        """Return how a node's sessions are doing; None where it does not answer."""
+        if incarnation == self._node.incarnation:
+            return [self._summary(key) for key in keys]
+        status = self._node.node(incarnation)
+        if status is None:
+            # Dead: its sessions are gone.
+            return [None] * len(keys)
+        try:
+            answer = await self._calls.ask(status, SUMMARIES, msgspec.json.encode(keys))
+        except OwnerUnreachable:
+            return None
+        found = msgspec.json.decode(answer, type=list[SessionSummary | None])
+        return found if len(found) == len(keys) else None
+
+    async def _page_of_nodes(self, asked: OwnSelection) -> SessionList:
+        """Return a page as the nodes last known tell it, each of its own."""
+        body = msgspec.json.encode(asked)
+        others = [
+            self._calls.ask(each, OWN, body)
+            for each in self._node.nodes()
+            if each.node.incarnation != self._node.incarnation
+        ]
+        answers: list[Any] = await asyncio.gather(*others, return_exceptions=True)
+        rows = self._own(asked)
+        for answer in answers:
+            if isinstance(answer, bytes):
+                rows += msgspec.json.decode(answer, type=list[FencedSummary])
+            elif not isinstance(answer, OwnerUnreachable):
+                raise answer
+        rows.sort(key=lambda each: each.fence)
+        page = rows[: asked.limit]
+        following = page[-1].fence if len(rows) > asked.limit else None
+        summaries = [each.summary for each in page]
+        return self._list(summaries, following, asked.tenant_id, partial=True)
+
+    # -- what other nodes ask --------------------------------------------------------------------
+
+    async def answer_summaries(self, body: bytes) -> bytes:
+        """Answer how sessions of this node are doing, null for one that is not here."""
+        keys = msgspec.json.decode(body, type=list[str])
+        return msgspec.json.encode([self._summary(key) for key in keys])
+
+    async def answer_own(self, body: bytes) -> bytes:
+        """Answer which sessions of a tenant are here."""
+        return msgspec.json.encode(self._own(msgspec.json.decode(body, type=OwnSelection)))
+
+    def _summary(self, key: str) -> SessionSummary | None:
+        service = self._gateway.service
+        conversation = service.latest(key) if service.lives(key) else None
+        return None if conversation is None else SessionSummary.of(conversation)
+
+    def _own(self, asked: OwnSelection) -> list[FencedSummary]:
+        live = self._gateway.service.live_of_tenant(asked.tenant_id)
+        fenced = [
+            FencedSummary(fence, SessionSummary.of(each))
+            for each in live
+            for fence in [self._node.fence(f"{each.tenant_id}/{each.session_id}")]
+            if fence is not None and fence > asked.after
+        ]
+        return sorted(fenced, key=lambda each: each.fence)[: asked.limit + 1]
+
+
+def summary_of_entry(indexed: IndexEntry, *, now_ms: int) -> SessionSummary:
+    """Return what the index knows of a session whose node does not say how it is doing."""
+    entry = indexed.entry
+    tenant_id, session_id = split(entry.session_id)
+    return SessionSummary(
+        session_id=session_id,
+        state="suspect",
+        turns=0,
+        tool_calls=0,
+        total_tokens=0,
+        uptime_ms=max(now_ms - entry.created_at, 0),
+        model=entry.model or "",
+        blueprint=entry.blueprint or "",
+        created_at=entry.created_at,
+        tenant_id=tenant_id,
+        restarts=0,
+        pid=entry.pid,
+    )
