@@ -27,7 +27,7 @@ def program(request):
 
 
 def test_an_engine_that_was_killed_starts_again_on_its_port_with_what_its_file_has(program):
-    with EngineServer(program, appendonly="yes", appendfsync="always") as server:
+    with EngineServer(program, appendonly="yes", appendfsync="no") as server:
         server.command("SET", "a", "1")
         server.restart()
         assert server.command("GET", "a") == "1"

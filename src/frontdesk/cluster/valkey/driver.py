@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
@@ -171,7 +171,11 @@ class CallConnection:
     async def _carry(self, connection: Any, run_id: str) -> None:
         """Send what is asked and hand out the answers, until the connection fails."""
         while True:
-            await self._asked.wait()
+            if not self._asked.is_set():
+                await self._asked.wait()
+                await asyncio.sleep(0)  # the end of a connection that was idle is read before
+            if await connection.can_read():  # nothing was asked: it is the end
+                raise EngineUnavailable("the connection was closed")
             batch = self._next_batch()
             try:
                 await self._exchange(connection, run_id, batch)
@@ -241,6 +245,20 @@ def refusal_of(error: ResponseError) -> EngineUnavailable | EngineRefused:
     if "can't run this command" in str(error) or "can't access" in str(error):
         return EngineRefused(f"its account may not do what is needed: {problem.problem}")
     return problem
+
+
+def raise_as_ours(error: BaseException) -> NoReturn:
+    """Raise what a connection failed with as our error, where it is one that it fails with.
+
+    Nobody has just been started: what an engine refuses later may be mended, and is tried again.
+    """
+    if isinstance(error, ResponseError):
+        error = refusal_of(error)
+    elif isinstance(error, FAILURES):
+        error = unavailable(error)
+    if isinstance(error, EngineRefused):
+        error = EngineUnavailable(error.problem)
+    raise error
 
 
 def _fail(waiting: Iterable[_Waiting], error: Exception) -> None:

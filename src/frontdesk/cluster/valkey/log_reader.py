@@ -6,14 +6,13 @@ import asyncio
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
-from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
 from frontdesk.cluster.records import LogPage
 from frontdesk.cluster.valkey import verbs
 from frontdesk.cluster.valkey.calls import ScriptCall, answer_in, packed_caller
-from frontdesk.cluster.valkey.connecting import FAILURES, connect, unavailable
-from frontdesk.cluster.valkey.driver import STALL_S, refusal_of
+from frontdesk.cluster.valkey.connecting import FAILURES, connect
+from frontdesk.cluster.valkey.driver import STALL_S, raise_as_ours
 from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.keys import key
 
@@ -44,20 +43,21 @@ class LogReader:
         """Return what comes after a revision, or an empty page after `wait_s`."""
         call = verbs.follow(after, era=era, limit=limit)
         async with self._one_at_a_time:
-            try:
-                page = await self._ask(call)
-                if not page.changes and not page.gap and wait_s > 0:
-                    await self._wait(after, wait_s)
-                    page = await self._ask(call)
-            except BaseException as error:
-                await self.close()
-                if isinstance(error, ResponseError):
-                    raise refusal_of(error) from None
-                if isinstance(error, EngineRefused):
-                    raise EngineUnavailable(error.problem) from None
-                if isinstance(error, FAILURES):
-                    raise unavailable(error) from None
-                raise
+            for again in (self._connection is not None, False):
+                try:
+                    return await self._page(call, after, wait_s)
+                except BaseException as error:  # noqa: BLE001 - each is raised, most as ours
+                    await self.close()
+                    # A connection from before may be one to a server that is gone.
+                    if not again or not isinstance(error, FAILURES):
+                        raise_as_ours(error)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _page(self, call: ScriptCall[LogPage], after: int, wait_s: float) -> LogPage:
+        page = await self._ask(call)
+        if not page.changes and not page.gap and wait_s > 0:
+            await self._wait(after, wait_s)
+            page = await self._ask(call)
         return page
 
     async def close(self) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
-from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
+from frontdesk.cluster.errors import EngineUnavailable
 from frontdesk.cluster.records import Renewal, Renewed
 from frontdesk.cluster.valkey import verbs
 from frontdesk.cluster.valkey.calls import ScriptCall, answer_in, packed_caller
-from frontdesk.cluster.valkey.connecting import FAILURES, connect_blocking, unavailable
-from frontdesk.cluster.valkey.driver import refusal_of
+from frontdesk.cluster.valkey.connecting import FAILURES, connect_blocking
+from frontdesk.cluster.valkey.driver import raise_as_ours
 from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.keys import key
 
@@ -73,15 +73,9 @@ class RenewalConnection:
                 made = connect_blocking(self._address, timeout_s=self._timeout_s / 4)
                 self._connection, self._run_id = made[0], made[1].run_id
             reply = self._exchange(call)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - each is raised, most as ours
             self._disconnect()
-            if isinstance(error, ResponseError):
-                raise refusal_of(error) from None
-            if isinstance(error, EngineRefused):
-                raise EngineUnavailable(error.problem) from None
-            if isinstance(error, FAILURES):
-                raise unavailable(error) from None
-            raise
+            raise_as_ours(error)
         answer = answer_in(reply)
         self.known = max(self.known, answer.revision)
         return call.outcome(answer)
