@@ -47,8 +47,8 @@ async def connect(address: EngineAddress, *, timeout_s: float) -> tuple[Any, Ser
         try:
             await connection.connect()
             await connection.send_command(*_INFO)
-            facts = ServerStatus.parse(await connection.read_response(disable_decoding=True))
-            facts.check()
+            status = ServerStatus.parse(await connection.read_response(disable_decoding=True))
+            status.check()
         except FAILURES as error:
             await connection.disconnect(nowait=True)
             problems.append(unavailable(error))
@@ -58,7 +58,7 @@ async def connect(address: EngineAddress, *, timeout_s: float) -> tuple[Any, Ser
         else:
             # Its own time-outs make a task of each write; whoever uses it has one for many.
             connection.socket_timeout = None
-            return connection, facts
+            return connection, status
     raise problems[0] if problems else _nobody_knows(address)
 
 
@@ -88,8 +88,8 @@ def connect_blocking(address: EngineAddress, *, timeout_s: float) -> tuple[Any, 
         try:
             connection.connect()
             connection.send_command(*_INFO)
-            facts = ServerStatus.parse(connection.read_response(disable_decoding=True))
-            facts.check()
+            status = ServerStatus.parse(connection.read_response(disable_decoding=True))
+            status.check()
         except FAILURES as error:
             connection.disconnect()
             problems.append(unavailable(error))
@@ -97,7 +97,7 @@ def connect_blocking(address: EngineAddress, *, timeout_s: float) -> tuple[Any, 
             connection.disconnect()
             raise
         else:
-            return connection, facts
+            return connection, status
     raise problems[0] if problems else _nobody_knows(address)
 
 

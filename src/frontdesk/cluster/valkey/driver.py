@@ -21,13 +21,14 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, ResponseError
 
 from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
 from frontdesk.cluster.valkey.calls import Reply, ScriptCall, answer_in, packed_caller
 from frontdesk.cluster.valkey.connecting import FAILURES, connect, unavailable
 from frontdesk.cluster.valkey.engine_address import EngineAddress
-from frontdesk.cluster.valkey.keys import key
+from frontdesk.cluster.valkey.keys import COMMANDS, key
+from frontdesk.cluster.valkey.lua import script
 
 __all__ = ["DEADLINE_S", "CallConnection"]
 
@@ -73,6 +74,7 @@ class CallConnection:
         self._asked = asyncio.Event()
         self._expiry: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._connection: Any = None
         self._down_since_s: float | None = None
         self._problem: EngineUnavailable | EngineRefused = EngineUnavailable("it is not connected")
 
@@ -80,11 +82,37 @@ class CallConnection:
         """Connect; raises `EngineRefused`, and `EngineUnavailable` where it cannot be reached."""
         try:
             async with asyncio.timeout(DEADLINE_S):
-                connection, facts = await connect(self._address, timeout_s=STALL_S)
+                connection, status = await connect(self._address, timeout_s=STALL_S)
+                try:
+                    await self._check_account(connection)
+                except BaseException:
+                    await connection.disconnect(nowait=True)
+                    raise
         except TimeoutError:
             raise EngineUnavailable("it does not answer") from None
-        facts.warn(str(self._address))
-        self._task = asyncio.create_task(self._run(connection, facts.run_id), name="engine calls")
+        except FAILURES as error:
+            raise unavailable(error) from None
+        status.warn(str(self._address))
+        self._connection = connection
+        self._task = asyncio.create_task(self._run(status.run_id), name="engine calls")
+
+    async def _check_account(self, connection: Any) -> None:
+        """Find out what it may not do: a script that is stopped in its middle is half done."""
+        asked = script("admission")
+        try:
+            await connection.send_command("SCRIPT LOAD", asked.text)
+            await connection.read_response()
+            await connection.send_command("EVALSHA", asked.sha, 1, self._meta, *COMMANDS)
+            refused = [command.decode() for command in await connection.read_response()]
+        except NoPermissionError:
+            refused = list(COMMANDS)
+        if refused:
+            account, prefix = self._address.user or "default", self._address.prefix
+            rules = " ".join(f"+{command}" for command in refused)
+            raise EngineRefused(
+                f"the account {account!r} may not do all that is needed: "
+                f"ACL SETUSER {account} ~{key(prefix, '*')} {rules}"
+            )
 
     async def close(self) -> None:
         """Close it; whoever waits is told `EngineUnavailable`."""
@@ -92,6 +120,7 @@ class CallConnection:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+            await self._disconnect()
         if self._expiry is not None:
             self._expiry.cancel()
         self._problem = EngineUnavailable("it is not connected")
@@ -133,17 +162,19 @@ class CallConnection:
 
     # -- the connection --------------------------------------------------------------------------
 
-    async def _run(self, connection: Any, run_id: str) -> None:
+    async def _run(self, run_id: str) -> None:
         """Carry calls for ever, on one connection after another."""
         while True:
             try:
-                await self._carry(connection, run_id)
+                await self._carry(self._connection, run_id)
             except (*FAILURES, EngineUnavailable) as error:
                 self._lost(error)
-            finally:
-                with suppress(*FAILURES):
-                    await connection.disconnect(nowait=True)
-            connection, run_id = await self._reconnected()
+            await self._disconnect()
+            self._connection, run_id = await self._reconnected()
+
+    async def _disconnect(self) -> None:
+        with suppress(*FAILURES):
+            await self._connection.disconnect(nowait=True)
 
     async def _reconnected(self) -> tuple[Any, str]:
         pause_s = FIRST_PAUSE_S
@@ -151,13 +182,13 @@ class CallConnection:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads nodes out
             pause_s = min(2 * pause_s, LAST_PAUSE_S)
             try:
-                connection, facts = await connect(self._address, timeout_s=STALL_S)
+                connection, status = await connect(self._address, timeout_s=STALL_S)
             except (*FAILURES, EngineUnavailable, EngineRefused) as error:
                 self._lost(error)
                 continue
             _log.warning("the engine at %s answers again", self._address)
             self._down_since_s = None
-            return connection, facts.run_id
+            return connection, status.run_id
 
     def _lost(self, error: Exception) -> None:
         if isinstance(error, EngineUnavailable | EngineRefused):

@@ -40,7 +40,6 @@ COMMANDS: tuple[str, ...] = (
     "hset",
     "hsetnx",
     "info",
-    "ping",
     "script|load",
     "time",
     "xadd",

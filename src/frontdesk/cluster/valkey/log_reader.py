@@ -69,8 +69,8 @@ class LogReader:
 
     async def _ask(self, call: ScriptCall[T]) -> T:
         if self._connection is None:
-            self._connection, facts = await connect(self._address, timeout_s=STALL_S)
-            self._run_id = facts.run_id
+            self._connection, status = await connect(self._address, timeout_s=STALL_S)
+            self._run_id = status.run_id
         words = call.words(self._meta, packed_caller(self._run_id, self.known))
         async with asyncio.timeout(STALL_S):
             try:

@@ -15,6 +15,7 @@ from importlib.resources import files
 __all__ = ["VERBS", "Script", "composed", "script"]
 
 VERBS = (
+    "admission",
     "bury",
     "claim",
     "count",
@@ -66,6 +67,7 @@ def script(name: str) -> Script:
     text = (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
     head = _HEAD.match(text)
     assert head is not None, f"{name}.lua does not begin as scripts do"
-    parts = (_FOLDER / "parts" / f"{part.strip()}.lua" for part in head["parts"].split(","))
+    names = () if head["parts"] == "nothing" else head["parts"].split(", ")
+    parts = (_FOLDER / "parts" / f"{name}.lua" for name in names)
     used = "".join(part.read_text(encoding="utf-8") for part in parts)
     return composed(name, head["flags"] + used + text[head.end() :])
