@@ -40,6 +40,25 @@ class ServerPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """Say how much is asked of a cluster's engine."""
+
+    rounds: int = 10
+    """How often creates and the baseline take their turn; the least counts."""
+    each: int = 500
+    """Calls of a round: one after another, and as many at a time."""
+    sessions: int = 10_000
+    """Of a worker that is killed."""
+    kills: int = 20
+    followers: int = 2
+    """Workers that hear of it."""
+    large: int = 100_000
+    """Sessions of a node that dies while others ask."""
+    changes: int = 500
+    """Changes on one node that are seen on another, one after another."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Say how much is measured. The defaults are the sizes that the bounds speak of."""
 
@@ -62,6 +81,7 @@ class Plan:
     interpreters: int = 41
     """Fresh interpreters that each import once."""
     servers: ServerPlan = ServerPlan()
+    cluster: ClusterPlan = ClusterPlan()
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -108,6 +128,9 @@ QUICK = Plan(
         at_once=3,
         other_sessions=20,
         other_prompts=3,
+    ),
+    cluster=ClusterPlan(
+        rounds=1, each=20, sessions=150, kills=2, followers=1, large=500, changes=10
     ),
 )
 """Everything once and tiny: shows that the benchmark runs, and says nothing about costs."""
