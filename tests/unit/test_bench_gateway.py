@@ -90,6 +90,19 @@ def test_agents_have_a_measured_row_for_every_cost_that_the_contract_bounds():
 
 
 @pytest.mark.slow
+def test_the_local_engine_has_a_measured_row_for_every_cost_that_the_contract_bounds():
+    rows = bounds(quick_report("local-engine"))
+    for cost in (
+        "create on the local engine, one after another",
+        "a change on one worker, until another is told",
+        "kill -9 of a worker with 150 sessions",
+        "a call while 500 sessions of a dead worker end",
+    ):
+        assert any(name.startswith(cost) for name in rows), cost
+    assert all(row["ours"] is not None for row in rows.values())
+
+
+@pytest.mark.slow
 def test_the_other_servers_hold_the_same_dialogue():
     from bench import others
 

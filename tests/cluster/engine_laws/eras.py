@@ -83,9 +83,9 @@ async def unknown_ids_may_be_there(cluster):
     await one.create("a")
     await cluster.wipe()
     one.era = (await one.engine.join(one.node, terms=TERMS, era=one.era)).era
-    for asked in (one.engine.read("a"), one.create("x"), one.reserve("x")):
+    for asked, name in ((one.engine.read, "a"), (one.create, "x"), (one.reserve, "x")):
         async with raises(Recovering) as caught:
-            await asked
+            await asked(name)
         assert 0 < caught[0].retry_after_s <= 60
     assert (await one.engine.list(EVERYTHING)).partial
     await one.create("m", minted=True)

@@ -160,6 +160,7 @@ async def changes_after(engine, place, *, limit=1000):
     while True:
         page = await engine.follow(after, era=era, limit=limit, wait_s=0.01)
         assert not page.gap
+        assert page.changes or after == page.head, "what is in the log is not told"
         changes += page.changes
         after = page.changes[-1].change.revision if page.changes else after
         if after == page.head:

@@ -1,6 +1,7 @@
 """Laws of sessions: who has an id, how many there may be, how they change and end."""
 
 import asyncio
+from functools import partial
 
 from cluster.engine_laws.law import law
 from cluster.engine_laws.members import (
@@ -133,13 +134,10 @@ async def a_lease_is_needed_to_create(cluster):
     one, other = await members(cluster)
     await recover(cluster, one, other)
     await pass_time(cluster, TERMS.lease_s, other)
-    for asked in (
-        one.create("a"),
-        one.reserve("b"),
-        one.engine.claim(one.incarnation, "slot", digest="d", ttl_s=60.0),
-    ):
+    claim = partial(one.engine.claim, one.incarnation, "slot", digest="d", ttl_s=60.0)
+    for asked in (partial(one.create, "a"), partial(one.reserve, "b"), claim):
         async with raises(LeaseLost) as caught:
-            await asked
+            await asked()
         assert caught[0].incarnation == one.incarnation
     await one.renew()
     await one.create("a")
