@@ -44,7 +44,7 @@ BURY_BATCH = 100
 
 
 class NodeState(StrEnum):
-    """What the cluster holds of a node. A dead one is final, and listed no more once nothing of it is left."""
+    """What the cluster holds of a node. A dead one is final: listed until nothing of it is left."""
 
     ALIVE = "alive"
     STALLED = "stalled"
