@@ -94,7 +94,7 @@ def test_eviction_is_refused_and_says_what_to_set(program):
 
 @slow
 def test_cluster_mode_is_refused_and_says_what_to_set(program):
-    with EngineServer(program, cluster_enabled="yes") as server:
+    with EngineServer(program, cluster_enabled="yes", cluster_port=free_port()) as server:
         assert "cluster-enabled no" in refusal(EngineAddress.parse(server.url))
 
 

@@ -134,10 +134,12 @@ class CallConnection:
         now_s = loop.time()
         if self._down_since_s is not None and now_s - self._down_since_s > DEADLINE_S:
             raise copy(self._problem)
-        if len(self._by_deadline) >= MAX_WAITING:
+        if len(self._queue) >= MAX_WAITING:
             raise EngineUnavailable(f"{MAX_WAITING} calls wait for it already")
         waiting = _Waiting(call, loop.create_future(), now_s + DEADLINE_S)
         self._queue.append(waiting)
+        while self._by_deadline and self._by_deadline[0].reply.done():
+            self._by_deadline.popleft()
         self._by_deadline.append(waiting)
         self._asked.set()
         if self._expiry is None:

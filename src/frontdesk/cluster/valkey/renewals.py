@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from frontdesk.cluster.valkey.connecting import FAILURES, connect_blocking
 from frontdesk.cluster.valkey.driver import raise_as_ours
 from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.keys import key
+from frontdesk.lock import InterruptibleLock
 
 __all__ = ["RenewalConnection"]
 
@@ -39,6 +41,7 @@ class RenewalConnection:
         self._connection: Any = None
         self._run_id = ""
         self._closed = threading.Event()
+        self._in_use = InterruptibleLock()
 
     @property
     def is_closed(self) -> bool:
@@ -51,20 +54,28 @@ class RenewalConnection:
         A connection that was idle may be one to a server that is gone: it is tried once more.
         """
         call = verbs.renew(renewal)
-        before = self._connection is not None
-        try:
-            return self._ask(call)
-        except EngineUnavailable:
-            if not before or self._closed.is_set():
-                raise
-            return self._ask(call)
+        with self._in_use:
+            before = self._connection is not None
+            try:
+                return self._ask(call)
+            except EngineUnavailable:
+                if not before or self._closed.is_set():
+                    raise
+                return self._ask(call)
 
     def close(self) -> None:
         """Close it; a call under way ends with `EngineUnavailable`. From any thread."""
         self._closed.set()
-        connection = self._connection
-        if connection is not None:
-            connection.disconnect()
+        # Who is in a call reads the end of the connection, and closes it.
+        socket_in_use = getattr(self._connection, "_sock", None)
+        if socket_in_use is not None:
+            with suppress(OSError):
+                socket_in_use.shutdown(socket.SHUT_RDWR)
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._disconnect()
+            finally:
+                self._in_use.release()
 
     def _ask(self, call: ScriptCall[T]) -> T:
         try:
