@@ -74,10 +74,10 @@ class SessionSummary(Answer, frozen=True, kw_only=True):
         )
 
 
-class SessionList(Answer, frozen=True, kw_only=True, omit_defaults=True):
+class SessionList(Answer, frozen=True, kw_only=True):
     """A page of sessions. `next` is what `after` continues with, null on the last page.
 
-    `partial` is there, and true, where some node of several could not be asked.
+    `partial` is true where some node of several could not be asked.
     """
 
     sessions: tuple[SessionSummary, ...]

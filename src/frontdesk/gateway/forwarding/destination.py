@@ -5,6 +5,7 @@ Below the forwarding, above the node, which knows where sessions are and how the
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recovering
@@ -48,12 +49,14 @@ async def destination_of(
     try:
         located = await node.find(key)
     except SessionNotFound:
-        return destination_of_ended(node, context, key)
+        return await destination_of_ended(node, context, key)
     except (EngineUnavailable, Recovering):
         if gateway.service.recently_ended(key) is not None:
             # What ended here, its own node knows best.
             return None
         raise
+    except OwnerUnreachable as error:
+        raise OwnerUnreachable(session_id, problem=error.problem) from None
     if located.node.node.incarnation == node.incarnation:
         return None
     if located.node.state is NodeState.STALLED:
@@ -61,7 +64,7 @@ async def destination_of(
     return Destination(key, session_id, located.node, located.entry.fence)
 
 
-def destination_of_ended(node: Node, context: RequestContext, key: str) -> Destination | None:
+async def destination_of_ended(node: Node, context: RequestContext, key: str) -> Destination | None:
     """Return the node that has what a session emitted until it ended; None where that is here.
 
     It may be between two agents there. `SessionDead` where that node is dead.
@@ -72,13 +75,25 @@ def destination_of_ended(node: Node, context: RequestContext, key: str) -> Desti
         return None
     if ended.incarnation == node.incarnation:
         return None
-    session_id, status = context.session_id or "", node.node(ended.incarnation)
+    session_id, status = context.session_id or "", await status_of(node, ended.incarnation)
     if status is not None:
         return Destination(key, session_id, status, None, ended)
     if context.tenant_key.only is not None:
         # To a session token, one that is not known here is one that never was.
         return None
     raise SessionDead(session_id, reason=ended.ended.reason)
+
+
+async def status_of(node: Node, incarnation: str) -> NodeStatus | None:
+    """Return how another node stands; None where it is dead, or nobody can say."""
+    status = node.node(incarnation)
+    if status is None:
+        # It may have joined since all were asked for last.
+        with suppress(EngineUnavailable):
+            for each in await node.engine.nodes():
+                if each.node.incarnation == incarnation:
+                    return each
+    return status
 
 
 def raise_unless_gone(status: int, problem: bytes, destination: Destination) -> None:

@@ -21,7 +21,7 @@ from frontdesk.gateway.answer_schemas import SessionList
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.forwarding.answer_copy import is_from_node, own_headers, whole_body
 from frontdesk.gateway.forwarding.claims import CallerClaims
-from frontdesk.gateway.forwarding.destination import destination_of
+from frontdesk.gateway.forwarding.destination import destination_of, status_of
 from frontdesk.gateway.forwarding.hop_connection import HopBroken, HopConnection
 from frontdesk.gateway.forwarding.hops import HopRequest, Hops
 from frontdesk.gateway.forwarding.list_cursors import ListCursors
@@ -208,7 +208,8 @@ class Forwarding:
         `OwnerUnreachable` where it does not answer. What came here from another node is not passed
         on once more: ask `context.tenant_key.forwarded` first.
         """
-        status = self._status_of(incarnation)
+        assert self._node is not None
+        status = await status_of(self._node, incarnation)
         if status is None:
             raise OwnerUnreachable("", problem="it is dead")
         request = await self.request_of(context, body)

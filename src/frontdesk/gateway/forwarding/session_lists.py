@@ -20,6 +20,7 @@ from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recove
 from frontdesk.cluster.node import Node
 from frontdesk.cluster.records import IndexEntry, Selection
 from frontdesk.gateway.answer_schemas import SessionList, SessionSummary
+from frontdesk.gateway.forwarding.destination import status_of
 from frontdesk.gateway.forwarding.list_cursors import ListCursors
 from frontdesk.gateway.forwarding.node_calls import NodeCalls
 from frontdesk.gateway.gateway import Gateway
@@ -104,7 +105,7 @@ class SessionLists:
         """Return how a node's sessions are doing; None where it does not answer."""
         if incarnation == self._node.incarnation:
             return [self._summary(key) for key in keys]
-        status = self._node.node(incarnation)
+        status = await status_of(self._node, incarnation)
         if status is None:
             # Dead: its sessions are gone.
             return [None] * len(keys)

@@ -186,7 +186,9 @@ async def first_turn(
 
 
 @router.get(
-    "", operation_id="listSessions", responses=answers(SessionList(sessions=(INFO,), next="42"))
+    "",
+    operation_id="listSessions",
+    responses=answers(SessionList(sessions=(INFO,), next="42", partial=False)),
 )
 async def list_sessions(
     request: Request,
@@ -200,7 +202,8 @@ async def list_sessions(
         listed = await forwarding.list_sessions(tenant_id, limit=page.limit, after=page.after)
         return encoded(listed)
     found, following = sessions.sessions(limit=page.limit, after=page.after)
-    return encoded(SessionList(sessions=tuple(map(SessionSummary.of, found)), next=following))
+    rows = tuple(map(SessionSummary.of, found))
+    return encoded(SessionList(sessions=rows, next=following, partial=False))
 
 
 @router.get(
