@@ -82,7 +82,7 @@ class SessionList(Answer, frozen=True, kw_only=True):
 
     sessions: tuple[SessionSummary, ...]
     next: str | None
-    partial: bool = False
+    partial: bool
 
 
 class SessionToken(Answer, frozen=True, kw_only=True):
