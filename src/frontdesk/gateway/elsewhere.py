@@ -12,6 +12,7 @@ from typing import Protocol
 from starlette.responses import Response
 
 from frontdesk.gateway.answer_schemas import SessionList
+from frontdesk.gateway.operator_schemas import GatewayNumbers, HostedSession
 from frontdesk.gateway.request_context import RequestContext
 
 
@@ -41,4 +42,12 @@ class Elsewhere(Protocol):
 
     async def list_sessions(self, tenant_id: str, *, limit: int, after: str | None) -> SessionList:
         """List a tenant's sessions on all nodes; `after` is the `next` of the page before."""
+        ...
+
+    async def numbers(self) -> dict[str, GatewayNumbers]:
+        """Return the numbers of each node that answers, by its name."""
+        ...
+
+    async def hosted_sessions(self) -> list[HostedSession]:
+        """Return the live sessions of each node that answers, oldest first."""
         ...

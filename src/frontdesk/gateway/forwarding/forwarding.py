@@ -26,6 +26,7 @@ from frontdesk.gateway.forwarding.hop_connection import HopBroken, HopConnection
 from frontdesk.gateway.forwarding.hops import HopRequest, Hops
 from frontdesk.gateway.forwarding.list_cursors import ListCursors
 from frontdesk.gateway.forwarding.node_calls import MAX_ANSWER_BYTES, NodeCalls
+from frontdesk.gateway.forwarding.operator_views import OperatorViews
 from frontdesk.gateway.forwarding.owner_application import OwnerApplication
 from frontdesk.gateway.forwarding.passed_request import PassedRequest
 from frontdesk.gateway.forwarding.passed_socket import PassedSocket
@@ -34,6 +35,7 @@ from frontdesk.gateway.forwarding.request_copy import headers_of, target_of
 from frontdesk.gateway.forwarding.session_lists import SessionLists
 from frontdesk.gateway.forwarding.signing import HopSigner
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.operator_schemas import GatewayNumbers, HostedSession
 from frontdesk.gateway.request_context import RequestContext
 
 LOOKUPS = 2
@@ -100,6 +102,7 @@ class Forwarding:
         self._node = self._application.node = node
         self.calls: NodeCalls = NodeCalls(self._gateway, node, self.hops)
         self._lists = SessionLists(self._gateway, node, self.calls, cursors=self._cursors)
+        self._views = OperatorViews(self._gateway, node, self.calls)
         self._application.calls = self.calls.answers
         self._gateway.forwarding = self
 
@@ -232,6 +235,14 @@ class Forwarding:
     async def list_sessions(self, tenant_id: str, *, limit: int, after: str | None) -> SessionList:
         """List a tenant's sessions on all nodes; `after` is the `next` of the page before."""
         return await self._lists.page(tenant_id, limit=limit, after=after)
+
+    async def numbers(self) -> dict[str, GatewayNumbers]:
+        """Return the numbers of each node that answers, by its name."""
+        return await self._views.numbers()
+
+    async def hosted_sessions(self) -> list[HostedSession]:
+        """Return the live sessions of each node that answers, oldest first."""
+        return await self._views.hosted()
 
     # -- within ----------------------------------------------------------------------------------
 

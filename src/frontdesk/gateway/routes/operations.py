@@ -25,6 +25,8 @@ from frontdesk.gateway.operator_schemas import (
 router: APIRouter = APIRouter(tags=["operations"], route_class=GatewayRoute)
 
 EXPOSITION = "text/plain; version=0.0.4"
+SUMMED = ("sessions", "streams", "stuck", "log_lines_dropped")
+"""Numbers that add up over nodes; the others know the same things."""
 STATUS = GatewayStatus(
     version=__version__,
     sessions=3,
@@ -52,15 +54,69 @@ SESSIONS = HostedSessions(
 
 @router.get("/ops/status", operation_id="getGatewayStatus", responses=answers(STATUS))
 async def status(gateway: InGateway) -> Response:
-    """Return what runs here: sessions, open streams, stuck turns, known keys."""
-    numbers = msgspec.structs.asdict(_numbers(gateway))
+    """Return what runs here: sessions, open streams, stuck turns, known keys.
+
+    Of several nodes: `sessions`, `streams`, `stuck` and `log_lines_dropped` are those of all that
+    answer, the rest is of the one that was asked.
+    """
+    numbers = msgspec.structs.asdict(numbers_here(gateway))
+    if gateway.forwarding is not None:
+        of_all = (await gateway.forwarding.numbers()).values()
+        for name in SUMMED:
+            numbers[name] = sum(getattr(each, name) for each in of_all)
     return encoded(GatewayStatus(**numbers, version=__version__, draining=gateway.draining))
 
 
 @router.get("/ops/sessions", operation_id="listHostedSessions", responses=answers(SESSIONS))
 async def sessions(gateway: InGateway) -> Response:
-    """Return every live session with the process that its agent runs in, oldest first."""
-    hosted = [
+    """Return every live session with the process that its agent runs in, oldest first.
+
+    Of several nodes: those of all that answer.
+    """
+    if gateway.forwarding is None:
+        return encoded(HostedSessions(sessions=tuple(hosted_here(gateway))))
+    return encoded(HostedSessions(sessions=tuple(await gateway.forwarding.hosted_sessions())))
+
+
+@router.get(
+    "/metrics",
+    operation_id="getMetrics",
+    responses={200: {"description": "the numbers", "content": {EXPOSITION: {}}}, **problems()},
+)
+async def metrics(gateway: InGateway) -> Response:
+    """Return the numbers in the text format that Prometheus reads.
+
+    Of several nodes: of each that answers, with its name as the label `node`.
+    """
+    by_label = {"": numbers_here(gateway)}
+    if gateway.forwarding is not None:
+        by_node = await gateway.forwarding.numbers()
+        by_label = {f'{{node="{name}"}}': each for name, each in sorted(by_node.items())}
+    lines = []
+    for name in GatewayNumbers.__struct_fields__:
+        lines.append(f"# TYPE frontdesk_{name} gauge")
+        lines += [
+            f"frontdesk_{name}{label} {getattr(numbers, name)}"
+            for label, numbers in by_label.items()
+        ]
+    return PlainTextResponse("\n".join(lines) + "\n", media_type=EXPOSITION)
+
+
+def numbers_here(gateway: Gateway) -> GatewayNumbers:
+    """Return the numbers of this process."""
+    return GatewayNumbers(
+        sessions=gateway.store.count(),
+        streams=len(gateway.streams),
+        stuck=gateway.service.stuck,
+        keys=len(gateway.ring),
+        metered_keys=gateway.meter.tracked_keys,
+        log_lines_dropped=lines_dropped(),
+    )
+
+
+def hosted_here(gateway: Gateway) -> list[HostedSession]:
+    """Return the live sessions of this process, oldest first."""
+    return [
         HostedSession(
             tenant_id=tenant_id,
             session_id=session_id,
@@ -73,30 +129,3 @@ async def sessions(gateway: InGateway) -> Response:
         for each in gateway.store.list()
         for tenant_id, session_id in [split(each.session_id)]
     ]
-    return encoded(HostedSessions(sessions=tuple(hosted)))
-
-
-@router.get(
-    "/metrics",
-    operation_id="getMetrics",
-    responses={200: {"description": "the numbers", "content": {EXPOSITION: {}}}, **problems()},
-)
-async def metrics(gateway: InGateway) -> Response:
-    """Return the numbers in the text format that Prometheus reads."""
-    lines = [
-        line
-        for name, value in msgspec.structs.asdict(_numbers(gateway)).items()
-        for line in (f"# TYPE frontdesk_{name} gauge", f"frontdesk_{name} {value}")
-    ]
-    return PlainTextResponse("\n".join(lines) + "\n", media_type=EXPOSITION)
-
-
-def _numbers(gateway: Gateway) -> GatewayNumbers:
-    return GatewayNumbers(
-        sessions=gateway.store.count(),
-        streams=len(gateway.streams),
-        stuck=gateway.service.stuck,
-        keys=len(gateway.ring),
-        metered_keys=gateway.meter.tracked_keys,
-        log_lines_dropped=lines_dropped(),
-    )
