@@ -1,15 +1,33 @@
 """Any node serves any request: one for another node's session is passed on to that node.
 
     forwarding     what the gateway asks: whether a request goes elsewhere, and how it gets there
+    destination     where to
     passed_request, passed_socket     one request, or WebSocket, that another node answers
-    request_copy, answer_copy, destination     what of it travels, what comes back, and where to
+    request_copy, answer_copy     what of it travels, and what comes back
+    session_lists, list_cursors, operator_views     what is asked of all nodes
     private_listener, owner_application     where other nodes' requests come in, and whose they are
     node_calls     what nodes ask each other for themselves
     hops, node_connections, hop_connection     how a request gets there, and whether anybody is
     claims, signing, nonces     what travels with a request, and how the other side knows it is true
 
 A caller's key never leaves the node that it came to. One hop, never two: the node that a request
-is passed to answers it, or says that the session is not there.
+is passed to answers it, or says that the session is not there. Which path is answered where:
+
+    /v1/sessions/{sessionId}        by the session's node, or the one on which it ended
+    POST /v1/sessions               here; by another node where this one drains, or that one has the
+                                    idempotency key
+    GET /v1/sessions                by all nodes
+    /v1/usage                       here: the meter of all nodes is one
+    /v1/blueprints                  here: each node has its own configuration
+    /v1/models                      here
+    /healthz                        here; the number of sessions is that of all nodes
+    /readyz                         here
+    /ops/status                     here; numbers that add up are those of all nodes
+    /ops/sessions                   by all nodes
+    /metrics                        by all nodes, each with its name as a label
+    /.well-known/agent.json         here
+    /openapi.json                   here
+    /docs                           here
 """
 
 from __future__ import annotations
