@@ -12,7 +12,17 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import agents, beam, gateway, imports, local_engine, others, processes, registry
+from bench import (
+    agents,
+    beam,
+    forwarding,
+    gateway,
+    imports,
+    local_engine,
+    others,
+    processes,
+    registry,
+)
 from bench.machine import load_line, this_machine
 from bench.plan import QUICK, Plan
 from bench.report import Report, as_json, as_markdown
@@ -25,6 +35,7 @@ GROUPS: dict[str, Callable[[Plan], Section]] = {
     "gateway": gateway.measure,
     "agents": agents.measure,
     "local-engine": local_engine.measure,
+    "forwarding": forwarding.measure,
     "others": others.measure,
 }
 

@@ -56,6 +56,8 @@ class ClusterPlan:
     """Sessions of a node that dies while others ask."""
     changes: int = 500
     """Changes on one node that are seen on another, one after another."""
+    requests: int = 2_000
+    """Requests of each kind, direct and passed on, one after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ QUICK = Plan(
         other_prompts=3,
     ),
     cluster=ClusterPlan(
-        rounds=1, each=20, sessions=150, kills=2, followers=1, large=500, changes=10
+        rounds=1, each=20, sessions=150, kills=2, followers=1, large=500, requests=300, changes=10
     ),
 )
 """Everything once and tiny: shows that the benchmark runs, and says nothing about costs."""

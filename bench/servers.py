@@ -70,13 +70,15 @@ class Server:
 
 
 @contextmanager
-def gateway(blueprints: str) -> Iterator[Server]:
+def gateway(blueprints: str, *, workers: int = 1) -> Iterator[Server]:
     """Run `frontdesk serve` with these tables of blueprints, its access log in a file."""
     with tempfile.TemporaryDirectory(prefix="frontdesk-bench-") as folder:
         config = Path(folder) / "frontdesk.toml"
         config.write_text(LIMITS + blueprints)
         state = str(Path(folder) / "state")
         arguments = ["serve", "--config", str(config), "--state-dir", state]
+        if workers > 1:
+            arguments += ["--workers", str(workers)]
         extra = {"FRONTDESK_KEYS": f"acme/bench:{SECRET}"}
         with serving("frontdesk.cli", *arguments, "--port", extra=extra) as server:
             yield server
