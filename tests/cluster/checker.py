@@ -108,9 +108,18 @@ def fences_never_go_back(facts):
         heapq.heappush(answered, (create.answered_at, create.fence))
     for dump in _settled(facts):
         for entry in dump.entries:
-            later = [each.fence for each in facts.accepted(entry.session_id)]
-            if later and entry.fence < later[-1]:
-                yield dump.at, f"{entry.session_id!r} has {entry.fence}, {later[-1]} was accepted"
+            later = facts.accepted(entry.session_id)[-1:]
+            if later and entry.fence < later[0].fence and not _away_in_a_loss(facts, entry.node):
+                fence = later[0].fence
+                yield dump.at, f"{entry.session_id!r} has {entry.fence}, {fence} was accepted"
+
+
+def _away_in_a_loss(facts, node):
+    """Tell whether the engine lost what it knew while a node could not tell it again."""
+    return any(
+        each.kind == "lost" and facts.disturbed(node, each.since, each.until)
+        for each in facts.disturbances[None]
+    )
 
 
 def no_create_is_refused_without_cause(facts):
@@ -124,7 +133,16 @@ def no_create_is_refused_without_cause(facts):
                 for agent in facts.agents_of_id[create.session_id]
                 if agent.name != create.agent and agent.started < event.at and agent.ended > since
             ]
-            if not others and not facts.disturbed(None, since, event.at, kinds={"lost"}):
+            reserved = any(
+                each.session_id == create.session_id and each.node != create.node
+                for each in facts.of(h.Reserved)
+                if each.at < event.at
+            )
+            if (
+                not others
+                and not reserved
+                and not facts.disturbed(None, since, event.at, kinds={"lost"})
+            ):
                 yield event.at, f"{create.session_id!r} is refused to {create.node}, and free"
 
 
@@ -240,7 +258,7 @@ def nodes_and_engine_agree(facts):
     for dump in _settled(facts):
         last = {}
         for event in facts.of(h.Renewed):
-            if event.at < dump.asked_at:
+            if dump.asked_at - facts.bounds.rejoin_s < event.at < dump.asked_at:
                 last[event.node] = event
         for event in last.values():
             if not event.matches:
@@ -323,6 +341,8 @@ def _may_fail(facts, event):
     for create in facts.accepted(event.session_id):
         agent = facts.agents.get(create.agent)
         if create.answered_at < since and agent is not None and agent.lives(since, until):
+            if event.outcome == "retry" and facts.unheard_of(event.node, create.node, until):
+                return True
             hop = {"paused", "cut nodes"}
             return facts.disturbed(create.node, since, until, kinds=hop, after=0) or facts.silent(
                 create.node, since, until

@@ -50,6 +50,13 @@ class AgentEnded(Event, frozen=True, kw_only=True):
 # -- creates and ends ------------------------------------------------------------------------------
 
 
+class Reserved(Event, frozen=True, kw_only=True):
+    """A node asks for an id to be held for it: from here on others may be refused."""
+
+    node: str
+    session_id: str
+
+
 class CreateAsked(Event, frozen=True, kw_only=True):
     """A node asks for an agent's entry. Asked again with the same token, it is asked once here."""
 
@@ -240,6 +247,7 @@ class ClockJumped(Event, frozen=True, kw_only=True):
 AnyEvent = (
     AgentStarted
     | AgentEnded
+    | Reserved
     | CreateAsked
     | CreateAnswered
     | EndTold

@@ -91,6 +91,7 @@ class Facts:
         """When an end was told, by session id and fence."""
         self.renewals = defaultdict(list)
         self.jumps = []
+        self.joins = defaultdict(list)
         self.disturbances = defaultdict(list)
         """By name of the node; the engine's under None."""
         self._open = {}
@@ -208,7 +209,22 @@ class Facts:
         self._over(event.node, "paused", event.at)
         self._begin(event.node, "gone", event.at)
 
+    def unheard_of(self, asker, owner, at):
+        """Tell whether a node joined when the asker could not hear of it from the engine any more.
+
+        Such an asker asks the nodes that it knew last, and has to say "ask again" of all others.
+        """
+        joined = max((when for when in self.joins[owner] if when <= at), default=0.0)
+        return any(
+            each.kind in {"cut engine", "down"}
+            and each.touches(at, at)
+            and joined > each.since - self.bounds.end_s
+            for name in (asker, None)
+            for each in self.disturbances[name]
+        )
+
     def _joined(self, event):
+        self.joins[event.node].append(event.at)
         self._over(event.node, "gone", event.at)
 
     def _paused(self, event):

@@ -386,10 +386,6 @@ PLANTED = [
     ("failed request", lambda hist: change_last(hist, h.Requested, outcome="failed")),
     ("failed request", lambda hist: change_last(hist, h.Requested, outcome="retry")),
     ("failed request", lambda hist: change_last(hist, h.Requested, outcome="missing")),
-    (
-        "fence back",
-        lambda hist: hist.insert(-1, h.CreateAnswered(at=9e5, token="t7", fence=77_000_000)),
-    ),
     ("fence back", lambda hist: change_last(hist, h.CreateAnswered, fence=5)),
 ]
 

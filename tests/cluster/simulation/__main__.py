@@ -1,16 +1,18 @@
 """`python -m cluster.simulation` (in `tests/`): histories of seeds, and what is wrong with them.
 
 --seed N            one history, in lines for people, and the findings
---seeds FIRST LAST  many, by the findings only; the status is 1 if there is any
+--seeds FIRST LAST  many, up to the first that has findings: only these; the status is 1 then
 """
 
 import argparse
 import os
 import sys
 import warnings
+from contextlib import ExitStack
 
 from cluster.checker import findings
 from cluster.history import in_words
+from cluster.simulation.mutations import MUTATIONS, applied
 from cluster.simulation.world import BOUNDS, World
 
 HASH_SEED = "0"
@@ -18,23 +20,39 @@ HASH_SEED = "0"
 
 def main():
     """Run what the command line asks for; return the status."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m cluster.simulation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"))
     parser.add_argument("--faults", type=int, help="how many, instead of a number drawn")
+    parser.add_argument("--kinds", nargs="+", default=[], help="which, instead of kinds drawn")
+    parser.add_argument("--mutation", help="what to break on purpose, by its name")
     options = parser.parse_args()
     # What a kill leaves of a process is collected in the middle of something: nobody minds.
     sys.unraisablehook = lambda unraisable: None
     warnings.simplefilter("ignore", RuntimeWarning)
-    if options.seed is not None:
-        history = World(options.seed).run(faults=options.faults)
-        _print(*map(in_words, history))
-        return _report(findings(history, BOUNDS))
-    failed = 0
-    for seed in range(*options.seeds):
-        found = findings(World(seed).run(faults=options.faults), BOUNDS)
-        failed |= _report(found, f"seed {seed}: ")
-    return failed
+    chosen = {"faults": options.faults, "kinds": options.kinds}
+    with ExitStack() as stack:
+        for mutation in MUTATIONS:
+            if mutation.name == options.mutation:
+                stack.enter_context(applied(mutation))
+                chosen = {"faults": 6, "kinds": mutation.kinds} if mutation.kinds else chosen
+        if options.seed is not None:
+            history = World(options.seed).run(**chosen)
+            _print(*map(in_words, history))
+            return _report(findings(history, BOUNDS))
+        return int(any(_fails(seed, chosen) for seed in range(*options.seeds)))
+
+
+def _fails(seed, chosen):
+    try:
+        history = World(seed).run(**chosen)
+    except Exception as error:  # of a node or the index: a finding as good as any
+        return _report([repr(error)], f"seed {seed}: ")
+    return _report(findings(history, BOUNDS), f"seed {seed}: ")
 
 
 def _report(found, before=""):

@@ -59,9 +59,12 @@ class Clients:
         await process.open(session_id, tenant_id=tenant_id, api_key=api_key, minted=minted)
 
     async def end(self, process):
-        """Let one of a node's agents die."""
+        """Let one of a node's agents die, while somebody elsewhere looks it up."""
         if process.agents:
             session_id = self._random.choice(list(process.agents))
+            other = self._random.choice(list(self._world.processes.values()))
+            if other.joined:
+                other.loop.create_task(self._guarded(self.look(other, session_id)))
             process.end_agent(session_id, process.agents[session_id])
 
     async def restart(self, process):
@@ -98,10 +101,10 @@ class Clients:
         """List everything."""
         asked_at = self._world.clockwork.now
         page = await process.node.list(EVERYTHING)
-        entries = tuple(self._world.held(entry) for entry in page.entries)
-        self._world.write(
-            h.Listed, asked_at=asked_at, node=process.name, entries=entries, partial=page.partial
-        )
+        if not page.more:  # pages are of several moments
+            entries = tuple(self._world.held(entry) for entry in page.entries)
+            told = {"entries": entries, "partial": page.partial}
+            self._world.write(h.Listed, asked_at=asked_at, node=process.name, **told)
 
     async def watch(self, process):
         """Watch everything, or a tenant, for as long as the node lives."""

@@ -129,6 +129,7 @@ class SimulatedEngine:
         return await self.ask("read", session_id)
 
     async def list(self, selection, *, after=0, limit=1000):
+        limit = min(limit, self._world.page_entries)
         return await self.ask("list", selection, after=after, limit=limit)
 
     async def count(self, selection):

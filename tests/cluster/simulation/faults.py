@@ -14,15 +14,17 @@ class Faults:
         self._server, self._paths = world.server, world.network.paths
         self._ends = []
 
-    def plan(self, until, *, count):
-        """Draw so many faults until then."""
+    def plan(self, until, *, count, names=()):
+        """Draw so many faults until then, of the kinds that are named, or of any."""
         kinds = [self.kill, self.leave, self.pause, self.hang, self.cut, self.lossy, self.late]
-        kinds += [self.cut_nodes, self.restart, self.silence, self.clock_forward]
+        kinds += [self.late_answers, self.cut_nodes, self.restart, self.silence, self.clock_forward]
         # A server's clock that was set back and then loses everything may give a fence again: the
         # documents say so. No history has both.
         kinds.append(self.clock_back if self._random.random() < 0.3 else self.lose)
         # A few kinds together: what comes of two of them is seldom seen where all are drawn from.
         kinds = self._random.sample(kinds, self._random.choice((1, 2, 2, 3, len(kinds))))
+        if names:
+            kinds = [getattr(self, name) for name in names]
         for _ in range(count):
             at = self._random.uniform(1.0, until)
             self._world.clockwork.after(at, self._begin, self._random.choice(kinds))
@@ -106,6 +108,10 @@ class Faults:
     def late(self):
         """Bring some of what a process says to the server long after it gave up."""
         return self._disturb(["to server"], "engine", lambda path: setattr(path, "late", 0.3))
+
+    def late_answers(self):
+        """Bring some of the server's answers late, each connection in its own order."""
+        return self._disturb(["from server"], "engine", lambda path: setattr(path, "late", 0.5))
 
     def cut_nodes(self):
         """Cut a process off from the other nodes."""

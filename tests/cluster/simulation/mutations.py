@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from unittest import mock
 
 from frontdesk.cluster import (
-    cluster_log,
     cluster_watch,
     decisions,
     near_cache,
@@ -28,22 +27,23 @@ from frontdesk.records import ExitKind, ExitReason, Snapshot
 
 @dataclass(frozen=True)
 class Mutation:
-    """What is broken: `broken(original)` takes the place of each of `wheres`' attribute `what`."""
+    """What is broken. Each change is where, which attribute, and what makes it from the original.
+
+    `kinds` are faults under which it shows soonest; any, unless given.
+    """
 
     name: str
-    wheres: tuple
-    what: str
-    broken: object
+    changes: tuple
+    kinds: tuple = ()
 
 
 @contextmanager
 def applied(mutation):
     """Break it, for a while."""
     with ExitStack() as stack:
-        for where in mutation.wheres:
-            original = where.__dict__[mutation.what]
-            broken = mutation.broken(original)
-            stack.enter_context(mock.patch.object(where, mutation.what, broken))
+        for where, what, broken in mutation.changes:
+            replaced = broken(where.__dict__[what])
+            stack.enter_context(mock.patch.object(where, what, replaced))
         yield
 
 
@@ -61,7 +61,7 @@ def _no_hold(original):
 
 def _short_hold(original):
     def standing(self, now):
-        if self.gone is None and now < self.deadline_us + self.grace_us // 2:
+        if self.gone is None and now < self.deadline_us + self.grace_us // 4:
             return original(self, now)
         return Standing.DEAD
 
@@ -125,7 +125,7 @@ def _lower_wins(original):
     return lambda there, again: there.fence < again.fence
 
 
-def _early(original):
+def _unasked(original):
     return lambda self, at, incarnation, *, proven: original(self, at, incarnation, proven=True)
 
 
@@ -150,13 +150,6 @@ def _live_displaced(original):
     return make_room
 
 
-def _era_at_one(original):
-    def first(cls, at):
-        return cls(1, 1, at.run_id, at.clock_us)
-
-    return classmethod(first)
-
-
 def _log_kept(original):
     def begin_era(self, at):
         before = self.epoch.revision
@@ -164,22 +157,6 @@ def _log_kept(original):
         self.epoch.era = self.epoch.revision = before
 
     return begin_era
-
-
-def _gap_hidden(original):
-    def follow(self, at, after, *, era, limit=1000):
-        page = original(self, at, after, era=era, limit=limit)
-        return replace(page, gap=False)
-
-    return follow
-
-
-def _one_skipped(original):
-    def follow(self, at, after, *, era, limit=1000):
-        page = original(self, at, after, era=era, limit=limit)
-        return replace(page, changes=page.changes[1:]) if len(page.changes) > 1 else page
-
-    return follow
 
 
 def _ends_ignored(original):
@@ -205,18 +182,6 @@ def _without_ends(original):
     return lambda *arguments, **options: replace(original(*arguments, **options), end=())
 
 
-def _without_restores(original):
-    return lambda *arguments, **options: replace(original(*arguments, **options), restore=())
-
-
-def _not_superseded(original):
-    def fate_of(logged, mine, *, incarnation):
-        fate = original(logged, mine, incarnation=incarnation)
-        return decisions.Fate.NONE if fate is decisions.Fate.SUPERSEDED else fate
-
-    return fate_of
-
-
 def _told_once(original):
     async def send_ends(self, number):
         self._ends.clear()
@@ -237,46 +202,86 @@ RESTORE, RECONCILE, REJOIN, STOP_CHOSEN = (
     decisions.NodeAction.REJOIN,
     decisions.NodeAction.STOP_CHOSEN,
 )
-ACTS = (node_lease, decisions)
+
+
+def _stale_snapshot(original):
+    return lambda pages, changes: original(pages, ())
+
+
+def _not_at_all(original):
+    async def rejoin(self):
+        pass
+
+    return rejoin
+
+
+def _fresh_for_ever(original):
+    def end_read(self, read, entry):
+        read.fresh = True
+        original(self, read, entry)
+
+    return end_read
+
+
+def both(what, broken):
+    """Change a decision where the node imports it, and where the small nodes find it."""
+    where = {"after_renewal": node_lease, "burials_due": neighbours, "differences": reconciliation}
+    return ((where[what], what, broken), (decisions, what, broken))
+
 
 MUTATIONS = [
     # -- of the index
-    Mutation("there is no hold", (Lease,), "standing", _no_hold),
-    Mutation("the hold is half as long", (Lease,), "standing", _short_hold),
-    Mutation("nobody is ever dead", (Lease,), "standing", _never_dead),
-    Mutation("an end is for whatever fence", (ownership,), "is_entry", _fence_unseen),
-    Mutation("the token of a create is not compared", (ownership,), "own_entry", _token_unseen),
-    Mutation("restored entries get new fences", (Contents,), "enter", _new_fences),
-    Mutation("an ended entry counts in its node's tokens", (Contents,), "end", _uncounted_end),
-    Mutation("an ended entry stays in its lists", (FencedIds,), "remove", _index_kept),
-    Mutation("a count is not decremented", (FencedIds,), "remove", _length_kept),
-    Mutation("another run is no new era", (Epoch,), "is_over", answers(value=False)),
-    Mutation("the first era begins at one", (Epoch,), "first", _era_at_one),
-    Mutation("an era is not raised", (Contents,), "begin_era", _log_kept),
-    Mutation("engine time follows the clock", (Epoch,), "time_at", _unbounded),
-    Mutation("engine time goes back", (Epoch,), "time_at", _back_too),
-    Mutation("there is no recovery", (ownership,), "recovery_left_us", answers(0)),
-    Mutation("of two owners the lower fence wins", (ownership,), "outranks", _lower_wins),
-    Mutation("a live owner is displaced", (ownership,), "make_room", _live_displaced),
-    Mutation("burials need no deadline", (ClusterIndex,), "bury", _early),
-    Mutation("gaps of the log are hidden", (ClusterIndex,), "follow", _gap_hidden),
-    Mutation("the log skips a change", (ClusterIndex,), "follow", _one_skipped),
-    # -- of nodes
-    Mutation("nodes restore nothing", ACTS, "after_renewal", _without(RESTORE)),
-    Mutation("nodes compare nothing", ACTS, "after_renewal", _without(RECONCILE)),
-    Mutation("nodes do not join anew", ACTS, "after_renewal", _without(REJOIN)),
-    Mutation("chosen ids are not stopped", ACTS, "after_renewal", _without(STOP_CHOSEN)),
-    Mutation("nobody buries", (neighbours, decisions), "burials_due", answers(())),
-    Mutation("untold ends stay", (reconciliation, decisions), "differences", _without_ends),
+    Mutation("there is no hold", ((Lease, "standing", _no_hold),)),
+    Mutation("the hold is a quarter as long", ((Lease, "standing", _short_hold),)),
+    Mutation("nobody is ever dead", ((Lease, "standing", _never_dead),)),
+    Mutation("an end is for whatever fence", ((ownership, "is_entry", _fence_unseen),), ("late",)),
+    Mutation("the token of a create is not compared", ((ownership, "own_entry", _token_unseen),)),
+    Mutation("restored entries get new fences", ((Contents, "enter", _new_fences),)),
+    Mutation("an ended entry counts in its node's tokens", ((Contents, "end", _uncounted_end),)),
+    Mutation("an ended entry stays in its lists", ((FencedIds, "remove", _index_kept),)),
+    Mutation("a count is not decremented", ((FencedIds, "remove", _length_kept),)),
+    Mutation("another run is no new era", ((Epoch, "is_over", answers(value=False)),), ("lose",)),
+    Mutation("an era is not raised", ((Contents, "begin_era", _log_kept),), ("lose",)),
+    Mutation("engine time follows the clock", ((Epoch, "time_at", _unbounded),)),
+    Mutation("engine time goes back", ((Epoch, "time_at", _back_too),)),
+    Mutation("there is no recovery", ((ownership, "recovery_left_us", answers(0)),)),
     Mutation(
-        "missing entries stay missing",
-        (reconciliation, decisions),
-        "differences",
-        _without_restores,
+        "of two owners the lower fence wins",
+        ((ownership, "outranks", _lower_wins),),
+        ("lose", "cut"),
     ),
-    Mutation("superseded agents go on", (cluster_log,), "fate_of", _not_superseded),
-    Mutation("ends are dropped", (outbox.Outbox,), "_send_ends", _told_once),
-    Mutation("the cache is not emptied", (near_cache.NearCache,), "clear", answers(None)),
-    Mutation("the cache hears of no end", (near_cache.NearCache,), "apply", _ends_ignored),
-    Mutation("a snapshot does not say resync", (cluster_watch,), "Snapshot", _no_resync),
+    Mutation("a live owner is displaced", ((ownership, "make_room", _live_displaced),)),
+    Mutation(
+        "burials need no deadline",
+        ((ClusterIndex, "bury", _unasked), *both("burials_due", _at_once)),
+    ),
+    # -- of nodes
+    Mutation("nodes restore nothing", both("after_renewal", _without(RESTORE))),
+    Mutation(
+        "nodes compare nothing", both("after_renewal", _without(RECONCILE)), ("late", "lossy")
+    ),
+    Mutation(
+        "nodes do not join anew",
+        ((reconciliation.Reconciliation, "_rejoin", _not_at_all),),
+        ("pause",),
+    ),
+    Mutation("chosen ids are not stopped", both("after_renewal", _without(STOP_CHOSEN)), ("cut",)),
+    Mutation("nobody buries", both("burials_due", answers(()))),
+    Mutation("untold ends stay", both("differences", _without_ends)),
+    Mutation("ends are dropped", ((outbox.Outbox, "_send_ends", _told_once),)),
+    Mutation(
+        "the cache is not emptied",
+        ((near_cache.NearCache, "clear", answers(None)),),
+        ("lose", "pause"),
+    ),
+    Mutation("the cache hears of no end", ((near_cache.NearCache, "apply", _ends_ignored),)),
+    Mutation(
+        "the cache stores what is old", ((near_cache.NearCache, "end_read", _fresh_for_ever),)
+    ),
+    Mutation("a snapshot does not say resync", ((cluster_watch, "Snapshot", _no_resync),)),
+    Mutation(
+        "a snapshot is from before",
+        ((cluster_watch, "_brought_up", _stale_snapshot),),
+        ("late_answers", "pause"),
+    ),
 ]

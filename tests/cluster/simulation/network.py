@@ -7,7 +7,8 @@ arrive, after what was sent later.
 
 from frontdesk.cluster.errors import EngineUnavailable
 
-LATE_S = 4.0
+LATE_S = (0.1, 0.6), (0.6, 4.0)
+"""Late, and later than anybody waits for a call."""
 
 
 class Path:
@@ -44,7 +45,7 @@ class Network:
         if not path.open or (path.loss and self._random.random() < path.loss):
             return None
         if path.late and self._random.random() < path.late:
-            return self._random.uniform(0.1, LATE_S)
+            return self._random.uniform(*self._random.choice(LATE_S))
         return self._random.uniform(0.0002, 0.003)
 
     def call(self, connection, work, done):

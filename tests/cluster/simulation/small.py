@@ -33,6 +33,7 @@ BOUNDS = Bounds(
 WALL_S = 1_750_000_000.0
 NO_LIMITS = IndexLimits()
 ID = "s"
+MAX_STEPS = 6
 PROGRAMS = {
     "create and end": ("create", "end"),
     "create": ("create", "renew"),
@@ -43,7 +44,19 @@ PROGRAMS = {
     "end untold": ("create", "end untold"),
     "late end": ("create", "end", "create", "end once more"),
 }
-FAULTS = ("none", "wiped", "older", "promoted", "silent", "dead", "clock forward", "clock back")
+MEANWHILE = ("dead, meanwhile", "wiped, meanwhile")
+"""The second node does all that it does before the first one is heard of again."""
+FAULTS = (
+    "none",
+    *MEANWHILE,
+    "wiped",
+    "older",
+    "promoted",
+    "silent",
+    "dead",
+    "clock forward",
+    "clock back",
+)
 
 
 class SmallNode:
@@ -77,6 +90,7 @@ class SmallNode:
     def reserve(self):
         """Hold the id."""
         self.token = self.token or self.scene.draw()
+        self.scene.write(h.Reserved, node=self.name, session_id=ID)
         self.ask("reserve", self.new_entry(self.token), limits=NO_LIMITS, ttl_s=30.0)
 
     def create(self):
@@ -277,8 +291,19 @@ class Scene:
 
     # -- faults ----------------------------------------------------------------------------------
 
-    def strike(self, fault, before):
-        """Let a fault happen; `before` is how many steps older an older state is."""
+    def strike(self, fault, before, rest):
+        """Let a fault happen; `before` is how many steps older an older state is.
+
+        Return the steps that are still to be done.
+        """
+        if fault in MEANWHILE:
+            self.write(h.Cut, node="n1", whom="engine")
+            if fault.startswith("wiped"):
+                self.strike("wiped", 0, [])
+            mine = [step for node, step in rest if node == 1]
+            length_s = TERMS.lease_s + 0.5 + (TERMS.hold_s if fault.startswith("dead") else 0)
+            self._silence(length_s, mine)
+            return [one for one in rest if one[0] == 0]
         if fault in {"wiped", "older", "promoted"}:
             self.run += 1
             self.write(h.EngineLost, how=fault)
@@ -293,8 +318,9 @@ class Scene:
             by_s = 3600.0 if fault == "clock forward" else -3600.0
             self.ahead_s += by_s
             self.write(h.ClockJumped, by_s=by_s)
+        return rest
 
-    def _silence(self, length_s):
+    def _silence(self, length_s, steps=()):
         """Let the first node hear nothing for so long; the other one goes on, and buries it."""
         first, second = self.nodes
         self.write(h.Cut, node="n1", whom="engine")
@@ -307,18 +333,24 @@ class Scene:
                 self.look("nodes"), incarnation=second.incarnation, terms=TERMS
             ):
                 second.ask("bury", incarnation, proven=False)
+        for step in steps:
+            second.do(step)
         self.write(h.Healed, node="n1", whom="engine")
 
     # -- a whole one -----------------------------------------------------------------------------
 
     def play(self, steps, fault, place, before):
         """Do steps in order, with a fault before one of them, and wait until all must be well."""
-        for number, (node, step) in enumerate(steps):
+        rest, number = list(steps), 0
+        while rest:
             if fault in {"older", "promoted"}:
                 self.states.append(copy.deepcopy(self.index))
             if number == place:
-                self.strike(fault, before)
-            self.nodes[node].do(step)
+                rest = self.strike(fault, before, rest)
+            if rest:
+                node, step = rest.pop(0)
+                self.nodes[node].do(step)
+            number += 1
         self.wait(BOUNDS.recovery_s)
         self.dump()
         return findings(self.history, BOUNDS)
@@ -372,6 +404,8 @@ def orders(first, second):
 def cases():
     """Return every two programs, in every order, with every fault at every point."""
     for one, other in itertools.product(PROGRAMS, repeat=2):
+        if len(PROGRAMS[one]) + len(PROGRAMS[other]) > MAX_STEPS:
+            continue
         for steps in orders(PROGRAMS[one], PROGRAMS[other]):
             for fault in FAULTS:
                 places = range(len(steps)) if fault != "none" else [0]

@@ -49,6 +49,8 @@ class World:
         """How many changes the engine's log holds."""
         self.feed_capacity = self.random.choice((2, 4096))
         """How far a watch may lag behind its node."""
+        self.page_entries = self.random.choice((2, 1000))
+        """How many entries a page has."""
         self.history = []
         self.names = {}
         self.processes = {}
@@ -57,14 +59,18 @@ class World:
         for number in range(1, nodes + 1):
             self.processes[f"n{number}"] = Process(self, f"n{number}")
 
-    def run(self, *, faults=None):
-        """Let everything happen; return the history."""
+    def run(self, *, faults=None, kinds=()):
+        """Let everything happen; return the history.
+
+        `faults` is how many there are, and `kinds` which, by the names of `Faults`' methods,
+        instead of what the seed says.
+        """
         count = self.random.choice((0, 1, 1, 2, 3, 4, 6, 8)) if faults is None else faults
         clients, troubles = Clients(self), Faults(self)
         with _virtual(self):
             for process in self.processes.values():
                 process.boot()
-            troubles.plan(TROUBLED_S, count=count)
+            troubles.plan(TROUBLED_S, count=count, names=kinds)
             clients.act_until(TROUBLED_S)
             self.clockwork.run(TROUBLED_S)
             troubles.end_all()
