@@ -408,6 +408,7 @@ def test_faults_excuse_what_the_contract_excuses():
     cluster.add(h.Paused, node="n1")
     cluster.add(h.Requested, asked_at=cluster.at, node="n2", session_id="s1", outcome="retry")
     cluster.add(h.Resumed, node="n1")
+    cluster.at += 100
     cluster.add(h.EngineDown)
     assert findings(cluster.events) == []
     cluster.add(h.Requested, asked_at=cluster.at, node="n2", session_id="s1", outcome="retry")
