@@ -10,6 +10,7 @@ from frontdesk.gateway.cluster_files import password_of
 from frontdesk.gateway.cluster_member import ClusterMember
 from frontdesk.gateway.cluster_part import OpenedEngine
 from frontdesk.gateway.cluster_settings import ClusterSettings
+from frontdesk.gateway.node_tls import node_tls
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.workers.sockets import engine_socket, worker_socket
@@ -19,23 +20,26 @@ from frontdesk.gateway.workers.worker_server import AssignedWorker
 def member_of(config: Config, state: StateDir, worker: AssignedWorker | None) -> ClusterMember:
     """Return what a run is in its cluster: of machines, or of the workers of this one."""
     settings = config.cluster
+    number = None if worker is None else worker.number
     if settings.url is None:
         assert worker is not None
         return ClusterMember(
             engine=LocalEngine(engine_socket(worker.sockets)),
-            name=settings.node_name(worker.number),
+            name=settings.node_name(number),
             listen=f"unix:{worker_socket(worker.sockets, worker.number)}",
             secret=state.master_secret(),
             terms=settings.terms,
             state=state,
         )
-    number = None if worker is None else worker.number
+    tls = node_tls(settings)
     return ClusterMember(
         engine=engine_of(settings),
         name=settings.node_name(number),
         listen=settings.listening_of(number),
         advertise=settings.advertised_of(number),
         secret=state.master_secret(),
+        tls_server=None if tls is None else tls.server,
+        tls_client=None if tls is None else tls.client,
         terms=settings.terms,
         state=state,
     )

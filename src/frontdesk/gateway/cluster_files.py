@@ -1,26 +1,16 @@
-"""The files that the cluster's settings name: the secret of all nodes, the engine's password.
+"""The files that the cluster's settings name: that they can be used, and the engine's password.
 
-Below the gateway, beside `tls.py`. They are read where they are used and kept nowhere else.
+Beside `surroundings.py`, which asks for all that is wrong before anything starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 from frontdesk.gateway.cluster_settings import ClusterSettings
 from frontdesk.gateway.errors import ConfigurationWrong
-
-MIN_SECRET_BYTES = 32
-MAX_FILE_BYTES = 4096
-
-
-def secret_in(path: Path) -> bytes:
-    """Return the secret of all nodes; raises `ConfigurationWrong` where it cannot be used."""
-    secret = _content(path, "secret_file")
-    if len(secret) < MIN_SECRET_BYTES:
-        raise _wrong("secret_file", f"has {len(secret)} bytes, and needs at least 32 bytes")
-    return secret
+from frontdesk.gateway.node_tls import node_tls
+from frontdesk.gateway.secret_file import cluster_secret_in, content_of, wrong
 
 
 def password_of(settings: ClusterSettings) -> str | None:
@@ -28,36 +18,24 @@ def password_of(settings: ClusterSettings) -> str | None:
     if settings.password_file is None:
         return None
     try:
-        password = _content(settings.password_file, "password_file").decode().strip()
+        password = content_of(settings.password_file, "cluster.password_file").decode().strip()
     except UnicodeDecodeError:
-        raise _wrong("password_file", "is not UTF-8") from None
+        raise wrong("cluster.password_file", "is not UTF-8") from None
     if not password:
-        raise _wrong("password_file", "is empty")
+        raise wrong("cluster.password_file", "is empty")
     return password
 
 
-def mistakes_in_files(settings: ClusterSettings) -> Iterator[str]:
-    """Yield what is wrong with the files of a cluster that is used."""
-    if settings.url is None:
-        return
-    if settings.secret_file is not None:
+def check_files(settings: ClusterSettings) -> None:
+    """Raise `ConfigurationWrong` with all that is wrong with the files of a cluster."""
+    checks: list[Callable[[], object]] = [lambda: password_of(settings), lambda: node_tls(settings)]
+    if (secret_file := settings.secret_file) is not None:
+        checks.insert(0, lambda: cluster_secret_in(secret_file))
+    mistakes: list[str] = []
+    for check in checks:
         try:
-            secret_in(settings.secret_file)
+            check()
         except ConfigurationWrong as error:
-            yield error.mistakes[0]
-    try:
-        password_of(settings)
-    except ConfigurationWrong as error:
-        yield error.mistakes[0]
-
-
-def _content(path: Path, setting: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES)
-    except OSError as error:
-        raise _wrong(setting, f"cannot be read: {error.strerror}") from None
-
-
-def _wrong(setting: str, problem: str) -> ConfigurationWrong:
-    return ConfigurationWrong("the configuration", mistakes=(f"cluster.{setting}: {problem}",))
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigurationWrong("the configuration", mistakes=tuple(mistakes))

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from frontdesk.gateway.cluster_files import secret_in
 from frontdesk.gateway.errors import StateUnusable
+from frontdesk.gateway.secret_file import cluster_secret_in
 
 MASTER_SECRET_BYTES = 32
 BUSY_TIMEOUT_S = 5.0
@@ -96,7 +96,7 @@ class StateDir:
         In a cluster it is the secret of all nodes, from its file.
         """
         if self.secret_file is not None:
-            return secret_in(self.secret_file)
+            return cluster_secret_in(self.secret_file)
         place = self.path / "master.secret"
         with _usable(place):
             try:

@@ -22,7 +22,6 @@ from frontdesk.gateway.blueprint_settings import (
     ProcessTable,
     RemoteTable,
 )
-from frontdesk.gateway.cluster_files import mistakes_in_files
 from frontdesk.gateway.config_mistakes import Location
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.interpreter_checks import problems_of
@@ -50,15 +49,13 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
     for location, target in _filters(config):
         if (reason := _import_problem(target, alone=False)) is not None:
             yield location, reason
-    for check in (_check_certificate, _check_signing_keys):
+    for check in (_check_certificate, _check_signing_keys, _check_cluster):
         try:
             check(config)
         except ConfigurationWrong as error:
-            names, _, problem = error.mistakes[0].partition(": ")
-            yield tuple(names.partition(", ")[0].split(".")), problem
-    for mistake in mistakes_in_files(config.cluster):
-        place, _, problem = mistake.partition(": ")
-        yield tuple(place.split(".")), problem
+            for mistake in error.mistakes:
+                names, _, problem = mistake.partition(": ")
+                yield tuple(names.partition(", ")[0].split(".")), problem
     try:
         keys_from_environment()
     except ConfigurationWrong as error:
@@ -76,6 +73,14 @@ def _check_signing_keys(config: Config) -> None:
         from frontdesk.gateway.identity_provider import keys_of_file
 
         keys_of_file(config.auth.jwt.keys_file)
+
+
+def _check_cluster(config: Config) -> None:
+    if config.cluster.url is not None:
+        # Late: it comes with a cluster.
+        from frontdesk.gateway.cluster_files import check_files
+
+        check_files(config.cluster)
 
 
 def mistakes_of_blueprints(config: Config) -> Iterator[tuple[Location, str]]:

@@ -37,16 +37,20 @@ def tls_context(server: ServerSettings) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(server.tls_certificate, server.tls_key, password=_refuse_to_ask)
+        context.load_cert_chain(
+            server.tls_certificate,
+            server.tls_key,
+            password=lambda: refuse_passphrase("server.tls_key"),
+        )
     except OSError as error:  # what is wrong with the content is one as well
         mistake = f"server.tls_certificate, server.tls_key: cannot be used: {error.strerror}"
         raise ConfigurationWrong("the configuration", mistakes=(mistake,)) from None
     return context
 
 
-def _refuse_to_ask() -> str:
-    # OpenSSL would ask on the terminal, and a server has nobody there.
-    mistake = "server.tls_key: is encrypted; the server needs it without a passphrase"
+def refuse_passphrase(setting: str) -> str:
+    """Raise `ConfigurationWrong`: OpenSSL would ask on the terminal, where nobody is."""
+    mistake = f"{setting}: is encrypted; the server needs it without a passphrase"
     raise ConfigurationWrong("the configuration", mistakes=(mistake,))
 
 
