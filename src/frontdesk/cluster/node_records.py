@@ -45,6 +45,10 @@ def _ignore(session_id: str, fence: Fence) -> None:
     """Do nothing about a session that has to stop: there is nobody who runs it."""
 
 
+def _ignore_incarnation(incarnation: str) -> None:
+    """Write nothing down: nobody looks for what a dead node had joined as."""
+
+
 async def _ask_nobody(session_id: str, node: NodeStatus) -> IndexEntry | None:
     """Answer that a node does not have a session: there is no way to ask it."""
     del session_id, node
@@ -66,6 +70,7 @@ class NodeHooks:
             thread.
         ask_owner (Callable): Asks a node itself for one of its sessions, while the engine cannot be
             asked; None where it says that it has none, an error where it says nothing.
+        on_joining (Callable): Told as which incarnation the node is about to join, each time.
         end_process (Callable): Ends the process, whose event loop has not moved for a minute; from
             the thread of the lease, after the stacks were logged.
         now_s (Callable): The time of leases; for tests. From any thread.
@@ -75,6 +80,7 @@ class NodeHooks:
     on_isolated: Callable[[str, Fence], None] = _ignore
     listener_age_s: Callable[[], float] = float
     ask_owner: Callable[[str, NodeStatus], Awaitable[IndexEntry | None]] = _ask_nobody
+    on_joining: Callable[[str], None] = _ignore_incarnation
     end_process: Callable[[], None] = os.abort
     now_s: Callable[[], float] = boot_time_s
 

@@ -86,6 +86,7 @@ class Reconciliation:
     async def join(self, *, era: int | None = None) -> Joined:
         """Join as the incarnation that it is; the lease counts from before it is asked."""
         membership = self._membership
+        membership.hooks.on_joining(membership.incarnation)
         sent_s = membership.hooks.now_s()
         joined = await self._engine.join(membership.record, terms=membership.terms, era=era)
         until_s = sent_s + membership.terms.lease_s

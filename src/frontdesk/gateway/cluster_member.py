@@ -77,9 +77,8 @@ class ClusterMember:
                 config_digest=config_digest,
                 terms=self.terms,
                 clock=gateway.clock,
-                hooks=_hooks(lambda: gateway.service, forwarding),
+                hooks=self._hooks(lambda: gateway.service, forwarding),
             )
-            self._write(node.incarnation)
             await stack.enter_async_context(node)
             forwarding.join(node)
             yield node
@@ -97,14 +96,19 @@ class ClusterMember:
             logger.warning("the node before this one died: %d of its sessions are lost", ended)
 
     def _write(self, incarnation: str) -> None:
-        if self.state is not None:
+        if self.state is None:
+            return
+        try:
             write_incarnation(self.state, incarnation)
+        except OSError as error:
+            # Whoever finds it dead then waits for its lease to run out.
+            logger.warning("%s cannot be written: %s", self.state.incarnation, error.strerror)
 
-
-def _hooks(service: Callable[[], SessionService], forwarding: Forwarding) -> NodeHooks:
-    return NodeHooks(
-        on_superseded=lambda key, fence: service().on_superseded(key, fence),
-        on_isolated=lambda key, fence: service().on_isolated(key, fence),
-        listener_age_s=forwarding.listener_age_s,
-        ask_owner=forwarding.ask_owner,
-    )
+    def _hooks(self, service: Callable[[], SessionService], forwarding: Forwarding) -> NodeHooks:
+        return NodeHooks(
+            on_superseded=lambda key, fence: service().on_superseded(key, fence),
+            on_isolated=lambda key, fence: service().on_isolated(key, fence),
+            listener_age_s=forwarding.listener_age_s,
+            ask_owner=forwarding.ask_owner,
+            on_joining=self._write,
+        )

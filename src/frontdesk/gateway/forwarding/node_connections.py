@@ -187,6 +187,9 @@ async def connected(address: str, *, tls: ssl.SSLContext | None) -> HopConnectio
     if scheme == "unix":
         return (await loop.create_unix_connection(HopConnection, place))[1]
     host, _, port = place.removeprefix("//").rpartition(":")
+    if tls is not None and scheme == "http":
+        # It might be anybody's, who has written the address into the engine.
+        raise HopBroken("it shows no certificate, as nodes have to here")
     secured = tls if scheme == "https" else None
     made = await loop.create_connection(HopConnection, host.strip("[]"), int(port), ssl=secured)
     return made[1]

@@ -1,0 +1,147 @@
+"""`frontdesk serve --cluster`: gateways in processes of their own, with a real engine between."""
+
+import signal
+from contextlib import contextmanager
+
+import pytest
+
+from gateway.command import serving
+from gateway.running import create, turn_of
+from gateway.worker_processes import WITHIN_S, workers
+from support.engines import PROGRAMS, VALKEY, EngineServer, certificates
+from support.waiting import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SECRET = "the secret of all nodes, which has more than 32 bytes"
+
+
+@pytest.fixture(params=PROGRAMS[:1], ids=str)
+def engine(request):
+    with EngineServer(request.param) as server:
+        yield server
+
+
+def create_when_known(client, session_id):
+    """Create under a chosen id; a new engine has to be sure first that nobody has it."""
+    body = {"model": "test", "sessionId": session_id, "blueprint": "parrot"}
+    eventually(lambda: client.post("/v1/sessions", json=body).status_code == 201, within_s=WITHIN_S)
+
+
+@contextmanager
+def node(directory, engine, name, *arguments, run=serving, **environment):
+    """Run a node of the engine's cluster; each has a state directory of its own."""
+    (directory / name).mkdir(exist_ok=True)
+    secret = directory / "secret"
+    secret.write_text(SECRET)
+    environment = {
+        "FRONTDESK_CLUSTER": engine.url,
+        "FRONTDESK_CLUSTER__NAME": name,
+        "FRONTDESK_CLUSTER__SECRET_FILE": str(secret),
+        **environment,
+    }
+    with run(directory / name, *arguments, **environment) as server:
+        yield server
+
+
+def test_a_session_of_one_gateway_is_served_by_another(tmp_path, engine):
+    with node(tmp_path, engine, "a") as a, node(tmp_path, engine, "b") as b:
+        with a.client() as first, b.client() as second:
+            create_when_known(first, "s")
+            assert turn_of(second, "s", "hello there")[-1][1] == "agent_end"
+            taken = second.post("/v1/sessions", json={"model": "test", "sessionId": "s"})
+            assert taken.status_code == 409
+            token = first.post("/v1/sessions/s/tokens", json={"scopes": ["read"]}).json()["token"]
+            shown = second.get("/v1/sessions/s", headers={"X-API-Key": token})
+            assert shown.status_code == 200, shown.text
+        assert (a.terminate(), b.terminate()) == (0, 0)
+
+
+def test_who_gets_a_dead_nodes_state_buries_it_at_once(tmp_path, engine):
+    with node(tmp_path, engine, "b") as b, b.client() as client:
+        with node(tmp_path, engine, "a") as a:
+            with a.client() as first:
+                create_when_known(first, "s")
+            a.process.kill()
+            a.wait()
+        taken = client.post("/v1/sessions", json={"model": "test", "sessionId": "s"})
+        assert taken.status_code in (409, 503)
+        with node(tmp_path, engine, "a") as again:
+            # Long before its lease has run out and the hold is over, 42 s.
+            assert "1 of its sessions are lost" in again.log
+            create(client, "s")
+
+
+def test_a_node_that_leaves_leaves_nothing_to_bury(tmp_path, engine):
+    with node(tmp_path, engine, "a") as a:
+        written = tmp_path / "a" / "state" / "node.incarnation"
+        assert len(written.read_text()) == 32
+        a.terminate()
+        assert written.read_text() == ""
+
+
+def test_two_gateways_on_one_state_directory_are_refused(tmp_path, engine):
+    with node(tmp_path, engine, "a"):
+        state = ("--state-dir", str(tmp_path / "a" / "state"))
+        with node(tmp_path, engine, "b", *state, wait=False) as b:
+            assert b.wait(WITHIN_S) == 2
+            assert "another gateway that runs has its state here" in b.log
+
+
+def test_workers_of_a_machine_are_nodes_of_a_cluster_too(tmp_path, engine):
+    with (
+        node(tmp_path, engine, "b") as b,
+        b.client() as outside,
+        node(tmp_path, engine, "a", "2", run=numbered) as service,
+    ):
+        with service.client_of(1) as first, service.client_of(2) as second:
+            create_when_known(first, "s")
+            for client in (second, outside):
+                assert turn_of(client, "s", "hello")[-1][1] == "agent_end"
+            life = service.life(1)
+            life.kill()
+            service.await_another(1, life)
+            eventually(lambda: outside.get("/v1/sessions/s").status_code in (404, 410))
+        assert service.server.terminate() == 0
+
+
+@contextmanager
+def numbered(directory, count, **environment):
+    with workers(directory, int(count), **environment) as service:
+        yield service
+
+
+def test_nodes_show_each_other_certificates_and_refuse_who_has_none(tmp_path, engine):
+    files = certificates(tmp_path)
+    tls = {
+        "FRONTDESK_CLUSTER__TLS_CERTIFICATE": files.server,
+        "FRONTDESK_CLUSTER__TLS_KEY": files.server_key,
+        "FRONTDESK_CLUSTER__TLS_CA": files.authority,
+    }
+    with (
+        node(tmp_path, engine, "a", **tls) as a,
+        node(tmp_path, engine, "b", **tls) as b,
+        node(tmp_path, engine, "c") as plain,
+        a.client() as first,
+        b.client() as second,
+        plain.client() as third,
+    ):
+        create_when_known(first, "s")
+        assert turn_of(second, "s", "hello there")[-1][1] == "agent_end"
+        create_when_known(third, "t")
+        assert third.get("/v1/sessions/s").status_code == 503
+        assert second.get("/v1/sessions/t").status_code == 503
+
+
+def test_an_engine_that_is_not_there_is_told_at_the_start(tmp_path):
+    gone = EngineServer(VALKEY)
+    with node(tmp_path, gone, "a", wait=False) as a:
+        assert a.wait(WITHIN_S) == 2
+        assert a.log.startswith("frontdesk: the cluster's engine cannot do this now: ")
+
+
+def test_a_supervisor_with_an_engine_elsewhere_holds_no_index(tmp_path, engine):
+    with node(tmp_path, engine, "a", "2", run=numbered) as service:
+        assert not (tmp_path / "a" / "state" / "sockets" / "engine.sock").exists()
+        service.server.signal(signal.SIGTERM)
+        assert service.server.wait(WITHIN_S) == 0
