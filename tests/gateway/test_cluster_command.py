@@ -1,10 +1,15 @@
 """`frontdesk serve --cluster`: gateways in processes of their own, with a real engine between."""
 
+import os
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from docs.pages import page
 from gateway.command import serving
 from gateway.running import create, turn_of
 from gateway.worker_processes import WITHIN_S, workers
@@ -131,6 +136,24 @@ def test_nodes_show_each_other_certificates_and_refuse_who_has_none(tmp_path, en
         create_when_known(third, "t")
         assert third.get("/v1/sessions/s").status_code == 503
         assert second.get("/v1/sessions/t").status_code == 503
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/how-to/several-workers.md"])
+def test_the_lines_that_the_documents_say_to_type_for_a_cluster_work(tmp_path, engine, name):
+    (block,) = [b for b in page(name).blocks if b.language == "sh" and "--cluster" in b.source]
+    assert "valkey://127.0.0.1:6379" in block.source
+    lines = block.source.replace("valkey://127.0.0.1:6379", engine.url).splitlines()
+    script = "\n".join(line for line in lines if not line.startswith("pip install "))
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", f"{script} --port 0 & echo $! > pid; wait"], cwd=tmp_path, stderr=log,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        )  # fmt: skip
+    try:
+        eventually(lambda: "answers at" in (tmp_path / "log").read_text(), within_s=WITHIN_S)
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+        process.wait(WITHIN_S)
 
 
 def test_an_engine_that_is_not_there_is_told_at_the_start(tmp_path):
