@@ -87,6 +87,11 @@ class Run:
                 if self._worker is not None or self._config.cluster.url is not None:
                     lock = locked(self._state, waiting=self._worker is not None)
                     stack.enter_context(lock)
+                elif self._state.worker_numbers():
+                    # Late: there were workers here, and there are none now.
+                    from frontdesk.gateway.left_usage import take_over_usage
+
+                    take_over_usage(self._state, workers=1)
                 self._serve()
         finally:
             self._log.close(timeout_s=LAST_LINES_S)

@@ -25,6 +25,7 @@ from frontdesk import __version__
 from frontdesk.cli.address import refused, url_of
 from frontdesk.cli.options import WRONG_USE, loaded
 from frontdesk.cluster.local.server import LocalServer
+from frontdesk.gateway.left_usage import take_over_usage
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.logs import configure_logs, log_stray_errors
 from frontdesk.gateway.server import end_at_once
@@ -98,6 +99,8 @@ class SupervisedRun:
             self._directory = enter(sockets_directory(state))
             engine = None
             if self._config.cluster.url is None:
+                # An engine elsewhere has the sums of nodes that there are no more.
+                take_over_usage(state.worker(1), workers=server.workers)
                 engine = LocalServer(engine_socket(self._directory))
                 await stack.enter_async_context(engine)
             service = Service(

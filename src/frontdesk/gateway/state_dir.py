@@ -53,6 +53,11 @@ class StateDir:
         """Return it as one of several workers has it."""
         return replace(self, worker_path=_made(self.path / "workers" / str(number)))
 
+    def worker_numbers(self) -> list[int]:
+        """Return the numbers of workers that have a directory here, from the lowest on."""
+        found = (self.path / "workers").glob("[0-9]*")
+        return sorted(int(each.name) for each in found if each.name.isdecimal())
+
     def sockets(self) -> Path:
         """Return the directory for sockets between workers."""
         return _made(self.path / "sockets")
@@ -98,7 +103,7 @@ class StateDir:
         if self.secret_file is not None:
             return cluster_secret_in(self.secret_file)
         place = self.path / "master.secret"
-        with _usable(place):
+        with usable(place):
             try:
                 return _written_once(place, secrets.token_bytes(MASTER_SECRET_BYTES))
             except FileExistsError:
@@ -106,13 +111,14 @@ class StateDir:
 
 
 def _made(directory: Path) -> Path:
-    with _usable(directory):
+    with usable(directory):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     return directory
 
 
 @contextmanager
-def _usable(path: Path) -> Iterator[None]:
+def usable(path: Path) -> Iterator[None]:
+    """Turn what the system or SQLite says of a file into `StateUnusable`."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -146,7 +152,7 @@ def open_database(
     that it lacks, and a newer one is refused. `timeout_s` is how long a later statement waits for
     a lock. `StateUnusable`.
     """
-    with _usable(path):
+    with usable(path):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False

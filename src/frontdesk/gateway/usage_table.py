@@ -51,7 +51,11 @@ CREATE TABLE usage_by_day (
     "CREATE INDEX usage_by_day_alone ON usage_by_day (day)",
     "CREATE TABLE meter (id TEXT NOT NULL) STRICT",
     "INSERT INTO meter (id) VALUES (lower(hex(randomblob(8))))",
+    "CREATE TABLE taken_over (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
 )
+
+PLACE = "tenant_id, api_key"
+DAY_PLACE = "tenant_id, day, api_key, model"
 
 NUMBERS = "prompts, prompt_tokens, completion_tokens, cached_tokens, cost_usd, unknown_turns"
 SUMS = ", ".join(
@@ -74,12 +78,12 @@ ADDED = f"""
 """
 ADD = f"""
 INSERT INTO usage (tenant_id, api_key, {NUMBERS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (tenant_id, api_key) DO UPDATE SET {ADDED}
+ON CONFLICT ({PLACE}) DO UPDATE SET {ADDED}
 """  # noqa: S608
 ADD_TO_DAY = f"""
 INSERT INTO usage_by_day (tenant_id, api_key, day, model, {NUMBERS})
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (tenant_id, day, api_key, model) DO UPDATE SET {ADDED}
+ON CONFLICT ({DAY_PLACE}) DO UPDATE SET {ADDED}
 """  # noqa: S608
 
 Group = Literal["day", "model", "key"]
