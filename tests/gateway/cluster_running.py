@@ -94,7 +94,7 @@ def cluster(*names, proxied=False, tcp=False, **options):
                 node = NodeGateway(
                     directory, index=index, name=name, listen=listen, advertise=advertise, **options
                 )
-                node.proxy = proxy
+                node.proxy, node.index = proxy, index
                 nodes.append(stack.enter_context(node))
             yield nodes
     finally:

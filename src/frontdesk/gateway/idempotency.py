@@ -118,6 +118,10 @@ class Idempotency:
         making.add_done_callback(on_answer)
         return await asyncio.shield(making)
 
+    def has(self, scope: tuple[str, ...], key: str | None) -> bool:
+        """Say whether there is an answer, or one is being made."""
+        return key is not None and self._find((*scope, key)) is not None
+
     def _find(self, slot: Slot) -> _Stored | None:
         owned = self._by_owner.get(slot[0])
         return None if owned is None else owned.get(slot)

@@ -43,4 +43,8 @@ class Placement:
             if claim.digest != digest:
                 raise IdempotencyMismatch(key)
             chosen = claim.incarnation
-        return None if chosen == own else chosen
+        if chosen == own:
+            return None
+        if self._node.node(chosen) is None:
+            await self._node.refresh_nodes()
+        return chosen

@@ -107,7 +107,8 @@ async def create(
     elsewhere = await opened_elsewhere(request, scope, idempotency_key)
     if elsewhere is not None:
         return elsewhere
-    gateway.refuse_if_draining()
+    if not gateway.idempotency.has(scope, idempotency_key):
+        gateway.refuse_if_draining()
     with TurnWait(gateway, context) if body.wait else nullcontext() as turn_wait:
         first = await gateway.idempotency.once(
             scope,
