@@ -19,6 +19,8 @@ from gateway.requirements import covers
 from gateway.running import ACME, UMBRELLA, create, turn_of
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 BURST = 24
 
 
@@ -27,6 +29,7 @@ def nodes():
     """Two gateways with one registry."""
     every_s, cluster_usage.EVERY_S = cluster_usage.EVERY_S, 0.05
     with cluster("one", "two", limits={"sessions_per_key": 30}) as running:
+        acquainted(*running)
         yield running
     cluster_usage.EVERY_S = every_s
 
@@ -48,9 +51,14 @@ def emptied(request):
     """Leave no session behind for the next test."""
     yield
     if "nodes" in request.fixturenames:
-        with request.getfixturevalue("nodes")[0].client() as client:
-            for each in client.get("/v1/sessions?limit=1000").json()["sessions"]:
-                client.delete(f"/v1/sessions/{each['sessionId']}")
+        for node in request.getfixturevalue("nodes"):
+            node.call(delete_all, node.gateway.service)
+            node.call(node.gateway.node.flush)
+
+
+async def delete_all(service):
+    for conversation in service.live_of_tenant("acme"):
+        await service.tenant("acme", "k-acme").delete(conversation.session_id)
 
 
 @contextmanager
@@ -61,6 +69,12 @@ def another(name, *, beside, **options):
     listen = f"unix:{directory}/{name}/hop.sock"
     with NodeGateway(directory, index=index, name=name, listen=listen, **options) as node:
         yield node
+
+
+def acquainted(*nodes):
+    """Wait until each has heard of all: with a renewal, every 2.5 s."""
+    for node in nodes:
+        assert eventually(lambda node=node: len(node.gateway.node.nodes()) == len(nodes))
 
 
 def in_index(node, tenant="acme"):
@@ -101,13 +115,13 @@ def test_a_limit_of_sessions_holds_over_both_nodes_and_a_place_is_free_again(nod
     assert in_index(nodes[0]) == 30
 
 
+@covers("cluster.any-node")
 def test_an_id_is_one_session_whichever_nodes_are_asked_for_it(nodes, sid):
     answers = of_each(nodes, lambda client: asked(client, sessionId=sid))
     assert sorted(each.status_code for each in answers) == [201] + [409] * (BURST - 1)
     assert in_index(nodes[0]) == 1
 
 
-@pytest.mark.slow
 @covers("cluster.rates")
 def test_a_keys_rate_is_counted_over_both_nodes(monkeypatch):
     monkeypatch.setattr(cluster_rate, "WAIT_S", 20)
@@ -167,11 +181,11 @@ def test_a_create_that_failed_may_be_tried_again_on_any_node(here, there, sid):
     assert asked(there, key=sid, blueprint="nothing").json() == refused.json()
 
 
-@pytest.mark.slow
 @covers("cluster.idempotency-taken-over", "cluster.draining")
 def test_a_claim_of_a_node_that_has_gone_is_free_and_one_that_drains_claims_for_the_other(sid):
     with cluster("one") as (stays,), stays.client() as here:
         with another("two", beside=stays) as leaves, leaves.client() as there:
+            acquainted(stays, leaves)
             gone = asked(there, key=f"a-{sid}").json()
             leaves.call(leaves.gateway.service.begin_draining)
             passed = asked(there, key=f"b-{sid}")
@@ -210,6 +224,7 @@ def test_the_usage_of_a_key_is_that_of_both_nodes_wherever_it_is_asked_for(here,
 
 
 def test_health_says_how_the_node_stands_to_the_others(nodes, here):
+    acquainted(*nodes)
     health = here.get("/healthz").json()["cluster"]
     assert health["node"] == "one"
     assert (health["condition"], health["engine"]) == ("joined", "supervisor")
@@ -231,7 +246,6 @@ def test_the_sessions_in_health_are_those_of_all_nodes_and_of_the_asking_tenant(
             )
 
 
-@pytest.mark.slow
 @covers("cluster.configuration")
 def test_a_node_with_another_configuration_is_named_and_nothing_secret_is():
     with (
@@ -246,7 +260,6 @@ def test_a_node_with_another_configuration_is_named_and_nothing_secret_is():
         assert "secret" not in json.dumps(client.get("/healthz").json())
 
 
-@pytest.mark.slow
 @covers("cluster.ready-when-cut-off")
 def test_a_node_that_is_cut_off_stays_ready_serves_what_it_has_and_says_so(monkeypatch, sid):
     terms = LeaseTerms(lease_s=1, isolation_grace_s=60)
@@ -269,9 +282,9 @@ def test_a_node_that_is_cut_off_stays_ready_serves_what_it_has_and_says_so(monke
 # -- draining ------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_draining_node_passes_creates_on_and_where_there_is_no_other_refuses_them(sid):
     with cluster("one", "two") as (one, two), one.client() as here, two.client() as there:
+        acquainted(one, two)
         one.call(one.gateway.node.begin_draining)
         one.call(one.gateway.service.begin_draining)
         create(here, sid)

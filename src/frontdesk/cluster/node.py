@@ -388,10 +388,6 @@ class Node:
         """Return all nodes, this one included, as last heard: no older than a quarter lease."""
         return self._membership.nodes
 
-    async def refresh_nodes(self) -> None:
-        """Ask for the nodes now: one may have joined since the last renewal."""
-        await self._neighbours.refresh()
-
     def node(self, incarnation: str) -> NodeStatus | None:
         """Return one node, as last heard of."""
         return self._membership.node(incarnation)

@@ -43,8 +43,4 @@ class Placement:
             if claim.digest != digest:
                 raise IdempotencyMismatch(key)
             chosen = claim.incarnation
-        if chosen == own:
-            return None
-        if self._node.node(chosen) is None:
-            await self._node.refresh_nodes()
-        return chosen
+        return None if chosen == own else chosen
