@@ -251,7 +251,7 @@ async def test_a_create_that_the_engine_does_not_answer_is_refused_and_undone(
         one.node.engine = whole
         assert factory.begun == at
         await until(lambda: held(one) == (0, 0, 0, 0))
-        await until(lambda: not entries_of(one.server))
+        await until(lambda: not entries_of(one.server) and not reservations_of(one.server))
 
 
 async def test_a_node_that_is_cut_off_starts_no_agent_for_a_create(monkeypatch):

@@ -238,15 +238,24 @@ class Node:
             minted=minted,
         )
         reserve = partial(self.engine.reserve, entry, limits=limits, ttl_s=RESERVED_S)
-        await self._enter(entry, reserve)
+        try:
+            await self._enter(entry, reserve)
+        except (EngineUnavailable, asyncio.CancelledError):
+            # It may be held all the same.
+            self._own.unreleased[session_id] = entry.token
+            self._membership.do_soon(NodeAction.RECONCILE)
+            raise
         return entry.token
 
     async def release(self, session_id: str, *, token: str) -> None:
-        """Give a reservation back; what cannot be told now goes with its deadline."""
+        """Give a reservation back; what cannot be told now is told later."""
         if self._own.next_tokens.get(session_id) == token:
             del self._own.next_tokens[session_id]
-        with suppress(EngineUnavailable):
+        try:
             await self.engine.release(self._membership.incarnation, session_id, token=token)
+        except EngineUnavailable:
+            self._own.unreleased[session_id] = token
+            self._membership.do_soon(NodeAction.RECONCILE)
 
     async def create(
         self, session: Session[Any], *, token: str, minted: bool, limits: IndexLimits

@@ -56,6 +56,7 @@ class OwnSessions:
             node's new incarnation.
         ending (set[str]): Ids in `entries` whose session has ended; that is being told.
         next_tokens (dict[str, str]): Of sessions between two agents: what holds their ids.
+        unreleased (dict[str, str]): Tokens that ids may be reserved under, which nobody will use.
         under_way (dict[str, int]): Ids that calls not answered yet are about, with their number.
         activity (int): Changes with every such call's begin and end.
         totals (Totals): Of `entries`.
@@ -66,6 +67,7 @@ class OwnSessions:
         self.homeless: dict[str, OwnEntry] = {}
         self.ending: set[str] = set()
         self.next_tokens: dict[str, str] = {}
+        self.unreleased: dict[str, str] = {}
         self.under_way: dict[str, int] = {}
         self.activity: int = 0
         self.totals: Totals = Totals()
@@ -109,6 +111,7 @@ class OwnSessions:
         self.entries.clear()
         self.ending.clear()
         self.next_tokens.clear()
+        self.unreleased.clear()
         self.totals = Totals()
 
     @contextmanager

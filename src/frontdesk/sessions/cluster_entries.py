@@ -99,7 +99,7 @@ class ClusterEntries:
         return self._node.next_token(live_session.registry_key)
 
     async def release(self, live_session: LiveSession, *, token: str) -> None:
-        """Give a reservation back; what cannot be told now goes with its deadline."""
+        """Give a reservation back; what cannot be told now is told later."""
         await self._node.release(live_session.registry_key, token=token)
 
     def _holds(self, key: str, entry: Session[Any]) -> bool:
