@@ -22,6 +22,7 @@ from bench import (
     others,
     processes,
     registry,
+    valkey_engine,
 )
 from bench.machine import load_line, this_machine
 from bench.plan import QUICK, Plan
@@ -36,6 +37,7 @@ GROUPS: dict[str, Callable[[Plan], Section]] = {
     "agents": agents.measure,
     "local-engine": local_engine.measure,
     "forwarding": forwarding.measure,
+    "valkey-engine": valkey_engine.measure,
     "others": others.measure,
 }
 

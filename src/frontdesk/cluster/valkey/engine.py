@@ -92,7 +92,7 @@ class ValkeyEngine:
         return made
 
     async def nodes(self) -> Sequence[NodeStatus]:
-        """Return all nodes that are not dead, by name."""
+        """Return all nodes, by name; one that is dead as suspect, until nothing of it is left."""
         return await self._calls.ask(verbs.nodes())
 
     async def bury(self, incarnation: str, *, proven: bool) -> Buried:

@@ -133,8 +133,8 @@ def _logged(row: list[Any]) -> LoggedChange:
 
 
 def node_statuses(rows: Iterable[list[Any]]) -> list[NodeStatus]:
-    """Return the nodes that are not dead, by name, then by incarnation."""
-    found = [_status(one) for one in rows if one[6] != "lost"]
+    """Return nodes by name, then by incarnation; a dead one of which something is left too."""
+    found = [_status(one) for one in rows]
     return sorted(found, key=lambda one: (one.node.name, one.node.incarnation))
 
 
@@ -143,9 +143,9 @@ def _status(row: list[Any]) -> NodeStatus:
         row
     )
     node = NodeRecord(incarnation, name, address, int(schema), version, digest)
-    if gone:
+    if gone == "shutdown":
         state = NodeState.LEAVING
-    elif left_us <= 0:
+    elif gone or left_us <= 0:
         state = NodeState.SUSPECT
     else:
         state = NodeState.STALLED if stalled == "1" else NodeState.ALIVE

@@ -4,10 +4,10 @@ With the prefix `frontdesk`, and behind `{frontdesk}:` each:
 
 | key | type | what |
 |---|---|---|
-| `meta` | hash | schema, revision, era, the server's run id, engine time and the server's clock then, the lease's length, recovery, how many entries |
+| `meta` | hash | schema, revision, era, the server's run id, engine time and the server's clock then, the lease's length, recovery, how many entries, when the next reservation runs out |
 | `entry:<sid>` | hash | an entry: incarnation, token, fence, version, tenant, key id, created, blueprint, model, pid, minted; or a reservation: no fence, but `until` |
 | `tenant:<t>`, `key:<k>`, `node:<incarnation>` | sorted set | ids by fence, oldest first |
-| `used` | hash | entries and reservations of a tenant, a key, a blueprint: what limits are held against |
+| `used` | hash | reservations of a tenant and a key, reservations and entries of a blueprint: what limits are held against, with the sets |
 | `reserved` | sorted set | reserved ids by deadline |
 | `reserved:<incarnation>` | sorted set | a node's reserved ids |
 | `lease:<incarnation>` | hash | what the node said, its deadline and hold, its tokens exclusive-ored, what became of it |

@@ -14,7 +14,7 @@ begin()
 local lease = lease_of(asked[NODE])
 if standing(lease) ~= 'live' then return answer(LEASE_LOST) end
 unreserve_due()
-local e, is_entry = at_id(id)
+local e, is_entry = present()
 local own = e and is_own(e)
 if own and is_entry then return answer('created', e[FENCE]) end
 if own and not ran_out(e) then

@@ -13,14 +13,14 @@
 begin()
 if standing(lease_of(asked[NODE])) ~= 'live' then return answer(LEASE_LOST) end
 unreserve_due()
-local e, is_entry = at_id(id)
+local e, is_entry = present()
 local deadline = decimal(now + A[6])
 if e and is_own(e) then
   if is_entry then return answer('reserved') end
   if not ran_out(e) then
     if e[UNTIL] then
       redis.call('HSET', P .. 'entry:' .. id, 'until', deadline)
-      redis.call('ZADD', P .. 'reserved', deadline, id)
+      run_out_at(id, deadline)
     end
     return answer('reserved')
   end

@@ -28,20 +28,25 @@ local function put(id, e)
   redis.call('HSET', P .. 'entry:' .. id, unpack(words))
 end
 
--- What an entry is counted under, in the order in which limits are looked at.
-local function counters(e)
-  return {
-    't:' .. e[TENANT], e[KEY] and 'k:' .. e[KEY],
-    e[BLUEPRINT] and 'b:' .. #e[TENANT] .. ':' .. e[TENANT] .. e[BLUEPRINT]
-  }
+local function blueprint_of(e)
+  return 'b:' .. #e[TENANT] .. ':' .. e[TENANT] .. e[BLUEPRINT]
 end
 
-local function count(e, one)
-  for _, counter in pairs(counters(e)) do
-    if counter and redis.call('HINCRBY', P .. 'used', counter, one) == 0 then
-      redis.call('HDEL', P .. 'used', counter)
-    end
+local function count(counter, one)
+  if redis.call('HINCRBY', P .. 'used', counter, one) == 0 then
+    redis.call('HDEL', P .. 'used', counter)
   end
+end
+
+-- Entries of a tenant or a key are as many as are in its set; of a blueprint there is none.
+local function count_entry(e, one)
+  if e[BLUEPRINT] then count(blueprint_of(e), one) end
+end
+
+local function count_reservation(e, one)
+  count('t:' .. e[TENANT], one)
+  if e[KEY] then count('k:' .. e[KEY], one) end
+  count_entry(e, one)
 end
 
 local function halves(token)
@@ -51,6 +56,7 @@ end
 -- All tokens of a node's entries, exclusive-ored: what a renewal is compared with.
 local function toggle_token(e)
   local all = tokens[e[NODE]]
+  if all == nil then all = known_tokens[e[NODE]] end
   if all == nil then all = redis.call('HGET', P .. 'lease:' .. e[NODE], 'tokens') end
   if all then
     local high, low = halves(all)
@@ -77,7 +83,7 @@ local function enter(id, e)
   redis.call('ZADD', P .. 'tenant:' .. e[TENANT], e[FENCE], id)
   redis.call('ZADD', P .. 'node:' .. e[NODE], e[FENCE], id)
   if e[KEY] then redis.call('ZADD', P .. 'key:' .. e[KEY], e[FENCE], id) end
-  count(e, 1)
+  count_entry(e, 1)
   toggle_token(e)
   log('created', number, id, e)
 end
@@ -86,9 +92,9 @@ end
 local function change(id, e, blueprint, model)
   revision = revision + 1
   local number = decimal(revision)
-  count(e, -1)
+  count_entry(e, -1)
   e[BLUEPRINT], e[MODEL], e[VERSION] = blueprint, model, number
-  count(e, 1)
+  count_entry(e, 1)
   redis.call('HDEL', P .. 'entry:' .. id, 'blueprint', 'model')
   put(id, e)
   log('updated', number, id, e)
@@ -101,7 +107,7 @@ local function end_entry(id, e, reason, ended_at)
   redis.call('ZREM', P .. 'tenant:' .. e[TENANT], id)
   redis.call('ZREM', P .. 'node:' .. e[NODE], id)
   if e[KEY] then redis.call('ZREM', P .. 'key:' .. e[KEY], id) end
-  count(e, -1)
+  count_entry(e, -1)
   toggle_token(e)
   log('ended', decimal(revision), id, e, reason, ended_at)
 end
@@ -111,17 +117,24 @@ local function end_now(id, e, kind)
   end_entry(id, e, '{"kind":"' .. kind .. '"}', decimal(math.floor(clock / 1000)))
 end
 
+-- Have a reservation run out, at a decimal time.
+local function run_out_at(id, deadline)
+  redis.call('ZADD', P .. 'reserved', deadline, id)
+  local at = tonumber(deadline)
+  if not due or at < due then due, renewed = at, true end
+end
+
 local function hold(id, e)
   e[FENCE], e[VERSION] = false, false
   put(id, e)
   redis.call('ZADD', P .. 'reserved:' .. e[NODE], 0, id)
-  if e[UNTIL] then redis.call('ZADD', P .. 'reserved', e[UNTIL], id) end
-  count(e, 1)
+  if e[UNTIL] then run_out_at(id, e[UNTIL]) end
+  count_reservation(e, 1)
 end
 
 local function unreserve(id, e)
   redis.call('DEL', P .. 'entry:' .. id)
   redis.call('ZREM', P .. 'reserved:' .. e[NODE], id)
   if e[UNTIL] then redis.call('ZREM', P .. 'reserved', id) end
-  count(e, -1)
+  count_reservation(e, -1)
 end

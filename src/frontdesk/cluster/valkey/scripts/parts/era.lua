@@ -16,9 +16,11 @@ local clock = clock_of_server[1] * 1000000 + clock_of_server[2]
 local RECOVERY, ASK_AGAIN, FIRST_LEASE, LOG_ENTRIES = 60000000, 1000000, 10000000, 65536
 local revision, era, run, time_then, clock_then, lease_length, began, recovered, schema, entries
 local now
+-- No reservation runs out before: what spares most calls a look at them; false where there is none.
+local due
 -- What `answer` writes: revision, time and counts (`writes`), all of meta (`renewed`), and more.
 local writes, renewed
-local changes, tokens = {}, {}
+local changes, tokens, known_tokens = {}, {}, {}
 
 -- Numbers go up to 2^53: `tostring` would round them.
 local function decimal(number)
@@ -27,12 +29,12 @@ end
 
 local function load_meta()
   local m = redis.call('HMGET', META, 'revision', 'era', 'run', 'time', 'clock', 'lease', 'began',
-    'recovered', 'schema', 'entries')
+    'recovered', 'schema', 'entries', 'due')
   if not m[1] then return false end
   revision, era, run = tonumber(m[1]), tonumber(m[2]), m[3]
   time_then, clock_then = tonumber(m[4]), tonumber(m[5])
   lease_length, began, recovered = tonumber(m[6]), tonumber(m[7]), m[8] == '1'
-  schema, entries = tonumber(m[9]), tonumber(m[10])
+  schema, entries, due = tonumber(m[9]), tonumber(m[10]), tonumber(m[11] or '')
   return true
 end
 
@@ -54,7 +56,7 @@ end
 local function look(known)
   known = math.max(CALLER[2], known or 0)
   if not load_meta() then
-    time_then, lease_length, schema, entries = 0, FIRST_LEASE, 1, 0
+    time_then, lease_length, schema, entries, due = 0, FIRST_LEASE, 1, 0, 0
     restart_at(known)
   elseif run ~= CALLER[1] or known > revision then
     time_then = moved_time()
@@ -92,14 +94,16 @@ local function answer(what, ...)
   if renewed then
     redis.call('HSET', META, 'revision', decimal(revision), 'era', decimal(era), 'run', run,
       'lease', decimal(lease_length), 'began', decimal(began), 'schema', decimal(schema),
-      'recovered', recovered and '1' or '0', 'entries', decimal(entries))
-  end
-  if writes then
+      'recovered', recovered and '1' or '0', 'entries', decimal(entries),
+      'due', due and decimal(due) or '', 'time', decimal(time_then), 'clock', decimal(clock_then))
+  elseif #changes > 0 then
+    redis.call('HSET', META, 'revision', changes[#changes][2], 'entries', decimal(entries),
+      'time', decimal(time_then), 'clock', decimal(clock_then))
+  elseif writes then
     redis.call('HSET', META, 'time', decimal(time_then), 'clock', decimal(clock_then))
   end
   if #changes > 0 then
     local last = changes[#changes][2]
-    redis.call('HSET', META, 'revision', last, 'entries', decimal(entries))
     redis.call('XADD', P .. 'log', 'MAXLEN', '~', LOG_ENTRIES, last .. '-0',
       'first', changes[1][2], 'changes', cmsgpack.pack(changes))
   end

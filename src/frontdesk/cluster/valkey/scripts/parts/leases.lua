@@ -7,6 +7,7 @@ local function lease_of(node)
   local lease = redis.call('HMGET', P .. 'lease:' .. node,
     'gone', 'deadline', 'hold', 'lease', 'tokens')
   if not lease[2] then return nil end
+  known_tokens[node] = lease[5]
   return {
     gone = lease[1], deadline = tonumber(lease[2]), hold = tonumber(lease[3]),
     lease = tonumber(lease[4]), tokens = lease[5]

@@ -8,8 +8,10 @@ local SCOPES = {'per_tenant', 'per_api_key', 'per_blueprint'}
 
 -- Give up reservations that ran out: the hundred earliest.
 local function unreserve_due()
-  local due = redis.call('ZRANGEBYSCORE', P .. 'reserved', '-inf', decimal(now), 'LIMIT', 0, 100)
-  for _, other in ipairs(due) do unreserve(other, at_id(other)) end
+  if not due or now < due then return end
+  local ended = redis.call('ZRANGEBYSCORE', P .. 'reserved', '-inf', decimal(now), 'LIMIT', 0, 100)
+  for _, other in ipairs(ended) do unreserve(other, at_id(other)) end
+  due, renewed = tonumber(redis.call('ZRANGE', P .. 'reserved', 0, 0, 'WITHSCORES')[2]), true
 end
 
 local function is_own(e)
@@ -20,15 +22,27 @@ local function ran_out(e)
   return e[UNTIL] and now >= tonumber(e[UNTIL])
 end
 
+-- In the order in which limits are looked at: of the tenant, the key, the blueprint.
 local function limit_reached()
-  local counted = counters(asked)
   for place, scope in ipairs(SCOPES) do
-    local counter, limit = counted[place], A[2 + place]
-    if counter and limit then
-      local used = tonumber(redis.call('HGET', P .. 'used', counter) or 0)
+    local limit, name, set = A[2 + place], nil, nil
+    if limit and place == 1 then name, set = 't:' .. asked[TENANT], 'tenant:' .. asked[TENANT] end
+    if limit and place == 2 and asked[KEY] then
+      name, set = 'k:' .. asked[KEY], 'key:' .. asked[KEY]
+    end
+    if limit and place == 3 and asked[BLUEPRINT] then name = blueprint_of(asked) end
+    if name then
+      local used = tonumber(redis.call('HGET', P .. 'used', name) or 0)
+      if set then used = used + redis.call('ZCARD', P .. set) end
       if used >= limit then return answer('limit_reached', scope, limit) end
     end
   end
+end
+
+-- Return what is under the id that is asked for: as a rule nothing, which costs little to find out.
+local function present()
+  if redis.call('EXISTS', P .. 'entry:' .. id) == 0 then return nil, false end
+  return at_id(id)
 end
 
 -- Free the id where its owner is dead; returns the answer where it may not be had.
