@@ -52,7 +52,7 @@ PLANTED = (
     ("if quiet > 0 then return", "if quiet >= lease_length then return"),
     ("math.max(clock - clock_then, 0)", "clock - clock_then"),
     ("or known > revision then", "or known > revision + 1 then"),
-    ("redis.call('HDEL', P .. 'used', counter)", "return"),
+    ("count_reservation(e, -1)\n", "\n"),
     ("toggle_token(e)\n  log('ended'", "log('ended'"),
     ("redis.call('ZREM', P .. 'tenant:' .. e[TENANT], id)", ""),
     ("fence < first.fence", "fence > first.fence"),
