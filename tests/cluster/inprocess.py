@@ -4,8 +4,8 @@ For tests of nodes: what they see is what the local engine serves, without its s
 """
 
 import asyncio
+import threading
 import time
-from contextlib import asynccontextmanager
 
 from frontdesk.cluster.errors import EngineUnavailable
 from frontdesk.cluster.index import ClusterIndex, Moment
@@ -21,6 +21,7 @@ class InProcessServer:
         self.skew_s = 0.0
         self.changed = asyncio.Event()
         self.calls = []
+        self._lock = threading.Lock()  # renewals come from threads
 
     def moment(self, known):
         return Moment(int((time.time() + self.skew_s) * 1_000_000), f"run {self.run}", known)
@@ -29,13 +30,14 @@ class InProcessServer:
         if self.down:
             raise EngineUnavailable("it is down")
         self.calls.append(verb)
-        before, changed = self.head(), self.changed
-        try:
-            return getattr(self.index, verb)(self.moment(known), *args, **kwargs)
-        finally:
-            if self.head() != before:
-                self.changed = asyncio.Event()
-                changed.set()
+        with self._lock:
+            before, changed = self.head(), self.changed
+            try:
+                return getattr(self.index, verb)(self.moment(known), *args, **kwargs)
+            finally:
+                if self.head() != before:
+                    self.changed = asyncio.Event()
+                    changed.set()
 
     def head(self):
         contents = self.index._contents
@@ -110,10 +112,3 @@ class InProcessEngine:
         except TimeoutError:
             return page
         return await self.call("follow", after, era=era, limit=limit)
-
-
-@asynccontextmanager
-async def in_process_engines():
-    """Yield what makes an engine for each node, over one server."""
-    server = InProcessServer()
-    yield lambda: InProcessEngine(server)

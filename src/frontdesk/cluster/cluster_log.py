@@ -7,7 +7,6 @@ yields it, so that who sees a change finds what it says.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from frontdesk.cluster.decisions import Fate, NodeAction, fate_of
 from frontdesk.cluster.engine import Engine
@@ -100,10 +99,9 @@ class ClusterLog:
         if page.gap or page.era != self.era or not contiguous or page.head < self.feed.head:
             self.restart(era=page.era, head=page.head)
             self._near.connected = True
-            standing = self._membership.standing
-            another = page.era != standing.era
-            self._membership.standing = replace(standing, era=page.era)
-            self._membership.do_soon(NodeAction.RESTORE if another else NodeAction.RECONCILE)
+            # In another era the node has to restore, or to join again: a renewal says which.
+            self._membership.renew_soon()
+            self._membership.do_soon(NodeAction.RECONCILE)
             return
         for logged in page.changes:
             self.apply(logged)
@@ -143,7 +141,7 @@ class ClusterLog:
         mine = None if own is None else own.indexed
         fate = fate_of(logged, mine, incarnation=self._membership.incarnation)
         if fate is Fate.LOST:
-            self._membership.do_soon(NodeAction.REJOIN)
+            self._membership.renew_soon()
         elif fate is Fate.SUPERSEDED and own is not None:
             self._own.remove(session_id)
             self._membership.hooks.on_superseded(session_id, own.local_fence)

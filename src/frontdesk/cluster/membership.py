@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -32,8 +32,10 @@ class Membership:
         incarnation (str): This run of it, since it last joined.
         standing (Standing): How it stands; moved by `decisions` only.
         moved_s (float): When the event loop last moved.
+        joins (int): Changes with every join's begin and end.
         draining (bool): Whether it takes no new sessions.
         due (set[NodeAction]): What is to be repaired, as soon as the engine can be asked.
+        renew_soon (Callable): Has the lease renewed now: the answer says what is to be done.
         changed (Wakers): Wakes who waits for the engine to answer again, or for something `due`.
     """
 
@@ -52,8 +54,10 @@ class Membership:
         self.incarnation: str = secrets.token_hex(16)
         self.standing: Standing = Standing()
         self.moved_s: float = hooks.now_s()
+        self.joins: int = 0
         self.draining: bool = False
         self.due: set[NodeAction] = set()
+        self.renew_soon: Callable[[], object] = tuple
         self.changed: Wakers = Wakers()
         self._nodes: dict[str, NodeStatus] = {}
 
@@ -86,9 +90,11 @@ class Membership:
         raise EngineUnavailable(_WHY_NOT[standing], retry_after_s=self.terms.renew_s)
 
     def refuse_lost(self, error: LeaseLost) -> NoReturn:
-        """Turn the loss of the lease into what a caller can do about it: ask again."""
-        if error.incarnation == self.incarnation:
-            self.do_soon(NodeAction.REJOIN)
+        """Turn the loss of the lease into what a caller can do about it: ask again.
+
+        Whether it is lost for good, the answer to a renewal says.
+        """
+        self.renew_soon()
         problem = _WHY_NOT[NodeCondition.REJOINING]
         raise EngineUnavailable(problem, retry_after_s=self.terms.renew_s) from error
 

@@ -1,6 +1,6 @@
 """What a node remembers of other nodes' sessions, kept right by the log.
 
-    a reply to a read       is stored, unless the log told of that id since the read was sent
+    a reply to a read       is stored, unless the log has told of something later of that id
     a change in the log     replaces what is older, removes what has ended, and is ignored where
                             the entry is newer than it: the log may lag behind the replies
     a gap, a new era        empty it: nobody can say what of it still holds
@@ -10,6 +10,7 @@ It is bounded, and holds nothing about ids that do not exist.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from frontdesk.cluster.records import IndexEntry, LoggedChange
@@ -19,13 +20,19 @@ __all__ = ["CacheRead", "NearCache"]
 
 
 class CacheRead:
-    """A read that was sent: the log has told nothing of its id since, as long as it is `fresh`."""
+    """A read that was sent. A reply is as new as what was told since if it is of `floor` or later.
 
-    __slots__ = ("fresh", "session_id")
+    Attributes:
+        session_id (str): Whose id.
+        floor (float): The last change of it that the log has told since; infinite where it was
+            forgotten.
+    """
+
+    __slots__ = ("floor", "session_id")
 
     def __init__(self, session_id: str) -> None:
-        self.session_id = session_id
-        self.fresh = True
+        self.session_id: str = session_id
+        self.floor: float = 0
 
 
 class NearCache:
@@ -66,14 +73,14 @@ class NearCache:
         """Remember nothing of an id, not even what was asked before now."""
         self._young.pop(session_id, None)
         self._old.pop(session_id, None)
-        self._outdate(session_id)
+        self._outdate(session_id, math.inf)
 
     def clear(self) -> None:
         """Forget everything, also what was asked before now."""
         self._young.clear()
         self._old.clear()
         for session_id in list(self._reads):
-            self._outdate(session_id)
+            self._outdate(session_id, math.inf)
 
     # -- what comes in ---------------------------------------------------------------------------
 
@@ -84,13 +91,13 @@ class NearCache:
         return read
 
     def end_read(self, read: CacheRead, entry: IndexEntry | None) -> None:
-        """Store what a read was answered, if the log has told nothing of that id since."""
+        """Store what a read was answered, unless the log has told of something later since."""
         reads = self._reads.get(read.session_id)
         if reads is not None:
             reads.discard(read)
             if not reads:
                 del self._reads[read.session_id]
-        if entry is None or not read.fresh:
+        if entry is None or entry.version < read.floor:
             return
         known = self._young.get(read.session_id) or self._old.pop(read.session_id, None)
         # Of two replies the later read wins, whichever came first.
@@ -100,7 +107,7 @@ class NearCache:
         """Take in a change of the log."""
         change = logged.change
         session = change.session
-        self._outdate(session.session_id)
+        self._outdate(session.session_id, change.revision)
         known = self._young.get(session.session_id) or self._old.get(session.session_id)
         if known is None or known.version >= change.revision:
             return
@@ -118,6 +125,6 @@ class NearCache:
         if len(self._young) >= self._capacity:
             self._old, self._young = self._young, {}
 
-    def _outdate(self, session_id: str) -> None:
-        for read in self._reads.pop(session_id, ()):
-            read.fresh = False
+    def _outdate(self, session_id: str, revision: float) -> None:
+        for read in self._reads.get(session_id, ()):
+            read.floor = max(read.floor, revision)

@@ -45,6 +45,7 @@ class NodeLease:
         source = self._renewal_source(asyncio.get_running_loop())
         self._thread = LeaseThread(source, terms=self._membership.terms)
         self._thread.start()
+        self._membership.renew_soon = self._thread.renew_soon
 
     def renew_soon(self) -> None:
         """Renew now: what is told has changed."""
@@ -71,10 +72,10 @@ class NodeLease:
         A renewal is quiet if nothing began, ended or was under way between its two ends.
         """
         membership, own = self._membership, self._own
-        sent: list[tuple[str, int]] = [("", 0)]
+        sent: list[tuple[int, int]] = [(0, 0)]
 
         def renewal(loop_age_s: float) -> Renewal:
-            sent[0] = membership.incarnation, own.activity
+            sent[0] = membership.joins, own.activity
             totals = own.totals
             return Renewal(
                 membership.incarnation,
@@ -86,10 +87,10 @@ class NodeLease:
             )
 
         def report(outcome: RenewalOutcome) -> None:
-            incarnation, activity = sent[0]
+            joins, activity = sent[0]
             quiet = activity == own.activity and not own.under_way
             with suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
-                loop.call_soon_threadsafe(self._on_renewal, incarnation, outcome, quiet)
+                loop.call_soon_threadsafe(self._on_renewal, joins, outcome, quiet)
 
         return RenewalSource(
             connect=self._engine.lease_connection,
@@ -100,10 +101,10 @@ class NodeLease:
             end_process=membership.hooks.end_process,
         )
 
-    def _on_renewal(self, incarnation: str, outcome: RenewalOutcome, quiet: bool) -> None:
+    def _on_renewal(self, joins: int, outcome: RenewalOutcome, quiet: bool) -> None:
         membership = self._membership
-        if incarnation != membership.incarnation:
-            return
+        if joins != membership.joins:
+            return  # it joined meanwhile: this is about the lease before, and may be bad news
         membership.standing, actions = after_renewal(
             membership.standing, outcome, quiet=quiet, terms=membership.terms
         )

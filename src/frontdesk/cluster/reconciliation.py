@@ -88,7 +88,11 @@ class Reconciliation:
         membership = self._membership
         membership.hooks.on_joining(membership.incarnation)
         sent_s = membership.hooks.now_s()
-        joined = await self._engine.join(membership.record, terms=membership.terms, era=era)
+        membership.joins += 1
+        try:
+            joined = await self._engine.join(membership.record, terms=membership.terms, era=era)
+        finally:
+            membership.joins += 1
         until_s = sent_s + membership.terms.lease_s
         membership.standing = Standing(joined=True, era=joined.era, lease_until_s=until_s)
         self._log.restart(era=joined.era, head=joined.revision)
@@ -105,7 +109,7 @@ class Reconciliation:
             try:
                 await self.repair_once()
             except LeaseLost:
-                membership.due.add(NodeAction.REJOIN)
+                membership.renew_soon()
             except (EngineUnavailable, Recovering):
                 pass
             except FrontdeskError as error:
@@ -139,26 +143,18 @@ class Reconciliation:
         """Join anew: as the incarnation that it was if the engine has lost that, else another.
 
         1. The engine has begun a new era since: it takes the same one in again.
-        2. It has not, and knows this one: the news was old, or the lease may still be renewed.
-        3. It has not, and does not know it: it was buried, and is dead for good.
+        2. It has not: it has buried it, and it is dead for good.
         """
-        membership, own = self._membership, self._own
-        before = membership.incarnation
+        membership = self._membership
+        membership.standing = replace(membership.standing, rejoining=True)
         try:
             await self.join(era=membership.standing.era)
-        except LeaseLost:
-            known = await self._engine.nodes()
-        else:
             membership.due.add(NodeAction.RESTORE)
-            return
-        if any(status.node.incarnation == before for status in known):
-            membership.standing = replace(membership.standing, rejoining=False)
-            return
-        membership.standing = replace(membership.standing, rejoining=True)
-        membership.incarnation = secrets.token_hex(16)
-        own.detach()
-        _log.warning("node %s was held to be dead; it joins as another", before)
-        await self.join()
+        except LeaseLost:
+            before, membership.incarnation = membership.incarnation, secrets.token_hex(16)
+            self._own.detach()
+            _log.warning("node %s was held to be dead; it joins as another", before)
+            await self.join()
 
     async def create_again(self) -> None:
         """Create the sessions that live here under the node's new incarnation."""
