@@ -1,17 +1,26 @@
 """Clusters of stores in this process, over each engine: what laws are checked on."""
 
+import asyncio
+import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
+
 from cluster.inprocess import InProcessEngine, InProcessServer
 from frontdesk.cluster.cluster_store import ClusterStore
+from frontdesk.cluster.errors import Recovering
 from frontdesk.cluster.local.engine import LocalEngine
 from frontdesk.cluster.local.server import LocalServer
 from frontdesk.cluster.node import Node
-from frontdesk.cluster.records import IndexLimits
+from frontdesk.cluster.records import SCHEMA, IndexLimits, NodeRecord
+from frontdesk.cluster.terms import LeaseTerms
+from frontdesk.cluster.valkey.engine import ValkeyEngine
+from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.store import Limits, SessionStore
 from frontdesk.testing import StoreOptions
+from support.engines import PROGRAMS, EngineServer
 
 
 @asynccontextmanager
@@ -55,4 +64,43 @@ async def cluster_store(engine, options=None, *, name="one", **terms):
         yield ClusterStore(await ends.enter_async_context(node), limits=everywhere)
 
 
-ENGINES = {"index": index_itself, "local": local_server}
+def real_server(program):
+    """Return what yields connections to a Valkey or Redis of its own."""
+
+    @asynccontextmanager
+    async def server():
+        with EngineServer(program) as started:
+
+            def connect():
+                return ValkeyEngine(EngineAddress.parse(started.url))
+
+            await _recover(connect)
+            yield connect
+
+    return server
+
+
+async def _recover(connect):
+    """Let the first era's recovery pass, which lasts for a lease: for a node with a short one."""
+    async with connect() as engine:
+        record = NodeRecord(secrets.token_hex(16), "first", "unix:/", SCHEMA, "0", "")
+        await engine.join(record, terms=LeaseTerms(lease_s=0.05))
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await engine.read("nobody's")
+                    break
+                except Recovering as recovering:
+                    await asyncio.sleep(recovering.retry_after_s)
+                    await engine.take("time", limit=1, window_s=1)  # reads do not move it on
+        await engine.leave(record.incarnation)
+
+
+ENGINES = [
+    pytest.param(index_itself, id="index"),
+    pytest.param(local_server, id="local"),
+    *(
+        pytest.param(real_server(program), id=program.name, marks=pytest.mark.slow)
+        for program in PROGRAMS
+    ),
+]

@@ -10,7 +10,7 @@ from cluster.cluster_subject import ClusterSubject
 from cluster.clusters import ENGINES, cluster_store
 from frontdesk.testing import LAWS, StoreOptions, check_law
 
-engines = pytest.mark.parametrize("engine", ENGINES.values(), ids=list(ENGINES))
+engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 @engines
