@@ -18,7 +18,10 @@ from frontdesk import ExitKind, SessionStore, Watch, Watcher
 
 MONITORS = page("docs/reference/monitors.md")
 REFERENCE = [one for one in PAGES if str(one).startswith("docs/reference/")]
-PACKAGES = ("frontdesk", *(f"frontdesk.{name}" for name in ("agents", "sessions", "gateway")))
+PACKAGES = (
+    "frontdesk",
+    *(f"frontdesk.{name}" for name in ("agents", "sessions", "gateway", "cluster")),
+)
 PACKAGES += ("frontdesk.testing",)
 PUBLIC = [
     f"{package}.{name}" for package in PACKAGES for name in importlib.import_module(package).__all__
