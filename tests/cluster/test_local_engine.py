@@ -17,20 +17,24 @@ from cluster.engine_laws.members import (
     EVERYTHING,
     NO_LIMITS,
     TERMS,
+    Member,
     changes_after,
     head,
     ids,
     member,
     members,
+    record,
 )
 from cluster.engine_subjects import local_cluster
 from frontdesk.cluster.errors import EngineUnavailable, LeaseLost
 from frontdesk.cluster.local import calls, served, wire
 from frontdesk.cluster.local.engine import LocalEngine
 from frontdesk.cluster.local.lease import LocalLease
+from frontdesk.cluster.local.revision_file import RevisionFile
 from frontdesk.cluster.local.server import LocalServer
 from frontdesk.cluster.records import Renewal, Selection
 from frontdesk.errors import InvalidArgument
+from frontdesk.testing import ManualClock
 from support.programs import local_cluster as programs
 
 PATIENCE_S = 60
@@ -151,6 +155,42 @@ def test_beside_too_many_others_a_connection_is_hung_up_on(monkeypatch):
             assert await one.engine.count(EVERYTHING) == 0
 
     asyncio.run(check())
+
+
+# -- eras ------------------------------------------------------------------------------------------
+
+
+def test_no_fence_repeats_where_the_clock_was_set_back_between_two_starts(tmp_path):
+    async def check():
+        clock, fences = ManualClock(), []
+        for _ in range(5):
+            path, revisions = tmp_path / "engine", tmp_path / "revisions"
+            server = LocalServer(path, clock=clock, revisions=revisions)
+            async with server, LocalEngine(path) as engine:
+                node = record("h/1")
+                joined = await engine.join(node, terms=TERMS)
+                one = Member(node, engine, joined.era)
+                fences += [await one.create(f"s{n}") for n in range(3)]
+            clock.set_wall_ms(clock.wall_ms() - 60_000)
+        assert fences == sorted(set(fences))
+
+    asyncio.run(check())
+
+
+def test_the_file_of_revisions_is_above_them_and_written_seldom(tmp_path):
+    file, written = RevisionFile(tmp_path / "revisions"), []
+    assert file.read() == 0
+    for revision in range(10**15, 10**15 + 3_000_000, 1000):
+        file.cover(revision)
+        written.append(file.read() if revision % 100_000 == 0 else written[-1])
+        assert written[-1] > revision
+    assert len(set(written)) <= 7
+
+
+@pytest.mark.parametrize("content", [b"", b"-5", b"x", b"\xff", b"9" * 17])
+def test_a_file_of_revisions_that_says_nothing_is_none(tmp_path, content):
+    (tmp_path / "revisions").write_bytes(content)
+    assert RevisionFile(tmp_path / "revisions").read() == 0
 
 
 # -- bad clients -----------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class SupervisedRun:
             if self._config.cluster.url is None:
                 # An engine elsewhere has the sums of nodes that there are no more.
                 take_over_usage(state.worker(1), workers=server.workers)
-                engine = LocalServer(engine_socket(self._directory))
+                engine = LocalServer(engine_socket(self._directory), revisions=state.revisions)
                 await stack.enter_async_context(engine)
             service = Service(
                 workers=server.workers,

@@ -86,6 +86,11 @@ class StateDir:
         return self.own / "node.lock"
 
     @property
+    def revisions(self) -> Path:
+        """Where the supervisor of workers writes what its next start's fences are above."""
+        return self.path / "revisions"
+
+    @property
     def incarnation(self) -> Path:
         """Where a node of a cluster writes as what it has joined, for who finds it dead."""
         return self.own / "node.incarnation"

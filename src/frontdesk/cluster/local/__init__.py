@@ -3,6 +3,7 @@
     wire        frames, calls and answers on the Unix socket between them
     server      the supervisor's side: the socket, and which worker died
     served      the index, and the connections that it is served on
+    revision_file  what an era has to begin above
     calls       a worker's connection: calls out, answers in
     engine      a worker's side: the verbs of `Engine` as calls
     lease       the blocking connection that a lease is renewed over

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -17,6 +17,7 @@ from frontdesk.clock import Clock
 from frontdesk.cluster.errors import EngineUnavailable
 from frontdesk.cluster.index import ClusterIndex, Moment
 from frontdesk.cluster.local import wire
+from frontdesk.cluster.local.revision_file import RevisionFile
 from frontdesk.cluster.messages import PageRow, Raised, encode
 from frontdesk.errors import FrontdeskError
 
@@ -58,8 +59,11 @@ class Peer(NamedTuple):
 class ServedIndex:
     """The index, its clock, and who is connected. Belongs to one event loop."""
 
-    def __init__(self, index: ClusterIndex, clock: Clock) -> None:
+    def __init__(
+        self, index: ClusterIndex, clock: Clock, *, revisions: RevisionFile | None
+    ) -> None:
         self.index: ClusterIndex = index
+        self._revisions = revisions
         self.connections: set[ServedConnection] = set()
         self._clock = clock
         self._run_id = secrets.token_hex(16)
@@ -72,12 +76,20 @@ class ServedIndex:
         """Return the moment of a call. No caller knows more than this index does."""
         return Moment(self._clock.wall_ms() * 1000, self._run_id)
 
+    def begin(self) -> None:
+        """Begin the era: above all that was ever given here."""
+        known = 0 if self._revisions is None else self._revisions.read()
+        self.index.nodes(replace(self.now(), known=known))
+        self.on_change()
+
     def on_join(self, pid: int, incarnation: str) -> None:
         """Remember which process a node is."""
         self._joined.setdefault(pid, set()).add(incarnation)
 
     def on_change(self) -> None:
         """Have whoever follows the log told, once for all that this step of the loop changes."""
+        if self._revisions is not None:
+            self._revisions.cover(self.index.revision)
         if self._push is None and self.index.revision > self._pushed:
             self._push = asyncio.get_running_loop().call_soon(self.push_changes)
 

@@ -16,6 +16,7 @@ from typing import Self
 
 from frontdesk.clock import Clock, SystemClock
 from frontdesk.cluster.index import ClusterIndex
+from frontdesk.cluster.local.revision_file import RevisionFile
 from frontdesk.cluster.local.served import ServedConnection, ServedIndex
 from frontdesk.cluster.local.wire import bind_socket
 
@@ -33,15 +34,22 @@ class LocalServer:
     Args:
         path: Where the socket is made, in place of one that lies there.
         clock: Where its time comes from; the machine's unless given.
+        revisions: A file that outlives it, so that no fence repeats after a clock was set back
+            between two starts. Without one, that is the clock's to see to.
     """
 
-    def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: Path, *, clock: Clock | None = None, revisions: Path | None = None
+    ) -> None:
         self.path: Path = path
-        self._served = ServedIndex(ClusterIndex(recovers=False), clock or SystemClock())
+        kept = None if revisions is None else RevisionFile(revisions)
+        index = ClusterIndex(recovers=False)
+        self._served = ServedIndex(index, clock or SystemClock(), revisions=kept)
         self._listener: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
+        self._served.begin()
         bound = bind_socket(self.path)
         self._listener = await loop.create_unix_server(
             lambda: ServedConnection(self._served), sock=bound, backlog=_BACKLOG
