@@ -11,7 +11,7 @@ from frontdesk.cluster.index.contents import Contents
 from frontdesk.cluster.index.epoch import Epoch
 from frontdesk.cluster.index.leases import Standing
 from frontdesk.cluster.index.windows import Claims
-from frontdesk.cluster.records import BURY_BATCH, Buried, Selection
+from frontdesk.cluster.records import BURY_BATCH, Buried, IndexLimits, Renewed, Selection
 from frontdesk.records import ExitKind, ExitReason
 
 
@@ -441,6 +441,8 @@ class ClocksAreBelieved(ClusterIndex):
 
 
 class _BelievesClocks(Epoch):
+    __slots__ = ()
+
     def time_at(self, at):
         return self.time_us + at.clock_us - self.clock_us
 
@@ -455,6 +457,8 @@ class TimeStandsStill(ClusterIndex):
 
 
 class _WaitsForTheClock(Epoch):
+    __slots__ = ()
+
     def move(self, at):
         self.time_us, self.clock_us = self.time_at(at), max(at.clock_us, self.clock_us)
 
@@ -594,6 +598,114 @@ class SelectsByTenantAlone(ClusterIndex):
         return super().list(at, selection, after=after, limit=limit)
 
 
+class PidsAreForgotten(ClusterIndex):
+    """Everybody but the owner reads another pid."""
+
+    def read(self, at, session_id):
+        there = super().read(at, session_id)
+        return there and replace(there, entry=replace(there.entry, pid=0))
+
+
+class FencesAreCounted(ClusterIndex):
+    """Fences are numbers of their own, and not revisions."""
+
+    def create(self, at, entry, *, limits):
+        held, _ = self._begin(at)
+        if entry.session_id not in held.entries:
+            held.log.restart(held.epoch.revision + 1)
+            held.epoch.revision += 1
+        return super().create(at, entry, limits=limits)
+
+
+class LimitsOfANode(ClusterIndex):
+    """Each node has the limits for itself."""
+
+    def create(self, at, entry, *, limits):
+        held, _ = self._begin(at)
+        mine = self.count(at, Selection(incarnation=entry.incarnation))
+        over = len(held.entries) + len(held.reservations) - mine
+        raised = {
+            name: None if limit is None else limit + over
+            for name, limit in (
+                ("per_tenant", limits.per_tenant),
+                ("per_api_key", limits.per_api_key),
+                ("per_blueprint", limits.per_blueprint),
+            )
+        }
+        return super().create(at, entry, limits=IndexLimits(**raised))
+
+
+class EndsKeepTheirPlace(ClusterIndex):
+    """A counter goes up with every create and never down."""
+
+    def end(self, at, incarnation, ends):
+        held, _ = self._begin(at)
+        before = dict(held._used)
+        super().end(at, incarnation, ends)
+        held._used.update(before)
+
+
+class SuspectsAreNotForgiven(ClusterIndex):
+    """A node whose lease ran out cannot renew it."""
+
+    def renew(self, at, renewal):
+        held, now = self._begin(at)
+        lease = held.leases.get(renewal.incarnation)
+        if lease is not None and now >= lease.deadline_us:
+            lease.gone = ExitKind.LOST
+        return super().renew(at, renewal)
+
+
+class RenewsWhatIsNotThere(ClusterIndex):
+    """A renewal makes a lease for who has none."""
+
+    def renew(self, at, renewal):
+        held, _ = self._begin(at)
+        if renewal.incarnation not in held.leases:
+            return Renewed(held.epoch.era, held.epoch.revision, matches=True)
+        return super().renew(at, renewal)
+
+
+class BuriesNamesakes(ClusterIndex):
+    """A burial takes what its node's tenants have elsewhere."""
+
+    def bury(self, at, incarnation, *, proven):
+        held, _ = self._begin(at)
+        for one in list(held.entries.values()) if proven else ():
+            if one.entry.incarnation != incarnation:
+                held.end(one, ExitReason.of("lost"), ended_at=at.wall_ms)
+        return super().bury(at, incarnation, proven=proven)
+
+
+class ReservationsOfSuspectsAreFree(ClusterIndex):
+    """What a suspect node has reserved is given away at once."""
+
+    def create(self, at, entry, *, limits):
+        held, now = self._begin(at)
+        there = held.reservations.get(entry.session_id)
+        owner = None if there is None else held.leases.get(there.entry.incarnation)
+        if owner is not None and owner.standing(now) is Standing.SUSPECT:
+            held.unreserve(entry.session_id)
+        return super().create(at, entry, limits=limits)
+
+
+class ReservationsHaveTheLastWord(ClusterIndex):
+    """A session is created as it was reserved."""
+
+    def create(self, at, entry, *, limits):
+        held, _ = self._begin(at)
+        there = held.reservations.get(entry.session_id)
+        mine = there is not None and there.entry.token == entry.token
+        return super().create(at, there.entry if mine else entry, limits=limits)
+
+
+class RatesRunOver(ClusterIndex):
+    """One more than the limit is let through."""
+
+    def take(self, at, counted, *, limit, window_s):
+        return super().take(at, counted, limit=limit + 1, window_s=window_s)
+
+
 CAUGHT_BY = {
     LastWriteWins: "a-live-owner-keeps-its-id",
     TokensAreNotLookedAt: "the-same-token-gets-the-same-fence",
@@ -652,6 +764,16 @@ CAUGHT_BY = {
     RestoredAnew: "what-is-restored-is-as-it-was",
     RestoredInSilence: "what-is-restored-is-as-it-was",
     FirstToTellWins: "the-higher-fence-stays",
+    PidsAreForgotten: "what-one-creates-every-other-finds",
+    FencesAreCounted: "fences-are-the-revisions-of-creations",
+    LimitsOfANode: "limits-hold-over-all-nodes",
+    EndsKeepTheirPlace: "an-end-frees-its-place",
+    SuspectsAreNotForgiven: "who-does-not-renew-is-suspect",
+    RenewsWhatIsNotThere: "no-lease-is-renewed-that-there-is-not",
+    BuriesNamesakes: "a-burial-touches-nobody-else",
+    ReservationsOfSuspectsAreFree: "a-reservation-goes-with-its-node",
+    ReservationsHaveTheLastWord: "the-create-has-the-last-word",
+    RatesRunOver: "a-rate-is-counted-over-all-nodes",
     ReservationsStopRestores: "what-is-restored-displaces-a-reservation",
 }
 """Each broken index, and the law that says what is wrong with it."""

@@ -19,14 +19,28 @@ def test_a_broken_index_is_caught_by_the_law_that_is_meant_to(broken, law_id):
     assert any(law.sentence in note for note in caught.value.__notes__)
 
 
+ABOUT_WAITING = {
+    "a-reader-waits-for-the-next-change",
+    "a-wait-in-vain-ends",
+    "a-reader-that-gave-up-asks-again",
+    "a-waiting-reader-delays-nobody",
+}
+"""What an index cannot break: it is who serves it that waits."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_no_broken_index_is_broken_all_over():
-    """Each obeys most laws: it is broken by its one fault, not by being no index at all."""
-    for kind in CAUGHT_BY:
-        broken = [law.law_id for law in LAWS if not obeys(kind, law)]
-        assert CAUGHT_BY[kind] in broken
-        assert len(broken) <= len(LAWS) / 3, (kind, broken)
+def test_no_law_is_idle_and_no_index_is_broken_all_over():
+    """Each law is broken by one of the indexes; each index breaks a quarter of them at most."""
+    broken = {kind: broken_laws(kind) for kind in CAUGHT_BY}
+    assert set(LAW_OF) - set().union(*broken.values()) <= ABOUT_WAITING
+    for kind, laws in broken.items():
+        assert CAUGHT_BY[kind] in laws
+        assert len(laws) <= len(LAWS) / 4, (kind, laws)
+
+
+def broken_laws(kind):
+    return {law.law_id for law in LAWS if not obeys(kind, law)}
 
 
 def obeys(kind, law):

@@ -140,6 +140,7 @@ async def entries(engine, selection=EVERYTHING, *, limit=1000):
         found += page.entries
         if not page.more:
             return found
+        assert page.entries[-1].fence > after, "a page goes on where the one before ended"
         after = page.entries[-1].fence
 
 
