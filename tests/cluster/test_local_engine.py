@@ -307,8 +307,8 @@ def test_what_is_asked_in_one_step_of_the_loop_goes_out_at_once():
     async def check():
         async with local_cluster() as cluster:
             one = await member(cluster)
-            transport, written = one.engine._calls._transport, []
-            one.engine._calls._transport = Spy(transport, written)
+            connection, written = one.engine._calls._connection, []
+            connection._transport = Spy(connection._transport, written)
             await asyncio.gather(*(one.create(f"s{n}") for n in range(50)))
             assert len(written) == 1
 
@@ -327,6 +327,51 @@ class Spy:
 
     def __getattr__(self, name):
         return getattr(self._transport, name)
+
+
+def test_a_create_whose_answer_was_lost_with_its_connection_is_asked_again_with_its_token():
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            revision, era = await head(one.engine)
+            following = asyncio.ensure_future(
+                one.engine.follow(revision, era=era, wait_s=PATIENCE_S)
+            )
+            for n in range(10):
+                asked = asyncio.ensure_future(one.create(f"s{n}"))
+                for _ in range(n % 5):
+                    await asyncio.sleep(0)
+                for connection in list(cluster.server._served.connections):
+                    connection.abort()
+                async with bound():
+                    fence = await asked
+                assert (await one.engine.read(f"s{n}")).fence == fence
+            async with bound():
+                await following
+            assert await one.engine.count(EVERYTHING) == 10
+            assert len(await changes_after(one.engine, (revision, era))) == 10
+
+    asyncio.run(check())
+
+
+def test_what_is_done_once_is_not_asked_again_when_its_connection_ends():
+    async def check():
+        async with local_cluster() as cluster:
+            one = await member(cluster)
+            for asked in (
+                one.engine.take("key", limit=5, window_s=60.0),
+                one.engine.join(record("h/2"), terms=TERMS),
+            ):
+                await one.engine.nodes()
+                asked = asyncio.ensure_future(asked)
+                await asyncio.sleep(0)
+                for connection in list(cluster.server._served.connections):
+                    connection.abort()
+                with pytest.raises(EngineUnavailable):
+                    await asked
+            assert (await one.engine.take("key", limit=5, window_s=60.0)).remaining >= 3
+
+    asyncio.run(check())
 
 
 def test_more_calls_than_may_wait_are_refused_and_the_rest_answered(monkeypatch):
@@ -463,12 +508,11 @@ def test_what_a_dead_process_had_sent_is_not_carried_out():
             cluster.server.process_died(os.getpid())
             async with bound():
                 results = await calls
-                await other.engine.lost()
-            assert {type(each) for each in results} == {EngineUnavailable}
-            fresh = await cluster.engine()
-            while await fresh.nodes():
-                await asyncio.sleep(0)
-            assert await fresh.count(EVERYTHING) == 0
+                # This process does live, so it is let in again, and hears what became of it.
+                while await other.engine.nodes():
+                    await asyncio.sleep(0)
+            assert {type(each) for each in results} == {LeaseLost}
+            assert await other.engine.count(EVERYTHING) == 0
 
     asyncio.run(check())
 
@@ -521,10 +565,10 @@ def test_callers_of_a_supervisor_that_is_killed_get_engine_unavailable(path):
             supervisor.kill()
             async with bound():
                 for each in (asked, waiting):
-                    with pytest.raises(EngineUnavailable, match="gone"):
+                    with pytest.raises(EngineUnavailable, match="does not listen"):
                         await each
                 await engine.lost()
-            with pytest.raises(EngineUnavailable, match="gone"):
+            with pytest.raises(EngineUnavailable, match="does not listen"):
                 await engine.nodes()
             with pytest.raises(EngineUnavailable, match="could not be renewed"):
                 await asyncio.to_thread(lease.renew, Renewal("0" * 32, 0, 0))

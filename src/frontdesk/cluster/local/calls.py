@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -11,7 +12,7 @@ import msgspec
 from frontdesk.cluster.errors import EngineUnavailable
 from frontdesk.cluster.local import wire
 
-__all__ = ["CALL_DEADLINE_S", "MAX_UNDER_WAY", "CallConnection"]
+__all__ = ["CALL_DEADLINE_S", "MAX_UNDER_WAY", "CallConnection", "ReopenedConnection"]
 
 CALL_DEADLINE_S = 2.0
 """So long an answer is waited for; then it is not known whether the call was carried out."""
@@ -114,3 +115,57 @@ class CallConnection(asyncio.Protocol):
         waiting = self._waiting.get(number)
         if waiting is not None and not waiting.done():
             waiting.set_exception(EngineUnavailable("the supervisor did not answer in time"))
+
+
+class ReopenedConnection:
+    """A connection that is opened anew by whoever asks after it has ended.
+
+    A call whose answer was lost with it is asked once more, unless that could do a thing twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opening = asyncio.Lock()
+        self._connection: CallConnection | None = None
+
+    async def open(self) -> None:
+        """Connect for the first time; `EngineUnavailable` where nobody listens."""
+        self._connection = await CallConnection.open(self._path)
+
+    async def close(self) -> None:
+        """Hang up, whatever is under way."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            await asyncio.wait((connection.lost,))
+
+    async def ask(
+        self,
+        verb: wire.Verb[T],
+        *arguments: object,
+        deadline_s: float = CALL_DEADLINE_S,
+        again: bool = True,
+    ) -> T:
+        """Ask as `CallConnection.ask` does; `again` says that doing it twice is doing it once."""
+        connection = await self._open_one()
+        try:
+            return await connection.ask(verb, *arguments, deadline_s=deadline_s)
+        except EngineUnavailable:
+            if not again or not connection.lost.done():
+                raise
+        connection = await self._open_one()
+        return await connection.ask(verb, *arguments, deadline_s=deadline_s)
+
+    async def lost(self) -> None:
+        """Return once it has ended, or cannot be opened again."""
+        with suppress(EngineUnavailable):
+            while True:
+                await asyncio.wait(((await self._open_one()).lost,))
+
+    async def _open_one(self) -> CallConnection:
+        async with self._opening:
+            if self._connection is None:
+                raise EngineUnavailable("it is not open")
+            if self._connection.lost.done():
+                self._connection = await CallConnection.open(self._path)
+            return self._connection

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Self, TypeVar
 
 from frontdesk.cluster import arguments
-from frontdesk.cluster.errors import EngineUnavailable
 from frontdesk.cluster.local import wire
-from frontdesk.cluster.local.calls import CALL_DEADLINE_S, CallConnection
+from frontdesk.cluster.local.calls import CALL_DEADLINE_S, ReopenedConnection
 from frontdesk.cluster.local.lease import LocalLease
 from frontdesk.cluster.records import (
     Buried,
@@ -39,8 +37,9 @@ T = TypeVar("T")
 class LocalEngine:
     """Ask the supervisor's index. An `Engine`; opened by `async with`; belongs to one event loop.
 
-    One connection carries the calls, one the log; `lease_connection` makes a third. When the
-    supervisor is gone, every call ends with `EngineUnavailable` at once, and `lost` returns.
+    One connection carries the calls, one the log; `lease_connection` makes a third. One that ends
+    is opened anew, and what was asked is asked once more. When the supervisor is gone, every call
+    ends with `EngineUnavailable` at once, and `lost` returns.
 
     Args:
         path: The supervisor's socket.
@@ -50,15 +49,14 @@ class LocalEngine:
         self._path = path
         self._known = 0
         self._terms = LeaseTerms()
-        self._calls: CallConnection | None = None
-        self._log: CallConnection | None = None
+        self._calls, self._log = ReopenedConnection(path), ReopenedConnection(path)
 
     async def __aenter__(self) -> Self:
-        self._calls = await CallConnection.open(self._path)
         try:
-            self._log = await CallConnection.open(self._path)
+            await self._calls.open()
+            await self._log.open()
         except BaseException:
-            self._calls.close()
+            await self._calls.close()
             raise
         return self
 
@@ -68,19 +66,15 @@ class LocalEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        connections = [one for one in (self._calls, self._log) if one is not None]
-        self._calls = self._log = None
-        for connection in connections:
-            connection.close()
-        await asyncio.wait([connection.lost for connection in connections])
+        await self._calls.close()
+        await self._log.close()
 
     async def lost(self) -> None:
         """Return once the supervisor is gone, at once where it is already: a worker ends then.
 
         It returns too when this engine is closed.
         """
-        calls, log = self._open(self._calls), self._open(self._log)
-        await asyncio.wait((calls.lost, log.lost), return_when=asyncio.FIRST_COMPLETED)
+        await self._calls.lost()
 
     @property
     def known(self) -> int:
@@ -215,9 +209,8 @@ class LocalEngine:
         On a connection of its own: nothing else waits on it. Returns an empty page after `wait_s`.
         """
         arguments.check_page(limit)
-        log = self._open(self._log)
         deadline_s = wait_s + CALL_DEADLINE_S
-        row = await log.ask(wire.FOLLOW, after, era, limit, wait_s, deadline_s=deadline_s)
+        row = await self._log.ask(wire.FOLLOW, after, era, limit, wait_s, deadline_s=deadline_s)
         self._learn(row.head)
         return row.page
 
@@ -251,12 +244,9 @@ class LocalEngine:
     # -- what they have in common ----------------------------------------------------------------
 
     async def _ask(self, verb: wire.Verb[T], *arguments: object) -> T:
-        return await self._open(self._calls).ask(verb, *arguments)
-
-    def _open(self, connection: CallConnection | None) -> CallConnection:
-        if connection is None:
-            raise EngineUnavailable("it is not open")
-        return connection
+        # Who joins twice is told that it has joined; who takes twice has taken two.
+        again = verb is not wire.JOIN and verb is not wire.TAKE
+        return await self._calls.ask(verb, *arguments, again=again)
 
     def _learn(self, revision: int) -> None:
         self._known = max(self._known, revision)
