@@ -48,6 +48,15 @@ def encode(record: object) -> bytes:
     return msgspec.msgpack.encode(record)
 
 
+_PLAIN = {kind: ExitReason.of(kind) for kind in ExitKind} | {
+    None: ExitReason.of(ExitKind.UNKNOWN),
+}
+"""What a kind alone stands for."""
+
+_NO_MORE = (None, None, None)
+"""Of a reason that is its kind and no more: neither an error, nor a signal, nor a code."""
+
+
 class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A `LoggedChange` as one flat row: made, sent and read in a fraction of what records cost.
 
@@ -81,7 +90,9 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ) -> LoggedRow:
         """Return the row of what happened to an entry, as it was after it."""
         entry = changed.entry
-        plain = reason is not None and reason is ExitReason.of(reason.kind)
+        told: ExitKind | ExitReason | None = reason
+        if reason is not None and (reason.error, reason.signal, reason.code) == _NO_MORE:
+            told = reason.kind
         return cls(
             kind,
             revision,
@@ -95,7 +106,7 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
             entry.blueprint,
             entry.model,
             entry.pid,
-            reason.kind if reason is not None and plain else reason,
+            told,
             ended_at,
         )
 
@@ -114,13 +125,13 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
         )
         change: Change
         if self.kind == "ended":
-            reason = self.reason or ExitKind.UNKNOWN
-            if isinstance(reason, ExitKind):
-                reason = ExitReason.of(reason)
+            reason = self.reason
+            reason = reason if isinstance(reason, ExitReason) else _PLAIN[reason]
             change = Ended(self.revision, session, reason, self.ended_at)
+        elif self.kind == "created":
+            change = Created(self.revision, session)
         else:
-            kind = Created if self.kind == "created" else Updated
-            change = kind(self.revision, session)
+            change = Updated(self.revision, session)
         return LoggedChange(change, self.incarnation, self.token)
 
 
