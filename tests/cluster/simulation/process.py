@@ -208,6 +208,15 @@ class Process:
         """Tell whether a session's agent runs here; what an owner says of itself."""
         return self._local(session_id) is not None
 
+    def answers_for(self, session_id, entry):
+        """Tell whether this node speaks for an entry: it is that incarnation, and that fence."""
+        own = self.own_entry(session_id)
+        return (
+            own is not None
+            and entry.entry.incarnation == self.node.incarnation
+            and own.fence == entry.fence
+        )
+
     async def request(self, session_id):
         """Ask something of a session wherever it is, as the gateway does; return the outcome."""
         for _ in range(2):
@@ -219,7 +228,12 @@ class Process:
             if located.node.state is NodeState.STALLED:
                 raise OwnerUnreachable(session_id, problem="it has stalled")
             owner = self.world.processes[located.node.node.name]
-            if await self._hop(owner, session_id, Process.serves):
+            entry = located.entry
+
+            def ask(owner, session_id, entry=entry):
+                return owner.answers_for(session_id, entry)
+
+            if await self._hop(owner, session_id, ask):
                 return "answered"
             self.node.forget(session_id)
         raise OwnerUnreachable(session_id, problem="it moves")
