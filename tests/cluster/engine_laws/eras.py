@@ -92,6 +92,19 @@ async def unknown_ids_may_be_there(cluster):
     assert (await one.engine.read("m")).entry.session_id == "m"
 
 
+@loss_law("A join that comes twice, the second time late, does not take back what was told since.")
+async def a_late_join_takes_nothing_back(cluster):
+    one = await member(cluster)
+    await recover(cluster, one)
+    await cluster.wipe()
+    before = one.era
+    one.era = (await one.engine.join(one.node, terms=TERMS, era=before)).era
+    await one.engine.restore(one.incarnation, [], complete=True)
+    await one.engine.join(one.node, terms=TERMS, era=before)
+    await pass_time(cluster, TERMS.lease_s, one)
+    assert await one.engine.read("x") is None
+
+
 @loss_law("Recovery ends once a lease has passed and every node has told all.")
 async def recovery_ends_when_all_have_told(cluster):
     one, other = await members(cluster)

@@ -127,7 +127,9 @@ class Faults:
         def over():
             for path in paths:
                 path.open, path.loss, path.late = True, 0.0, 0.0
-            if all(self._is_well(process.name, name) for name in names):
+            # Another fault may still be on the other direction.
+            both = ("nodes",) if whom == "nodes" else ("to server", "from server")
+            if all(self._is_well(process.name, name) for name in both):
                 self._world.write(h.Healed, node=process.name, whom=whom)
 
         return over

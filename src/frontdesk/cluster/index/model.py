@@ -79,7 +79,8 @@ class ClusterIndex:
            unless the cluster's schema is the node's or the one before it.
         2. It has a lease: `LeaseLost` if that is gone, if `era` is None, or if it is not below the
            present era. Else the lease is renewed, with the new record and terms, neither stalled
-           nor draining, and it has yet to restore.
+           nor draining, and it has yet to restore, unless it has in this era: the same question
+           may come twice, the second time late.
         3. It has no lease: `LeaseLost` if `era` is the present one: it was buried since. Else it
            gets one; it has yet to restore, unless `era` is None: then it has nothing to tell.
         4. The engine's `lease_us` is the node's. Nothing is logged.
@@ -101,7 +102,7 @@ class ClusterIndex:
             lease_us,
             micros(terms.hold_s),
             now + lease_us,
-            restored=era is None,
+            restored=era is None if before is None else before.restored,
             tokens=0 if before is None else before.tokens,
         )
         recovering_s = seconds(ownership.recovery_left_us(held, now))

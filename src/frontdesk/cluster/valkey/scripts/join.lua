@@ -20,9 +20,12 @@ if before and (before.gone or not before_era) then return answer(LEASE_LOST) end
 if before_era and before_era >= era then return answer(LEASE_LOST) end
 lease_length, renewed = A[7], true
 local deadline = decimal(now + lease_length)
+-- A question that comes twice, the second time late, does not take back what was told since.
+local restored = before_era and '0' or decimal(era)
+if before then restored = redis.call('HGET', P .. 'lease:' .. node, 'restored') end
 redis.call('HSET', P .. 'lease:' .. node, 'name', A[2], 'address', A[3], 'schema', decimal(A[4]),
   'version', A[5], 'digest', A[6], 'lease', decimal(A[7]), 'hold', decimal(A[8]),
-  'deadline', deadline, 'restored', before_era and '0' or decimal(era), 'stalled', '0',
+  'deadline', deadline, 'restored', restored, 'stalled', '0',
   'draining', '0', 'tokens', before and before.tokens or '0000000000000000')
 redis.call('ZADD', P .. 'leases', deadline, node)
 return answer('joined', decimal(era), recovery_left())
