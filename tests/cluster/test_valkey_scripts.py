@@ -5,6 +5,8 @@ import pytest
 from cluster.random_calls import TERMS, RandomCalls, outcome, told
 from frontdesk.cluster.index import ClusterIndex, Moment
 from frontdesk.cluster.records import IndexLimits, NewEntry, NodeRecord, Selection
+from frontdesk.cluster.valkey import verbs
+from frontdesk.errors import FrontdeskError
 from support.engines import PROGRAMS, EngineServer
 from support.scripted_index import ScriptedIndex
 
@@ -110,6 +112,32 @@ def test_indexes_and_counters_are_what_the_entries_say(seed, scripts):
     assert {counter: int(number) for counter, number in scripts.hash("used").items()} == used
     entries = sum(len(ids) for place, ids in sets.items() if place.startswith("node:"))
     assert int(scripts.hash("meta")["entries"]) == entries
+
+
+def outcome_of(call, answer):
+    try:
+        return call.outcome(answer)
+    except FrontdeskError as error:
+        return error
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_creates_and_reservations_that_go_together_come_out_as_if_each_came_alone(seed, scripts):
+    model = ClusterIndex()
+    calls = ask_both(seed, scripts, model)
+    for name in ["create", "reserve"] * 15:
+        at = calls.moment()
+        asked = [getattr(calls, f"_{name}")() for _ in range(calls.random.randrange(1, 9))]
+        expected = [outcome(model, at, name, *one) for one in asked]
+        made = [getattr(verbs, name)(*arguments, **named) for arguments, named in asked]
+        answers = scripts.ask_together(at, made)
+        found = [outcome_of(call, answer) for call, answer in zip(made, answers, strict=True)]
+        assert [told(one) for one in found] == [told(one) for one in expected]
+        for (arguments, _), answer in zip(asked, expected, strict=True):
+            calls.answered(name, arguments, answer)
+        assert scripts.list(at, Selection()) == model.list(at, Selection())
+        page = (at, max(1, calls.known - 20))
+        assert scripts.follow(*page, era=calls.eras[-1]) == model.follow(*page, era=calls.eras[-1])
 
 
 def many(node, number):

@@ -5,7 +5,7 @@ server for its time reads a key instead.
 """
 
 from frontdesk.cluster.valkey import verbs
-from frontdesk.cluster.valkey.calls import answer_in, packed_caller
+from frontdesk.cluster.valkey.calls import answers_to, packed_caller, words_of
 from frontdesk.cluster.valkey.keys import key
 from frontdesk.cluster.valkey.lua import composed
 
@@ -59,6 +59,11 @@ class ScriptedIndex:
         return {one.decode() for one in self._client.zrange(self.key(name), 0, -1)}
 
     def ask(self, at, call):
+        return call.outcome(self.ask_together(at, [call])[0])
+
+    def ask_together(self, at, calls):
+        """Ask several as one call; return the answer to each."""
+        call = calls[0]
         name = call.script.name
         if name not in self._scripts:
             asked = call.script
@@ -68,13 +73,13 @@ class ScriptedIndex:
             self._scripts[name] = told_the_time(asked)
             self._client.script_load(self._scripts[name].text)
         meta = key(self._prefix, "meta")
-        words = list(call.words(meta, packed_caller(at.run_id, at.known)))
+        words = list(words_of(calls, meta, packed_caller(at.run_id, at.known)))
         words[1] = self._scripts[name].sha
         with self._client.pipeline(transaction=False) as both:
             both.set(key(self._prefix, "clock"), at.clock_us)
             both.execute_command(*words)
             reply = both.execute()[1]
-        return call.outcome(answer_in(reply))
+        return answers_to(calls, reply)
 
     def join(self, at, node, *, terms, era=None):
         return self.ask(at, verbs.join(node, terms=terms, era=era))

@@ -19,12 +19,25 @@ from frontdesk.cluster.valkey.entries import index_entry
 from frontdesk.cluster.valkey.lua import Script, script
 from frontdesk.errors import InvalidArgument, SessionAlreadyExists, SessionLimitExceeded
 
-__all__ = ["ScriptAnswer", "ScriptCall", "Reply", "answer_in", "call_of", "packed_caller"]
+__all__ = [
+    "Reply",
+    "ScriptAnswer",
+    "ScriptCall",
+    "Words",
+    "answer_in",
+    "answers_to",
+    "call_of",
+    "packed_caller",
+    "words_of",
+]
 
 T = TypeVar("T")
 
 Reply = bytes | list[Any]
 """What a server answered: one string, or an array that begins with it."""
+
+Words = tuple[str | bytes | int, ...]
+"""The words of a command."""
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(list[Any]).decode
@@ -61,6 +74,7 @@ class ScriptCall(Generic[T]):
     Attributes:
         script (Script): What is run.
         arguments (bytes): What it is given, as MessagePack.
+        joint (bool): Several of the verb go as one call: the script takes an array of them.
         result (Callable[[ScriptAnswer], T]): Makes the verb's result of an answer.
         blob (bytes | None): A further argument that is not text.
         session_id, incarnation (str): Whom a refusal is about.
@@ -72,17 +86,20 @@ class ScriptCall(Generic[T]):
     script: Script
     arguments: bytes
     result: Callable[[ScriptAnswer], T]
+    joint: bool = False
     blob: bytes | None = None
     session_id: str = ""
     incarnation: str = ""
     schema: int = 0
     again: bool = True
 
-    def words(self, meta: str, caller: bytes) -> tuple[str | bytes | int, ...]:
+    def words(self, meta: str, caller: bytes) -> Words:
         """Return the command's words, as a connection sends them, for a `packed_caller`."""
-        sha, arguments = self.script.sha, self.arguments
-        words: tuple[str | bytes | int, ...] = ("EVALSHA", sha, 1, meta, caller, arguments)
-        return words if self.blob is None else (*words, self.blob)
+        return words_of([self], meta, caller)
+
+    def answer(self, reply: Reply) -> ScriptAnswer:
+        """Read the reply to it, where it went alone."""
+        return answers_to([self], reply)[0]
 
     def outcome(self, answer: ScriptAnswer) -> T:
         """Return the verb's result; raises what the script refuses it with."""
@@ -118,6 +135,27 @@ _REFUSALS = frozenset(
         "schema_refused",
     }
 )
+
+
+def words_of(calls: Sequence[ScriptCall[Any]], meta: str, caller: bytes) -> Words:
+    """Return the words of one command for a call, or for several joint ones of one verb."""
+    first = calls[0]
+    arguments = first.arguments
+    if first.joint:
+        # An array of what is packed already: its head of MessagePack, for up to 65,535 of them.
+        head = b"\xdc" + len(calls).to_bytes(2, "big")
+        arguments = b"".join([head, *(call.arguments for call in calls)])
+    words: Words = ("EVALSHA", first.script.sha, 1, meta, caller, arguments)
+    return words if first.blob is None else (*words, first.blob)
+
+
+def answers_to(calls: Sequence[ScriptCall[Any]], reply: Reply) -> list[ScriptAnswer]:
+    """Read the reply to such a command: the answer to each."""
+    answer = answer_in(reply)
+    if not calls[0].joint:
+        return [answer]
+    (outcomes,) = answer.values
+    return [ScriptAnswer(what, answer.revision, values, []) for what, *values in outcomes]
 
 
 def call_of(

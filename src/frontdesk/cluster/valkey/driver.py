@@ -1,8 +1,9 @@
 """The connection that carries the calls of one event loop.
 
 A task owns it. What one tick of the loop asks goes out as one pipeline, and what is asked while
-that is answered goes out as the next. Nobody else touches the connection, so a caller who is
-cancelled drops its future and nothing else.
+that is answered goes out as the next; creates, and reservations, that follow each other are one
+script there. Nobody else touches the connection, so a caller who is cancelled drops its future and
+nothing else.
 
 A call has two seconds. Within them a connection that fails is made anew, and what was asked on it
 is asked again: every verb comes out the same the second time, or says that it does not
@@ -24,7 +25,14 @@ from typing import Any, NoReturn, TypeVar
 from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, ResponseError
 
 from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
-from frontdesk.cluster.valkey.calls import Reply, ScriptCall, answer_in, packed_caller
+from frontdesk.cluster.valkey.calls import (
+    Reply,
+    ScriptAnswer,
+    ScriptCall,
+    answers_to,
+    packed_caller,
+    words_of,
+)
 from frontdesk.cluster.valkey.connecting import FAILURES, connect, unavailable
 from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.keys import COMMANDS, key
@@ -40,11 +48,17 @@ DEADLINE_S = 1.8
 STALL_S = 0.8
 """A connection on which nothing comes for so long is given up: there is time for another."""
 
+IDLE_S = 0.05
+"""A connection that was not used for so long may have been closed by the server meanwhile."""
+
 MAX_WAITING = 10_000
 """So many calls wait at most; more are refused at once."""
 
 MAX_PIPELINE = 500
 """So many calls go out together at most."""
+
+MAX_JOINT = 50
+"""So many creates or reservations go as one call at most, which takes a millisecond or two."""
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
 """Between two attempts to connect: twice as long each time, and by chance half of that."""
@@ -55,8 +69,12 @@ _log = logging.getLogger("frontdesk")
 @dataclass(slots=True, eq=False)
 class _Waiting:
     call: ScriptCall[Any]
-    reply: asyncio.Future[Reply]
+    reply: asyncio.Future[ScriptAnswer]
     deadline_s: float
+
+
+_Group = list[_Waiting]
+"""What goes as one command: a call, or several joint ones of one verb."""
 
 
 class CallConnection:
@@ -144,7 +162,7 @@ class CallConnection:
         self._asked.set()
         if self._expiry is None:
             self._expiry = loop.call_at(waiting.deadline_s, self._expire)
-        answer = answer_in(await waiting.reply)
+        answer = await waiting.reply
         if answer.revision > self.known:
             self.known = answer.revision
         return call.outcome(answer)
@@ -203,9 +221,11 @@ class CallConnection:
 
     async def _carry(self, connection: Any, run_id: str) -> None:
         """Send what is asked and hand out the answers, until the connection fails."""
+        loop = asyncio.get_running_loop()
+        used_s = loop.time()
         while True:
-            if not self._asked.is_set():
-                await self._asked.wait()
+            await self._asked.wait()
+            if loop.time() - used_s > IDLE_S:
                 await asyncio.sleep(0)  # the end of a connection that was idle is read before
             if await connection.can_read():  # nothing was asked: it is the end
                 raise EngineUnavailable("the connection was closed")
@@ -215,6 +235,7 @@ class CallConnection:
             except BaseException:
                 self._ask_again(batch)
                 raise
+            used_s = loop.time()
             if not self._queue:
                 self._asked.clear()
 
@@ -236,40 +257,61 @@ class CallConnection:
 
     async def _exchange(self, connection: Any, run_id: str, batch: list[_Waiting]) -> None:
         """Send a pipeline and hand out its answers; scripts that the server forgot are loaded."""
-        replies = await self._replies(connection, run_id, batch)
-        both = list(zip(batch, replies, strict=True))
-        forgotten = [one for one, reply in both if isinstance(reply, NoScriptError)]
+        forgotten = await self._pipeline(connection, run_id, _grouped(batch))
         if forgotten:
-            texts = {one.call.script.sha: one.call.script.text for one in forgotten}
+            texts = {group[0].call.script.sha: group[0].call.script.text for group in forgotten}
             for text in texts.values():
                 await connection.send_command("SCRIPT LOAD", text)
                 await connection.read_response()
-            replies += await self._replies(connection, run_id, forgotten)
-        for waiting, reply in zip((*batch, *forgotten), replies, strict=True):
-            if waiting.reply.done() or isinstance(reply, NoScriptError):
-                continue
-            if isinstance(reply, ResponseError):
-                waiting.reply.set_exception(refusal_of(reply))
-            else:
-                waiting.reply.set_result(reply)
-        if any(isinstance(reply, ReadOnlyError) for reply in replies):
-            raise EngineUnavailable("the server is a replica, and takes no writes")
+            for group in await self._pipeline(connection, run_id, forgotten):
+                self._ask_again(group)
 
-    async def _replies(self, connection: Any, run_id: str, batch: list[_Waiting]) -> list[Any]:
-        caller = packed_caller(run_id, self.known)
-        packed = connection.pack_commands(one.call.words(self._meta, caller) for one in batch)
-        replies: list[Any] = []
+    async def _pipeline(self, connection: Any, run_id: str, groups: list[_Group]) -> list[_Group]:
+        """Send each group as one command, and hand out answers as they come.
+
+        Returns the groups whose script the server does not know.
+        """
+        caller, meta, forgotten = packed_caller(run_id, self.known), self._meta, []
+        words = (words_of([one.call for one in group], meta, caller) for group in groups)
+        packed = connection.pack_commands(words)
+        is_replica = False
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(STALL_S) as stall:
             await connection.send_packed_command(packed, check_health=False)
-            for _ in batch:
-                if not len(replies) % 32:  # something came: it is not stalled
+            for number, group in enumerate(groups):
+                if number % 16 == 15:  # something came: it is not stalled
                     stall.reschedule(loop.time() + STALL_S)
                 try:
-                    replies.append(await connection.read_response(disable_decoding=True))
+                    reply = await connection.read_response(disable_decoding=True)
+                except NoScriptError:
+                    forgotten.append(group)
                 except ResponseError as error:
-                    replies.append(error)
-        return replies
+                    is_replica |= isinstance(error, ReadOnlyError)
+                    _fail(group, refusal_of(error))
+                else:
+                    _hand_out(group, reply)
+        if is_replica:
+            raise EngineUnavailable("the server is a replica, and takes no writes")
+        return forgotten
+
+
+def _grouped(batch: list[_Waiting]) -> list[_Group]:
+    """Put joint calls that follow each other together; the order stays."""
+    groups: list[_Group] = []
+    for waiting in batch:
+        call, last = waiting.call, groups[-1] if groups else []
+        if call.joint and last and last[0].call.script is call.script and len(last) < MAX_JOINT:
+            last.append(waiting)
+        else:
+            groups.append([waiting])
+    return groups
+
+
+def _hand_out(group: _Group, reply: Reply) -> None:
+    answers = answers_to([one.call for one in group], reply)
+    for waiting, answer in zip(group, answers, strict=True):
+        if not waiting.reply.done():
+            waiting.reply.set_result(answer)
 
 
 def refusal_of(error: ResponseError) -> EngineUnavailable | EngineRefused:

@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError
 
 from frontdesk.cluster.records import LogPage
 from frontdesk.cluster.valkey import verbs
-from frontdesk.cluster.valkey.calls import ScriptCall, answer_in, packed_caller
+from frontdesk.cluster.valkey.calls import ScriptCall, packed_caller
 from frontdesk.cluster.valkey.connecting import FAILURES, connect
 from frontdesk.cluster.valkey.driver import STALL_S, raise_as_ours
 from frontdesk.cluster.valkey.engine_address import EngineAddress
@@ -78,7 +78,7 @@ class LogReader:
             except NoScriptError:
                 await self._exchange("SCRIPT LOAD", call.script.text)
                 reply = await self._exchange(*words)
-        answer = answer_in(reply)
+        answer = call.answer(reply)
         self.known = max(self.known, answer.revision)
         return call.outcome(answer)
 

@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError
 from frontdesk.cluster.errors import EngineUnavailable
 from frontdesk.cluster.records import Renewal, Renewed
 from frontdesk.cluster.valkey import verbs
-from frontdesk.cluster.valkey.calls import ScriptCall, answer_in, packed_caller
+from frontdesk.cluster.valkey.calls import ScriptCall, packed_caller
 from frontdesk.cluster.valkey.connecting import FAILURES, connect_blocking
 from frontdesk.cluster.valkey.driver import raise_as_ours
 from frontdesk.cluster.valkey.engine_address import EngineAddress
@@ -87,7 +87,7 @@ class RenewalConnection:
         except BaseException as error:  # noqa: BLE001 - each is raised, most as ours
             self._disconnect()
             raise_as_ours(error)
-        answer = answer_in(reply)
+        answer = call.answer(reply)
         self.known = max(self.known, answer.revision)
         return call.outcome(answer)
 

@@ -122,7 +122,7 @@ def reserve(entry: NewEntry, *, limits: IndexLimits, ttl_s: float) -> ScriptCall
     arguments.check_duration("ttl_s", ttl_s)
     told = (*_asked_for(entry, limits), micros(ttl_s))
     whom = {"session_id": entry.session_id, "incarnation": entry.incarnation}
-    return call_of("reserve", told, _nothing, **whom)
+    return call_of("reserve", told, _nothing, joint=True, **whom)
 
 
 def release(incarnation: str, session_id: str, *, token: str) -> ScriptCall[None]:
@@ -135,13 +135,18 @@ def create(entry: NewEntry, *, limits: IndexLimits) -> ScriptCall[Fence]:
     arguments.check_entry(entry)
     whom = {"session_id": entry.session_id, "incarnation": entry.incarnation}
     return call_of(
-        "create", _asked_for(entry, limits), lambda answer: int(answer.values[0]), **whom
+        "create",
+        _asked_for(entry, limits),
+        lambda answer: int(answer.values[0]),
+        joint=True,
+        **whom,
     )
 
 
 def _asked_for(entry: NewEntry, limits: IndexLimits) -> tuple[object, ...]:
     bounds = (limits.per_tenant, limits.per_api_key, limits.per_blueprint)
-    return (entry.session_id, fields_of(entry), *bounds)
+    limited = (False if bound is None else bound for bound in bounds)
+    return (entry.session_id, fields_of(entry), *limited)
 
 
 def restore(

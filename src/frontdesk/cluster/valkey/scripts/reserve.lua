@@ -3,30 +3,38 @@
 -- reserve: hold an id, and a place under the limits, while an agent is started.
 --
 -- Keys: meta, entry:<id>, reserved, reserved:<incarnation>, used, lease:<incarnation>.
--- Arguments: id, entry, limits of tenant, key and blueprint, for how long in microseconds.
--- Reply: `reserved`, revision; `lease_lost`, `already_exists` with the entry or false,
---   `owner_suspect` and `recovering` with microseconds, `limit_reached` with scope and limit.
+-- Arguments: for each: id, entry, limits of tenant, key and blueprint, how long in microseconds.
+-- Reply: `reserved`, revision, and the outcome of each: `reserved`; `lease_lost`,
+--   `already_exists` with the entry or false, `owner_suspect` and `recovering` with microseconds,
+--   `limit_reached` with scope and limit.
 -- Cost: constant, and what ran out, a hundred at most.
 -- The race: two who want one id, or the last place: one of them has it, before either has started
 --   an agent.
 
-begin()
-if standing(lease_of(asked[NODE])) ~= 'live' then return answer(LEASE_LOST) end
-unreserve_due()
-local e, is_entry = present()
-local deadline = decimal(now + A[6])
-if e and is_own(e) then
-  if is_entry then return answer('reserved') end
-  if not ran_out(e) then
-    if e[UNTIL] then
-      redis.call('HSET', P .. 'entry:' .. id, 'until', deadline)
-      run_out_at(id, deadline)
+local function reserved(one)
+  local id, asked = one[1], one[2]
+  if standing_of_asking(asked[NODE]) ~= 'live' then return {LEASE_LOST} end
+  local e, is_entry = present(id)
+  local deadline = decimal(now + one[6])
+  if e and is_own(e, asked) then
+    if is_entry then return {'reserved'} end
+    if not ran_out(e) then
+      if e[UNTIL] then
+        redis.call('HSET', P .. 'entry:' .. id, 'until', deadline)
+        run_out_at(id, deadline)
+      end
+      return {'reserved'}
     end
-    return answer('reserved')
   end
+  local refused = make_room(one, e, is_entry)
+  if refused then return refused end
+  asked[UNTIL] = deadline
+  hold(id, asked)
+  return {'reserved'}
 end
-local refused = make_room(e, is_entry)
-if refused then return refused end
-asked[UNTIL] = deadline
-hold(id, asked)
-return answer('reserved')
+
+begin()
+unreserve_due()
+local outcomes = {}
+for place, one in ipairs(A) do outcomes[place] = reserved(one) end
+return answer('reserved', outcomes)

@@ -1,10 +1,18 @@
 -- Who may have an id: what `reserve` and `create` decide alike.
 --
--- The entry that is asked for is A[2] (its id A[1]), the limits of tenant, key and blueprint A[3]
--- to A[5], false for none.
+-- Both take several, each an array: id, entry, and the limits of tenant, key and blueprint, false
+-- for none. They are looked at in turn, as if each came alone, and each has its outcome in the
+-- answer: what came of it, and the rest. What one tick of a caller's loop asks is one script then,
+-- and one entry of the log.
 
-local id, asked = A[1], A[2]
 local SCOPES = {'per_tenant', 'per_api_key', 'per_blueprint'}
+local standings = {}
+
+-- Return what the lease of a node says that asks. It is the same for all that it asks here.
+local function standing_of_asking(node)
+  if not standings[node] then standings[node] = standing(lease_of(node)) end
+  return standings[node]
+end
 
 -- Give up reservations that ran out: the hundred earliest.
 local function unreserve_due()
@@ -14,7 +22,13 @@ local function unreserve_due()
   due, renewed = tonumber(redis.call('ZRANGE', P .. 'reserved', 0, 0, 'WITHSCORES')[2]), true
 end
 
-local function is_own(e)
+-- Return what is under an id that is asked for: as a rule nothing, which costs little to find out.
+local function present(id)
+  if redis.call('EXISTS', P .. 'entry:' .. id) == 0 then return nil, false end
+  return at_id(id)
+end
+
+local function is_own(e, asked)
   return e[NODE] == asked[NODE] and e[TOKEN] == asked[TOKEN]
 end
 
@@ -23,9 +37,10 @@ local function ran_out(e)
 end
 
 -- In the order in which limits are looked at: of the tenant, the key, the blueprint.
-local function limit_reached()
+local function limit_reached(one)
+  local asked = one[2]
   for place, scope in ipairs(SCOPES) do
-    local limit, name, set = A[2 + place], nil, nil
+    local limit, name, set = one[2 + place], nil, nil
     if limit and place == 1 then name, set = 't:' .. asked[TENANT], 'tenant:' .. asked[TENANT] end
     if limit and place == 2 and asked[KEY] then
       name, set = 'k:' .. asked[KEY], 'key:' .. asked[KEY]
@@ -34,34 +49,29 @@ local function limit_reached()
     if name then
       local used = tonumber(redis.call('HGET', P .. 'used', name) or 0)
       if set then used = used + redis.call('ZCARD', P .. set) end
-      if used >= limit then return answer('limit_reached', scope, limit) end
+      if used >= limit then return {'limit_reached', scope, limit} end
     end
   end
 end
 
--- Return what is under the id that is asked for: as a rule nothing, which costs little to find out.
-local function present()
-  if redis.call('EXISTS', P .. 'entry:' .. id) == 0 then return nil, false end
-  return at_id(id)
-end
-
--- Free the id where its owner is dead; returns the answer where it may not be had.
-local function make_room(e, is_entry)
+-- Free the id where its owner is dead; returns the outcome where it may not be had.
+local function make_room(one, e, is_entry)
+  local id, asked = one[1], one[2]
   local owned = e and (is_entry or not ran_out(e))
   if owned then
     local lease = lease_of(e[NODE])
     local owner = standing(lease)
-    if owner == 'live' then return answer('already_exists', is_entry and e) end
-    if owner == 'suspect' then return answer('owner_suspect', lease.deadline + lease.hold - now) end
+    if owner == 'live' then return {'already_exists', is_entry and e} end
+    if owner == 'suspect' then return {'owner_suspect', lease.deadline + lease.hold - now} end
   end
   if asked[MINTED] == '0' then
     local wait = recovery_left()
-    if wait > 0 then return answer('recovering', wait) end
+    if wait > 0 then return {'recovering', wait} end
   end
   if owned then
     local reason = declare_gone(e[NODE], 'lost')
     if is_entry then end_now(id, e, reason) end
   end
   if e and not is_entry then unreserve(id, e) end
-  return limit_reached()
+  return limit_reached(one)
 end
