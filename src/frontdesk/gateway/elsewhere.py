@@ -7,13 +7,15 @@ apart from that, so that each can be read, and tried, without the other.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from starlette.responses import Response
+if TYPE_CHECKING:
+    # Late: a gateway that is alone needs none of it for this.
+    from starlette.responses import Response
 
-from frontdesk.gateway.answer_schemas import SessionList
-from frontdesk.gateway.operator_schemas import GatewayNumbers, HostedSession
-from frontdesk.gateway.request_context import RequestContext
+    from frontdesk.gateway.answer_schemas import SessionList
+    from frontdesk.gateway.operator_schemas import GatewayNumbers, HostedSession
+    from frontdesk.gateway.request_context import RequestContext
 
 
 class Elsewhere(Protocol):

@@ -23,7 +23,6 @@ from frontdesk.gateway.auth import Authenticator
 from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.budgets import TenantBudgets
 from frontdesk.gateway.callers import Caller
-from frontdesk.gateway.elsewhere import Elsewhere
 from frontdesk.gateway.errors import AddressRefused, Unauthorized
 from frontdesk.gateway.forwarded import TrustedProxies
 from frontdesk.gateway.guardrails import TenantGuardrails
@@ -36,7 +35,6 @@ from frontdesk.gateway.metering import UsageMeter
 from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
-from frontdesk.gateway.request_context import RequestContext
 from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
@@ -53,8 +51,10 @@ if TYPE_CHECKING:
     from frontdesk.gateway.cluster_part import ClusterPart
     from frontdesk.gateway.cluster_rate import ClusterRate
     from frontdesk.gateway.cluster_usage import ClusterUsage
+    from frontdesk.gateway.elsewhere import Elsewhere
     from frontdesk.gateway.identity_provider import IdentityProvider
     from frontdesk.gateway.placement import Placement
+    from frontdesk.gateway.request_context import RequestContext
 
 FOLLOW_KEYS_S = 0.25
 

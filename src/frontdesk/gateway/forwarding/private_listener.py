@@ -61,6 +61,7 @@ class PrivateListener:
         self._wire: WireConfig = wire_config(application, for_nodes(config))
         self._state = ServerState()
         self._answered_at = time.monotonic()
+        self._inode = 0
         self._server: asyncio.Server | None = None
         self._pinging: asyncio.Task[None] | None = None
 
@@ -71,6 +72,7 @@ class PrivateListener:
         if self._listen.startswith(UNIX):
             path = Path(self._listen.removeprefix(UNIX))
             bound = bound_unix_socket(path)
+            self._inode = os.stat(path).st_ino
             self.address = self._advertise or self._listen
             self._server = await loop.create_unix_server(made, sock=bound, backlog=BACKLOG)
         else:
@@ -96,9 +98,11 @@ class PrivateListener:
         for task in list(self._state.tasks):
             task.cancel()
         if self._listen.startswith(UNIX):
-            # Nobody reaches an address that is gone; one that is left behind does no harm.
+            # Whoever listens there next may do so already; what is left behind does no harm.
+            path = self._listen.removeprefix(UNIX)
             with suppress(OSError):
-                os.unlink(self._listen.removeprefix(UNIX))
+                if os.stat(path).st_ino == self._inode:
+                    os.unlink(path)
 
     def age_s(self) -> float:
         """Return since when it has not answered. From any thread."""
