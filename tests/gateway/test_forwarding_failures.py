@@ -20,6 +20,8 @@ from gateway.test_websocket import opened, said
 from gateway.test_websocket import until as until_on
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def nodes():
@@ -59,7 +61,6 @@ def is_unavailable(answer):
 # -- no answer -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_request_for_an_owner_that_hangs_is_answered_soon(nodes, here, there, sid):
     create(here, sid)
     assert there.get(f"/v1/sessions/{sid}").status_code == 200
@@ -215,7 +216,6 @@ def test_the_socket_of_an_owner_that_may_live_says_to_come_again(nodes, here, si
     assert closed.value.rcvd.code == 1012
 
 
-@pytest.mark.slow
 def test_a_stalled_node_is_not_asked_and_its_streams_through_others_end(
     nodes, here, there, sid, monkeypatch
 ):
@@ -368,7 +368,6 @@ def test_an_owner_is_asked_itself_where_the_index_cannot_be(nodes, here, sid):
     assert nodes[1].call(ask, f"acme/none-{sid}", status) is None
 
 
-@pytest.mark.slow
 def test_the_listener_ages_while_nothing_answers_on_it(nodes, monkeypatch):
     async def never(self, scope, receive, send):
         await asyncio.Event().wait()

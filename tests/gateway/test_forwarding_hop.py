@@ -288,6 +288,7 @@ def test_a_request_in_a_body_or_a_header_stays_there(nodes, here, sid, recorded)
     assert names - {b"Host"} <= {b"host", b"x-frontdesk-hop", b"content-length"}
 
 
+@pytest.mark.slow
 def test_under_a_prefix_the_places_in_answers_have_it(sid):
     # A trusted proxy in front of the node that is asked says under which prefix it is.
     server = {"trusted_proxies": ["127.0.0.1"]}
@@ -309,6 +310,7 @@ def test_under_a_prefix_the_places_in_answers_have_it(sid):
         assert attached.headers["location"] == f"/desk/v1/sessions/{sid}/tools/look"
 
 
+@pytest.mark.slow
 def test_a_node_listens_on_tcp_as_well(sid):
     with cluster("one", "two", tcp=True) as (one, two):
         with one.client() as here, two.client() as there:

@@ -16,6 +16,8 @@ from gateway.test_websocket import opened, said
 from gateway.test_websocket import until as until_on
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def nodes():
