@@ -108,7 +108,8 @@ def fences_never_go_back(facts):
         heapq.heappush(answered, (create.answered_at, create.fence))
     for dump in _settled(facts):
         for entry in dump.entries:
-            later = facts.accepted(entry.session_id)[-1:]
+            accepted = facts.accepted(entry.session_id)
+            later = [each for each in accepted if each.answered_at < dump.asked_at][-1:]
             if later and entry.fence < later[0].fence and not _away_in_a_loss(facts, entry.node):
                 fence = later[0].fence
                 yield dump.at, f"{entry.session_id!r} has {entry.fence}, {fence} was accepted"

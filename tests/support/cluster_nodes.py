@@ -25,6 +25,7 @@ from cluster.history import (
     Listed,
     NodeGone,
     Paused,
+    Renewed,
     Resumed,
     WatchBegan,
     WatchTold,
@@ -138,8 +139,8 @@ class Nodes:
         events = self.events()
         assert events, "nothing happened"
         wrong = findings(events, BOUNDS)
-        around = [in_words(one)[:200] for one in events if wrong and one.at <= wrong[0].at + 1]
-        assert not wrong, "\n".join([*map(str, wrong[:20]), "", *around[-60:]])
+        around = [in_words(one)[:200] for one in events if wrong and one.at <= wrong[0].at + 0.001]
+        assert not wrong, "\n".join([*map(str, wrong[:5]), "", *around[-20:]])
 
     def told(self):
         """What the nodes wrote to their log: why one of them failed."""
@@ -163,7 +164,7 @@ class Views:
 
     def _amiss(self):
         """Return where somebody sees something else than the agents, "" where nobody does."""
-        asked_at, living = time.monotonic(), self.nodes.living
+        living = self.nodes.living
         self.truth = {
             session: [fence, node.name]
             for node in living
@@ -175,9 +176,15 @@ class Views:
                 return f"{node.name} lists {listed}, there is {self.truth}"
             if (count := node.ask("count")) != len(self.truth):
                 return f"{node.name} counts {count} of {len(self.truth)}"
-        self.dump = {"asked_at": asked_at, **self._dumped(living[0])}
         fences = {session: fence for session, (fence, _) in self.truth.items()}
-        for watcher, told in self._watched().items():
+        events = self.nodes.events()
+        renewals = {one.node: one for one in events if isinstance(one, Renewed)}
+        for node in living:
+            if not renewals[node.name].matches:
+                return f"the last renewal of {node.name} does not match"
+        asked_at = time.monotonic()
+        self.dump = {"asked_at": asked_at, **self._dumped(living[0])}
+        for watcher, told in self._watched(events).items():
             if told != fences:
                 return f"{watcher} has told {told}, there is {fences}"
         return ""
@@ -197,10 +204,10 @@ class Views:
             dump["counts"][f"node:{one.node}"] = len(by_node[one.node])
         return dump
 
-    def _watched(self):
+    def _watched(self, events):
         """Return what every watch of a living node has told by now: fence by id."""
         told, living = {}, {node.name for node in self.nodes.living}
-        for event in self.nodes.events():
+        for event in events:
             if isinstance(event, WatchBegan):
                 told[event.watcher] = {one.session_id: one.fence for one in event.entries}
             elif isinstance(event, WatchTold) and event.kind == "created":

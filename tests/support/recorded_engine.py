@@ -50,6 +50,7 @@ class RecordedEngine:
                     session_id=entry.session_id,
                     agent=self._program.agent_of(entry.session_id),
                     token=token,
+                    incarnation=entry.incarnation,
                 )
             )
         try:
@@ -85,5 +86,13 @@ class RecordedLease:
         """Renew; what was answered is history."""
         asked_at = now()
         answer = self._connection.renew(renewal)
-        self._program.history.write(Renewed(at=now(), node=self._program.name, asked_at=asked_at))
+        self._program.history.write(
+            Renewed(
+                at=now(),
+                node=self._program.name,
+                asked_at=asked_at,
+                incarnation=renewal.incarnation,
+                matches=answer.matches,
+            )
+        )
         return answer

@@ -92,7 +92,9 @@ class Standing:
     Attributes:
         joined (bool): It has joined, and not left.
         rejoining (bool): It was told that it is dead, and has not joined anew yet.
-        era (int): The era that it joined in, or restored to since.
+        era (int): The era that it last heard of.
+        lease_era (int): The era in which the engine last had its lease: one that has none in a
+            later era has lost it, one that has none in this era has buried the node.
         lease_until_s (float): When its lease ends: a lease after it *sent* the last renewal.
         mismatches (int): How many renewals in a row did not match.
         stopped_chosen (bool): It has stopped what it must stop when it is cut off for long.
@@ -101,6 +103,7 @@ class Standing:
     joined: bool = False
     rejoining: bool = False
     era: int = 0
+    lease_era: int = 0
     lease_until_s: float = 0.0
     mismatches: int = 0
     stopped_chosen: bool = False
@@ -211,6 +214,7 @@ def after_renewal(
     mismatches = 0 if renewed.matches else standing.mismatches + 1
     after = replace(
         standing,
+        lease_era=renewed.era,
         lease_until_s=max(standing.lease_until_s, outcome.sent_s + terms.lease_s),
         mismatches=mismatches,
         stopped_chosen=False,

@@ -94,7 +94,9 @@ class Reconciliation:
         finally:
             membership.joins += 1
         until_s = sent_s + membership.terms.lease_s
-        membership.standing = Standing(joined=True, era=joined.era, lease_until_s=until_s)
+        membership.standing = Standing(
+            joined=True, era=joined.era, lease_era=joined.era, lease_until_s=until_s
+        )
         self._log.restart(era=joined.era, head=joined.revision)
         membership.changed.wake_all()
         return joined
@@ -148,7 +150,7 @@ class Reconciliation:
         membership = self._membership
         membership.standing = replace(membership.standing, rejoining=True)
         try:
-            await self.join(era=membership.standing.era)
+            await self.join(era=membership.standing.lease_era)
             membership.due.add(NodeAction.RESTORE)
         except LeaseLost:
             before, membership.incarnation = membership.incarnation, secrets.token_hex(16)
@@ -202,8 +204,11 @@ class Reconciliation:
         """Tell all entries again, in batches; the last one says that it is complete."""
         living = [own for name, own in self._own.entries.items() if name not in self._own.ending]
         batches = [living[begun : begun + BATCH] for begun in range(0, len(living), BATCH)] or [[]]
+        era = self._membership.standing.era
         for batch in batches:
             await self._restore(batch, complete=batch is batches[-1])
+        standing = self._membership.standing
+        self._membership.standing = replace(standing, lease_era=max(standing.lease_era, era))
 
     async def _restore(self, batch: Sequence[OwnEntry], *, complete: bool) -> None:
         entries = [own.indexed for own in batch]

@@ -59,3 +59,8 @@ def heard_as(node, state, by):
 def goes_on(node, *sessions):
     """See that sessions, wherever they are, are found by a node."""
     return all(node.refusal("find", session=each) == "" for each in sessions)
+
+
+def never_gone(node, *sessions):
+    """See that a node finds sessions, or says that it will be known: none is said to be gone."""
+    return all(node.refusal("find", session=each) in {"", "Recovering"} for each in sessions)
