@@ -341,6 +341,8 @@ def _may_fail(facts, event):
         return True
     for create in facts.accepted(event.session_id):
         agent = facts.agents.get(create.agent)
+        if facts.told.get((create.session_id, create.fence), math.inf) <= until:
+            continue  # the session has ended; its agent is being stopped
         if create.answered_at < since and agent is not None and agent.lives(since, until):
             if event.outcome == "retry" and facts.unheard_of(event.node, create.node, until):
                 return True
