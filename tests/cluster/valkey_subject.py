@@ -11,6 +11,7 @@ from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.keys import key
 from support.engines import EngineServer
 from support.scripted_index import told_the_time
+from support.waiting import eventually
 
 CLOCK = key("frontdesk", "clock")
 
@@ -34,12 +35,13 @@ class ValkeyCluster:
 
     async def restart(self):
         self.server.restart()
+        eventually(lambda: self.server.info("persistence")["loading"] == 0)
 
     async def wipe(self):
         clock_us = self.server.command("GET", CLOCK)
         self.server.command("FLUSHALL")
         self._set_clock(clock_us)
-        self.server.restart()
+        await self.restart()
 
 
 def valkey_clusters(program):

@@ -48,7 +48,7 @@ DEADLINE_S = 1.8
 STALL_S = 0.8
 """A connection on which nothing comes for so long is given up: there is time for another."""
 
-IDLE_S = 0.05
+IDLE_S = 0.005
 """A connection that was not used for so long may have been closed by the server meanwhile."""
 
 MAX_WAITING = 10_000

@@ -10,7 +10,7 @@ from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
 
 __all__ = ["SECTIONS", "ServerStatus"]
 
-SECTIONS = ("server", "memory", "cluster", "replication")
+SECTIONS = ("server", "memory", "cluster", "replication", "persistence")
 """What of `INFO` is asked for."""
 
 LEAST_VALKEY = 8
@@ -41,7 +41,7 @@ class ServerStatus:
     def check(self) -> None:
         """Raise `EngineRefused` where it cannot hold an index, and say what to do.
 
-        `EngineUnavailable` where it is a replica: it may be the primary soon.
+        `EngineUnavailable` where it will soon be one: it is loading, or a replica as yet.
         """
         self._check_version()
         if self.values.get("cluster_enabled") == "1":
@@ -54,6 +54,8 @@ class ServerStatus:
                 f"it forgets keys when it is full (maxmemory-policy {policy}): "
                 "set maxmemory-policy noeviction"
             )
+        if self.values.get("loading", "0") != "0":
+            raise EngineUnavailable("it is loading its data")
         if self.values.get("role") == "slave":
             raise EngineUnavailable("the server is a replica, and takes no writes")
 
