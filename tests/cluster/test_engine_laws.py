@@ -1,5 +1,7 @@
 """The index, and the local engine over its socket, obey every law of an engine."""
 
+import os
+
 import pytest
 
 from cluster.engine_laws import LAWS, check_law
@@ -14,6 +16,21 @@ def test_the_index_obeys_the_law(law):
 @pytest.mark.parametrize("law", [each for each in LAWS if not each.loses], ids=str)
 def test_the_local_engine_obeys_the_law(law):
     check_law(law, local_cluster)
+
+
+@pytest.mark.parametrize("law", [each for each in LAWS if not each.loses], ids=str)
+def test_the_local_engine_obeys_the_law_on_uvloop(law, uvloop):
+    check_law(law, local_cluster, loop_factory=uvloop.new_event_loop)
+
+
+@pytest.fixture
+def uvloop():
+    """The other event loop; missing on a laptop is no failure."""
+    if os.environ.get("CI"):
+        import uvloop
+
+        return uvloop
+    return pytest.importorskip("uvloop")
 
 
 def test_the_ids_of_the_laws_are_unique_and_their_sentences_are_sentences():

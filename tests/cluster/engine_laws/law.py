@@ -47,7 +47,10 @@ loss_law = partial(law, loses=True)
 
 
 def check_law(
-    law: EngineLaw, factory: Callable[[], AbstractAsyncContextManager[ClusterUnderTest]]
+    law: EngineLaw,
+    factory: Callable[[], AbstractAsyncContextManager[ClusterUnderTest]],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
     """Check one law on a fresh cluster; what its check raises has the law's sentence as a note."""
 
@@ -56,7 +59,8 @@ def check_law(
             await law.check(cluster)
 
     try:
-        asyncio.run(check())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(check())
     except BaseException as error:
         error.add_note(f"the broken law ({law.law_id}): {law.sentence}")
         raise
