@@ -1,5 +1,6 @@
 """Ask an ASGI application without a server: any path, header and prefix, as bytes."""
 
+import asyncio
 import json
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
@@ -22,8 +23,13 @@ class Answered:
         return refusal["error"]
 
 
-async def ask(app, raw_path, *, method="GET", headers=(), body=b"", root_path="", kind="http"):
-    """Send one request, as uvicorn would for these bytes, and return the answer."""
+async def ask(
+    app, raw_path, *, method="GET", headers=(), body=b"", root_path="", kind="http", stays=False
+):
+    """Send one request, as uvicorn would for these bytes, and return the answer.
+
+    The client leaves when it has sent its request, unless it stays.
+    """
     path, _, query = raw_path.partition("?")
     scope = {
         "type": kind,
@@ -47,6 +53,8 @@ async def ask(app, raw_path, *, method="GET", headers=(), body=b"", root_path=""
     sent = []
 
     async def receive():
+        if stays and not coming:
+            await asyncio.Event().wait()
         return coming.pop() if coming else {"type": f"{kind}.disconnect", "code": 1005}
 
     async def send(message):

@@ -9,8 +9,9 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from gateway.asgi import ask
 from gateway.cluster_running import cluster
-from gateway.running import UMBRELLA, create, events, turn_of, until
+from gateway.running import ACME, UMBRELLA, create, events, turn_of, until
 from gateway.test_forwarding import alike
 from gateway.test_websocket import opened, said
 from gateway.test_websocket import until as until_on
@@ -323,3 +324,39 @@ def test_many_streams_of_one_session_through_another_node_all_hear_it(nodes, her
         each.join(30)
     assert len(seen) == 20
     assert len({tuple(each) for each in seen}) == 1
+
+
+def test_a_node_that_ends_lets_streams_go_whose_sessions_live_on(sid):
+    with cluster("one", "two") as (one, two), one.client() as here, two.client() as there:
+        create(here, sid)
+        with events(there, sid, since="0") as stream, opened(two, sid) as ws:
+            said(ws, action="abort")
+            began = time.monotonic()
+            two.call(two.gateway.drain, 0)
+            assert list(stream) == []
+            with pytest.raises(ConnectionClosed) as closed:
+                ws.recv(timeout=20)
+            assert time.monotonic() - began < 5
+        assert closed.value.rcvd.code == 1012
+        assert here.get(f"/v1/sessions/{sid}").json()["state"] == "idle"
+
+
+def test_streams_go_through_under_another_server_and_a_prefix(nodes, here, sid):
+    """As an ASGI application: nobody tells that the client leaves but `receive`."""
+    create(here, sid)
+    turn_of(here, sid, "one two")
+    application = nodes[1].server._wire.app
+    headers = [(b"x-api-key", ACME.encode()), (b"host", b"x")]
+
+    def asked(path, **options):
+        options = {"headers": headers, "root_path": "/desk", **options}
+        return nodes[1].call(lambda: ask(application, path, **options))
+
+    assert asked(f"/v1/sessions/{sid}", stays=True).status == 200
+    assert asked(f"/v1/sessions/{sid}/nothing").error == "not_found"
+    here.delete(f"/v1/sessions/{sid}")
+    stream = f"/v1/sessions/{sid}/events?since=0"
+    assert asked(stream, stays=True).body == frames_of(here, sid, since="0")[1]
+    with pytest.raises(IndexError):
+        asked(stream)  # who leaves before the answer begins gets none
+    eventually(lambda: nodes[1].call(lambda: len(nodes[1].gateway.streams)) == 0)

@@ -42,6 +42,10 @@ class Elsewhere(Protocol):
         """
         ...
 
+    def end_streams(self) -> None:
+        """End what is open to other nodes' sessions: this node ends, and they live on."""
+        ...
+
     async def list_sessions(self, tenant_id: str, *, limit: int, after: str | None) -> SessionList:
         """List a tenant's sessions on all nodes; `after` is the `next` of the page before."""
         ...

@@ -234,6 +234,8 @@ class Gateway:
         if self.node is not None:
             self.node.begin_draining()
         await self.service.drain(grace_s)
+        if self.forwarding is not None:
+            self.forwarding.end_streams()
 
     # -- what requests ask -----------------------------------------------------------------------
 

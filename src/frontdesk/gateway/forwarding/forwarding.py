@@ -230,6 +230,11 @@ class Forwarding:
             if (client := connection_of(context.scope)) is not None:
                 client.on_disconnect = None
 
+    def end_streams(self) -> None:
+        """End what is open to other nodes' sessions: this node ends, and they live on."""
+        for end in list(self.hops.streams):
+            end()
+
     # -- lists -----------------------------------------------------------------------------------
 
     async def list_sessions(self, tenant_id: str, *, limit: int, after: str | None) -> SessionList:

@@ -63,6 +63,8 @@ class Hops:
         self._stream_s = stream_s
         self.tls: ssl.SSLContext | None = tls
         self._by_incarnation: dict[str, NodeConnections] = {}
+        self.streams: set[Callable[[], None]] = set()
+        """What ends each event stream and WebSocket that goes through this node to another."""
 
     def envelope(self, request: HopRequest, *, to: str, fence: int | None = None) -> bytes:
         """Return the signed claims of a request, good for one use."""

@@ -44,6 +44,7 @@ class PassedRequest:
         "_gateway",
         "_hops",
         "_left",
+        "_node_ends",
         "_revoked",
     )
 
@@ -53,7 +54,7 @@ class PassedRequest:
         self._gateway, self._hops, self._context = gateway, hops, context
         self._destination = destination
         self._connection: HopConnection | None = None
-        self._left = self._revoked = False
+        self._left = self._revoked = self._node_ends = False
 
     async def run(self, request: HopRequest) -> bool:
         """Have it answered; False where the node says that the session is not there.
@@ -105,7 +106,7 @@ class PassedRequest:
         if self._left:
             return
         if context.rule.endpoint is Endpoint.EVENT_STREAM:
-            if not self._revoked and last.endswith(BOUNDARY):
+            if not self._revoked and not self._node_ends and last.endswith(BOUNDARY):
                 await self._send_last_word()
             await self._send(b"", more=False)
         elif (client := connection_of(context.scope)) is not None:
@@ -129,6 +130,8 @@ class PassedRequest:
         stays_open = may_stay_open(context, request)
         if stays_open:
             streams.enter(context.tenant_key, self._on_key_revoked)
+        if context.rule.endpoint is Endpoint.EVENT_STREAM:
+            self._hops.streams.add(self._on_node_ends)
         client = connection_of(context.scope)
         listener = None
         if client is None:
@@ -139,6 +142,7 @@ class PassedRequest:
         try:
             yield
         finally:
+            self._hops.streams.discard(self._on_node_ends)
             if stays_open:
                 streams.leave(context.tenant_key, self._on_key_revoked)
             if client is not None:
@@ -165,6 +169,11 @@ class PassedRequest:
         self._abort("the key opens nothing any more")
         if (client := connection_of(self._context.scope)) is not None:
             client.abort_if_stalled()
+
+    def _on_node_ends(self) -> None:
+        """End the stream, whose session lives on: its client goes on elsewhere."""
+        self._node_ends = True
+        self._abort("this node ends")
 
     def _abort(self, problem: str) -> None:
         if self._connection is not None:

@@ -64,11 +64,13 @@ class PassedSocket:
             raise OwnerUnreachable(to.session_id, problem=type(error).__name__) from None
         try:
             self._gateway.streams.enter(key, self._on_key_revoked)
+            self._hops.streams.add(self._on_node_ends)
             with self._hops.connections(to.node).stream(ends=self._end_of_node), suppress(OSError):
                 await self._context.receive_on()  # websocket.connect
                 await self._context.send({"type": "websocket.accept"})
                 await self._pass_both_ways()
         finally:
+            self._hops.streams.discard(self._on_node_ends)
             self._gateway.streams.leave(key, self._on_key_revoked)
             self._socket.transport.abort()
         return True
@@ -135,6 +137,10 @@ class PassedSocket:
 
     def _end_of_node(self, problem: str) -> None:
         del problem
+        self._socket.transport.abort()
+
+    def _on_node_ends(self) -> None:
+        self._closing = (RESTARTING, "this node ends; connect again")
         self._socket.transport.abort()
 
     def _on_key_revoked(self) -> None:
