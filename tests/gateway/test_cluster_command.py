@@ -116,6 +116,21 @@ def numbered(directory, count, **environment):
         yield service
 
 
+def test_a_worker_that_dies_while_the_engine_is_away_is_replaced_when_it_is_back(tmp_path, engine):
+    with node(tmp_path, engine, "a", "2", run=numbered) as service:
+        life = service.life(1)
+        engine.kill()
+        life.kill()
+        eventually(lambda: service.says("worker 1 waits for the engine"), within_s=WITHIN_S)
+        for _ in range(20):  # all go to the one that is there
+            with service.server.client() as client:
+                assert client.get("/readyz").status_code == 200
+        engine.start()
+        service.await_another(1, life)
+        assert not service.says("deaths of workers")
+        assert service.server.terminate() == 0
+
+
 def test_nodes_show_each_other_certificates_and_refuse_who_has_none(tmp_path, engine):
     files = certificates(tmp_path)
     tls = {

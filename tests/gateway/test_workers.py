@@ -3,7 +3,9 @@
 import os
 import signal
 import socket
+import ssl
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from gateway.command import CONFIG, frontdesk, serving
 from gateway.running import create, events, turn_of
 from gateway.worker_processes import WITHIN_S, workers
+from support.engines import certificates
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -83,6 +86,19 @@ def test_a_killed_workers_sessions_end_as_lost_and_all_others_go_on(tmp_path):
                 second.delete("/v1/sessions/theirs")
                 kept_thread.join(WITHIN_S)
         assert service.server.terminate() == 0
+
+
+def test_a_list_at_any_worker_has_the_sessions_of_all(tmp_path):
+    with (
+        workers(tmp_path, 2) as service,
+        service.client_of(1) as first,
+        service.client_of(2) as second,
+    ):
+        create(first, "one")
+        create(second, "two")
+        for client in (first, second):
+            listed = client.get("/v1/sessions").json()["sessions"]
+            assert {each["sessionId"] for each in listed} == {"one", "two"}
 
 
 @pytest.mark.parametrize("order", ["supervisor", "worker-first", "supervisor-first"])
@@ -269,3 +285,36 @@ def test_a_development_run_says_once_what_to_try(tmp_path):
     with workers(tmp_path, 2, "--dev", config=None, keys="") as service:
         eventually(lambda: "Ctrl-C" in service.server.output, within_s=WITHIN_S)
         assert service.server.output.count("Open a session") == 1
+
+
+def test_workers_whose_state_directory_has_a_long_name_reach_each_other(tmp_path):
+    directory = tmp_path / ("a-long-name-" * 10)
+    with (
+        workers(directory, 2) as service,
+        service.client_of(1) as first,
+        service.client_of(2) as second,
+    ):
+        create(first, "s")
+        assert turn_of(second, "s", "hello")[-1][1] == "agent_end"
+
+
+def test_workers_show_the_certificate_and_read_it_again(tmp_path):
+    files = certificates(tmp_path)
+    tls = ("--tls-certificate", files.server, "--tls-key", files.server_key)
+    with workers(tmp_path, 2, *tls) as service:
+        Path(files.server).write_bytes(Path(files.client).read_bytes())
+        Path(files.server_key).write_bytes(Path(files.client_key).read_bytes())
+        context = ssl.create_default_context(cafile=files.authority)
+        port = int(service.server.url.rpartition(":")[2])
+        wanted = (("commonName", "client"),)
+
+        def shown():
+            with (
+                socket.create_connection(("127.0.0.1", port), 20) as plain,
+                context.wrap_socket(plain, server_hostname="localhost") as secured,
+            ):
+                return secured.getpeercert()["subject"][0] == wanted
+
+        assert not shown()
+        service.server.signal(signal.SIGHUP)
+        eventually(lambda: all(shown() for _ in range(20)), within_s=WITHIN_S)

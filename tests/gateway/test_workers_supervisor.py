@@ -56,7 +56,7 @@ class Workers:
         self.directory, self.drain_s = directory, drain_s
         self.behave("serves")
         self.children = ChildProcesses()
-        self.started, self.died, self.problem = [], [], None
+        self.started, self.died, self.crashed, self.problem = [], [], [], None
         self.serving = asyncio.Event()
         self.supervisor = ServiceSupervisor(
             Service(
@@ -64,6 +64,7 @@ class Workers:
                 spawn=self.spawn,
                 check=self.check,
                 on_death=self.died.append,
+                on_crash=self.crashed.append,
                 on_serving=self.serving.set,
                 drain_s=lambda: self.drain_s,
             ),
@@ -88,7 +89,7 @@ class Workers:
                 file=None,
                 given={},
                 dev=False,
-                greets=False,
+                first=False,
             )
         )
         return pid, channel
@@ -158,6 +159,7 @@ def test_a_worker_that_dies_is_told_of_and_replaced(tmp_path):
             os.kill(second, signal.SIGKILL)
             await workers.until(lambda: len(workers.started) == 3)
             assert workers.died == [second]
+            assert workers.crashed == [2]
             assert workers.started[2][0] == 2
             assert is_there(first)
 
@@ -224,6 +226,7 @@ def test_a_rolling_restart_replaces_one_after_the_other_and_the_next_one_is_ther
             workers.supervisor.restart()
             await workers.until(lambda: len(workers.died) == 2)
             assert workers.died == before
+            assert workers.crashed == []
             assert [number for number, _ in workers.started] == [1, 2, 1, 2]
             await workers.until(lambda: workers.supervisor.all_serve)
             assert all(map(is_there, workers.pids()[2:]))

@@ -5,6 +5,11 @@ Imported where there is a cluster only.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import sys
+
+from frontdesk.cluster.errors import EngineUnavailable
 from frontdesk.cluster.local.engine import LocalEngine
 from frontdesk.gateway.cluster_files import password_of
 from frontdesk.gateway.cluster_member import ClusterMember
@@ -15,6 +20,10 @@ from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.workers.sockets import engine_socket, worker_socket
 from frontdesk.gateway.workers.worker_server import AssignedWorker
+
+ASK_AGAIN_S = 1.0
+
+logger: logging.Logger = logging.getLogger("frontdesk.cluster")
 
 
 def member_of(config: Config, state: StateDir, worker: AssignedWorker | None) -> ClusterMember:
@@ -43,6 +52,25 @@ def member_of(config: Config, state: StateDir, worker: AssignedWorker | None) ->
         terms=settings.terms,
         state=state,
     )
+
+
+async def await_engine(settings: ClusterSettings, worker: AssignedWorker) -> None:
+    """Wait until the engine answers; exit where the supervisor wants something meanwhile."""
+    told = False
+    while True:
+        try:
+            async with engine_of(settings) as engine:
+                await engine.nodes()
+        except EngineUnavailable as error:
+            if not told:
+                logger.warning("worker %d waits for the engine: %s", worker.number, error.problem)
+            told = True
+        else:
+            return
+        await asyncio.sleep(ASK_AGAIN_S)
+        if worker.has_orders():
+            # Whatever it is, the next process of this number begins with it.
+            sys.exit(0)
 
 
 def engine_of(settings: ClusterSettings) -> OpenedEngine:

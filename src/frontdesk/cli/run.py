@@ -6,6 +6,7 @@ development run has keys of its own (`dev.py`) and says what to do with them (`w
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import resource
@@ -83,6 +84,7 @@ class Run:
         try:
             with ExitStack() as stack:
                 if self._worker is not None:
+                    self._await_engine()
                     self._worker.waits()
                 if self._worker is not None or self._config.cluster.url is not None:
                     lock = locked(self._state, waiting=self._worker is not None)
@@ -95,6 +97,14 @@ class Run:
                 self._serve()
         finally:
             self._log.close(timeout_s=LAST_LINES_S)
+
+    def _await_engine(self) -> None:
+        """As one that takes another's place, wait until the engine answers."""
+        worker, cluster = self._worker, self._config.cluster
+        if worker is not None and not worker.assignment.first and cluster.url is not None:
+            from frontdesk.cli.joining import await_engine
+
+            asyncio.run(await_engine(cluster, worker))
 
     def _serve(self) -> None:
         server, worker = self._config.server, self._worker
@@ -138,7 +148,7 @@ class Run:
         gc.freeze()
         if self._worker is not None:
             self._worker.serves()
-            if not self._worker.assignment.greets:
+            if not self._worker.greets:
                 return
         else:
             logger.info("Frontdesk %s answers at %s", __version__, self._url)

@@ -10,11 +10,10 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import locked
 from frontdesk.gateway.workers.channel import Assignment, WorkerChannel
 from frontdesk.gateway.workers.child_processes import ChildProcesses
-from frontdesk.gateway.workers.listening import bound_sockets
+from frontdesk.gateway.workers.listening import PublicAddress
 from frontdesk.gateway.workers.sockets import engine_socket, sockets_directory
 from frontdesk.gateway.workers.supervisor import Service, ServiceSupervisor
 from frontdesk.keeper.prctl import become_undumpable
@@ -64,9 +63,7 @@ class SupervisedRun:
         self._file, self._given, self._dev = file, given, dev
         self._config = loaded(file, **given)
         self._children = ChildProcesses()
-        self._greets = True
-        self._sockets: Sequence[socket.socket] = ()
-        self._directory = Path()
+        self._first = True
 
     @property
     def check_command(self) -> list[str]:
@@ -93,9 +90,10 @@ class SupervisedRun:
             state = StateDir.make(server.state_dir)
             enter(locked(state))
             try:
-                self._sockets = enter(bound_sockets(server.host, server.port, server.workers))
+                address = PublicAddress(server.host, server.port, count=server.workers)
             except OSError as error:
                 raise refused(server, error) from None
+            self._address = enter(address)
             self._directory = enter(sockets_directory(state))
             engine = None
             if self._config.cluster.url is None:
@@ -107,6 +105,7 @@ class SupervisedRun:
                 workers=server.workers,
                 spawn=self._spawn,
                 check=self._check,
+                on_crash=self._address.renew,
                 on_death=engine.process_died if engine is not None else lambda _: None,
                 on_serving=self._serving,
                 drain_s=lambda: (
@@ -119,7 +118,7 @@ class SupervisedRun:
 
     def _spawn(self, number: int, on_exit: Callable[[int], None]) -> tuple[int, WorkerChannel]:
         channel, theirs = WorkerChannel.pair()
-        listening = self._sockets[number - 1].fileno()
+        listening = self._address.of(number).fileno()
         with theirs:
             command = [sys.executable, "-P", "-c", WORKER, str(theirs.fileno())]
             inherited = (theirs.fileno(), listening)
@@ -133,14 +132,14 @@ class SupervisedRun:
                 file=None if self._file is None else str(self._file),
                 given=self._given,
                 dev=self._dev,
-                greets=self._greets and number == 1,
+                first=self._first,
             )
         )
         return pid, channel
 
     def _serving(self) -> None:
-        self._greets = False
-        url = url_of(self._config.server, self._sockets[0])
+        self._first = False
+        url = url_of(self._config.server, self._address.first)
         workers = self._config.server.workers
         logger.info("Frontdesk %s answers at %s with %d workers", __version__, url, workers)
 

@@ -44,7 +44,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         file (str | None): The configuration file.
         given (dict[str, Any]): The options of the command line.
         dev (bool): Whether it is a development run.
-        greets (bool): Whether it says so, with keys and what to try.
+        first (bool): Whether no worker has served yet: it says what a development run says, and
+            that the engine cannot be reached. A later one waits for the engine.
     """
 
     number: int
@@ -54,7 +55,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     file: str | None
     given: dict[str, Any]
     dev: bool
-    greets: bool
+    first: bool
 
 
 class WorkerChannel:

@@ -40,6 +40,8 @@ class Service:
             the function that it is given.
         check (Callable): Says what is wrong with the configuration as it is now, None if nothing.
         on_death (Callable): Told the process id of each worker that has ended.
+        on_crash (Callable): Told the number of each that nobody had told to, before another one
+            is started in its place.
         on_serving (Callable): Called once, when all of them serve.
         drain_s (Callable): How long a worker that drains may take, as configured now.
     """
@@ -48,6 +50,7 @@ class Service:
     spawn: Callable[[int, Callable[[int], None]], tuple[int, WorkerChannel]]
     check: Callable[[], asyncio.Future[str | None]]
     on_death: Callable[[int], None]
+    on_crash: Callable[[int], None]
     on_serving: Callable[[], None]
     drain_s: Callable[[], float]
 
@@ -230,6 +233,7 @@ class ServiceSupervisor:
 
     def _replace(self, worker: WorkerProcess) -> None:
         if worker.number not in self._workers:
+            self._service.on_crash(worker.number)
             self._workers[worker.number] = self._start(worker.number)
 
     def _end_if_nobody_is_left(self) -> None:

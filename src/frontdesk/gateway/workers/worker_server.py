@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import signal
 import socket
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ class AssignedWorker:
     def sockets(self) -> Path:
         """The directory of the private sockets."""
         return Path(self.assignment.sockets)
+
+    @property
+    def greets(self) -> bool:
+        """Whether it says for all of them that the service has started."""
+        return self.assignment.first and self.number == 1
+
+    def has_orders(self) -> bool:
+        """Say whether the supervisor wants something, or has gone."""
+        return bool(select.select([self.channel], [], [], 0)[0])
 
     def listening(self) -> socket.socket:
         """Return its socket of the public address."""
