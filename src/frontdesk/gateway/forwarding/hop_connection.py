@@ -62,6 +62,7 @@ class HopConnection(asyncio.Protocol):
         """
         self.asked = True
         self._pieces.clear()
+        self._resume_reading()
         self.headers, self._waiting_bytes, self.status = [], 0, 0
         self._head_complete = self._complete = False
         self._without_body = without_body
@@ -82,10 +83,13 @@ class HopConnection(asyncio.Protocol):
         pieces = b"".join(self._pieces)
         self._pieces.clear()
         self._waiting_bytes = 0
+        self._resume_reading()
+        return pieces
+
+    def _resume_reading(self) -> None:
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
-        return pieces
 
     def abort(self, problem: str = "this side closed it") -> None:
         """End it at once; who waits for it is told the problem. Idempotent."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.gateway.answer_schemas import SessionToken
 from frontdesk.gateway.body_schemas import TokenBody
+from frontdesk.gateway.callers import NO_SECRET
 from frontdesk.gateway.dependencies import (
     GatewayRoute,
     InConversation,
@@ -40,6 +42,9 @@ async def create(
     ttl_s = longest if body.ttl_s is None else body.ttl_s
     if ttl_s > longest:
         raise MalformedRequest(f"must be at most {longest}", field="ttlS")
+    if key.forwarded and key.digest == NO_SECRET and key.signing_key is None:
+        # Known where it was shown and not here: nobody would take the token.
+        raise OwnerUnreachable(conversation.session_id, problem="it does not know this key")
     token, expires_at = gateway.tokens.make(
         key,
         conversation,
