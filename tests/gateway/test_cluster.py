@@ -16,7 +16,7 @@ from frontdesk.gateway.cluster_member import ClusterMember
 from gateway import cluster_running
 from gateway.cluster_running import NodeGateway, cluster
 from gateway.requirements import covers
-from gateway.running import ACME, UMBRELLA, create, turn_of
+from gateway.running import ACME, OPERATOR, UMBRELLA, create, turn_of
 from support.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -277,6 +277,18 @@ def test_a_node_that_is_cut_off_stays_ready_serves_what_it_has_and_says_so(monke
         refused = asked(client)
         assert (refused.status_code, refused.json()["error"]) == (503, "unavailable")
         assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_operators_see_the_nodes_and_tenants_do_not(nodes, here):
+    acquainted(*nodes)
+    with nodes[1].client(OPERATOR) as operator:
+        listed = operator.get("/ops/nodes").json()["nodes"]
+    assert [each["name"] for each in listed] == ["one", "two"]
+    assert [each["answering"] for each in listed] == [False, True]
+    assert {each["state"] for each in listed} == {"alive"}
+    assert len({each["configDigest"] for each in listed}) == 1
+    assert all(0 < each["leaseLeftMs"] <= 10_000 for each in listed)
+    assert here.get("/ops/nodes").status_code == 401
 
 
 # -- draining ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from frontdesk.gateway.paths import PATHS, Access, Endpoint, match_path
 
 ROUTES = sorted({route.path for module in ROUTERS for route in module.router.routes})
 OPEN = {"/healthz", "/readyz", "/.well-known/agent.json", "/openapi.json", "/docs"}
-OPERATORS = {"/ops/status", "/ops/sessions", "/metrics"}
+OPERATORS = {"/ops/status", "/ops/sessions", "/ops/nodes", "/metrics"}
 
 
 def test_what_everybody_and_what_operators_may_ask_for_is_this_and_no_more():

@@ -103,6 +103,30 @@ class HostedSessions(Answer, frozen=True, kw_only=True):
     sessions: tuple[HostedSession, ...]
 
 
+class ListedNode(Answer, frozen=True, kw_only=True):
+    """A node of the cluster, as this one has last heard of it.
+
+    `leaseLeftMs` is below 0 where it has not renewed in time. Where `configDigest` differs from
+    that of others, keys, blueprints or limits do.
+    """
+
+    name: str
+    incarnation: str
+    state: Literal["alive", "stalled", "suspect", "leaving"]
+    lease_left_ms: int
+    sessions: int
+    draining: bool
+    version: str
+    config_digest: str
+    answering: Annotated[bool, msgspec.Meta(description="whether it is the node that answers")]
+
+
+class ListedNodes(Answer, frozen=True, kw_only=True):
+    """Every node that is not dead, by name; none where the gateway is alone."""
+
+    nodes: tuple[ListedNode, ...]
+
+
 class AgentCapabilities(Answer, frozen=True, kw_only=True):
     """What an agent card says of the protocol."""
 

@@ -20,6 +20,8 @@ from frontdesk.gateway.operator_schemas import (
     GatewayStatus,
     HostedSession,
     HostedSessions,
+    ListedNode,
+    ListedNodes,
 )
 
 router: APIRouter = APIRouter(tags=["operations"], route_class=GatewayRoute)
@@ -52,6 +54,23 @@ SESSIONS = HostedSessions(
 )
 
 
+NODES = ListedNodes(
+    nodes=(
+        ListedNode(
+            name="desk-1/2",
+            incarnation="5f0c2a9e1b7d4c365f0c2a9e1b7d4c36",
+            state="alive",
+            lease_left_ms=8200,
+            sessions=3,
+            draining=False,
+            version=__version__,
+            config_digest="1b7d4c365f0c2a9e",
+            answering=True,
+        ),
+    )
+)
+
+
 @router.get("/ops/status", operation_id="getGatewayStatus", responses=answers(STATUS))
 async def status(gateway: InGateway) -> Response:
     """Return what runs here: sessions, open streams, stuck turns, known keys.
@@ -76,6 +95,28 @@ async def sessions(gateway: InGateway) -> Response:
     if gateway.forwarding is None:
         return encoded(HostedSessions(sessions=tuple(hosted_here(gateway))))
     return encoded(HostedSessions(sessions=tuple(await gateway.forwarding.hosted_sessions())))
+
+
+@router.get("/ops/nodes", operation_id="listNodes", responses=answers(NODES))
+async def nodes(gateway: InGateway) -> Response:
+    """Return the nodes of the cluster: state, lease, sessions, version, configuration."""
+    if (node := gateway.node) is None:
+        return encoded(ListedNodes(nodes=()))
+    listed = [
+        ListedNode(
+            name=each.node.name,
+            incarnation=each.node.incarnation,
+            state=each.state.value,
+            lease_left_ms=round(each.lease_left_s * 1000),
+            sessions=each.sessions,
+            draining=each.draining,
+            version=each.node.version,
+            config_digest=each.node.config_digest,
+            answering=each.node.incarnation == node.incarnation,
+        )
+        for each in node.nodes()
+    ]
+    return encoded(ListedNodes(nodes=tuple(listed)))
 
 
 @router.get(
