@@ -10,8 +10,6 @@ from frontdesk.records import Fence
 
 __all__ = ["FencedIds"]
 
-_CHUNK = 1024
-
 _Item = tuple[Fence, str]
 
 
@@ -22,9 +20,10 @@ class FencedIds:
     ids as for a thousand, wherever they stand. A page costs what it returns.
     """
 
-    __slots__ = ("_chunks", "_lasts", "_length")
+    __slots__ = ("_chunk", "_chunks", "_lasts", "_length")
 
-    def __init__(self) -> None:
+    def __init__(self, *, chunk: int = 1024) -> None:
+        self._chunk = chunk
         self._chunks: list[list[_Item]] = []
         self._lasts: list[_Item] = []
         self._length = 0
@@ -49,9 +48,9 @@ class FencedIds:
             chunk.append(item)
         else:
             insort(chunk, item)
-        if len(chunk) > _CHUNK:
+        if len(chunk) > self._chunk:
             # Ids come oldest first as a rule: a full chunk stays full, and the next one fills.
-            half = _CHUNK if chunk[-1] == item else _CHUNK // 2
+            half = self._chunk if chunk[-1] == item else self._chunk // 2
             self._chunks[place : place + 1] = [chunk[:half], chunk[half:]]
             self._lasts[place : place + 1] = [chunk[half - 1], chunk[-1]]
         else:
