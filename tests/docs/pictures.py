@@ -80,8 +80,12 @@ def parts() -> Iterator[str]:
             yield text("word", x - 32, 96, "one hop", "middle")
     yield box(8, 232, 704, 96, "#fdeccb")
     yield text("name", 22, 258, "engine")
-    yield text("about", 22, 282, "the index: which id is whose, leases of the nodes, a log of changes")
-    yield text("about", 22, 304, "It can be lost: the nodes tell it again. It knows no agent, no secret.")
+    yield text(
+        "about", 22, 282, "the index: which id is whose, leases of the nodes, a log of changes"
+    )
+    yield text(
+        "about", 22, 304, "It can be lost: the nodes tell it again. It knows no agent, no secret."
+    )
 
 
 # -- the lease -------------------------------------------------------------------------------------
@@ -131,7 +135,7 @@ PICTURES = {
     ),
     IMAGES / "lease.svg": picture(
         "A node that is not heard of",
-        "What the cluster says of a node, and what the node does, by the time since the last renewal.",
+        "What the cluster says of a node, and what that does, by the time since its last renewal.",
         184,
         lease(LeaseTerms()),
     ),

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from adapters.frameworks import BEHAVIOURS, FRAMEWORKS
+from cluster.checker import LAWS
 from docs.pages import Page, page
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.auth_settings import JwtSettings
@@ -31,6 +32,7 @@ GATEWAY_PAGE = page("docs/reference/gateway.md")
 AGENTS_PAGE = page("docs/reference/agents.md")
 CODING_AGENTS_PAGE = page("docs/how-to/coding-agents.md")
 CONFIGURATION_PAGE = page("docs/reference/configuration.md")
+CLUSTER_PAGE = page("docs/explanation/cluster.md")
 STORE = "frontdesk.errors"
 
 
@@ -133,6 +135,13 @@ def _frameworks() -> list[str]:
     return [row.replace(" --- ", "---") for row in rows]
 
 
+def _laws() -> list[str]:
+    rows = [_row("finding", "law"), "|---|---|"]
+    for name, law in LAWS.items():
+        rows.append(_row(f"`{name}`", (law.__doc__ or "").splitlines()[0]))
+    return rows
+
+
 TABLES: list[tuple[Page, str, list[str]]] = [
     (ERRORS_PAGE, "The root", _errors(lambda kind: kind is FrontdeskError)),
     (ERRORS_PAGE, "The caller's: of the store", _errors(_of(Fault.CALLER, store=True))),
@@ -145,6 +154,7 @@ TABLES: list[tuple[Page, str, list[str]]] = [
     (GATEWAY_PAGE, "Errors", _answers()),
     (AGENTS_PAGE, "What each framework can do", _frameworks()),
     (CODING_AGENTS_PAGE, "Programs that were tried", _coding_agents()),
+    (CLUSTER_PAGE, "What is promised", _laws()),
     *((CONFIGURATION_PAGE, name, _settings(table)) for name, table in SETTINGS.items()),
     (CONFIGURATION_PAGE, "auth.jwt", _settings(JwtSettings)),
 ]
