@@ -26,6 +26,7 @@ from frontdesk.gateway.forwarding.hop_connection import HopBroken
 from frontdesk.gateway.forwarding.node_connections import IDLE_S, NodeConnections
 from frontdesk.gateway.forwarding.signing import MAX_ENVELOPE_CHARACTERS
 from frontdesk.gateway.http_protocol import BoundedHttp
+from frontdesk.gateway.keyless_connections import KeylessConnections
 from frontdesk.gateway.server import bound_socket, wire_config
 from frontdesk.gateway.settings import Config
 
@@ -59,6 +60,10 @@ class PrivateListener:
         self._listen, self._advertise, self._tls = listen, advertise, tls
         self._tls_client, self._ping = tls_client, ping
         self._wire: WireConfig = wire_config(application, for_nodes(config))
+        # Not a share of the descriptors, as in front: a burst from another node is no attack.
+        self._wire.keyless = KeylessConnections(
+            in_all=NODES_CONNECTIONS, per_address=NODES_CONNECTIONS
+        )
         self._state = ServerState()
         self._answered_at = time.monotonic()
         self._inode = 0
@@ -159,8 +164,6 @@ def for_nodes(config: Config) -> Config:
         update={
             "head_bytes": MAX_ENVELOPE_CHARACTERS + 2 * config.limits.head_bytes,
             "keep_alive_s": 3 * IDLE_S,
-            "keyless_connections": NODES_CONNECTIONS,
-            "keyless_connections_per_address": NODES_CONNECTIONS,
         }
     )
     return config.model_copy(update={"limits": limits})
