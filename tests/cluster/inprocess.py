@@ -29,12 +29,12 @@ class InProcessServer:
     def call(self, verb, known, *args, **kwargs):
         if self.down:
             raise EngineUnavailable("it is down")
-        self.calls.append(verb)
         with self._lock:
             before, changed = self.head(), self.changed
             try:
                 return getattr(self.index, verb)(self.moment(known), *args, **kwargs)
             finally:
+                self.calls.append(verb)
                 if self.head() != before:
                     self.changed = asyncio.Event()
                     changed.set()
@@ -68,18 +68,25 @@ class InProcessLease:
 
 
 class InProcessEngine:
-    """One node's way to the server. `cut` is its own network; `lose_replies` does and says not."""
+    """One node's way to the server. `cut` is its own network, `hangs` an engine that says nothing.
+
+    `lose_replies` does it, and says that it does not.
+    """
 
     def __init__(self, server):
         self.server = server
         self.known = 0
         self.cut = False
+        self.hangs = False
         self.lose_replies = 0
 
     async def call(self, verb, *args, **kwargs):
         await asyncio.sleep(0)
         if self.cut:
             raise EngineUnavailable("the network is cut")
+        if self.hangs:
+            await asyncio.sleep(2.5)
+            raise EngineUnavailable("it has not answered")
         answer = self.server.call(verb, self.known, *args, **kwargs)
         if self.lose_replies:
             self.lose_replies -= 1

@@ -18,6 +18,8 @@ from frontdesk.errors import SessionNotFound
 from frontdesk.records import ExitReason
 from frontdesk.testing import FakeAgent
 
+NOBODYS = {"tenant_id": "default", "api_key": None, "blueprint": None, "model": None}
+
 
 def ids_in(server):
     page = server.call("list", 0, Selection())
@@ -31,6 +33,13 @@ async def move_engine(server, duration_s):
         server.call("claim_time", 0) if False else server.call(
             "take", 0, "time", limit=1, window_s=1
         )
+
+
+async def renewed(server, opened):
+    """Have a node renew its lease now, and wait for the answer."""
+    number = server.calls.count("renew")
+    opened.node._lease.renew_soon()
+    await eventually(lambda: server.calls.count("renew") > number)
 
 
 async def bury(server, incarnation):
@@ -199,8 +208,7 @@ async def test_a_lease_that_ran_out_is_renewed_and_costs_nothing():
     async with open_nodes("a") as (server, a):
         await a.create("s")
         incarnation, fence = a.node.incarnation, a.node.fence("s")
-        server.skew_s += 2
-        await move_engine(server, TERMS.lease_s)
+        await move_engine(server, 2 * TERMS.lease_s)
         await eventually(lambda: a.node.condition is NodeCondition.JOINED)
         await eventually(lambda: a.node._lease.renew_soon() or _is_alive(server))
         await a.create("t")
@@ -219,16 +227,14 @@ async def test_a_node_that_vanished_is_buried_by_another_and_its_sessions_are_lo
         watch = await b.node.watch().begin()
         await anext(watch)
         a.kill()
-        deadline_s = TERMS.lease_s + TERMS.hold_s + TERMS.renew_s
-        for _ in range(round(deadline_s * 2)):
-            server.skew_s += 1
-            server.call("take", 0, "time", limit=1, window_s=1)
-            b.node._lease.renew_soon()
-            await asyncio.sleep(0)
-        b.node._lease.renew_soon()
+        waiting = asyncio.create_task(anext(watch))
+        for _ in range(round(2 * (TERMS.lease_s + TERMS.hold_s + TERMS.renew_s))):
+            await move_engine(server, 1)
+            await renewed(server, b)
         async with asyncio.timeout(BOUND_S):
-            ended = await anext(watch)
+            ended = await waiting
         assert (ended.session.session_id, str(ended.reason)) == ("s", "lost")
+        await renewed(server, b)
         await b.create("s")
         assert [one.node.name for one in await b.engine.nodes()] == ["b"]
 
@@ -307,6 +313,33 @@ async def test_a_create_that_is_given_up_is_undone():
         a.engine.lose_replies = 0
         await eventually(lambda: ids_in(server) == [])
         await a.create("s")
+
+
+@on_loop
+async def test_a_create_at_an_engine_that_says_nothing_is_refused_within_two_seconds():
+    async with open_nodes("a") as (_, a):
+        a.engine.hangs = True
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        with pytest.raises(EngineUnavailable, match="within 2 s"):
+            await a.create("s")
+        with pytest.raises(EngineUnavailable, match="within 2 s"):
+            await a.node.reserve("t", minted=False, limits=NO_LIMITS, **NOBODYS)
+        assert 4.0 <= clock() - began_s < 4.0 + BOUND_S
+        assert "s" not in a.store
+        a.engine.hangs = False
+        await eventually(lambda: not a.node._own.unreleased)
+
+
+@on_loop
+async def test_what_a_node_that_is_cut_off_refuses_leaves_nothing_to_give_back():
+    async with open_nodes("a") as (_, a):
+        a.engine.cut = True
+        await a.move(TERMS.lease_s)
+        for number in range(20):
+            with pytest.raises(EngineUnavailable):
+                await a.node.reserve(f"s{number}", minted=False, limits=NO_LIMITS, **NOBODYS)
+        assert a.node._own.unreleased == {}
 
 
 @on_loop

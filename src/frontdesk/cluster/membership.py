@@ -95,7 +95,7 @@ class Membership:
         Whether it is lost for good, the answer to a renewal says.
         """
         self.renew_soon()
-        problem = _WHY_NOT[NodeCondition.REJOINING]
+        problem = "this node has no lease there now: it renews it, or joins anew"
         raise EngineUnavailable(problem, retry_after_s=self.terms.renew_s) from error
 
     def do_soon(self, *actions: NodeAction) -> None:

@@ -238,12 +238,13 @@ class Node:
             minted=minted,
         )
         reserve = partial(self.engine.reserve, entry, limits=limits, ttl_s=RESERVED_S)
+        membership.require_lease()
         try:
             await self._enter(entry, reserve)
         except (EngineUnavailable, asyncio.CancelledError):
             # It may be held all the same.
-            self._own.unreleased[session_id] = entry.token
-            self._membership.do_soon(NodeAction.RECONCILE)
+            self._own.unreleased[entry.token] = session_id
+            membership.do_soon(NodeAction.RECONCILE)
             raise
         return entry.token
 
@@ -254,7 +255,7 @@ class Node:
         try:
             await self.engine.release(self._membership.incarnation, session_id, token=token)
         except EngineUnavailable:
-            self._own.unreleased[session_id] = token
+            self._own.unreleased[token] = session_id
             self._membership.do_soon(NodeAction.RECONCILE)
 
     async def create(
@@ -269,6 +270,7 @@ class Node:
         """
         session_id, incarnation = session.session_id, self._membership.incarnation
         entry = new_entry(session, incarnation=incarnation, token=token, minted=minted)
+        self._membership.require_lease()
         fence = await self._enter(entry, partial(self.engine.create, entry, limits=limits))
         if incarnation != self._membership.incarnation:
             self._membership.refuse_lost(LeaseLost(incarnation))
@@ -278,37 +280,36 @@ class Node:
         return fence
 
     async def _enter(self, entry: NewEntry, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Ask for a place in the index, once what is over here is out of it."""
-        self._membership.require_lease()
-        if entry.session_id in self._own.entries:
-            self._outbox.end_finished(entry.session_id)
-            await self._outbox.flush()
+        """Ask for a place in the index, once what is over here is out of it; two seconds in all."""
         try:
-            return await self._until_known(entry.session_id, ask)
-        except SessionLimitExceeded:
-            if not self._outbox.end_finished(*self._own.of_tenant(entry.tenant_id)):
-                raise
-            await self._outbox.flush()
-            return await self._until_known(entry.session_id, ask)
+            async with asyncio.timeout(CREATE_S):
+                if entry.session_id in self._own.entries:
+                    self._outbox.end_finished(entry.session_id)
+                    await self._outbox.flush()
+                try:
+                    return await self._until_known(entry.session_id, ask)
+                except SessionLimitExceeded:
+                    if not self._outbox.end_finished(*self._own.of_tenant(entry.tenant_id)):
+                        raise
+                    await self._outbox.flush()
+                    return await self._until_known(entry.session_id, ask)
+        except TimeoutError:
+            raise EngineUnavailable(f"it did not do it within {CREATE_S:g} s") from None
 
     async def _until_known(self, session_id: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Ask until it is known what came of it. If that stays unknown, it is undone later."""
-        clock = asyncio.get_running_loop().time
-        deadline_s = clock() + CREATE_S
-        with self._own.asking(session_id):
-            while True:
-                try:
-                    return await ask()
-                except LeaseLost as error:
-                    self._membership.refuse_lost(error)
-                except EngineUnavailable:
-                    if clock() + ASK_AGAIN_S >= deadline_s:
-                        self._membership.do_soon(NodeAction.RECONCILE)
-                        raise
-                except asyncio.CancelledError:
-                    self._membership.do_soon(NodeAction.RECONCILE)
-                    raise
-                await asyncio.sleep(ASK_AGAIN_S)
+        try:
+            with self._own.asking(session_id):
+                while True:
+                    try:
+                        return await ask()
+                    except LeaseLost as error:
+                        self._membership.refuse_lost(error)
+                    except EngineUnavailable:
+                        await asyncio.sleep(ASK_AGAIN_S)
+        except asyncio.CancelledError:
+            self._membership.do_soon(NodeAction.RECONCILE)
+            raise
 
     async def flush(self) -> None:
         """Wait until the index knows what has ended and changed here until now.

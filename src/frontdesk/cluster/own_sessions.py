@@ -56,7 +56,7 @@ class OwnSessions:
             node's new incarnation.
         ending (set[str]): Ids in `entries` whose session has ended; that is being told.
         next_tokens (dict[str, str]): Of sessions between two agents: what holds their ids.
-        unreleased (dict[str, str]): Tokens that ids may be reserved under, which nobody will use.
+        unreleased (dict[str, str]): Tokens that nobody will use, with the ids that they may hold.
         under_way (dict[str, int]): Ids that calls not answered yet are about, with their number.
         activity (int): Changes with every such call's begin and end.
         totals (Totals): Of `entries`.

@@ -227,9 +227,9 @@ class Reconciliation:
     async def reconcile(self) -> None:
         """Compare all entries, and repair both sides. What is under way meanwhile is left alone."""
         own = self._own
-        for session_id, token in list(own.unreleased.items()):
+        for token, session_id in list(own.unreleased.items()):
             await self._engine.release(self._membership.incarnation, session_id, token=token)
-            own.unreleased.pop(session_id, None)
+            own.unreleased.pop(token, None)
         before, busy = dict(own.entries), set(own.under_way)
         pages = await all_pages(self._engine, Selection(incarnation=self._membership.incarnation))
         theirs = [entry for page in pages for entry in page.entries]
