@@ -7,6 +7,7 @@ log with it; a reservation is counted as an entry is, and in no list.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from types import EllipsisType
 
@@ -65,7 +66,9 @@ class Contents:
         self.entries: dict[str, IndexEntry] = {}
         self.reservations: dict[str, Reservation] = {}
         self.log: Ring[LoggedRow] = Ring(capacity=LOG_ENTRIES, head=epoch.revision)
-        self._sets: dict[_Place, FencedIds] = {}
+        self._of_tenant: dict[str, FencedIds] = {}
+        self._of_key: dict[str, FencedIds] = {}
+        self._of_node: dict[str, FencedIds] = {}
         self._used: dict[_Place, int] = {}
         self._reserved_by: dict[str, set[str]] = {}
         self._due: list[tuple[int, str]] = []
@@ -77,10 +80,10 @@ class Contents:
         revision = self.epoch.revision + 1
         entered = IndexEntry(entry, revision if fence is None else fence, revision)
         self.entries[entry.session_id] = entered
-        for place in _sets_of(entry):
-            ids = self._sets.get(place)
+        for lists, name in self._lists_of(entry):
+            ids = lists.get(name)
             if ids is None:
-                ids = self._sets[place] = FencedIds()
+                ids = lists[name] = FencedIds()
             ids.add(entered.fence, entry.session_id)
         self._count(entry, 1)
         self._toggle_token(entry)
@@ -113,11 +116,9 @@ class Contents:
         """End an entry that is here under the next revision: it is in no index any more."""
         entry = held.entry
         del self.entries[entry.session_id]
-        for place in _sets_of(entry):
-            ids = self._sets[place]
-            ids.remove(held.fence, entry.session_id)
-            if not ids:
-                del self._sets[place]
+        for lists, name in self._lists_of(entry):
+            if lists[name].remove(held.fence, entry.session_id):
+                del lists[name]
         self._count(entry, -1)
         self._toggle_token(entry)
         revision = self.epoch.revision + 1
@@ -125,12 +126,11 @@ class Contents:
 
     def ids(self, selection: Selection) -> FencedIds | None:
         """Return the ids of a tenant, a key or a node, None where there are none."""
-        place = ("node", selection.incarnation or "")
         if selection.tenant_id is not None:
-            place = ("tenant", selection.tenant_id)
+            return self._of_tenant.get(selection.tenant_id)
         if selection.api_key is not None:
-            place = ("key", selection.api_key)
-        return self._sets.get(place)
+            return self._of_key.get(selection.api_key)
+        return self._of_node.get(selection.incarnation or "")
 
     def of_node(self, incarnation: str, limit: int) -> list[IndexEntry]:
         """Return a node's oldest entries."""
@@ -211,6 +211,13 @@ class Contents:
         for lease in self.leases.values():
             lease.restored = False
 
+    def _lists_of(self, entry: NewEntry) -> Iterable[tuple[dict[str, FencedIds], str]]:
+        """Return the lists that an entry is in, by their names."""
+        of_tenant, of_node = (self._of_tenant, entry.tenant_id), (self._of_node, entry.incarnation)
+        if entry.api_key is None:
+            return (of_tenant, of_node)
+        return (of_tenant, of_node, (self._of_key, entry.api_key))
+
     def _toggle_token(self, entry: NewEntry) -> None:
         lease = self.leases.get(entry.incarnation)
         if lease is not None:
@@ -218,14 +225,6 @@ class Contents:
 
     def _log(self, row: LoggedRow) -> None:
         self.epoch.revision = self.log.append(row)
-
-
-def _sets_of(entry: NewEntry) -> list[_Place]:
-    """Return the lists that an entry is in."""
-    places: list[_Place] = [("tenant", entry.tenant_id), ("node", entry.incarnation)]
-    if entry.api_key is not None:
-        places.append(("key", entry.api_key))
-    return places
 
 
 def _counters_of(entry: NewEntry) -> list[_Place]:

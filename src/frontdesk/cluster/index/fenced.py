@@ -56,8 +56,8 @@ class FencedIds:
         else:
             self._lasts[place] = chunk[-1]
 
-    def remove(self, fence: Fence, session_id: str) -> None:
-        """Remove what is there."""
+    def remove(self, fence: Fence, session_id: str) -> bool:
+        """Remove what is there; tell whether nothing is left."""
         item = (fence, session_id)
         # The oldest goes first as a rule, when a node is buried.
         place = 0 if self._chunks[0][0] == item else bisect_left(self._lasts, item)
@@ -68,6 +68,7 @@ class FencedIds:
             self._lasts[place] = chunk[-1]
         else:
             del self._chunks[place], self._lasts[place]
+        return self._length == 0
 
     def page(self, after: Fence, limit: int) -> list[_Item]:
         """Return up to `limit` fences above one, with their ids."""
