@@ -24,6 +24,7 @@ is passed to answers it, or says that the session is not there. Which path is an
     /readyz                         here
     /ops/status                     here; numbers that add up are those of all nodes
     /ops/sessions                   by all nodes
+    /ops/nodes                      here, by what this node last heard of the others
     /metrics                        by all nodes, each with its name as a label
     /.well-known/agent.json         here
     /openapi.json                   here
