@@ -218,6 +218,29 @@ async def test_what_does_not_fit_into_one_part_is_published_in_several(tmp_path,
         assert len(await one.sums(query)) == 20
 
 
+@pytest.mark.parametrize(
+    ("own", "workers", "counted"), [("1", 2, 1 + 8), ("2", 2, 0), (None, 1, 2 + 4 + 8)]
+)
+async def test_what_was_counted_by_workers_that_there_are_no_more_still_counts(
+    tmp_path, day, own, workers, counted
+):
+    directory = StateDir.make(tmp_path / "state")
+    # A gateway that was alone used 1, three workers 2, 4 and 8.
+    for number, used in ((None, 1), (1, 2), (2, 4), (3, 8)):
+        state = directory if number is None else directory.worker(number)
+        with UsageMeter(state, clock=day) as meter:
+            meter.record(tenant_id="acme", api_key="k", tokens=TokenUsage(prompt=used))
+    state = directory if own is None else directory.worker(int(own))
+    server = InProcessServer()
+    await cluster_usage.publish_unattended(
+        state, workers=workers, engine=InProcessEngine(server), clock=day
+    )
+    async with node(server, tmp_path / "other", day) as other:
+        assert other.of_tenant("acme").tokens.prompt == counted
+        found = await other.sums(UsageQuery(tenant_id="acme"))
+        assert sum(used.tokens.prompt for _, used in found) == counted
+
+
 async def test_nothing_that_is_published_holds_a_secret_or_a_text(tmp_path, day):
     async with two_nodes(tmp_path, day) as (one, other):
         use(other, 5)

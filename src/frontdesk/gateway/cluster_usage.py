@@ -19,16 +19,19 @@ import logging
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
 from frontdesk.agents.records import NO_USAGE, TokenUsage
+from frontdesk.clock import Clock
 from frontdesk.cluster.engine import Engine
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.metering import UsageMeter
 from frontdesk.gateway.spending import Period, first_day
+from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.usage_table import (
     NOTHING,
     MeteredDay,
@@ -237,6 +240,26 @@ class ClusterUsage:
 
     def _of_others(self, published: dict[str, bytes]) -> Iterator[bytes]:
         return (content for name, content in published.items() if not self._is_own(name))
+
+
+async def publish_unattended(
+    state: StateDir, *, workers: int, engine: Engine, clock: Clock
+) -> None:
+    """Publish what meters of this state directory counted that no process has any more.
+
+    They are those of workers beyond the number of now, and that of a gateway which was alone. The
+    first worker does it, or whoever has the directory to itself.
+    """
+    own, number = state.worker_path, 0 if state.worker_path is None else workers
+    if own is not None and own.name != "1":
+        return
+    left = [state.path / "workers" / str(each) for each in state.worker_numbers() if each > number]
+    for path in (*left, *(() if own is None else (None,))):
+        unattended = replace(state, worker_path=path)
+        if unattended.usage.exists():
+            with UsageMeter(unattended, clock=clock) as meter:
+                async with ClusterUsage(meter, engine=engine):
+                    pass  # all is published when it is left
 
 
 def _topic_of(day: int) -> str:

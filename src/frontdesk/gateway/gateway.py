@@ -157,12 +157,7 @@ class Gateway:
         self.meter = enter(UsageMeter(state, clock=self.clock, stored_days=days))
         self.usage = self.meter
         if self._cluster is not None:
-            # Late: without a cluster, nothing of it is imported.
-            from frontdesk.gateway.cluster_usage import ClusterUsage
-
-            await self._stack.enter_async_context(self._cluster.engine)
-            usage = ClusterUsage(self.meter, engine=self._cluster.engine)
-            self.usage = await self._stack.enter_async_context(usage)
+            await self._share_usage(self._cluster, state)
         self.budgets = TenantBudgets(self.config, meter=self.usage, clock=self.clock)
         callbacks = Callbacks.of(self.config.callbacks, state, clock=self.clock)
         self.callbacks = await self._stack.enter_async_context(callbacks)
@@ -194,6 +189,18 @@ class Gateway:
             node=self.node,
         )
         self.service = await self._stack.enter_async_context(service)
+
+    async def _share_usage(self, cluster: ClusterPart, state: StateDir) -> None:
+        """Count what was used together with the other nodes, those included that have gone."""
+        # Late: without a cluster, nothing of it is imported.
+        from frontdesk.gateway.cluster_usage import ClusterUsage, publish_unattended
+
+        engine = cluster.engine
+        await self._stack.enter_async_context(engine)
+        workers = self.config.server.workers
+        await publish_unattended(state, workers=workers, engine=engine, clock=self.clock)
+        usage = ClusterUsage(self.meter, engine=engine)
+        self.usage = await self._stack.enter_async_context(usage)
 
     async def _join(self, cluster: ClusterPart) -> None:
         """Take part in a cluster: before there are sessions, and until all of them have ended."""
