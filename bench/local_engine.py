@@ -31,7 +31,7 @@ def measure(plan: Plan) -> Section:
     )
     say(f"calls while {cluster.large:,} sessions end")
     burial = play(scenes.burial, sessions=cluster.large)
-    killed = f"kill -9 of a worker with {cluster.sessions:,} sessions, until every other is told"
+    killed = f"kill -9 of a worker with {cluster.sessions:,} sessions, gone from every other"
     during = f"a call while {cluster.large:,} sessions of a dead worker end, 99th percentile"
     rows = (
         Row(
@@ -57,7 +57,7 @@ def measure(plan: Plan) -> Section:
         Row(during, burial["p99_ns"], bound=Bound("within", 10 * MS)),
     )
     notes = (
-        f"Deaths: from before the signal, with the supervisor as parent, to the last change in "
-        f"the hands of {cluster.followers} other workers; of {cluster.kills} deaths the slowest.",
+        f"Deaths: from before the signal, with the supervisor as parent, until the last session "
+        f"is gone at the last of {cluster.followers} other nodes; the slowest of {cluster.kills}.",
     )
     return Section("local engine", rows, (), notes, controls_of([calls, changes, deaths, burial]))

@@ -114,7 +114,7 @@ async def _changes(count: int) -> Figures:
 
 
 def deaths(*, kills: int, sessions: int, followers: int) -> Figures:
-    """Kill a worker with many sessions; time from before that until every other was told of all."""
+    """Kill a worker with many sessions; time from before that until all are gone at every other."""
     return asyncio.run(_deaths(kills, sessions, followers))
 
 
@@ -124,7 +124,7 @@ async def _deaths(kills: int, sessions: int, followers: int) -> Figures:
 
 
 async def _death(sessions: int, followers: int) -> int:
-    """Return the nanoseconds until the last follower had heard of the last session."""
+    """Return the nanoseconds until the last session was gone at the last of the other nodes."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "engine")
         async with LocalServer(path) as server, program("live", path, sessions) as victim:

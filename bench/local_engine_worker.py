@@ -12,13 +12,16 @@ import sys
 import time
 from pathlib import Path
 
+from frontdesk import SessionStore
+from frontdesk.cluster import Node
 from frontdesk.cluster.local.engine import LocalEngine
 from frontdesk.cluster.local.server import LocalServer
-from frontdesk.cluster.records import SCHEMA, IndexLimits, NewEntry, NodeRecord, Selection
+from frontdesk.cluster.records import SCHEMA, IndexLimits, NewEntry, NodeRecord
 from frontdesk.cluster.terms import LeaseTerms
+from frontdesk.errors import SessionNotFound
 
 _AT_ONCE = 500
-_PATIENCE_S = 600.0
+_LOOK_S = 0.001
 
 
 def entry_of(incarnation: str, session_id: str) -> NewEntry:
@@ -61,17 +64,27 @@ async def live(path: Path, sessions: int) -> None:
         await asyncio.Event().wait()
 
 
-async def follow(path: Path, changes: int) -> None:
-    """Say when so many changes have been heard from now on, by the machine's monotonic clock."""
-    async with LocalEngine(path) as engine:
-        await join(engine, f"follower-{secrets.token_hex(4)}")
-        page = await engine.list(Selection(), limit=1)
-        after, era = page.revision, page.era
-        _write("ready")
-        while changes > 0:
-            told = await engine.follow(after, era=era, wait_s=_PATIENCE_S)
-            after, changes = told.changes[-1].change.revision, changes - len(told.changes)
-        _write(str(time.monotonic_ns()))
+async def follow(path: Path, sessions: int) -> None:
+    """Be another worker's node; say when the last of the sessions is gone here, by the machine's
+    monotonic clock.
+    """
+    name = f"follower-{secrets.token_hex(4)}"
+    with SessionStore() as store:
+        async with LocalEngine(path) as engine, Node(engine, store, name=name, address="") as node:
+            last = f"tenant-1/s{sessions - 1}"
+            await node.find(last)
+            _write("ready")
+            while not _is_gone(node, last):
+                await asyncio.sleep(_LOOK_S)
+            _write(str(time.monotonic_ns()))
+
+
+def _is_gone(node: Node, session_id: str) -> bool:
+    try:
+        node.ended(session_id)
+    except SessionNotFound:
+        return False
+    return True
 
 
 def _write(line: str) -> None:
