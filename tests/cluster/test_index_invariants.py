@@ -347,5 +347,5 @@ class IndexOfNodes(RuleBasedStateMachine):
 
 def test_the_index_keeps_its_invariants():
     run_state_machine_as_test(
-        IndexOfNodes, settings=settings(max_examples=60, stateful_step_count=60, deadline=None)
+        IndexOfNodes, settings=settings(max_examples=40, stateful_step_count=60, deadline=None)
     )
