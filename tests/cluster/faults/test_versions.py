@@ -54,6 +54,7 @@ def test_this_version_is_refused_by_a_cluster_of_the_next_one(nodes):
     assert joins(nodes, SCHEMA + 1)
     refused = nodes.start("refused", wait=False)
     assert refused.process.wait(60) != 0
+    refused.gone()
     assert "SchemaRefused" in nodes.told()
     assert f"the cluster has schema {SCHEMA + 1}" in nodes.told()
 
