@@ -1,7 +1,10 @@
 """An owner that is hung, dead, stalled or moved: answered soon, and with what is true."""
 
 import asyncio
+import random
+import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import httpx
@@ -376,3 +379,91 @@ def test_the_listener_ages_while_nothing_answers_on_it(nodes, monkeypatch):
     eventually(lambda: nodes[0].forwarding.listener_age_s() > 5)
     monkeypatch.undo()
     eventually(lambda: nodes[0].forwarding.listener_age_s() < 3)
+
+
+def test_while_the_engine_is_gone_every_session_is_served_on_every_node(sid):
+    with (
+        cluster("one", "two") as (one, two),
+        one.client() as here,
+        two.client() as there,
+    ):
+        create(here, f"{sid}-known")
+        assert there.get(f"/v1/sessions/{sid}-known").status_code == 200
+        create(here, f"{sid}-new")
+        # Everybody has heard of everybody: a node that nobody knows cannot be asked.
+        eventually(lambda: two.gateway.node.node(one.incarnation) is not None)
+        one.index.__exit__()
+        for name in (f"{sid}-known", f"{sid}-new"):
+            for _ in range(2):
+                assert there.get(f"/v1/sessions/{name}").status_code == 200, name
+            assert turn_of(there, name, "hello")[-1][1] == "agent_end"
+            with opened(two, name) as ws:
+                assert said(ws, action="abort")["status"] == "aborting"
+        listed = there.get("/v1/sessions").json()
+        assert [each["sessionId"] for each in listed["sessions"]] == [f"{sid}-known", f"{sid}-new"]
+        assert listed["partial"]
+        assert is_unavailable(there.get(f"/v1/sessions/{sid}-none"))
+        here.delete(f"/v1/sessions/{sid}-new")
+        assert there.get(f"/v1/sessions/{sid}-new").status_code in (404, 503)
+
+
+def test_whatever_breaks_nothing_is_left_open_and_no_answer_is_wrong(nodes, here, sid):
+    names = [f"{sid}-{number}" for number in range(4)]
+    for name in names:
+        create(here, name)
+    wrong, until_s = [], time.monotonic() + 6
+
+    def use(number):
+        chances = random.Random(number)
+        while time.monotonic() < until_s:
+            name = chances.choice(names)
+            with nodes[1].client() as client, suppress(httpx.HTTPError, InvalidStatus, OSError):
+                kind = chances.randrange(4)
+                if kind == 0:
+                    answer = client.get(f"/v1/sessions/{name}/stats")
+                    if answer.status_code not in (200, 503) or (
+                        answer.status_code == 200 and answer.json()["sessionId"] != name
+                    ):
+                        wrong.append(answer.text)
+                elif kind == 1:
+                    asked = {"text": f"{name} {number}", "wait": 5}
+                    answer = client.post(f"/v1/sessions/{name}/prompt", json=asked)
+                    if answer.status_code == 200 and answer.json()["text"] != f"{name} {number} ":
+                        wrong.append(answer.text)
+                elif kind == 2:
+                    url = f"/v1/sessions/{name}/events?since=0"
+                    with client.stream("GET", url) as stream:
+                        count = range(chances.randrange(1, 30))
+                        for _, line in zip(count, stream.iter_lines(), strict=False):
+                            if line.startswith("event: session_end"):
+                                wrong.append(line)
+                else:
+                    with (
+                        opened(nodes[1], name, close_timeout=0.1) as ws,
+                        suppress(ConnectionClosed, TimeoutError),
+                    ):
+                        said(ws, action="abort")
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(8)]
+    for each in threads:
+        each.start()
+    while time.monotonic() < until_s:
+        nodes[0].proxy.lossy(0.05)
+        nodes[0].proxy.reset()
+        threading.Event().wait(0.05)
+    nodes[0].proxy.heal()
+    for each in threads:
+        each.join(60)
+    assert wrong == []
+
+    def left():
+        connections = nodes[1].forwarding.hops._by_incarnation.values()
+        return (
+            sum(len(each._busy) for each in connections)
+            + len(nodes[1].forwarding.hops.streams)
+            + sum(len(node.gateway.streams) for node in nodes)
+        )
+
+    eventually(lambda: nodes[1].call(left) == 0, within_s=60)
+    for name in names:
+        assert here.get(f"/v1/sessions/{name}").status_code == 200

@@ -60,6 +60,7 @@ class HopConnection(asyncio.Protocol):
 
         `without_body` is of HEAD, whose answer has none. The caller bounds the wait.
         """
+        self._raise_broken()
         self.asked = True
         self._pieces.clear()
         self._resume_reading()
