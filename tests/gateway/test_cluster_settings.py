@@ -54,6 +54,7 @@ def test_an_engine_on_this_machine_needs_its_url_and_a_secret(tmp_path, url):
         ('url = "valkey://localhost/mine"\n' + HERE, "cluster.url: must be valkey://"),
         ('url = "valkey+sentinel://localhost"\n' + HERE, "needs the name"),
         ('url = "valkey://localhost"\n', "secret_file is missing"),
+        ('certificate = "a.pem"\n', "certificate and certificate_key belong together"),
         (ELSEWHERE, "listen is missing"),
         (ELSEWHERE + 'listen = "0.0.0.0:4100"\n', "advertise is missing"),
         (ELSEWHERE + 'listen = "[::]:4100"\n', "advertise is missing"),

@@ -83,6 +83,8 @@ def engine_of(settings: ClusterSettings) -> OpenedEngine:
         settings.url,
         password=password_of(settings),
         ca=settings.ca,
+        certificate=settings.certificate,
+        key=settings.certificate_key,
         prefix=settings.key_prefix,
     )
     return ValkeyEngine(address)

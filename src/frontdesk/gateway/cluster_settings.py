@@ -80,6 +80,11 @@ class ClusterSettings(Table):
     ca: Annotated[
         Path | None, Setting("a PEM file: who signs the engine's certificate; else the system's")
     ] = None
+    certificate: Annotated[
+        Path | None,
+        Setting("a PEM file: what is shown to an engine that asks for one; with `certificate_key`"),
+    ] = None
+    certificate_key: Annotated[Path | None, Setting("a PEM file: its private key")] = None
     key_prefix: Annotated[
         str,
         matching(r"[A-Za-z0-9_-]{1,64}", "is 1 to 64 of A-Z a-z 0-9 _ -"),
@@ -137,6 +142,8 @@ class ClusterSettings(Table):
     def _is_safe(self) -> ClusterSettings:
         if len({each is None for each in (self.tls_certificate, self.tls_key, self.tls_ca)}) > 1:
             raise ValueError("tls_certificate, tls_key and tls_ca belong together")
+        if (self.certificate is None) != (self.certificate_key is None):
+            raise ValueError("certificate and certificate_key belong together")
         if self.url is None:
             return self
         if self.secret_file is None:
