@@ -5,6 +5,7 @@
     reservations        places of sessions whose entry is still to come: limits hold in a burst
     live                the sessions of now, each with its agent, and those that ended recently
     supervision         starts and ends agents, writes the registry, decides what an end means
+    cluster_entries     the same on all nodes, where there are others: a place first, then the entry
     supervised_agent    what the registry monitors where a session has a word in the reason
     runner              the one task of a session: its turns, one after another
     conversation        what a client sees of a session; made of the parts below
