@@ -598,6 +598,15 @@ class SelectsByTenantAlone(ClusterIndex):
         return super().list(at, selection, after=after, limit=limit)
 
 
+class LateJoinsBeginAnew(ClusterIndex):
+    """A join that comes a second time takes back that its node has told all."""
+
+    def join(self, at, node, *, terms, era=None):
+        joined = super().join(at, node, terms=terms, era=era)
+        self._contents.leases[node.incarnation].restored = era is None
+        return joined
+
+
 class PidsAreForgotten(ClusterIndex):
     """Everybody but the owner reads another pid."""
 
@@ -764,6 +773,7 @@ CAUGHT_BY = {
     RestoredAnew: "what-is-restored-is-as-it-was",
     RestoredInSilence: "what-is-restored-is-as-it-was",
     FirstToTellWins: "the-higher-fence-stays",
+    LateJoinsBeginAnew: "a-late-join-takes-nothing-back",
     PidsAreForgotten: "what-one-creates-every-other-finds",
     FencesAreCounted: "fences-are-the-revisions-of-creations",
     LimitsOfANode: "limits-hold-over-all-nodes",
