@@ -233,6 +233,16 @@ def every_live_agent_is_in_the_index(facts):
                 yield dump.at, f"{agent.session_id!r} of {agent.node} (agent {agent.name})"
 
 
+def entries_are_up_to_date(facts):
+    """When faults are over and the bounds have passed, an entry says what its session does."""
+    for dump in _settled(facts):
+        for entry in dump.entries:
+            create = facts.creates.get(entry.token)
+            agent = None if create is None else facts.agents.get(create.agent)
+            if agent is not None and agent.model != entry.model:
+                yield dump.at, f"{entry.session_id!r}: {entry.model} instead of {agent.model}"
+
+
 def indexes_and_counts_equal_the_entries(facts):
     """What is kept besides the entries says the same as they do."""
     for dump in facts.of(h.Dumped):
@@ -373,6 +383,7 @@ LAWS = {
     "lost create": no_create_is_lost,
     "ghost": no_entry_outlives_its_agent,
     "missing agent": every_live_agent_is_in_the_index,
+    "out of date": entries_are_up_to_date,
     "wrong index": indexes_and_counts_equal_the_entries,
     "unsettled": nodes_and_engine_agree,
     "watch gap": watches_have_no_gap,

@@ -21,6 +21,7 @@ class Held(msgspec.Struct, frozen=True):
     tenant_id: str = ""
     api_key: str | None = None
     token: str = ""
+    model: str | None = None
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
@@ -45,6 +46,14 @@ class AgentEnded(Event, frozen=True, kw_only=True):
 
     node: str
     agent: str
+
+
+class AgentUpdated(Event, frozen=True, kw_only=True):
+    """The session of an agent has another model from here on."""
+
+    node: str
+    agent: str
+    model: str | None
 
 
 # -- creates and ends ------------------------------------------------------------------------------
@@ -247,6 +256,7 @@ class ClockJumped(Event, frozen=True, kw_only=True):
 AnyEvent = (
     AgentStarted
     | AgentEnded
+    | AgentUpdated
     | Reserved
     | CreateAsked
     | CreateAnswered

@@ -39,6 +39,7 @@ class Agent:
     session_id: str
     started: float
     ended: float = math.inf
+    model: str | None = None
 
     def lives(self, since, until):
         """Tell whether it lived all that time."""
@@ -171,6 +172,9 @@ class Facts:
         agent = self.agents[event.agent]
         agent.ended = min(agent.ended, event.at)
 
+    def _agent_updated(self, event):
+        self.agents[event.agent].model = event.model
+
     def _create_asked(self, event):
         named = event.token, event.node, event.session_id, event.agent
         create = Create(*named, event.at, event.incarnation)
@@ -253,6 +257,7 @@ class Facts:
     _READ: ClassVar = {
         h.AgentStarted: _agent_started,
         h.AgentEnded: _agent_ended,
+        h.AgentUpdated: _agent_updated,
         h.CreateAsked: _create_asked,
         h.CreateAnswered: _create_answered,
         h.EndTold: _end_told,

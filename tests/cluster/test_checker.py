@@ -331,7 +331,13 @@ def unsettled(history):
     history.insert(-1, h.Renewed(at=at, asked_at=at, node="n1", matches=False))
 
 
+def unheard_update(history):
+    """Let a session that the last dump has, have another model than there."""
+    history.insert(-1, h.AgentUpdated(at=history[-1].at - 60, node="n2", agent="a5", model="large"))
+
+
 PLANTED = [
+    ("out of date", unheard_update),
     ("refused create", refused_id),
     ("early death", early_death),
     ("unsettled", unsettled),

@@ -32,8 +32,13 @@ class Clients:
         if not process.joined:
             return
         what = self._random.choices(
-            (self.create, self.end, self.restart, self.look, self.request, self.list, self.watch),
-            (7, 3, 1, 3, 4, 1, 1),
+            (
+                *(self.create, self.end, self.restart, self.update),
+                *(self.look, self.request),
+                self.list,
+                self.watch,
+            ),
+            (7, 3, 1, 2, 3, 4, 1, 1),
         )[0]
         process.loop.create_task(self._guarded(what(process)))
 
@@ -71,6 +76,13 @@ class Clients:
         """Let another agent take over one of a node's sessions."""
         if process.agents:
             await process.restart(self._random.choice(list(process.agents)))
+
+    async def update(self, process):
+        """Let one of a node's sessions have another model."""
+        if process.agents:
+            process.update(
+                self._random.choice(list(process.agents)), self._world.draw_name("model")
+            )
 
     async def look(self, process, session_id=None):
         """Look an id up."""

@@ -189,6 +189,13 @@ def _told_once(original):
     return send_ends
 
 
+def _updates_dropped(original):
+    async def send_updates(self, names):
+        self._updates.clear()
+
+    return send_updates
+
+
 def _no_resync(original):
     def snapshot(revision, sessions, resync=False):
         return Snapshot(revision, sessions)
@@ -268,6 +275,7 @@ MUTATIONS = [
     Mutation("chosen ids are not stopped", both("after_renewal", _without(STOP_CHOSEN)), ("cut",)),
     Mutation("nobody buries", both("burials_due", answers(()))),
     Mutation("untold ends stay", both("differences", _without_ends)),
+    Mutation("updates are dropped", ((outbox.Outbox, "_send_updates", _updates_dropped),)),
     Mutation("ends are dropped", ((outbox.Outbox, "_send_ends", _told_once),)),
     Mutation(
         "the cache is not emptied",

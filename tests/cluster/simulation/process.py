@@ -204,6 +204,13 @@ class Process:
             metadata = session.metadata
             await self._enter(session_id, metadata.tenant_id, metadata.api_key, token, options)
 
+    def update(self, session_id, model):
+        """Let a session that lives here have another model."""
+        session, running = self._local(session_id), self.agents.get(session_id)
+        if session is not None and running is not None and session.agent is running.future:
+            self.store.update(session_id, model=model)
+            self.world.write(h.AgentUpdated, node=self.name, agent=running.name, model=model)
+
     def serves(self, session_id):
         """Tell whether a session's agent runs here; what an owner says of itself."""
         return self._local(session_id) is not None

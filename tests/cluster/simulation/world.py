@@ -135,7 +135,8 @@ class World:
         """Return an entry as the history has it."""
         new = entry.entry
         name = self.names[new.incarnation]
-        return h.Held(new.session_id, entry.fence, name, new.tenant_id, new.api_key, new.token)
+        known = new.tenant_id, new.api_key, new.token, new.model
+        return h.Held(new.session_id, entry.fence, name, *known)
 
     def dump(self, *, settled=False):
         """Write down everything that the server holds."""
