@@ -87,6 +87,22 @@ async def test_the_reservation_counts_once_and_becomes_the_entry():
 
 
 @on_loop
+async def test_what_changes_while_the_index_is_being_told_of_a_session_is_told_after():
+    async with open_nodes("a") as (server, a):
+        create = a.engine.create
+
+        async def create_slowly(entry, *, limits):
+            fence = await create(entry, limits=limits)
+            a.store.update("s", model="large")
+            await a.node.flush()  # the watch has read it, for nobody: the index is not told yet
+            return fence
+
+        a.engine.create = create_slowly
+        await a.create("s")
+        await eventually(lambda: server.call("read", 0, "s").entry.model == "large")
+
+
+@on_loop
 async def test_ends_are_told_in_batches():
     async with open_nodes("a", "b") as (server, a, b):
         agents = [FakeAgent() for _ in range(250)]

@@ -134,6 +134,7 @@ class Outbox:
         entry = own.indexed.entry
         if (entry.model, entry.blueprint) != (session.model, session.blueprint):
             self._updates[session.session_id] = session
+            self._wakers.wake_all()
 
     def _end(self, session_id: str, local_fence: Fence, ended: Ended | None = None) -> None:
         """Have an end told, once: of that very session, if the index has it."""

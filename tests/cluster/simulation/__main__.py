@@ -29,7 +29,8 @@ def main():
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"))
     parser.add_argument("--faults", type=int, help="how many, instead of a number drawn")
     parser.add_argument("--kinds", nargs="+", default=[], help="which, instead of kinds drawn")
-    parser.add_argument("--mutation", help="what to break on purpose, by its name")
+    names = [mutation.name for mutation in MUTATIONS]
+    parser.add_argument("--mutation", choices=names, help="what to break on purpose")
     options = parser.parse_args()
     # What a kill leaves of a process is collected in the middle of something: nobody minds.
     sys.unraisablehook = lambda unraisable: None
