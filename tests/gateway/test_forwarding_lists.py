@@ -1,11 +1,13 @@
 """Lists over all nodes: the same on each, in one order, and honest about what is not known."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from frontdesk.agents.records import CreateSession
 from frontdesk.cluster.errors import EngineUnavailable
+from frontdesk.sessions.conversation import Conversation
 from gateway.cluster_running import cluster
 from gateway.running import UMBRELLA, create, turn_of
 
@@ -165,6 +167,37 @@ def test_a_page_of_many_sessions_is_one_question_for_each_node(nodes, clients, s
     nodes[0].proxy.recorded = None
     assert len(ids(answer)) == 40
     assert passed.count(b"POST /-/summaries") == 1
+
+
+def test_a_session_between_two_agents_stays_in_its_place_in_the_list(
+    nodes, clients, sid, monkeypatch
+):
+    names = opened_on(clients, sid, 6)
+    node, state = nodes[1].gateway.node, Conversation.state.fget
+    listed = node.list
+
+    async def without_restarting(*args, **options):
+        # The index has no entry of it: its id is held for the next agent.
+        page = await listed(*args, **options)
+        entries = tuple(each for each in page.entries if not each.entry.session_id.endswith("-3"))
+        return replace(page, entries=entries)
+
+    def restarting(conversation):
+        return "restarting" if conversation.session_id == names[3] else state(conversation)
+
+    monkeypatch.setattr(node, "list", without_restarting)
+    monkeypatch.setattr(Conversation, "state", property(restarting))
+    answer = clients[1].get("/v1/sessions")
+    assert ids(answer) == names
+    assert [each["state"] for each in answer.json()["sessions"]].count("restarting") == 1
+    seen, after = [], None
+    for _ in range(4):
+        query = {"limit": 2} | ({"after": after} if after else {})
+        page = clients[1].get("/v1/sessions", params=query)
+        seen, after = [*seen, *ids(page)], page.json()["next"]
+        if after is None:
+            break
+    assert seen == names
 
 
 def test_the_sessions_of_a_tenant_are_counted_on_all_nodes(clients, sid):

@@ -9,7 +9,6 @@ answer says that it is partial. Where the index cannot be asked, every node is.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ import msgspec
 from frontdesk.agents.ids import split
 from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recovering
 from frontdesk.cluster.node import Node
-from frontdesk.cluster.records import IndexEntry, Selection
+from frontdesk.cluster.records import IndexEntry, NodeState, Selection
 from frontdesk.gateway.answer_schemas import SessionList, SessionSummary
 from frontdesk.gateway.forwarding.destination import status_of
 from frontdesk.gateway.forwarding.list_cursors import ListCursors
@@ -26,6 +25,7 @@ from frontdesk.gateway.forwarding.node_calls import NodeCalls
 from frontdesk.gateway.gateway import Gateway
 
 SUMMARIES, OWN = "/-/summaries", "/-/own"
+MAX_FENCE = 2**53
 
 
 class OwnSelection(msgspec.Struct, frozen=True):
@@ -34,6 +34,25 @@ class OwnSelection(msgspec.Struct, frozen=True):
     tenant_id: str
     after: int
     limit: int
+
+
+class PageQuestion(msgspec.Struct, frozen=True):
+    """What a node is asked for a page: sessions by their keys, and those between two agents.
+
+    Of these the index has no entry: they have the place of the entry that they had.
+    """
+
+    keys: list[str]
+    tenant_id: str
+    after: int
+    until: int
+
+
+class PageAnswer(msgspec.Struct, frozen=True):
+    """How a node's sessions are doing, null for one that is not there."""
+
+    summaries: list[SessionSummary | None]
+    between_agents: list[FencedSummary]
 
 
 class FencedSummary(msgspec.Struct, frozen=True):
@@ -64,8 +83,9 @@ class SessionLists:
             found = await self._node.list(selection, after=fence, limit=limit)
         except (EngineUnavailable, Recovering):
             return await self._page_of_nodes(OwnSelection(tenant_id, fence, limit))
-        rows, missing = await self._rows(found.entries)
-        following = found.entries[-1].fence if found.more else None
+        until = found.entries[-1].fence if found.more else MAX_FENCE
+        rows, missing = await self._rows(found.entries, PageQuestion([], tenant_id, fence, until))
+        following = until if found.more else None
         return self._list(rows, following, tenant_id, partial=missing or found.partial)
 
     def _list(
@@ -79,42 +99,51 @@ class SessionLists:
         cursor = None if following is None else self._cursors.cursor(following, tenant_id=tenant_id)
         return SessionList(sessions=tuple(rows), next=cursor, partial=partial)
 
-    async def _rows(self, entries: Sequence[IndexEntry]) -> tuple[list[SessionSummary], bool]:
+    async def _rows(
+        self, entries: Sequence[IndexEntry], question: PageQuestion
+    ) -> tuple[list[SessionSummary], bool]:
         """Return how these are doing, and whether some node did not say."""
-        by_node: defaultdict[str, list[str]] = defaultdict(list)
+        by_node: dict[str, list[str]] = {
+            each.node.incarnation: []
+            for each in self._node.nodes()
+            if each.state is NodeState.ALIVE
+        }
         for each in entries:
-            by_node[each.entry.incarnation].append(each.entry.session_id)
-        asked = [self._summaries(incarnation, keys) for incarnation, keys in by_node.items()]
+            by_node.setdefault(each.entry.incarnation, []).append(each.entry.session_id)
+        asked = [
+            self._answer_of(incarnation, msgspec.structs.replace(question, keys=keys))
+            for incarnation, keys in by_node.items()
+        ]
         found: dict[str, SessionSummary | None] = {}
-        for keys, summaries in zip(by_node.values(), await asyncio.gather(*asked), strict=True):
-            if summaries is not None:
-                found.update(zip(keys, summaries, strict=True))
-        rows: list[SessionSummary] = []
+        rows: list[FencedSummary] = []
+        answers = await asyncio.gather(*asked)
+        for keys, answer in zip(by_node.values(), answers, strict=True):
+            if answer is not None:
+                found.update(zip(keys, answer.summaries, strict=True))
+                rows += answer.between_agents
         now_ms = self._gateway.clock.wall_ms()
         for each in entries:
             if each.entry.session_id not in found:
-                rows.append(summary_of_entry(each, now_ms=now_ms))
+                rows.append(FencedSummary(each.fence, summary_of_entry(each, now_ms=now_ms)))
             elif (summary := found[each.entry.session_id]) is not None:
                 # One that has ended since is in no list.
-                rows.append(summary)
-        return rows, len(found) < len(entries)
+                rows.append(FencedSummary(each.fence, summary))
+        rows.sort(key=lambda each: each.fence)
+        return [each.summary for each in rows], None in answers
 
-    async def _summaries(
-        self, incarnation: str, keys: list[str]
-    ) -> Sequence[SessionSummary | None] | None:
+    async def _answer_of(self, incarnation: str, question: PageQuestion) -> PageAnswer | None:
         """Return how a node's sessions are doing; None where it does not answer."""
         if incarnation == self._node.incarnation:
-            return [self._summary(key) for key in keys]
+            return self._page_answer(question)
         status = await status_of(self._node, incarnation)
         if status is None:
             # Dead: its sessions are gone.
-            return [None] * len(keys)
+            return PageAnswer([None] * len(question.keys), [])
         try:
-            answer = await self._calls.ask(status, SUMMARIES, msgspec.json.encode(keys))
+            answer = await self._calls.ask(status, SUMMARIES, msgspec.json.encode(question))
         except OwnerUnreachable:
             return None
-        found = msgspec.json.decode(answer, type=list[SessionSummary | None])
-        return found if len(found) == len(keys) else None
+        return msgspec.json.decode(answer, type=PageAnswer)
 
     async def _page_of_nodes(self, asked: OwnSelection) -> SessionList:
         """Return a page as the nodes last known tell it, each of its own."""
@@ -140,18 +169,32 @@ class SessionLists:
     # -- what other nodes ask --------------------------------------------------------------------
 
     async def answer_summaries(self, body: bytes) -> bytes:
-        """Answer how sessions of this node are doing, null for one that is not here."""
-        keys = msgspec.json.decode(body, type=list[str])
-        return msgspec.json.encode([self._summary(key) for key in keys])
+        """Answer how sessions of this node are doing."""
+        question = msgspec.json.decode(body, type=PageQuestion)
+        return msgspec.json.encode(self._page_answer(question))
 
     async def answer_own(self, body: bytes) -> bytes:
         """Answer which sessions of a tenant are here."""
         return msgspec.json.encode(self._own(msgspec.json.decode(body, type=OwnSelection)))
 
-    def _summary(self, key: str) -> SessionSummary | None:
+    def _page_answer(self, question: PageQuestion) -> PageAnswer:
         service = self._gateway.service
-        conversation = service.latest(key) if service.lives(key) else None
-        return None if conversation is None else SessionSummary.of(conversation)
+        living = [service.latest(key) if service.lives(key) else None for key in question.keys]
+        summaries = [None if each is None else SessionSummary.of(each) for each in living]
+        between = [
+            FencedSummary(each.entry_fence, SessionSummary.of(each))
+            for each in service.live_of_tenant(question.tenant_id)
+            if each.state == "restarting" and question.after < each.entry_fence <= question.until
+        ]
+        asked = set(question.keys)
+        return PageAnswer(
+            summaries,
+            [
+                each
+                for each in between
+                if f"{question.tenant_id}/{each.summary.session_id}" not in asked
+            ],
+        )
 
     def _own(self, asked: OwnSelection) -> list[FencedSummary]:
         live = self._gateway.service.live_of_tenant(asked.tenant_id)
