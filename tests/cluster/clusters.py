@@ -2,13 +2,12 @@
 
 import asyncio
 import secrets
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from cluster.inprocess import InProcessEngine, InProcessServer
 from frontdesk.cluster.cluster_store import ClusterStore
 from frontdesk.cluster.errors import Recovering
 from frontdesk.cluster.local.engine import LocalEngine
@@ -24,19 +23,7 @@ from support.engines import PROGRAMS, EngineServer
 
 
 @asynccontextmanager
-async def index_itself():
-    """Yield what gives each node its engine: the index in this process."""
-    server = InProcessServer()
-
-    @asynccontextmanager
-    async def engine():
-        yield InProcessEngine(server)
-
-    yield engine
-
-
-@asynccontextmanager
-async def local_server():
+async def local_server(servers):
     """Yield what gives each node its engine: a connection to a server on a Unix socket."""
     with TemporaryDirectory() as directory:
         path = Path(directory, "engine")
@@ -65,19 +52,43 @@ async def cluster_store(engine, options=None, *, name="one", **terms):
 
 
 def real_server(program):
-    """Return what yields connections to a Valkey or Redis of its own."""
+    """Return what yields connections to a Valkey or Redis, to keys that nobody else has there.
+
+    The server is started for the first who asks, and serves all until the module's tests are over.
+    """
 
     @asynccontextmanager
-    async def server():
-        with EngineServer(program) as started:
+    async def server(servers):
+        address = EngineAddress.parse(
+            servers.started(program).url, prefix=f"laws-{secrets.token_hex(4)}"
+        )
 
-            def connect():
-                return ValkeyEngine(EngineAddress.parse(started.url))
+        def connect():
+            return ValkeyEngine(address)
 
-            await _recover(connect)
-            yield connect
+        await _recover(connect)
+        yield connect
 
     return server
+
+
+class Servers:
+    """Real servers, one of each program, from when one is asked for until all are closed."""
+
+    def __init__(self):
+        self._ends = ExitStack()
+        self._started = {}
+
+    def started(self, program):
+        if program not in self._started:
+            self._started[program] = self._ends.enter_context(EngineServer(program))
+        return self._started[program]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._ends.close()
 
 
 async def _recover(connect):
@@ -97,7 +108,6 @@ async def _recover(connect):
 
 
 ENGINES = [
-    pytest.param(index_itself, id="index"),
     pytest.param(local_server, id="local"),
     *(
         pytest.param(real_server(program), id=program.name, marks=pytest.mark.slow)

@@ -85,7 +85,7 @@ class InProcessEngine:
         if self.cut:
             raise EngineUnavailable("the network is cut")
         if self.hangs:
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(0.5)
             raise EngineUnavailable("it has not answered")
         answer = self.server.call(verb, self.known, *args, **kwargs)
         if self.lose_replies:

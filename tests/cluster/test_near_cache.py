@@ -205,5 +205,5 @@ class NearCacheAgainstModel(RuleBasedStateMachine):
 
 TestNearCacheAgainstModel = NearCacheAgainstModel.TestCase
 TestNearCacheAgainstModel.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None
+    max_examples=40, stateful_step_count=40, deadline=None
 )

@@ -7,18 +7,26 @@ import pytest
 
 from cluster.cluster_laws import CLUSTER_LAWS
 from cluster.cluster_subject import ClusterSubject
-from cluster.clusters import ENGINES, cluster_store
+from cluster.clusters import ENGINES, Servers, cluster_store
 from frontdesk.testing import LAWS, StoreOptions, check_law
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """The real servers of these tests."""
+    with Servers() as started:
+        yield started
+
 
 engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 @engines
 @pytest.mark.parametrize("law", LAWS, ids=str)
-def test_the_cluster_store_obeys_the_law(law, engine):
+def test_the_cluster_store_obeys_the_law(law, engine, servers):
     @asynccontextmanager
     async def factory(options):
-        async with engine() as connect, cluster_store(connect, options) as store:
+        async with engine(servers) as connect, cluster_store(connect, options) as store:
             yield ClusterSubject(store)
 
     check_law(law, factory)
@@ -26,11 +34,11 @@ def test_the_cluster_store_obeys_the_law(law, engine):
 
 @engines
 @pytest.mark.parametrize("law", CLUSTER_LAWS, ids=str)
-def test_two_nodes_obey_the_law_of_a_cluster(law, engine):
+def test_two_nodes_obey_the_law_of_a_cluster(law, engine, servers):
     async def main():
         async with (
             asyncio.timeout(60),
-            engine() as connect,
+            engine(servers) as connect,
             cluster_store(connect, law.options, name="one") as one,
             cluster_store(connect, law.options, name="two") as two,
         ):

@@ -65,6 +65,7 @@ RESERVED_S = 600.0
 """How long an id is held for an agent that is being started, if this node lives so long."""
 
 LEAVE_S = 2.0
+CANCEL_AGAIN_S = 0.2
 
 _log = logging.getLogger("frontdesk")
 
@@ -171,9 +172,13 @@ class Node:
         """End everything that it has; then it is let go, so that no renewal comes after that."""
         self._membership.standing = Standing()
         await self._lease.end()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        running = set(self._tasks)
+        while running:
+            # More than once: on CPython 3.11 `asyncio.wait_for`, which a client may use, loses a
+            # cancellation that comes just as what it waits for is done.
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
         self._outbox.close()
         self._log.finish()
         try:
