@@ -1,5 +1,8 @@
 """The settings of a cluster: what is taken, from where, and what is unsafe, thus refused."""
 
+import subprocess
+import sys
+
 import pytest
 
 from frontdesk.gateway.cluster_settings import place_of
@@ -105,3 +108,31 @@ def test_the_terms_are_those_that_are_set(tmp_path):
 def test_a_place_is_a_host_and_a_port():
     assert place_of("[::1]:80") == ("::1", 80)
     assert place_of("node.internal:4100") == ("node.internal", 4100)
+
+
+ALONE = """
+import asyncio, sys
+import frontdesk.cli.run
+from frontdesk.agents import Blueprints
+from frontdesk.gateway import Config, Gateway, create_app
+async def main():
+    gateway = Gateway(Config(server={"state_dir": "state"}), blueprints=Blueprints([]))
+    create_app(gateway)
+    async with gateway:
+        assert gateway.node is None
+asyncio.run(main())
+print(*(name for name in sys.modules if name.startswith(("frontdesk.", "redis"))))
+"""
+SETTINGS = {"frontdesk.cluster", "frontdesk.cluster.errors", "frontdesk.cluster.terms"}
+"""What the settings and the table of errors are made of."""
+
+
+@pytest.mark.slow
+def test_without_a_cluster_nothing_of_one_is_imported(tmp_path):
+    command = [sys.executable, "-c", ALONE]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    loaded_modules = ran.stdout.split()
+    assert "frontdesk.gateway.gateway" in loaded_modules
+    parts = ("frontdesk.cluster", "frontdesk.gateway.workers", "frontdesk.gateway.forwarding")
+    found = {name for name in loaded_modules if name.startswith((*parts, "redis"))}
+    assert found <= SETTINGS

@@ -234,8 +234,21 @@ def test_too_many_deaths_end_the_service_and_it_says_why(tmp_path):
         assert service.says("5 deaths of workers in 60 s: the service ends")
 
 
-def test_a_rolling_restart_refuses_nothing(tmp_path):
-    with workers(tmp_path, 2, "--grace-s", "1") as service:
+OWN = """
+from frontdesk.agents import blueprint
+
+@blueprint("mine")
+async def agent(turn):
+    yield "the {} version "
+"""
+
+
+def test_a_rolling_restart_refuses_nothing_and_brings_new_code(tmp_path):
+    module = tmp_path / "mine.py"
+    module.write_text(OWN.format("first"))
+    config = CONFIG + '[blueprints.mine]\nkind = "python"\ntarget = "mine:agent"\n'
+    with workers(tmp_path, 2, "--grace-s", "1", config=config) as service:
+        module.write_text(OWN.format("second"))
         before = [service.pid(1), service.pid(2)]
         problems, count, stop = [], [0], threading.Event()
 
@@ -260,6 +273,11 @@ def test_a_rolling_restart_refuses_nothing(tmp_path):
         assert {service.pid(1), service.pid(2)}.isdisjoint(before)
         assert count[0] > 20
         assert problems == []
+        for number in (1, 2):
+            with service.client_of(number) as client:
+                create(client, f"mine-{number}", blueprint="mine")
+                seen = turn_of(client, f"mine-{number}", "say it")
+                assert "the second version" in str(seen)
 
 
 def test_keys_and_session_tokens_are_good_at_every_worker(tmp_path):
