@@ -33,6 +33,8 @@ kind = "python"
 target = "cluster.faults.rude_agents:slow"
 [limits]
 requests_per_minute = 1000000
+sessions_per_tenant = 100000
+sessions_per_key = 100000
 [turns]
 end_grace_s = 0.5
 """
@@ -68,6 +70,13 @@ class Desk:
         answer = self.ask("POST", "/v1/sessions", json=body, **options)
         assert answer.status_code == 201, answer.text
         return answer.json()
+
+    def minted(self, *, blueprint="parrot", **options):
+        """Create a session under an id that the gateway draws; return the id."""
+        body = {"model": "test", "blueprint": blueprint}
+        answer = self.ask("POST", "/v1/sessions", json=body, **options)
+        assert answer.status_code == 201, answer.text
+        return answer.json()["sessionId"]
 
     def get(self, session_id, **options):
         return self.ask("GET", f"/v1/sessions/{session_id}", **options)

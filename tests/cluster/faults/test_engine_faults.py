@@ -70,8 +70,10 @@ def test_an_engine_gone_for_many_leases_ends_no_agent_under_a_minted_id(nodes, f
             assert goes_on(two, *minted["one"], *minted["two"])
         for node in (one, two):
             node.heal()
+    for node in (one, two):
+        creates_again(node, f"acme/{node.name}-new")
     there = nodes.settled()
-    assert set(there) == {*minted["one"], *minted["two"]}
+    assert set(there) == {*minted["one"], *minted["two"], "acme/one-new", "acme/two-new"}
 
 
 @on(EVERY)

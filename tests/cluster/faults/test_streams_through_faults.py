@@ -67,7 +67,7 @@ class Following:
 
 def words_of(events):
     """Return the text that the agent's words make."""
-    return "".join(data["text"] for _, kind, data in events if kind == "message_delta")
+    return "".join(data["delta"] for _, kind, data in events if kind == "message_delta")
 
 
 def numbers(count):
@@ -111,19 +111,19 @@ def test_a_stream_whose_owner_is_killed_ends_at_once_and_nobody_waits(desk):
 
 
 def test_a_stream_whose_owner_stands_still_for_a_while_loses_nothing(desk):
-    desk.create("s", blueprint="slow", at=OWNER)
-    through = Following(desk, "s", BETWEEN, since="0")
-    desk.prompt("s", str(WORDS), at=BETWEEN)
+    s = desk.minted(blueprint="slow", at=OWNER)
+    through = Following(desk, s, BETWEEN, since="0")
+    desk.prompt(s, str(WORDS), at=BETWEEN)
     through.reached(20)
     desk.servers[OWNER].signal(signal.SIGSTOP)
     try:
-        answer, took = timed(lambda: desk.get("s", at=BETWEEN))
+        answer, took = timed(lambda: desk.get(s, at=BETWEEN))
         assert took < ANSWER_S
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
     finally:
         desk.servers[OWNER].signal(signal.SIGCONT)
-    eventually(lambda: desk.get("s", at=BETWEEN).status_code == 200, within_s=PATIENCE_S)
+    eventually(lambda: desk.get(s, at=BETWEEN).status_code == 200, within_s=PATIENCE_S)
     # The stream lived through it, or ended and goes on where it was.
     eventually(
         lambda: through.ended_at or any(kind == "agent_end" for _, kind, _ in through.events),
@@ -132,7 +132,7 @@ def test_a_stream_whose_owner_stands_still_for_a_while_loses_nothing(desk):
     seen = list(through.events)
     if seen[-1][1] != "agent_end":
         last = next(number for number, *_ in reversed(seen) if number)
-        with desk.events("s", BETWEEN, headers={"Last-Event-ID": last}) as stream:
+        with desk.events(s, BETWEEN, headers={"Last-Event-ID": last}) as stream:
             for event in stream:
                 seen.append(event)
                 if event[1] == "agent_end":
