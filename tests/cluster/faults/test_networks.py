@@ -1,17 +1,49 @@
 """The network between a node and the engine: cut one way, both, flapping, slow, losing answers."""
 
+import asyncio
+import contextlib
+
 import pytest
 
+from cluster.faults.engines import Front
 from cluster.faults.kinds import SERVERS, on
 from cluster.faults.steps import creates_again, goes_on, heard_as, ids, in_condition
 from cluster.history import EngineDown, EngineUp
+from frontdesk.cluster.errors import EngineUnavailable
+from frontdesk.cluster.records import Selection
 from support.cluster_nodes import TERMS
 from support.fault_proxy import Way
+from support.recorded_engine import open_engine
 
 pytestmark = pytest.mark.slow
 
 LEASE_S = TERMS["lease_s"]
 WAYS = {"to the engine": Way.TO_SERVER, "from the engine": Way.TO_CLIENT, "both": Way.BOTH}
+
+
+@on(SERVERS)
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_is_asked_after_a_connection_broke_is_asked_on_another(engine, loop):
+    run = pytest.importorskip(loop).run
+    with Front(engine) as front:
+        run(ask_before_and_after(engine.url_at(front.address), front))
+
+
+async def ask_before_and_after(url, front):
+    async with open_engine(url) as seam:
+        await seam.count(Selection())
+        await asyncio.to_thread(front.refuse)
+        for _ in range(3):
+            with contextlib.suppress(EngineUnavailable, TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await seam.take("requests", limit=5, window_s=60)
+            await asyncio.sleep(0.1)  # the end of the connection is read meanwhile
+        await asyncio.to_thread(front.heal)
+        for _ in range(100):
+            with contextlib.suppress(EngineUnavailable):
+                assert await seam.count(Selection()) == 0
+                return
+    pytest.fail("nothing is answered any more")
 
 
 @on(SERVERS)

@@ -40,6 +40,11 @@ from support.recorded_engine import RecordedEngine, open_engine
 AGENT_STARTS_S = 0.02
 """So long the start of an agent takes, between the reservation and the entry."""
 
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
+
 now = time.monotonic
 
 
@@ -364,4 +369,6 @@ def tell(**facts):
 
 
 if __name__ == "__main__":
-    asyncio.run(Program(json.loads(sys.argv[1])).run())
+    # Where it is installed gateways run on uvloop, and what breaks raises other errors there.
+    run = uvloop.run if uvloop else asyncio.run
+    run(Program(json.loads(sys.argv[1])).run())

@@ -30,8 +30,11 @@ except ImportError as error:
 
 __all__ = ["FAILURES", "connect", "connect_blocking", "unavailable"]
 
-FAILURES = (RedisError, OSError, EOFError, TimeoutError)
-"""What a connection that fails raises, whichever way."""
+FAILURES = (RedisError, OSError, EOFError, TimeoutError, RuntimeError)
+"""What a connection that fails raises, whichever way.
+
+uvloop raises a `RuntimeError` where something is written on a connection that has just broken.
+"""
 
 _INFO = ("INFO", *SECTIONS)
 
