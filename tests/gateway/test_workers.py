@@ -41,23 +41,6 @@ def following(client, session_id):
     return seen, thread
 
 
-def test_any_worker_serves_any_session(tmp_path):
-    with workers(tmp_path, 2) as service:
-        with service.client_of(1) as first, service.client_of(2) as second:
-            create(first, "one")
-            create(second, "two")
-            for client in (first, second):
-                for session in ("one", "two"):
-                    seen = turn_of(client, session, "hello there")
-                    assert seen[-1][1] == "agent_end"
-                    assert client.get(f"/v1/sessions/{session}").status_code == 200
-                taken = client.post("/v1/sessions", json={"model": "test", "sessionId": "one"})
-                assert taken.status_code == 409
-            assert second.delete("/v1/sessions/one").status_code == 200
-            assert first.get("/v1/sessions/one").status_code in (404, 410)
-        assert service.server.terminate() == 0
-
-
 def test_a_killed_workers_sessions_end_as_lost_and_all_others_go_on(tmp_path):
     with workers(tmp_path, 2) as service:
         with service.client_of(1) as first, service.client_of(2) as second:
@@ -88,17 +71,61 @@ def test_a_killed_workers_sessions_end_as_lost_and_all_others_go_on(tmp_path):
         assert service.server.terminate() == 0
 
 
-def test_a_list_at_any_worker_has_the_sessions_of_all(tmp_path):
-    with (
-        workers(tmp_path, 2) as service,
-        service.client_of(1) as first,
-        service.client_of(2) as second,
-    ):
-        create(first, "one")
-        create(second, "two")
-        for client in (first, second):
-            listed = client.get("/v1/sessions").json()["sessions"]
-            assert {each["sessionId"] for each in listed} == {"one", "two"}
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A service of two workers, whose state directory has too long a name for a Unix socket."""
+    directory = tmp_path_factory.mktemp("shared") / ("a-long-name-" * 10)
+    with workers(directory, 2) as service:
+        service.directory = directory
+        yield service
+
+
+@pytest.fixture
+def both(shared):
+    """A client of either worker."""
+    with shared.client_of(1) as first, shared.client_of(2) as second:
+        yield first, second
+
+
+def test_any_worker_serves_any_session(both):
+    first, second = both
+    create(first, "one")
+    create(second, "two")
+    for client in both:
+        for session in ("one", "two"):
+            seen = turn_of(client, session, "hello there")
+            assert seen[-1][1] == "agent_end"
+            assert client.get(f"/v1/sessions/{session}").status_code == 200
+        taken = client.post("/v1/sessions", json={"model": "test", "sessionId": "one"})
+        assert taken.status_code == 409
+        listed = client.get("/v1/sessions").json()["sessions"]
+        assert {each["sessionId"] for each in listed} >= {"one", "two"}
+    assert second.delete("/v1/sessions/one").status_code == 200
+    assert first.get("/v1/sessions/one").status_code in (404, 410)
+
+
+def test_a_second_service_on_the_same_state_directory_is_refused(shared, both, tmp_path):
+    command = ("--workers", "2", "--state-dir", str(shared.directory / "state"))
+    with serving(tmp_path / "again", *command, wait=False) as again:
+        assert again.wait(WITHIN_S) == 2
+        assert "another gateway that runs has its state here" in again.log
+    create(both[1], "still")
+
+
+def test_keys_and_session_tokens_are_good_at_every_worker(shared, both):
+    made = frontdesk(
+        shared.directory, "keys", "create", "--tenant", "acme", "--state-dir", "state"
+    ).stdout
+    secret = next(line.split()[1] for line in made.splitlines() if line.startswith("secret"))
+    create(both[0], "a")
+    token = both[0].post("/v1/sessions/a/tokens", json={"scopes": ["read"]}).json()["token"]
+
+    def opens(client, key):
+        return client.get("/v1/sessions/a", headers={"X-API-Key": key}).status_code == 200
+
+    for client in both:
+        for key in (secret, token):
+            eventually(lambda client=client, key=key: opens(client, key))
 
 
 @pytest.mark.parametrize("order", ["supervisor", "worker-first", "supervisor-first"])
@@ -117,16 +144,6 @@ def test_nobody_is_left_whoever_is_killed_first(tmp_path, order):
             worker.kill()
         for life in known:
             life.await_end()
-
-
-def test_a_second_service_on_the_same_state_directory_is_refused(tmp_path):
-    with workers(tmp_path, 2) as service:
-        command = ("--workers", "2", "--state-dir", str(tmp_path / "state"))
-        with serving(tmp_path / "again", *command, wait=False) as again:
-            assert again.wait(WITHIN_S) == 2
-            assert "another gateway that runs has its state here" in again.log
-        with service.client_of(2) as client:
-            create(client, "still")
 
 
 def test_a_port_that_is_taken_is_refused(tmp_path):
@@ -280,40 +297,10 @@ def test_a_rolling_restart_refuses_nothing_and_brings_new_code(tmp_path):
                 assert "the second version" in str(seen)
 
 
-def test_keys_and_session_tokens_are_good_at_every_worker(tmp_path):
-    with workers(tmp_path, 2) as service:
-        made = frontdesk(
-            tmp_path, "keys", "create", "--tenant", "acme", "--state-dir", "state"
-        ).stdout
-        secret = next(line.split()[1] for line in made.splitlines() if line.startswith("secret"))
-        with service.client_of(1) as first, service.client_of(2) as second:
-            create(first, "a")
-            token = first.post("/v1/sessions/a/tokens", json={"scopes": ["read"]}).json()["token"]
-            for client in (first, second):
-                for key in (secret, token):
-                    eventually(
-                        lambda client=client, key=key: (
-                            client.get("/v1/sessions/a", headers={"X-API-Key": key}).status_code
-                            == 200
-                        )
-                    )
-
-
 def test_a_development_run_says_once_what_to_try(tmp_path):
     with workers(tmp_path, 2, "--dev", config=None, keys="") as service:
         eventually(lambda: "Ctrl-C" in service.server.output, within_s=WITHIN_S)
         assert service.server.output.count("Open a session") == 1
-
-
-def test_workers_whose_state_directory_has_a_long_name_reach_each_other(tmp_path):
-    directory = tmp_path / ("a-long-name-" * 10)
-    with (
-        workers(directory, 2) as service,
-        service.client_of(1) as first,
-        service.client_of(2) as second,
-    ):
-        create(first, "s")
-        assert turn_of(second, "s", "hello")[-1][1] == "agent_end"
 
 
 def test_workers_show_the_certificate_and_read_it_again(tmp_path):
