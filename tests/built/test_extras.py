@@ -20,12 +20,14 @@ ABOUT = {
     "acp": r"frontdesk\.agents\.acp|\bacp\b",
     "pydantic-ai": r"pydantic_ai|\"test\"|'test'",
     "gateway": r"frontdesk\.(gateway|cli)|fastapi|httpx2|anyio",
+    "cluster": r"frontdesk\.cluster",
     "agents": r"frontdesk\.(agents|sessions|keeper)",
     None: r"",
 }
 ALONE = {
     None: ("frontdesk", "frontdesk.testing"),
     "agents": ("frontdesk.agents", "frontdesk.sessions", "frontdesk.keeper.client"),
+    "cluster": ("frontdesk.cluster", "frontdesk.cluster.valkey.engine"),
     "gateway": ("frontdesk.gateway.app", "frontdesk.gateway.server", "frontdesk.cli.commands"),
     "pydantic-ai": ("frontdesk.agents.pydantic_ai",),
     "acp": ("frontdesk.agents.acp.blueprint",),
@@ -72,7 +74,8 @@ def test_what_an_extra_does_not_bring_is_named_by_the_extra_that_does(environmen
     lacking = {
         None: ("frontdesk.agents", "agents"),
         "agents": ("frontdesk.gateway; frontdesk.gateway.create_app", "gateway"),
-        "gateway": ("frontdesk.agents.pydantic_ai", "pydantic-ai"),
+        "cluster": ("frontdesk.gateway; frontdesk.gateway.create_app", "gateway"),
+        "gateway": ("frontdesk.cluster.valkey.engine", "cluster"),
         "pydantic-ai": ("frontdesk.agents.acp.blueprint", "acp"),
         "acp": ("frontdesk.agents.pydantic_ai", "pydantic-ai"),
         "guardrails": ("frontdesk.agents", "agents"),
