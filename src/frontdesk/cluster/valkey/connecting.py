@@ -23,12 +23,24 @@ try:
         AuthenticationError,
         BusyLoadingError,
         NoPermissionError,
+        NoScriptError,
+        ReadOnlyError,
         RedisError,
+        ResponseError,
     )
 except ImportError as error:
     raise MissingExtra("cluster", part=__name__, missing="redis") from error
 
-__all__ = ["FAILURES", "connect", "connect_blocking", "unavailable"]
+__all__ = [
+    "FAILURES",
+    "NoPermissionError",
+    "NoScriptError",
+    "ReadOnlyError",
+    "ResponseError",
+    "connect",
+    "connect_blocking",
+    "unavailable",
+]
 
 FAILURES = (RedisError, OSError, EOFError, TimeoutError, RuntimeError)
 """What a connection that fails raises, whichever way.

@@ -22,8 +22,6 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, ResponseError
-
 from frontdesk.cluster.errors import EngineRefused, EngineUnavailable
 from frontdesk.cluster.valkey.calls import (
     Reply,
@@ -33,7 +31,15 @@ from frontdesk.cluster.valkey.calls import (
     packed_caller,
     words_of,
 )
-from frontdesk.cluster.valkey.connecting import FAILURES, connect, unavailable
+from frontdesk.cluster.valkey.connecting import (
+    FAILURES,
+    NoPermissionError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+    connect,
+    unavailable,
+)
 from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.keys import COMMANDS, key
 from frontdesk.cluster.valkey.lua import script

@@ -6,12 +6,10 @@ import asyncio
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from redis.exceptions import NoScriptError
-
 from frontdesk.cluster.records import LogPage
 from frontdesk.cluster.valkey import verbs
 from frontdesk.cluster.valkey.calls import ScriptCall, packed_caller
-from frontdesk.cluster.valkey.connecting import FAILURES, connect
+from frontdesk.cluster.valkey.connecting import FAILURES, NoScriptError, connect
 from frontdesk.cluster.valkey.driver import STALL_S, raise_as_ours
 from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.keys import key

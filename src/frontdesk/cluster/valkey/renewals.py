@@ -8,13 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from redis.exceptions import NoScriptError
-
 from frontdesk.cluster.errors import EngineUnavailable
 from frontdesk.cluster.records import Renewal, Renewed
 from frontdesk.cluster.valkey import verbs
 from frontdesk.cluster.valkey.calls import ScriptCall, packed_caller
-from frontdesk.cluster.valkey.connecting import FAILURES, connect_blocking
+from frontdesk.cluster.valkey.connecting import FAILURES, NoScriptError, connect_blocking
 from frontdesk.cluster.valkey.driver import raise_as_ours
 from frontdesk.cluster.valkey.engine_address import EngineAddress
 from frontdesk.cluster.valkey.keys import key
