@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 
 import httpx
 
-from gateway.command import serving
+from gateway.command import START_S, serving
 from gateway.running import ACME, parsed
 from support.processes import descendants
+from support.waiting import eventually
 
 LEASE_S, HOLD_S = 2.0, 4.5
 ANSWER_S = 10
@@ -70,6 +71,12 @@ class Desk:
         answer = self.ask("POST", "/v1/sessions", json=body, **options)
         assert answer.status_code == 201, answer.text
         return answer.json()
+
+    def gives_ids_away(self):
+        """Tell whether a session is created under an id of the caller's; it does not stay."""
+        body = {"model": "test", "sessionId": "first", "blueprint": "parrot"}
+        created = self.ask("POST", "/v1/sessions", json=body).status_code == 201
+        return created and self.ask("DELETE", "/v1/sessions/first").status_code == 200
 
     def minted(self, *, blueprint="parrot", **options):
         """Create a session under an id that the gateway draws; return the id."""
@@ -148,13 +155,20 @@ def gateways(directory, engine, number=2, *, url=None, more=None):
     secret.chmod(0o600)
     with ExitStack() as stack:
 
-        def start(each):
+        def start(each, *, wait=True):
             way = url or engine.url_at(engine.address)
             ours = TERMS.format(secret=secret) + f'name = "desk{each}"\nurl = "{way}"\n'
             config = BLUEPRINTS + ours + (more or [""] * number)[each]
-            return stack.enter_context(serving(directory / f"{each}", config=config))
+            return stack.enter_context(serving(directory / f"{each}", config=config, wait=wait))
 
-        yield Desk([start(each) for each in range(number)], start)
+        servers = [start(each, wait=False) for each in range(number)]
+        for server in servers:
+            eventually(server.find_url, within_s=START_S)
+            assert server.url, server.log
+        desk = Desk(servers, start)
+        # An engine that is empty may have lost something: until it knows, ids are not given away.
+        eventually(desk.gives_ids_away, within_s=START_S)
+        yield desk
 
 
 def timed(ask):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cluster.faults.engines import EVERY, LOCAL, REDIS_7, SERVERS, VALKEY_9
+from cluster.faults.engines import EITHER, EVERY, LOCAL, REDIS_7, SERVERS, VALKEY_9
 
-__all__ = ["EVERY", "LOCAL", "REDIS_7", "SERVERS", "VALKEY_9", "on"]
+__all__ = ["EITHER", "EVERY", "LOCAL", "REDIS_7", "SERVERS", "VALKEY_9", "on"]
 
 
 def on(kinds):

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from cluster.faults.engines import PROGRAMS, Server
-from cluster.faults.kinds import SERVERS
+from cluster.faults.kinds import VALKEY_9
 from cluster.faults.steps import condition, heard_as, ids, when_free
 from cluster.history import ClockJumped
 from support.cluster_nodes import HOLD_S, TERMS, Nodes
@@ -23,7 +23,7 @@ def clock(tmp_path):
     return ShiftedClock(tmp_path)
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=[VALKEY_9])
 def nodes(request, clock, tmp_path):
     """Nodes on an engine whose server has that clock."""
     with Server(PROGRAMS[request.param]) as plain:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from cluster.faults.engines import PROGRAMS, Front, Server
-from cluster.faults.kinds import SERVERS, on
+from cluster.faults.kinds import SERVERS, VALKEY_9, on
 from cluster.faults.steps import creates_again, goes_on, ids, never_gone
 from cluster.history import EngineDown, EngineUp
 from support.cluster_nodes import PATIENCE_S, Nodes
@@ -78,7 +78,7 @@ def test_an_engine_wiped_under_load_loses_no_session_and_doubles_none(nodes):
     ],
     ids=["log synced", "log not synced", "snapshots"],
 )
-@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("kind", [VALKEY_9])
 def test_an_engine_that_comes_back_with_its_file_ends_up_with_the_truth(kind, options, tmp_path):
     with Server(PROGRAMS[kind], **options) as engine, Nodes(engine, tmp_path) as nodes:
         one, two, fences = with_sessions(nodes, 30)
@@ -124,7 +124,7 @@ def test_a_replica_promoted_without_acknowledged_writes_is_told_of_them(kind, tm
         nodes.check()
 
 
-@on(SERVERS)
+@on(VALKEY_9)
 def test_nodes_that_die_while_the_engine_is_rebuilt_leave_nothing_behind(nodes):
     _, two, _ = with_sessions(nodes, 150)
     third = nodes.start("third")
@@ -140,7 +140,7 @@ def test_nodes_that_die_while_the_engine_is_rebuilt_leave_nothing_behind(nodes):
     assert two.refusal("find", session="acme/third0") == "SessionNotFound"
 
 
-@on(SERVERS)
+@on(VALKEY_9)
 def test_scripts_forgotten_by_the_engine_are_loaded_again(nodes):
     one, two = nodes.start_all("one", "two")
     for node in (one, two):

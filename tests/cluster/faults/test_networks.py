@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from cluster.faults.engines import Front
-from cluster.faults.kinds import SERVERS, on
+from cluster.faults.kinds import SERVERS, VALKEY_9, on
 from cluster.faults.steps import creates_again, goes_on, heard_as, ids, in_condition
 from cluster.history import EngineDown, EngineUp
 from frontdesk.cluster.errors import EngineUnavailable
@@ -46,7 +46,7 @@ async def ask_before_and_after(url, front):
     pytest.fail("nothing is answered any more")
 
 
-@on(SERVERS)
+@on(VALKEY_9)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("fault", ["cut", "stall"])
 def test_a_node_cut_off_for_longer_than_its_lease_keeps_its_sessions(nodes, way, fault):

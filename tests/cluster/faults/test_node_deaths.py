@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cluster.faults.kinds import EVERY, SERVERS, on
+from cluster.faults.kinds import EITHER, EVERY, VALKEY_9, on
 from cluster.faults.steps import heard_as, ids, when_free
 from cluster.history import WatchTold
 from support.cluster_nodes import HOLD_S, PATIENCE_S, TERMS
@@ -35,7 +35,7 @@ def test_what_a_killed_node_had_is_lost_and_never_before_its_lease_and_hold_are_
     assert set(there) == {*ids("o", 5), "acme/d0"}
 
 
-@on(SERVERS)
+@on(VALKEY_9)
 def test_the_last_node_of_three_goes_on_alone(nodes):
     first, second, last = nodes.start_all("first", "second", "last")
     for node in (first, second, last):
@@ -48,7 +48,7 @@ def test_the_last_node_of_three_goes_on_alone(nodes):
     assert last.refusal("find", session="acme/second0") == "SessionNotFound"
 
 
-@on(EVERY)
+@on(EITHER)
 def test_half_of_the_nodes_expiring_at_once_are_buried_by_the_rest_once_each(nodes):
     half = nodes.start_all("a", "b")
     rest = nodes.start_all("c", "d")
@@ -64,7 +64,7 @@ def test_half_of_the_nodes_expiring_at_once_are_buried_by_the_rest_once_each(nod
     assert len(ended) == 2 * 500
 
 
-@on(EVERY)
+@on(EITHER)
 def test_a_node_that_stood_still_for_longer_than_its_lease_has_lost_nothing(nodes):
     still, other = nodes.start_all("still", "other")
     still.create(*ids("s", 10), kind="process")
@@ -78,7 +78,7 @@ def test_a_node_that_stood_still_for_longer_than_its_lease_has_lost_nothing(node
     assert set(nodes.settled()) == set(ids("s", 10))
 
 
-@on(EVERY)
+@on(EITHER)
 def test_a_node_that_stood_still_until_it_was_dead_comes_back_without_what_was_taken(nodes):
     still, other = nodes.start_all("still", "other")
     other.ask("watch", watcher="other")
@@ -99,7 +99,7 @@ def test_a_node_that_stood_still_until_it_was_dead_comes_back_without_what_was_t
     assert all(there[one][0] > fences[one] for one in there), "new fences after a death"
 
 
-@on(EVERY)
+@on(EITHER)
 def test_a_node_whose_loop_stands_is_stalled_and_no_more_once_it_moves(nodes):
     stuck, other = nodes.start_all("stuck", "other")
     stuck.create(*ids("s", 3))
@@ -112,7 +112,7 @@ def test_a_node_whose_loop_stands_is_stalled_and_no_more_once_it_moves(nodes):
     assert set(nodes.settled()) == set(ids("s", 3))
 
 
-@on(EVERY)
+@on(EITHER)
 def test_a_node_whose_loop_never_moves_again_ends_itself(nodes):
     stuck = nodes.start("stuck", stalled_exit_s=LEASE_S * 2)
     stuck.create(*ids("s", 3))
@@ -122,7 +122,7 @@ def test_a_node_whose_loop_never_moves_again_ends_itself(nodes):
     stuck.gone()
 
 
-@on(EVERY)
+@on(EITHER)
 def test_a_node_that_leaves_holds_nothing_back(nodes):
     leaving, other = nodes.start_all("leaving", "other")
     other.ask("watch", watcher="other")
@@ -133,7 +133,7 @@ def test_a_node_that_leaves_holds_nothing_back(nodes):
     assert set(nodes.settled()) == {"acme/l0"}
 
 
-@on(EVERY)
+@on(EITHER)
 def test_a_node_started_again_under_its_name_is_another_one(nodes):
     first, other = nodes.start_all("same", "other")
     first.create(*ids("s", 3))

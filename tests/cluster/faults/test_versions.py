@@ -5,7 +5,7 @@ import secrets
 
 import pytest
 
-from cluster.faults.kinds import EVERY, on
+from cluster.faults.kinds import EITHER, on
 from cluster.faults.steps import ids
 from frontdesk.cluster.errors import SchemaRefused
 from frontdesk.cluster.records import SCHEMA, NodeRecord
@@ -36,7 +36,7 @@ def joins(nodes, schema):
     return True
 
 
-@on(EVERY)
+@on(EITHER)
 def test_a_cluster_of_this_version_takes_the_next_one_in_and_no_other(nodes):
     one = nodes.start("one")
     one.create(*ids("one", 5))
@@ -49,7 +49,7 @@ def test_a_cluster_of_this_version_takes_the_next_one_in_and_no_other(nodes):
     assert set(nodes.settled()) == {*ids("one", 5), *ids("two", 5)}
 
 
-@on(EVERY)
+@on(EITHER)
 def test_this_version_is_refused_by_a_cluster_of_the_next_one(nodes):
     assert joins(nodes, SCHEMA + 1)
     refused = nodes.start("refused", wait=False)
@@ -59,7 +59,7 @@ def test_this_version_is_refused_by_a_cluster_of_the_next_one(nodes):
     assert f"the cluster has schema {SCHEMA + 1}" in nodes.told()
 
 
-@on(EVERY)
+@on(EITHER)
 def test_this_version_joins_a_cluster_of_the_one_before(nodes):
     assert joins(nodes, SCHEMA - 1)
     one = nodes.start("one")
