@@ -132,6 +132,24 @@ async def test_a_session_that_is_deleted_between_two_agents_gives_the_id_free(fa
         await open_session(other.service, session_id="s")
 
 
+async def test_a_session_deleted_between_two_agents_while_its_node_is_cut_off_gives_the_id_free(
+    factory,
+):
+    async with open_members(restarting(factory), terms=BRISK) as (one, other):
+        await open_session(one.service, session_id="s")
+        factory.go.clear()
+        one.engine.cut = True
+        factory.agents[-1].crash()
+        await factory.waiting.wait()
+        # The index is told of the end later, and then of no next agent.
+        await one.service.tenant("acme", "key-1").delete("s")
+        factory.go.set()
+        await one.service._supervisor.join()
+        one.engine.cut = False
+        await until(lambda: not entries_of(one.server) and not reservations_of(one.server))
+        await open_session(other.service, session_id="s")
+
+
 async def test_an_agent_is_restarted_while_its_node_is_cut_off_and_told_of_afterwards(factory):
     async with open_members(restarting(factory), terms=BRISK) as (one, _):
         conversation = await open_session(one.service)

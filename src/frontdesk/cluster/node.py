@@ -257,6 +257,7 @@ class Node:
         """Give a reservation back; what cannot be told now is told later."""
         if self._own.next_tokens.get(session_id) == token:
             del self._own.next_tokens[session_id]
+            self._outbox.give_free(token)
         try:
             await self.engine.release(self._membership.incarnation, session_id, token=token)
         except EngineUnavailable:

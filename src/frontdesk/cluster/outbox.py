@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from frontdesk.cluster.engine import Engine
@@ -160,6 +161,12 @@ class Outbox:
         self._wakers.wake_all()
 
     # -- telling ---------------------------------------------------------------------------------
+
+    def give_free(self, token: str) -> None:
+        """Have an end that was not told yet hold the id for no next agent."""
+        for place, (own, end) in enumerate(self._ends):
+            if end.next_token == token:
+                self._ends[place] = (own, replace(end, next_token=None))
 
     async def flush(self) -> None:
         """Wait until the index knows what has happened in the store until now.
