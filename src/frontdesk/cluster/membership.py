@@ -50,7 +50,9 @@ class Membership:
         hooks: NodeHooks,
     ) -> None:
         self._name, self._address, self._config_digest = name, address, config_digest
-        self.terms, self.clock, self.hooks = terms, clock, hooks
+        self.terms: LeaseTerms = terms
+        self.clock: Clock = clock
+        self.hooks: NodeHooks = hooks
         self.incarnation: str = secrets.token_hex(16)
         self.standing: Standing = Standing()
         self.moved_s: float = hooks.now_s()

@@ -28,8 +28,8 @@ try:
         RedisError,
         ResponseError,
     )
-except ImportError as error:
-    raise MissingExtra("cluster", part=__name__, missing="redis") from error
+except ImportError as _error:
+    raise MissingExtra("cluster", part=__name__, missing="redis") from _error
 
 __all__ = [
     "FAILURES",

@@ -37,9 +37,10 @@ class HopConnection(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self.status = 0
+        self.status: int = 0
         self.headers: Headers = []
-        self.asked = self.aborted = False
+        self.asked: bool = False
+        self.aborted: bool = False
         """Whether it was used before; whether this side has ended it."""
         self.received_at: float = 0.0
         """When anything last came, by the loop's clock: a sign of life."""
