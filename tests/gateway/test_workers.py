@@ -78,6 +78,7 @@ def shared(tmp_path_factory):
     with workers(directory, 2) as service:
         service.directory = directory
         yield service
+        assert service.server.terminate() == 0
 
 
 @pytest.fixture
