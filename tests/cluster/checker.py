@@ -219,6 +219,8 @@ def _ghost(facts, event, session_id, node, token=""):
         each.kind == "gone" and each.touches(ended, asked) for each in facts.disturbances[node]
     )
     bound = facts.bounds.end_s + (facts.bounds.death_s if killed or calm > ended else 0)
+    # A clock that is set back costs engine time what had passed since it last moved.
+    bound += sum(ended <= jump <= asked for jump in facts.jumps) * facts.bounds.lease_s / 4
     if asked > calm + bound:
         yield event.at, f"{session_id!r} on {node}, whose agent ended at {ended:.3f}"
 
