@@ -131,7 +131,23 @@ class Facts:
                 if each.kind != "gone" and each.touches(since, until, after=self._tail(each)):
                     over = each.until + (self.bounds.recovery_s if name is None else 0)
                     calm = max(calm, over)
-        return calm
+        return max(calm, self._deserted_until(since, until))
+
+    def _deserted_until(self, since, until):
+        """Return when there was last no node to bury anybody, and so no engine time, in a while."""
+        last = since
+        away = {"gone", "paused", "cut engine"}
+        moments = [
+            e.until for name in self.joins for e in self.disturbances[name] if e.kind in away
+        ]
+        for moment in (*moments, until):
+            at = min(moment, until) - 1e-6
+            if since < at and all(
+                any(e.kind in away and e.touches(at, at) for e in self.disturbances[name])
+                for name in self.joins
+            ):
+                last = max(last, min(moment, until))
+        return last
 
     def silent(self, node, since, until):
         """Tell whether a node may have been held to be dead in that time, or shortly before."""
