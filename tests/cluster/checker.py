@@ -197,9 +197,10 @@ def no_entry_outlives_its_agent(facts):
             for entry in event.entries:
                 yield from _ghost(facts, event, entry.session_id, entry.node, entry.token)
     for event in facts.of(h.LookedUp):
-        # One that stood still cannot know how long: what it remembered may be as old as that.
-        paused = facts.disturbed(event.node, event.asked_at, event.at, kinds={"paused"})
-        if event.owner is not None and not paused:
+        # What a node remembers is as old as its pause, or as what it last heard of the engine.
+        times, away = (event.asked_at, event.at), {"paused", "cut engine", "down"}
+        unsure = any(facts.disturbed(who, *times, kinds=away) for who in (event.node, None))
+        if event.owner is not None and not unsure:
             yield from _ghost(facts, event, event.session_id, event.owner)
 
 
