@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+import frontdesk.gateway.server as server_module
 from gateway.command import CONFIG, KEYS, serving
 from gateway.requirements import covers
-from gateway.running import ACME, create, events, turn_of, until
+from gateway.running import ACME, RunningGateway, create, events, turn_of, until
 from support.processes import descendants
 from support.waiting import eventually
 
@@ -335,3 +336,44 @@ def test_no_log_of_the_server_ever_has_a_secret_in_it(tmp_path):
         assert '"status":101' in server.log
     for secret in (ACME, wrong, KEYS):
         assert secret not in server.log + server.output
+
+
+def test_what_is_on_its_way_while_a_server_ends_is_answered_and_told_to_close(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(server_module, "CLOSE_TIMEOUT_S", 30)
+    request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+
+    def answered(connection, piece):
+        connection.sendall(piece)
+        answer = connection.recv(65536)
+        while b"\r\n\r\n" not in answer:
+            more = connection.recv(65536)
+            assert more, answer
+            answer += more
+        return answer.partition(b"\r\n\r\n")[0].lower()
+
+    with RunningGateway(tmp_path / "state") as server:
+        address = ("127.0.0.1", server.port)
+        with (
+            socket.create_connection(address, 20) as used,
+            socket.create_connection(address, 20) as halfway,
+            socket.create_connection(address, 20) as new,
+        ):
+            assert b"connection: close" not in answered(used, request)
+            halfway.sendall(request[:20])
+            server.call(server.server.begin_draining)
+            eventually(lambda: not listens(address))
+            assert b"connection: close" in answered(used, request)
+            assert b"connection: close" in answered(new, request)
+            assert b"connection: close" in answered(halfway, request[20:])
+            for each in (used, halfway, new):
+                assert each.recv(1) == b""
+
+
+def listens(address):
+    try:
+        socket.create_connection(address, 20).close()
+    except ConnectionError:
+        return False
+    return True

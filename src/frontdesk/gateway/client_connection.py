@@ -37,6 +37,8 @@ class WireConfig(uvicorn.Config):
         )
         self.unread: UnreadAnswers = UnreadAnswers(max_bytes=limits.unread_bytes_per_key)
         self.starts: FairStarts = FairStarts(call_soon)
+        self.closing: bool = False
+        """Whether each answer is the last on its connection: the server ends."""
         super().__init__(app, **settings)
 
 
@@ -104,6 +106,10 @@ class ClientConnection(asyncio.Protocol):
     def unread_bytes(self) -> int:
         """What was written and has not left."""
         return self.transport.get_write_buffer_size()
+
+    def may_be_asked(self) -> bool:
+        """Whether a request may be on its way to it, though none is answered."""
+        return False
 
     def abort(self) -> None:
         """End the connection at once."""

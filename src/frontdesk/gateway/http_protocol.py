@@ -8,6 +8,7 @@ knows nothing of what is requested.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,8 @@ AHEAD_BYTES = 64 * 1024
 """What a client may send ahead of its answers before nothing more is read from it."""
 AHEAD_S = 1.0
 """How long that may last without an answer: who is not read from is not seen to leave."""
+ON_ITS_WAY_S = 0.5
+"""For a client that was answered, or has just connected, to send its next request."""
 SPOKEN = ("upgrade: websocket", "sec-websocket-version: 13")
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -177,6 +180,7 @@ class BoundedHttp(ClientConnection, HttpToolsProtocol):
         self._overhead_bytes = 0
         self._begun = self._has_body = self._without_upgrade = False
         self._lingers, self._lingering_bytes = False, 0
+        self._idle_since = self.loop.time()
         self._arm(self._limits.head_timeout_s)
         self.begin_bounds()
 
@@ -191,6 +195,19 @@ class BoundedHttp(ClientConnection, HttpToolsProtocol):
         self._ahead.clear()
         self._check_ahead()
         super().connection_lost(exc)
+
+    def may_be_asked(self) -> bool:
+        """Whether a request may be on its way to an idle connection: closed, it would be lost."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if self.transport.is_closing() or not (cycle is None or cycle.response_complete):
+            return False
+        begun = not self._in_head or self._head_bytes > 0
+        return begun or self.loop.time() - self._idle_since < ON_ITS_WAY_S or self._is_readable()
+
+    def _is_readable(self) -> bool:
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -294,7 +311,7 @@ class BoundedHttp(ClientConnection, HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=head.expects_continue,
-            keep_alive=head.keeps_alive,
+            keep_alive=head.keeps_alive and not self.config.closing,
             on_response=self.on_response_complete,
         )
         self.config.starts.start(self.owner, partial(self._start_asgi_task, self.cycle, self.app))
@@ -330,6 +347,7 @@ class BoundedHttp(ClientConnection, HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._idle_since = self.loop.time()
         self._stop_waiting_ahead()
         self._read()
 

@@ -24,7 +24,7 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
-from frontdesk.gateway.client_connection import WireConfig
+from frontdesk.gateway.client_connection import ClientConnection, WireConfig
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import BoundedHttp
 from frontdesk.gateway.settings import Config
@@ -32,6 +32,7 @@ from frontdesk.gateway.tls import TlsListener
 from frontdesk.gateway.websocket_protocol import BoundedWebSocket
 
 CLOSE_TIMEOUT_S = 2
+SILENCE_STEP_S = 0.02
 ACCEPTED_IN_A_TURN = 8
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -101,6 +102,23 @@ class GatewayServer(uvicorn.Server):
         self.servers: list[asyncio.Server] = cast("list[asyncio.Server]", listeners)
         self.started = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nothing more, answer what is on its way after a drain, and end as uvicorn does."""
+        if self._draining is not None:
+            for server in self.servers:
+                server.stop_accepting() if isinstance(server, TlsListener) else server.close()
+            for _ in range(round(CLOSE_TIMEOUT_S / SILENCE_STEP_S)):
+                await asyncio.sleep(SILENCE_STEP_S)
+                if not self._may_be_asked():
+                    break
+        await super().shutdown(sockets)
+
+    def _may_be_asked(self) -> bool:
+        connections = cast("set[ClientConnection]", self.server_state.connections)
+        return any(each.may_be_asked() for each in connections) or any(
+            isinstance(each, TlsListener) and each.shaking_hands for each in self.servers
+        )
+
     def _current_tls(self) -> ssl.SSLContext:
         assert self.tls is not None
         return self.tls
@@ -132,6 +150,7 @@ class GatewayServer(uvicorn.Server):
             end_at_once(number)
         if self._draining is None:
             logger.info("draining: turns under way have %g s", self._gateway.config.server.grace_s)
+            self._wire.closing = True
             self._draining = asyncio.create_task(self._drain_and_exit())
 
     async def _drain_and_exit(self) -> None:

@@ -93,12 +93,22 @@ class TlsListener:
         self._listening.listen(backlog)
         self._loop.add_reader(self._listening, self._accept_all)
 
-    def close(self) -> None:
-        """Accept nothing more, and end the handshakes under way."""
-        self._loop.remove_reader(self._listening)
+    @property
+    def shaking_hands(self) -> bool:
+        """Whether handshakes are under way."""
+        return bool(self._tasks)
+
+    def stop_accepting(self) -> None:
+        """Accept nothing more; handshakes under way go on. Idempotent."""
+        if self._listening.fileno() != -1:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
         if self._resting is not None:
             self._resting.cancel()
-        self._listening.close()
+
+    def close(self) -> None:
+        """Accept nothing more, and end the handshakes under way."""
+        self.stop_accepting()
         for task in self._tasks:
             task.cancel()
 
