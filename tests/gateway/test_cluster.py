@@ -13,6 +13,7 @@ from frontdesk.cluster.records import Selection
 from frontdesk.cluster.terms import LeaseTerms
 from frontdesk.gateway import cluster_rate, cluster_usage
 from frontdesk.gateway.cluster_member import ClusterMember
+from frontdesk.gateway.idempotency import Idempotency
 from gateway import cluster_running
 from gateway.cluster_running import NodeGateway, cluster
 from gateway.requirements import covers
@@ -292,6 +293,22 @@ def test_operators_see_the_nodes_and_tenants_do_not(nodes, here):
 
 
 # -- draining ------------------------------------------------------------------------------------
+
+
+def test_a_create_that_had_begun_when_its_node_drains_is_passed_on(sid, monkeypatch):
+    with cluster("one", "two") as (one, two), one.client() as here:
+        acquainted(one, two)
+        once = Idempotency.once
+
+        async def drained_before(answers, *args, **options):
+            if answers is one.gateway.idempotency:
+                one.gateway.node.begin_draining()
+                one.gateway.service.begin_draining()
+            return await once(answers, *args, **options)
+
+        monkeypatch.setattr(Idempotency, "once", drained_before)
+        create(here, sid)
+        assert two.call(two.gateway.store.count) == 1
 
 
 def test_a_draining_node_passes_creates_on_and_where_there_is_no_other_refuses_them(sid):

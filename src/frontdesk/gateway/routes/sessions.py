@@ -116,8 +116,11 @@ async def create(
             body=await request.body(),
             answer=lambda: stored(lambda: opened(gateway, context, body), status=201),
         )
+        if first.status == 503 and gateway.draining:
+            # It began to drain while the agent started.
+            elsewhere = await opened_elsewhere(request, scope, idempotency_key)
         if first.status != 201:
-            return first.response
+            return elsewhere or first.response
         created = msgspec.json.decode(first.body, type=SessionCreated)
         if turn_wait is not None:
             wait_s = body.wait or 0
