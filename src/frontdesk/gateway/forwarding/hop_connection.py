@@ -43,7 +43,8 @@ class HopConnection(asyncio.Protocol):
         self.aborted: bool = False
         """Whether it was used before; whether this side has ended it."""
         self.received_at: float = 0.0
-        """When anything last came, by the loop's clock: a sign of life."""
+        """When anything last came, by the loop's clock: a sign of life. That a connection was made
+        is none: the kernel makes it for a process that is stopped."""
         self._loop = asyncio.get_running_loop()
         self._pieces: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -133,7 +134,6 @@ class HopConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's is none by its class.
         self.transport = cast("asyncio.Transport", transport)
-        self.received_at = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
         self.received_at = self._loop.time()
