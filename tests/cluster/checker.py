@@ -356,6 +356,8 @@ def _may_fail(facts, event):
         agent = facts.agents.get(create.agent)
         if facts.told.get((create.session_id, create.fence), math.inf) <= until:
             continue  # the session has ended; its agent is being stopped
+        if agent is not None and facts.isolated(agent, until):
+            continue  # likewise, but the engine cannot be told
         if create.answered_at < since and agent is not None and agent.lives(since, until):
             if event.outcome == "retry" and facts.unheard_of(event.node, create.node, until):
                 return True

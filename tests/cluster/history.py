@@ -41,6 +41,13 @@ class AgentStarted(Event, frozen=True, kw_only=True):
     agent: str
 
 
+class AgentStopping(Event, frozen=True, kw_only=True):
+    """A node ends a session because it has been cut off for long; its agent may take a moment."""
+
+    node: str
+    agent: str
+
+
 class AgentEnded(Event, frozen=True, kw_only=True):
     """An agent is over, however. `NodeGone` says it for all that the node had."""
 
@@ -256,6 +263,7 @@ class ClockJumped(Event, frozen=True, kw_only=True):
 AnyEvent = (
     AgentStarted
     | AgentEnded
+    | AgentStopping
     | AgentUpdated
     | Reserved
     | CreateAsked

@@ -40,6 +40,7 @@ class Agent:
     started: float
     ended: float = math.inf
     model: str | None = None
+    stopping: float = math.inf
 
     def lives(self, since, until):
         """Tell whether it lived all that time."""
@@ -177,6 +178,17 @@ class Facts:
         skipped = sum(renewed <= jump <= until for jump in self.jumps) * self.bounds.lease_s / 2
         return renewed + self.bounds.death_s - skipped
 
+    def isolated(self, agent, at):
+        """Tell whether its node had begun to stop an agent by then, with its own lease long over.
+
+        Such a node can tell nobody of the end: the engine does not answer it.
+        """
+        heard = [
+            asked for when, asked in self.renewals.get(agent.node, ()) if when <= agent.stopping
+        ]
+        cut_off = bool(heard) and agent.stopping > max(heard) + self.bounds.lease_s
+        return cut_off and agent.stopping <= at
+
     # -- reading -----------------------------------------------------------------------------------
 
     def _agent_started(self, event):
@@ -187,6 +199,9 @@ class Facts:
     def _agent_ended(self, event):
         agent = self.agents[event.agent]
         agent.ended = min(agent.ended, event.at)
+
+    def _agent_stopping(self, event):
+        self.agents[event.agent].stopping = event.at
 
     def _agent_updated(self, event):
         self.agents[event.agent].model = event.model
@@ -273,6 +288,7 @@ class Facts:
     _READ: ClassVar = {
         h.AgentStarted: _agent_started,
         h.AgentEnded: _agent_ended,
+        h.AgentStopping: _agent_stopping,
         h.AgentUpdated: _agent_updated,
         h.CreateAsked: _create_asked,
         h.CreateAnswered: _create_answered,

@@ -421,6 +421,41 @@ def test_faults_excuse_what_the_contract_excuses():
     assert [finding.law for finding in findings(cluster.events)] == ["failed request"]
 
 
+def test_only_a_node_that_is_cut_off_for_long_may_end_a_session_untold():
+    cluster = TrueCluster()
+    cluster.at += 100
+    cluster.create("n1", "s1", "acme")
+    cluster.add(h.Renewed, node="n1", asked_at=cluster.at)
+    cluster.add(h.EngineDown)
+    before, asked = cluster.events, {"node": "n2", "session_id": "s1", "outcome": "retry"}
+    for elapsed_s, excused in ((5, False), (16, True)):
+        cluster.events, cluster.at = list(before), before[-1].at + elapsed_s
+        cluster.add(h.Requested, asked_at=cluster.at, **asked)
+        assert [finding.law for finding in findings(cluster.events)] == ["failed request"]
+        cluster.events.pop()
+        cluster.add(h.AgentStopping, node="n1", agent="a4")
+        cluster.add(h.Requested, asked_at=cluster.at, **asked)
+        assert (findings(cluster.events) == []) is excused
+
+
+def test_a_dead_node_s_entries_stay_for_as_long_as_nobody_is_left_to_bury_it():
+    cluster = TrueCluster()
+    cluster.create("n1", "s1", "acme")
+    for node in ("n2", "n3"):
+        cluster.add(h.Paused, node=node)
+    cluster.add(h.NodeGone, node="n1")
+    cluster.at += 60
+    cluster.dump()
+    for node in ("n2", "n3"):
+        cluster.add(h.Resumed, node=node)
+    cluster.at += 30
+    cluster.dump()
+    assert findings(cluster.events) == []
+    cluster.at += 30
+    cluster.dump()
+    assert [finding.law for finding in findings(cluster.events)] == ["ghost"]
+
+
 # -- files -----------------------------------------------------------------------------------------
 
 

@@ -149,17 +149,19 @@ class Process:
         self._stop(session_id, local_fence)
 
     def _on_isolated(self, session_id, local_fence):
-        self._stop(session_id, local_fence)
+        if (running := self._stop(session_id, local_fence)) is not None:
+            self.world.write(h.AgentStopping, node=self.name, agent=running.name)
 
     def _stop(self, session_id, local_fence):
-        """Stop an agent, which may take as long as it is given."""
+        """Stop an agent, which may take as long as it is given; return it if it is stopped."""
         running = self.agents.get(session_id)
         session = self._local(session_id)
         if running is None or session is None or session.fence != local_fence:
-            return
+            return None
         self.store.delete(session_id, fence=local_fence, reason=SUPERSEDED)
         grace_s = self.world.terms.kill_grace_s * self.world.random.random()
         self.loop.call_later(grace_s, self.end_agent, session_id, running)
+        return running
 
     def _local(self, session_id):
         return self.store.get(session_id) if session_id in self.store else None
