@@ -267,7 +267,7 @@ class Scene:
 
     def __init__(self):
         self.now, self.ahead_s = 0.0, 0.0
-        self.index, self.states, self.run = ClusterIndex(), [], 1
+        self.index, self.older, self.run = ClusterIndex(), None, 1
         self.history, self.names, self.asked = [], {}, set()
         self._drawn = itertools.count(1)
         self.nodes = [SmallNode(self, "n1"), SmallNode(self, "n2")]
@@ -291,15 +291,12 @@ class Scene:
 
     # -- faults ----------------------------------------------------------------------------------
 
-    def strike(self, fault, before, rest):
-        """Let a fault happen; `before` is how many steps older an older state is.
-
-        Return the steps that are still to be done.
-        """
+    def strike(self, fault, rest):
+        """Let a fault happen; return the steps that are still to be done."""
         if fault in MEANWHILE:
             self.write(h.Cut, node="n1", whom="engine")
             if fault.startswith("wiped"):
-                self.strike("wiped", 0, [])
+                self.strike("wiped", [])
             mine = [step for node, step in rest if node == 1]
             length_s = TERMS.lease_s + 0.5 + (TERMS.hold_s if fault.startswith("dead") else 0)
             self._silence(length_s, mine)
@@ -308,10 +305,7 @@ class Scene:
             self.run += 1
             self.write(h.EngineLost, how=fault)
             self.ahead_s += 0.01 if fault == "promoted" else 0.0
-            if fault == "wiped":
-                self.index = ClusterIndex()
-            else:
-                self.index = copy.deepcopy(self.states[-1 - before])
+            self.index = ClusterIndex() if fault == "wiped" else self.older
         elif fault in {"silent", "dead"}:
             self._silence(TERMS.lease_s + 0.5 + (TERMS.hold_s if fault == "dead" else 0))
         elif fault.startswith("clock"):
@@ -340,13 +334,16 @@ class Scene:
     # -- a whole one -----------------------------------------------------------------------------
 
     def play(self, steps, fault, place, before):
-        """Do steps in order, with a fault before one of them, and wait until all must be well."""
+        """Do steps in order, with a fault before one of them, and wait until all must be well.
+
+        `before` is how many steps older than the fault an older state is.
+        """
         rest, number = list(steps), 0
         while rest:
-            if fault in {"older", "promoted"}:
-                self.states.append(copy.deepcopy(self.index))
+            if fault in {"older", "promoted"} and number == place - before:
+                self.older = copy.deepcopy(self.index)
             if number == place:
-                rest = self.strike(fault, before, rest)
+                rest = self.strike(fault, rest)
             if rest:
                 node, step = rest.pop(0)
                 self.nodes[node].do(step)
