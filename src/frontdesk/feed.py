@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 
@@ -55,6 +55,14 @@ class Ring(Generic[T]):
         if number - self.oldest >= self._capacity:
             self.forget(number - self._capacity)
         return number
+
+    def extend(self, items: Sequence[T]) -> None:
+        """Put many items into the next slots, in a fraction of what `append` costs for each."""
+        head = self.head + len(items)
+        self._slots.update(zip(range(self.head + 1, head + 1), items, strict=True))
+        self.head = head
+        if head - self.oldest >= self._capacity:
+            self.forget(head - self._capacity)
 
     def forget(self, upto: int) -> None:
         """Drop every slot up to and including `upto`."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frontdesk.cluster import errors
-from frontdesk.cluster.messages import LoggedRow, PageRow, Raised, encode
+from frontdesk.cluster.messages import LoggedRow, LoggedRows, PageRow, Raised, encode, rows_of
 from frontdesk.cluster.records import IndexEntry, LoggedChange, LogPage, NewEntry
 from frontdesk.errors import (
     InvalidArgument,
@@ -64,7 +64,22 @@ def test_a_change_is_the_same_after_its_journey(entry, revision, reason, ended_a
         Ended(revision, entry.metadata, reason, ended_at),
     )
     page = PAGES.decode(encode(PageRow(5, 7, rows))).page
-    assert page == LogPage(5, 7, tuple(logged(change, entry) for change in changes))
+    told = tuple(logged(change, entry) for change in changes)
+    assert page == LogPage(5, 7, told)
+    assert (tuple(page.changes), page.changes[1:], page.changes[-1]) == (told, told[1:], told[-1])
+
+
+@given(entries, numbers, reasons, numbers)
+def test_changes_have_the_same_rows_however_they_came(entry, revision, reason, ended_at):
+    told = (
+        logged(Created(revision, entry.metadata), entry),
+        logged(Updated(revision, entry.metadata), entry),
+        logged(Ended(revision, entry.metadata, reason, ended_at), entry),
+    )
+    rows = rows_of(told)
+    assert LoggedRows(rows) == told
+    assert LoggedRows(rows) != told[:2]
+    assert rows_of(LoggedRows(rows)) is rows
 
 
 def test_a_gap_is_one_after_its_journey():

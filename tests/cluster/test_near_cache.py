@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from frontdesk.cluster.messages import LoggedRow
 from frontdesk.cluster.near_cache import NearCache
 from frontdesk.cluster.records import IndexEntry, LoggedChange, NewEntry
 from frontdesk.records import Created, Ended, ExitReason, Updated
@@ -68,6 +69,17 @@ def test_an_update_is_taken_over_and_an_end_removes():
     assert (found.entry.model, found.version, found.fence) == ("new", 5, 1)
     cache.apply(ended(entry(), 6))
     assert cache.get("a") is None
+
+
+def test_rows_of_what_is_remembered_or_being_read_are_taken_in():
+    cache = NearCache(capacity=2)
+    for name in "ab":
+        stored(cache, entry(name))
+    read = cache.begin_read("c")
+    cache.apply_rows([LoggedRow.of_change(ended(entry(name), 5)) for name in "abcd"])
+    cache.end_read(read, entry("c"))
+    assert [cache.get(name) for name in "abcd"] == [None] * 4
+    assert len(cache) == 0
 
 
 def test_a_gap_empties_it_and_outdates_what_was_asked_before():
@@ -171,7 +183,7 @@ class NearCacheAgainstModel(RuleBasedStateMachine):
     @rule(number=st.integers(1, 3))
     def read_log(self, number):
         for logged in self.log[:number]:
-            self.cache.apply(logged)
+            self.cache.apply_rows([LoggedRow.of_change(logged)])
             self.read_to = logged.change.revision
         del self.log[:number]
 

@@ -7,18 +7,21 @@ yields it, so that who sees a change finds what it says.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import cast
 
 from frontdesk.cluster.decisions import Fate, NodeAction, fate_of
 from frontdesk.cluster.engine import Engine
 from frontdesk.cluster.errors import EngineUnavailable
 from frontdesk.cluster.membership import Membership
+from frontdesk.cluster.messages import LoggedRow, rows_of
 from frontdesk.cluster.near_cache import NearCache
 from frontdesk.cluster.node_records import EndedElsewhere
 from frontdesk.cluster.own_sessions import OwnSessions
-from frontdesk.cluster.records import LoggedChange, LogPage
+from frontdesk.cluster.records import LogPage
 from frontdesk.errors import SessionNotFound
 from frontdesk.feed import Ring, Wakers
-from frontdesk.records import Change, Ended
+from frontdesk.records import Ended
 
 __all__ = ["ClusterLog"]
 
@@ -34,7 +37,7 @@ class ClusterLog:
 
     Attributes:
         era (int): The era that it is read in.
-        feed (Ring[Change]): The last changes, for watches; its head is what was read last.
+        feed (Ring[LoggedRow]): The last changes, for watches; its head is what was read last.
         wakers (Wakers): Wakes who waits for the next change.
         over (bool): Nothing more comes: the node has left.
     """
@@ -50,18 +53,18 @@ class ClusterLog:
     ) -> None:
         self._engine, self._membership, self._own, self._near = engine, membership, own, near
         self.era: int = 0
-        self.feed: Ring[Change] = Ring(capacity=feed_capacity)
+        self.feed: Ring[LoggedRow] = Ring(capacity=feed_capacity)
         self.wakers: Wakers = Wakers()
         self.over: bool = False
-        self._young: dict[str, EndedElsewhere] = {}
-        self._old: dict[str, EndedElsewhere] = {}
+        self._young: dict[str, LoggedRow] = {}
+        self._old: dict[str, LoggedRow] = {}
 
     def ended(self, session_id: str) -> EndedElsewhere:
         """Return how the last session of an id ended; `SessionNotFound` if it is not remembered."""
         found = self._young.get(session_id) or self._old.get(session_id)
         if found is None:
             raise SessionNotFound(session_id)
-        return found
+        return EndedElsewhere(cast("Ended", found.change), found.incarnation)
 
     def restart(self, *, era: int, head: int) -> None:
         """Go on after a revision of an era, not knowing what was before: watches begin anew."""
@@ -92,21 +95,24 @@ class ClusterLog:
 
     def take(self, page: LogPage) -> None:
         """Take in a page of the log. One that does not follow on what was read is a gap."""
-        contiguous = all(
-            logged.change.revision == self.feed.head + place
-            for place, logged in enumerate(page.changes, start=1)
-        )
-        if page.gap or page.era != self.era or not contiguous or page.head < self.feed.head:
+        rows, head = rows_of(page.changes), self.feed.head
+        following = range(head + 1, head + 1 + len(rows))
+        contiguous = [row.revision for row in rows] == list(following)
+        if page.gap or page.era != self.era or not contiguous or page.head < head:
             self.restart(era=page.era, head=page.head)
             self._near.connected = True
             # In another era the node has to restore, or to join again: a renewal says which.
             self._membership.renew_soon()
             self._membership.do_soon(NodeAction.RECONCILE)
             return
-        for logged in page.changes:
-            self.apply(logged)
+        self._near.apply_rows(rows)
+        self._remember_ends(rows)
+        self.feed.extend(rows)
+        for row in rows:
+            if row.incarnation == self._membership.incarnation:
+                self._judge(row)
         self._near.connected = self.feed.head >= page.head
-        if page.changes:
+        if rows:
             self.wakers.wake_all()
 
     def distrust(self, head: int) -> None:
@@ -128,20 +134,21 @@ class ClusterLog:
         except TimeoutError:
             raise EngineUnavailable("its log cannot be read") from None
 
-    def apply(self, logged: LoggedChange) -> None:
-        """Take in the next change."""
-        change, session_id = logged.change, logged.change.session.session_id
-        self._near.apply(logged)
-        if isinstance(change, Ended):
-            self._young[session_id] = EndedElsewhere(change, logged.incarnation)
-            if len(self._young) >= ENDS:
-                self._old, self._young = self._young, {}
-        self.feed.append(change)
-        own = self._own.living(session_id)
-        mine = None if own is None else own.indexed
-        fate = fate_of(logged, mine, incarnation=self._membership.incarnation)
+    def _remember_ends(self, rows: Sequence[LoggedRow]) -> None:
+        for row in rows:
+            if row.kind == "ended":
+                self._young[row.session_id] = row
+                if len(self._young) >= ENDS:
+                    self._old, self._young = self._young, {}
+
+    def _judge(self, row: LoggedRow) -> None:
+        """Do what a change means for a session of this node."""
+        own = self._own.living(row.session_id)
+        if own is None:
+            return
+        fate = fate_of(row.logged, own.indexed, incarnation=self._membership.incarnation)
         if fate is Fate.LOST:
             self._membership.renew_soon()
-        elif fate is Fate.SUPERSEDED and own is not None:
-            self._own.remove(session_id)
-            self._membership.hooks.on_superseded(session_id, own.local_fence)
+        elif fate is Fate.SUPERSEDED:
+            self._own.remove(row.session_id)
+            self._membership.hooks.on_superseded(row.session_id, own.local_fence)

@@ -16,6 +16,7 @@ from typing import Self
 from frontdesk.cluster.cluster_log import ClusterLog
 from frontdesk.cluster.engine import Engine
 from frontdesk.cluster.errors import EngineUnavailable
+from frontdesk.cluster.messages import LoggedRow
 from frontdesk.cluster.pages import all_pages
 from frontdesk.cluster.records import EntryPage, Selection
 from frontdesk.feed import FellBehind
@@ -84,7 +85,7 @@ class ClusterWatch:
                 self._cursor = None
                 continue
             if changes:
-                self._ready.extend(one for one in changes if self._concerns(one.session))
+                self._ready.extend(one.change for one in changes if self._concerns(one))
                 self._cursor = changes[-1].revision
             elif self._log.over or self._cursor == self._last:
                 break
@@ -113,7 +114,7 @@ class ClusterWatch:
         over = self._log.over or not self._open or self._last is not None
         return behind or over or self._era != self._log.era
 
-    def _concerns(self, session: Metadata) -> bool:
+    def _concerns(self, session: Metadata | LoggedRow) -> bool:
         return self._tenant_id in (None, session.tenant_id) and self._api_key in (
             None,
             session.api_key,
@@ -139,7 +140,7 @@ class ClusterWatch:
             return
         first, last = pages[0].revision, pages[-1].revision
         await self._until(lambda: self._log.feed.head >= last or self._log.era != era)
-        changes: list[Change] = []
+        changes: list[LoggedRow] = []
         try:
             while (after := first + len(changes)) < last:
                 changes += self._log.feed.read(after, limit=last - after)
@@ -147,7 +148,7 @@ class ClusterWatch:
             return
         if self._log.era != era:
             return
-        sessions = tuple(filter(self._concerns, brought_up(pages, changes)))
+        sessions = tuple(filter(self._concerns, brought_up(pages, (one.change for one in changes))))
         self._ready.append(Snapshot(last, sessions, resync=self._begun))
         self._cursor, self._era, self._begun = last, era, True
 

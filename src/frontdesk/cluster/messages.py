@@ -7,7 +7,7 @@ arrays. What does not decode is `msgspec.MsgspecError`; whoever reads bounds the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import msgspec
 
@@ -36,7 +36,7 @@ from frontdesk.records import (
     Updated,
 )
 
-__all__ = ["Raised", "LoggedRow", "PageRow", "encode"]
+__all__ = ["LoggedRow", "LoggedRows", "PageRow", "Raised", "encode", "rows_of"]
 
 
 def encode(record: object) -> bytes:
@@ -110,9 +110,31 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
             ended_at,
         )
 
+    @classmethod
+    def of_change(cls, logged: LoggedChange) -> LoggedRow:
+        """Return the row of a change that did not come as one."""
+        change, session = logged.change, logged.change.session
+        ended = change if isinstance(change, Ended) else None
+        return cls(
+            "ended" if ended else "created" if isinstance(change, Created) else "updated",
+            change.revision,
+            session.fence,
+            session.session_id,
+            logged.incarnation,
+            logged.token,
+            session.tenant_id,
+            session.api_key,
+            session.created_at,
+            session.blueprint,
+            session.model,
+            session.pid,
+            None if ended is None else ended.reason,
+            0 if ended is None else ended.ended_at,
+        )
+
     @property
-    def logged(self) -> LoggedChange:
-        """Return the change itself."""
+    def change(self) -> Change:
+        """Return what happened, as a watch tells it."""
         session = Metadata(
             self.session_id,
             self.pid,
@@ -123,16 +145,61 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
             self.model,
             self.fence,
         )
-        change: Change
-        if self.kind == "ended":
-            reason = self.reason
-            reason = reason if isinstance(reason, ExitReason) else _PLAIN[reason]
-            change = Ended(self.revision, session, reason, self.ended_at)
-        elif self.kind == "created":
-            change = Created(self.revision, session)
-        else:
-            change = Updated(self.revision, session)
-        return LoggedChange(change, self.incarnation, self.token)
+        if self.kind == "created":
+            return Created(self.revision, session)
+        if self.kind == "updated":
+            return Updated(self.revision, session)
+        reason = self.reason
+        reason = reason if isinstance(reason, ExitReason) else _PLAIN[reason]
+        return Ended(self.revision, session, reason, self.ended_at)
+
+    @property
+    def logged(self) -> LoggedChange:
+        """Return the change, and whose session it was about."""
+        return LoggedChange(self.change, self.incarnation, self.token)
+
+
+class LoggedRows(Sequence[LoggedChange]):
+    """Changes that came as rows, each made when somebody asks for it.
+
+    Of ten thousand ends of a dead node a reader looks at the ids, and at one or two of the rest.
+
+    Attributes:
+        rows (Sequence[LoggedRow]): As they came.
+    """
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: Sequence[LoggedRow]) -> None:
+        self.rows: Sequence[LoggedRow] = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> LoggedChange: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[LoggedChange]: ...
+    def __getitem__(self, place: int | slice) -> LoggedChange | Sequence[LoggedChange]:
+        if isinstance(place, slice):
+            return LoggedRows(self.rows[place])
+        return self.rows[place].logged
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+def rows_of(changes: Sequence[LoggedChange]) -> Sequence[LoggedRow]:
+    """Return changes as rows, at no cost where they came so."""
+    if isinstance(changes, LoggedRows):
+        return changes.rows
+    return [LoggedRow.of_change(one) for one in changes]
 
 
 class PageRow(msgspec.Struct, frozen=True, array_like=True):
@@ -146,7 +213,7 @@ class PageRow(msgspec.Struct, frozen=True, array_like=True):
     @property
     def page(self) -> LogPage:
         """Return the page itself."""
-        return LogPage(self.era, self.head, tuple(one.logged for one in self.rows), self.gap)
+        return LogPage(self.era, self.head, LoggedRows(self.rows), self.gap)
 
 
 _RAISED: dict[str, type[FrontdeskError]] = {

@@ -11,8 +11,10 @@ It is bounded, and holds nothing about ids that do not exist.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
+from frontdesk.cluster.messages import LoggedRow
 from frontdesk.cluster.records import IndexEntry, LoggedChange
 from frontdesk.records import Ended
 
@@ -119,6 +121,13 @@ class NearCache:
         entry = replace(known.entry, model=session.model, blueprint=session.blueprint)
         self._old.pop(session.session_id, None)
         self._keep(replace(known, entry=entry, version=change.revision))
+
+    def apply_rows(self, rows: Iterable[LoggedRow]) -> None:
+        """Take in changes of the log: those about nothing that is here cost a look at their ids."""
+        for row in rows:
+            session_id = row.session_id
+            if session_id in self._young or session_id in self._old or session_id in self._reads:
+                self.apply(row.logged)
 
     def _keep(self, entry: IndexEntry) -> None:
         self._young[entry.entry.session_id] = entry

@@ -8,6 +8,7 @@ ever given again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -204,14 +205,14 @@ class LogPage:
     Attributes:
         era (int): The era that the engine is in.
         head (int): The revision of the last change of all.
-        changes (tuple[LoggedChange, ...]): The next ones, without a gap.
+        changes (Sequence[LoggedChange]): The next ones, without a gap.
         gap (bool): The log does not reach back so far, or the era is another one: there are no
             changes here, and the reader begins anew with the entries.
     """
 
     era: int
     head: int
-    changes: tuple[LoggedChange, ...] = ()
+    changes: Sequence[LoggedChange] = ()
     gap: bool = False
 
 

@@ -9,23 +9,15 @@ from typing import Any
 import msgspec
 
 from frontdesk.cluster.index.moment import seconds
+from frontdesk.cluster.messages import LoggedRow, LoggedRows
 from frontdesk.cluster.records import (
     IndexEntry,
-    LoggedChange,
     NewEntry,
     NodeRecord,
     NodeState,
     NodeStatus,
 )
-from frontdesk.records import (
-    Change,
-    Created,
-    Ended,
-    ExitReason,
-    Fence,
-    Metadata,
-    Updated,
-)
+from frontdesk.records import ExitReason, Fence
 
 __all__ = [
     "Fields",
@@ -104,32 +96,32 @@ def json_of_reason(reason: ExitReason) -> str:
     return msgspec.json.encode(reason).decode()
 
 
-def changes_in(blobs: Iterable[bytes], *, after: int, limit: int) -> tuple[LoggedChange, ...]:
+def changes_in(blobs: Iterable[bytes], *, after: int, limit: int) -> LoggedRows:
     """Return the changes in entries of the log that come after a revision, up to a number."""
     found = (_logged(row) for blob in blobs for row in _changes(blob))
-    later = [one for one in found if one.change.revision > after]
-    return tuple(later[:limit])
+    later = [one for one in found if one.revision > after]
+    return LoggedRows(later[:limit])
 
 
-def _logged(row: list[Any]) -> LoggedChange:
+def _logged(row: list[Any]) -> LoggedRow:
     kind, number, session_id, pid, key, tenant_id, created, blueprint, model, fence = row[:10]
-    metadata = Metadata(
+    is_end = kind == "ended"
+    return LoggedRow(
+        kind,
+        int(number),
+        int(fence),
         session_id,
-        int(pid),
-        _or_none(key),
+        row[10],
+        row[11],
         tenant_id,
+        _or_none(key),
         int(created),
         _or_none(blueprint),
         _or_none(model),
-        int(fence),
+        int(pid),
+        _reason(row[12]) if is_end else None,
+        int(row[13]) if is_end else 0,
     )
-    revision = int(number)
-    change: Change
-    if kind == "ended":
-        change = Ended(revision, metadata, _reason(row[12]), int(row[13]))
-    else:
-        change = Created(revision, metadata) if kind == "created" else Updated(revision, metadata)
-    return LoggedChange(change, row[10], row[11])
 
 
 def node_statuses(rows: Iterable[list[Any]]) -> list[NodeStatus]:
