@@ -109,10 +109,21 @@ def fences_never_go_back(facts):
     for dump in _settled(facts):
         for entry in dump.entries:
             accepted = facts.accepted(entry.session_id)
-            later = [each for each in accepted if each.answered_at < dump.asked_at][-1:]
-            if later and entry.fence < later[0].fence and not _away_in_a_loss(facts, entry.node):
-                fence = later[0].fence
-                yield dump.at, f"{entry.session_id!r} has {entry.fence}, {fence} was accepted"
+            for later in [each for each in accepted if each.answered_at < dump.asked_at][-1:]:
+                if entry.fence < later.fence and not _is_told_again(facts, entry, later, dump):
+                    told = f"{entry.session_id!r} has {entry.fence}"
+                    yield dump.at, f"{told}, {later.fence} was accepted"
+
+
+def _is_told_again(facts, entry, later, dump):
+    """Tell whether an engine that lost the later of two owners may rightly have the earlier one.
+
+    That one was away in the loss, and comes back. A later one that is there all the time, and has
+    not ended, wins over it.
+    """
+    ended = (later.session_id, later.fence) in facts.told
+    known = not ended and not facts.disturbed(later.node, later.asked_at, dump.asked_at, after=0)
+    return not known and _away_in_a_loss(facts, entry.node)
 
 
 def _away_in_a_loss(facts, node):

@@ -456,6 +456,29 @@ def test_a_dead_node_s_entries_stay_for_as_long_as_nobody_is_left_to_bury_it():
     assert [finding.law for finding in findings(cluster.events)] == ["ghost"]
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_an_owner_that_was_away_in_a_loss_comes_back_only_where_the_later_one_has_ended(ended):
+    cluster = TrueCluster()
+    cluster.create("n1", "s1", "acme")
+    first = dict(cluster.entries)
+    cluster.disturb("n1", "cut")
+    cluster.add(h.EngineLost, how="wiped")
+    cluster.entries.clear()
+    cluster.add(h.AgentEnded, node="n1", agent=first["s1"][1])
+    cluster.create("n2", "s1", "acme")
+    held, agent = cluster.entries["s1"]
+    cluster.restore("n1")
+    if ended:
+        cluster.add(h.EndTold, node="n2", session_id="s1", fence=held.fence)
+    cluster.add(h.AgentEnded, node="n2", agent=agent)
+    cluster.entries = first
+    cluster.add(h.AgentStarted, node="n1", session_id="s1", agent="still there")
+    cluster.at += 200
+    cluster.dump(settled=True)
+    laws = {finding.law for finding in findings(cluster.events)}
+    assert ("fence back" in laws) is not ended
+
+
 # -- files -----------------------------------------------------------------------------------------
 
 
