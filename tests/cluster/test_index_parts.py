@@ -1,5 +1,7 @@
 """The index's parts: ids by fence, the log's bound, eras at odd clocks."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from frontdesk.cluster.index import ClusterIndex, Moment, micros
 from frontdesk.cluster.index.fenced import FencedIds
 from frontdesk.cluster.records import LOG_ENTRIES, IndexLimits, NewEntry, Selection
 from frontdesk.cluster.terms import LeaseTerms
+from frontdesk.records import ExitReason
 
 START_US = 1_700_000_000_000_000
 
@@ -28,6 +31,59 @@ def test_ids_by_fence_are_a_sorted_set(steps, after, limit):
         assert list(ids) == [session_id for _, session_id in sorted(expected)]
     above = [item for item in sorted(expected) if item[0] > after]
     assert ids.page(after, limit) == above[:limit]
+
+
+@given(there=st.sets(items, min_size=1, max_size=80), data=st.data())
+def test_a_run_of_ids_goes_as_each_of_them_would(there, data):
+    ids = FencedIds(chunk=4)
+    for item in there:
+        ids.add(*item)
+    gone = data.draw(st.sets(st.sampled_from(sorted(there))))
+    left = sorted(there - gone)
+    assert ids.remove_run(sorted(gone)) is (not left)
+    assert (len(ids), ids.page(0, 100)) == (len(left), left)
+    for fence, session_id in left:
+        ids.remove(fence, session_id)
+    assert len(ids) == 0
+
+
+@given(sessions=st.lists(st.tuples(*(st.sampled_from("ab"),) * 3), max_size=30))
+def test_ends_all_at_once_are_as_one_after_the_other(sessions):
+    indexes, at = (ClusterIndex(), ClusterIndex()), Moment(START_US, "run")
+    nodes = {name: record(f"h/{name}") for name in "ab"}
+    for index in indexes:
+        for node in nodes.values():
+            index.join(at, node, terms=TERMS)
+        for n, (name, tenant, key) in enumerate(sessions):
+            entry = replace(
+                entry_of(nodes[name], f"s{n}"),
+                token=f"{n + 1:016x}",
+                tenant_id=tenant,
+                api_key=key if tenant == "a" else None,
+                blueprint=key,
+            )
+            index.create(at, entry, limits=IndexLimits())
+    at_once, in_turn = (index._contents for index in indexes)
+    dead, reason = nodes["a"].incarnation, ExitReason.of("lost")
+    at_once.end_all(at_once.of_node(dead, 100), reason, ended_at=5)
+    for one in in_turn.of_node(dead, 100):
+        in_turn.end(one, reason, ended_at=5)
+    first, second = (
+        (
+            held.entries,
+            held.epoch,
+            held.leases,
+            held._used,
+            held.log.read(held.log.oldest - 1),
+            [{name: list(ids) for name, ids in lists.items()} for lists in lists_of(held)],
+        )
+        for held in (at_once, in_turn)
+    )
+    assert first == second
+
+
+def lists_of(held):
+    return held._of_tenant, held._of_key, held._of_node
 
 
 @pytest.mark.parametrize("order", [1, -1])

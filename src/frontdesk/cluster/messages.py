@@ -57,6 +57,13 @@ _NO_MORE = (None, None, None)
 """Of a reason that is its kind and no more: neither an error, nor a signal, nor a code."""
 
 
+def _shortest(reason: ExitReason | None) -> ExitKind | ExitReason | None:
+    """Return a reason as its kind, where that says all."""
+    if reason is not None and (reason.error, reason.signal, reason.code) == _NO_MORE:
+        return reason.kind
+    return reason
+
+
 class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A `LoggedChange` as one flat row: made, sent and read in a fraction of what records cost.
 
@@ -89,10 +96,29 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
         ended_at: int = 0,
     ) -> LoggedRow:
         """Return the row of what happened to an entry, as it was after it."""
+        return cls._of(kind, revision, changed, _shortest(reason), ended_at)
+
+    @classmethod
+    def of_ends(
+        cls, after: int, ended: Sequence[IndexEntry], reason: ExitReason, ended_at: int
+    ) -> list[LoggedRow]:
+        """Return the rows of entries that ended alike, one after the other after a revision."""
+        shortest = _shortest(reason)
+        return [
+            cls._of("ended", revision, one, shortest, ended_at)
+            for revision, one in enumerate(ended, start=after + 1)
+        ]
+
+    @classmethod
+    def _of(
+        cls,
+        kind: Literal["created", "updated", "ended"],
+        revision: int,
+        changed: IndexEntry,
+        shortest: ExitKind | ExitReason | None,
+        ended_at: int,
+    ) -> LoggedRow:
         entry = changed.entry
-        told: ExitKind | ExitReason | None = reason
-        if reason is not None and (reason.error, reason.signal, reason.code) == _NO_MORE:
-            told = reason.kind
         return cls(
             kind,
             revision,
@@ -106,7 +132,7 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
             entry.blueprint,
             entry.model,
             entry.pid,
-            told,
+            shortest,
             ended_at,
         )
 

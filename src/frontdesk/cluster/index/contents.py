@@ -7,7 +7,7 @@ log with it; a reservation is counted as an entry is, and in no list.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import EllipsisType
 
@@ -123,6 +123,25 @@ class Contents:
         self._toggle_token(entry)
         revision = self.epoch.revision + 1
         self._log(LoggedRow.of("ended", revision, held, reason, ended_at))
+
+    def end_all(self, held: Sequence[IndexEntry], reason: ExitReason, *, ended_at: int) -> None:
+        """End entries that are here, oldest first, as if `end` were called for each: for less."""
+        alike: dict[tuple[str | None, ...], list[IndexEntry]] = {}
+        for one in held:
+            entry = one.entry
+            del self.entries[entry.session_id]
+            place = (entry.incarnation, entry.tenant_id, entry.api_key, entry.blueprint)
+            alike.setdefault(place, []).append(one)
+            self._toggle_token(entry)
+        for group in alike.values():
+            entry = group[0].entry
+            items = [(one.fence, one.entry.session_id) for one in group]
+            for lists, name in self._lists_of(entry):
+                if lists[name].remove_run(items):
+                    del lists[name]
+            self._count(entry, -len(group))
+        self.log.extend(LoggedRow.of_ends(self.epoch.revision, held, reason, ended_at))
+        self.epoch.revision = self.log.head
 
     def ids(self, selection: Selection) -> FencedIds | None:
         """Return the ids of a tenant, a key or a node, None where there are none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from frontdesk.records import Fence
@@ -70,6 +70,26 @@ class FencedIds:
             del self._chunks[place], self._lasts[place]
         return self._length == 0
 
+    def remove_run(self, items: Sequence[_Item]) -> bool:
+        """Remove what is there, in its order; tell whether nothing is left.
+
+        Neighbours go together: the entries of a node that dies are each other's as a rule.
+        """
+        done = 0
+        while done < len(items):
+            place = bisect_left(self._lasts, items[done])
+            chunk = self._chunks[place]
+            first = bisect_left(chunk, items[done])
+            length = _common(chunk[first : first + len(items) - done], items[done:])
+            del chunk[first : first + length]
+            done += length
+            if chunk:
+                self._lasts[place] = chunk[-1]
+            else:
+                del self._chunks[place], self._lasts[place]
+        self._length -= len(items)
+        return self._length == 0
+
     def page(self, after: Fence, limit: int) -> list[_Item]:
         """Return up to `limit` fences above one, with their ids."""
         return list(islice(self.above(after), limit))
@@ -80,3 +100,11 @@ class FencedIds:
         for place in range(bisect_left(self._lasts, first), len(self._chunks)):
             chunk = self._chunks[place]
             yield from islice(chunk, bisect_left(chunk, first), None)
+
+
+def _common(there: Sequence[_Item], wanted: Sequence[_Item]) -> int:
+    """Return how many are the same from the beginning, one at least."""
+    wanted = wanted[: len(there)]
+    if there == wanted:
+        return len(there)
+    return next(n for n, (one, other) in enumerate(zip(there, wanted, strict=True)) if one != other)

@@ -78,8 +78,7 @@ def end_batch(held: Contents, at: Moment, incarnation: str, kind: ExitKind) -> B
         return Buried(0, done=True)
     reason = declare_gone(held, incarnation, kind)
     batch = held.of_node(incarnation, BURY_BATCH)
-    for one in batch:
-        held.end(one, reason, ended_at=at.wall_ms)
+    held.end_all(batch, reason, ended_at=at.wall_ms)
     reserved = held.reserved_by(incarnation)
     for session_id in reserved[: BURY_BATCH - len(batch)]:
         held.unreserve(session_id)

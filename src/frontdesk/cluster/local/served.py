@@ -27,6 +27,9 @@ MAX_CONNECTIONS = 1024
 """So many connections are served at a time: a worker has three."""
 
 _WRITTEN_AT_ONCE = 256 * 1024
+_TOLD_AT_ONCE = 1000
+"""So many ends of a dead node are told together: a page of the log."""
+
 _CREDENTIALS = struct.Struct("3i")
 
 _call = msgspec.msgpack.Decoder(wire.WireCall)
@@ -108,8 +111,13 @@ class ServedIndex:
 
     async def bury(self, incarnation: str) -> None:
         """End all that a dead node has, in batches; whoever asks in between is answered."""
-        while not self.index.bury(self.now(), incarnation, proven=True).done:
-            self.on_change()
+        untold = 0
+        while not (buried := self.index.bury(self.now(), incarnation, proven=True)).done:
+            untold += buried.ended
+            if untold >= _TOLD_AT_ONCE:
+                # A page each turn would cost everybody more turns than the ends do.
+                untold = 0
+                self.on_change()
             await asyncio.sleep(0)
         self.on_change()
 
