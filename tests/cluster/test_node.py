@@ -171,6 +171,24 @@ async def test_a_model_that_changes_while_the_index_is_being_told_of_it_is_the_n
 
 
 @on_loop
+async def test_a_model_that_is_told_while_entries_are_told_again_is_not_taken_back():
+    async with open_nodes("a") as (server, a):
+        await a.create("s")
+
+        def told():
+            return server.call("read", 0, "s").entry.model
+
+        async def restore(*arguments, **options):
+            a.store.update("s", model="large")
+            await eventually(lambda: told() == "large")
+            return await a.engine.call("restore", *arguments, **options)
+
+        a.engine.restore = restore
+        await a.node._repairs.restore()
+        assert told() == "large"
+
+
+@on_loop
 async def test_a_restarted_agents_id_stays_reserved_under_the_next_token():
     async with open_nodes("a", "b") as (_, a, b):
         agent = FakeAgent()

@@ -221,6 +221,9 @@ class Reconciliation:
             if same and own.indexed.fence in refused:
                 self._own.remove(own.session_id)
                 self._supersede(own)
+            elif same and present is not None and present.indexed.entry != own.indexed.entry:
+                # An update that was under way came before this, which took it back.
+                await self._update_there(present.indexed)
 
     # -- count or tokens differ ------------------------------------------------------------------
 
@@ -244,13 +247,17 @@ class Reconciliation:
         for begun in range(0, len(restored), BATCH):
             await self._restore(restored[begun : begun + BATCH], complete=False)
         for one in differing.update:
-            await self._engine.update(
-                self._membership.incarnation,
-                one.entry.session_id,
-                fence=one.fence,
-                blueprint=one.entry.blueprint,
-                model=one.entry.model,
-            )
+            await self._update_there(one)
+
+    async def _update_there(self, entry: IndexEntry) -> None:
+        """Tell the engine what an entry's metadata are here."""
+        await self._engine.update(
+            self._membership.incarnation,
+            entry.entry.session_id,
+            fence=entry.fence,
+            blueprint=entry.entry.blueprint,
+            model=entry.entry.model,
+        )
 
     async def _end_there(self, entries: Sequence[IndexEntry]) -> None:
         """End entries that the engine has and this node has not, for the reason that it knows."""
