@@ -1,8 +1,11 @@
 """The scripts, held to the model: the same random calls get the same answers, on both servers."""
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.random_calls import TERMS, RandomCalls, outcome, told
+from frontdesk.cluster.errors import LeaseLost
 from frontdesk.cluster.index import ClusterIndex, Moment
 from frontdesk.cluster.records import IndexLimits, NewEntry, NodeRecord, Selection
 from frontdesk.cluster.valkey import verbs
@@ -62,6 +65,12 @@ PLANTED = (
     ("reached + 1\n", "reached + 2\n"),
     ("e[NODE] ~= A[1] or e[FENCE] ~= A[3]", "e[NODE] ~= A[1]"),
     ("'until', deadline)\n", "'until', '0')\n"),
+    # In the plain create, which is written apart from the others.
+    ("or redis.call('EXISTS', P .. 'entry:' .. id) == 1 then", "then"),
+    ("redis.call('ZADD', P .. 'key:' .. e[6], number, id)", ""),
+    ("if m[6] ~= '1' and (e[11] == '0' or", "if m[6] ~= '1' and ("),
+    (".. e[5] .. e[8], 1)", ".. e[5] .. e[8], 2)"),
+    ("local all, token = said[3], e[2]", "local all, token = said[3], e[1]"),
 )
 """Faults in the scripts, each small: a comparison, a forgotten index, a wrong order."""
 
@@ -152,6 +161,64 @@ def both(scripts, model, name, *arguments, **named):
     expected = outcome(model, at, name, arguments, named)
     assert told(outcome(scripts, at, name, arguments, named)) == told(expected)
     return expected
+
+
+STARTED_US = 10**15
+
+
+def create_each(scripts, *creates):
+    """Ask both for creates of one node, each so long after it joined; return the outcomes."""
+    model = ClusterIndex()
+    record = NodeRecord("n", "host/1", "unix:/s", 1, "1", "")
+    both(scripts, model, "join", record, terms=TERMS[0])
+    # For so long as this lease an engine that began anew waits: longer than the other one lasts.
+    both(scripts, model, "join", replace(record, incarnation="m"), terms=TERMS[1])
+    reserved, *entries = many("n", len(creates) + 1)
+    both(scripts, model, "reserve", reserved, limits=IndexLimits(), ttl_s=1)
+    found = []
+    for entry, (after_us, run_id, known) in zip(entries, creates, strict=True):
+        at, named = Moment(STARTED_US + after_us, run_id, known), {"limits": IndexLimits()}
+        found.append(outcome(model, at, "create", (entry,), named))
+        assert told(outcome(scripts, at, "create", (entry,), named)) == told(found[-1])
+    return found
+
+
+def test_a_create_at_the_moment_when_the_lease_runs_out_is_refused(scripts):
+    moments = [(after_us, "run", 0) for after_us in (1_000_000, 1_999_999, 2_000_000)]
+    *made, last = create_each(scripts, *moments)
+    assert all(isinstance(one, int) for one in made)
+    assert isinstance(last, LeaseLost)
+
+
+def test_a_create_that_finds_out_that_the_engine_has_lost_something_is_of_a_new_era(scripts):
+    ahead, other_run = (STARTED_US + 10**9, STARTED_US + 2 * 10**9)
+    calls = (0, "run", 0), (1, "run", ahead), (2, "run", ahead + 1), (3, "run", other_run)
+    first, second, third, fourth, last = create_each(scripts, *calls, (4, "other", 0))
+    assert first < ahead < second < third < other_run < fourth
+    assert last == fourth + 2
+
+
+def test_a_create_gives_up_what_was_reserved_for_too_long(scripts):
+    create_each(scripts, (999_999, "run", 0))
+    assert len(scripts.names("entry:*")) == 2
+    scripts.wipe()
+    create_each(scripts, (1_000_000, "run", 0))
+    assert len(scripts.names("entry:*")) == 1
+    assert scripts.members("reserved") == set()
+
+
+def test_a_create_of_a_node_that_is_half_buried_is_refused(scripts):
+    model = ClusterIndex()
+    record = NodeRecord("n", "host/1", "unix:/s", 1, "1", "")
+    both(scripts, model, "join", record, terms=TERMS[0])
+    *entries, last = many("n", 131)
+    for entry in entries:
+        both(scripts, model, "create", entry, limits=IndexLimits())
+    assert not both(scripts, model, "bury", "n", proven=True).done
+    at, named = Moment(STARTED_US, "run"), {"limits": IndexLimits()}
+    refused = outcome(model, at, "create", (last,), named)
+    assert isinstance(refused, LeaseLost)
+    assert told(outcome(scripts, at, "create", (last,), named)) == told(refused)
 
 
 @pytest.mark.parametrize("verb", ["bury", "leave"])

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
---@ uses: era, leases, entries, burial
+--@ uses: asked, era, leases, entries, burial
 -- bury: end a hundred of a dead node's entries with `lost`; its lease goes with the last.
 --
 -- Keys: meta, leases, log, used, and those of the node and its entries.

@@ -1,5 +1,5 @@
 #!lua
---@ uses: era, leases
+--@ uses: asked, era, leases
 -- claim: claim the answer to a request that may come more than once.
 --
 -- Keys: meta, claim:<slot>, claims, lease:<incarnation>.

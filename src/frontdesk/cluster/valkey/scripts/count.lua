@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
---@ uses: era
+--@ uses: asked, era
 -- count: how many entries there are.
 --
 -- Keys: meta, and tenant:<t>, key:<k> or node:<incarnation>.

@@ -1,5 +1,5 @@
 #!lua
---@ uses: era, leases, entries, ownership
+--@ uses: asked, plain, era, leases, entries, ownership
 -- create: enter a session; its fence is the revision at which it is.
 --
 -- Keys: meta, log, used, entry:<id>, tenant:<t>, key:<k>, node:<incarnation>, lease:<incarnation>,

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
---@ uses: era, leases, entries
+--@ uses: asked, era, leases, entries
 -- end: end entries of this node, each as it says.
 --
 -- Keys: meta, log, used, and those of each entry.

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
---@ uses: era
+--@ uses: asked, era
 -- follow: the changes after a revision of an era.
 --
 -- Keys: meta, log.

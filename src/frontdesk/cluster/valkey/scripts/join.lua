@@ -1,5 +1,5 @@
 #!lua
---@ uses: era, leases
+--@ uses: asked, era, leases
 -- join: take in a node, with a fresh lease.
 --
 -- Keys: meta, leases, lease:<incarnation>.

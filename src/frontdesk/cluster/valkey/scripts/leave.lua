@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
---@ uses: era, leases, entries, burial
+--@ uses: asked, era, leases, entries, burial
 -- leave: let a node go; a hundred of its entries end with `shutdown`. Called until it is done.
 --
 -- Keys, cost, reply: as `bury`.

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
---@ uses: era, entries
+--@ uses: asked, era, entries
 -- list: a page of entries with higher fences, oldest first.
 --
 -- Keys: meta, entry:<id>, and tenant:<t>, key:<k> or node:<incarnation>; of everything, leases and

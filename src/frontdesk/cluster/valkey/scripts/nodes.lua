@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
---@ uses: era
+--@ uses: asked, era
 -- nodes: all nodes, with how many entries each has.
 --
 -- Keys: meta, leases, lease:<incarnation>, node:<incarnation>.

@@ -1,5 +1,5 @@
 #!lua
---@ uses: era
+--@ uses: asked, era
 -- publish: put a node's absolute totals of a topic in place of its last ones.
 --
 -- Keys: meta, totals:<topic>.

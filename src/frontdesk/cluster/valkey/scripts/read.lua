@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
---@ uses: era, entries
+--@ uses: asked, era, entries
 -- read: the entry of an id.
 --
 -- Keys: entry:<id>; meta where there is none.

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
---@ uses: era, entries
+--@ uses: asked, era, entries
 -- release: give a reservation of this node under this token back.
 --
 -- Keys: meta, entry:<id>, reserved, reserved:<incarnation>, used.

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
---@ uses: era, leases
+--@ uses: asked, era, leases
 -- renew: renew a node's lease, and compare what it says that it has.
 --
 -- Keys: meta, leases, lease:<incarnation>, node:<incarnation>.

@@ -1,5 +1,5 @@
 #!lua
---@ uses: era, leases, entries, ownership
+--@ uses: asked, era, leases, entries, ownership
 -- reserve: hold an id, and a place under the limits, while an agent is started.
 --
 -- Keys: meta, entry:<id>, reserved, reserved:<incarnation>, used, lease:<incarnation>.

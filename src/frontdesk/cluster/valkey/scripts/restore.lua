@@ -1,5 +1,5 @@
 #!lua
---@ uses: era, leases, entries
+--@ uses: asked, era, leases, entries
 -- restore: tell again of entries that the engine may have lost, with their fences.
 --
 -- Keys: as `create`, for each.

@@ -1,5 +1,5 @@
 #!lua
---@ uses: era
+--@ uses: asked, era
 -- take: count one in a moving window, if it is within the limit.
 --
 -- Keys: meta, rate:<counted>, rates.

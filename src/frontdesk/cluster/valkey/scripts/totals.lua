@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
---@ uses: era
+--@ uses: asked, era
 -- totals: what was published last of a topic under each name.
 --
 -- Keys: meta, totals:<topic>.

@@ -1,5 +1,5 @@
 #!lua
---@ uses: era, entries
+--@ uses: asked, era, entries
 -- update: change blueprint and model of an entry.
 --
 -- Keys: meta, log, used, entry:<id>.

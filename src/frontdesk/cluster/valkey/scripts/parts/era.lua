@@ -1,17 +1,7 @@
 -- Engine time, eras and revisions: what every script begins and ends with.
 --
--- KEYS[1] is the cluster's `meta`; every other key begins as it does. ARGV[1] is a MessagePack
--- array: the server's run id, as the caller's connection heard it, and the highest revision that the
--- caller knows. ARGV[2] is another: the verb's own arguments, A. An answer is one too: what came of
--- it, the revision after it (0 where the script did not look), and the verb's own.
---
 -- The race: a server that was restarted, promoted or wiped has lost what it acknowledged, and its
 -- clients cannot know. Here each call finds that out before it does anything.
-
-local META, P = KEYS[1], string.sub(KEYS[1], 1, -5)
-local CALLER, A = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
-local clock_of_server = redis.call('TIME')
-local clock = clock_of_server[1] * 1000000 + clock_of_server[2]
 
 local RECOVERY, ASK_AGAIN, FIRST_LEASE, LOG_ENTRIES = 60000000, 1000000, 10000000, 65536
 local revision, era, run, time_then, clock_then, lease_length, began, recovered, schema, entries
