@@ -65,6 +65,9 @@ PLANTED = (
     ("reached + 1\n", "reached + 2\n"),
     ("e[NODE] ~= A[1] or e[FENCE] ~= A[3]", "e[NODE] ~= A[1]"),
     ("'until', deadline)\n", "'until', '0')\n"),
+    # In the burial, which ends many together.
+    ("leaves(P .. 'tenant:' .. e[TENANT], id)\n", "\n"),
+    ("count(counter, -number)", "count(counter, number)"),
     # In the plain create, which is written apart from the others.
     ("or redis.call('EXISTS', P .. 'entry:' .. id) == 1 then", "then"),
     ("redis.call('ZADD', P .. 'key:' .. e[6], number, id)", ""),
