@@ -43,13 +43,8 @@ class Clients:
         process.loop.create_task(self._guarded(what(process)))
 
     async def _guarded(self, doing):
-        try:
-            with suppress(
-                FrontdeskError
-            ):  # a refusal is an answer, in the history where it matters
-                await doing
-        except Exception as error:  # a task keeps it to itself, and nobody asks this one
-            asyncio.get_running_loop().call_soon(self._world.failed, {"exception": error})
+        with suppress(FrontdeskError):  # a refusal is an answer, in the history where it matters
+            await doing
 
     def _any_id(self):
         return self._random.choice(self.ids[-12:])

@@ -232,13 +232,6 @@ def _fresh_for_ever(original):
     return end_read
 
 
-def _raises(original):
-    def end_read(self, read, entry):
-        raise LookupError("an error that no caller expects")
-
-    return end_read
-
-
 def both(what, broken):
     """Change a decision where the node imports it, and where the small nodes find it."""
     where = {"after_renewal": node_lease, "burials_due": neighbours, "differences": reconciliation}
@@ -299,11 +292,6 @@ MUTATIONS = [
         ((near_cache.NearCache, "end_read", _fresh_for_ever),),
         ("late_answers",),
         seed=3,
-    ),
-    Mutation(
-        "a lookup raises what it must not",
-        ((near_cache.NearCache, "end_read", _raises),),
-        seed=0,
     ),
     Mutation("a snapshot does not say resync", ((cluster_watch, "Snapshot", _no_resync),), seed=2),
     Mutation(
