@@ -6,6 +6,7 @@ import secrets
 import signal
 import time
 
+import httpx
 import pytest
 
 from cluster.faults.desks import (
@@ -80,7 +81,7 @@ def answered(desk, session):
     """Return the status of an answer; a connection to the worker that was killed has none."""
     try:
         return desk.get(session).status_code
-    except OSError:
+    except httpx.TransportError:
         return 0
 
 
