@@ -8,6 +8,7 @@ from frontdesk.gateway import forwarding
 from frontdesk.gateway.app import ROUTERS
 from gateway.cluster_running import cluster
 from gateway.running import OPERATOR, RunningGateway, create
+from support.waiting import eventually
 
 ROW = re.compile(r"^    (?:(GET|POST) )?(/\S*) +(\S.*)$", re.MULTILINE)
 TABLE = {(method, path): where for method, path, where in ROW.findall(forwarding.__doc__)}
@@ -60,6 +61,8 @@ def test_every_route_of_a_session_is_answered_by_its_node(nodes, sid, method, pa
 def test_operators_see_all_nodes_on_each(nodes, sid):
     with nodes[0].client() as here:
         create(here, sid)
+    # The first one hears of the second with its next renewal.
+    eventually(lambda: all(len(each.gateway.node.nodes()) == len(nodes) for each in nodes))
     seen = []
     for node in nodes:
         with node.client(OPERATOR) as operator:
