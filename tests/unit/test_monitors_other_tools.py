@@ -180,6 +180,36 @@ def test_a_real_thread_goes_on_watching_where_greenlets_come_later(tool, patched
     assert outcomes(tool, patched, "while it runs") == ["told", "told"]
 
 
+HUBS = """
+import subprocess, threading
+from frontdesk import Watcher, monitor
+
+hubs = []
+for use_pidfd in (None, False):
+    watcher = Watcher(use_pidfd=use_pidfd)
+    over = threading.Event()
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    def ended(reason):
+        from gevent._hub_local import get_hub_if_exists
+        hubs.append(get_hub_if_exists())
+        over.set()
+    monitor(process, ended, watcher=watcher)
+    if use_pidfd is None:
+        from gevent import monkey
+        monkey.patch_select(); monkey.patch_socket(); monkey.patch_os()
+    process.stdin.close()
+    assert over.wait(20), "never told"
+    process.wait()
+    watcher.close(wait_s=20)
+print(hubs)
+"""
+
+
+def test_a_real_watching_thread_begins_no_event_loop_of_greenlets():
+    said = run_script(HUBS, python=from_pip("green-threads", *GREEN_THREADS))
+    assert said.strip() == "[None, None]"
+
+
 TASKS = """
 import asyncio, logging, sys
 from gevent import monkey

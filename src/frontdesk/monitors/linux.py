@@ -15,7 +15,7 @@ import struct
 import threading
 from dataclasses import dataclass
 
-from frontdesk.monitors.green_threads import threads_are_green
+from frontdesk.monitors.green_threads import threads_are_green, unpatched_select
 from frontdesk.records import ExitReason
 
 PIDFD_THREAD = os.O_EXCL
@@ -70,12 +70,10 @@ def _can_open(number: int, flags: int) -> bool:
 
 def readable(fd: int) -> bool:
     """Tell whether a pidfd says that its process or thread is over. False for a closed number."""
-    if not hasattr(select, "poll"):  # eventlet takes it away, perhaps after fd was opened
-        return bool(select.select([fd], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
+    poll = unpatched_select.poll()
+    poll.register(fd, unpatched_select.POLLIN)
     ready = poll.poll(0)
-    return bool(ready) and not ready[0][1] & select.POLLNVAL
+    return bool(ready) and not ready[0][1] & unpatched_select.POLLNVAL
 
 
 def status_of_child(pid: int, *, fd: int | None) -> ExitReason | None:

@@ -10,9 +10,10 @@ import contextlib
 import errno
 import os
 import select
+from types import ModuleType
 from typing import Protocol
 
-from frontdesk.monitors.green_threads import select_is_green, threads_are_green
+from frontdesk.monitors.green_threads import select_is_green, threads_are_green, unpatched_select
 from frontdesk.monitors.linux import can_sleep_in_epoll
 
 _WOKEN = (1).to_bytes(8, "little")
@@ -85,11 +86,12 @@ class EpollPoller:
 
 
 class PipePoller:
-    """Wait for the clock or a wake-up, on any POSIX system."""
+    """Wait for the clock or a wake-up, on any POSIX system, by the functions of a `select`."""
 
-    __slots__ = ("_read", "_write")
+    __slots__ = ("_read", "_select", "_write")
 
-    def __init__(self) -> None:
+    def __init__(self, select_module: ModuleType = unpatched_select) -> None:
+        self._select = select_module
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
@@ -107,10 +109,10 @@ class PipePoller:
         return []
 
     def _woken(self, timeout_s: float | None) -> bool:
-        if not hasattr(select, "poll"):  # eventlet's, which bears any number of a descriptor
-            return bool(select.select([self._read], [], [], timeout_s)[0])
-        poll = select.poll()
-        poll.register(self._read, select.POLLIN)
+        if not hasattr(self._select, "poll"):  # eventlet's, which bears any number of a descriptor
+            return bool(self._select.select([self._read], [], [], timeout_s)[0])
+        poll = self._select.poll()
+        poll.register(self._read, self._select.POLLIN)
         return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
     def wake(self) -> None:
@@ -126,13 +128,15 @@ def make_poller() -> Poller:
     """Return the better of the two for this system. `OSError` where each would block everybody."""
     if can_sleep_in_epoll():
         return EpollPoller()
-    if threads_are_green() and not select_is_green():
+    if not threads_are_green():
+        return PipePoller()
+    if not select_is_green():
         raise OSError(
             errno.ENOTSUP,
             "threads are greenlets here and select() is not patched with them, so the thread that "
             "watches would block the program (gevent, eventlet: patch both, or neither)",
         )
-    return PipePoller()
+    return PipePoller(select)
 
 
 def _drain(fd: int) -> None:
