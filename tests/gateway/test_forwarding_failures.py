@@ -219,6 +219,19 @@ def test_the_socket_of_an_owner_that_may_live_says_to_come_again(nodes, here, si
     assert closed.value.rcvd.code == 1012
 
 
+def test_a_failure_of_the_node_that_passes_a_socket_on_is_told_as_one(
+    nodes, here, sid, monkeypatch
+):
+    create(here, sid)
+    with opened(nodes[1], sid) as ws:
+        said(ws, action="abort")
+        monkeypatch.setattr(nodes[1].gateway, "count", None)
+        ws.send("{}")
+        with pytest.raises(ConnectionClosed) as closed:
+            ws.recv(timeout=20)
+    assert closed.value.rcvd.code == 1011
+
+
 def test_a_stalled_node_is_not_asked_and_its_streams_through_others_end(
     nodes, here, there, sid, monkeypatch
 ):

@@ -2,12 +2,14 @@
 
 import json
 import socket
+import time
 from contextlib import contextmanager
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from frontdesk.gateway import websocket
 from gateway.requirements import covers
 from gateway.running import ACME, RunningGateway, create, turn_of
 from support.waiting import eventually
@@ -189,6 +191,28 @@ def test_the_socket_closes_after_session_end(gateway, acme, sid):
         with pytest.raises(ConnectionClosed) as caught:
             ws.recv(timeout=20)
         assert caught.value.rcvd.code == 1000
+
+
+@pytest.mark.parametrize("broken", ["parsed", "messages"])
+def test_a_failure_of_the_gateway_is_told_as_one_and_not_as_the_session_s_end(
+    gateway, acme, sid, broken, monkeypatch
+):
+    create(acme, sid)
+    with opened(gateway, sid) as ws:
+        monkeypatch.setattr(websocket, broken, fail)
+        ws.send('{"action": "prompt", "text": "x"}')
+        with pytest.raises(ConnectionClosed) as caught:
+            until(ws, "agent_end")
+        closed = time.monotonic()
+    # The client has answered the close, and waits for the connection's end.
+    assert time.monotonic() - closed < 8
+    assert caught.value.rcvd.code == 1011
+    monkeypatch.undo()
+    assert acme.get(f"/v1/sessions/{sid}").status_code == 200
+
+
+def fail(*_):
+    raise RuntimeError("a fault of the gateway's own")
 
 
 @covers("origins.websocket-cookie")

@@ -26,7 +26,8 @@ from frontdesk.gateway.request_context import Message, RequestContext
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
 
-ENDED, REVOKED, TOO_SLOW = 1000, 1008, 1013
+ENDED, REVOKED, FAILED, TOO_SLOW = 1000, 1008, 1011, 1013
+FAILURE = FAILED, "the gateway failed"
 MAX_REFUSED = 20
 """Messages in a row that the rate limit refuses before the socket is closed."""
 
@@ -93,6 +94,10 @@ class SessionSocket:
                 await asyncio.sleep(0)
             else:
                 self._closing = (0, "")
+        except Exception:
+            # Or the client has left, and nobody hears this.
+            self._closing = FAILURE
+            raise
         finally:
             # The reader's end is the sender's: it closes the socket and returns.
             self._reader.close()
@@ -125,6 +130,7 @@ class SessionSocket:
             return asked, lambda: refusal
 
     async def _send_events(self) -> None:
+        """Send until the reader ends, and say why the socket closes, also after a failure."""
         try:
             while (batch := await self._reader.next()) is not None:
                 async with self._sending:
@@ -132,9 +138,14 @@ class SessionSocket:
                         await self._send(text)
         except ReaderTooSlow:
             self._closing = (TOO_SLOW, "too slow; connect again with ?since=")
-        code, reason = self._closing
-        if code:
-            await self._context.send_on({"type": "websocket.close", "code": code, "reason": reason})
+        except Exception:
+            self._closing = FAILURE
+            raise
+        finally:
+            code, reason = self._closing
+            if code:
+                close = {"type": "websocket.close", "code": code, "reason": reason}
+                await self._context.send_on(close)
 
     async def _send(self, text: bytes) -> None:
         await self._context.send_on({"type": "websocket.send", "text": text.decode()})

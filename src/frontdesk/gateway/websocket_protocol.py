@@ -53,7 +53,7 @@ class BoundedWebSocket(ClientConnection, WebSocketsSansIOProtocol):
     def _read_piece(self) -> None:
         """Parse a little of what has come, and the rest in later turns of the loop."""
         self._next_piece = None
-        if self.handshake_initiated and not self.queue.empty():
+        if self._is_behind():
             return
         # The handshake was bounded as a head.
         size = PIECE_BYTES if self.handshake_initiated else len(self._ahead)
@@ -62,9 +62,15 @@ class BoundedWebSocket(ClientConnection, WebSocketsSansIOProtocol):
         super().data_received(piece)
         self._go_on()
 
+    def _is_behind(self) -> bool:
+        """Tell whether the application has yet to take what came. One that has closed takes none:
+        what comes then is the client's answer to the close, and what it had sent before.
+        """
+        return self.handshake_initiated and not self.close_sent and not self.queue.empty()
+
     def _go_on(self) -> None:
         """Read on where nothing waits, else pause."""
-        busy = bool(self._ahead) or not self.queue.empty()
+        busy = bool(self._ahead) or self._is_behind()
         if self.transport.is_closing():
             self._ahead.clear()
         elif busy != self.read_paused:
@@ -84,6 +90,8 @@ class BoundedWebSocket(ClientConnection, WebSocketsSansIOProtocol):
             # uvicorn would take it for a fault of the application.
             raise ClientDisconnected
         await super().send(message)
+        if message["type"] == "websocket.close":
+            self._go_on()
         if message["type"] == "websocket.http.response.body":
             # A refusal ends a handshake: uvicorn would log that the application forgot it.
             self.handshake_complete = True

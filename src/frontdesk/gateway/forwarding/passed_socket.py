@@ -27,7 +27,7 @@ from frontdesk.gateway.forwarding.signing import HEADER
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.request_context import Message, RequestContext
-from frontdesk.gateway.websocket import ENDED, MAX_REFUSED, REVOKED
+from frontdesk.gateway.websocket import ENDED, FAILURE, MAX_REFUSED, REVOKED
 from frontdesk.sessions.errors import SessionDead
 
 RESTARTING = 1012
@@ -83,6 +83,10 @@ class PassedSocket:
             while (message := await self._context.receive_on())["type"] == "websocket.receive":
                 if not await self._pass_to_owner(message):
                     break
+        except Exception:
+            # Or the client has left, and nobody hears this.
+            self._closing = FAILURE
+            raise
         finally:
             # At once: the owner's side has nobody to send to.
             self._socket.transport.abort()
@@ -115,9 +119,14 @@ class PassedSocket:
                 await self._send(content if isinstance(content, str) else content.decode())
         except ConnectionClosed:
             pass
-        code, reason = await self._end()
-        if code:
-            await self._context.send_on({"type": "websocket.close", "code": code, "reason": reason})
+        except Exception:
+            self._closing = FAILURE
+            raise
+        finally:
+            code, reason = await self._end()
+            if code:
+                close = {"type": "websocket.close", "code": code, "reason": reason}
+                await self._context.send_on(close)
 
     async def _end(self) -> tuple[int, str]:
         """Return how the client's side closes: as the owner has closed, or as becomes its death."""
