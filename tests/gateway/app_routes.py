@@ -4,7 +4,7 @@ from frontdesk.gateway.app import ROUTERS
 
 ROUTES_WITH_GET = sorted(
     {
-        route.path
+        route.path_format
         for module in ROUTERS
         for route in module.router.routes
         if "GET" in route.methods and not route.path.endswith("/ws")

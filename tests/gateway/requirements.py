@@ -239,6 +239,7 @@ REQUIREMENTS = (
         budgets="Budgets are over all nodes.",
         configuration="A difference between the nodes' configurations is shown.",
         ready_when_cut_off="/readyz stays 200 on a node that is cut off; /healthz says it.",
+        drain_by_an_operator="An operator drains a node through any node; its sessions go on.",
         draining="A draining node passes new sessions on to the node with the fewest.",
     ),
     *_section(

@@ -13,7 +13,7 @@ from support.waiting import eventually
 ROW = re.compile(r"^    (?:(GET|POST) )?(/\S*) +(\S.*)$", re.MULTILINE)
 TABLE = {(method, path): where for method, path, where in ROW.findall(forwarding.__doc__)}
 ROUTES = [
-    (method, route.path)
+    (method, route.path_format)
     for module in ROUTERS
     for route in module.router.routes
     for method in sorted(route.methods)

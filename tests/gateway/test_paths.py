@@ -5,9 +5,15 @@ import pytest
 from frontdesk.gateway.app import ROUTERS
 from frontdesk.gateway.paths import PATHS, Access, Endpoint, match_path
 
-ROUTES = sorted({route.path for module in ROUTERS for route in module.router.routes})
+ROUTES = sorted({route.path_format for module in ROUTERS for route in module.router.routes})
 OPEN = {"/healthz", "/readyz", "/.well-known/agent.json", "/openapi.json", "/docs"}
-OPERATORS = {"/ops/status", "/ops/sessions", "/ops/nodes", "/metrics"}
+OPERATORS = {
+    "/ops/status",
+    "/ops/sessions",
+    "/ops/nodes",
+    "/ops/nodes/{node}/drain",
+    "/metrics",
+}
 
 
 def test_what_everybody_and_what_operators_may_ask_for_is_this_and_no_more():

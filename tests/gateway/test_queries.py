@@ -15,7 +15,7 @@ from frontdesk.gateway.paths import PATHS, Access, match_path
 from gateway.running import ACME, OPERATOR, create, events, until
 
 ROUTES = sorted(
-    (method, route.path)
+    (method, route.path_format)
     for module in ROUTERS
     for route in module.router.routes
     for method in (*route.methods, *(["HEAD"] if "GET" in route.methods else []))
@@ -50,7 +50,7 @@ def asked(gateway):
 
         def ask(method, path, query):
             client = operator if match_path(path).rule.access is Access.OPERATOR else acme
-            url = path.format(sessionId="queried", name="lookup") + "?" + query
+            url = path.format(sessionId="queried", name="lookup", node="none") + "?" + query
             return client.request(method, url)
 
         yield ask

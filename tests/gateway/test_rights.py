@@ -14,7 +14,7 @@ from gateway.asgi import ask
 from gateway.running import ACME, OPERATOR, Lines, RunningGateway
 
 ROUTES = sorted(
-    {(route.path, method) for module in ROUTERS for route in module.router.routes
+    {(route.path_format, method) for module in ROUTERS for route in module.router.routes
      for method in route.methods}
 )  # fmt: skip
 CALLERS = {
@@ -80,7 +80,7 @@ def walked(gateway, app, prefix, root_path, spell, *, caller):
     async def walk():
         answers = []
         for path, method in ROUTES:
-            spelled = prefix + spell(path.format(sessionId="none", name="none"))
+            spelled = prefix + spell(path.format(sessionId="none", name="none", node="none"))
             answer = await ask(app, spelled, method=method, headers=headers, root_path=root_path)
             answers.append((path, method, match_path(path).rule.access, answer))
         return answers

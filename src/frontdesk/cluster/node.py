@@ -204,6 +204,11 @@ class Node:
         """How it stands to the cluster now, by its own clock."""
         return self._membership.condition
 
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no new sessions."""
+        return self._membership.draining
+
     def begin_draining(self) -> None:
         """Take no new sessions: told with every renewal from now on. Those it has go on."""
         self._membership.draining = True

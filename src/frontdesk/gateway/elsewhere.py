@@ -7,15 +7,24 @@ apart from that, so that each can be read, and tried, without the other.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     # Late: a gateway that is alone needs none of it for this.
     from starlette.responses import Response
 
+    from frontdesk.cluster.records import NodeStatus
     from frontdesk.gateway.answer_schemas import SessionList
     from frontdesk.gateway.operator_schemas import GatewayNumbers, HostedSession
     from frontdesk.gateway.request_context import RequestContext
+
+
+class Drained(NamedTuple):
+    """What came of an operator's order to drain a node."""
+
+    node: NodeStatus
+    new: bool
+    """Whether it begins now; else it drains already."""
 
 
 class Elsewhere(Protocol):
@@ -52,6 +61,13 @@ class Elsewhere(Protocol):
 
     async def numbers(self) -> dict[str, GatewayNumbers]:
         """Return the numbers of each node that answers, by its name."""
+        ...
+
+    async def drain(self, node: str) -> Drained:
+        """Have a node, of this name or incarnation, leave new sessions to others.
+
+        `NodeNotFound`; `OwnerUnreachable` where it does not answer.
+        """
         ...
 
     async def hosted_sessions(self) -> list[HostedSession]:

@@ -66,7 +66,7 @@ FORBIDDEN = ErrorAnswer(
 NOT_FOUND = ErrorAnswer(
     404,
     "not_found",
-    "no such session or tool; no such route (method and path named)",
+    "no such session, tool or node; no such route (method and path named)",
     library.SessionNotFound("support-42"),
 )
 SESSION_DEAD = ErrorAnswer(

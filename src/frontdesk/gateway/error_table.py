@@ -287,6 +287,12 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         "What an attachment's URL leads to cannot be taken: the address, the status, the size",
         ATTACHMENT_REFUSED,
     ),
+    gateway.NodeNotFound: ErrorRow(
+        Fault.CALLER,
+        "No node of the cluster has this name or incarnation. `GET /ops/nodes` lists those that "
+        "there are",
+        NOT_FOUND,
+    ),
     gateway.KeyNotFound: ErrorRow(
         Fault.CALLER,
         "No key has this id. `frontdesk keys list` shows them",

@@ -16,6 +16,7 @@ __all__ = [
     "IdentityProviderUnavailable",
     "KeyNotFound",
     "MalformedRequest",
+    "NodeNotFound",
     "OutsideSession",
     "RateLimited",
     "ScopeMissing",
@@ -148,6 +149,16 @@ class KeyNotFound(FrontdeskError, LookupError):
     def __init__(self, key_id: str) -> None:
         self.key_id = key_id
         super().__init__(f"no key {key_id!r}")
+
+
+class NodeNotFound(FrontdeskError, LookupError):
+    """No node of the cluster has this name or incarnation, as far as this one has heard."""
+
+    node: str
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        super().__init__(f"no node {node[:200]!r}; GET /ops/nodes lists those that there are")
 
 
 class StateUnusable(FrontdeskError, OSError):

@@ -236,6 +236,18 @@ class Gateway:
             clock=self.clock,
         )
 
+    def begin_passing_on(self) -> bool:
+        """Have other nodes open sessions from now on; those that are here go on.
+
+        Of a node of a cluster. Returns whether that is new.
+        """
+        assert self.node is not None
+        if self.node.draining:
+            return False
+        logger.info("an operator drains this node: other nodes open sessions, those here go on")
+        self.node.begin_draining()
+        return True
+
     async def drain(self, grace_s: float) -> None:
         """Refuse new sessions and prompts, let turns end within the grace, end the sessions."""
         if self.node is not None:
@@ -251,8 +263,18 @@ class Gateway:
         return self.open and self.service.draining
 
     @property
+    def takes_sessions(self) -> bool:
+        """Whether sessions are opened here: not while it drains, to end or as an operator said."""
+        return not self.draining and (self.node is None or not self.node.draining)
+
+    @property
     def ready(self) -> bool:
-        return self.open and not self.draining
+        """Whether it takes new work. Of several workers at one address, others may do it."""
+        if not self.open or self.draining:
+            return False
+        if self.takes_sessions or self.forwarding is None:
+            return self.takes_sessions
+        return self.config.server.workers > 1 and self.forwarding.least_loaded() is not None
 
     def sessions_of(self, caller: Caller) -> TenantSessions:
         """Return what a caller of a tenant may reach: its own tenant's sessions."""
@@ -287,6 +309,10 @@ class Gateway:
 
     def refuse_if_draining(self) -> None:
         if self.draining:
+            raise Draining
+
+    def refuse_unless_taking(self) -> None:
+        if not self.takes_sessions:
             raise Draining
 
     # -- changes while it runs -------------------------------------------------------------------

@@ -5,6 +5,7 @@
     passed_request, passed_socket     one request, or WebSocket, that another node answers
     request_copy, answer_copy     what of it travels, and what comes back
     session_lists, list_cursors, operator_views     what is asked of all nodes
+    node_drains     what an operator tells one of them
     private_listener, owner_application     where other nodes' requests come in, and whose they are
     node_calls     what nodes ask each other for themselves
     hops, node_connections, hop_connection     how a request gets there, and whether anybody is
@@ -25,6 +26,7 @@ is passed to answers it, or says that the session is not there. Which path is an
     /ops/status                     here; numbers that add up are those of all nodes
     /ops/sessions                   by all nodes
     /ops/nodes                      here, by what this node last heard of the others
+    /ops/nodes/{node}/drain         by that node
     /metrics                        by all nodes, each with its name as a label
     /.well-known/agent.json         here
     /openapi.json                   here

@@ -19,6 +19,7 @@ from frontdesk.cluster.records import IndexEntry, NodeState, NodeStatus
 from frontdesk.errors import InvalidArgument
 from frontdesk.gateway.answer_schemas import SessionList
 from frontdesk.gateway.client_connection import connection_of
+from frontdesk.gateway.elsewhere import Drained
 from frontdesk.gateway.forwarding.answer_copy import is_from_node, own_headers, whole_body
 from frontdesk.gateway.forwarding.claims import CallerClaims
 from frontdesk.gateway.forwarding.destination import destination_of, status_of
@@ -26,6 +27,7 @@ from frontdesk.gateway.forwarding.hop_connection import HopBroken, HopConnection
 from frontdesk.gateway.forwarding.hops import HopRequest, Hops
 from frontdesk.gateway.forwarding.list_cursors import ListCursors
 from frontdesk.gateway.forwarding.node_calls import MAX_ANSWER_BYTES, NodeCalls
+from frontdesk.gateway.forwarding.node_drains import NodeDrains
 from frontdesk.gateway.forwarding.operator_views import OperatorViews
 from frontdesk.gateway.forwarding.owner_application import OwnerApplication
 from frontdesk.gateway.forwarding.passed_request import PassedRequest
@@ -103,6 +105,7 @@ class Forwarding:
         self.calls: NodeCalls = NodeCalls(self._gateway, node, self.hops)
         self._lists = SessionLists(self._gateway, node, self.calls, cursors=self._cursors)
         self._views = OperatorViews(self._gateway, node, self.calls)
+        self._drains = NodeDrains(self._gateway, node, self.calls)
         self._application.calls = self.calls.answers
         self._gateway.forwarding = self
 
@@ -240,6 +243,10 @@ class Forwarding:
     async def list_sessions(self, tenant_id: str, *, limit: int, after: str | None) -> SessionList:
         """List a tenant's sessions on all nodes; `after` is the `next` of the page before."""
         return await self._lists.page(tenant_id, limit=limit, after=after)
+
+    async def drain(self, node: str) -> Drained:
+        """Have a node, of this name or incarnation, leave new sessions to others."""
+        return await self._drains.drain(node)
 
     async def numbers(self) -> dict[str, GatewayNumbers]:
         """Return the numbers of each node that answers, by its name."""

@@ -5,13 +5,19 @@ Only operators' keys get here, and they get nowhere else.
 
 from __future__ import annotations
 
+import logging
+from typing import TYPE_CHECKING, Annotated
+
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from frontdesk import __version__
 from frontdesk.agents.ids import split
+from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
+from frontdesk.gateway.errors import NodeNotFound
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.logs import lines_dropped
 from frontdesk.gateway.openapi import answers, problems
@@ -23,9 +29,25 @@ from frontdesk.gateway.operator_schemas import (
     ListedNode,
     ListedNodes,
 )
+from frontdesk.gateway.request_context import context_of
+
+if TYPE_CHECKING:
+    # Late: without a cluster, nothing of it is imported.
+    from frontdesk.cluster.node import Node
+    from frontdesk.cluster.records import NodeStatus
+
+logger: logging.Logger = logging.getLogger("frontdesk.gateway")
 
 router: APIRouter = APIRouter(tags=["operations"], route_class=GatewayRoute)
 
+NodeInPath = Annotated[
+    str,
+    Path(
+        alias="node",
+        description="the node's name, or its incarnation, as `GET /ops/nodes` has them",
+        examples=["desk-1/2"],
+    ),
+]
 EXPOSITION = "text/plain; version=0.0.4"
 SUMMED = ("sessions", "streams", "stuck", "log_lines_dropped")
 """Numbers that add up over nodes; the others know the same things."""
@@ -83,7 +105,8 @@ async def status(gateway: InGateway) -> Response:
         of_all = (await gateway.forwarding.numbers()).values()
         for name in SUMMED:
             numbers[name] = sum(getattr(each, name) for each in of_all)
-    return encoded(GatewayStatus(**numbers, version=__version__, draining=gateway.draining))
+    draining = not gateway.takes_sessions
+    return encoded(GatewayStatus(**numbers, version=__version__, draining=draining))
 
 
 @router.get("/ops/sessions", operation_id="listHostedSessions", responses=answers(SESSIONS))
@@ -102,21 +125,48 @@ async def nodes(gateway: InGateway) -> Response:
     """Return the nodes of the cluster: state, lease, sessions, version, configuration."""
     if (node := gateway.node) is None:
         return encoded(ListedNodes(nodes=()))
-    listed = [
-        ListedNode(
-            name=each.node.name,
-            incarnation=each.node.incarnation,
-            state=each.state.value,
-            lease_left_ms=round(each.lease_left_s * 1000),
-            sessions=each.sessions,
-            draining=each.draining,
-            version=each.node.version,
-            config_digest=each.node.config_digest,
-            answering=each.node.incarnation == node.incarnation,
-        )
-        for each in node.nodes()
-    ]
-    return encoded(ListedNodes(nodes=tuple(listed)))
+    return encoded(ListedNodes(nodes=tuple(listed(each, node) for each in node.nodes())))
+
+
+def listed(status: NodeStatus, node: Node) -> ListedNode:
+    """Return a node as operators see it; `node` is the one that answers."""
+    return ListedNode(
+        name=status.node.name,
+        incarnation=status.node.incarnation,
+        state=status.state.value,
+        lease_left_ms=round(status.lease_left_s * 1000),
+        sessions=status.sessions,
+        draining=status.draining,
+        version=status.node.version,
+        config_digest=status.node.config_digest,
+        answering=status.node.incarnation == node.incarnation,
+    )
+
+
+@router.post(
+    "/ops/nodes/{node:path}/drain",
+    operation_id="drainNode",
+    responses=answers(
+        msgspec.structs.replace(NODES.nodes[0], draining=True), "not_found", "unavailable"
+    ),
+)
+async def drain_node(request: Request, gateway: InGateway, named: NodeInPath) -> Response:
+    """Have a node leave new sessions to others; those that it has go on, and so does the node.
+
+    Asked again, it stays as it is. What ends the process is whoever runs it, by SIGTERM.
+    """
+    operator = context_of(request.scope).key
+    key_id = None if operator is None else operator.key_id
+    try:
+        if gateway.node is None or gateway.forwarding is None:
+            raise NodeNotFound(named)
+        status, new = await gateway.forwarding.drain(named)
+    except FrontdeskError as error:
+        logger.warning("operator %s drains node %r: %s", key_id, named[:200], error)
+        raise
+    result = "it begins" if new else "it drains already"
+    logger.info("operator %s drains node %r: %s", key_id, status.node.name, result)
+    return encoded(msgspec.structs.replace(listed(status, gateway.node), draining=True))
 
 
 @router.get(

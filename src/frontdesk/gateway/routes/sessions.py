@@ -108,7 +108,7 @@ async def create(
     if elsewhere is not None:
         return elsewhere
     if not gateway.idempotency.has(scope, idempotency_key):
-        gateway.refuse_if_draining()
+        gateway.refuse_unless_taking()
     with TurnWait(gateway, context) if body.wait else nullcontext() as turn_wait:
         first = await gateway.idempotency.once(
             scope,
@@ -139,7 +139,7 @@ async def opened_elsewhere(
     if placement is None or forwarding is None or context.tenant_key.forwarded:
         return None
     body = await request.body()
-    draining_to = forwarding if gateway.draining else None
+    draining_to = None if gateway.takes_sessions else forwarding
     node = await placement.node_for(scope, idempotency_key, body=body, draining_to=draining_to)
     if node is None:
         return None
