@@ -8,7 +8,6 @@ the parser of a connection. What a script's arguments are is told in its file.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
@@ -27,6 +26,7 @@ __all__ = [
     "answer_in",
     "answers_to",
     "call_of",
+    "packed",
     "packed_caller",
     "words_of",
 ]
@@ -43,8 +43,7 @@ encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 decode: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[Any]).decode
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptAnswer:
+class ScriptAnswer(msgspec.Struct, frozen=True):
     """A script's answer.
 
     Attributes:
@@ -67,8 +66,7 @@ def answer_in(reply: Reply) -> ScriptAnswer:
     return ScriptAnswer(what, int(revision), values, blobs)
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptCall(Generic[T]):
+class ScriptCall(msgspec.Struct, Generic[T], frozen=True):
     """A verb with its arguments.
 
     Attributes:
@@ -147,6 +145,15 @@ def words_of(calls: Sequence[ScriptCall[Any]], meta: str, caller: bytes) -> Word
         arguments = b"".join([head, *(call.arguments for call in calls)])
     words: Words = ("EVALSHA", first.script.sha, 1, meta, caller, arguments)
     return words if first.blob is None else (*words, first.blob)
+
+
+def packed(words: Words) -> bytes:
+    """Return a command as the server reads it: for few and short words quicker than redis-py is."""
+    told = [b"*%d\r\n" % len(words)]
+    for word in words:
+        sent = word if isinstance(word, bytes) else str(word).encode()
+        told.append(b"$%d\r\n%b\r\n" % (len(sent), sent))
+    return b"".join(told)
 
 
 def answers_to(calls: Sequence[ScriptCall[Any]], reply: Reply) -> list[ScriptAnswer]:

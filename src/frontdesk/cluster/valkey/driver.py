@@ -28,6 +28,7 @@ from frontdesk.cluster.valkey.calls import (
     ScriptAnswer,
     ScriptCall,
     answers_to,
+    packed,
     packed_caller,
     words_of,
 )
@@ -96,9 +97,11 @@ class CallConnection:
         self._queue: deque[_Waiting] = deque()
         self._by_deadline: deque[_Waiting] = deque()
         self._asked = asyncio.Event()
-        self._expiry: asyncio.TimerHandle | None = None
+        self._clock: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._connection: Any = None
+        self._silent_since_s: float | None = None  # while an answer is due
+        self._is_stalled = False
         self._down_since_s: float | None = None
         self._problem: EngineUnavailable | EngineRefused = EngineUnavailable("it is not connected")
 
@@ -145,8 +148,8 @@ class CallConnection:
             with suppress(asyncio.CancelledError):
                 await self._task
             await self._disconnect()
-        if self._expiry is not None:
-            self._expiry.cancel()
+        if self._clock is not None:
+            self._clock.cancel()
         self._problem = EngineUnavailable("it is not connected")
         self._down_since_s = float("-inf")
         _fail(self._by_deadline, self._problem)
@@ -166,20 +169,34 @@ class CallConnection:
             self._by_deadline.popleft()
         self._by_deadline.append(waiting)
         self._asked.set()
-        if self._expiry is None:
-            self._expiry = loop.call_at(waiting.deadline_s, self._expire)
+        if self._clock is None:
+            self._clock = loop.call_at(now_s + STALL_S, self._check_waiting)
         answer = await waiting.reply
         if answer.revision > self.known:
             self.known = answer.revision
         return call.outcome(answer)
 
-    def _expire(self) -> None:
-        """Fail what has waited too long: all wait equally long, so the first is the next."""
+    def _check_waiting(self) -> None:
+        """Fail what has waited too long, and give up a connection that is silent for too long.
+
+        All wait equally long, so the first is the next. One timer for all of them, which is moved
+        when it fires: two of its own would cost a call a tenth of its time.
+        """
         loop = asyncio.get_running_loop()
         waiting, now_s = self._by_deadline, loop.time()
         while waiting and (waiting[0].reply.done() or waiting[0].deadline_s <= now_s):
             _fail([waiting.popleft()], self._problem_of_now())
-        self._expiry = loop.call_at(waiting[0].deadline_s, self._expire) if waiting else None
+        if not waiting:
+            self._clock = None
+            return
+        next_s = waiting[0].deadline_s
+        if self._silent_since_s is not None and self._task is not None:
+            stalled_s = self._silent_since_s + STALL_S
+            if stalled_s <= now_s:
+                self._is_stalled = self._task.cancel()
+            else:
+                next_s = min(next_s, stalled_s)
+        self._clock = loop.call_at(next_s, self._check_waiting)
 
     def _problem_of_now(self) -> Exception:
         if self._down_since_s is None:
@@ -195,6 +212,12 @@ class CallConnection:
                 await self._carry(self._connection, run_id)
             except (*FAILURES, EngineUnavailable) as error:
                 self._lost(error)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not self._is_stalled or task is None or task.uncancel():
+                    raise  # it is closed
+                self._is_stalled = False
+                self._lost(TimeoutError(f"nothing came for {STALL_S:g} s"))
             await self._disconnect()
             self._connection, run_id = await self._reconnected()
 
@@ -236,11 +259,14 @@ class CallConnection:
             if await connection.can_read():  # nothing was asked: it is the end
                 raise EngineUnavailable("the connection was closed")
             batch = self._next_batch()
+            self._silent_since_s = loop.time()
             try:
                 await self._exchange(connection, run_id, batch)
             except BaseException:
                 self._ask_again(batch)
                 raise
+            finally:
+                self._silent_since_s = None
             used_s = loop.time()
             if not self._queue:
                 self._asked.clear()
@@ -279,23 +305,20 @@ class CallConnection:
         """
         caller, meta, forgotten = packed_caller(run_id, self.known), self._meta, []
         words = (words_of([one.call for one in group], meta, caller) for group in groups)
-        packed = connection.pack_commands(words)
+        await connection.send_packed_command(b"".join(map(packed, words)), check_health=False)
         is_replica = False
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(STALL_S) as stall:
-            await connection.send_packed_command(packed, check_health=False)
-            for number, group in enumerate(groups):
-                if number % 16 == 15:  # something came: it is not stalled
-                    stall.reschedule(loop.time() + STALL_S)
-                try:
-                    reply = await connection.read_response(disable_decoding=True)
-                except NoScriptError:
-                    forgotten.append(group)
-                except ResponseError as error:
-                    is_replica |= isinstance(error, ReadOnlyError)
-                    _fail(group, refusal_of(error))
-                else:
-                    _hand_out(group, reply)
+        for number, group in enumerate(groups):
+            if number % 16 == 15:
+                self._silent_since_s = asyncio.get_running_loop().time()
+            try:
+                reply = await connection.read_response(disable_decoding=True)
+            except NoScriptError:
+                forgotten.append(group)
+            except ResponseError as error:
+                is_replica |= isinstance(error, ReadOnlyError)
+                _fail(group, refusal_of(error))
+            else:
+                _hand_out(group, reply)
         if is_replica:
             raise EngineUnavailable("the server is a replica, and takes no writes")
         return forgotten
