@@ -32,6 +32,9 @@ target = "cluster.faults.rude_agents:rude"
 [blueprints.slow]
 kind = "python"
 target = "cluster.faults.rude_agents:slow"
+[blueprints.fenced]
+kind = "python"
+target = "cluster.faults.rude_agents:fenced"
 [limits]
 requests_per_minute = 1000000
 sessions_per_tenant = 100000
@@ -39,9 +42,19 @@ sessions_per_key = 100000
 [turns]
 end_grace_s = 0.5
 """
-TERMS = """
+IN_PROCESSES = """
+[blueprints.isolated]
+kind = "python"
+target = "cluster.faults.rude_agents:fenced"
+isolation = "process"
+"""
+"""For services whose agents run in processes too, which takes longer to start."""
+
+CLUSTER = """
 [cluster]
 secret_file = "{secret}"
+"""
+TERMS = """
 lease_s = 2
 isolation_grace_s = 1
 kill_grace_s = 0.5
@@ -141,15 +154,20 @@ def is_worker(pid):
 
 
 @contextmanager
-def workers(directory, number=3, *arguments):
-    """Serve with workers of one machine."""
-    with serving(directory, "--workers", str(number), *arguments, config=BLUEPRINTS) as server:
+def workers(directory, number=3, *arguments, more=""):
+    """Serve with workers of one machine; `more` are further settings."""
+    config = BLUEPRINTS + more
+    with serving(directory, "--workers", str(number), *arguments, config=config) as server:
         yield Desk([server])
 
 
 @contextmanager
-def gateways(directory, engine, number=2, *, url=None, more=None):
-    """Serve by several gateways on one engine; `more` are further settings of each."""
+def gateways(directory, engine, number=2, *, url=None, more=None, terms=TERMS):
+    """Serve by several gateways on one engine; `more` are further settings of each.
+
+    Without `terms` leases are as long as they are where the settings say nothing.
+    """
+    directory.mkdir(exist_ok=True)
     secret = directory / "secret"
     secret.write_text("a secret of at least thirty-two bytes\n")
     secret.chmod(0o600)
@@ -157,7 +175,7 @@ def gateways(directory, engine, number=2, *, url=None, more=None):
 
         def start(each, *, wait=True):
             way = url or engine.url_at(engine.address)
-            ours = TERMS.format(secret=secret) + f'name = "desk{each}"\nurl = "{way}"\n'
+            ours = CLUSTER.format(secret=secret) + terms + f'name = "desk{each}"\nurl = "{way}"\n'
             config = BLUEPRINTS + ours + (more or [""] * number)[each]
             return stack.enter_context(serving(directory / f"{each}", config=config, wait=wait))
 

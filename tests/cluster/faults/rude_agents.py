@@ -1,4 +1,4 @@
-"""Agents that do their node harm, or take their time."""
+"""Agents that do their node harm, take their time, or say what they know of their session."""
 
 import asyncio
 import time
@@ -21,3 +21,9 @@ async def slow(turn: Turn):
     for number in range(int(turn.text)):
         yield f"{number} "
         await asyncio.sleep(0.02)
+
+
+@blueprint("fenced")
+async def fenced(turn: Turn):
+    """Say the fence of the session: what it would pass along with what it writes elsewhere."""
+    yield str(turn.fence)
