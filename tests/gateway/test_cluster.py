@@ -201,6 +201,20 @@ def test_a_claim_of_a_node_that_has_gone_is_free_and_one_that_drains_claims_for_
         assert anew.json()["sessionId"] != gone["sessionId"]
 
 
+@covers("cluster.idempotency-taken-over")
+def test_a_create_that_comes_again_after_its_node_was_held_to_be_dead_gets_the_first_answer(sid):
+    with cluster("one", "two") as (one, two), one.client() as here, two.client() as there:
+        acquainted(one, two)
+        first = asked(there, key=sid)
+        buried = two.incarnation
+        one.call(lambda: one.gateway.node.engine.bury(buried, proven=True))
+        two.call(two.gateway.node.begin_draining)  # it renews its lease, and hears of it
+        eventually(lambda: two.incarnation != buried and in_index(one) == 1)
+        acquainted(one, two)
+        assert asked(here, key=sid).json() == first.json()
+        assert in_index(one) == 1
+
+
 # -- the meter -----------------------------------------------------------------------------------
 
 

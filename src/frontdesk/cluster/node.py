@@ -36,9 +36,11 @@ from frontdesk.cluster.neighbours import Neighbours
 from frontdesk.cluster.node_lease import NodeLease
 from frontdesk.cluster.node_records import NO_HOOKS, EndedElsewhere, Located, NodeHooks
 from frontdesk.cluster.outbox import Outbox
+from frontdesk.cluster.own_claims import OwnClaim, OwnClaims
 from frontdesk.cluster.own_sessions import OwnEntry, OwnSessions
 from frontdesk.cluster.reconciliation import Reconciliation, new_entry
 from frontdesk.cluster.records import (
+    Claim,
     EntryPage,
     IndexEntry,
     IndexLimits,
@@ -121,7 +123,8 @@ class Node:
         self._near = near = NearCache(capacity=NEAR_ENTRIES)
         self._log = ClusterLog(engine, membership, own, near, feed_capacity=feed_capacity)
         self._outbox = Outbox(engine, store, membership, own)
-        self._repairs = Reconciliation(engine, store, membership, own, self._log)
+        self._claims = OwnClaims()
+        self._repairs = Reconciliation(engine, store, membership, own, self._claims, self._log)
         self._neighbours = Neighbours(engine, membership)
         self._locating = Locating(engine, membership, own, near)
         self._lease = NodeLease(
@@ -351,6 +354,20 @@ class Node:
         Whoever does not create the next one releases it.
         """
         return self._outbox.next_token(session_id)
+
+    async def claim(self, slot: str, *, digest: str, ttl_s: float, by: str) -> Claim:
+        """Claim the answer to a request for a node, by its incarnation; return who has it.
+
+        This node claims again what it has where the engine forgets it: in a new era, or because it
+        held the node to be dead. What comes to another node before that opens another session.
+        `LeaseLost`, `EngineUnavailable`.
+        """
+        until_s = self._membership.hooks.now_s() + ttl_s
+        claim = await self.engine.claim(by, slot, digest=digest, ttl_s=ttl_s)
+        if claim.incarnation == self.incarnation:
+            now_s = self._membership.hooks.now_s()
+            self._claims.add(slot, OwnClaim(claim.digest, until_s), now_s=now_s)
+        return claim
 
     # -- everybody's -----------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
                     as it was, and restores; else it was buried: it joins as another incarnation,
                     and creates its live sessions again, with new fences and tokens.
     restore         the engine has lost something: all entries are told again, fences as they were.
+                    After this and a rejoin, what the node has the answers to is claimed again.
     reconcile       count or tokens differ: what the engine has too many ends there, what it lacks
                     is restored.
 
@@ -26,6 +27,7 @@ from frontdesk.cluster.decisions import NodeAction, Standing, differences
 from frontdesk.cluster.engine import Engine
 from frontdesk.cluster.errors import EngineUnavailable, LeaseLost, OwnerSuspect, Recovering
 from frontdesk.cluster.membership import Membership, new_token
+from frontdesk.cluster.own_claims import OwnClaim, OwnClaims
 from frontdesk.cluster.own_sessions import OwnEntry, OwnSessions
 from frontdesk.cluster.pages import all_pages
 from frontdesk.cluster.records import (
@@ -78,10 +80,11 @@ class Reconciliation:
         store: SessionStore[Any],
         membership: Membership,
         own: OwnSessions,
+        claims: OwnClaims,
         log: ClusterLog,
     ) -> None:
         self._engine, self._store, self._log = engine, store, log
-        self._membership, self._own = membership, own
+        self._membership, self._own, self._claims = membership, own, claims
 
     async def join(self, *, era: int | None = None) -> Joined:
         """Join as the incarnation that it is; the lease counts from before it is asked."""
@@ -105,7 +108,7 @@ class Reconciliation:
         """Do what is due, for as long as the node is a member."""
         membership = self._membership
         while True:
-            if not membership.due and not self._own.homeless:
+            if not self._is_anything_due:
                 await membership.changed.wait_async(lambda: bool(membership.due), key=self)
                 continue
             try:
@@ -116,8 +119,12 @@ class Reconciliation:
                 pass
             except FrontdeskError as error:
                 _log.error("the cluster does not take this node back: %s", error)
-            if membership.due or self._own.homeless:
+            if self._is_anything_due:
                 await membership.pause(membership.terms.renew_s)
+
+    @property
+    def _is_anything_due(self) -> bool:
+        return bool(self._membership.due or self._own.homeless or self._claims.forgotten)
 
     async def repair_once(self) -> None:
         """Do the most urgent thing. It is due no more when it has come to its end."""
@@ -125,6 +132,8 @@ class Reconciliation:
         if NodeAction.REJOIN in due:
             await self.rejoin()
             due.discard(NodeAction.REJOIN)
+        if self._claims.forgotten:
+            await self.claim_again()
         if self._own.homeless:
             await self.create_again()
         for action, repair in (
@@ -155,6 +164,7 @@ class Reconciliation:
         except LeaseLost:
             before, membership.incarnation = membership.incarnation, secrets.token_hex(16)
             self._own.detach()
+            self._claims.forget()
             _log.warning("node %s was held to be dead; it joins as another", before)
             await self.join()
 
@@ -167,6 +177,21 @@ class Reconciliation:
             for answer in await asyncio.gather(*calls, return_exceptions=True):
                 if isinstance(answer, BaseException):
                     raise answer
+
+    async def claim_again(self) -> None:
+        """Claim what this node has the answers to; what another one has claimed since is its."""
+        forgotten = list(self._claims.forgotten.items())
+        for begun in range(0, len(forgotten), BATCH):
+            batch = forgotten[begun : begun + BATCH]
+            await asyncio.gather(*(self._claim_one_again(slot, claim) for slot, claim in batch))
+
+    async def _claim_one_again(self, slot: str, claim: OwnClaim) -> None:
+        now_s, incarnation = self._membership.hooks.now_s(), self._membership.incarnation
+        if (left_s := claim.until_s - now_s) > 0:
+            there = await self._engine.claim(incarnation, slot, digest=claim.digest, ttl_s=left_s)
+            if there.incarnation == incarnation:
+                self._claims.add(slot, claim, now_s=now_s)
+        self._claims.forgotten.pop(slot, None)
 
     async def _create_one_again(self, own: OwnEntry) -> None:
         session = None
@@ -202,6 +227,8 @@ class Reconciliation:
 
     async def restore(self) -> None:
         """Tell all entries again, in batches; the last one says that it is complete."""
+        self._claims.forget()
+        await self.claim_again()
         living = [own for name, own in self._own.entries.items() if name not in self._own.ending]
         batches = [living[begun : begun + BATCH] for begun in range(0, len(living), BATCH)] or [[]]
         era = self._membership.standing.era

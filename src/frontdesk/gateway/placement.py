@@ -39,7 +39,7 @@ class Placement:
         if key is not None:
             slot = hashlib.sha256("\0".join((*scope, key)).encode()).hexdigest()
             digest = hashlib.sha256(body).hexdigest()
-            claim = await self._node.engine.claim(chosen, slot, digest=digest, ttl_s=STORED_S)
+            claim = await self._node.claim(slot, digest=digest, ttl_s=STORED_S, by=chosen)
             if claim.digest != digest:
                 raise IdempotencyMismatch(key)
             chosen = claim.incarnation
