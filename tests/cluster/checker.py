@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from cluster import history as h
 from cluster.history_facts import Bounds, Facts
+from cluster.shared_laws import claims_have_one_owner, limits_hold, rates_hold
 
 UNKNOWN_ID = "SessionNotFound"
 
@@ -410,4 +411,7 @@ LAWS = {
     "watch state": watches_tell_what_there_is,
     "failed request": no_request_for_a_live_session_fails,
     "fence back": fences_never_go_back,
+    "over the limit": limits_hold,
+    "over the rate": rates_hold,
+    "claim taken": claims_have_one_owner,
 }

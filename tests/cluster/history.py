@@ -81,6 +81,9 @@ class CreateAsked(Event, frozen=True, kw_only=True):
     agent: str
     token: str
     incarnation: str = ""
+    tenant_id: str = ""
+    limit: int | None = None
+    """How many sessions its tenant may have at once, where that was asked for."""
 
 
 class CreateAnswered(Event, frozen=True, kw_only=True):
@@ -109,6 +112,37 @@ class Renewed(Event, frozen=True, kw_only=True):
     asked_at: float
     incarnation: str = ""
     matches: bool = True
+
+
+# -- shared besides sessions -----------------------------------------------------------------------
+
+
+class RateTaken(Event, frozen=True, kw_only=True):
+    """A node was let do one more of what is `counted`: so many may be in a moving window."""
+
+    asked_at: float
+    node: str
+    counted: str
+    limit: int
+    window_s: float
+
+
+class ClaimAsked(Event, frozen=True, kw_only=True):
+    """A node asks for the claim on a slot, for so long."""
+
+    node: str
+    slot: str
+    incarnation: str
+    ttl_s: float
+
+
+class ClaimAnswered(Event, frozen=True, kw_only=True):
+    """Who has the claim on a slot, by the answer that a node got."""
+
+    asked_at: float
+    node: str
+    slot: str
+    owner: str
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -270,6 +304,9 @@ AnyEvent = (
     | CreateAnswered
     | EndTold
     | Renewed
+    | RateTaken
+    | ClaimAsked
+    | ClaimAnswered
     | LookedUp
     | Listed
     | Requested

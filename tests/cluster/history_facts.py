@@ -57,6 +57,8 @@ class Create:
     agent: str
     asked_at: float
     incarnation: str = ""
+    tenant_id: str = ""
+    limit: int | None = None
     fences: list = field(default_factory=list)
     answered_at: float = math.inf
 
@@ -94,6 +96,8 @@ class Facts:
         self.renewals = defaultdict(list)
         self.jumps = []
         self.joins = defaultdict(list)
+        self.nodes = {}
+        """The name of each incarnation's node."""
         self.disturbances = defaultdict(list)
         """By name of the node; the engine's under None."""
         self._open = {}
@@ -208,7 +212,8 @@ class Facts:
 
     def _create_asked(self, event):
         named = event.token, event.node, event.session_id, event.agent
-        create = Create(*named, event.at, event.incarnation)
+        asked = event.at, event.incarnation, event.tenant_id, event.limit
+        create = Create(*named, *asked)
         self.creates[event.token] = create
         self.creates_of_id[event.session_id].append(create)
 
@@ -260,6 +265,7 @@ class Facts:
 
     def _joined(self, event):
         self.joins[event.node].append(event.at)
+        self.nodes[event.incarnation] = event.node
         self._over(event.node, "gone", event.at)
 
     def _paused(self, event):

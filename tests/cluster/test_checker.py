@@ -331,6 +331,43 @@ def unsettled(history):
     history.insert(-1, h.Renewed(at=at, asked_at=at, node="n1", matches=False))
 
 
+def one_too_many(history):
+    """Accept two sessions of a tenant that may have one."""
+    at = history[-1].at - 60
+    for number, session_id in enumerate(("s8", "s9")):
+        token, then = f"too many {number}", at + number
+        start = {"node": "n1", "session_id": session_id, "agent": token}
+        history[-1:-1] = [
+            h.AgentStarted(at=then, **start),
+            h.CreateAsked(at=then, token=token, tenant_id="acme", limit=1, **start),
+            h.CreateAnswered(at=then + 0.1, token=token, fence=9_000_000 + number),
+            h.AgentEnded(at=at + 10, node="n1", agent=token),
+        ]
+    history.sort(key=lambda event: event.at)
+
+
+def too_fast(history):
+    """Let one more be done than may be, over a window that no clock moves."""
+    at = history[-1].at - 50
+    taken = {"node": "n1", "counted": "requests", "limit": 2, "window_s": 4.0}
+    history[-1:-1] = [
+        h.RateTaken(at=at + each, asked_at=at + each - 0.1, **taken) for each in (0, 1, 3)
+    ]
+
+
+def claim_taken(history):
+    """Let a node hear that it has a claim which another one has, and renews its lease."""
+    at = history[-1].at - 50
+    asking = {"slot": "c", "ttl_s": 20.0}
+    history[-1:-1] = [
+        h.Renewed(at=at, asked_at=at, node="n1", incarnation="i1"),
+        h.ClaimAsked(at=at, node="n1", incarnation="i1", **asking),
+        h.ClaimAnswered(at=at + 1, asked_at=at, node="n1", slot="c", owner="i1"),
+        h.ClaimAsked(at=at + 2, node="n2", incarnation="i2", **asking),
+        h.ClaimAnswered(at=at + 3, asked_at=at + 2, node="n2", slot="c", owner="i2"),
+    ]
+
+
 def unheard_update(history):
     """Let a session that the last dump has, have another model than there."""
     history.insert(-1, h.AgentUpdated(at=history[-1].at - 60, node="n2", agent="a5", model="large"))
@@ -393,6 +430,9 @@ PLANTED = [
     ("failed request", lambda hist: change_last(hist, h.Requested, outcome="retry")),
     ("failed request", lambda hist: change_last(hist, h.Requested, outcome="missing")),
     ("fence back", lambda hist: change_last(hist, h.CreateAnswered, fence=5)),
+    ("over the limit", one_too_many),
+    ("over the rate", too_fast),
+    ("claim taken", claim_taken),
 ]
 
 

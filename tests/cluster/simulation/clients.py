@@ -11,6 +11,9 @@ from frontdesk.errors import FrontdeskError, SessionNotFound
 CHOSEN = ("s1", "s2")
 TENANTS = ("acme", "zeta")
 EVERYTHING = Selection()
+RATE = 2
+CLAIM_S = 20.0
+"""So long a claim lasts: some end in a history, and some outlast most of it."""
 
 
 class Clients:
@@ -19,6 +22,7 @@ class Clients:
     def __init__(self, world):
         self._world, self._random = world, world.random
         self.ids = list(CHOSEN)
+        self._slot = world.draw_name("c")
 
     def act_until(self, until):
         """Do something now and then until a time."""
@@ -35,16 +39,27 @@ class Clients:
             (
                 *(self.create, self.end, self.restart, self.update),
                 *(self.look, self.request),
-                self.list,
-                self.watch,
+                *(self.list, self.watch),
+                *(self.take, self.claim),
             ),
-            (7, 3, 1, 2, 3, 4, 1, 1),
+            (7, 3, 1, 2, 3, 4, 1, 1, 3, 2),
         )[0]
-        process.loop.create_task(self._guarded(what(process)))
+        self.begin(process, what(process))
 
-    async def _guarded(self, doing):
-        with suppress(FrontdeskError):  # a refusal is an answer, in the history where it matters
-            await doing
+    def begin(self, process, doing):
+        """Let something be done in a process, as a task of its own."""
+        process.loop.create_task(self._guarded(process.loop, doing))
+
+    async def _guarded(self, loop, doing):
+        """Let a refusal be an answer, in the history where it matters. Anything else is a finding.
+
+        A task keeps an error to itself, and nobody asks this one: it is raised outside of it.
+        """
+        try:
+            with suppress(FrontdeskError):
+                await doing
+        except Exception as error:
+            loop.call_soon(self._world.failed, {"exception": error})
 
     def _any_id(self):
         return self._random.choice(self.ids[-12:])
@@ -69,7 +84,7 @@ class Clients:
             session_id = self._random.choice(list(process.agents))
             other = self._random.choice(list(self._world.processes.values()))
             if other.joined:
-                other.loop.create_task(self._guarded(self.look(other, session_id)))
+                self.begin(other, self.look(other, session_id))
             process.end_agent(session_id, process.agents[session_id])
 
     async def restart(self, process):
@@ -134,3 +149,26 @@ class Clients:
             except EngineUnavailable:
                 await asyncio.sleep(0.5)
         self._world.write(h.WatchClosed, watcher=watcher)
+
+    async def take(self, process):
+        """Do something of which so many may be done in a while."""
+        counted = self._random.choice(TENANTS)
+        rate = {"limit": RATE, "window_s": self._random.choice((0.5, 4.0))}
+        counted = f"{counted} in {rate['window_s']}"
+        asked = {"asked_at": self._world.clockwork.now, "node": process.name}
+        taken = await process.engine.take(counted, **rate)
+        if taken.allowed:
+            self._world.write(h.RateTaken, counted=counted, **rate, **asked)
+
+    async def claim(self, process):
+        """Claim one of the last slots, or another one."""
+        if self._random.random() < 0.3:
+            self._slot = self._world.draw_name("c")
+        asking = {"slot": self._slot, "incarnation": process.node.incarnation, "ttl_s": CLAIM_S}
+        self._world.write(h.ClaimAsked, node=process.name, **asking)
+        asked = {"asked_at": self._world.clockwork.now, "node": process.name}
+        claim = await process.node.claim(
+            self._slot, digest="the same", ttl_s=CLAIM_S, by=asking["incarnation"]
+        )
+        owner = {"slot": asking["slot"], "owner": claim.incarnation}
+        self._world.write(h.ClaimAnswered, **owner, **asked)

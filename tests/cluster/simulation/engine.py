@@ -102,7 +102,7 @@ class SimulatedEngine:
         await self.ask("release", incarnation, session_id, token=token)
 
     async def create(self, entry, *, limits):
-        self._world.create_asked(self._process, entry)
+        self._world.create_asked(self._process, entry, limits)
         try:
             fence = await self.ask("create", entry, limits=limits)
         except EngineUnavailable:

@@ -17,7 +17,7 @@ from frontdesk.cluster import (
     outbox,
     reconciliation,
 )
-from frontdesk.cluster.index import ClusterIndex, ownership
+from frontdesk.cluster.index import ClusterIndex, ownership, windows
 from frontdesk.cluster.index.contents import Contents
 from frontdesk.cluster.index.epoch import Epoch
 from frontdesk.cluster.index.fenced import FencedIds
@@ -232,6 +232,21 @@ def _fresh_for_ever(original):
     return end_read
 
 
+def _raises(original):
+    def end_read(self, read, entry):
+        raise LookupError("an error that no caller expects")
+
+    return end_read
+
+
+def _forgets(original):
+    def take(self, counted, now, *, limit, window_us):
+        self._windows.pop(counted, None)
+        return original(self, counted, now, limit=limit, window_us=window_us)
+
+    return take
+
+
 def both(what, broken):
     """Change a decision where the node imports it, and where the small nodes find it."""
     where = {"after_renewal": node_lease, "burials_due": neighbours, "differences": reconciliation}
@@ -241,8 +256,8 @@ def both(what, broken):
 MUTATIONS = [
     # -- of the index
     Mutation("there is no hold", ((Lease, "standing", _no_hold),)),
-    Mutation("the hold is a quarter as long", ((Lease, "standing", _short_hold),), seed=32),
-    Mutation("nobody is ever dead", ((Lease, "standing", _never_dead),), seed=10),
+    Mutation("the hold is a quarter as long", ((Lease, "standing", _short_hold),), seed=114),
+    Mutation("nobody is ever dead", ((Lease, "standing", _never_dead),), seed=23),
     Mutation("an end is for whatever fence", ((ownership, "is_entry", _fence_unseen),), ("late",)),
     Mutation("the token of a create is not compared", ((ownership, "own_entry", _token_unseen),)),
     Mutation("restored entries get new fences", ((Contents, "enter", _new_fences),)),
@@ -250,20 +265,26 @@ MUTATIONS = [
     Mutation("an ended entry stays in its lists", ((FencedIds, "remove", _index_kept),), seed=0),
     Mutation("a count is not decremented", ((FencedIds, "remove", _length_kept),)),
     Mutation("another run is no new era", ((Epoch, "is_over", answers(value=False)),), ("lose",)),
-    Mutation("an era is not raised", ((Contents, "begin_era", _log_kept),), ("lose",), seed=11),
+    Mutation("an era is not raised", ((Contents, "begin_era", _log_kept),), ("lose",), seed=4),
     Mutation("engine time follows the clock", ((Epoch, "time_at", _unbounded),)),
     Mutation(
-        "engine time goes back", ((Epoch, "time_at", _back_too),), ("clock_back", "kill"), seed=0
+        "engine time goes back", ((Epoch, "time_at", _back_too),), ("clock_back", "kill"), seed=1
     ),
     Mutation("there is no recovery", ((ownership, "recovery_left_us", answers(0)),)),
     Mutation("of two owners the lower fence wins", ((ownership, "outranks", _lower_wins),)),
     Mutation("a live owner is displaced", ((ownership, "make_room", _live_displaced),)),
+    Mutation("limits hold nobody", ((Contents, "check", answers(None)),), seed=2),
+    Mutation("a rate forgets what it counted", ((windows.Rates, "take", _forgets),), seed=8),
+    Mutation("who asks has the claim", ((windows.Claims, "find", answers(None)),), seed=0),
+    Mutation(
+        "claims are for nobody", ((ownership, "standing_of", answers(Standing.DEAD)),), seed=0
+    ),
     Mutation(
         "burials need no deadline",
         ((ClusterIndex, "bury", _unasked), *both("burials_due", _at_once)),
     ),
     # -- of nodes
-    Mutation("nodes restore nothing", both("after_renewal", _without(RESTORE)), seed=2),
+    Mutation("nodes restore nothing", both("after_renewal", _without(RESTORE)), seed=38),
     Mutation(
         "nodes compare nothing", both("after_renewal", _without(RECONCILE)), ("late", "lossy")
     ),
@@ -271,10 +292,10 @@ MUTATIONS = [
         "nodes do not join anew",
         ((reconciliation.Reconciliation, "rejoin", _not_at_all),),
         ("pause",),
-        seed=4,
+        seed=112,
     ),
     Mutation("chosen ids are not stopped", both("after_renewal", _without(STOP_CHOSEN)), ("cut",)),
-    Mutation("nobody buries", both("burials_due", answers(())), seed=10),
+    Mutation("nobody buries", both("burials_due", answers(())), seed=23),
     Mutation("untold ends stay", both("differences", _without_ends)),
     Mutation("updates are dropped", ((outbox.Outbox, "_send_updates", _updates_dropped),), seed=0),
     Mutation("ends are dropped", ((outbox.Outbox, "_send_ends", _told_once),), seed=0),
@@ -282,7 +303,7 @@ MUTATIONS = [
         "the cache is not emptied",
         ((near_cache.NearCache, "clear", answers(None)),),
         ("lose", "pause"),
-        seed=0,
+        seed=23,
     ),
     Mutation(
         "the cache hears of no end", ((near_cache.NearCache, "apply", _ends_ignored),), seed=0
@@ -291,13 +312,16 @@ MUTATIONS = [
         "the cache stores what is old",
         ((near_cache.NearCache, "end_read", _fresh_for_ever),),
         ("late_answers",),
-        seed=3,
+        seed=0,
     ),
-    Mutation("a snapshot does not say resync", ((cluster_watch, "Snapshot", _no_resync),), seed=2),
+    Mutation(
+        "a lookup raises what it must not", ((near_cache.NearCache, "end_read", _raises),), seed=0
+    ),
+    Mutation("a snapshot does not say resync", ((cluster_watch, "Snapshot", _no_resync),), seed=8),
     Mutation(
         "a snapshot is from before",
         ((cluster_watch, "brought_up", _stale_snapshot),),
         ("pause", "late"),
-        seed=0,
+        seed=30,
     ),
 ]

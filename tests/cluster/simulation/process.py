@@ -44,6 +44,8 @@ class Process:
         self.lease_loop = VirtualLoop(clockwork, on_error=failed)
         self.alive, self.joined = True, False
         self.agents = {}
+        self.last_agents = {}
+        """The name of the agent that was started last for each id, also where it is over."""
         self.watches = set()
         self.loop.call_soon(self._begin)
 
@@ -130,6 +132,7 @@ class Process:
         """Start an agent; its name is used once."""
         running = Running(self.world.draw_name("a"), self.loop.create_future(), minted)
         self.agents[session_id] = running
+        self.last_agents[session_id] = running.name
         self.world.write(h.AgentStarted, node=self.name, session_id=session_id, agent=running.name)
         return running
 
@@ -170,7 +173,7 @@ class Process:
 
     async def open(self, session_id, *, tenant_id, api_key, minted):
         """Open a session, as the session service does; whatever is refused leaves nothing."""
-        options = {"minted": minted, "limits": NO_LIMITS}
+        options = {"minted": minted, "limits": self.world.limits}
         token = await self.node.reserve(
             session_id, tenant_id=tenant_id, api_key=api_key, blueprint=None, model=None, **options
         )

@@ -19,7 +19,7 @@ from cluster.simulation.server import WALL_S, Server
 from frontdesk import Watcher
 from frontdesk.cluster import membership, node_lease, reconciliation
 from frontdesk.cluster.index import contents
-from frontdesk.cluster.records import Selection
+from frontdesk.cluster.records import IndexLimits, Selection
 from frontdesk.cluster.terms import LeaseTerms
 from frontdesk.records import Ended, Snapshot
 
@@ -51,6 +51,8 @@ class World:
         """How far a watch may lag behind its node."""
         self.page_entries = self.random.choice((2, 1000))
         """How many entries a page has."""
+        self.limits = IndexLimits(per_tenant=self.random.choice((None, 2, 4)))
+        """How many sessions there may be."""
         self.history = []
         self.names = {}
         self.processes = {}
@@ -84,8 +86,8 @@ class World:
             if process.joined:
                 for session_id in clients.ids:
                     for doing in (clients.look, clients.request):
-                        process.loop.create_task(doing(process, session_id))
-                process.loop.create_task(clients.list(process))
+                        clients.begin(process, doing(process, session_id))
+                clients.begin(process, clients.list(process))
         self.clockwork.run(self.clockwork.now + 5.0)
         self.dump(settled=True)
 
@@ -109,14 +111,20 @@ class World:
         """Return a name that is used once."""
         return f"{letter}{next(self._numbers)}"
 
-    def create_asked(self, process, entry):
+    def create_asked(self, process, entry, limits):
         """Write down that a create is asked for, once for each token."""
         if entry.token not in self._tokens:
             self._tokens.add(entry.token)
-            running = process.agents[entry.session_id]
-            named = {"session_id": entry.session_id, "agent": running.name}
-            named |= {"token": entry.token, "incarnation": entry.incarnation}
-            self.write(h.CreateAsked, node=process.name, **named)
+            self.write(
+                h.CreateAsked,
+                node=process.name,
+                session_id=entry.session_id,
+                agent=process.last_agents[entry.session_id],
+                token=entry.token,
+                incarnation=entry.incarnation,
+                tenant_id=entry.tenant_id,
+                limit=limits.per_tenant,
+            )
 
     def write_watched(self, watcher, node, tenant_id, item):
         """Write down what a watch told."""
