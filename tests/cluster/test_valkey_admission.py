@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,7 @@ from support.engines import (
     PASSWORD,
     PROGRAMS,
     REDIS,
+    VALKEY,
     EngineServer,
     await_replica,
     certificates,
@@ -236,6 +238,46 @@ def test_a_service_that_no_sentinel_knows_is_told(program):
     with EngineServer(program) as server, sentinel_of(server) as sentinel:
         url = f"valkey+sentinel://127.0.0.1:{sentinel.port}/another"
         assert "another" in refusal(EngineAddress.parse(url), EngineUnavailable)
+
+
+SENTINELS_PASSWORD = "another one of the sentinels"
+
+
+@pytest.fixture
+def guarded(program):
+    """An engine and a sentinel that have different accounts, both with passwords."""
+    with (
+        EngineServer(program, requirepass=PASSWORD) as server,
+        sentinel_of(server, requirepass=f'"{SENTINELS_PASSWORD}"') as sentinel,
+    ):
+        with sentinel.client(password=SENTINELS_PASSWORD) as client:
+            client.execute_command("SENTINEL", "SET", "desk", "auth-pass", PASSWORD)
+            rules = "on", f">{SENTINELS_PASSWORD}", "-@all", "+sentinel|get-master-addr-by-name"
+            client.execute_command("ACL", "SETUSER", "desk", *rules)
+        url = f"valkey+sentinel://127.0.0.1:{sentinel.port}/desk"
+        yield EngineAddress.parse(url, password=PASSWORD)
+
+
+@slow
+@pytest.mark.parametrize("user", [None, "desk"])
+def test_sentinels_are_asked_with_an_account_of_their_own(guarded, user):
+    use(replace(guarded, sentinel_user=user, sentinel_password=SENTINELS_PASSWORD))
+
+
+@slow
+@pytest.mark.parametrize("password", [None, PASSWORD])
+def test_sentinels_that_let_nobody_in_are_told_of_and_no_password_is(guarded, password):
+    address = replace(guarded, sentinel_password=password)
+    problem = refusal(address)
+    assert "a sentinel lets nobody in like that" in problem
+    assert PASSWORD not in f"{problem} {address} {address!r}"
+
+
+@slow
+def test_a_sentinel_that_lets_nobody_in_is_passed_over_for_the_next_one(guarded):
+    with EngineServer(VALKEY, requirepass="unknown to us") as other:
+        places = ("127.0.0.1", other.port), *guarded.places
+        use(replace(guarded, places=places, sentinel_password=SENTINELS_PASSWORD))
 
 
 # -- addresses -------------------------------------------------------------------------------------

@@ -65,6 +65,16 @@ def test_an_engine_on_this_machine_needs_its_url_and_a_secret(tmp_path, url):
         (HERE + 'listen = "10.0.0.5:70000"\n', "must be host:port"),
         ('tls_ca = "ca.pem"\n', "belong together"),
         ('name = "a b"\n', "is 1 to 127"),
+        ('sentinel_user = "a b"\n', "without blanks"),
+        ('sentinel_user = "desk"\n', "sentinel_user needs sentinel_password_file"),
+        (
+            'url = "valkey://localhost"\nsentinel_password_file = "short"\n' + HERE,
+            "a url that leads to sentinels",
+        ),
+        (
+            'url = "valkey+sentinel://localhost/mine"\nsentinel_password_file = "none"\n' + HERE,
+            "cluster.sentinel_password_file: cannot be",
+        ),
         ("lease_s = 0.5\n", "must be at least 1"),
         ("lease = 5\n", "is lease_s meant?"),
         ('url = "valkey://localhost"\nkill_grace_s = 1\n' + HERE, "turns.end_grace_s (5)"),

@@ -11,7 +11,7 @@ import sys
 
 from frontdesk.cluster.errors import EngineUnavailable
 from frontdesk.cluster.local.engine import LocalEngine
-from frontdesk.gateway.cluster_files import password_of
+from frontdesk.gateway.cluster_files import password_of, sentinel_password_of
 from frontdesk.gateway.cluster_member import ClusterMember
 from frontdesk.gateway.cluster_part import OpenedEngine
 from frontdesk.gateway.cluster_settings import ClusterSettings
@@ -82,6 +82,8 @@ def engine_of(settings: ClusterSettings) -> OpenedEngine:
     address = EngineAddress.parse(
         settings.url,
         password=password_of(settings),
+        sentinel_user=settings.sentinel_user,
+        sentinel_password=sentinel_password_of(settings),
         ca=settings.ca,
         certificate=settings.certificate,
         key=settings.certificate_key,

@@ -1,4 +1,4 @@
-"""The files that the cluster's settings name: that they can be used, and the engine's password.
+"""The files that the cluster's settings name: that they can be used, and the engine's passwords.
 
 Beside `surroundings.py`, which asks for all that is wrong before anything starts.
 """
@@ -6,6 +6,7 @@ Beside `surroundings.py`, which asks for all that is wrong before anything start
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from frontdesk.gateway.cluster_settings import ClusterSettings
 from frontdesk.gateway.errors import ConfigurationWrong
@@ -15,20 +16,33 @@ from frontdesk.gateway.secret_file import cluster_secret_in, content_of, wrong
 
 def password_of(settings: ClusterSettings) -> str | None:
     """Return the password of the engine's account, None where there is none."""
-    if settings.password_file is None:
+    return _password_in(settings.password_file, "cluster.password_file")
+
+
+def sentinel_password_of(settings: ClusterSettings) -> str | None:
+    """Return the password of the sentinels' account, None where they ask for none."""
+    return _password_in(settings.sentinel_password_file, "cluster.sentinel_password_file")
+
+
+def _password_in(path: Path | None, name: str) -> str | None:
+    if path is None:
         return None
     try:
-        password = content_of(settings.password_file, "cluster.password_file").decode().strip()
+        password = content_of(path, name).decode().strip()
     except UnicodeDecodeError:
-        raise wrong("cluster.password_file", "is not UTF-8") from None
+        raise wrong(name, "is not UTF-8") from None
     if not password:
-        raise wrong("cluster.password_file", "is empty")
+        raise wrong(name, "is empty")
     return password
 
 
 def check_files(settings: ClusterSettings) -> None:
     """Raise `ConfigurationWrong` with all that is wrong with the files of a cluster."""
-    checks: list[Callable[[], object]] = [lambda: password_of(settings), lambda: node_tls(settings)]
+    checks: list[Callable[[], object]] = [
+        lambda: password_of(settings),
+        lambda: sentinel_password_of(settings),
+        lambda: node_tls(settings),
+    ]
     if (secret_file := settings.secret_file) is not None:
         checks.insert(0, lambda: cluster_secret_in(secret_file))
     mistakes: list[str] = []

@@ -77,6 +77,15 @@ class ClusterSettings(Table):
     password_file: Annotated[
         Path | None, Setting("a file with the password of the engine's account, and nothing else")
     ] = None
+    sentinel_user: Annotated[
+        str | None,
+        matching(r"[^/?#\s@:]{1,128}", "is 1 to 128 characters without blanks and / ? # @ :"),
+        Setting("the account that sentinels are asked as, which is their own; else their default"),
+    ] = None
+    sentinel_password_file: Annotated[
+        Path | None,
+        Setting("a file with its password; without it, sentinels are asked without an account"),
+    ] = None
     ca: Annotated[
         Path | None, Setting("a PEM file: who signs the engine's certificate; else the system's")
     ] = None
@@ -144,8 +153,12 @@ class ClusterSettings(Table):
             raise ValueError("tls_certificate, tls_key and tls_ca belong together")
         if (self.certificate is None) != (self.certificate_key is None):
             raise ValueError("certificate and certificate_key belong together")
+        if self.sentinel_user is not None and self.sentinel_password_file is None:
+            raise ValueError("sentinel_user needs sentinel_password_file")
         if self.url is None:
             return self
+        if self.sentinel_password_file is not None and "+sentinel" not in self.url:
+            raise ValueError("sentinel_password_file is for a url that leads to sentinels")
         if self.secret_file is None:
             raise ValueError(
                 "secret_file is missing: without it, whoever reaches a node could say who asks"

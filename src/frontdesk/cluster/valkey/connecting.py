@@ -74,25 +74,27 @@ async def connect(address: EngineAddress, *, timeout_s: float) -> tuple[Any, Ser
             # Its own time-outs make a task of each write; whoever uses it has one for many.
             connection.socket_timeout = None
             return connection, status
-    raise problems[0] if problems else _nobody_knows(address)
+    raise problems[0]
 
 
 async def _primaries(address: EngineAddress, timeout_s: float) -> Iterable[Place]:
     if address.service is None:
         return address.places
+    refusals: list[EngineRefused] = []
     for place in address.places:
         sentinel = _of(redis.asyncio, address, place, timeout_s, sentinel=True)
         try:
             await sentinel.connect()
             await sentinel.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.service)
             found = await sentinel.read_response()
-        except FAILURES:
+        except FAILURES as error:
+            refusals += _refusals(error)
             continue
         finally:
             await sentinel.disconnect(nowait=True)
         if found is not None:
             return [_place_in(found)]
-    return []
+    raise refusals[0] if refusals else _nobody_knows(address)
 
 
 def connect_blocking(address: EngineAddress, *, timeout_s: float) -> tuple[Any, ServerStatus]:
@@ -113,25 +115,35 @@ def connect_blocking(address: EngineAddress, *, timeout_s: float) -> tuple[Any, 
             raise
         else:
             return connection, status
-    raise problems[0] if problems else _nobody_knows(address)
+    raise problems[0]
 
 
 def _primaries_blocking(address: EngineAddress, timeout_s: float) -> Iterable[Place]:
     if address.service is None:
         return address.places
+    refusals: list[EngineRefused] = []
     for place in address.places:
         sentinel = _of(redis, address, place, timeout_s, sentinel=True)
         try:
             sentinel.connect()
             sentinel.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", address.service)
             found = sentinel.read_response()
-        except FAILURES:
+        except FAILURES as error:
+            refusals += _refusals(error)
             continue
         finally:
             sentinel.disconnect()
         if found is not None:
             return [_place_in(found)]
-    return []
+    raise refusals[0] if refusals else _nobody_knows(address)
+
+
+def _refusals(error: Exception) -> list[EngineRefused]:
+    """Return what a sentinel's answer means, where it is that it lets nobody in as this."""
+    refusal = unavailable(error)
+    if not isinstance(refusal, EngineRefused):
+        return []
+    return [EngineRefused(f"a sentinel lets nobody in like that: {refusal.problem}")]
 
 
 def _place_in(found: list[bytes]) -> Place:
@@ -156,7 +168,9 @@ def _of(
         "protocol": 2,
         "driver_info": None,  # CLIENT SETINFO, which an account need not be allowed
     }
-    if not sentinel:
+    if sentinel:
+        options |= {"username": address.sentinel_user, "password": address.sentinel_password}
+    else:
         options |= {"db": address.database, "username": address.user, "password": address.password}
     if not address.secured:
         return kinds.Connection(**options)

@@ -42,6 +42,8 @@ class EngineAddress:
         database (int): The number of its database.
         user (str | None): The account; None is the default one.
         password (str | None): The account's. In no repr.
+        sentinel_user (str | None): The sentinels' account, which is their own.
+        sentinel_password (str | None): That account's; None where they ask for none. In no repr.
         ca (Path | None): Who signs the server's certificate; None is the system's.
         certificate, key (Path | None): What is shown to a server that asks for one.
         prefix (str): What the names of all keys begin with.
@@ -53,6 +55,8 @@ class EngineAddress:
     database: int = 0
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    sentinel_user: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
