@@ -14,7 +14,7 @@ from gateway.command import serving
 from gateway.running import create, turn_of
 from gateway.worker_processes import WITHIN_S, workers
 from support.engines import PROGRAMS, VALKEY, EngineServer, certificates
-from support.waiting import eventually
+from support.waiting import create_when_known, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -25,12 +25,6 @@ SECRET = "the secret of all nodes, which has more than 32 bytes"
 def engine(request):
     with EngineServer(request.param) as server:
         yield server
-
-
-def create_when_known(client, session_id):
-    """Create under a chosen id; a new engine has to be sure first that nobody has it."""
-    body = {"model": "test", "sessionId": session_id, "blueprint": "parrot"}
-    eventually(lambda: client.post("/v1/sessions", json=body).status_code == 201, within_s=WITHIN_S)
 
 
 @contextmanager
@@ -54,7 +48,7 @@ def node(directory, engine, name, *arguments, run=serving, **environment):
 def test_a_session_of_one_gateway_is_served_by_another(tmp_path, engine):
     with node(tmp_path, engine, "a") as a, node(tmp_path, engine, "b") as b:
         with a.client() as first, b.client() as second:
-            create_when_known(first, "s")
+            create_when_known(first.request, "s")
             assert turn_of(second, "s", "hello there")[-1][1] == "agent_end"
             taken = second.post("/v1/sessions", json={"model": "test", "sessionId": "s"})
             assert taken.status_code == 409
@@ -68,7 +62,7 @@ def test_who_gets_a_dead_nodes_state_buries_it_at_once(tmp_path, engine):
     with node(tmp_path, engine, "b") as b, b.client() as client:
         with node(tmp_path, engine, "a") as a:
             with a.client() as first:
-                create_when_known(first, "s")
+                create_when_known(first.request, "s")
             a.process.kill()
             a.wait()
         taken = client.post("/v1/sessions", json={"model": "test", "sessionId": "s"})
@@ -102,7 +96,7 @@ def test_workers_of_a_machine_are_nodes_of_a_cluster_too(tmp_path, engine):
         node(tmp_path, engine, "a", "2", run=numbered) as service,
     ):
         with service.client_of(1) as first, service.client_of(2) as second:
-            create_when_known(first, "s")
+            create_when_known(first.request, "s")
             for client in (second, outside):
                 assert turn_of(client, "s", "hello")[-1][1] == "agent_end"
             life = service.life(1)
@@ -148,9 +142,9 @@ def test_nodes_show_each_other_certificates_and_refuse_who_has_none(tmp_path, en
         b.client() as second,
         plain.client() as third,
     ):
-        create_when_known(first, "s")
+        create_when_known(first.request, "s")
         assert turn_of(second, "s", "hello there")[-1][1] == "agent_end"
-        create_when_known(third, "t")
+        create_when_known(third.request, "t")
         assert third.get("/v1/sessions/s").status_code == 503
         assert second.get("/v1/sessions/t").status_code == 503
 

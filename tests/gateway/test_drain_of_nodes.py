@@ -11,9 +11,9 @@ from frontdesk.gateway.state_dir import StateDir
 from gateway.cluster_running import cluster
 from gateway.requirements import covers
 from gateway.running import OPERATOR, create, turn_of
-from gateway.test_cluster_command import create_when_known, engine, node  # noqa: F401 - a fixture
+from gateway.test_cluster_command import engine, node  # noqa: F401 - a fixture
 from gateway.worker_processes import WITHIN_S, workers
-from support.waiting import eventually
+from support.waiting import create_when_known, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -170,7 +170,7 @@ def test_a_machine_is_drained_through_another_and_ends_by_a_signal_only(tmp_path
             a.client() as first,
             b.client() as second,
         ):
-            create_when_known(first, "stays")
+            create_when_known(first.request, "stays")
             assert eventually(
                 lambda: len(operator.get("/ops/nodes").json()["nodes"]) == 2, within_s=WITHIN_S
             )

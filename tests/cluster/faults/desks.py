@@ -10,7 +10,7 @@ import httpx
 from gateway.command import START_S, serving
 from gateway.running import ACME, parsed
 from support.processes import descendants
-from support.waiting import eventually
+from support.waiting import create_when_known, eventually
 
 LEASE_S, HOLD_S = 2.0, 4.5
 ANSWER_S = 10
@@ -84,12 +84,6 @@ class Desk:
         answer = self.ask("POST", "/v1/sessions", json=body, **options)
         assert answer.status_code == 201, answer.text
         return answer.json()
-
-    def gives_ids_away(self):
-        """Tell whether a session is created under an id of the caller's; it does not stay."""
-        body = {"model": "test", "sessionId": "first", "blueprint": "parrot"}
-        created = self.ask("POST", "/v1/sessions", json=body).status_code == 201
-        return created and self.ask("DELETE", "/v1/sessions/first").status_code == 200
 
     def minted(self, *, blueprint="parrot", **options):
         """Create a session under an id that the gateway draws; return the id."""
@@ -184,8 +178,8 @@ def gateways(directory, engine, number=2, *, url=None, more=None, terms=TERMS):
             eventually(server.find_url, within_s=START_S)
             assert server.url, server.log
         desk = Desk(servers, start)
-        # An engine that is empty may have lost something: until it knows, ids are not given away.
-        eventually(desk.gives_ids_away, within_s=START_S)
+        create_when_known(desk.ask, "first", within_s=START_S)
+        assert desk.ask("DELETE", "/v1/sessions/first").status_code == 200
         yield desk
 
 
