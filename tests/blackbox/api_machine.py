@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 
 from blackbox.expected import Expected
 from blackbox.findings import Found, Rule, check, check_same
-from blackbox.served import AGENTS, Answer
+from blackbox.served import AGENTS, PROMPTLY_S, Answer
 
 DESCRIBED = [
     status_code_conformance,
@@ -48,7 +48,7 @@ TEXT = st.text(min_size=1, max_size=40)
 RESPONSES = st.recursive(st.none() | st.text(), st.lists, max_leaves=5)
 STEPS = (
     *("open", "open_the_same_id", "delete", "open_a_stream_and_leave", "ask_anything"),
-    *("prompt", "steer", "abort", "resolve", "respond"),
+    *("prompt", "prompt", "prompt", "steer", "abort", "resolve", "respond"),
     *("ask_of_one", "ask_of_one", "ask_of_a_foreign_one", "ask_of_a_foreign_one"),
 )
 BLUEPRINTS = st.sampled_from(AGENTS)
@@ -104,7 +104,7 @@ class ApiMachine(RuleBasedStateMachine):
             base_url=self.box.url,
             session=self.session,
             headers={"X-API-Key": tenant.key},
-            timeout=self.box.promptly_s,
+            timeout=PROMPTLY_S,
         )
         headers = {name: ", ".join(values) for name, values in response.headers.items()}
         answer = Answer(response.status_code, headers, response.content)
@@ -191,7 +191,7 @@ class ApiMachine(RuleBasedStateMachine):
                 raise Found(Rule.STAYS, f"the stream of {opened} is {got.status_code}")
 
     def ask_of_a_foreign_one(self, data):
-        every = [*self.operations.of_a_session, *[DELETE] * 4, *self.operations.endless]
+        every = [*self.operations.of_a_session, *[DELETE] * 12, *self.operations.endless]
         _, case = self.drawn(every, data)
         opened = self.picked(data)
         tenant = self.other(opened)

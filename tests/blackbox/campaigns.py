@@ -47,6 +47,8 @@ def api(box, *, seed, examples=12, steps=25):
 LAST = b"GET /last-of-all HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 FILLING = b"\r\n" * 20
 """What fills a body that was announced by mistake."""
+NO_CLOSES = (1000, 1006, 1011)
+"""What no socket may close with here: nobody's session ends, and nothing fails."""
 HOW_TO_LEAVE = ("ask on", "ask on", "half close", "close", "reset")
 RESET = struct.pack("ii", 1, 0)
 
@@ -198,12 +200,10 @@ def frames(box, *, seed, examples=200):
                 head, received = until_head(connection)
                 if b" 101 " not in head[:16]:
                     raise Found(Rule.SOCKET, f"the handshake: {head!r}")
-                if wrong:
-                    received += rest_of(connection, pieces)
-                else:
+                if not wrong:
                     # Whoever closes has no use for further answers, and need not get any.
                     received += answers_of(connection, pieces, received, number=len(messages))
-                    received += rest_of(connection, [closing])
+                received = until_closed(connection, pieces if wrong else [closing], received)
             witness.accepted(hold_frames(list(frames_in(received)), sent=pieces))
             witness.look()
 
@@ -212,18 +212,48 @@ def frames(box, *, seed, examples=200):
 
 def answers_of(connection, pieces, before, *, number):
     """Send pieces and read until so many messages have an answer."""
-    for piece in pieces:
-        connection.sendall(piece)
+    send_all(connection, pieces)
     received = before
     while sum(is_answer(*each) for each in frames_in(received)) < number:
         try:
             chunk = connection.recv(65536)
         except OSError:
             chunk = b""
-        if not chunk:
-            raise Found(Rule.SOCKET, f"{pieces}: {number} messages, and this came: {received!r}")
         received += chunk
+        if not chunk or closed_in(received):
+            raise Found(Rule.SOCKET, f"{pieces}: {number} messages, and this came: {received!r}")
     return received[len(before) :]
+
+
+def until_closed(connection, pieces, before):
+    """Send pieces and read to the end, answering a close of the server's as clients do.
+
+    A client that does not would wait for as long as the server waits for its answer.
+    """
+    send_all(connection, pieces)
+    received, answered = before, False
+    try:
+        while chunk := connection.recv(65536):
+            received += chunk
+            if not answered and closed_in(received):
+                answered = True
+                send_all(connection, [frame(0x88, b"")])
+    except TimeoutError:
+        raise Found(Rule.SOCKET, f"{pieces}: nothing more after {received[-200:]!r}") from None
+    except ConnectionError:
+        pass  # it was closed while there was more to read
+    return received
+
+
+def send_all(connection, pieces):
+    """Send pieces, as far as they are taken: a server may close before it has them all."""
+    with suppress(OSError):
+        for piece in pieces:
+            connection.sendall(piece)
+
+
+def closed_in(received):
+    return any(opcode == 8 for opcode, _ in frames_in(received))
 
 
 def is_answer(opcode, payload):
@@ -239,7 +269,7 @@ def hold_frames(received, *, sent):
         if not right or message.get("error") == "internal":
             raise Found(Rule.SOCKET, f"{sent}: {message}")
     codes = [int.from_bytes(payload[:2], "big") for opcode, payload in received if opcode == 8]
-    if len(codes) != 1 or codes[0] in (1006, 1011):
+    if len(codes) != 1 or codes[0] in NO_CLOSES:
         raise Found(Rule.SOCKET, f"{sent}: closed with {codes}, after {received[-3:]}")
     return answers
 
@@ -251,9 +281,7 @@ def exchange(box, pieces, *, leave="ask on", breaks=Rule.ANSWERED):
     """Send pieces on one connection, and return all that comes until it ends."""
     with box.connect() as connection:
         if leave in ("close", "reset"):
-            with suppress(OSError):
-                for piece in pieces:
-                    connection.sendall(piece)
+            send_all(connection, pieces)
             if leave == "reset":
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             return b""
@@ -262,10 +290,9 @@ def exchange(box, pieces, *, leave="ask on", breaks=Rule.ANSWERED):
 
 def rest_of(connection, pieces, *, half_close=False, breaks=Rule.ANSWERED):
     received = b""
-    with suppress(OSError):
-        for piece in pieces:
-            connection.sendall(piece)
-        if half_close:
+    send_all(connection, pieces)
+    if half_close:
+        with suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
     try:
         while chunk := connection.recv(65536):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from blackbox.findings import Found, Rule
-from blackbox.served import WAITING, Tenant
+from blackbox.served import PROMPTLY_S, WAITING, Tenant
 
 OF_A_SESSION = re.compile(r"/v1/sessions/([^/?]+)(?:/(\w+))?")
 ENDS = ("agent_end", "agent_abort")
@@ -159,10 +159,9 @@ class Ends:
     def check(self):
         """Read until every accepted prompt has had its end. What waits for somebody is aborted."""
         opened, stream = self._opened, f"{self._opened.path}/events"
-        with (
-            suppress(httpx.ReadTimeout),
-            opened.tenant.client.stream("GET", stream, params={"since": "0"}) as got,
-        ):
+        tenant, options = opened.tenant, {"params": {"since": "0"}}
+        options["timeout"] = httpx.Timeout(PROMPTLY_S, read=tenant.silence_s)
+        with suppress(httpx.ReadTimeout), tenant.client.stream("GET", stream, **options) as got:
             if got.status_code != 200:
                 raise Found(Rule.ENDS, f"{opened}: its stream is {got.status_code}")
             for event_id, name, event in frames_of(got):

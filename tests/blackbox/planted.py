@@ -190,6 +190,7 @@ HIDDEN = fault("a body beside an upgrade is read as a request", "pipelines", Rul
 LOST = fault("what a client sends ahead is lost", "pipelines", Rule.ONE_ANSWER)
 CHUNKS = fault("a chunked body ends after its first chunk", "pipelines", Rule.ONE_ANSWER)
 LIST = fault("a message that is a list is a failure", "frames", Rule.SOCKET)
+ENDED = fault("a failure is told as the end of the session", "frames", Rule.SOCKET)
 UNANSWERED = fault("a binary message has no answer", "frames", Rule.SOCKET)
 
 
@@ -218,6 +219,14 @@ def _(original, text):
     if text[:1] in ("[", b"["):
         raise RuntimeError(text)
     return original(text)
+
+
+@planted(ENDED, websocket.SessionSocket, "_understood")
+async def _(original, socket, conversation, message):
+    asked, do = await original(socket, conversation, message)
+    if asked is None:
+        socket._reader.close()
+    return asked, do
 
 
 @planted(UNANSWERED, BoundedWebSocket, "send_receive_event_to_app")

@@ -82,6 +82,7 @@ class Tenant:
     name: str
     key: str
     client: httpx.Client
+    silence_s: float = PROMPTLY_S
 
     def ask(self, method, path, **options):
         """Send one request and return its answer."""
@@ -95,7 +96,8 @@ class Box:
     url: str
     pid: int
     directory: Path
-    promptly_s: float = PROMPTLY_S
+    silence_s: float = PROMPTLY_S
+    """A stream that tells nothing for so long tells nothing more of what is over."""
     _used: int = 0
     _clients: list[httpx.Client] = field(default_factory=list)
 
@@ -105,7 +107,7 @@ class Box:
         return parts.hostname, parts.port
 
     def connect(self):
-        connection = socket.create_connection(self.address, timeout=self.promptly_s)
+        connection = socket.create_connection(self.address, timeout=PROMPTLY_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
@@ -120,10 +122,10 @@ class Box:
             base_url=self.url,
             headers={"X-API-Key": key},
             trust_env=False,
-            timeout=self.promptly_s,
+            timeout=PROMPTLY_S,
         )
         self._clients.append(client)
-        return Tenant(name, key, client)
+        return Tenant(name, key, client, self.silence_s)
 
     @property
     def log(self):

@@ -7,7 +7,7 @@ from blackbox.findings import Found
 from blackbox.planting import FAULTS, SWITCH
 from blackbox.served import boxed
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SEED = 20261122
 EXAMPLES = 1000
@@ -18,7 +18,7 @@ EXAMPLES = 1000
 def box(tmp_path_factory):
     directory = tmp_path_factory.mktemp("planted")
     (directory / SWITCH).write_text("", encoding="utf-8")
-    with boxed(directory, module="blackbox.watched", promptly_s=3.0) as running:
+    with boxed(directory, module="blackbox.watched", silence_s=3.0) as running:
         yield running
 
 

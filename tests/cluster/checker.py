@@ -8,7 +8,6 @@ finding. A law that is never broken by a planted fault would be no law: `test_ch
 import heapq
 import itertools
 import math
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
 
@@ -281,17 +280,19 @@ def indexes_and_counts_equal_the_entries(facts):
 
 
 def nodes_and_engine_agree(facts):
-    """When faults are over and the bounds have passed, renewals find nothing to repair."""
-    changed = sorted(event.at for kind in (h.CreateAnswered, h.EndTold) for event in facts.of(kind))
+    """When faults are over and the bounds have passed, renewals find nothing to repair.
+
+    The last ones count, and of the nodes that are left: a renewal beside a change may be on either
+    side of it, and after that of a node that has died nothing more comes.
+    """
     for dump in _settled(facts):
         last = {}
         for event in facts.of(h.Renewed):
-            # One that was under way together with a change may have been on either side of it.
-            quiet = bisect_left(changed, event.asked_at) == bisect_right(changed, event.at)
-            if quiet and dump.asked_at - facts.bounds.rejoin_s < event.at < dump.asked_at:
+            if dump.asked_at - facts.bounds.rejoin_s < event.at < dump.asked_at:
                 last[event.node] = event
         for event in last.values():
-            if not event.matches:
+            gone = facts.disturbed(event.node, event.at, dump.asked_at, kinds={"gone"}, after=0)
+            if not event.matches and not gone:
                 yield event.at, f"the last renewal of {event.node} does not match"
 
 

@@ -478,6 +478,29 @@ def test_only_a_node_that_is_cut_off_for_long_may_end_a_session_untold():
         assert (findings(cluster.events) == []) is excused
 
 
+@pytest.mark.parametrize("died", [False, True])
+def test_what_a_node_renewed_last_has_to_match_unless_it_has_died(died):
+    cluster = TrueCluster()
+    cluster.at += 100
+    cluster.add(h.Renewed, node="n1", asked_at=cluster.at, matches=False)
+    if died:
+        cluster.add(h.NodeGone, node="n1")
+    cluster.at += 1
+    cluster.dump(settled=True)
+    laws = [finding.law for finding in findings(cluster.events)]
+    assert laws == ([] if died else ["unsettled"])
+
+
+def test_renewals_beside_changes_need_not_match_as_long_as_the_last_one_does():
+    cluster = TrueCluster()
+    cluster.create("n1", "s1", "acme")
+    for matches in (False, True):
+        cluster.add(h.Renewed, node="n1", asked_at=cluster.at, matches=matches)
+    cluster.at += 1
+    cluster.dump(settled=True)
+    assert findings(cluster.events) == []
+
+
 def test_a_dead_node_s_entries_stay_for_as_long_as_nobody_is_left_to_bury_it():
     cluster = TrueCluster()
     cluster.create("n1", "s1", "acme")

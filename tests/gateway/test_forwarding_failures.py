@@ -258,7 +258,7 @@ def test_a_stalled_node_is_not_asked_and_its_streams_through_others_end(
         assert time.monotonic() - began < 15
     began = time.monotonic()
     assert is_unavailable(there.get(f"/v1/sessions/{sid}"))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 # -- moved, gone, unknown ------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_sessions_streams_and_errors_work_and_a_leaving_client_is_noticed(tmp_pa
             assert turn_of(client, "s", "hello")[-1][1] == "agent_end"
             with events(client, "s"):
                 eventually(lambda: len(gateway.streams) == 1)
-            eventually(lambda: len(gateway.streams) == 0, within_s=1)
+            eventually(lambda: len(gateway.streams) == 0, within_s=5)
             assert client.get("/v1/sessions/none").json()["error"] == "not_found"
             assert client.delete("/v1/sessions/s").status_code == 200
 

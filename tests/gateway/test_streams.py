@@ -199,7 +199,7 @@ def test_a_client_that_leaves_is_noticed_at_once(gateway, acme, sid):
     )
     eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == before + 1)
     connection.close()
-    eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == before, within_s=1)
+    eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == before, within_s=5)
 
 
 @covers("streams.disconnect-harms-no-turn")

@@ -256,7 +256,7 @@ def test_a_socket_whose_client_vanishes_is_noticed(gateway, acme, sid):
     with opened(gateway, sid) as ws:
         eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == before + 1)
         ws.socket.shutdown(socket.SHUT_RDWR)
-        eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == before, within_s=1)
+        eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == before, within_s=5)
 
 
 @covers("streams.slow-reader")

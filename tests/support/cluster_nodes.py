@@ -164,7 +164,7 @@ class Views:
 
     def _amiss(self):
         """Return where somebody sees something else than the agents, "" where nobody does."""
-        living = self.nodes.living
+        looked_at, living = time.monotonic(), self.nodes.living
         self.truth = {
             session: [fence, node.name]
             for node in living
@@ -176,18 +176,33 @@ class Views:
                 return f"{node.name} lists {listed}, there is {self.truth}"
             if (count := node.ask("count")) != len(self.truth):
                 return f"{node.name} counts {count} of {len(self.truth)}"
+        if unmatched := self._unmatched(looked_at):
+            return f"no renewal of {unmatched} has matched since"
         fences = {session: fence for session, (fence, _) in self.truth.items()}
         events = self.nodes.events()
-        renewals = {one.node: one for one in events if isinstance(one, Renewed)}
-        for node in living:
-            if not renewals[node.name].matches:
-                return f"the last renewal of {node.name} does not match"
         asked_at = time.monotonic()
         self.dump = {"asked_at": asked_at, **self._dumped(living[0])}
         for watcher, told in self._watched(events).items():
             if told != fences:
                 return f"{watcher} has told {told}, there is {fences}"
         return ""
+
+    def _unmatched(self, since):
+        """Return the nodes whose last renewal does not match, of those asked for since then.
+
+        Earlier ones say nothing: what the engine had done may not have been answered yet.
+        """
+        names = {node.name for node in self.nodes.living}
+
+        def last():
+            asked = [
+                e for e in self.nodes.events() if isinstance(e, Renewed) and e.asked_at > since
+            ]
+            renewals = {one.node: one.matches for one in asked}
+            return renewals if names <= renewals.keys() else None
+
+        renewals = eventually(last, within_s=PATIENCE_S)
+        return [name for name in names if not renewals[name]]
 
     def _dumped(self, node):
         """Return entries, indexes and counts, by one node."""

@@ -38,6 +38,7 @@ from support.waiting import eventually
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 GONE = {404, 410}
+NO_ANSWER = 0
 
 
 # -- MCP python-sdk #520, #1350, fastmcp #658 ------------------------------------------------------
@@ -70,10 +71,13 @@ def test_no_request_hangs_for_an_owner_that_is_dead(tmp_path):
                 assert took < ANSWER_S
                 seen.setdefault(session, []).append(answer)
         lost = {session for session in sessions if seen[session][-1] in GONE}
-        # Once gone it stays gone; what was another worker's never was.
         assert lost
         assert len(lost) < len(sessions)
-        assert all(set(seen[session]) == {200} for session in set(sessions) - lost)
+        # What was another worker's never was gone. The first time the kernel may still have given
+        # the connection to the worker that was killed.
+        living = [seen[session] for session in set(sessions) - lost]
+        assert {first for first, *_ in living} <= {200, NO_ANSWER}
+        assert {each for _, *later in living for each in later} == {200}
         assert sorted(desk.listed()) == sorted(set(sessions) - lost)
 
 
@@ -82,7 +86,7 @@ def answered(desk, session):
     try:
         return desk.get(session).status_code
     except httpx.TransportError:
-        return 0
+        return NO_ANSWER
 
 
 def test_no_owner_counts_as_alive_whose_heartbeat_lives_while_its_listener_is_dead(tmp_path):
