@@ -11,7 +11,7 @@ import pytest
 
 from docs.pages import page
 from gateway.command import serving
-from gateway.running import create, turn_of
+from gateway.running import create, events, turn_of
 from gateway.worker_processes import WITHIN_S, workers
 from support.engines import PROGRAMS, VALKEY, EngineServer, certificates
 from support.waiting import create_when_known, eventually
@@ -127,13 +127,18 @@ def test_a_worker_that_dies_while_the_engine_is_away_is_replaced_when_it_is_back
         assert service.server.terminate() == 0
 
 
-def test_nodes_show_each_other_certificates_and_refuse_who_has_none(tmp_path, engine):
-    files = certificates(tmp_path)
-    tls = {
+def between_nodes(directory):
+    """Write the certificate that nodes show each other, and who signs it, anew; return settings."""
+    files = certificates(directory)
+    return {
         "FRONTDESK_CLUSTER__TLS_CERTIFICATE": files.server,
         "FRONTDESK_CLUSTER__TLS_KEY": files.server_key,
         "FRONTDESK_CLUSTER__TLS_CA": files.authority,
     }
+
+
+def test_nodes_show_each_other_certificates_and_refuse_who_has_none(tmp_path, engine):
+    tls = between_nodes(tmp_path)
     with (
         node(tmp_path, engine, "a", **tls) as a,
         node(tmp_path, engine, "b", **tls) as b,
@@ -147,6 +152,33 @@ def test_nodes_show_each_other_certificates_and_refuse_who_has_none(tmp_path, en
         create_when_known(third.request, "t")
         assert third.get("/v1/sessions/s").status_code == 503
         assert second.get("/v1/sessions/t").status_code == 503
+
+
+def test_what_nodes_show_each_other_is_read_again_at_a_reload_and_no_connection_is_cut(
+    tmp_path, engine
+):
+    tls = between_nodes(tmp_path)
+    with (
+        node(tmp_path, engine, "a", **tls) as a,
+        node(tmp_path, engine, "b", **tls) as b,
+        a.client() as first,
+        b.client() as second,
+    ):
+        create_when_known(first, "s")
+        with events(second, "s", since="0") as stream:
+            between_nodes(tmp_path)  # another authority: whoever has the old files is a stranger
+            for server in (a, b):
+                server.signal(signal.SIGHUP)
+                eventually(lambda server=server: "reloaded: " in server.log, within_s=WITHIN_S)
+            with node(tmp_path, engine, "c", **tls) as c, c.client() as third:
+                create_when_known(third, "t")
+                for client, session in ((third, "s"), (second, "t"), (first, "t")):
+                    assert turn_of(client, session, "hello there")[-1][1] == "agent_end"
+            assert any(kind == "agent_end" for _, kind, _ in stream), "it was open all the time"
+        (tmp_path / "server.key").write_text("this is no key")
+        a.signal(signal.SIGHUP)
+        eventually(lambda: "not reloaded" in a.log, within_s=WITHIN_S)
+        assert first.get("/v1/sessions/s").status_code == 200
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/how-to/several-workers.md"])

@@ -29,6 +29,7 @@ from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key, keys_from_environment
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.logs import configure_logs, log_stray_errors
+from frontdesk.gateway.node_tls import node_tls
 from frontdesk.gateway.server import GatewayServer
 from frontdesk.gateway.settings import Config, needing_restart
 from frontdesk.gateway.state_dir import StateDir
@@ -164,7 +165,9 @@ class Run:
         try:
             config = self._load()
             tls = tls_context(config.server)
-            self._gateway.reload(config, keys=self._keys())
+            # Of the settings that name them only what the files hold changes without a restart.
+            between_nodes = node_tls(self._config.cluster)
+            self._gateway.reload(config, keys=self._keys(), node_tls=between_nodes)
         except FrontdeskError as error:
             # The operator needs the mistakes, not where in our code they were found.
             logger.error(  # noqa: TRY400
@@ -173,7 +176,7 @@ class Run:
         else:
             if self._server.tls is not None:
                 self._server.tls = tls or self._server.tls
-            logger.info("reloaded: keys, blueprints, filters, limits and the certificate")
+            logger.info("reloaded: keys, blueprints, filters, limits and certificates")
             for name in needing_restart(self._config, config):
                 logger.warning("not changed by a reload, it needs a restart: %s", name)
 

@@ -125,7 +125,10 @@ class ClusterSettings(Table):
     ] = None
     tls_certificate: Annotated[
         Path | None,
-        Setting("a PEM file: what this node shows to other nodes; with `tls_key` and `tls_ca`"),
+        Setting(
+            "a PEM file: what this node shows to other nodes; with `tls_key` and `tls_ca`. What "
+            "these files hold is read again at a reload"
+        ),
     ] = None
     tls_key: Annotated[Path | None, Setting("a PEM file")] = None
     tls_ca: Annotated[

@@ -6,6 +6,7 @@ apart from that, so that each can be read, and tried, without the other.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -49,6 +50,10 @@ class Elsewhere(Protocol):
         `OwnerUnreachable` where it does not answer. What came here from another node is not passed
         on once more: ask `context.tenant_key.forwarded` first.
         """
+        ...
+
+    def change_tls(self, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+        """Show and trust what these say on new connections of nodes, where they are with TLS."""
         ...
 
     def end_streams(self) -> None:

@@ -32,6 +32,7 @@ from frontdesk.gateway.key_ring import KeyRing
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.known_blueprints import KnownBlueprints
 from frontdesk.gateway.metering import UsageMeter
+from frontdesk.gateway.node_tls import NodeTls
 from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
@@ -317,8 +318,12 @@ class Gateway:
 
     # -- changes while it runs -------------------------------------------------------------------
 
-    def reload(self, config: Config, *, keys: Sequence[Key] = ()) -> None:
+    def reload(
+        self, config: Config, *, keys: Sequence[Key] = (), node_tls: NodeTls | None = None
+    ) -> None:
         """Follow other keys, and the settings that say they do (`settings.py`).
+
+        With `node_tls`, that is what this node shows other nodes, and trusts, from now on.
 
         Whatever can be wrong about them was found before this is called, or raises before
         anything changes.
@@ -341,6 +346,8 @@ class Gateway:
         self.store.limits = config.options(Limits)
         self.ring.replace_fixed(keys)
         self.streams.end_where_not(self.authenticator.holds)
+        if node_tls is not None and self.forwarding is not None:
+            self.forwarding.change_tls(node_tls.server, node_tls.client)
 
     def _run_in_background(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run something beside the requests, for as long as the gateway is open."""

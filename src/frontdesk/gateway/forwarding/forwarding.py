@@ -109,6 +109,12 @@ class Forwarding:
         self._application.calls = self.calls.answers
         self._gateway.forwarding = self
 
+    def change_tls(self, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+        """Show and trust what these say on new connections of nodes, where they are with TLS."""
+        if self.hops.tls is not None:
+            self.hops.change_tls(client)
+            self._listener.change_tls(server, client)
+
     @property
     def address(self) -> str:
         """Where others reach this node, as `NodeRecord.address` has it."""

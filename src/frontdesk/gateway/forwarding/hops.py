@@ -144,6 +144,12 @@ class Hops:
         self._by_incarnation[incarnation] = made
         return made
 
+    def change_tls(self, tls: ssl.SSLContext) -> None:
+        """Show and trust what a context says on new connections; those that are open stay."""
+        self.tls = tls
+        for each in self._by_incarnation.values():
+            each.tls = tls
+
     async def ping(self, connection: HopConnection, *, to: str) -> None:
         """Ask on a connection whether that node is there. `HopBroken` where it is not."""
         request = HopRequest("GET", PING)

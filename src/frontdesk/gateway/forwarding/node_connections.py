@@ -64,7 +64,8 @@ class NodeConnections:
         tls: ssl.SSLContext | None,
     ) -> None:
         self.address = address
-        self._ping, self._problem, self._stream_s, self._tls = ping, problem, stream_s, tls
+        self._ping, self._problem, self._stream_s = ping, problem, stream_s
+        self.tls: ssl.SSLContext | None = tls
         self._loop = asyncio.get_running_loop()
         self._idle: deque[tuple[float, HopConnection]] = deque()
         self._busy: dict[Busy, bool] = {}
@@ -124,7 +125,7 @@ class NodeConnections:
             raise HopBroken("there are too many connections to it")
         try:
             async with asyncio.timeout(CONNECT_S):
-                return await connected(self.address, tls=self._tls)
+                return await connected(self.address, tls=self.tls)
         except TimeoutError:
             raise HopBroken(f"no connection to it within {CONNECT_S:g} s") from None
         except OSError as error:

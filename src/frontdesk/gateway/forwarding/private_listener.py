@@ -29,6 +29,7 @@ from frontdesk.gateway.http_protocol import BoundedHttp
 from frontdesk.gateway.keyless_connections import KeylessConnections
 from frontdesk.gateway.server import bound_socket, wire_config
 from frontdesk.gateway.settings import Config
+from frontdesk.gateway.tls import TlsListener
 
 UNIX = "unix:"
 PING_S = 1.0
@@ -67,7 +68,8 @@ class PrivateListener:
         self._state = ServerState()
         self._answered_at = time.monotonic()
         self._inode = 0
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsListener | None = None
+        self._own_place = ""
         self._pinging: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -83,11 +85,21 @@ class PrivateListener:
         else:
             host, _, port = self._listen.rpartition(":")
             bound = bound_socket(host.strip("[]"), int(port))
-            place = self._advertise or f"{host}:{bound.getsockname()[1]}"
+            own, port_there = bound.getsockname()[:2]
+            self._own_place = f"[{own}]:{port_there}" if ":" in own else f"{own}:{port_there}"
+            place = self._advertise or f"{host}:{port_there}"
             self.address = f"{'http' if self._tls is None else 'https'}://{place}"
-            self._server = await loop.create_server(
-                made, sock=bound, backlog=BACKLOG, ssl=self._tls
-            )
+            if self._tls is None:
+                self._server = await loop.create_server(made, sock=bound, backlog=BACKLOG)
+            else:
+                self._server = TlsListener(
+                    bound,
+                    made,
+                    context=self._current_tls,
+                    keyless=self._wire.keyless,
+                    deadline_s=self._wire.limits.head_timeout_s,
+                )
+                self._server.start(BACKLOG)
         self._answered_at = time.monotonic()
         self._pinging = asyncio.create_task(self._ping_itself(), name="frontdesk-listener")
         return self
@@ -109,19 +121,27 @@ class PrivateListener:
                 if os.stat(path).st_ino == self._inode:
                     os.unlink(path)
 
+    def _current_tls(self) -> ssl.SSLContext:
+        assert self._tls is not None
+        return self._tls
+
+    def change_tls(self, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+        """Show and trust what these say on new connections; those that are open stay."""
+        self._tls, self._tls_client = server, client
+
     def age_s(self) -> float:
         """Return since when it has not answered. From any thread."""
         return time.monotonic() - self._answered_at
 
     async def _ping_itself(self) -> None:
-        itself = NodeConnections(
-            self._own_address(),
-            ping=self._ping,
-            problem=lambda: None,
-            stream_s=PING_TIMEOUT_S,
-            tls=self._tls_client,
-        )
         while True:
+            itself = NodeConnections(
+                self._own_address(),
+                ping=self._ping,
+                problem=lambda: None,
+                stream_s=PING_TIMEOUT_S,
+                tls=self._tls_client,
+            )
             # A connection each time: that one is accepted is what is asked.
             with suppress(HopBroken, TimeoutError):
                 async with asyncio.timeout(PING_TIMEOUT_S):
@@ -134,11 +154,9 @@ class PrivateListener:
             await asyncio.sleep(PING_S)
 
     def _own_address(self) -> str:
-        if self._listen.startswith(UNIX) or self._server is None:
+        if self._listen.startswith(UNIX):
             return self._listen
-        host, port = self._server.sockets[0].getsockname()[:2]
-        scheme = "http" if self._tls is None else "https"
-        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        return f"{'http' if self._tls is None else 'https'}://{self._own_place}"
 
 
 def bound_unix_socket(path: Path) -> socket.socket:
