@@ -1,10 +1,12 @@
 """Nodes for tests, over one index in this process: their time, network and engine can be faulty."""
 
 import asyncio
+import functools
 import threading
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from cluster.inprocess import InProcessEngine, InProcessServer
+from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.cluster.membership import new_token
 from frontdesk.cluster.node import Node
 from frontdesk.cluster.node_records import NodeHooks
@@ -41,7 +43,9 @@ class OpenNode:
         self.asked.append(node.node.name)
         owner = self.owners.get(node.node.name)
         if owner is None:
-            raise OSError("no answer")
+            raise OwnerUnreachable(session_id, problem="no answer")
+        if isinstance(owner, Exception):
+            raise owner
         return owner.node.entry(session_id)
 
     async def create(self, session_id, agent=None, *, minted=False, limits=NO_LIMITS, **attributes):
@@ -99,9 +103,8 @@ async def eventually(condition):
 def on_loop(test):
     """Run a coroutine function as a test."""
 
-    def run():
-        asyncio.run(test())
+    @functools.wraps(test)
+    def run(**fixtures):
+        asyncio.run(test(**fixtures))
 
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
     return run

@@ -20,7 +20,14 @@ from frontdesk.errors import SessionNotFound
 from frontdesk.records import ExitReason
 from frontdesk.testing import FakeAgent
 
+STOPPED_HERE = "session s is another node's: it is stopped here"
 NOBODYS = {"tenant_id": "default", "api_key": None, "blueprint": None, "model": None}
+
+
+def said_of_another(caplog):
+    """Return what the log says of sessions that are another node's."""
+    said = [each.getMessage() for each in caplog.records]
+    return [each for each in said if "another node's" in each]
 
 
 def ids_in(server):
@@ -174,7 +181,24 @@ async def test_a_node_that_was_buried_joins_anew_and_creates_its_sessions_again(
 
 
 @on_loop
-async def test_an_id_that_somebody_took_meanwhile_is_stopped_where_it_was():
+async def test_an_answer_that_no_node_should_give_is_logged_once_and_others_still_count(caplog):
+    async with open_nodes("a", "b", "c", "d") as (_, a, b, *_rest):
+        await a.create("s")
+        b.engine.cut = True
+        await eventually(lambda: not b.node._near.connected)
+        # d does not answer, which is nothing new.
+        b.owners = {"a": a, "c": ValueError("half an entry")}
+        for number in range(3):
+            with pytest.raises(EngineUnavailable, match="no node that was known last"):
+                await b.node.find(f"nobody's-{number}")
+        assert (await b.node.find("s")).node.node.name == "a"
+    (line,) = [each for each in caplog.records if "should not have" in each.getMessage()]
+    assert line.getMessage() == "node c answered what it should not have"
+    assert "half an entry" in caplog.text
+
+
+@on_loop
+async def test_an_id_that_somebody_took_meanwhile_is_stopped_where_it_was(caplog):
     async with open_nodes("a", "b") as (server, a, b):
         old = await a.create("s")
         await a.create("mine")
@@ -188,6 +212,7 @@ async def test_an_id_that_somebody_took_meanwhile_is_stopped_where_it_was():
         await eventually(lambda: a.node.fence("mine"))
         assert a.node.fence("s") is None
         assert (await a.node.find("s")).node.node.name == "b"
+    assert said_of_another(caplog) == [STOPPED_HERE]
 
 
 @on_loop
@@ -344,7 +369,7 @@ async def test_what_a_node_that_is_cut_off_refuses_leaves_nothing_to_give_back()
 
 
 @on_loop
-async def test_a_session_that_the_log_says_is_superseded_is_stopped_here():
+async def test_a_session_that_the_log_says_is_superseded_is_stopped_here(caplog):
     async with open_nodes("a") as (server, a):
         session = await a.create("s")
         contents = server.index._contents
@@ -355,6 +380,7 @@ async def test_a_session_that_the_log_says_is_superseded_is_stopped_here():
         assert a.node.fence("s") is None
         with pytest.raises(SessionNotFound):
             await a.node.find("s")
+    assert said_of_another(caplog) == [STOPPED_HERE]
 
 
 @on_loop

@@ -31,6 +31,24 @@ def test_the_version_is_printed(tmp_path):
         assert frontdesk(tmp_path, asked).stdout.strip() == __version__
 
 
+def test_a_second_gateway_on_a_state_directory_is_refused_until_the_first_has_ended(tmp_path):
+    state = ("--state-dir", str(tmp_path / "state"))
+    with serving(tmp_path) as first:
+        with serving(tmp_path / "again", *state, wait=False) as second:
+            assert second.wait() == 2
+            place = tmp_path / "state"
+            assert second.log.splitlines() == [
+                f"frontdesk: the state directory cannot be used: {place}: "
+                "another gateway that runs has its state here"
+            ]
+        with first.client() as client:
+            create(client, "s")
+        first.process.kill()  # its lock goes with it, however it ends
+        first.wait()
+        with serving(tmp_path / "again", *state) as second, second.client() as client:
+            create(client, "s")
+
+
 @covers("keys.command-line", "keys.revocation")
 def test_keys_are_made_listed_and_revoked_beside_a_running_server(tmp_path):
     state = ("--state-dir", str(tmp_path / "state"))

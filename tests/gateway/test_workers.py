@@ -105,12 +105,19 @@ def test_any_worker_serves_any_session(both):
     assert first.get("/v1/sessions/one").status_code in (404, 410)
 
 
-def test_a_second_service_on_the_same_state_directory_is_refused(shared, both, tmp_path):
-    command = ("--workers", "2", "--state-dir", str(shared.directory / "state"))
+@pytest.mark.parametrize(
+    ("state", "arguments"),
+    [("state", ("--workers", "2")), ("state", ()), ("state/workers/1", ())],
+    ids=["a service", "a lone gateway", "a lone gateway in a worker's"],
+)
+def test_a_second_one_on_the_same_state_directory_is_refused(
+    shared, both, tmp_path, state, arguments
+):
+    command = (*arguments, "--state-dir", str(shared.directory / state))
     with serving(tmp_path / "again", *command, wait=False) as again:
         assert again.wait(WITHIN_S) == 2
         assert "another gateway that runs has its state here" in again.log
-    create(both[1], "still")
+    assert both[1].get("/v1/sessions").status_code == 200
 
 
 def test_keys_and_session_tokens_are_good_at_every_worker(shared, both):

@@ -87,10 +87,9 @@ class Run:
                 if self._worker is not None:
                     self._await_engine()
                     self._worker.waits()
-                if self._worker is not None or self._config.cluster.url is not None:
-                    lock = locked(self._state, waiting=self._worker is not None)
-                    stack.enter_context(lock)
-                elif self._state.worker_numbers():
+                stack.enter_context(locked(self._state, waiting=self._worker is not None))
+                alone = self._worker is None and self._config.cluster.url is None
+                if alone and self._state.worker_numbers():
                     # Late: there were workers here, and there are none now.
                     from frontdesk.gateway.left_usage import take_over_usage
 

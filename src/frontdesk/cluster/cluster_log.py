@@ -151,4 +151,4 @@ class ClusterLog:
             self._membership.renew_soon()
         elif fate is Fate.SUPERSEDED:
             self._own.remove(row.session_id)
-            self._membership.hooks.on_superseded(row.session_id, own.local_fence)
+            self._membership.supersede(row.session_id, own.local_fence)

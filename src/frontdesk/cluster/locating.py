@@ -7,6 +7,7 @@ session that lives.
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from frontdesk.cluster.engine import Engine
 from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable
@@ -22,6 +23,11 @@ __all__ = ["Locating"]
 ASK_S = 2.0
 """How long all nodes together have to say whether a session is theirs."""
 
+MAX_TOLD = 16
+"""So many kinds of unexpected errors of other nodes' answers are logged."""
+
+_log = logging.getLogger("frontdesk")
+
 
 class Locating:
     """Find sessions. Owned by a `Node`."""
@@ -30,6 +36,7 @@ class Locating:
         self, engine: Engine, membership: Membership, own: OwnSessions, near: NearCache
     ) -> None:
         self._engine, self._membership, self._own, self._near = engine, membership, own, near
+        self._told: set[type[Exception]] = set()
 
     async def find(self, session_id: str) -> Located:
         """Return where a session is that the near cache does not have, or may not have right."""
@@ -46,6 +53,12 @@ class Locating:
         if entry is None:
             raise SessionNotFound(session_id)
         return await self._located(entry)
+
+    def _tell_once(self, error: Exception, node: NodeStatus) -> None:
+        """Log what no node should have answered: each kind once, and so many kinds at most."""
+        if type(error) not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(type(error))
+            _log.error("node %s answered what it should not have", node.node.name, exc_info=error)
 
     async def _located(self, entry: IndexEntry) -> Located:
         node = self._membership.node(entry.entry.incarnation)
@@ -69,7 +82,10 @@ class Locating:
         async def asked(node: NodeStatus) -> Located | None:
             try:
                 entry = await ask(session_id, node)
-            except Exception:  # noqa: BLE001 - whatever came of it, it is no word of an owner's
+            except OwnerUnreachable:
+                return None
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is no word of an owner's
+                self._tell_once(error, node)
                 return None
             return None if entry is None else Located(entry, node, confirmed=False)
 

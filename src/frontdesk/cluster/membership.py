@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,8 +17,11 @@ from frontdesk.cluster.node_records import NodeHooks
 from frontdesk.cluster.records import SCHEMA, NodeRecord, NodeStatus
 from frontdesk.cluster.terms import LeaseTerms
 from frontdesk.feed import Wakers
+from frontdesk.records import Fence
 
 __all__ = ["Membership", "new_token"]
+
+_log = logging.getLogger("frontdesk")
 
 
 def new_token() -> str:
@@ -99,6 +103,11 @@ class Membership:
         self.renew_soon()
         problem = "this node has no lease there now: it renews it, or joins anew"
         raise EngineUnavailable(problem, retry_after_s=self.terms.renew_s) from error
+
+    def supersede(self, session_id: str, local_fence: Fence) -> None:
+        """Have the agent of a session stopped here: another node has the id by now."""
+        _log.warning("session %s is another node's: it is stopped here", session_id)
+        self.hooks.on_superseded(session_id, local_fence)
 
     def do_soon(self, *actions: NodeAction) -> None:
         """Have something done as soon as the engine can be asked."""

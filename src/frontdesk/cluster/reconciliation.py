@@ -207,7 +207,7 @@ class Reconciliation:
                 fence = await self._engine.create(entry, limits=_NO_LIMITS)
         except SessionAlreadyExists:
             if self._own.homeless.pop(own.session_id, None) is not None:
-                self._supersede(own)
+                self._membership.supersede(own.session_id, own.local_fence)
             return
         except OwnerSuspect:
             return  # whose it is will be known when that node's hold is over
@@ -218,10 +218,6 @@ class Reconciliation:
             self._own.add(OwnEntry(IndexEntry(entry, fence, fence), own.local_fence))
         else:
             self._own.homeless[own.session_id] = own
-
-    def _supersede(self, own: OwnEntry) -> None:
-        _log.warning("session %s is another node's: it is stopped here", own.session_id)
-        self._membership.hooks.on_superseded(own.session_id, own.local_fence)
 
     # -- the engine has lost something -----------------------------------------------------------
 
@@ -247,7 +243,7 @@ class Reconciliation:
             same = present is not None and present.indexed.fence == own.indexed.fence
             if same and own.indexed.fence in refused:
                 self._own.remove(own.session_id)
-                self._supersede(own)
+                self._membership.supersede(own.session_id, own.local_fence)
             elif same and present is not None and present.indexed.entry != own.indexed.entry:
                 # An update that was under way came before this, which took it back.
                 await self._update_there(present.indexed)

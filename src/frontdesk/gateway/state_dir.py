@@ -82,7 +82,7 @@ class StateDir:
 
     @property
     def lock(self) -> Path:
-        """What a node of a cluster holds for as long as it lives."""
+        """What a gateway holds for as long as it lives."""
         return self.own / "node.lock"
 
     @property

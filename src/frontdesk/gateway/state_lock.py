@@ -1,8 +1,8 @@
-"""The lock of a node's state directory: who has it is the node, and the one before is dead.
+"""The lock of a state directory: one gateway, or worker, at a time writes what is its own there.
 
 Above the state directory. The kernel lets go of it when its process ends, however that was. So who
-gets it knows that the node before has died, and may bury what it had joined the cluster as at once,
-without waiting for its lease.
+gets it knows that the one before has died: a node of a cluster may bury what that had joined as at
+once, without waiting for its lease.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_INCARNATION_BYTES = 64
 
 @contextmanager
 def locked(state: StateDir, *, waiting: bool = False) -> Iterator[None]:
-    """Hold the lock of what is a node's own; `StateUnusable` where another process has it.
+    """Hold the lock of what is a gateway's own; `StateUnusable` where another process has it.
 
     `waiting` waits until that has ended, in place of it.
     """

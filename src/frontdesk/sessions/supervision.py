@@ -353,6 +353,8 @@ class Supervisor:
         with contextlib.suppress(SessionNotFound, StoreClosed):
             entry = self._store.get(live_session.registry_key)
             if entry.fence == runner.fence and not await entries.enter_next(live_session, entry):
+                key = live_session.registry_key
+                _log.warning("session %s is another node's: it is stopped here", key)
                 self.begin_ending(live_session, _SUPERSEDED)
 
     def _on_runner_exit(self, live_session: LiveSession, runner: Runner) -> None:
