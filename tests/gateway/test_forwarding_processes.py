@@ -39,15 +39,19 @@ def test_a_request_for_a_worker_that_is_stopped_does_not_hang(tmp_path):
         assert second.get("/v1/sessions/s").status_code == 200
         second.timeout = httpx.Timeout(WITHIN_S)
         with stopped(service.pid(1)):
-            for method, path, body in (
-                ("GET", "", None),
-                ("POST", "/prompt", {"text": "x", "wait": 80}),
+            for number, (method, path, body) in enumerate(
+                (
+                    ("GET", "", None),
+                    ("POST", "/prompt", {"text": "x", "wait": 80}),
+                    ("GET", "/stats", None),
+                )
             ):
                 began = time.monotonic()
                 answer = second.request(method, f"/v1/sessions/s{path}", json=body)
                 assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
                 assert int(answer.headers["retry-after"]) >= 1
-                assert time.monotonic() - began < SOON_S
+                # After the first one nobody waits for its 4 s: the node is asked on by itself.
+                assert time.monotonic() - began < (3.5 if number else SOON_S)
             # Its own sessions are no worse for it. (Always on this connection: the kernel gives new
             # ones to the stopped worker, too.)
             create(second, "t")

@@ -138,8 +138,17 @@ class Hops:
                 return "it is dead"
             return "it has stalled" if status.state is NodeState.STALLED else None
 
+        def suspect() -> bool:
+            status = self._status_of(incarnation)
+            return status is not None and status.state is NodeState.SUSPECT
+
         made = NodeConnections(
-            node.node.address, ping=ping, problem=problem, stream_s=self._stream_s, tls=self.tls
+            node.node.address,
+            ping=ping,
+            problem=problem,
+            suspect=suspect,
+            stream_s=self._stream_s,
+            tls=self.tls,
         )
         self._by_incarnation[incarnation] = made
         return made

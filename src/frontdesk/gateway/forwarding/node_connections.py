@@ -3,7 +3,8 @@
 Above one connection, below whatever is passed on. Idle connections are stored for a while. As long
 as something waits for the node, or streams from it, the node is asked for a sign of life each
 second: a process that is stopped, or a machine that is gone, closes no connection, and nobody may
-wait for it for ever, however long the request itself may take.
+wait for it for ever, however long the request itself may take. Where nothing comes of that, it is
+asked on, as long as it is not known to be dead, and whoever wants something of it is told at once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ CONNECT_S = 1.0
 PING_S = 1.0
 ANSWER_S = 4.0
 """A node that gives no sign of life for so long answers nothing that waits for it."""
+SUSPECT_S = 2.0
+"""The same of one whose lease has run out."""
 MAX_IDLE = 64
 IDLE_S = 20.0
 """Less than the other side keeps a connection, so that none is asked while it is being closed."""
@@ -49,7 +52,8 @@ class NodeConnections:
     """Connections to the node at one address. Belongs to one event loop; `close` it.
 
     `ping` asks on a connection whether anybody is there, `problem` tells why the node is of no use
-    now, if it is not. `stream_s` is how long it may be silent before the streams through it end.
+    now, if it is not, and `suspect` whether its lease has run out. `stream_s` is how long it may be
+    silent before the streams through it end.
     """
 
     address: str
@@ -60,17 +64,21 @@ class NodeConnections:
         *,
         ping: Ping,
         problem: Callable[[], str | None],
+        suspect: Callable[[], bool] = lambda: False,
         stream_s: float,
         tls: ssl.SSLContext | None,
     ) -> None:
         self.address = address
         self._ping, self._problem, self._stream_s = ping, problem, stream_s
         self.tls: ssl.SSLContext | None = tls
+        self._suspect = suspect
         self._loop = asyncio.get_running_loop()
         self._idle: deque[tuple[float, HopConnection]] = deque()
         self._busy: dict[Busy, bool] = {}
         """Those that are asked, with whether their answer has begun."""
         self._received_at = self._loop.time()
+        self._silent = False
+        """Whether what waited last has waited in vain, and nothing has come since."""
         self._closed: str | None = None
         self._pinging: asyncio.Task[None] | None = None
 
@@ -112,8 +120,27 @@ class NodeConnections:
         """Say that an answer has begun: from now on it is a stream."""
         self._busy[connection] = True
 
+    @property
+    def patience_s(self) -> float:
+        """How long the node may be silent before what waits for it is told."""
+        return SUSPECT_S if self._suspect() else ANSWER_S
+
+    @property
+    def silent_s(self) -> float:
+        """Since when nothing has come from it, while anything was asked."""
+        return self._loop.time() - self._received_at
+
+    def require_life(self) -> None:
+        """Raise `HopBroken` where whoever asked last has waited in vain, and nothing came since."""
+        if self._silent:
+            raise HopBroken(f"it gave no sign of life for {self.silent_s:.0f} s")
+
     async def connection(self, *, fresh: bool = False) -> HopConnection:
         """Return one to ask on: an idle one, unless it is to be a fresh one. `HopBroken`."""
+        self.require_life()
+        return await self._connection(fresh=fresh)
+
+    async def _connection(self, *, fresh: bool) -> HopConnection:
         self._drop_old()
         while self._idle and not fresh:
             connection = self._idle.pop()[1]
@@ -146,25 +173,35 @@ class NodeConnections:
             self._idle.popleft()[1].abort()
 
     async def _follow_life(self) -> None:
-        """Ask for a sign of life while something waits for one, and end what waits in vain."""
-        while self._busy:
-            await asyncio.sleep(PING_S)
+        """Ask for a sign of life while something waits for one, and end what waits in vain.
+
+        After that until one comes, or it is known that none will.
+        """
+        next_at = self._loop.time()
+        while self._busy or self._silent:
+            every_s = min(PING_S, self.patience_s / 2)
+            next_at = max(next_at + every_s, self._loop.time())
+            await asyncio.sleep(next_at - self._loop.time())
             self._drop_old()
             if (problem := self._problem()) is not None:
+                self._silent = False
                 self._end_busy(problem)
                 continue
             came = [each.received_at for each in self._busy]
             self._received_at = max(self._received_at, *came, 0.0)
-            if self._loop.time() - self._received_at >= PING_S:
+            if self.silent_s >= every_s:
                 await self._ask_for_life()
+            else:
+                self._silent = False
 
     async def _ask_for_life(self) -> None:
+        limit_s = max(PING_S, min(CONNECT_S + PING_S, self.patience_s - self.silent_s))
         try:
-            async with asyncio.timeout(CONNECT_S + PING_S):
-                connection = await self.connection(fresh=True)
+            async with asyncio.timeout(limit_s):
+                connection = await self._connection(fresh=True)
                 try:
                     await self._ping(connection)
-                    self._received_at = connection.received_at
+                    self._received_at, self._silent = connection.received_at, False
                 finally:
                     connection.abort()
         except (HopBroken, TimeoutError):
@@ -175,9 +212,10 @@ class NodeConnections:
             connection.abort(problem)
 
     def _end_those_in_vain(self) -> None:
-        silent_s = self._loop.time() - self._received_at
+        silent_s = self.silent_s
+        self._silent = silent_s >= self.patience_s
         for connection, begun in list(self._busy.items()):
-            if silent_s > (self._stream_s if begun else ANSWER_S):
+            if silent_s > self._stream_s if begun else self._silent:
                 connection.abort(f"it gave no sign of life for {silent_s:.0f} s")
 
 

@@ -21,8 +21,8 @@ from frontdesk.gateway.actions import parsed, socket_answer
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.forwarding.answer_copy import last_message, own_headers, reason_of_end
 from frontdesk.gateway.forwarding.destination import Destination, raise_unless_gone
+from frontdesk.gateway.forwarding.hop_connection import HopBroken
 from frontdesk.gateway.forwarding.hops import HopRequest, Hops
-from frontdesk.gateway.forwarding.node_connections import ANSWER_S
 from frontdesk.gateway.forwarding.signing import HEADER
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.problems import problem_of
@@ -58,10 +58,11 @@ class PassedSocket:
             self._socket = await opened(self._hops, request, to)
         except InvalidStatus as refused:
             return await refuse(self._context, refused, to)
-        except (InvalidHandshake, TimeoutError, OSError, EOFError) as error:
+        except (HopBroken, InvalidHandshake, TimeoutError, OSError, EOFError) as error:
             if to.ended is not None:
                 raise SessionDead(to.session_id, reason=to.ended.ended.reason) from None
-            raise OwnerUnreachable(to.session_id, problem=type(error).__name__) from None
+            problem = str(error) if isinstance(error, HopBroken) else type(error).__name__
+            raise OwnerUnreachable(to.session_id, problem=problem) from None
         try:
             self._gateway.streams.enter(key, self._on_key_revoked)
             self._hops.streams.add(self._on_node_ends)
@@ -160,14 +161,16 @@ class PassedSocket:
 
 
 async def opened(hops: Hops, request: HopRequest, to: Destination) -> SocketToNode:
-    """Open a WebSocket to the owner; raises what `websockets` does."""
+    """Open a WebSocket to the owner; raises what `websockets` does, and `HopBroken`."""
+    connections = hops.connections(to.node)
+    connections.require_life()
     envelope = hops.envelope(request, to=to.node.node.incarnation, fence=to.fence)
     options: dict[str, Any] = {
         "additional_headers": [(HEADER.decode(), envelope.decode())],
         "compression": None,
         "max_queue": WAITING_MESSAGES,
         "max_size": MAX_MESSAGE_BYTES,
-        "open_timeout": ANSWER_S,
+        "open_timeout": connections.patience_s,
         # The node is asked for a sign of life for all that goes through it.
         "ping_interval": None,
         "user_agent_header": None,
