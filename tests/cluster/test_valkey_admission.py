@@ -1,7 +1,10 @@
 """Which servers and accounts are let in, and what those that are not are told to do."""
 
 import asyncio
+import contextlib
 import logging
+import socket
+import threading
 from dataclasses import replace
 
 import pytest
@@ -147,6 +150,37 @@ def test_nobody_at_an_address_is_told_within_two_seconds():
     assert "refused" in problem or "connect" in problem.lower()
 
 
+@slow
+@pytest.mark.parametrize("scheme", ["valkey", "valkeys"])
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["HTTP", "nothing"]
+)
+def test_what_is_no_engine_is_told_within_two_seconds(said, scheme):
+    connections = []
+
+    def answer(server):
+        with contextlib.suppress(OSError):  # closed: the test is over
+            while True:
+                connections.append(server.accept()[0])
+                connections[-1].sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server,))
+        thread.start()
+        port = server.getsockname()[1]
+        try:
+            problem = refusal(
+                EngineAddress.parse(f"{scheme}://127.0.0.1:{port}"), EngineUnavailable
+            )
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for each in connections:
+                each.close()
+    assert problem
+    assert "\n" not in problem
+
+
 # -- accounts --------------------------------------------------------------------------------------
 
 
@@ -203,6 +237,12 @@ def test_every_verb_works_over_tls_with_a_clients_certificate(tmp_path):
         options = {"certificate": files.client, "key": files.client_key}
         use(EngineAddress.parse(server.url, ca=files.authority, **options))
         assert "certificate" in refusal(EngineAddress.parse(server.url), EngineUnavailable)
+        # An address that its certificate does not name: it might be anybody's.
+        elsewhere = server.url.replace("127.0.0.1", "127.1")
+        named = EngineAddress.parse(elsewhere, ca=files.authority, **options)
+        assert "'127.1'" in refusal(named, EngineUnavailable)
+        # One that is asked without TLS says nothing that is understood.
+        refusal(EngineAddress.parse(server.url.replace("rediss", "redis")), EngineUnavailable)
 
 
 @slow

@@ -51,7 +51,7 @@ class StoppableNode:
 
 @pytest.mark.parametrize("suspect", [False, True], ids=["alive", "suspect"])
 def test_who_asks_a_silent_node_again_is_told_at_once_until_it_answers(monkeypatch, suspect):
-    """The first one waits for as long as it may, which is less where the node's lease has run out."""
+    """The first one waits for as long as it may, less where the node's lease has run out."""
     shortened(monkeypatch, ANSWER_S=30.0 if suspect else 0.2, SUSPECT_S=0.1 if suspect else 30.0)
     asyncio.run(asked_until_it_answers(suspect))
 

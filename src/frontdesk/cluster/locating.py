@@ -23,7 +23,7 @@ __all__ = ["Locating"]
 ASK_S = 2.0
 """How long all nodes together have to say whether a session is theirs."""
 
-MAX_TOLD = 16
+MAX_LOGGED_KINDS = 16
 """So many kinds of unexpected errors of other nodes' answers are logged."""
 
 _log = logging.getLogger("frontdesk")
@@ -36,7 +36,7 @@ class Locating:
         self, engine: Engine, membership: Membership, own: OwnSessions, near: NearCache
     ) -> None:
         self._engine, self._membership, self._own, self._near = engine, membership, own, near
-        self._told: set[type[Exception]] = set()
+        self._logged_kinds: set[type[Exception]] = set()
 
     async def find(self, session_id: str) -> Located:
         """Return where a session is that the near cache does not have, or may not have right."""
@@ -54,10 +54,10 @@ class Locating:
             raise SessionNotFound(session_id)
         return await self._located(entry)
 
-    def _tell_once(self, error: Exception, node: NodeStatus) -> None:
+    def _log_once(self, error: Exception, node: NodeStatus) -> None:
         """Log what no node should have answered: each kind once, and so many kinds at most."""
-        if type(error) not in self._told and len(self._told) < MAX_TOLD:
-            self._told.add(type(error))
+        if type(error) not in self._logged_kinds and len(self._logged_kinds) < MAX_LOGGED_KINDS:
+            self._logged_kinds.add(type(error))
             _log.error("node %s answered what it should not have", node.node.name, exc_info=error)
 
     async def _located(self, entry: IndexEntry) -> Located:
@@ -85,7 +85,7 @@ class Locating:
             except OwnerUnreachable:
                 return None
             except Exception as error:  # noqa: BLE001 - whatever it is, it is no word of an owner's
-                self._tell_once(error, node)
+                self._log_once(error, node)
                 return None
             return None if entry is None else Located(entry, node, confirmed=False)
 

@@ -44,6 +44,9 @@ def _leads_to_an_engine(url: str) -> str:
             raise ValueError("needs the name that the sentinels know: …/name")
     elif "," in found["places"] or not (found["name"] or "0").isdigit():
         raise ValueError(URL_FORM)
+    ports = re.findall(r":(\d{1,5})(?=,|$)", found["places"])
+    if not all(0 < int(port) < 65_536 for port in ports):
+        raise ValueError("has a port that is none: 1 to 65535")
     return url
 
 
