@@ -41,7 +41,7 @@ class RecordedClients:
     def __init__(self, directory, *, chosen):
         self._path = directory / "clients.jsonl"
         self._history = HistoryFile(self._path)
-        self._chosen = list(chosen)
+        self.chosen = list(chosen)
         self._numbers = itertools.count(1)
         self._serving = threading.Event()
         self.life = None
@@ -91,7 +91,7 @@ class RecordedClients:
         while not over.is_set():
             if self._serving.wait(LOOK_S):
                 doing = draw.choices((self.create, self.look, self.end), (4, 4, 2))[0]
-                doing(self.life, draw.choice(self._chosen))
+                doing(self.life, draw.choice(self.chosen))
 
     # -- one request each ------------------------------------------------------------------------
 

@@ -62,14 +62,13 @@ def killed(clients, service):
 def test_a_supervisor_killed_under_load_leaves_nobody_no_ghost_and_no_create_answered_twice(
     tmp_path, clients
 ):
-    known, port = set(), free_port()
-    for number in (1, 2):
-        with serving(tmp_path, port) as service:
-            life = clients.begin([service.server], f"service{number}")
-            with clients.load(CLIENTS):
-                known.update(with_agents_in_processes(clients, life))
-                clients.have_opened(CREATES)
-                killed(clients, service)
+    known, port = set(clients.chosen), free_port()
+    with serving(tmp_path, port) as service:
+        life = clients.begin([service.server], "first")
+        with clients.load(CLIENTS):
+            known.update(with_agents_in_processes(clients, life))
+            clients.have_opened(CREATES)
+            killed(clients, service)
     with serving(tmp_path, port) as service:
         life, desk = clients.begin([service.server], "last"), Desk([service.server])
         assert desk.listed() == []
