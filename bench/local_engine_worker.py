@@ -65,21 +65,36 @@ async def live(path: Path, sessions: int) -> None:
 
 
 async def follow(path: Path, sessions: int) -> None:
-    """Be another worker's node; say when the last of the sessions is gone here, by the machine's
-    monotonic clock.
+    """Be another worker's node; say when none of the sessions is found here any more, and when it
+    was told how each of them ended, by the machine's monotonic clock.
+
+    The first session is one that it knows, the others are ones that it has to ask for.
     """
     name = f"follower-{secrets.token_hex(4)}"
+    known, *others = (f"tenant-1/s{n}" for n in range(sessions))
+    asked, last = others[len(others) // 2], others[-1]
     with SessionStore() as store:
         async with LocalEngine(path) as engine, Node(engine, store, name=name, address="") as node:
-            last = f"tenant-1/s{sessions - 1}"
-            await node.find(last)
+            await node.find(known)
             _write("ready")
-            while not _is_gone(node, last):
+            for session_id in (known, asked):
+                while not await _is_gone(node, session_id):
+                    await asyncio.sleep(_LOOK_S)
+            _write(str(time.monotonic_ns()))
+            while not _is_told(node, last):
                 await asyncio.sleep(_LOOK_S)
             _write(str(time.monotonic_ns()))
 
 
-def _is_gone(node: Node, session_id: str) -> bool:
+async def _is_gone(node: Node, session_id: str) -> bool:
+    try:
+        await node.find(session_id)
+    except SessionNotFound:
+        return True
+    return False
+
+
+def _is_told(node: Node, session_id: str) -> bool:
     try:
         node.ended(session_id)
     except SessionNotFound:

@@ -49,7 +49,7 @@ class ClusterPlan:
     """Calls of a round: one after another, and as many at a time."""
     sessions: int = 10_000
     """Of a worker that is killed."""
-    kills: int = 20
+    kills: int = 60
     followers: int = 2
     """Workers that hear of it."""
     large: int = 100_000

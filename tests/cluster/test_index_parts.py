@@ -67,7 +67,7 @@ def test_ends_all_at_once_are_as_one_after_the_other(sessions):
     dead, reason = nodes["a"].incarnation, ExitReason.of("lost")
     at_once.end_all(at_once.of_node(dead, 100), reason, ended_at=5)
     for one in in_turn.of_node(dead, 100):
-        in_turn.end(one, reason, ended_at=5)
+        in_turn.end(one, reason, ended_at=5, node_gone=True)
     first, second = (
         (
             held.entries,

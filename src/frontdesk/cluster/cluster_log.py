@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from frontdesk.cluster.decisions import Fate, NodeAction, fate_of
@@ -18,10 +19,10 @@ from frontdesk.cluster.messages import LoggedRow, rows_of
 from frontdesk.cluster.near_cache import NearCache
 from frontdesk.cluster.node_records import EndedElsewhere
 from frontdesk.cluster.own_sessions import OwnSessions
-from frontdesk.cluster.records import LogPage
+from frontdesk.cluster.records import IndexEntry, LogPage
 from frontdesk.errors import SessionNotFound
 from frontdesk.feed import Ring, Wakers
-from frontdesk.records import Ended
+from frontdesk.records import Ended, ExitKind
 
 __all__ = ["ClusterLog"]
 
@@ -30,6 +31,10 @@ READ_S = 2.0
 
 ENDS = 10_000
 """So many ended ids are remembered at least, and twice that at most."""
+
+
+GONE_NODES = 1024
+"""So many nodes are remembered to be gone; by then all ends of the earliest were told."""
 
 
 class ClusterLog:
@@ -58,17 +63,40 @@ class ClusterLog:
         self.over: bool = False
         self._young: dict[str, LoggedRow] = {}
         self._old: dict[str, LoggedRow] = {}
+        self._gone: dict[str, LoggedRow] = {}
 
     def ended(self, session_id: str) -> EndedElsewhere:
         """Return how the last session of an id ended; `SessionNotFound` if it is not remembered."""
+        entry = self._near.get(session_id)
+        if entry is not None and (gone := self._node_end_of(entry)) is not None:
+            ended = cast("Ended", gone.change)
+            return EndedElsewhere(replace(ended, session=entry.metadata), gone.incarnation)
         found = self._young.get(session_id) or self._old.get(session_id)
         if found is None:
             raise SessionNotFound(session_id)
         return EndedElsewhere(cast("Ended", found.change), found.incarnation)
 
+    def is_gone(self, entry: IndexEntry) -> bool:
+        """Tell whether an entry is of a node that is gone; its own end may have yet to be told."""
+        return self._node_end_of(entry) is not None
+
+    def is_dead(self, incarnation: str) -> bool:
+        """Tell whether the log has said that a node is dead."""
+        gone = self._gone.get(incarnation)
+        return gone is not None and cast("Ended", gone.change).reason.kind is ExitKind.LOST
+
+    def _node_end_of(self, entry: IndexEntry) -> LoggedRow | None:
+        """Return the first end that was told of an entry's node, if that is gone.
+
+        What is later than that was entered in another era, in which the node came back.
+        """
+        gone = self._gone.get(entry.entry.incarnation)
+        return gone if gone is not None and entry.version < gone.revision else None
+
     def restart(self, *, era: int, head: int) -> None:
         """Go on after a revision of an era, not knowing what was before: watches begin anew."""
         self._near.clear()
+        self._gone.clear()
         self.era = era
         self.feed.restart(head)
         self.wakers.wake_all()
@@ -111,6 +139,10 @@ class ClusterLog:
         for row in rows:
             if row.incarnation == self._membership.incarnation:
                 self._judge(row)
+            elif row.node_gone and row.incarnation not in self._gone:
+                self._gone[row.incarnation] = row
+                if len(self._gone) > GONE_NODES:
+                    del self._gone[next(iter(self._gone))]
         self._near.connected = self.feed.head >= page.head
         if rows:
             self.wakers.wake_all()

@@ -411,12 +411,14 @@ class ClusterStore:
         return [one for one in sessions if one is not None]
 
     def _session_of(self, entry: IndexEntry) -> Session[Any] | None:
-        """Return the session of an entry in a list; None where it has ended here."""
+        """Return the session of an entry in a list; None where it has ended, as is known here."""
         if entry.entry.incarnation == self.node.incarnation:
             try:
                 return self._indexed(self._store.get(entry.entry.session_id))
             except SessionNotFound:
                 return None
+        if self.node.is_dead(entry.entry.incarnation):
+            return None
         node = self.node.node(entry.entry.incarnation)
         return remote_session(entry, address=None if node is None else node.node.address)
 

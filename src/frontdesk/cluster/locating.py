@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from frontdesk.cluster.cluster_log import ClusterLog
 from frontdesk.cluster.engine import Engine
 from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable
 from frontdesk.cluster.membership import Membership
@@ -33,9 +34,15 @@ class Locating:
     """Find sessions. Owned by a `Node`."""
 
     def __init__(
-        self, engine: Engine, membership: Membership, own: OwnSessions, near: NearCache
+        self,
+        engine: Engine,
+        membership: Membership,
+        own: OwnSessions,
+        near: NearCache,
+        log: ClusterLog,
     ) -> None:
         self._engine, self._membership, self._own, self._near = engine, membership, own, near
+        self._log = log
         self._logged_kinds: set[type[Exception]] = set()
 
     async def find(self, session_id: str) -> Located:
@@ -50,7 +57,7 @@ class Locating:
             return await self._without_engine(session_id)
         finally:
             self._near.end_read(read, entry)
-        if entry is None:
+        if entry is None or self._log.is_gone(entry):
             raise SessionNotFound(session_id)
         return await self._located(entry)
 
@@ -74,6 +81,8 @@ class Locating:
     async def _without_engine(self, session_id: str) -> Located:
         """Take what is remembered, or an owner's word: that of the first node that has it."""
         entry = self._near.get(session_id)
+        if entry is not None and self._log.is_gone(entry):
+            entry = None
         node = None if entry is None else self._membership.node(entry.entry.incarnation)
         if entry is not None and node is not None:
             return Located(entry, node, confirmed=False)

@@ -67,8 +67,8 @@ def _shortest(reason: ExitReason | None) -> ExitKind | ExitReason | None:
 class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A `LoggedChange` as one flat row: made, sent and read in a fraction of what records cost.
 
-    `kind` is the class of its change, the last two are an end's. A reason that is its kind and no
-    more is written as that.
+    `kind` is the class of its change, the last three are an end's. A reason that is its kind and
+    no more is written as that.
     """
 
     kind: Literal["created", "updated", "ended"]
@@ -85,6 +85,7 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pid: int
     reason: ExitKind | ExitReason | None = None
     ended_at: int = 0
+    node_gone: bool = False
 
     @classmethod
     def of(
@@ -94,18 +95,20 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
         changed: IndexEntry,
         reason: ExitReason | None = None,
         ended_at: int = 0,
+        *,
+        node_gone: bool = False,
     ) -> LoggedRow:
         """Return the row of what happened to an entry, as it was after it."""
-        return cls._of(kind, revision, changed, _shortest(reason), ended_at)
+        return cls._of(kind, revision, changed, _shortest(reason), ended_at, node_gone)
 
     @classmethod
     def of_ends(
         cls, after: int, ended: Sequence[IndexEntry], reason: ExitReason, ended_at: int
     ) -> list[LoggedRow]:
-        """Return the rows of entries that ended alike, one after the other after a revision."""
+        """Return the rows of entries that ended with their node, in turn after a revision."""
         shortest = _shortest(reason)
         return [
-            cls._of("ended", revision, one, shortest, ended_at)
+            cls._of("ended", revision, one, shortest, ended_at, True)
             for revision, one in enumerate(ended, start=after + 1)
         ]
 
@@ -117,6 +120,7 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
         changed: IndexEntry,
         shortest: ExitKind | ExitReason | None,
         ended_at: int,
+        node_gone: bool,
     ) -> LoggedRow:
         entry = changed.entry
         return cls(
@@ -134,6 +138,7 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
             entry.pid,
             shortest,
             ended_at,
+            node_gone,
         )
 
     @classmethod
@@ -156,6 +161,7 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
             session.pid,
             None if ended is None else ended.reason,
             0 if ended is None else ended.ended_at,
+            logged.node_gone,
         )
 
     @property
@@ -182,7 +188,7 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def logged(self) -> LoggedChange:
         """Return the change, and whose session it was about."""
-        return LoggedChange(self.change, self.incarnation, self.token)
+        return LoggedChange(self.change, self.incarnation, self.token, self.node_gone)
 
 
 class LoggedRows(Sequence[LoggedChange]):

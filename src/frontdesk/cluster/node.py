@@ -126,7 +126,7 @@ class Node:
         self._claims = OwnClaims()
         self._repairs = Reconciliation(engine, store, membership, own, self._claims, self._log)
         self._neighbours = Neighbours(engine, membership)
-        self._locating = Locating(engine, membership, own, near)
+        self._locating = Locating(engine, membership, own, near, self._log)
         self._lease = NodeLease(
             engine, membership, own, self._log, on_renewed=self._neighbours.refresh_soon
         )
@@ -381,7 +381,8 @@ class Node:
         near = self._near
         if near.connected:
             entry = near.get(session_id)
-            if entry is not None:
+            # What was a node's that is gone may be another one's by now: the engine knows.
+            if entry is not None and not self._log.is_gone(entry):
                 node = self._membership.node(entry.entry.incarnation)
                 if node is not None:
                     return Located(entry, node)
@@ -394,8 +395,9 @@ class Node:
     def ended(self, session_id: str) -> EndedElsewhere:
         """Return how a session ended, wherever it was: this node's bounded memory of the log.
 
-        While a session of the id lives, it tells of the one before. `SessionNotFound` where nothing
-        is remembered: at least the last 10,000 ids are, since this node joined.
+        While a session of the id lives, it tells of the one before. One whose node is known to be
+        gone has ended when that was told, until its own end is. `SessionNotFound` where nothing is
+        remembered: at least the last 10,000 ids are, since this node joined.
         """
         return self._log.ended(session_id)
 
@@ -429,6 +431,10 @@ class Node:
     def node(self, incarnation: str) -> NodeStatus | None:
         """Return one node, as last heard of."""
         return self._membership.node(incarnation)
+
+    def is_dead(self, incarnation: str) -> bool:
+        """Tell whether a node is known to be dead: nobody need be asked any more."""
+        return self._log.is_dead(incarnation)
 
 
 async def _run_on(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -191,11 +191,14 @@ class LoggedChange:
         change (Change): What happened, as a watch tells it.
         incarnation (str): The node that owns the session, or owned it.
         token (str): Of the entry.
+        node_gone (bool): It ended because its node is gone for good: all else that the node had
+            ends too, and whoever hears of one knows it of all.
     """
 
     change: Change
     incarnation: str
     token: str
+    node_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

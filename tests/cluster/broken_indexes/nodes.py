@@ -138,6 +138,55 @@ class _NewestFirst(Contents):
         return super().of_node(incarnation, 10**6)[::-1][:limit]
 
 
+class _TellsOtherwise(ClusterIndex):
+    """What its log says of nodes that are gone is another's word."""
+
+    @staticmethod
+    def says_gone(told):
+        raise NotImplementedError
+
+    def follow(self, at, after, *, era, limit=1000):
+        page = super().follow(at, after, era=era, limit=limit)
+        changes = tuple(replace(one, node_gone=self.says_gone(one)) for one in page.changes)
+        return replace(page, changes=changes)
+
+
+def _kind(told):
+    return getattr(getattr(told.change, "reason", None), "kind", None)
+
+
+class GoneNodesAreNotTold(_TellsOtherwise):
+    """A death is told of session by session, and not as what it is."""
+
+    @staticmethod
+    def says_gone(told):
+        return False
+
+
+class LostAgentsTakeTheirNodeAlong(_TellsOtherwise):
+    """Whatever ended as a dead node's sessions do is held to be one."""
+
+    @staticmethod
+    def says_gone(told):
+        return _kind(told) in {ExitKind.LOST, ExitKind.SHUTDOWN}
+
+
+class SupersededNodesAreGone(_TellsOtherwise):
+    """A node that lost one id to another is held to be gone."""
+
+    @staticmethod
+    def says_gone(told):
+        return told.node_gone or _kind(told) is ExitKind.SUPERSEDED
+
+
+class TakersTellOneEnd(_TellsOtherwise):
+    """Who takes a dead node's id tells of that session, and not of the node."""
+
+    @staticmethod
+    def says_gone(told):
+        return told.node_gone and told.change.session.session_id != "taken"
+
+
 class LeavesAsLost(ClusterIndex):
     """What a node leaves behind ends with `lost`."""
 
@@ -207,6 +256,10 @@ CAUGHT_BY = {
     BuriesAtOnce: "the-dead-are-buried-in-batches",
     TheLeaseGoesFirst: "the-dead-are-buried-in-batches",
     TheNewestGoFirst: "the-dead-are-buried-in-batches",
+    GoneNodesAreNotTold: "ends-with-their-node-say-so",
+    LostAgentsTakeTheirNodeAlong: "ends-with-their-node-say-so",
+    TakersTellOneEnd: "ends-with-their-node-say-so",
+    SupersededNodesAreGone: "who-is-superseded-is-not-gone",
     LeavesAsLost: "who-leaves-is-gone-at-once",
     LeavesWithAHold: "who-leaves-is-gone-at-once",
     NodesInNoOrder: "nodes-are-listed-by-name",

@@ -4,6 +4,7 @@ from cluster.engine_laws.law import law
 from cluster.engine_laws.members import (
     TERMS,
     changes_after,
+    entries,
     head,
     ids,
     member,
@@ -14,8 +15,8 @@ from cluster.engine_laws.members import (
     recover,
 )
 from frontdesk.cluster.errors import LeaseLost, SchemaRefused
-from frontdesk.cluster.records import SCHEMA, Buried, NodeState, Selection
-from frontdesk.records import Ended
+from frontdesk.cluster.records import SCHEMA, Buried, IndexEntry, NodeState, Selection
+from frontdesk.records import Ended, ExitReason
 
 
 async def state_of(engine, one):
@@ -235,3 +236,46 @@ async def who_leaves_is_gone_at_once(cluster):
     await other.create("r")
     # Nobody is gone twice.
     await one.engine.leave(one.incarnation)
+
+
+@law("Every end with its node says that the node is gone, from the first on; no other end does.")
+async def ends_with_their_node_say_so(cluster):
+    one, other = await members(cluster)
+    await recover(cluster, one, other)
+    place = await head(other.engine)
+    for name in ("own", "lost", "taken", "left", "last"):
+        await one.create(name)
+    fences = {each.entry.session_id: each.fence for each in await entries(other.engine)}
+    await one.end("own", fences["own"])
+    # An agent that is lost is not its node.
+    await one.end("lost", fences["lost"], reason=ExitReason.of("lost"))
+    assert [each.node_gone for each in await changes_after(other.engine, place)] == [False] * 7
+    place = await head(other.engine)
+    await pass_time(cluster, TERMS.lease_s + TERMS.hold_s + 1, other)
+    await other.create("taken")
+    await other.bury(one)
+    await other.engine.leave(other.incarnation)
+    told = await changes_after(other.engine, place)
+    assert [
+        (type(each.change).__name__, each.change.session.session_id, each.node_gone)
+        for each in told
+    ] == [
+        ("Ended", "taken", True),
+        ("Created", "taken", False),
+        ("Ended", "left", True),
+        ("Ended", "last", True),
+        ("Ended", "taken", True),
+    ]
+
+
+@law("A node that a newer one of its id supersedes is not gone.")
+async def who_is_superseded_is_not_gone(cluster):
+    one, other = await members(cluster)
+    await recover(cluster, one, other)
+    fence = await one.create("a")
+    newer = IndexEntry(other.entry("a"), fence + 1, fence + 1)
+    await one.create("b")  # the engine knows that fence already
+    place = await head(other.engine)
+    assert not await other.engine.restore(other.incarnation, [newer], complete=True)
+    ended, _ = await changes_after(other.engine, place)
+    assert (str(ended.change.reason), ended.node_gone) == ("superseded", False)

@@ -112,7 +112,9 @@ class Contents:
         self._log(LoggedRow.of("updated", revision, changed))
         return revision
 
-    def end(self, held: IndexEntry, reason: ExitReason, *, ended_at: int) -> None:
+    def end(
+        self, held: IndexEntry, reason: ExitReason, *, ended_at: int, node_gone: bool = False
+    ) -> None:
         """End an entry that is here under the next revision: it is in no index any more."""
         entry = held.entry
         del self.entries[entry.session_id]
@@ -122,10 +124,10 @@ class Contents:
         self._count(entry, -1)
         self._toggle_token(entry)
         revision = self.epoch.revision + 1
-        self._log(LoggedRow.of("ended", revision, held, reason, ended_at))
+        self._log(LoggedRow.of("ended", revision, held, reason, ended_at, node_gone=node_gone))
 
     def end_all(self, held: Sequence[IndexEntry], reason: ExitReason, *, ended_at: int) -> None:
-        """End entries that are here, oldest first, as if `end` were called for each: for less."""
+        """End entries of a node that is gone, oldest first, as `end` would each: for less."""
         alike: dict[tuple[str | None, ...], list[IndexEntry]] = {}
         for one in held:
             entry = one.entry

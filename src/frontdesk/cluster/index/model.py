@@ -142,7 +142,8 @@ class ClusterIndex:
         2. Neither proven, nor gone already, nor over deadline and hold: `Buried(0, done=False)`.
         3. It is gone from here on, for good. Up to a hundred entries end, with the reason of
            whoever began (`lost`; `shutdown` if it was `leave`), at the server's wall clock; then,
-           of the same hundred, its reservations go, by the id, which nobody is told of.
+           of the same hundred, its reservations go, by the id, which nobody is told of. Each end
+           says that its node is gone (`node_gone`), as does the one in number 6 of `create`.
         4. When nothing of it is left, its lease goes, in the same call: done. `ended` counts
            entries. Its claims are void since 3.
         """

@@ -148,7 +148,7 @@ def make_room(held: Contents, at: Moment, now: int, entry: NewEntry, limits: Ind
     if owner is not None:
         reason = declare_gone(held, owner, ExitKind.LOST)
         if there is not None:
-            held.end(there, reason, ended_at=at.wall_ms)
+            held.end(there, reason, ended_at=at.wall_ms, node_gone=True)
     if reservation is not None:
         held.unreserve(entry.session_id)
     held.check(entry, limits)

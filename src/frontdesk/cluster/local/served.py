@@ -111,7 +111,8 @@ class ServedIndex:
 
     async def bury(self, incarnation: str) -> None:
         """End all that a dead node has, in batches; whoever asks in between is answered."""
-        untold = 0
+        # The first are told at once: by any of them everybody knows that the node is gone.
+        untold = _TOLD_AT_ONCE
         while not (buried := self.index.bury(self.now(), incarnation, proven=True)).done:
             untold += buried.ended
             if untold >= _TOLD_AT_ONCE:

@@ -31,6 +31,9 @@ __all__ = [
 Fields = list[Any]
 """An entry in the order of FIELDS in `scripts/parts/entries.lua`; False where it has nothing."""
 
+_PLAIN_END = 14
+"""So long is the row of an end that is not its node's."""
+
 _changes = msgspec.msgpack.Decoder(list[list[Any]]).decode
 _reason = msgspec.json.Decoder(ExitReason).decode
 
@@ -121,6 +124,7 @@ def _logged(row: list[Any]) -> LoggedRow:
         int(pid),
         _reason(row[12]) if is_end else None,
         int(row[13]) if is_end else 0,
+        len(row) > _PLAIN_END,
     )
 
 

@@ -86,6 +86,8 @@ async def destination_of_ended(node: Node, context: RequestContext, key: str) ->
 
 async def status_of(node: Node, incarnation: str) -> NodeStatus | None:
     """Return how another node stands; None where it is dead, or nobody can say."""
+    if node.is_dead(incarnation):
+        return None
     status = node.node(incarnation)
     if status is None:
         # It may have joined since all were asked for last.

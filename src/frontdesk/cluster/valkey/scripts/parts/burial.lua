@@ -23,7 +23,7 @@ local function end_together(node, ids, kind)
     end
     local high, low = halves(e[TOKEN])
     all_high, all_low = bit.bxor(all_high, high), bit.bxor(all_low, low)
-    log('ended', decimal(revision), id, e, reason, at)
+    log('ended', decimal(revision), id, e, reason, at, true)
   end
   if #ids > 0 then redis.call('DEL', unpack(names)) end
   for set, left in pairs(members) do

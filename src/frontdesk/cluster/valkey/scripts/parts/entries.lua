@@ -100,8 +100,9 @@ local function change(id, e, blueprint, model)
   log('updated', number, id, e)
 end
 
--- End an entry under the next revision. The reason is JSON, as it is told to nodes.
-local function end_entry(id, e, reason, ended_at)
+-- End an entry under the next revision. The reason is JSON, as it is told to nodes; `node_gone` is
+-- given where all that its node has ends.
+local function end_entry(id, e, reason, ended_at, node_gone)
   revision, entries = revision + 1, entries - 1
   redis.call('DEL', P .. 'entry:' .. id)
   redis.call('ZREM', P .. 'tenant:' .. e[TENANT], id)
@@ -109,12 +110,12 @@ local function end_entry(id, e, reason, ended_at)
   if e[KEY] then redis.call('ZREM', P .. 'key:' .. e[KEY], id) end
   count_entry(e, -1)
   toggle_token(e)
-  log('ended', decimal(revision), id, e, reason, ended_at)
+  log('ended', decimal(revision), id, e, reason, ended_at, node_gone)
 end
 
 -- End an entry for a reason without further facts, at the server's clock.
-local function end_now(id, e, kind)
-  end_entry(id, e, '{"kind":"' .. kind .. '"}', decimal(math.floor(clock / 1000)))
+local function end_now(id, e, kind, node_gone)
+  end_entry(id, e, '{"kind":"' .. kind .. '"}', decimal(math.floor(clock / 1000)), node_gone)
 end
 
 -- Have a reservation run out, at a decimal time.

@@ -70,7 +70,7 @@ local function make_room(one, e, is_entry)
   end
   if owned then
     local reason = declare_gone(e[NODE], 'lost')
-    if is_entry then end_now(id, e, reason) end
+    if is_entry then end_now(id, e, reason, true) end
   end
   if e and not is_entry then unreserve(id, e) end
   return limit_reached(one)
