@@ -31,7 +31,7 @@ def _another_of(module: ModuleType) -> ModuleType:
     return another
 
 
-unpatched_select = _another_of(select)
+unpatched_select: ModuleType = _another_of(select)
 """`select` with the functions of the operating system, whoever has replaced them, and whenever."""
 
 
