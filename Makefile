@@ -9,7 +9,7 @@ SPREAD := -n 4 --dist loadfile --no-loadscope-reorder
 ALONE := --last-failed --last-failed-no-failures none
 # Documents and style are part of `make check`.
 QUICK := -m "not slow and not chaos and not browser" --ignore=tests/docs --ignore=tests/style
-SLOW := -n 2 --dist loadfile --no-loadscope-reorder -m "slow or chaos or browser" --ignore=tests/docs
+SLOW := -n 3 --dist loadfile --no-loadscope-reorder -m "slow or chaos or browser" --ignore=tests/docs
 LIBRARY := tests/unit tests/laws tests/property -m "not slow and not chaos"
 # What Linux has and macOS has not.
 LACKING := prctl,pidfds,waitid

@@ -164,14 +164,14 @@ def test_what_nodes_show_each_other_is_read_again_at_a_reload_and_no_connection_
         a.client() as first,
         b.client() as second,
     ):
-        create_when_known(first, "s")
+        create_when_known(first.request, "s")
         with events(second, "s", since="0") as stream:
             between_nodes(tmp_path)  # another authority: whoever has the old files is a stranger
             for server in (a, b):
                 server.signal(signal.SIGHUP)
                 eventually(lambda server=server: "reloaded: " in server.log, within_s=WITHIN_S)
             with node(tmp_path, engine, "c", **tls) as c, c.client() as third:
-                create_when_known(third, "t")
+                create_when_known(third.request, "t")
                 for client, session in ((third, "s"), (second, "t"), (first, "t")):
                     assert turn_of(client, session, "hello there")[-1][1] == "agent_end"
             assert any(kind == "agent_end" for _, kind, _ in stream), "it was open all the time"

@@ -233,7 +233,7 @@ CODING_AGENTS = (
         model="gemini-2.5-pro",
         served="gemini-2.5-pro",
         options=("mode",),
-        restart="begins anew",
+        restart="begins anew, now and then its session back",
         cheap=True,
     ),
     CodingAgent(

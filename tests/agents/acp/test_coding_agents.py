@@ -225,7 +225,7 @@ def test_an_abort_ends_its_turn_and_not_its_session(trial):
 
 def test_after_a_kill_it_has_its_session_back_or_begins_anew(trial):
     found = "its session back" if "has its session back" in trial.log else "begins anew"
-    assert found == trial.agent.restart
+    assert found in trial.agent.restart
     (call, *_) = trial.calls_of(AGAIN)
     assert ("marmalade" in str(call.body)) is (found == "its session back")
     assert text(trial.events[AGAIN]).endswith("yes")
