@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     chosen = arguments or [SUITE]
     pytest = [str(PYTHON), "-m", "pytest", "-q"]
     # What failed beside others has to pass alone, as in `make test`.
-    alone = [*pytest, "--last-failed", "--last-failed-no-failures", "none"]
+    alone = [*pytest, "--last-failed", "--last-failed-no-failures", "none", *chosen]
     passed = ran_well([*pytest, "-n", "2", "--dist", "loadfile", *chosen]) or ran_well(alone)
     return 0 if passed else 1
 

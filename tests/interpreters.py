@@ -100,14 +100,15 @@ def passes(version: str, python: str) -> bool:
         [*pip, "--no-build-isolation", "--no-deps", "-e", "."],
     ]
     pytest = [str(venv / "bin/python"), "-m", "pytest"]
+    suites = [f"tests/{name}" for name in SUITES]
     suite = [
         *(*pytest, "-q", "-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"),
         *("-m", "not slow and not chaos and not browser"),
         *(f"--ignore={file}" for file in ELSEWHERE),
-        *(f"tests/{name}" for name in SUITES),
+        *suites,
     ]
     # What failed beside others has to pass alone, as in `make test`.
-    alone = [*pytest, "--last-failed", "--last-failed-no-failures", "none"]
+    alone = [*pytest, "--last-failed", "--last-failed-no-failures", "none", *suites]
     passed = all(ran_well(step) for step in setting_up) and (ran_well(suite) or ran_well(alone))
     outcome = "passed" if passed else "failed"
     say(f"CPython {version}: {outcome} after {time.monotonic() - started:.0f} s")

@@ -53,7 +53,7 @@ async def remote_agent(anyio_backend):
     from adapters.a2a_server import a2a_server
     from adapters.programs.a2a_agent import Contexts
 
-    async with a2a_server(Contexts().answer, listening=A2A_LISTENING) as server:
+    async with a2a_server(Contexts().answer, listening=A2A_LISTENING.dup()) as server:
         yield server
 
 
