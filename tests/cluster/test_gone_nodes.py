@@ -175,7 +175,7 @@ def test_followers_hear_of_a_death_with_its_first_hundred_ends():
                 await one.create(f"s{n}")
             revision, era = await head(other.engine)
             waiting = asyncio.ensure_future(other.engine.follow(revision, era=era, wait_s=60.0))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0)  # it begins, and asks
             await other.engine.count(Selection())  # what was sent before this has arrived
             cluster.server.node_died(one.incarnation)
             page = await waiting

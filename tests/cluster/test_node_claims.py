@@ -1,8 +1,11 @@
 """What a node has the answers to is claimed again where the engine forgets who has them."""
 
+import asyncio
+
 import pytest
 
 from cluster.open_nodes import eventually, on_loop, open_nodes
+from frontdesk.cluster.errors import EngineUnavailable
 from frontdesk.cluster.own_claims import MAX_CLAIMS, OwnClaim, OwnClaims
 
 TTL_S = 600
@@ -77,6 +80,27 @@ async def test_an_engine_that_goes_away_meanwhile_is_told_of_claims_when_it_is_b
         await told_dead(server, a)
         await eventually(lambda: fails and server.calls.count("claim") == 3)
         assert await claimed(b, "slot") == a.node.incarnation
+
+
+@on_loop
+async def test_a_claim_that_fails_leaves_no_other_one_to_itself():
+    async with open_nodes("a") as (server, a):
+        for number in range(5):
+            await claimed(a, f"slot{number}")
+        asked, begun, never = a.engine.call, [], asyncio.Event()
+
+        async def call(verb, *arguments, **options):
+            if verb == "claim":
+                begun.append(verb)
+                if len(begun) == 1:
+                    raise EngineUnavailable("it is gone")
+                await never.wait()
+            return await asked(verb, *arguments, **options)
+
+        a.engine.call = call
+        await told_dead(server, a)
+        await eventually(lambda: len(begun) >= 5)
+    # The node has left, and nothing of it waits: `open_nodes` looks.
 
 
 def test_what_has_run_out_is_not_claimed_again():

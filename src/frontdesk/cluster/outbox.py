@@ -21,6 +21,7 @@ from frontdesk.cluster.errors import EngineUnavailable, LeaseLost
 from frontdesk.cluster.membership import Membership, new_token
 from frontdesk.cluster.own_sessions import OwnEntry, OwnSessions
 from frontdesk.cluster.records import EntryEnd
+from frontdesk.cluster.together import all_of
 from frontdesk.errors import SessionNotFound, StoreClosed
 from frontdesk.feed import Wakers
 from frontdesk.records import (
@@ -215,10 +216,7 @@ class Outbox:
         for begun in range(0, len(names), BATCH):
             batch = names[begun : begun + BATCH]
             with self._own.asking(*batch):
-                calls = [self._send_update(incarnation, name) for name in batch]
-                for answer in await asyncio.gather(*calls, return_exceptions=True):
-                    if isinstance(answer, BaseException):
-                        raise answer
+                await all_of(self._send_update(incarnation, name) for name in batch)
 
     async def _send_update(self, incarnation: str, session_id: str) -> None:
         session, own = self._updates.get(session_id), self._own.living(session_id)

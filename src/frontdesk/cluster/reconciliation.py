@@ -14,7 +14,6 @@ that the engine does not let come to its end stays due.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
@@ -38,6 +37,7 @@ from frontdesk.cluster.records import (
     NewEntry,
     Selection,
 )
+from frontdesk.cluster.together import all_of
 from frontdesk.errors import (
     FrontdeskError,
     SessionAlreadyExists,
@@ -173,17 +173,14 @@ class Reconciliation:
         homeless = list(self._own.homeless.values())
         for begun in range(0, len(homeless), BATCH):
             batch = homeless[begun : begun + BATCH]
-            calls = [self._create_one_again(own) for own in batch]
-            for answer in await asyncio.gather(*calls, return_exceptions=True):
-                if isinstance(answer, BaseException):
-                    raise answer
+            await all_of(self._create_one_again(own) for own in batch)
 
     async def claim_again(self) -> None:
         """Claim what this node has the answers to; what another one has claimed since is its."""
         forgotten = list(self._claims.forgotten.items())
         for begun in range(0, len(forgotten), BATCH):
             batch = forgotten[begun : begun + BATCH]
-            await asyncio.gather(*(self._claim_one_again(slot, claim) for slot, claim in batch))
+            await all_of(self._claim_one_again(slot, claim) for slot, claim in batch)
 
     async def _claim_one_again(self, slot: str, claim: OwnClaim) -> None:
         now_s, incarnation = self._membership.hooks.now_s(), self._membership.incarnation
