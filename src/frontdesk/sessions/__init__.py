@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Guardrails,
         MessageSoFar,
         Meter,
+        SessionObserver,
         ToolCaller,
     )
     from frontdesk.sessions.service import SessionService, TenantSessions
@@ -51,6 +52,7 @@ _MODULE_OF = {
     "Guardrails": "hooks",
     "MessageSoFar": "hooks",
     "Meter": "hooks",
+    "SessionObserver": "hooks",
     "SessionService": "service",
     "SessionSettings": "context",
     "TenantSessions": "service",
@@ -71,6 +73,7 @@ __all__ = [
     "PENDING",
     "Budgets",
     "Meter",
+    "SessionObserver",
     "ToolCaller",
 ]
 __all__ += _errors.__all__

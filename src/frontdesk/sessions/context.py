@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from frontdesk.clock import Clock, SystemClock
 from frontdesk.sessions.attachment_room import AttachmentRoom
-from frontdesk.sessions.hooks import Budgets, Guardrails, Meter, NoMeter, ToolCaller
+from frontdesk.sessions.hooks import (
+    Budgets,
+    Guardrails,
+    Meter,
+    NoMeter,
+    SessionObserver,
+    ToolCaller,
+)
 
 if TYPE_CHECKING:
     # Late: without a cluster, nothing of it is imported.
@@ -64,6 +71,7 @@ class ServiceContext:
     budgets: Budgets | None = None
     guardrails: Guardrails | None = None
     call_tool: ToolCaller | None = None
+    observer: SessionObserver | None = None
     node: Node | None = None
     draining: bool = False
     stuck: set[asyncio.Task[None]] = field(default_factory=set)

@@ -13,6 +13,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -152,6 +153,8 @@ class Conversation:
         self._pid: int | None = None
         self.parts: TurnParts = TurnParts.make(context, service=service)
         self.log, self.history = self.parts.log, self.parts.history
+        if service.observer is not None:
+            self.log.on_append = partial(service.observer.on_event, self)
         self.counters: Counters = self.parts.counters
         self.prompts: PromptQueue = PromptQueue()
         self.ends: TurnEnds = TurnEnds()
@@ -501,6 +504,7 @@ class Conversation:
         self._pid = None
         self.expiry.busy()
         self._abort_for(reason)
+        self._on_changed()
 
     def resume(self, reason: ExitReason) -> None:
         """Go on with a new agent, after the last has ended for this reason."""
@@ -513,6 +517,7 @@ class Conversation:
         """Take nothing new from now on; the session ends for this reason."""
         self.phase = self.phase.to(SessionPhase.ENDING)
         self.ending_reason = reason
+        self._on_changed()
 
     def end(self, reason: ExitReason) -> None:
         """End the conversation: the turn under way, the queue, the stream. The first end counts."""
@@ -574,6 +579,10 @@ class Conversation:
             failed = reason.kind in CRASHES
             stop = StopReason("agent_ended" if failed else text, error=text if failed else None)
             self.finish(self.turn, self.turn.stopped or stop)
+
+    def _on_changed(self) -> None:
+        if self.service.observer is not None:
+            self.service.observer.on_changed(self)
 
     def _on_reader_closed(self) -> None:
         self._readers -= 1

@@ -102,6 +102,7 @@ class EventLog:
         "closed",
         "fence",
         "held_bytes",
+        "on_append",
     )
     closed: bool
     held_bytes: int
@@ -116,6 +117,8 @@ class EventLog:
     ) -> None:
         self.fence: int = fence
         self.closed = False
+        self.on_append: Callable[[Event, LoggedEvent], None] | None = None
+        """Called with each event and what was made of it, where somebody observes."""
         self.held_bytes = 0
         self._min_events, self._max_bytes = min_events, max_bytes
         self._max_event_bytes = max_event_bytes
@@ -140,6 +143,8 @@ class EventLog:
         self._trim()
         if self._wakers:
             self._wake_soon()
+        if self.on_append is not None:
+            self.on_append(event, logged)
         return logged
 
     def append_shortened(self, event: E, *, request_id: str | None = None) -> E:
@@ -174,7 +179,7 @@ class EventLog:
 
     def close(self) -> None:
         """Take no more events; readers come to an end after the last."""
-        self.closed = True
+        self.closed, self.on_append = True, None
         if self._wake_timer is not None:
             self._wake_timer.cancel()
             self._wake_timer = None

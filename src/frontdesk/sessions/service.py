@@ -36,7 +36,14 @@ from frontdesk.sessions.attachment_room import AttachmentRoom, require_types
 from frontdesk.sessions.context import ServiceContext, SessionSettings
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import Draining, SessionDead
-from frontdesk.sessions.hooks import Budgets, Guardrails, Meter, NoMeter, ToolCaller
+from frontdesk.sessions.hooks import (
+    Budgets,
+    Guardrails,
+    Meter,
+    NoMeter,
+    SessionObserver,
+    ToolCaller,
+)
 from frontdesk.sessions.input_checks import checked_prompt
 from frontdesk.sessions.live import LiveSession, LiveSessions
 from frontdesk.sessions.reservations import Place, Reservations
@@ -98,6 +105,7 @@ class SessionService:
         budgets: Budgets | None = None,
         guardrails: Guardrails | None = None,
         call_tool: ToolCaller | None = None,
+        observer: SessionObserver | None = None,
         node: Node | None = None,
     ) -> None:
         self.blueprints = blueprints
@@ -111,6 +119,7 @@ class SessionService:
             budgets=budgets,
             guardrails=guardrails,
             call_tool=call_tool,
+            observer=observer,
             node=node,
         )
         self._watcher = Watcher()

@@ -138,6 +138,8 @@ class Supervisor:
 
     def _add(self, live_session: LiveSession) -> None:
         self._live.add(live_session)
+        if self._service.observer is not None:
+            self._service.observer.on_started(live_session.conversation)
         self.watch_runner(live_session)
 
     async def _undo(self, live_session: LiveSession, entries: ClusterEntries, token: str) -> None:
