@@ -11,7 +11,6 @@ from blackbox.planting import fault, planted
 from frontdesk.agents.events import AgentAbort, AgentEnd
 from frontdesk.errors import SessionNotFound
 from frontdesk.gateway import websocket
-from frontdesk.gateway.answer_schemas import SessionStats
 from frontdesk.gateway.error_answers import INTERNAL
 from frontdesk.gateway.errors import Unauthorized
 from frontdesk.gateway.http_protocol import BoundedHttp
@@ -19,6 +18,7 @@ from frontdesk.gateway.middleware import GatewayMiddleware
 from frontdesk.gateway.problems import Problem
 from frontdesk.gateway.websocket_protocol import BoundedWebSocket
 from frontdesk.records import ExitReason
+from frontdesk.schemas.answer_schemas import SessionStats
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import Draining
 from frontdesk.sessions.event_log import EventLog, LoggedEvent

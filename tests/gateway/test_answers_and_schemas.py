@@ -7,7 +7,7 @@ import pytest
 
 from frontdesk.agents.events import EVENTS
 from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, CallbackTool, SessionContext
-from frontdesk.gateway.answer_schemas import Answer
+from frontdesk.schemas.answer_schemas import Answer
 from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.errors import ToolRefused
 from gateway.described import closed, mistake
@@ -144,7 +144,8 @@ def test_every_field_of_an_answer_is_always_there(document):
     for record in records_below(Answer):
         schema = document["components"]["schemas"][record.__name__]
         assert set(schema.get("required", ())) == set(schema["properties"]), record
-        assert schema["additionalProperties"] is False, record
+        # A newer gateway may say more: whoever reads goes on.
+        assert "additionalProperties" not in schema, record
 
 
 def records_below(root):

@@ -12,7 +12,7 @@ from frontdesk.agents import Blueprints, CallbackTool, CreateSession, blueprint
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.errors import ToolFailed
 from frontdesk.agents.task import TaskAgent
-from frontdesk.gateway.answer_schemas import Messages, SessionStats, SessionStatus, SessionSummary
+from frontdesk.schemas.answer_schemas import Messages, SessionStats, SessionStatus, SessionSummary
 from frontdesk.sessions.service import SessionService, SessionSettings
 
 BOUND_S = 20

@@ -14,14 +14,15 @@ From the top down, in the order in which a request meets them:
     elsewhere, forwarding/     what is answered by other nodes
     sse, websocket, event_frames, open_streams, turn_waits     what stays open
     dependencies, actions, attachment_reader, queries, idempotency     what routes and streams share
-    body_schemas, answer_schemas, usage_schemas, operator_schemas     what is in JSON bodies
+    body_schemas     what is in JSON bodies; of answers, `frontdesk.schemas`
     error_table, error_answers, problems, errors     how errors are answered
     openapi, docs_page     how all is described
 
 Beside them: `gateway` holds what all requests share, by `settings`, `auth_settings` and
 `blueprint_settings` (made of `setting_types`, read by `config`, held against the machine by
 `surroundings` over `interpreter_checks`) and `blueprint_config` (over `blueprint_kinds`), with
-`known_blueprints`, `budgets` (over `spending` and `metering`, over `usage_table`), `guardrails`
+`known_blueprints`, `budgets` (over `spending` and `metering`, over `usage_table`; told by
+`usage_readings`), `guardrails`
 (over `patterns`), `tool_webhooks` (over `ssrf`, over `tenant_slots`), `state_dir`, and, with other
 nodes, `cluster_member`, `cluster_rate`, `cluster_usage`, `config_digest`, `placement`; `logs` is
 for the command line. What a session can do is not here: it lives below, in `frontdesk.sessions`.

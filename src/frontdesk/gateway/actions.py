@@ -20,7 +20,6 @@ from pydantic import BaseModel, ValidationError
 
 from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.values import MAX_VALUES, TooManyValues, read_json
-from frontdesk.gateway.answer_schemas import Answer, PromptAccepted, Status
 from frontdesk.gateway.attachment_reader import AttachmentReader, types_of
 from frontdesk.gateway.body_schemas import (
     AbortBody,
@@ -34,6 +33,7 @@ from frontdesk.gateway.error_answers import Refusal
 from frontdesk.gateway.errors import MalformedRequest, TooLarge
 from frontdesk.gateway.paths import scope_of_action
 from frontdesk.gateway.problems import mistakes_of
+from frontdesk.schemas.answer_schemas import Answer, PromptAccepted, Status
 from frontdesk.sessions.conversation import Conversation
 
 Message = dict[str, Any]

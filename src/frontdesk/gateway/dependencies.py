@@ -21,13 +21,13 @@ from starlette.types import Receive, Scope, Send
 
 from frontdesk.agents.ids import SESSION_ID
 from frontdesk.agents.values import MAX_VALUES, TooManyValues, read_json
-from frontdesk.gateway.answer_schemas import Answer
 from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.errors import TooLarge
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.paths import PathRule, match_path
 from frontdesk.gateway.queries import NoQuery, query_of
 from frontdesk.gateway.request_context import context_of, require
+from frontdesk.schemas.answer_schemas import Answer
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.service import TenantSessions
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from frontdesk.cluster.records import NodeStatus
-    from frontdesk.gateway.answer_schemas import SessionList
-    from frontdesk.gateway.operator_schemas import GatewayNumbers, HostedSession
     from frontdesk.gateway.request_context import RequestContext
+    from frontdesk.schemas.answer_schemas import SessionList
+    from frontdesk.schemas.operator_schemas import GatewayNumbers, HostedSession
 
 
 class Drained(NamedTuple):

@@ -14,11 +14,11 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
 from frontdesk.agents.events import EVENTS
-from frontdesk.gateway.answer_schemas import Answer
 from frontdesk.gateway.error_answers import ANSWERS, Refusal
 from frontdesk.gateway.paths import Access, Endpoint, PathRule, match_path
 from frontdesk.gateway.problems import example_of
 from frontdesk.gateway.scopes import KeyScope
+from frontdesk.schemas.answer_schemas import Answer
 from frontdesk.sessions.event_reader import Gap
 
 Responses = dict[int | str, dict[str, Any]]

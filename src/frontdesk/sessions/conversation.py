@@ -115,6 +115,8 @@ class Conversation:
         "tenant_id",
         "turn",
     )
+    _latest_index: int | None
+    _latest_request: str | None
     api_key: str | None
     born_s: float
     context: SessionContext
@@ -147,14 +149,14 @@ class Conversation:
         self.phase = SessionPhase.OPENING
         self.ending_reason: ExitReason | None = None
         """Why it ends or has ended; None while it does not."""
-        self.restarts = self._entry_fence = 0
+        self.restarts = self._entry_fence = self._readers = 0
         self.takes: TakesType | None = None
         """Says which attachments its agent takes, where that is fewer than its blueprint says."""
         self._pid: int | None = None
         self.parts: TurnParts = TurnParts.make(context, service=service)
         self.log, self.history = self.parts.log, self.parts.history
-        if service.observer is not None:
-            self.log.on_append = partial(service.observer.on_event, self)
+        if (observer := service.observer) is not None:
+            self.log.on_append = partial(observer.on_event, self)
         self.counters: Counters = self.parts.counters
         self.prompts: PromptQueue = PromptQueue()
         self.ends: TurnEnds = TurnEnds()
@@ -164,11 +166,9 @@ class Conversation:
         self.expiry: Expiry = Expiry(
             times, clock=service.clock, expire=lambda: service.expire(self)
         )
-        self._readers = 0
         self._stop_next: StopReason | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
-        self._latest_request: str | None = None
-        self._latest_index: int | None = None
+        self._latest_request = self._latest_index = None
 
     # -- what it is --------------------------------------------------------------------------
 

@@ -9,14 +9,11 @@ import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from frontdesk.agents.events import Event
 from frontdesk.agents.records import NO_USAGE, CallbackTool, TokenUsage
-
-if TYPE_CHECKING:
-    from frontdesk.sessions.conversation import Conversation
-    from frontdesk.sessions.event_log import LoggedEvent
+from frontdesk.sessions.event_log import LoggedEvent
 
 SHOWN_CHARACTERS = 4096
 """How much of what went out before guardrails are shown with each piece of a message."""
@@ -129,18 +126,19 @@ class SessionObserver(Protocol):
     """Sees what sessions do: for metrics, logs, traces, lists that follow.
 
     Called on the event loop, in the midst of what it sees: it never waits, never raises, and
-    changes nothing. Whoever sees `SessionEnd` finds the reason in `conversation.ending_reason`.
+    changes nothing. What it is shown is the `Conversation`; whoever sees `SessionEnd` finds the
+    reason in its `ending_reason`.
     """
 
-    def on_started(self, conversation: Conversation) -> None:
+    def on_started(self, conversation: Any) -> None:
         """See a session that lives from now on: its first agent is registered."""
         ...
 
-    def on_event(self, conversation: Conversation, event: Event, logged: LoggedEvent) -> None:
+    def on_event(self, conversation: Any, event: Event, logged: LoggedEvent) -> None:
         """See an event, right after it went into the log."""
         ...
 
-    def on_changed(self, conversation: Conversation) -> None:
+    def on_changed(self, conversation: Any) -> None:
         """See a change of state that no event tells: it restarts, or begins to end."""
         ...
 

@@ -122,8 +122,7 @@ class SessionService:
             observer=observer,
             node=node,
         )
-        self._watcher = Watcher()
-        self._live = LiveSessions()
+        self._watcher, self._live = Watcher(), LiveSessions()
         self._reservations = Reservations(store)
         self._supervisor = Supervisor(
             store,

@@ -17,7 +17,6 @@ from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.cluster.node import Node
 from frontdesk.cluster.records import IndexEntry, NodeState, NodeStatus
 from frontdesk.errors import InvalidArgument
-from frontdesk.gateway.answer_schemas import SessionList
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.elsewhere import Drained
 from frontdesk.gateway.forwarding.answer_copy import is_from_node, own_headers, whole_body
@@ -37,8 +36,9 @@ from frontdesk.gateway.forwarding.request_copy import headers_of, target_of
 from frontdesk.gateway.forwarding.session_lists import SessionLists
 from frontdesk.gateway.forwarding.signing import HopSigner
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.operator_schemas import GatewayNumbers, HostedSession
 from frontdesk.gateway.request_context import RequestContext
+from frontdesk.schemas.answer_schemas import SessionList
+from frontdesk.schemas.operator_schemas import GatewayNumbers, HostedSession
 
 LOOKUPS = 2
 """A request that a node does not answer for is looked up once more, and no more often."""

@@ -16,8 +16,8 @@ from frontdesk.cluster.node import Node
 from frontdesk.cluster.records import NodeStatus
 from frontdesk.gateway.forwarding.node_calls import NodeCalls
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.operator_schemas import GatewayNumbers, HostedSession
 from frontdesk.gateway.routes.operations import hosted_here, numbers_here
+from frontdesk.schemas.operator_schemas import GatewayNumbers, HostedSession
 
 NUMBERS, HOSTED = "/-/numbers", "/-/hosted"
 

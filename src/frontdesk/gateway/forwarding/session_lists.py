@@ -18,11 +18,11 @@ from frontdesk.agents.ids import split
 from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recovering
 from frontdesk.cluster.node import Node
 from frontdesk.cluster.records import IndexEntry, NodeState, Selection
-from frontdesk.gateway.answer_schemas import SessionList, SessionSummary
 from frontdesk.gateway.forwarding.destination import status_of
 from frontdesk.gateway.forwarding.list_cursors import ListCursors
 from frontdesk.gateway.forwarding.node_calls import NodeCalls
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.schemas.answer_schemas import SessionList, SessionSummary
 
 SUMMARIES, OWN = "/-/summaries", "/-/own"
 MAX_FENCE = 2**53

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from frontdesk.gateway import actions
-from frontdesk.gateway.answer_schemas import Status
 from frontdesk.gateway.body_schemas import ApprovalBody, RespondBody
 from frontdesk.gateway.dependencies import GatewayRoute, InConversation, InKey, encoded
 from frontdesk.gateway.openapi import answers
+from frontdesk.schemas.answer_schemas import Status
 
 router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}", tags=["answers"], route_class=GatewayRoute

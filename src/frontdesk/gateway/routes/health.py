@@ -19,7 +19,9 @@ from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.openapi import answer, answers
-from frontdesk.gateway.operator_schemas import (
+from frontdesk.gateway.problems import problem_of
+from frontdesk.gateway.request_context import context_of
+from frontdesk.schemas.operator_schemas import (
     ActiveSessions,
     AgentAuthentication,
     AgentCapabilities,
@@ -30,8 +32,6 @@ from frontdesk.gateway.operator_schemas import (
     NodesByState,
     Readiness,
 )
-from frontdesk.gateway.problems import problem_of
-from frontdesk.gateway.request_context import context_of
 from frontdesk.sessions.errors import Draining
 
 if TYPE_CHECKING:

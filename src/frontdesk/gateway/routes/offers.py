@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from frontdesk.gateway.answer_schemas import BlueprintList, BlueprintOffer, ModelList, ModelOffer
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, InKey, encoded
 from frontdesk.gateway.openapi import answers
+from frontdesk.schemas.answer_schemas import BlueprintList, BlueprintOffer, ModelList, ModelOffer
 
 router: APIRouter = APIRouter(prefix="/v1", tags=["blueprints"], route_class=GatewayRoute)
 

@@ -21,7 +21,7 @@ from frontdesk.gateway.errors import NodeNotFound
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.logs import lines_dropped
 from frontdesk.gateway.openapi import answers, problems
-from frontdesk.gateway.operator_schemas import (
+from frontdesk.schemas.operator_schemas import (
     GatewayNumbers,
     GatewayStatus,
     HostedSession,

@@ -6,16 +6,16 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from frontdesk.agents.records import Message
-from frontdesk.gateway.answer_schemas import (
+from frontdesk.gateway.dependencies import InConversation, SessionRoute, encoded
+from frontdesk.gateway.openapi import answers
+from frontdesk.gateway.queries import InPage
+from frontdesk.schemas.answer_schemas import (
     Messages,
     Queues,
     SessionStats,
     SessionStatus,
     TokenCounts,
 )
-from frontdesk.gateway.dependencies import InConversation, SessionRoute, encoded
-from frontdesk.gateway.openapi import answers
-from frontdesk.gateway.queries import InPage
 
 router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}", tags=["reading"], route_class=SessionRoute

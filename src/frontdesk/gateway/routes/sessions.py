@@ -15,14 +15,6 @@ from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.records import CreateSession
 from frontdesk.errors import SessionNotFound
 from frontdesk.gateway.actions import check_text
-from frontdesk.gateway.answer_schemas import (
-    PromptAccepted,
-    SessionCreated,
-    SessionDeleted,
-    SessionList,
-    SessionSummary,
-    TurnEnded,
-)
 from frontdesk.gateway.attachment_reader import types_of
 from frontdesk.gateway.body_schemas import CreateSessionBody
 from frontdesk.gateway.dependencies import (
@@ -42,6 +34,14 @@ from frontdesk.gateway.queries import InPage
 from frontdesk.gateway.request_context import RequestContext, context_of
 from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.turn_waits import TurnWait
+from frontdesk.schemas.answer_schemas import (
+    PromptAccepted,
+    SessionCreated,
+    SessionDeleted,
+    SessionList,
+    SessionSummary,
+    TurnEnded,
+)
 from frontdesk.sessions.service import TenantSessions
 
 router: APIRouter = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)

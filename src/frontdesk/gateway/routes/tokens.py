@@ -6,7 +6,6 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from frontdesk.cluster.errors import OwnerUnreachable
-from frontdesk.gateway.answer_schemas import SessionToken
 from frontdesk.gateway.body_schemas import TokenBody
 from frontdesk.gateway.callers import NO_SECRET
 from frontdesk.gateway.dependencies import (
@@ -18,6 +17,7 @@ from frontdesk.gateway.dependencies import (
 )
 from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.openapi import answers
+from frontdesk.schemas.answer_schemas import SessionToken
 
 router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}", tags=["tokens"], route_class=GatewayRoute

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk.agents.records import CallbackTool
-from frontdesk.gateway.answer_schemas import AttachedTool, DetachedTool
 from frontdesk.gateway.body_schemas import ToolBody
 from frontdesk.gateway.dependencies import (
     GatewayRoute,
@@ -20,6 +19,7 @@ from frontdesk.gateway.dependencies import (
     location_of,
 )
 from frontdesk.gateway.openapi import answers
+from frontdesk.schemas.answer_schemas import AttachedTool, DetachedTool
 
 router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}/tools", tags=["tools"], route_class=GatewayRoute

@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from frontdesk.agents.events import TurnTokens
 from frontdesk.gateway import actions
-from frontdesk.gateway.answer_schemas import PromptAccepted, Status, TurnEnded
 from frontdesk.gateway.body_schemas import AbortBody, PromptAndWaitBody, SteerBody, SwitchModelBody
 from frontdesk.gateway.dependencies import (
     GatewayRoute,
@@ -29,6 +28,7 @@ from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.routes.sessions import IdempotencyKey
 from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.turn_waits import TurnWait
+from frontdesk.schemas.answer_schemas import PromptAccepted, Status, TurnEnded
 
 router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}", tags=["turns"], route_class=GatewayRoute

@@ -19,23 +19,23 @@ from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.queries import InMeterQuery, MeterQuery
 from frontdesk.gateway.spending import day_of
-from frontdesk.gateway.usage_schemas import (
-    BudgetReading,
+from frontdesk.gateway.usage_readings import budget_reading, reading_of, row_of
+from frontdesk.gateway.usage_table import NOTHING, MeteredUsage, UsageQuery
+from frontdesk.schemas.usage_schemas import (
     KeyReading,
     TenantReading,
     UsageReport,
     UsageRow,
 )
-from frontdesk.gateway.usage_table import NOTHING, MeteredUsage, UsageQuery
 
 router: APIRouter = APIRouter(prefix="/v1/usage", tags=["usage"], route_class=GatewayRoute)
 
 USED = MeteredUsage(prompts=1, tokens=TokenUsage(prompt=51, completion=6))
 EXAMPLE = UsageReport(
-    key=KeyReading.of(USED, key_id="env:ci"),
-    tenant=TenantReading.of(USED, tenant_id="acme"),
+    key=reading_of(KeyReading, USED, key_id="env:ci"),
+    tenant=reading_of(TenantReading, USED, tenant_id="acme"),
     budgets=(
-        BudgetReading.of(
+        budget_reading(
             Budget(
                 name="tokens_per_day",
                 scope="per_tenant",
@@ -45,7 +45,7 @@ EXAMPLE = UsageReport(
             )
         ),
     ),
-    rows=(UsageRow.of(USED, day="2026-11-22", model="test", key_id=None),),
+    rows=(reading_of(UsageRow, USED, day="2026-11-22", model="test", key_id=None),),
     next=None,
 )
 
@@ -73,10 +73,10 @@ async def usage(key: InKey, gateway: InGateway, query: InMeterQuery) -> Response
     budgets = gateway.budgets.of(tenant_id, key.key_id)
     return encoded(
         UsageReport(
-            key=KeyReading.of(of_key, key_id=key.key_id),
-            tenant=TenantReading.of(of_tenant, tenant_id=tenant_id),
-            budgets=tuple(map(BudgetReading.of, budgets)),
-            rows=tuple(UsageRow.of_sum(asked, each) for each in page),
+            key=reading_of(KeyReading, of_key, key_id=key.key_id),
+            tenant=reading_of(TenantReading, of_tenant, tenant_id=tenant_id),
+            budgets=tuple(map(budget_reading, budgets)),
+            rows=tuple(row_of(asked, each) for each in page),
             next=cursor(page[-1][0]) if more else None,
         )
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from frontdesk.gateway.answer_schemas import Answer
+from frontdesk.schemas.answer_schemas import Answer
 
 
 class ActiveSessions(Answer, frozen=True, kw_only=True):

@@ -1,8 +1,6 @@
-"""What clients get in JSON bodies: one frozen record for each answer.
+"""What clients are told of sessions, turns, tools and blueprints.
 
-Below the routes and the WebSocket: `of` makes a record, a route encodes it, and the API description
-shows it as it is. Names are camelCase on the wire. What is used is in `usage_schemas.py`, what
-operators and other programs are told in `operator_schemas.py`.
+`of` makes a record of what the session service has.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 from msgspec.structs import astuple
-from pydantic.alias_generators import to_camel
 
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.events import (
@@ -22,7 +19,7 @@ from frontdesk.agents.events import (
     ToolExecutionStart,
     TurnTokens,
 )
-from frontdesk.agents.records import Accepted, AgentOption, Message, State
+from frontdesk.agents.records import Accepted, AgentOption, CreateSession, Message, State
 from frontdesk.sessions.admission import OPTIONS
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.turn_ends import TurnEnd
@@ -30,8 +27,8 @@ from frontdesk.sessions.turn_ends import TurnEnd
 P = TypeVar("P", bound=Event)
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """The root of all answers. Each field is always there, and there is no other."""
+class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The root of all answers. Each field is always there; a newer gateway may have more."""
 
 
 class SessionSummary(Answer, frozen=True, kw_only=True):
@@ -222,19 +219,19 @@ class Queues(Answer, frozen=True, kw_only=True):
     steering: int
 
 
-class PendingTool(ToolExecutionStart, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PendingTool(ToolExecutionStart, frozen=True, kw_only=True):
     """A tool that runs, as its event said it."""
 
     request_id: str
 
 
-class PendingApproval(ApprovalRequired, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PendingApproval(ApprovalRequired, frozen=True, kw_only=True):
     """A tool that waits for an approval, as its event said it."""
 
     request_id: str
 
 
-class PendingQuestion(AskUser, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PendingQuestion(AskUser, frozen=True, kw_only=True):
     """A question that waits for an answer, as its event said it."""
 
     request_id: str
@@ -317,13 +314,14 @@ class BlueprintOffer(Answer, frozen=True, kw_only=True):
     @classmethod
     def of(cls, blueprint: Blueprint, *, default: bool) -> Self:
         known = OPTIONS if blueprint.options is None else blueprint.options
+        names = {each.name: each.encode_name for each in msgspec.structs.fields(CreateSession)}
         return cls(
             name=blueprint.name,
             kind=blueprint.kind,
             isolation=blueprint.isolation,
             default=default,
             models=blueprint.models,
-            options=tuple(sorted(map(to_camel, known))),
+            options=tuple(sorted(names[each] for each in known)),
             tools=tuple(sorted(blueprint.tools)),
             plugins=tuple(sorted(blueprint.plugins)),
             attachments=blueprint.attachments,

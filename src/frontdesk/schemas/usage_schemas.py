@@ -1,19 +1,14 @@
 """What clients are told of their use: the readings of the meter, by whose they are,
 and where their budgets stand.
-
-Beside the other answers, above the meter.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 import msgspec
 
-from frontdesk.gateway.answer_schemas import Answer
-from frontdesk.gateway.budgets import Budget
-from frontdesk.gateway.spending import date_of
-from frontdesk.gateway.usage_table import MeteredUsage, UsageQuery, UsageSum
+from frontdesk.schemas.answer_schemas import Answer
 
 
 class MeterReading(Answer, frozen=True, kw_only=True):
@@ -26,19 +21,6 @@ class MeterReading(Answer, frozen=True, kw_only=True):
     total_tokens: int
     cost_usd: float
     unknown_turns: int
-
-    @classmethod
-    def of(cls, used: MeteredUsage, **owner: Any) -> Self:
-        return cls(
-            prompts=used.prompts,
-            prompt_tokens=used.tokens.prompt,
-            completion_tokens=used.tokens.completion,
-            cached_tokens=used.tokens.cached,
-            total_tokens=used.tokens.total,
-            cost_usd=used.tokens.cost_usd,
-            unknown_turns=used.unknown_turns,
-            **owner,
-        )
 
 
 class KeyReading(MeterReading, frozen=True, kw_only=True):
@@ -60,18 +42,6 @@ class UsageRow(MeterReading, frozen=True, kw_only=True):
     model: str | None
     key_id: str | None
 
-    @classmethod
-    def of_sum(cls, query: UsageQuery, found: UsageSum) -> Self:
-        group, used = found
-        place = dict(zip(query.by, group, strict=True))
-        day = place.get("day")
-        return cls.of(
-            used,
-            day=None if day is None else date_of(day).isoformat(),
-            model=place.get("model"),
-            key_id=place.get("key"),
-        )
-
 
 class BudgetReading(Answer, frozen=True, kw_only=True):
     """A budget that the calling key's prompts count for, in tokens or USD."""
@@ -82,17 +52,6 @@ class BudgetReading(Answer, frozen=True, kw_only=True):
     used: float
     left: float
     resets_at: Annotated[int, msgspec.Meta(description="milliseconds since 1970, UTC")]
-
-    @classmethod
-    def of(cls, budget: Budget) -> Self:
-        return cls(
-            budget=budget.name,
-            scope=budget.scope,
-            limit=budget.limit,
-            used=budget.used,
-            left=budget.left,
-            resets_at=budget.resets_at_ms,
-        )
 
 
 class UsageReport(Answer, frozen=True, kw_only=True):
