@@ -33,6 +33,7 @@ from frontdesk.gateway.keys import Key
 from frontdesk.gateway.known_blueprints import KnownBlueprints
 from frontdesk.gateway.metering import UsageMeter
 from frontdesk.gateway.node_tls import NodeTls
+from frontdesk.gateway.observers import Observers
 from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
@@ -112,6 +113,8 @@ class Gateway:
         )
         self.idempotency: Idempotency = Idempotency(clock=self.clock)
         self.guardrails: TenantGuardrails = TenantGuardrails(config)
+        self.observers: Observers = Observers()
+        """Who sees what sessions do."""
         self.open = False
         self.forwarding: Elsewhere | None = None
         """Of a node of a cluster: where requests for other nodes' sessions go."""
@@ -187,6 +190,7 @@ class Gateway:
             budgets=self.budgets,
             guardrails=self.guardrails,
             call_tool=self.callbacks,
+            observer=self.observers,
             node=self.node,
         )
         self.service = await self._stack.enter_async_context(service)

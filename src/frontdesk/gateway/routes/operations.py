@@ -21,6 +21,7 @@ from frontdesk.gateway.errors import NodeNotFound
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.logs import lines_dropped
 from frontdesk.gateway.openapi import answers, problems
+from frontdesk.gateway.request_context import context_of
 from frontdesk.schemas.operator_schemas import (
     GatewayNumbers,
     GatewayStatus,
@@ -29,7 +30,6 @@ from frontdesk.schemas.operator_schemas import (
     ListedNode,
     ListedNodes,
 )
-from frontdesk.gateway.request_context import context_of
 
 if TYPE_CHECKING:
     # Late: without a cluster, nothing of it is imported.

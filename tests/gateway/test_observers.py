@@ -1,0 +1,42 @@
+"""Several see what sessions do: all of it, whatever becomes of one of them."""
+
+import logging
+from types import SimpleNamespace
+
+from frontdesk.gateway.observers import Observers
+
+
+class Seeing:
+    def __init__(self, error=None):
+        self.seen, self.error = [], error
+
+    def on_started(self, conversation):
+        self.seen.append(conversation)
+        if self.error:
+            raise self.error
+
+    def on_event(self, conversation, event, logged):
+        self.on_started(event)
+
+    def on_changed(self, conversation):
+        self.on_started(conversation)
+
+
+def test_one_that_fails_keeps_nothing_from_the_others_and_is_logged_once(caplog):
+    observers, failing, seeing = Observers(), Seeing(ValueError("on purpose")), Seeing()
+    observers.add(failing)
+    observers.add(seeing)
+    with caplog.at_level(logging.ERROR):
+        observers.on_started("s")
+        observers.on_event("s", "event", SimpleNamespace())
+        observers.on_changed("s")
+    assert seeing.seen == failing.seen == ["s", "event", "s"]
+    assert [each.message for each in caplog.records] == ["Seeing failed, and goes on"]
+
+
+def test_one_that_was_removed_sees_nothing_more():
+    observers, seeing = Observers(), Seeing()
+    observers.add(seeing)
+    observers.remove(seeing)
+    observers.on_started("s")
+    assert seeing.seen == []
