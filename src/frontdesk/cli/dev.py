@@ -10,9 +10,9 @@ import hashlib
 import hmac
 import tempfile
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from frontdesk.clock import SystemClock
@@ -30,14 +30,16 @@ class DevKeys:
 
     tenant: NewKey
     operator: NewKey
+    codes: Mapping[str, Key] = field(repr=False)
+    """What the links of a run have in place of a key, and the key that each opens for."""
 
 
 def dev_keys(state: StateDir) -> DevKeys:
     """Return the keys of a state directory, the same ones each time."""
-    return DevKeys(
-        _derived(state, key_id="dev", tenant_id=TENANT),
-        _derived(state, key_id="dev-operator", tenant_id=None),
-    )
+    tenant = _derived(state, key_id="dev", tenant_id=TENANT)
+    operator = _derived(state, key_id="dev-operator", tenant_id=None)
+    codes = {_login_code(state, each.key.key_id): each.key for each in (tenant, operator)}
+    return DevKeys(tenant, operator, codes)
 
 
 def _derived(state: StateDir, *, key_id: str, tenant_id: str | None) -> NewKey:
@@ -46,6 +48,12 @@ def _derived(state: StateDir, *, key_id: str, tenant_id: str | None) -> NewKey:
     secret = "fd_dev_" + urlsafe_b64encode(mac.digest()).decode().rstrip("=")
     key = Key(key_id, tenant_id, "dev", digest_of(secret), SystemClock().wall_ms())
     return NewKey(key, secret, signing_secret_of(master, key_id))
+
+
+def _login_code(state: StateDir, key_id: str) -> str:
+    """Return what opens the dashboard for a key of a development run, and nothing else."""
+    mac = hmac.digest(state.master_secret(), b"login-code:" + key_id.encode(), hashlib.sha256)
+    return urlsafe_b64encode(mac[:24]).decode()
 
 
 @contextmanager

@@ -146,6 +146,9 @@ class Run:
         # each time.
         gc.collect()
         gc.freeze()
+        if self._own is not None:
+            for code, key in self._own.codes.items():
+                self._gateway.authenticator.codes.add(code, key)
         if self._worker is not None:
             self._worker.serves()
             if not self._worker.greets:

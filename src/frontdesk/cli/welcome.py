@@ -16,7 +16,11 @@ from frontdesk.cli.check import model_for, of_providers
 from frontdesk.cli.dev import DevKeys
 
 WELCOME = """
-Frontdesk {version} is at {url}, with a key of tenant {tenant}, which stays:
+Frontdesk {version} is at {url}. The dashboard, logged in:
+
+  {dashboard}
+
+A key of tenant {tenant}, which stays:
 
   {secret}
 
@@ -28,6 +32,7 @@ Open a session, ask it something, read the answer:
 
 What next: every route is described at {url}/docs. {more}
 An operator sees all sessions: curl -sS {url}/ops/sessions -H 'X-API-Key: {operator}'
+An operator's dashboard: {operators_dashboard}
 For keys that stay: frontdesk keys create --tenant acme.
 Ctrl-C ends it.
 """
@@ -38,7 +43,10 @@ def welcome(url: str, keys: DevKeys, blueprints: Blueprints) -> str:
     new = keys.tenant
     default = blueprints.get(blueprints.default or "")
     model = (default and model_for(default)) or "MODEL"
+    of_tenant, of_operator = (f"{url}/#code={code}" for code in keys.codes)
     return WELCOME.format(
+        dashboard=of_tenant,
+        operators_dashboard=of_operator,
         version=__version__,
         url=url,
         tenant=new.key.tenant_id,

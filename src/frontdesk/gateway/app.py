@@ -26,7 +26,9 @@ from frontdesk.gateway.paths import path_of
 from frontdesk.gateway.problems import no_such_route, problem_of, wrong_method
 from frontdesk.gateway.routes import (
     answers,
+    dashboard,
     description,
+    ends,
     health,
     offers,
     operations,
@@ -49,8 +51,10 @@ ROUTERS = (
     tools,
     offers,
     usage,
+    ends,
     health,
     operations,
+    dashboard,
     description,
 )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
@@ -21,12 +21,13 @@ from urllib.parse import parse_qs
 
 from frontdesk.clock import Clock
 from frontdesk.gateway.callers import Caller
+from frontdesk.gateway.dashboard_login import DashboardLogins, LoginCodes, shown_cookie
 from frontdesk.gateway.errors import MalformedRequest, RateLimited, Unauthorized
 from frontdesk.gateway.key_ring import KeyRing
 from frontdesk.gateway.keys import digest_of
 from frontdesk.gateway.paths import Endpoint
 from frontdesk.gateway.rate_limit import RateLimit
-from frontdesk.gateway.request_context import RequestContext
+from frontdesk.gateway.request_context import RequestContext, Scope
 from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.keeper.stderr import printable
 
@@ -67,7 +68,17 @@ def bearer_of(context: RequestContext) -> str | None:
 class Authenticator:
     """Let callers in: tenants' to `/v1`, operators' to `/ops` and `/metrics`."""
 
-    __slots__ = ("_bearers", "_clock", "_known", "_ring", "_tokens", "wrong_keys")
+    __slots__ = (
+        "_base_url",
+        "_bearers",
+        "_clock",
+        "_known",
+        "_ring",
+        "_tokens",
+        "codes",
+        "logins",
+        "wrong_keys",
+    )
 
     def __init__(
         self,
@@ -75,10 +86,15 @@ class Authenticator:
         tokens: SessionTokens,
         bearers: BearerTokens | None,
         *,
+        logins: DashboardLogins,
+        base_url: Callable[[Scope], str | None],
         wrong_keys_per_minute: int,
         clock: Clock,
     ) -> None:
         self._ring, self._tokens, self._bearers, self._clock = ring, tokens, bearers, clock
+        self._base_url = base_url
+        self.logins: DashboardLogins = logins
+        self.codes: LoginCodes = LoginCodes()
         self.wrong_keys: RateLimit = RateLimit(
             per_minute=wrong_keys_per_minute, what="wrong keys", clock=clock
         )
@@ -90,7 +106,7 @@ class Authenticator:
         What a tenant has opens nothing of the operators', and the other way round.
         """
         client, secret = context.client, secret_of(context)
-        caller = self._caller_of(context, secret) if secret else None
+        caller = self._caller_of(context, secret) if secret else self.logged_in(context)
         if caller is None or (client, caller.key_id) not in self._known:
             self.wrong_keys.check(_network_of(client))
         if caller is None or (caller.tenant_id is None) is not operator:
@@ -110,6 +126,36 @@ class Authenticator:
                 printable(context.path),
             )
         return caller
+
+    def log_in(self, context: RequestContext, *, key: str | None, code: str | None) -> Caller:
+        """Return who logs in with a key, or with a code of a development run's link.
+
+        Wrong ones count as in `admit`: `Unauthorized`, `RateLimited`.
+        """
+        now_ms, network = self._clock.wall_ms(), _network_of(context.client)
+        self.wrong_keys.check(network)
+        if key is not None:
+            found, digest = self._ring.find(key.strip(), now_ms=now_ms), digest_of(key.strip())
+        else:
+            found = self.codes.find(code or "")
+            digest = b"" if found is None else found.digest
+        caller = None if found is None else Caller.with_key(found, digest=digest)
+        if caller is None or not self.holds(caller):
+            self.wrong_keys.hit(network)
+            raise Unauthorized
+        self._ring.on_used(caller.key_id, now_ms=now_ms)
+        logger.info("logged in to the dashboard: %s", caller.key_id)
+        return caller
+
+    def logged_in(self, context: RequestContext) -> Caller | None:
+        """Return who is logged in to the dashboard, None where nobody is."""
+        if context.header(b"cookie") is None:
+            return None
+        value = shown_cookie(context, self._base_url(context.scope))
+        if value is None:
+            return None
+        caller = self.logins.caller_of(value, now_ms=self._clock.wall_ms())
+        return caller if caller is not None and self.holds(caller) else None
 
     def tenant_of(self, context: RequestContext) -> str | None:
         """Return whose credential of a whole tenant is shown where none is needed; None for none.

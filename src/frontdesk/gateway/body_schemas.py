@@ -135,6 +135,22 @@ class CreateSessionBody(_Body):
         return self
 
 
+class LoginBody(_Body):
+    """A key, or the code of a development run's link."""
+
+    key: Annotated[Str, Field(min_length=1, max_length=512, examples=["fd_…"])] | None = None
+    code: Annotated[Str, Field(min_length=1, max_length=512)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if (self.key is None) == (self.code is None):
+            raise ValueError("needs either key or code")
+        return self
+
+    def __repr__(self) -> str:
+        return "LoginBody(...)"
+
+
 class PromptBody(_Body):
     """A prompt."""
 

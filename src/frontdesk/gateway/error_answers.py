@@ -63,6 +63,12 @@ FORBIDDEN = ErrorAnswer(
     "no session is named",
     gateway.ScopeMissing("prompt"),
 )
+LOGIN_UNSAFE = ErrorAnswer(
+    403,
+    "login_unsafe",
+    "a browser logs in neither with TLS nor on this machine",
+    gateway.LoginUnsafe(),
+)
 NOT_FOUND = ErrorAnswer(
     404,
     "not_found",

@@ -31,6 +31,7 @@ from frontdesk.gateway.error_answers import (
     GUARDRAIL,
     IDEMPOTENCY_MISMATCH,
     INTERNAL,
+    LOGIN_UNSAFE,
     NOT_FOUND,
     PROMPT_QUEUE_FULL,
     QUEUE_FULL,
@@ -286,6 +287,12 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         Fault.CALLER,
         "What an attachment's URL leads to cannot be taken: the address, the status, the size",
         ATTACHMENT_REFUSED,
+    ),
+    gateway.LoginUnsafe: ErrorRow(
+        Fault.CALLER,
+        "Somebody logs in to the dashboard without TLS from another machine. Put TLS in front (and "
+        "`server.trusted_proxies`), or use an SSH tunnel to 127.0.0.1",
+        LOGIN_UNSAFE,
     ),
     gateway.NodeNotFound: ErrorRow(
         Fault.CALLER,

@@ -15,6 +15,7 @@ __all__ = [
     "IdempotencyMismatch",
     "IdentityProviderUnavailable",
     "KeyNotFound",
+    "LoginUnsafe",
     "MalformedRequest",
     "NodeNotFound",
     "OutsideSession",
@@ -149,6 +150,16 @@ class KeyNotFound(FrontdeskError, LookupError):
     def __init__(self, key_id: str) -> None:
         self.key_id = key_id
         super().__init__(f"no key {key_id!r}")
+
+
+class LoginUnsafe(FrontdeskError):
+    """The login of a browser would travel in clear: it is neither with TLS nor on this machine."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "logging in needs HTTPS, or an address of this machine such as http://127.0.0.1: the "
+            "login would travel in clear"
+        )
 
 
 class NodeNotFound(FrontdeskError, LookupError):

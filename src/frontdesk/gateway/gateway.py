@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from frontdesk.gateway.auth import Authenticator
 from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.budgets import TenantBudgets
 from frontdesk.gateway.callers import Caller
+from frontdesk.gateway.dashboard_login import DashboardLogins
 from frontdesk.gateway.errors import AddressRefused, Unauthorized
 from frontdesk.gateway.forwarded import TrustedProxies
 from frontdesk.gateway.guardrails import TenantGuardrails
@@ -37,6 +39,7 @@ from frontdesk.gateway.observers import Observers
 from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
+from frontdesk.gateway.rows.local_rows import LocalRows
 from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
@@ -86,6 +89,7 @@ class Gateway:
     store: SessionStore
     service: SessionService
     known: KnownBlueprints
+    rows: LocalRows
     attachments: AttachmentReader
 
     def __init__(
@@ -113,6 +117,8 @@ class Gateway:
         )
         self.idempotency: Idempotency = Idempotency(clock=self.clock)
         self.guardrails: TenantGuardrails = TenantGuardrails(config)
+        self.run_id: str = secrets.token_hex(6)
+        """Tells this run's positions in feeds from any other's."""
         self.observers: Observers = Observers()
         """Who sees what sessions do."""
         self.open = False
@@ -194,6 +200,10 @@ class Gateway:
             node=self.node,
         )
         self.service = await self._stack.enter_async_context(service)
+        name = "" if self.node is None else self.node.record.name
+        self.rows = LocalRows(clock=self.clock, node=name, live=self.service.all_live)
+        self.observers.add(self.rows)
+        self._stack.callback(self.rows.close)
 
     async def _share_usage(self, cluster: ClusterPart, state: StateDir) -> None:
         """Count what was used together with the other nodes, those included that have gone."""
@@ -237,6 +247,8 @@ class Gateway:
             self.ring,
             self.tokens,
             bearers,
+            logins=DashboardLogins(self.ring, master_secret=state.master_secret()),
+            base_url=self.base_url,
             wrong_keys_per_minute=self.config.limits.wrong_keys_per_minute,
             clock=self.clock,
         )

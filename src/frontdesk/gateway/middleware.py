@@ -35,6 +35,7 @@ from frontdesk.gateway.request_context import (
     Scope,
     Send,
 )
+from frontdesk.gateway.rows.row_stream import RowStream
 from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.sse import EventStream
 from frontdesk.gateway.websocket import SessionSocket
@@ -136,6 +137,9 @@ class GatewayMiddleware:
             if endpoint is Endpoint.WEBSOCKET:
                 return SessionSocket(self._gateway, context, session_id=session_id).run()
             return context.refuse(no_such_route("GET", context.path))
+        if endpoint is Endpoint.ROW_STREAM and context.method in ("GET", "HEAD"):
+            feed = RowStream(self._gateway, context)
+            return feed.run() if context.method == "GET" else feed.head()
         if endpoint is Endpoint.EVENT_STREAM and context.method in ("GET", "HEAD"):
             # Not through the application: its frames would stay as long as the stream is open.
             stream = EventStream(self._gateway, context, session_id=session_id)

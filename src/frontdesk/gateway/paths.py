@@ -45,6 +45,8 @@ class Endpoint(Enum):
     """A route, whatever the verb."""
     EVENT_STREAM = auto()
     """GET is a stream that bypasses the application; its key may stand in the query."""
+    ROW_STREAM = auto()
+    """GET is a feed of sessions that bypasses the application; its key may stand in the query."""
     WEBSOCKET = auto()
     """As a WebSocket it bypasses the application; its key may stand in the query."""
 
@@ -104,6 +106,7 @@ SESSION = r"/v1/sessions/(?P<session_id>[^/]+)"
 PATHS = (
     _v1(rf"{SESSION}/events\Z", Endpoint.EVENT_STREAM, GET="read"),
     _v1(rf"{SESSION}/ws\Z", Endpoint.WEBSOCKET, GET="read"),
+    _v1(r"/v1/feed\Z", Endpoint.ROW_STREAM, GET="read"),
     _v1(rf"{SESSION}/(events|ws|stats|status|messages)$", GET="read"),
     _v1(rf"{SESSION}/(prompt|steer|abort|respond)$", POST="prompt"),
     _v1(rf"{SESSION}/(approve|reject)$", POST="approve"),
@@ -112,11 +115,13 @@ PATHS = (
     _v1(rf"{SESSION}$", GET="read", DELETE="delete"),
     _v1(SESSION),
     _v1(r"/v1/sessions$", GET="read", POST="create"),
-    _v1(r"/v1/(usage|blueprints|models)$", GET="read"),
+    _v1(r"/v1/(usage|blueprints|models|ends)$", GET="read"),
     _v1(r"/v1(/|$)"),
     _rule(r"/(healthz|readyz)\Z", Access.OPEN, logged=False, always_answered=True),
+    _rule(r"/ops/feed\Z", Access.OPERATOR, Endpoint.ROW_STREAM),
     _rule(r"/(ops|metrics)(/|$)", Access.OPERATOR),
     _rule(r"/\.well-known/agent\.json\Z", Access.OPEN),
+    _rule(r"/(dashboard/.*)?\Z", Access.OPEN),
     _rule(r"/(openapi\.json|docs)\Z", Access.OPEN),
     _rule(r"", Access.NONE),
 )

@@ -124,6 +124,13 @@ class ServerSettings(Table):
         ),
     ] = ()
 
+    operators_read_text: Annotated[
+        bool,
+        Setting(
+            "whether operators may read what is said in sessions; each time is logged", reload=True
+        ),
+    ] = False
+
     @model_validator(mode="after")
     def _tls_is_whole(self) -> ServerSettings:
         if (self.tls_certificate is None) != (self.tls_key is None):

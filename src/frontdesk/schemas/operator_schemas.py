@@ -67,6 +67,21 @@ class Readiness(Answer, frozen=True, kw_only=True):
     status: Literal["ready"]
 
 
+class LoggedIn(Answer, frozen=True, kw_only=True):
+    """Whose key a browser is logged in with, until when, and what it may do.
+
+    `readsText` is false for operators, unless the configuration lets them read what is said.
+    """
+
+    key_id: str
+    tenant_id: str | None
+    operator: bool
+    scopes: tuple[str, ...]
+    expires_at: int | None
+    version: str
+    reads_text: bool
+
+
 class GatewayNumbers(Answer, frozen=True, kw_only=True):
     """How much there is of what a gateway holds."""
 

@@ -310,6 +310,10 @@ class SessionService:
         ]
         return sorted(live, key=lambda each: each.number)
 
+    def all_live(self) -> list[Conversation]:
+        """Return every tenant's live sessions, those between two agents included."""
+        return [each.conversation for each in self._live]
+
     async def delete(self, key: str, session_id: str) -> None:
         """End a session; see `TenantSessions.delete`."""
         self.live(key, session_id)

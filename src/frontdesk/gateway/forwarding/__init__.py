@@ -31,6 +31,8 @@ is passed to answers it, or says that the session is not there. Which path is an
     /.well-known/agent.json         here
     /openapi.json                   here
     /docs                           here
+    /                               here; the dashboard
+    /dashboard/                     here
 """
 
 from __future__ import annotations

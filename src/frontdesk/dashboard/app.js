@@ -1,0 +1,165 @@
+// Who is logged in, and which page is shown: the address after `#` says it.
+
+import { html, nothing, render } from "./lit-html/lit-html.js";
+import { ask, loggedOut } from "./api.js";
+import { Feed } from "./feed.js";
+import { notify } from "./parts.js";
+import { clock, told } from "./words.js";
+import { SessionsPage } from "./sessions.js";
+
+const PAGES = {
+  sessions: async () => SessionsPage,
+  session: async () => (await import("./session.js")).SessionPage,
+  ends: async () => (await import("./operations.js")).EndsPage,
+  nodes: async () => (await import("./operations.js")).NodesPage,
+  usage: async () => (await import("./operations.js")).UsagePage,
+};
+const TITLES = { sessions: "Sessions", ends: "Ends", nodes: "Nodes", usage: "Usage" };
+
+class App {
+  constructor(place) {
+    this.place = place;
+    this.me = null;
+    this.feed = null;
+    this.page = null;
+    this.error = null;
+    this.drawing = false;
+    addEventListener("hashchange", () => this.show());
+    loggedOut.addEventListener("out", () => this.leave());
+    setInterval(() => this.draw(), 1000);
+  }
+
+  async start() {
+    const code = /^#code=([\w.-]+)$/.exec(location.hash)?.[1];
+    if (code) history.replaceState(null, "", location.pathname);
+    try {
+      if (code) await ask("POST", "dashboard/login", { code });
+      const me = await ask("GET", "dashboard/me");
+      if (me) this.enter(me);
+    } catch (error) {
+      this.error = error;
+    }
+    this.draw();
+  }
+
+  enter(me) {
+    this.me = me;
+    this.error = null;
+    this.feed = new Feed(me.operator ? "ops/feed" : "v1/feed");
+    for (const what of ["change", "fresh", "lost"]) this.feed.addEventListener(what, () => this.draw());
+    // A stream that is refused says nothing of why: whether the key still opens is asked.
+    this.feed.addEventListener("lost", () => this.check());
+    this.show();
+  }
+
+  async check() {
+    const me = await ask("GET", "dashboard/me").catch(() => this.me);
+    if (!me) this.leave();
+  }
+
+  leave() {
+    this.feed?.close();
+    this.page?.close?.();
+    this.me = this.feed = this.page = null;
+    this.draw();
+  }
+
+  async logOut() {
+    await ask("POST", "dashboard/logout").catch(() => {});
+    this.leave();
+  }
+
+  async logIn(event) {
+    event.preventDefault();
+    const key = new FormData(event.target).get("key").trim();
+    event.target.reset();
+    try {
+      await ask("POST", "dashboard/login", { key });
+      this.enter(await ask("GET", "dashboard/me"));
+    } catch (error) {
+      this.error = error;
+      this.draw();
+    }
+  }
+
+  async show() {
+    if (!this.me) return;
+    const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+    const [name, ...parts] = path.split("/").map(decodeURIComponent);
+    const known = Object.hasOwn(PAGES, name) ? name : "sessions";
+    const operators = known === "nodes";
+    const wanted = operators && !this.me.operator ? "sessions" : known;
+    const make = await PAGES[wanted]();
+    if (this.page?.constructor === make && this.page.follow?.(parts, new URLSearchParams(query))) {
+      this.draw();
+      return;
+    }
+    this.page?.close?.();
+    this.name = wanted;
+    this.page = new make(this, parts, new URLSearchParams(query));
+    document.title = `${TITLES[wanted] ?? parts.at(-1) ?? "Session"} – Frontdesk`;
+    this.draw();
+    document.querySelector("main")?.focus({ preventScroll: true });
+  }
+
+  /** Draw once before the next frame, however often it is asked for. */
+  draw() {
+    if (this.drawing) return;
+    this.drawing = true;
+    requestAnimationFrame(() => {
+      this.drawing = false;
+      render(this.me && this.page ? this.frame() : this.login(), this.place);
+      this.page?.drawn?.();
+    });
+  }
+
+  frame() {
+    const { me } = this;
+    const waiting = [...this.feed.rows.values()].reduce((sum, row) => sum + row.approvals + row.questions, 0);
+    const link = (name) => html`<a href="#/${name}" aria-current=${this.name === name ? "page" : "false"}>
+      ${TITLES[name]}${name === "sessions" && waiting ? html` <b class="count" aria-label="${waiting} wait for an answer">${waiting}</b>` : nothing}
+    </a>`;
+    return html`<a class="skip" href="#/${this.name}" @click=${this.skip}>Skip to the content</a>
+      <header>
+        <a class="brand" href="#/sessions"><img src="dashboard/icon.svg" alt="" width="22" height="22">Frontdesk</a>
+        <nav aria-label="Pages">${["sessions", "ends", ...(me.operator ? ["nodes"] : []), "usage"].map(link)}</nav>
+        <div class="me">
+          <span class="who"><b>${me.operator ? "operator" : me.tenantId}</b><span>${me.keyId}</span></span>
+          <button class="quiet" @click=${() => this.logOut()}>Log out</button>
+          <small>Frontdesk ${me.version} · <a href="docs">API</a></small>
+        </div>
+      </header>
+      <main tabindex="-1">
+        ${this.feed.staleSince === null ? nothing : html`<p class="stale" role="status">
+          No word from the gateway since ${clock(this.feed.staleSince)}: what is shown may be out of date. It is tried again by itself.
+        </p>`}
+        ${this.page.view()}
+      </main>
+      <div id="notices" role="status" aria-live="polite"></div>`;
+  }
+
+  skip(event) {
+    event.preventDefault();
+    document.querySelector("main").focus();
+  }
+
+  login() {
+    return html`<main class="login">
+      <img src="dashboard/icon.svg" alt="" width="44" height="44">
+      <h1>Frontdesk</h1>
+      <p>Who is in the building, what needs you, why did it end.</p>
+      <form @submit=${(event) => this.logIn(event)}>
+        <input class="hidden" autocomplete="username" value="frontdesk" readonly tabindex="-1" aria-hidden="true">
+        <label for="key">API key</label>
+        <input id="key" name="key" type="password" autocomplete="current-password" required spellcheck="false">
+        <button class="primary">Log in</button>
+        ${this.error ? html`<p class="error" role="alert">${told(this.error)}</p>` : nothing}
+      </form>
+      <p class="hint">A tenant's key shows its own sessions, an operator's key shows all. The key is sent once and not stored.</p>
+    </main>`;
+  }
+}
+
+const app = new App(document.getElementById("app"));
+addEventListener("error", () => notify("Something went wrong in this page. Reloading it may help.", "error"));
+await app.start();

@@ -1,0 +1,170 @@
+// The rows of all sessions as they change: one stream a tab, closed while nobody looks at it.
+
+const HIDDEN_MS = 30_000;
+const STALE_MS = 2_000;
+const SILENT_MS = 15_000;
+const LONGEST_WAIT_MS = 10_000;
+const HOUR_MINUTES = 60;
+
+/** Names a row: two tenants may have sessions of one id. */
+export const keyOf = (row) => `${row.tenantId}/${row.sessionId}`;
+
+/**
+ * Follows the feed, and tells of each change (`change`), and of whether it is fresh (`fresh`).
+ *
+ * What is shown is always whole: a new snapshot replaces the rows when its last page is there. A cut
+ * stream goes on where it was, or begins with a snapshot; until then the rows stay, and `staleSince`
+ * says since when they may be wrong.
+ */
+export class Feed extends EventTarget {
+  /** @param {string} path `v1/feed`, or `ops/feed` for an operator */
+  constructor(path) {
+    super();
+    this.path = path;
+    /** @type {Map<string, any>} */
+    this.rows = new Map();
+    this.ready = false;
+    /** Where there are too many rows to show: how many there are of each kind. */
+    this.tooMany = null;
+    this.nodes = [];
+    /** One a minute, the oldest first: `{at, starts, ends: {reason: number}}`. */
+    this.minutes = [];
+    /** How much the gateway's clock is ahead of this one. */
+    this.aheadMs = 0;
+    this.staleSince = null;
+    this.ended = new Map();
+    this.filter = "";
+    this.lastId = "";
+    this.waitMs = 500;
+    this.onVisible = () => this.followVisibility();
+  }
+
+  /** The gateway's time, by which ages are counted. */
+  now() {
+    return Date.now() + this.aheadMs;
+  }
+
+  /** Follow the rows that match a filter, a query without its `?`. */
+  open(filter) {
+    if (this.source && filter === this.filter) return;
+    this.close();
+    this.filter = filter;
+    this.lastId = "";
+    this.ready = false;
+    document.addEventListener("visibilitychange", this.onVisible);
+    this.connect();
+  }
+
+  close() {
+    document.removeEventListener("visibilitychange", this.onVisible);
+    this.disconnect();
+  }
+
+  disconnect() {
+    this.source?.close();
+    this.source = null;
+    for (const timer of ["retry", "staleTimer", "silence", "hiding"]) {
+      clearTimeout(this[timer]);
+      this[timer] = undefined;
+    }
+  }
+
+  followVisibility() {
+    clearTimeout(this.hiding);
+    if (document.hidden) this.hiding = setTimeout(() => this.disconnect(), HIDDEN_MS);
+    else if (!this.source) this.connect();
+  }
+
+  connect() {
+    clearTimeout(this.retry);
+    const query = new URLSearchParams(this.filter);
+    if (this.lastId) query.set("since", this.lastId);
+    const source = new EventSource(`${this.path}?${query}`);
+    this.source = source;
+    this.pending = null;
+    for (const name of ["snapshot", "rows", "too_many", "nodes", "hour", "now"]) {
+      source.addEventListener(name, (event) => this.take(name, event));
+    }
+    source.onerror = () => this.lost();
+    this.listen();
+  }
+
+  /** Wait for something to come: where nothing does, the stream is cut without anybody's saying so. */
+  listen() {
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => this.lost(), SILENT_MS);
+  }
+
+  lost() {
+    this.source?.close();
+    this.source = null;
+    clearTimeout(this.silence);
+    if (this.staleSince === null && this.staleTimer === undefined) {
+      const since = Date.now();
+      this.staleTimer = setTimeout(() => this.setStale(since), STALE_MS);
+    }
+    this.retry = setTimeout(() => this.connect(), this.waitMs * (0.75 + Math.random() / 2));
+    this.waitMs = Math.min(this.waitMs * 2, LONGEST_WAIT_MS);
+    this.dispatchEvent(new Event("lost"));
+  }
+
+  setStale(since) {
+    this.staleSince = since;
+    if (since === null) {
+      clearTimeout(this.staleTimer);
+      this.staleTimer = undefined;
+    }
+    this.dispatchEvent(new Event("fresh"));
+  }
+
+  take(name, event) {
+    this.listen();
+    this.waitMs = 500;
+    if (event.lastEventId) this.lastId = event.lastEventId;
+    const said = JSON.parse(event.data);
+    if (name === "now") this.aheadMs = said.at - Date.now();
+    if (name === "nodes") this.nodes = said.nodes ?? [];
+    if (name === "hour") this.takeMinutes(said.minutes);
+    if (name === "too_many") {
+      this.rows = new Map();
+      this.tooMany = said;
+      this.ready = true;
+    }
+    if (name === "snapshot" && !this.takePage(said)) return;
+    if (name === "rows") this.takeRows(said);
+    if (this.staleSince !== null || this.staleTimer !== undefined) this.setStale(null);
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** Take a page of a snapshot; the last one makes it what is shown. */
+  takePage(said) {
+    if (said.first || !this.pending) this.pending = new Map();
+    for (const row of said.rows) this.pending.set(keyOf(row), row);
+    if (!said.last) return false;
+    this.rows = this.pending;
+    this.pending = this.tooMany = null;
+    this.ready = true;
+    return true;
+  }
+
+  takeRows(said) {
+    for (const row of said.changed) this.rows.set(keyOf(row), row);
+    for (const row of said.left ?? []) this.rows.delete(keyOf(row));
+    for (const end of said.gone) {
+      const key = keyOf(end);
+      const row = this.rows.get(key);
+      // A later session of the same id is another one.
+      if (row && row.fence !== end.fence) continue;
+      this.rows.delete(key);
+      this.ended.set(key, { ...row, ...end });
+      if (this.ended.size > 200) this.ended.delete(this.ended.keys().next().value);
+      this.dispatchEvent(new CustomEvent("gone", { detail: this.ended.get(key) }));
+    }
+  }
+
+  takeMinutes(minutes) {
+    const known = new Map(this.minutes.map((each) => [each.at, each]));
+    for (const each of minutes) known.set(each.at, each);
+    this.minutes = [...known.values()].sort((a, b) => a.at - b.at).slice(-HOUR_MINUTES);
+  }
+}

@@ -1,0 +1,76 @@
+// Ages, figures, states and reasons, as people read them.
+
+const UNITS = [["d", 86_400], ["h", 3600], ["min", 60], ["s", 1]];
+
+/** A duration in one unit, or two where that says more: `5 s`, `12 min`, `3 h 5 min`. */
+export function duration(ms) {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const at = UNITS.findIndex(([, size]) => seconds >= size);
+  if (at < 0) return "0 s";
+  const [unit, size] = UNITS[at];
+  const many = Math.floor(seconds / size);
+  const next = UNITS[at + 1];
+  const rest = next ? Math.floor((seconds % size) / next[1]) : 0;
+  return many < 10 && rest && size > 60 ? `${many} ${unit} ${rest} ${next[0]}` : `${many} ${unit}`;
+}
+
+const WHOLE = new Intl.NumberFormat("en");
+const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+/** A whole number: with its thousands apart, or shortened from 100,000 on. */
+export const figure = (number) => (number < 100_000 ? WHOLE : SHORT).format(number);
+
+/** An amount in dollars, with as many places as it takes to see it. */
+export function dollars(amount) {
+  if (!amount) return "–";
+  return `$${amount.toFixed(amount < 0.1 ? 4 : 2)}`;
+}
+
+/** A moment as the reader's own clock shows it. */
+export const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
+export const moment = (ms) => new Date(ms).toLocaleString([], { hour12: false });
+
+/** States in the order of how much they need somebody, with the words for them. */
+export const STATES = {
+  waiting_approval: "needs approval",
+  waiting_input: "asks a question",
+  restarting: "restarting",
+  suspect: "not heard of",
+  stopping: "stopping",
+  working: "working",
+  idle: "idle",
+};
+
+export const needsSomebody = (row) => row.state === "waiting_approval" || row.state === "waiting_input";
+
+const REASONS = {
+  normal: "Its agent was done and returned.",
+  cancelled: "Its agent was cancelled by the program that runs it.",
+  crashed: "Its agent raised an error.",
+  signalled: "The agent's process was ended by a signal.",
+  exited: "The agent's process exited by itself with a failure.",
+  not_alive: "Its agent had ended already when it was looked at.",
+  lost: "The machine or the worker that it ran on went down.",
+  deleted: "Somebody ended it.",
+  shutdown: "The gateway was shut down.",
+  expired: "Nobody used it for as long as its blueprint allows.",
+  superseded: "Another node has a session of this id by now.",
+  restarted: "Another agent took over.",
+  unknown: "How it ended could not be found out.",
+};
+
+/** Why a session ended, in a sentence. */
+export function why(reason) {
+  const kind = /^[a-z_]+/.exec(reason ?? "")?.[0];
+  return REASONS[kind] ?? "It has ended.";
+}
+
+/** Ends that somebody should look at. */
+export const isFailure = (reason) => /^(crashed|signalled|exited|lost|unknown)/.test(reason);
+
+/** What a person is told of an error: what it is, and what to do where that is known. */
+export function told(error) {
+  const wait = error.facts?.retryAfter ?? error.facts?.retry_after;
+  const more = error.status === 429 && wait ? ` Again in ${wait} s.` : "";
+  return `${error.message}${more}`;
+}

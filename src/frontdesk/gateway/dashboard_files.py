@@ -1,0 +1,60 @@
+"""The dashboard's files as they are answered: read once, compressed once, known by their content.
+
+Between the files (`frontdesk.dashboard`) and their route.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from types import MappingProxyType
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types lit-html"
+)
+"""What the page may do, as a Content-Security-Policy."""
+
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+PAGE = "index.html"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedFile:
+    """One file: its content, as it is and compressed, its type, and what tells it from others."""
+
+    content: bytes
+    compressed: bytes
+    media_type: str
+    etag: str
+
+
+def dashboard_files() -> Mapping[str, ServedFile]:
+    """Read the files, by their paths below the folder."""
+    found: dict[str, ServedFile] = {}
+    waiting: list[tuple[str, Traversable]] = [("", files("frontdesk.dashboard"))]
+    while waiting:
+        prefix, folder = waiting.pop()
+        for each in folder.iterdir():
+            suffix = each.name[each.name.rfind(".") :]
+            if each.is_dir():
+                waiting.append((f"{prefix}{each.name}/", each))
+            elif suffix in TYPES:
+                found[prefix + each.name] = _read(each.read_bytes(), TYPES[suffix])
+    return MappingProxyType(found)
+
+
+def _read(content: bytes, media_type: str) -> ServedFile:
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    # Without a time in it: the same file is the same everywhere.
+    return ServedFile(content, gzip.compress(content, mtime=0), media_type, f'"{digest}"')
