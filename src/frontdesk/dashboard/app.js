@@ -115,7 +115,9 @@ class App {
 
   frame() {
     const { me } = this;
-    const waiting = [...this.feed.rows.values()].reduce((sum, row) => sum + row.approvals + row.questions, 0);
+    const stream = this.page.stream ?? this.feed;
+    // A page with a stream of its own has closed the feed: then nobody knows how many wait.
+    const waiting = stream !== this.feed ? 0 : [...this.feed.rows.values()].reduce((sum, row) => sum + row.approvals + row.questions, 0);
     const link = (name) => html`<a href="#/${name}" aria-current=${this.name === name ? "page" : "false"}>
       ${TITLES[name]}${name === "sessions" && waiting ? html` <b class="count" aria-label="${waiting} wait for an answer">${waiting}</b>` : nothing}
     </a>`;
@@ -130,8 +132,8 @@ class App {
         </div>
       </header>
       <main tabindex="-1">
-        ${this.feed.staleSince === null ? nothing : html`<p class="stale" role="status">
-          No word from the gateway since ${clock(this.feed.staleSince)}: what is shown may be out of date. It is tried again by itself.
+        ${stream.staleSince === null ? nothing : html`<p class="stale" role="status">
+          No word from the gateway since ${clock(stream.staleSince)}: what is shown may be out of date. It is tried again by itself.
         </p>`}
         ${this.page.view()}
       </main>

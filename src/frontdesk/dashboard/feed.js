@@ -10,47 +10,23 @@ const HOUR_MINUTES = 60;
 export const keyOf = (row) => `${row.tenantId}/${row.sessionId}`;
 
 /**
- * Follows the feed, and tells of each change (`change`), and of whether it is fresh (`fresh`).
+ * A stream of events that is kept up: cut, it goes on where it was; silent for too long, it is cut.
  *
- * What is shown is always whole: a new snapshot replaces the rows when its last page is there. A cut
- * stream goes on where it was, or begins with a snapshot; until then the rows stay, and `staleSince`
- * says since when they may be wrong.
+ * One a tab (a browser opens six connections to a host): whoever opens one closes the other. It is
+ * closed while the tab has been hidden for a while. `staleSince` says since when what is shown may be
+ * wrong. Tells of `change`, `fresh` and `lost`.
  */
-export class Feed extends EventTarget {
-  /** @param {string} path `v1/feed`, or `ops/feed` for an operator */
-  constructor(path) {
+export class Stream extends EventTarget {
+  constructor() {
     super();
-    this.path = path;
-    /** @type {Map<string, any>} */
-    this.rows = new Map();
-    this.ready = false;
-    /** Where there are too many rows to show: how many there are of each kind. */
-    this.tooMany = null;
-    this.nodes = [];
-    /** One a minute, the oldest first: `{at, starts, ends: {reason: number}}`. */
-    this.minutes = [];
-    /** How much the gateway's clock is ahead of this one. */
-    this.aheadMs = 0;
+    this.source = null;
     this.staleSince = null;
-    this.ended = new Map();
-    this.filter = "";
     this.lastId = "";
     this.waitMs = 500;
     this.onVisible = () => this.followVisibility();
   }
 
-  /** The gateway's time, by which ages are counted. */
-  now() {
-    return Date.now() + this.aheadMs;
-  }
-
-  /** Follow the rows that match a filter, a query without its `?`. */
-  open(filter) {
-    if (this.source && filter === this.filter) return;
-    this.close();
-    this.filter = filter;
-    this.lastId = "";
-    this.ready = false;
+  start() {
     document.addEventListener("visibilitychange", this.onVisible);
     this.connect();
   }
@@ -58,6 +34,8 @@ export class Feed extends EventTarget {
   close() {
     document.removeEventListener("visibilitychange", this.onVisible);
     this.disconnect();
+    this.staleSince = null;
+    this.waitMs = 500;
   }
 
   disconnect() {
@@ -77,17 +55,19 @@ export class Feed extends EventTarget {
 
   connect() {
     clearTimeout(this.retry);
-    const query = new URLSearchParams(this.filter);
-    if (this.lastId) query.set("since", this.lastId);
-    const source = new EventSource(`${this.path}?${query}`);
+    const source = new EventSource(this.address());
     this.source = source;
-    this.pending = null;
-    for (const name of ["snapshot", "rows", "too_many", "nodes", "hour", "now"]) {
-      source.addEventListener(name, (event) => this.take(name, event));
+    for (const name of this.names) {
+      // The browser's own `error` has no data.
+      source.addEventListener(name, (event) => event.data !== undefined && this.hear(name, event));
     }
-    source.onerror = () => this.lost();
+    source.onopen = () => this.opened();
+    source.onerror = (event) => event.data === undefined && this.lost();
     this.listen();
   }
+
+  /** It is there again, though nothing may have been said yet. */
+  opened() {}
 
   /** Wait for something to come: where nothing does, the stream is cut without anybody's saying so. */
   listen() {
@@ -103,6 +83,7 @@ export class Feed extends EventTarget {
       const since = Date.now();
       this.staleTimer = setTimeout(() => this.setStale(since), STALE_MS);
     }
+    clearTimeout(this.retry);
     this.retry = setTimeout(() => this.connect(), this.waitMs * (0.75 + Math.random() / 2));
     this.waitMs = Math.min(this.waitMs * 2, LONGEST_WAIT_MS);
     this.dispatchEvent(new Event("lost"));
@@ -117,11 +98,71 @@ export class Feed extends EventTarget {
     this.dispatchEvent(new Event("fresh"));
   }
 
-  take(name, event) {
+  hear(name, event) {
     this.listen();
     this.waitMs = 500;
     if (event.lastEventId) this.lastId = event.lastEventId;
-    const said = JSON.parse(event.data);
+    const changed = this.take(name, JSON.parse(event.data));
+    if (changed !== false) this.current();
+  }
+
+  /** What is shown is as it is again. */
+  current() {
+    if (this.staleSince !== null || this.staleTimer !== undefined) this.setStale(null);
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+/**
+ * Follows the rows of all sessions, and tells of each change.
+ *
+ * What is shown is always whole: a new snapshot replaces the rows when its last page is there. Until
+ * then the rows stay.
+ */
+export class Feed extends Stream {
+  names = ["snapshot", "rows", "too_many", "nodes", "hour", "now"];
+
+  /** @param {string} path `v1/feed`, or `ops/feed` for an operator */
+  constructor(path) {
+    super();
+    this.path = path;
+    /** @type {Map<string, any>} */
+    this.rows = new Map();
+    this.ready = false;
+    /** Where there are too many rows to show: how many there are of each kind. */
+    this.tooMany = null;
+    this.nodes = [];
+    /** One a minute, the oldest first: `{at, starts, ends: {reason: number}}`. */
+    this.minutes = [];
+    /** How much the gateway's clock is ahead of this one. */
+    this.aheadMs = 0;
+    this.ended = new Map();
+    this.filter = "";
+  }
+
+  /** The gateway's time, by which ages are counted. */
+  now() {
+    return Date.now() + this.aheadMs;
+  }
+
+  /** Follow the rows that match a filter, a query without its `?`. */
+  open(filter) {
+    if (this.source && filter === this.filter) return;
+    this.close();
+    if (filter !== this.filter) this.ready = false;
+    if (filter !== this.filter || !this.ready) this.lastId = "";
+    this.filter = filter;
+    this.start();
+  }
+
+  address() {
+    const query = new URLSearchParams(this.filter);
+    if (this.lastId) query.set("since", this.lastId);
+    this.pending = null;
+    return `${this.path}?${query}`;
+  }
+
+  take(name, said) {
     if (name === "now") this.aheadMs = said.at - Date.now();
     if (name === "nodes") this.nodes = said.nodes ?? [];
     if (name === "hour") this.takeMinutes(said.minutes);
@@ -130,10 +171,8 @@ export class Feed extends EventTarget {
       this.tooMany = said;
       this.ready = true;
     }
-    if (name === "snapshot" && !this.takePage(said)) return;
     if (name === "rows") this.takeRows(said);
-    if (this.staleSince !== null || this.staleTimer !== undefined) this.setStale(null);
-    this.dispatchEvent(new Event("change"));
+    return name !== "snapshot" || this.takePage(said);
   }
 
   /** Take a page of a snapshot; the last one makes it what is shown. */
