@@ -24,8 +24,9 @@ Beside them: `gateway` holds what all requests share, by `settings`, `auth_setti
 `known_blueprints`, `budgets` (over `spending` and `metering`, over `usage_table`; told by
 `usage_readings`), `guardrails`
 (over `patterns`), `tool_webhooks` (over `ssrf`, over `tenant_slots`), `state_dir`, and, with other
-nodes, `cluster_member`, `cluster_rate`, `cluster_usage`, `config_digest`, `placement`; `logs` is
-for the command line. What a session can do is not here: it lives below, in `frontdesk.sessions`.
+nodes, `cluster_member`, `cluster_rate`, `cluster_usage`, `config_digest`, `placement`; `log_events`
+lists what the log has lines of, and `logs` is for the command line. What a session can do is not
+here: it lives below, in `frontdesk.sessions`.
 
 The public names are imported when they are asked for: what needs only an error or the key need not
 load a web framework.
