@@ -94,7 +94,7 @@ class DevelopmentRun:
 
     def welcomes(self):
         """Return url, tenant's and operator's secret of each start so far."""
-        form = r"is at (\S+), with.*?\n\n  (\S+)\n.*?X-API-Key: (\S+)'\nFor keys"
+        form = r"is at (\S+)\. .*? FRONTDESK_KEY=(\S+)\n.*?with the key (\S+)\n"
         return re.findall(form, self.output, re.DOTALL)
 
     def welcome(self, number):

@@ -105,7 +105,7 @@ class Served:
 
     @property
     def key(self):
-        return re.search(r"fd_[\w-]+", self.output)[0]
+        return re.search(r"fd_dev_[\w-]+", self.output)[0]
 
 
 def environment(**more):

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 
@@ -135,25 +134,44 @@ def test_a_key_is_made_with_scopes_rotated_and_listed_with_its_last_use(tmp_path
         assert new not in listed
 
 
+def pasted(output):
+    """What a development run says to paste: the line that names address and key, then the three."""
+    lines = [line for line in output.splitlines() if line.startswith(("  curl ", "  export "))]
+    assert [line.split()[0] for line in lines] == ["export", "curl", "curl", "curl"]
+    return lines
+
+
+def typed(*lines, **options):
+    """Type lines into a shell."""
+    return subprocess.Popen(
+        ["bash", "-c", "\n".join(lines)], stdout=subprocess.PIPE, text=True, **options
+    )
+
+
+def printed(*lines):
+    """Return what lines print that are typed into a shell."""
+    with typed(*lines) as shell:
+        return shell.communicate(timeout=60)[0]
+
+
 @covers("wire.default-address")
 def test_a_development_run_prints_three_lines_that_work_when_pasted(tmp_path):
     with serving(tmp_path, "--dev", config=None, keys="") as server:
         eventually(lambda: "Ctrl-C" in server.output)
-        lines = [line for line in server.output.splitlines() if line.startswith("  curl ")]
-        assert len(lines) == 3
-        answers = []
-        for line in lines[:2]:
-            run = subprocess.run(
-                ["bash", "-c", line], capture_output=True, text=True, timeout=60, check=True
-            )
-            answers.append(run.stdout)
+        export, *lines = pasted(server.output)
+        answers = [printed(export, line) for line in lines[:2]]
         assert '"sessionId":"hello"' in answers[0]
+        assert '"blueprint":"demo"' in answers[0]
         assert '"requestId"' in answers[1]
-        with subprocess.Popen(shlex.split(lines[2]), stdout=subprocess.PIPE, text=True) as stream:
+        with typed(export, f"exec {lines[2].strip()}") as stream:
+            shown = []
             for line in stream.stdout:
+                shown.append(line)
                 if line.startswith("event: agent_end"):
                     break
             stream.kill()
+        assert "building" in "".join(shown)
+        assert "event: thinking_delta\n" in shown
         assert "/docs" in server.output
         assert server.terminate() == 0
     assert not (tmp_path / ".frontdesk").exists()
@@ -179,11 +197,8 @@ def test_the_welcome_names_what_is_open_here_and_can_be_typed_as_it_stands(tmp_p
     with serving(tmp_path, "--dev", config=OWN, keys="") as server:
         eventually(lambda: "Ctrl-C" in server.output)
         said = server.output
-        lines = [line for line in said.splitlines() if line.startswith("  curl ")]
-        made, prompted = (
-            json.loads(subprocess.run(shlex.split(line), capture_output=True, check=True).stdout)
-            for line in lines[:2]
-        )
+        export, *lines = pasted(said)
+        made, prompted = (json.loads(printed(export, line)) for line in lines[:2])
         assert (made["blueprint"], made["model"], prompted["status"]) == (
             "second", "test", "accepted",
         )  # fmt: skip
@@ -222,7 +237,7 @@ def test_the_welcome_names_a_model_that_the_default_blueprint_takes(table, model
     assert '"blueprint":"a"' in text
     assert more in text
     assert "assistant" not in text
-    assert ('"test" needs' in text) is ("pydantic-ai" in table and "target" not in table)
+    assert ('"test" of "a" needs' in text) is ("pydantic-ai" in table and "target" not in table)
 
 
 def alive(pid):

@@ -1,4 +1,4 @@
-"""What a development run has of its own: a state directory that stays, and two keys from it.
+"""What a development run has of its own: a state directory that stays, two keys from it, a demo.
 
 The keys are derived from the directory's master secret, so that they are the same at the next start
 (what was pasted into a client still works), and no secret more is kept for it.
@@ -13,15 +13,20 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from frontdesk.clock import SystemClock
+from frontdesk.gateway.blueprint_config import tables_of
+from frontdesk.gateway.blueprint_settings import PythonSettings
 from frontdesk.gateway.errors import StateUnusable
 from frontdesk.gateway.keys import Key, NewKey, digest_of, signing_secret_of
+from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
 
 TENANT = "dev"
 STATE = Path(".frontdesk-dev")
+DEMO = "demo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,18 @@ def dev_keys(state: StateDir) -> DevKeys:
     operator = _derived(state, key_id="dev-operator", tenant_id=None)
     codes = {_login_code(state, each.key.key_id): each.key for each in (tenant, operator)}
     return DevKeys(tenant, operator, codes)
+
+
+def with_demo(config: Config) -> Config:
+    """Return a configuration with the demonstration open, first, where it opens nothing itself.
+
+    What comes built in is beside it where its packages are there.
+    """
+    if config.blueprints:
+        return config
+    demo = PythonSettings(kind="python", target="frontdesk.agents.demo:demo")
+    built_in = tables_of(config) if find_spec("pydantic_ai") is not None else {}
+    return config.model_copy(update={"blueprints": {DEMO: demo, **built_in}})
 
 
 def _derived(state: StateDir, *, key_id: str, tenant_id: str | None) -> NewKey:

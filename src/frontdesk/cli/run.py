@@ -19,7 +19,7 @@ import typer
 
 from frontdesk import __version__
 from frontdesk.cli.address import bound_address, url_of
-from frontdesk.cli.dev import DevKeys, dev_keys
+from frontdesk.cli.dev import DevKeys, dev_keys, with_demo
 from frontdesk.cli.options import beside, loaded
 from frontdesk.cli.welcome import welcome
 from frontdesk.errors import FrontdeskError
@@ -62,7 +62,7 @@ class Run:
         dev: bool,
         worker: AssignedWorker | None = None,
     ) -> None:
-        self._file, self._given, self._worker = file, given, worker
+        self._file, self._given, self._dev, self._worker = file, given, dev, worker
         find_behind([beside(file)])
         self._config = self._load()
         server, cluster = self._config.server, self._config.cluster
@@ -135,7 +135,8 @@ class Run:
         return member_of(self._config, self._state, self._worker)
 
     def _load(self) -> Config:
-        return loaded(self._file, around=mistakes_around, **self._given)
+        config = loaded(self._file, around=mistakes_around, **self._given)
+        return with_demo(config) if self._dev else config
 
     def _keys(self) -> tuple[Key, ...]:
         own = () if self._own is None else (self._own.tenant.key, self._own.operator.key)

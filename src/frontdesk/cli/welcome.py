@@ -13,46 +13,59 @@ import msgspec
 from frontdesk import __version__
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.cli.check import model_for, of_providers
-from frontdesk.cli.dev import DevKeys
+from frontdesk.cli.dev import DEMO, DevKeys
 
 WELCOME = """
-Frontdesk {version} is at {url}. The dashboard, logged in:
+Frontdesk {version} is at {url}. {opened}
+
+1. Look. The dashboard, logged in:
 
   {dashboard}
 
-A key of tenant {tenant}, which stays:
+2. Talk. For curl and the command line, in another terminal:
 
-  {secret}
+  export FRONTDESK_URL={url} FRONTDESK_KEY={secret}
 
 Open a session, ask it something, read the answer:
 
   curl -sS {url}/v1/sessions {headers} -d '{create}'
   curl -sS {url}/v1/sessions/hello/prompt {headers} -d '{{"text":"Who is in the building?"}}'
-  curl -sSN {url}/v1/sessions/hello/events -H 'X-API-Key: {secret}'
+  curl -sSN {url}/v1/sessions/hello/events -H "X-API-Key: $FRONTDESK_KEY"
+
+3. {third}
 
 What next: every route is described at {url}/docs. {more}
-An operator sees all sessions: curl -sS {url}/ops/sessions -H 'X-API-Key: {operator}'
-An operator's dashboard: {operators_dashboard}
-For keys that stay: frontdesk keys create --tenant acme.
+An operator sees all sessions: {operators_dashboard}
+or with the key {operator}
+Both keys stay. For keys of your own: frontdesk keys create --tenant acme.
 Ctrl-C ends it.
 """
+HEADERS = '-H "X-API-Key: $FRONTDESK_KEY" -H "Content-Type: application/json"'
+DEMONSTRATION = """It has an agent to try that needs no model
+and no network. Three things, two minutes:"""
+OWN = "Three things to try:"
+DIRECTED = """Decide. Say to it in the dashboard: tour. It asks for an approval and asks a question.
+Then say: crash. Its session is gone from the list at once, and Ends says why."""
+SEEN = """Decide. Prompt, abort and stop it in the dashboard: a session that has ended is gone from
+the list at once, and Ends says why."""
 
 
 def welcome(url: str, keys: DevKeys, blueprints: Blueprints) -> str:
     """Return what a development run says when it has started."""
-    new = keys.tenant
     default = blueprints.get(blueprints.default or "")
     model = (default and model_for(default)) or "MODEL"
     of_tenant, of_operator = (f"{url}/#code={code}" for code in keys.codes)
+    demonstrated = DEMO in blueprints and blueprints.default == DEMO
     return WELCOME.format(
-        dashboard=of_tenant,
-        operators_dashboard=of_operator,
         version=__version__,
         url=url,
-        tenant=new.key.tenant_id,
-        secret=new.secret,
+        opened=DEMONSTRATION if demonstrated else OWN,
+        third=DIRECTED if demonstrated else SEEN,
+        dashboard=of_tenant,
+        operators_dashboard=of_operator,
+        secret=keys.tenant.secret,
         operator=keys.operator.secret,
-        headers=f"-H 'X-API-Key: {new.secret}' -H 'Content-Type: application/json'",
+        headers=HEADERS,
         create=msgspec.json.encode({"sessionId": "hello", "model": model}).decode(),
         more="\n".join(_advice(url, blueprints, model)),
     )
@@ -64,9 +77,9 @@ def _advice(url: str, blueprints: Blueprints, model: str) -> Iterator[str]:
     default = blueprints.get(blueprints.default or "")
     if model == "MODEL" and default is not None:
         yield f"For MODEL name one of: {', '.join(default.models)}."
-    if default is not None and of_providers(default):
+    if real := next((each for each in blueprints.values() if of_providers(each)), None):
         yield (
-            'The model "test" needs no network; for a real one set its provider\'s variable\n'
+            f'The model "test" of "{real.name}" needs no network; for a real one set its variable\n'
             "(ANTHROPIC_API_KEY, OPENAI_API_KEY, ...) and name it, as in "
             '"anthropic:claude-sonnet-4-5".'
         )
