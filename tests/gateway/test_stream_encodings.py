@@ -3,6 +3,7 @@
 import json
 
 from frontdesk.agents import events
+from frontdesk.agents.events import Gap
 from frontdesk.gateway.event_frames import (
     enveloped_frame,
     frames,
@@ -11,7 +12,6 @@ from frontdesk.gateway.event_frames import (
     socket_message,
 )
 from frontdesk.sessions.event_log import LoggedEvent
-from frontdesk.sessions.event_reader import Gap
 
 GAP = Gap(requested="7-3", resumes_at="7-5")
 GAP_FACTS = {"reason": "gap", "requested": "7-3", "resumesAt": "7-5"}

@@ -8,6 +8,7 @@ import pytest
 from frontdesk import InvalidArgument
 from frontdesk.agents.errors import EventTooLarge
 from frontdesk.agents.events import (
+    Gap,
     AgentEnd,
     LastMessage,
     MessageDelta,
@@ -20,7 +21,7 @@ from frontdesk.agents.events import (
 from frontdesk.gateway.event_frames import named_frame
 from frontdesk.sessions.errors import ReaderTooSlow
 from frontdesk.sessions.event_log import EventLog
-from frontdesk.sessions.event_reader import BATCH, EventReader, Gap, StreamStart
+from frontdesk.sessions.event_reader import BATCH, EventReader, StreamStart
 
 pytestmark = pytest.mark.anyio
 

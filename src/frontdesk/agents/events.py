@@ -242,6 +242,17 @@ class SessionEnd(Event, frozen=True, rename="camel"):
     reason: str
 
 
+class Gap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """What a client asked to resume after is not held; `resumes_at` says where the stream goes on.
+
+    A protocol sends it as an `error` event without an id: it is no event of the session.
+    """
+
+    reason: Literal["gap"] = "gap"
+    requested: str
+    resumes_at: str
+
+
 EVENTS: tuple[type[Event], ...] = (
     PromptReceived,
     AgentStart,

@@ -29,11 +29,11 @@ from frontdesk.gateway.body_schemas import (
     SteerBody,
 )
 from frontdesk.gateway.callers import Caller
-from frontdesk.gateway.error_answers import Refusal
 from frontdesk.gateway.errors import MalformedRequest, TooLarge
 from frontdesk.gateway.paths import scope_of_action
 from frontdesk.gateway.problems import mistakes_of
 from frontdesk.schemas.answer_schemas import Answer, PromptAccepted, Status
+from frontdesk.schemas.refusal import Refusal
 from frontdesk.sessions.conversation import Conversation
 
 Message = dict[str, Any]

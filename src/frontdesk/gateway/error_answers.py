@@ -8,26 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
-
 from frontdesk import errors as library
 from frontdesk.agents import errors as agents
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway import errors as gateway
 from frontdesk.records import ExitReason
 from frontdesk.sessions import errors as sessions
-
-
-class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """Every error: a code to act on, a sentence to read, and facts where there are some."""
-
-    error: str
-    message: str
-    retry_after: int | None = None
-    """Whole seconds, as in the header `Retry-After`."""
-    reason: str | None = None
-    scope: str | None = None
-    limit: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)

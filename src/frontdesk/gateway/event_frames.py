@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from frontdesk.agents.events import Error
+from frontdesk.agents.events import Error, Gap
 from frontdesk.sessions.event_log import LoggedEvent
-from frontdesk.sessions.event_reader import Gap
 
 FrameEncoder = Callable[[LoggedEvent], bytes]
 

@@ -27,10 +27,10 @@ from frontdesk.gateway.error_answers import (
     TOO_SLOW,
     UPGRADE_REQUIRED,
     ErrorAnswer,
-    Refusal,
 )
 from frontdesk.gateway.http_framing import FRAMING, MessageBounds, RequestHead
 from frontdesk.gateway.websocket_protocol import BoundedWebSocket
+from frontdesk.schemas.refusal import Refusal
 
 LINGER_S = 2.0
 LINGER_BYTES = 4 * 1024 * 1024

@@ -13,13 +13,13 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
-from frontdesk.agents.events import EVENTS
-from frontdesk.gateway.error_answers import ANSWERS, Refusal
+from frontdesk.agents.events import EVENTS, Gap
+from frontdesk.gateway.error_answers import ANSWERS
 from frontdesk.gateway.paths import Access, Endpoint, PathRule, match_path
 from frontdesk.gateway.problems import example_of
 from frontdesk.gateway.scopes import KeyScope
 from frontdesk.schemas.answer_schemas import Answer
-from frontdesk.sessions.event_reader import Gap
+from frontdesk.schemas.refusal import Refusal
 
 Responses = dict[int | str, dict[str, Any]]
 EVERYWHERE = (

@@ -28,9 +28,9 @@ from frontdesk.gateway.error_answers import (
     UNAUTHORIZED,
     UNAVAILABLE,
     ErrorAnswer,
-    Refusal,
 )
 from frontdesk.gateway.error_table import row_of
+from frontdesk.schemas.refusal import Refusal
 
 UNAVAILABLE_RETRY_S = 5
 MAX_SHOWN_PATH = 200

@@ -16,13 +16,13 @@ from typing import Any
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.actions import parsed, socket_answer, understood
 from frontdesk.gateway.client_connection import connection_of
-from frontdesk.gateway.error_answers import Refusal
 from frontdesk.gateway.event_frames import messages
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.queries import StreamQuery, query_of
 from frontdesk.gateway.request_context import Message, RequestContext
 from frontdesk.schemas.answer_schemas import Answer
+from frontdesk.schemas.refusal import Refusal
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
 

@@ -6,11 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
 
-import msgspec
-
-from frontdesk.agents.events import PromptReceived, SessionEnd
+from frontdesk.agents.events import Gap, PromptReceived, SessionEnd
 from frontdesk.errors import InvalidArgument
 from frontdesk.feed import FellBehind
 from frontdesk.sessions.errors import ReaderTooSlow
@@ -25,17 +22,6 @@ SINCE = r"(?:([0-9]{1,20})-)?([0-9]{1,20})"
 """What `since` may be: an event's id, `<fence>-<index>`, or a bare index."""
 
 _SINCE = re.compile(SINCE)
-
-
-class Gap(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """What a client asked to resume after is not held; `resumes_at` says where the stream goes on.
-
-    A protocol sends it as an `error` event without an id: it is no event of the session.
-    """
-
-    reason: Literal["gap"] = "gap"
-    requested: str
-    resumes_at: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from fastapi import APIRouter, Header
 from pydantic import Field
 from starlette.responses import Response
 
-from frontdesk.agents.events import EVENTS
+from frontdesk.agents.events import EVENTS, Gap
 from frontdesk.gateway.dependencies import GatewayRoute, SessionIdInPath
 from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.openapi import REFERENCE, problems
 from frontdesk.gateway.queries import InEventStreamQuery, InStreamQuery
-from frontdesk.sessions.event_reader import SINCE, Gap
+from frontdesk.sessions.event_reader import SINCE
 
 router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}", tags=["streams"], route_class=GatewayRoute

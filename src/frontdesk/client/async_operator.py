@@ -1,0 +1,66 @@
+"""What an operator's key opens, for programs with an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Unpack
+
+from frontdesk.client import gateway_calls as calls
+from frontdesk.client.async_transport import AsyncTransport
+from frontdesk.client.call_options import OperatorFilter, OperatorPage, UsageFilter
+from frontdesk.client.event_stream import FeedEvent
+from frontdesk.schemas.operator_schemas import (
+    GatewayStatus,
+    HostedSessions,
+    ListedNode,
+    ListedNodes,
+)
+from frontdesk.schemas.row_schemas import EndedSessions, SessionRow
+from frontdesk.schemas.usage_schemas import UsageReport
+
+
+class AsyncClientOperator:
+    """What operators see and do, of all tenants. There is no text of anybody's."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def status(self) -> GatewayStatus:
+        """Return what runs there."""
+        return await self._transport.send(calls.gateway_status())
+
+    async def sessions(self, **chosen: Unpack[OperatorPage]) -> HostedSessions:
+        """Return the live sessions of all tenants that are as each of the fields says."""
+        return await self._transport.send(calls.hosted_sessions(chosen))
+
+    async def session(self, tenant_id: str, session_id: str) -> SessionRow:
+        """Return a session of a tenant as a row. `NotFoundError`."""
+        return await self._transport.send(calls.hosted_session(tenant_id, session_id))
+
+    async def stop(self, tenant_id: str, session_id: str) -> None:
+        """End a session of a tenant. `NotFoundError`."""
+        await self._transport.send(calls.stop_hosted(tenant_id, session_id))
+
+    async def abort(self, tenant_id: str, session_id: str, *, reason: str | None = None) -> None:
+        """End the turn under way of a tenant's session, which lives on. `NotFoundError`."""
+        await self._transport.send(calls.abort_hosted(tenant_id, session_id, reason))
+
+    async def nodes(self) -> ListedNodes:
+        """Return the nodes of the cluster; none where the gateway is alone."""
+        return await self._transport.send(calls.nodes())
+
+    async def drain(self, node: str) -> ListedNode:
+        """Have a node leave new sessions to others. `NotFoundError`."""
+        return await self._transport.send(calls.drain_node(node))
+
+    async def ends(self) -> EndedSessions:
+        """Return how the last 1,000 sessions of all tenants ended, the newest first."""
+        return await self._transport.send(calls.ends("/ops/ends"))
+
+    async def usage(self, **asked: Unpack[UsageFilter]) -> UsageReport:
+        """Return the meter by tenant and key."""
+        return await self._transport.send(calls.usage(asked, path="/ops/usage"))
+
+    def feed(self, **chosen: Unpack[OperatorFilter]) -> AsyncGenerator[FeedEvent]:
+        """Follow the sessions of all tenants; as `AsyncClient.feed`, and the nodes as well."""
+        return self._transport.follow_feed("/ops/feed", chosen)

@@ -1,0 +1,218 @@
+"""One session, and its turns, for programs with an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from frontdesk.agents.events import AgentAbort, AgentEnd, Event, Gap
+from frontdesk.agents.records import Approval, Message
+from frontdesk.client import gateway_calls as calls
+from frontdesk.client.async_transport import AsyncTransport
+from frontdesk.client.call_options import FileToAttach, OnApprovalAsync, OnQuestionAsync
+from frontdesk.client.event_stream import StreamEvent
+from frontdesk.schemas.answer_schemas import (
+    PromptAccepted,
+    SessionStats,
+    SessionStatus,
+    SessionSummary,
+    SessionToken,
+)
+
+
+class AsyncClientSession:
+    """One session. Each method may raise `NotFoundError` and `SessionDeadError`."""
+
+    def __init__(self, transport: AsyncTransport, session_id: str) -> None:
+        self._transport = transport
+        self.session_id: str = session_id
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.session_id!r})"
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def get(self) -> SessionSummary:
+        """Say how the session is doing."""
+        return await self._transport.send(calls.session_summary(self.session_id))
+
+    async def status(self) -> SessionStatus:
+        """Return what it does and waits for: running tools, approvals, questions, queues."""
+        return await self._transport.send(calls.session_status(self.session_id))
+
+    async def stats(self) -> SessionStats:
+        """Return turns, tokens and cost."""
+        return await self._transport.send(calls.session_stats(self.session_id))
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """Give the history that is kept, oldest first, asking page after page."""
+        after: str | None = ""
+        while after is not None:
+            page = await self._transport.send(
+                calls.session_messages(self.session_id, limit=1000, after=after or None)
+            )
+            for each in page.messages:
+                yield each
+            after = page.next
+
+    def events(
+        self, *, since: str | None = None, types: Iterable[str] = ()
+    ) -> AsyncGenerator[StreamEvent | Gap]:
+        """Follow the session's events until it ends.
+
+        Begins after `since` (an event's id, or an index: 0 for all that is kept); without it, at
+        the prompt that was accepted last. A stream that is cut goes on after its last event, with
+        nothing lost or given twice; what the gateway no more holds is a `Gap`. `types` are the
+        names of the events that are wanted.
+        """
+        return self._transport.follow_events(self.session_id, since=since, types=tuple(types))
+
+    # -- turns -----------------------------------------------------------------------------------
+
+    async def prompt(
+        self,
+        text: str,
+        *,
+        attachments: Sequence[FileToAttach] = (),
+        on_approval: OnApprovalAsync | None = None,
+        on_question: OnQuestionAsync | None = None,
+    ) -> AsyncClientTurn:
+        """Send a prompt, and return its turn once the gateway has accepted it.
+
+        `on_approval` is asked where a tool needs an approval, `on_question` where the agent asks;
+        both while the turn is iterated, or its text is waited for. Without them, or where they give
+        None, others may answer; the gateway gives up after a while. An error of theirs comes out of
+        the iteration, and the turn goes on.
+
+        `PromptQueueFullError`, `BudgetExceededError`, `GuardrailError`, `AttachmentRefusedError`.
+        """
+        accepted = await self._transport.send(calls.send_prompt(self.session_id, text, attachments))
+        return AsyncClientTurn(self, accepted, on_approval=on_approval, on_question=on_question)
+
+    async def approve(
+        self, approval_id: str, *, reason: str | None = None, option_id: str | None = None
+    ) -> None:
+        """Let a tool run. `BadRequestError` where nothing waits under that id (any more)."""
+        answer = Approval("approved", reason, option_id)
+        await self._transport.send(calls.answer_approval(self.session_id, approval_id, answer))
+
+    async def reject(
+        self, approval_id: str, *, reason: str | None = None, option_id: str | None = None
+    ) -> None:
+        """Refuse a tool; the turn goes on without it. `BadRequestError` as for `approve`."""
+        answer = Approval("rejected", reason, option_id)
+        await self._transport.send(calls.answer_approval(self.session_id, approval_id, answer))
+
+    async def respond(self, ref: str, response: Any) -> None:
+        """Answer a question. `BadRequestError` where none waits under that reference (any more)."""
+        await self._transport.send(calls.answer_question(self.session_id, ref, response))
+
+    async def steer(self, text: str) -> None:
+        """Give the turn under way a text for its next step. `QueueFullError`."""
+        await self._transport.send(calls.steer_turn(self.session_id, text))
+
+    async def abort(self, *, reason: str | None = None, kill_tools: bool = False) -> None:
+        """End the turn under way; the session lives on."""
+        await self._transport.send(calls.abort_turn(self.session_id, reason, kill_tools=kill_tools))
+
+    async def switch_model(self, model: str) -> None:
+        """Have another model answer, from the next model call on. `CreateFailedError`."""
+        await self._transport.send(calls.switch_model(self.session_id, model))
+
+    # -- tools, tokens, its end ------------------------------------------------------------------
+
+    async def attach_tool(
+        self,
+        name: str,
+        callback_url: str,
+        *,
+        description: str = "",
+        parameters: Mapping[str, Any] | None = None,
+        timeout_ms: int = 30_000,
+    ) -> None:
+        """Attach a tool that the gateway runs by posting to its URL. `RegistrationFailedError`."""
+        await self._transport.send(
+            calls.attach_tool(
+                self.session_id,
+                name=name,
+                callback_url=callback_url,
+                description=description,
+                parameters=parameters or {},
+                timeout_ms=timeout_ms,
+            )
+        )
+
+    async def detach_tool(self, name: str) -> None:
+        """Take a callback tool from the session. `NotFoundError`."""
+        await self._transport.send(calls.detach_tool(self.session_id, name))
+
+    async def token(self, scopes: Iterable[str], *, ttl_s: int | None = None) -> SessionToken:
+        """Make a token that opens this session only, for a browser for instance."""
+        return await self._transport.send(calls.session_token(self.session_id, scopes, ttl_s=ttl_s))
+
+    async def stop(self) -> None:
+        """End the session, and return when it is gone."""
+        await self._transport.send(calls.stop_session(self.session_id))
+
+
+class AsyncClientTurn:
+    """One prompt and what the agent does about it, from `prompt_received` to its one end.
+
+    Iterate it for its events, or take its `text()`. Leaving an iteration changes nothing at the
+    gateway: the turn goes on, and iterating again goes on where it was left. `abort` ends it.
+    """
+
+    session: AsyncClientSession
+    request_id: str
+    queued: bool
+    end: AgentEnd | AgentAbort | None
+
+    def __init__(
+        self,
+        session: AsyncClientSession,
+        accepted: PromptAccepted,
+        *,
+        on_approval: OnApprovalAsync | None,
+        on_question: OnQuestionAsync | None,
+    ) -> None:
+        self.session = session
+        self.request_id, self.queued = accepted.request_id, accepted.queued
+        self.end = None
+        self._on_approval, self._on_question = on_approval, on_question
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> AsyncIterator[Event | Gap]:
+        """Give the turn's events, up to and with its `agent_end` or `agent_abort`.
+
+        A stream that is cut goes on. `Gap` stands for what the gateway no more holds; where the end
+        is among that, `TurnLostError` follows. `SessionDeadError` where the session ended before
+        the turn began; `UnreachableError` where the gateway stays away.
+        """
+        raise NotImplementedError
+
+    async def text(self) -> str:
+        """Wait for the turn's end, and return its last message. `TurnAbortedError`."""
+        raise NotImplementedError
+
+    async def abort(self, *, reason: str | None = None) -> None:
+        """End the turn; iterate on to see it end. Nothing happens where it has ended.
+
+        What is aborted is the session's turn under way: where this one still waits in the queue,
+        that is another one.
+        """
+        await self.session.abort(reason=reason)
+
+    async def close(self) -> None:
+        """Close the turn's stream, where one is open. The turn goes on; iterating opens another."""
+        raise NotImplementedError

@@ -1,0 +1,294 @@
+"""What the gateway can be asked: each request as a record, for both clients.
+
+A `GatewayCall` says what is sent, what comes back, and whether it may be sent again. Nothing here
+opens a connection.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from frontdesk.agents.records import Approval
+from frontdesk.client.call_options import (
+    FileToAttach,
+    SessionOptions,
+    UsageFilter,
+)
+from frontdesk.errors import InvalidArgument
+from frontdesk.schemas.answer_schemas import (
+    AttachedTool,
+    BlueprintList,
+    DetachedTool,
+    Messages,
+    ModelList,
+    PromptAccepted,
+    SessionCreated,
+    SessionDeleted,
+    SessionList,
+    SessionStats,
+    SessionStatus,
+    SessionSummary,
+    SessionToken,
+    Status,
+)
+from frontdesk.schemas.operator_schemas import (
+    GatewayStatus,
+    Health,
+    HostedSessions,
+    ListedNode,
+    ListedNodes,
+)
+from frontdesk.schemas.row_schemas import EndedSessions, SessionRow
+from frontdesk.schemas.usage_schemas import UsageReport
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayCall(Generic[A]):
+    """A request, and the record of its answer.
+
+    `once` is whether it goes out under an `Idempotency-Key`, and so may be sent again though it is
+    a POST. The repr leaves out what is sent: it may hold a client's secrets.
+    """
+
+    method: str
+    path: str
+    answer: type[A]
+    query: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    body: Any = field(default=None, repr=False)
+    once: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Say whether it may be sent again without doing anything twice."""
+        return self.method == "GET" or self.once
+
+    @property
+    def target(self) -> str:
+        """Return path and query."""
+        given = {name: _query_value(value) for name, value in self.query.items() if value != ()}
+        present = {name: value for name, value in given.items() if value is not None}
+        return f"{self.path}?{urlencode(present)}" if present else self.path
+
+    @property
+    def content(self) -> bytes | None:
+        """Return the body as JSON, None where there is none."""
+        return None if self.body is None else msgspec.json.encode(self.body)
+
+
+def _query_value(value: Any) -> Any:
+    return ",".join(value) if isinstance(value, list | tuple | frozenset) else value
+
+
+def _session(session_id: str, *rest: str) -> str:
+    """Return the path of a session, or of something below it."""
+    if not session_id:
+        raise InvalidArgument("session_id", expected="a session id", got="''")
+    # Dots alone would be taken out of a path, by this side or the other.
+    name = quote(session_id, safe="").replace(".", "%2E")
+    return "/".join(("/v1/sessions", name, *rest))
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """Return a body of the fields that are given, by their names on the wire."""
+    return {
+        _wire_name(name): value
+        for name, value in fields.items()
+        if value is not None and value != ()
+    }
+
+
+def _wire_name(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
+# -- sessions --------------------------------------------------------------------------------------
+
+
+def open_session(model: str, options: SessionOptions) -> GatewayCall[SessionCreated]:
+    body = _given(model=model, **options)
+    return GatewayCall("POST", "/v1/sessions", SessionCreated, body=body, once=True)
+
+
+def list_sessions(*, limit: int | None, after: str | None) -> GatewayCall[SessionList]:
+    return GatewayCall("GET", "/v1/sessions", SessionList, {"limit": limit, "after": after})
+
+
+def session_summary(session_id: str) -> GatewayCall[SessionSummary]:
+    return GatewayCall("GET", _session(session_id), SessionSummary)
+
+
+def session_status(session_id: str) -> GatewayCall[SessionStatus]:
+    return GatewayCall("GET", _session(session_id, "status"), SessionStatus)
+
+
+def session_stats(session_id: str) -> GatewayCall[SessionStats]:
+    return GatewayCall("GET", _session(session_id, "stats"), SessionStats)
+
+
+def session_messages(
+    session_id: str, *, limit: int | None, after: str | None
+) -> GatewayCall[Messages]:
+    query = {"limit": limit, "after": after}
+    return GatewayCall("GET", _session(session_id, "messages"), Messages, query)
+
+
+def stop_session(session_id: str) -> GatewayCall[SessionDeleted]:
+    return GatewayCall("DELETE", _session(session_id), SessionDeleted)
+
+
+def session_token(
+    session_id: str, scopes: Iterable[str], *, ttl_s: int | None
+) -> GatewayCall[SessionToken]:
+    body = _given(scopes=list(scopes), ttl_s=ttl_s)
+    return GatewayCall("POST", _session(session_id, "tokens"), SessionToken, body=body)
+
+
+# -- turns -----------------------------------------------------------------------------------------
+
+
+def send_prompt(
+    session_id: str, text: str, attachments: Sequence[FileToAttach]
+) -> GatewayCall[PromptAccepted]:
+    files = [
+        _given(**{**each, **({"data": b64encode(each["data"]).decode()} if "data" in each else {})})
+        for each in attachments
+    ]
+    body = _given(text=text, attachments=files or None)
+    return GatewayCall("POST", _session(session_id, "prompt"), PromptAccepted, body=body, once=True)
+
+
+def steer_turn(session_id: str, text: str) -> GatewayCall[Status]:
+    return GatewayCall("POST", _session(session_id, "steer"), Status, body={"text": text})
+
+
+def abort_turn(session_id: str, reason: str | None, *, kill_tools: bool) -> GatewayCall[Status]:
+    body = _given(reason=reason, kill_tools=kill_tools)
+    return GatewayCall("POST", _session(session_id, "abort"), Status, body=body)
+
+
+def switch_model(session_id: str, model: str) -> GatewayCall[Status]:
+    return GatewayCall("POST", _session(session_id, "switch_model"), Status, body={"model": model})
+
+
+def answer_approval(session_id: str, approval_id: str, answer: Approval) -> GatewayCall[Status]:
+    path = _session(session_id, "approve" if answer.approved else "reject")
+    body = _given(approval_id=approval_id, reason=answer.reason, option_id=answer.option_id)
+    return GatewayCall("POST", path, Status, body=body)
+
+
+def answer_question(session_id: str, ref: str, response: Any) -> GatewayCall[Status]:
+    body = {"ref": ref, "response": response}
+    return GatewayCall("POST", _session(session_id, "respond"), Status, body=body)
+
+
+# -- callback tools --------------------------------------------------------------------------------
+
+
+def attach_tool(
+    session_id: str,
+    *,
+    name: str,
+    callback_url: str,
+    description: str,
+    parameters: Mapping[str, Any],
+    timeout_ms: int,
+) -> GatewayCall[AttachedTool]:
+    body = _given(
+        name=name,
+        callback_url=callback_url,
+        description=description,
+        parameters=dict(parameters),
+        timeout_ms=timeout_ms,
+    )
+    return GatewayCall("POST", _session(session_id, "tools"), AttachedTool, body=body)
+
+
+def detach_tool(session_id: str, name: str) -> GatewayCall[DetachedTool]:
+    path = _session(session_id, "tools", quote(name, safe=""))
+    return GatewayCall("DELETE", path, DetachedTool)
+
+
+# -- what a tenant sees beside ---------------------------------------------------------------------
+
+
+def usage(query: UsageFilter, *, path: str = "/v1/usage") -> GatewayCall[UsageReport]:
+    asked = {
+        "by": tuple(query.get("by") or ()),
+        "from": query.get("first"),
+        "to": query.get("last"),
+        "limit": query.get("limit"),
+        "after": query.get("after"),
+    }
+    return GatewayCall("GET", path, UsageReport, asked)
+
+
+def ends(path: str = "/v1/ends") -> GatewayCall[EndedSessions]:
+    return GatewayCall("GET", path, EndedSessions)
+
+
+def blueprints() -> GatewayCall[BlueprintList]:
+    return GatewayCall("GET", "/v1/blueprints", BlueprintList)
+
+
+def models() -> GatewayCall[ModelList]:
+    return GatewayCall("GET", "/v1/models", ModelList)
+
+
+def health() -> GatewayCall[Health]:
+    return GatewayCall("GET", "/healthz", Health)
+
+
+# -- what operators see and do ---------------------------------------------------------------------
+
+
+def _hosted(tenant_id: str, session_id: str, *rest: str) -> str:
+    path = _session(session_id, *rest).removeprefix("/v1/sessions/")
+    return f"/ops/sessions/{quote(tenant_id, safe='')}/{path}"
+
+
+def row_query(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a filter of rows as a query."""
+    return _given(
+        **{
+            ("older_than" if name == "older_than_s" else name): value
+            for name, value in chosen.items()
+        }
+    )
+
+
+def gateway_status() -> GatewayCall[GatewayStatus]:
+    return GatewayCall("GET", "/ops/status", GatewayStatus)
+
+
+def hosted_sessions(chosen: Mapping[str, Any]) -> GatewayCall[HostedSessions]:
+    return GatewayCall("GET", "/ops/sessions", HostedSessions, row_query(chosen))
+
+
+def hosted_session(tenant_id: str, session_id: str) -> GatewayCall[SessionRow]:
+    return GatewayCall("GET", _hosted(tenant_id, session_id), SessionRow)
+
+
+def stop_hosted(tenant_id: str, session_id: str) -> GatewayCall[SessionDeleted]:
+    return GatewayCall("POST", _hosted(tenant_id, session_id, "stop"), SessionDeleted)
+
+
+def abort_hosted(tenant_id: str, session_id: str, reason: str | None) -> GatewayCall[Status]:
+    path = _hosted(tenant_id, session_id, "abort")
+    return GatewayCall("POST", path, Status, body=_given(reason=reason))
+
+
+def nodes() -> GatewayCall[ListedNodes]:
+    return GatewayCall("GET", "/ops/nodes", ListedNodes)
+
+
+def drain_node(node: str) -> GatewayCall[ListedNode]:
+    return GatewayCall("POST", f"/ops/nodes/{quote(node, safe='/')}/drain", ListedNode)
