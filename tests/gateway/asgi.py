@@ -64,3 +64,13 @@ async def ask(
     status = sent[0].get("status", 101)
     content = b"".join(message.get("body", b"") for message in sent)
     return Answered(status, dict(sent[0].get("headers", ())), content)
+
+
+def filled(path, session_id="none"):
+    """A path of a route with its fields filled in: with this session, else with what is not there.
+
+    Of the dashboard's files it is one that there is, as everybody may have those.
+    """
+    return path.format(
+        sessionId=session_id, tenant="none", name="none", node="none", path="style.css"
+    )

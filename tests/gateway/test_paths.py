@@ -7,6 +7,7 @@ from frontdesk.gateway.paths import PATHS, Access, Endpoint, match_path
 
 ROUTES = sorted({route.path_format for module in ROUTERS for route in module.router.routes})
 OPEN = {"/healthz", "/readyz", "/.well-known/agent.json", "/openapi.json", "/docs"}
+DASHBOARD = {"/", "/dashboard/{path}", "/dashboard/login", "/dashboard/logout", "/dashboard/me"}
 OPERATORS = {
     "/ops/status",
     "/ops/sessions",
@@ -18,7 +19,7 @@ OPERATORS = {
 
 def test_what_everybody_and_what_operators_may_ask_for_is_this_and_no_more():
     of = {path: match_path(path).rule.access for path in ROUTES}
-    assert {path for path in ROUTES if of[path] is Access.OPEN} == OPEN
+    assert {path for path in ROUTES if of[path] is Access.OPEN} == OPEN | DASHBOARD
     assert {path for path in ROUTES if of[path] is Access.OPERATOR} == OPERATORS
     assert {path for path in ROUTES if of[path] is Access.CREDENTIAL} == {
         path for path in ROUTES if path.startswith("/v1/")

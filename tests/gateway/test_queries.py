@@ -12,6 +12,7 @@ from websockets.sync.client import connect
 from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.app import ROUTERS
 from frontdesk.gateway.paths import PATHS, Access, match_path
+from gateway.asgi import filled
 from gateway.running import ACME, OPERATOR, create, events, until
 
 ROUTES = sorted(
@@ -50,7 +51,7 @@ def asked(gateway):
 
         def ask(method, path, query):
             client = operator if match_path(path).rule.access is Access.OPERATOR else acme
-            url = path.format(sessionId="queried", name="lookup", node="none") + "?" + query
+            url = filled(path, "queried") + "?" + query
             return client.request(method, url)
 
         yield ask

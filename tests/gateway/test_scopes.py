@@ -13,7 +13,7 @@ from frontdesk.gateway.keys import Key, digest_of
 from frontdesk.gateway.middleware import GatewayMiddleware
 from frontdesk.gateway.paths import Access, match_path, scope_of_action
 from frontdesk.gateway.scopes import KeyScope
-from gateway.asgi import ask
+from gateway.asgi import ask, filled
 from gateway.requirements import covers
 from gateway.running import KEYS, RunningGateway, create
 
@@ -106,7 +106,7 @@ def test_a_key_without_the_scope_is_answered_403_which_names_it(gateway, scope):
     with gateway.client(SECRETS[scope]) as client:
         for method, path in ROUTES:
             needed = match_path(path).rule.scope_of(method)
-            answer = client.request(method, path.format(sessionId="none", name="none"))
+            answer = client.request(method, filled(path))
             if needed is scope:
                 assert answer.status_code != 403, (method, path)
             else:

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs
 
 from frontdesk.clock import Clock
 from frontdesk.gateway.callers import Caller
-from frontdesk.gateway.dashboard_login import DashboardLogins, LoginCodes, shown_cookie
+from frontdesk.gateway.dashboard_login import DashboardLogins, LoginCodes, cookie_in
 from frontdesk.gateway.errors import MalformedRequest, RateLimited, Unauthorized
 from frontdesk.gateway.key_ring import KeyRing
 from frontdesk.gateway.keys import digest_of
@@ -151,7 +151,7 @@ class Authenticator:
         """Return who is logged in to the dashboard, None where nobody is."""
         if context.header(b"cookie") is None:
             return None
-        value = shown_cookie(context, self._base_url(context.scope))
+        value = cookie_in(context, self._base_url(context.scope))
         if value is None:
             return None
         caller = self.logins.caller_of(value, now_ms=self._clock.wall_ms())

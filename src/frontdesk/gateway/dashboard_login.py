@@ -115,7 +115,7 @@ def cookie_name(base_url: str | None) -> str | None:
     return PLAIN_NAME if local else None
 
 
-def shown_cookie(context: RequestContext, base_url: str | None) -> str | None:
+def cookie_in(context: RequestContext, base_url: str | None) -> str | None:
     """Return the login that a request shows, None where it shows none that counts."""
     given, name = context.header(b"cookie"), cookie_name(base_url)
     if given is None or name is None or f"{name}=" not in given:

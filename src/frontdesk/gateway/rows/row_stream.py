@@ -171,9 +171,9 @@ class RowStream:
             await self._send(self._frame("hour", Hour(minutes=minutes)))
         self._hour_ms = self._gateway.clock.wall_ms()
 
-    def _frame(self, name: str, said: Answer, position: int | None = None) -> bytes:
+    def _frame(self, name: str, content: Answer, position: int | None = None) -> bytes:
         told = b"" if position is None else f"id: {self._gateway.run_id}-{position}\n".encode()
-        return b"%bevent: %b\ndata: %b\n\n" % (told, name.encode(), msgspec.json.encode(said))
+        return b"%bevent: %b\ndata: %b\n\n" % (told, name.encode(), msgspec.json.encode(content))
 
     async def _send(self, body: bytes) -> None:
         if body:
