@@ -31,6 +31,7 @@ def test_a_turn_is_told_from_its_prompt_to_its_end(acme, sid):
         assert response.headers["content-type"].startswith("text/event-stream")
         assert response.headers["cache-control"] == "no-cache"
         assert response.headers["x-accel-buffering"] == "no"
+        assert response.headers["x-frontdesk-heartbeat"] == "30"
         turn = until(parsed(response.iter_lines()), "agent_end")
     assert [each[1] for each in turn] == [
         "prompt_received", "agent_start", "message_start", "message_delta", "message_delta",
@@ -74,6 +75,21 @@ def test_a_stream_begins_at_the_latest_prompt_even_if_that_is_still_to_come(acme
         acme.post(f"/v1/sessions/{sid}/abort")
         first = next(stream)
         assert (first[1], first[2]["requestId"]) == ("prompt_received", latest)
+
+
+def test_a_stream_since_what_a_prompt_was_answered_has_its_turn_whatever_was_accepted_later(
+    acme, sid
+):
+    create(acme, sid)
+    turn_of(acme, sid, "before")
+    accepted = acme.post(f"/v1/sessions/{sid}/prompt", json={"text": "mine"}).json()
+    turn_of(acme, sid, "of somebody else")
+    with events(acme, sid, since=accepted["since"]) as stream:
+        mine = until(stream, "agent_end")
+    assert mine[0][1:] == (
+        "prompt_received",
+        {"requestId": accepted["requestId"], "text": "mine", "attachments": []},
+    )
 
 
 def test_a_stream_without_a_prompt_begins_at_index_one(acme, sid):

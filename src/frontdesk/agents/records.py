@@ -230,11 +230,15 @@ class AgentOption(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Accepted(msgspec.Struct, frozen=True, rename="camel"):
-    """A prompt was accepted. `queued` where it waits for another turn to end."""
+    """A prompt was accepted. `queued` where it waits for another turn to end.
+
+    The events of its turn come after that of the id `since`.
+    """
 
     request_id: str
     session_id: str
     queued: bool
+    since: str
 
 
 class TurnContext(msgspec.Struct, frozen=True, kw_only=True):

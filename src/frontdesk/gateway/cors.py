@@ -18,7 +18,7 @@ VARY = (b"vary", b"Origin")
 EXPOSED_HEADERS = (
     b"access-control-expose-headers",
     b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, "
-    b"Retry-After, Location, WWW-Authenticate",
+    b"Retry-After, Location, WWW-Authenticate, X-Frontdesk-Heartbeat",
 )
 PREFLIGHT = [
     ("access-control-allow-methods", "GET, HEAD, POST, DELETE"),

@@ -22,6 +22,8 @@ HEADERS = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+HEARTBEAT_HEADER = b"x-frontdesk-heartbeat"
+"""How many seconds pass at most before a stream gives a sign of life."""
 WELCOME = b": welcome\n\n"
 HEARTBEAT = b": still here\n\n"
 
@@ -55,7 +57,7 @@ class EventStream:
         key = self._context.tenant_key
         try:
             self._gateway.streams.enter(key, self._on_key_revoked)
-            await self._context.send(start())
+            await self._context.send(start(self._gateway.config.streams.heartbeat_s))
             # Headers alone may wait in a proxy; a first comment takes them along.
             await self._send(WELCOME)
             self._schedule_heartbeat()
@@ -83,7 +85,7 @@ class EventStream:
         """Answer as the stream would begin, without one."""
         query_of(self._context.query, EventStreamQuery)
         self._context.tenant_sessions.recent(self._session_id)
-        await self._context.send(start())
+        await self._context.send(start(self._gateway.config.streams.heartbeat_s))
         await self._context.send_on(end())
 
     async def _send(self, body: bytes) -> None:
@@ -112,8 +114,10 @@ class EventStream:
             connection.abort_if_stalled()
 
 
-def start() -> Message:
-    return {"type": "http.response.start", "status": 200, "headers": HEADERS}
+def start(heartbeat_s: float) -> Message:
+    """Begin a stream; a client that hears nothing for longer knows that it was cut."""
+    heartbeat = (HEARTBEAT_HEADER, f"{heartbeat_s:g}".encode())
+    return {"type": "http.response.start", "status": 200, "headers": (*HEADERS, heartbeat)}
 
 
 def end() -> Message:

@@ -100,12 +100,16 @@ class SessionDeleted(Answer, frozen=True, kw_only=True):
 
 
 class PromptAccepted(Answer, frozen=True, kw_only=True):
-    """A prompt was accepted; `queued` says that it waits for another turn to end."""
+    """A prompt was accepted; `queued` says that it waits for another turn to end.
+
+    A stream with this `since` has all events of its turn, whatever other prompts are accepted.
+    """
 
     request_id: str
     session_id: str
     queued: bool
     status: Literal["accepted", "queued"]
+    since: str
 
     @classmethod
     def of(cls, accepted: Accepted) -> Self:
@@ -114,6 +118,7 @@ class PromptAccepted(Answer, frozen=True, kw_only=True):
             session_id=accepted.session_id,
             queued=accepted.queued,
             status="queued" if accepted.queued else "accepted",
+            since=accepted.since,
         )
 
 

@@ -274,7 +274,8 @@ class Conversation:
         self.service.meter.record(
             tenant_id=self.tenant_id, api_key=api_key, model=self.model, prompts=1
         )
-        return Accepted(prompt.request_id, self.session_id, queued)
+        since = f"{self.log.fence}-{self.log.last_index}"
+        return Accepted(prompt.request_id, self.session_id, queued, since)
 
     def require_types(self, media_types: Sequence[str]) -> None:
         """Raise `AttachmentRefused` for a type that the agent does not take; `SessionDead`."""

@@ -23,6 +23,12 @@ router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}", tags=["streams"], route_class=GatewayRoute
 )
 
+HEARTBEAT_DESCRIBED: dict[str, Any] = {
+    "X-Frontdesk-Heartbeat": {
+        "description": "how many seconds pass at most without a sign of life",
+        "schema": {"type": "number", "exclusiveMinimum": 0},
+    }
+}
 STREAM = """id: 17-1
 event: prompt_received
 data: {"requestId":"5f0c2a9e1b7d4c36","text":"Hello"}
@@ -73,6 +79,7 @@ LastEventId = Annotated[
     responses={
         200: {
             "description": "the events, until the session ends",
+            "headers": HEARTBEAT_DESCRIBED,
             "content": {"text/event-stream": {"schema": FRAME, "example": STREAM}},
         },
         204: {"description": "the session has ended and this client has it all"},

@@ -35,7 +35,11 @@ router: APIRouter = APIRouter(
 )
 
 ACCEPTED = PromptAccepted(
-    request_id="5f0c2a9e1b7d4c36", session_id="support-42", queued=False, status="accepted"
+    request_id="5f0c2a9e1b7d4c36",
+    session_id="support-42",
+    queued=False,
+    status="accepted",
+    since="42-0",
 )
 ENDED = TurnEnded(
     request_id="5f0c2a9e1b7d4c36",

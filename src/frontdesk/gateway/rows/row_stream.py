@@ -65,7 +65,7 @@ class RowStream:
         try:
             self._gateway.streams.enter(key, self._on_key_revoked)
             self._rows.enter()
-            await self._context.send(start())
+            await self._context.send(start(SIGN_S))
             await self._send(RETRY)
             if connection is not None:
                 connection.on_disconnect = self._end
@@ -85,7 +85,7 @@ class RowStream:
         """Answer as the feed would begin, without one."""
         operator = self._tenant_id is None
         query_of(self._context.query, OperatorFeedQuery if operator else FeedQuery)
-        await self._context.send(start())
+        await self._context.send(start(SIGN_S))
         await self._context.send_on(end())
 
     # -- what is sent ----------------------------------------------------------------------------
