@@ -32,6 +32,8 @@ def row_of(method, path):
     """Return the row of the table that a route is in."""
     if path.startswith(OF_SESSIONS):
         return ("", OF_SESSIONS)
+    if path.startswith("/dashboard/"):
+        return ("", "/dashboard/")
     return (method, path) if (method, path) in TABLE else ("", path)
 
 

@@ -97,7 +97,7 @@ class App {
     this.page?.close?.();
     this.name = wanted;
     this.page = new make(this, parts, new URLSearchParams(query));
-    document.title = `${TITLES[wanted] ?? parts.at(-1) ?? "Session"} – Frontdesk`;
+    document.title = `${TITLES[wanted] ?? parts.at(-1) ?? "Session"} · Frontdesk`;
     this.draw();
     document.querySelector("main")?.focus({ preventScroll: true });
   }
@@ -121,8 +121,8 @@ class App {
     const link = (name) => html`<a href="#/${name}" aria-current=${this.name === name ? "page" : "false"}>
       ${TITLES[name]}${name === "sessions" && waiting ? html` <b class="count" aria-label="${waiting} wait for an answer">${waiting}</b>` : nothing}
     </a>`;
-    return html`<a class="skip" href="#/${this.name}" @click=${this.skip}>Skip to the content</a>
-      <header>
+    return html`<header>
+        <a class="skip" href="#/${this.name}" @click=${this.skip}>Skip to the content</a>
         <a class="brand" href="#/sessions"><img src="dashboard/icon.svg" alt="" width="22" height="22">Frontdesk</a>
         <nav aria-label="Pages">${["sessions", "ends", ...(me.operator ? ["nodes"] : []), "usage"].map(link)}</nav>
         <div class="me">

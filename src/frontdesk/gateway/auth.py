@@ -105,19 +105,9 @@ class Authenticator:
 
         What a tenant has opens nothing of the operators', and the other way round.
         """
-        client, secret = context.client, secret_of(context)
-        caller = self._caller_of(context, secret) if secret else self.logged_in(context)
-        if caller is None or (client, caller.key_id) not in self._known:
-            self.wrong_keys.check(_network_of(client))
-        if caller is None or (caller.tenant_id is None) is not operator:
-            if secret:
-                self.wrong_keys.hit(_network_of(client))
-            raise Unauthorized
-        self._known[client, caller.key_id] = None
-        self._known.move_to_end((client, caller.key_id))
-        if len(self._known) > MAX_KNOWN_CLIENTS:
-            self._known.popitem(last=False)
-        self._ring.on_used(caller.key_id, now_ms=self._clock.wall_ms())
+        secret = secret_of(context)
+        found = self._caller_of(context, secret) if secret else self.logged_in(context)
+        caller = self._judged(context, found, shown=bool(secret), operator=operator)
         if operator:
             logger.info(
                 "operator key used: %s %s %s",
@@ -132,18 +122,17 @@ class Authenticator:
 
         Wrong ones count as in `admit`: `Unauthorized`, `RateLimited`.
         """
-        now_ms, network = self._clock.wall_ms(), _network_of(context.client)
-        self.wrong_keys.check(network)
         if key is not None:
-            found, digest = self._ring.find(key.strip(), now_ms=now_ms), digest_of(key.strip())
+            key = key.strip()
+            found = self._ring.find(key, now_ms=self._clock.wall_ms())
+            digest = digest_of(key)
         else:
             found = self.codes.find(code or "")
             digest = b"" if found is None else found.digest
         caller = None if found is None else Caller.with_key(found, digest=digest)
-        if caller is None or not self.holds(caller):
-            self.wrong_keys.hit(network)
-            raise Unauthorized
-        self._ring.on_used(caller.key_id, now_ms=now_ms)
+        if caller is not None and not self.holds(caller):
+            caller = None
+        caller = self._judged(context, caller, shown=True)
         logger.info("logged in to the dashboard: %s", caller.key_id)
         return caller
 
@@ -190,6 +179,29 @@ class Authenticator:
             return None
         self.wrong_keys.check(_network_of(context.client))
         return self._bearers.fetch()
+
+    def _judged(
+        self,
+        context: RequestContext,
+        caller: Caller | None,
+        *,
+        shown: bool,
+        operator: bool | None = None,
+    ) -> Caller:
+        """Return a caller that may come in; count a credential that was shown and is wrong."""
+        client = context.client
+        if caller is None or (client, caller.key_id) not in self._known:
+            self.wrong_keys.check(_network_of(client))
+        if caller is None or operator not in (None, caller.tenant_id is None):
+            if shown:
+                self.wrong_keys.hit(_network_of(client))
+            raise Unauthorized
+        self._known[client, caller.key_id] = None
+        self._known.move_to_end((client, caller.key_id))
+        if len(self._known) > MAX_KNOWN_CLIENTS:
+            self._known.popitem(last=False)
+        self._ring.on_used(caller.key_id, now_ms=self._clock.wall_ms())
+        return caller
 
     def _caller_of(self, context: RequestContext, secret: str) -> Caller | None:
         now_ms = self._clock.wall_ms()

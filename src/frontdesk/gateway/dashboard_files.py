@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -27,6 +28,8 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 PAGE = "index.html"
+GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
+"""In `Accept-Encoding`, where it is not said to be unwanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,10 @@ class ServedFile:
     compressed: bytes
     media_type: str
     etag: str
+
+    def is_known(self, if_none_match: str) -> bool:
+        """Say whether a client has it already, by its `If-None-Match`."""
+        return self.etag.removeprefix("W/") in if_none_match or if_none_match.strip() == "*"
 
 
 def dashboard_files() -> Mapping[str, ServedFile]:
@@ -56,5 +63,6 @@ def dashboard_files() -> Mapping[str, ServedFile]:
 
 def _read(content: bytes, media_type: str) -> ServedFile:
     digest = hashlib.sha256(content).hexdigest()[:16]
-    # Without a time in it: the same file is the same everywhere.
-    return ServedFile(content, gzip.compress(content, mtime=0), media_type, f'"{digest}"')
+    # Without a time in it: the same file is the same everywhere. The tag is a weak one, as it is
+    # that of both forms.
+    return ServedFile(content, gzip.compress(content, mtime=0), media_type, f'W/"{digest}"')

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -79,7 +78,10 @@ class DashboardLogins:
 
 
 class LoginCodes:
-    """What a development run prints in its links: each opens for one key, while the run lives."""
+    """What a development run prints in its links: each opens for one key, while the run lives.
+
+    As often as it is shown: whoever sees the terminal sees the keys beside it.
+    """
 
     __slots__ = ("_by_digest",)
 
@@ -115,20 +117,30 @@ def cookie_name(base_url: str | None) -> str | None:
     return PLAIN_NAME if local else None
 
 
-def cookie_in(context: RequestContext, base_url: str | None) -> str | None:
-    """Return the login that a request shows, None where it shows none that counts."""
-    given, name = context.header(b"cookie"), cookie_name(base_url)
-    if given is None or name is None or f"{name}=" not in given:
-        return None
+def from_own_page(context: RequestContext) -> bool:
+    """Say whether it is the dashboard's own page that asks, by what the browser says of it.
+
+    Another page of the same machine is `same-site`. What changes something has a header of ours.
+    """
     if context.header(b"sec-fetch-site") != "same-origin":
+        return False
+    return context.method in ("GET", "HEAD") or context.header(OURS) is not None
+
+
+def cookie_in(context: RequestContext, base_url: str | None) -> str | None:
+    """Return the login that a request brings, None where it brings none that counts.
+
+    On a WebSocket none does: it changes things, and no page can give it a header.
+    """
+    name = cookie_name(base_url)
+    if name is None or context.websocket or not from_own_page(context):
         return None
-    if context.method not in ("GET", "HEAD") and context.header(OURS) is None:
-        return None
-    try:
-        cookies = SimpleCookie(given)
-    except CookieError:
-        return None
-    return cookies[name].value if name in cookies else None
+    # Not `http.cookies`, which gives up at the first one of another program that it cannot read.
+    for each in (context.header(b"cookie") or "").split(";"):
+        given, _, value = each.strip().partition("=")
+        if given == name:
+            return value
+    return None
 
 
 def set_cookie(name: str, value: str, *, max_age_s: int) -> str:

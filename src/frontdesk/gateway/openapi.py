@@ -134,8 +134,13 @@ def correct_operation(
         # Beside a scheme stands what its credential has to be good for.
         scopes = [] if needed is None else [needed.value]
         operation["security"] = [{scheme: scopes} for scheme in schemes]
-    if needed is None:
-        responses.pop("403", None)
+    if needed is None and "403" in responses:
+        # No scope lacks; another reason may stay.
+        examples = responses["403"]["content"]["application/json"]["examples"]
+        if not (examples := {code: one for code, one in examples.items() if code != "forbidden"}):
+            del responses["403"]
+        else:
+            responses["403"]["content"]["application/json"]["examples"] = examples
     if "parameters" not in operation:
         return
     # A key in the query is no parameter but one of the ways to show a key.

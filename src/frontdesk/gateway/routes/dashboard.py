@@ -12,14 +12,15 @@ from starlette.responses import Response
 from frontdesk import __version__
 from frontdesk.gateway.body_schemas import LoginBody
 from frontdesk.gateway.callers import Caller
-from frontdesk.gateway.dashboard_files import PAGE, POLICY, dashboard_files
-from frontdesk.gateway.dashboard_login import cookie_name, set_cookie
+from frontdesk.gateway.dashboard_files import GZIP, PAGE, POLICY, dashboard_files
+from frontdesk.gateway.dashboard_login import cookie_name, from_own_page, set_cookie
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
-from frontdesk.gateway.errors import LoginUnsafe
+from frontdesk.gateway.errors import LoginUnsafe, MalformedRequest
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.openapi import answers, problems
+from frontdesk.gateway.paths import path_of
 from frontdesk.gateway.problems import no_such_route
-from frontdesk.gateway.request_context import context_of
+from frontdesk.gateway.request_context import RequestContext, context_of
 from frontdesk.gateway.scopes import in_order
 from frontdesk.schemas.operator_schemas import LoggedIn
 
@@ -35,21 +36,30 @@ ME = LoggedIn(
     reads_text=True,
 )
 
+HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Vary": "Accept-Encoding",
+    "X-Content-Type-Options": "nosniff",
+}
+
 files_of_the_dashboard = cache(dashboard_files)
 
 
 @router.post(
     "/dashboard/login",
     operation_id="logIn",
-    responses={**answers(ME), **problems("rate_limited")},
+    responses={**answers(ME), **problems("login_unsafe")},
 )
 async def log_in(request: Request, gateway: InGateway, body: LoginBody) -> Response:
     """Log a browser in with a key: it gets a cookie for 12 hours, which no page can read.
 
     The cookie ends with the key. Without TLS it is given on loopback only.
     """
-    context, base_url = context_of(request.scope), gateway.base_url(request.scope)
-    name = cookie_name(base_url)
+    context = own_page(request)
+    name = cookie_name(gateway.base_url(request.scope))
     if name is None:
         raise LoginUnsafe
     caller = gateway.authenticator.log_in(context, key=body.key, code=body.code)
@@ -63,7 +73,8 @@ async def log_in(request: Request, gateway: InGateway, body: LoginBody) -> Respo
 
 @router.post("/dashboard/logout", operation_id="logOut", status_code=204)
 async def log_out(request: Request, gateway: InGateway) -> Response:
-    """Take the cookie away."""
+    """Take the cookie away, by the dashboard's own page."""
+    own_page(request)
     name = cookie_name(gateway.base_url(request.scope))
     answer = Response(status_code=204)
     if name is not None:
@@ -71,13 +82,31 @@ async def log_out(request: Request, gateway: InGateway) -> Response:
     return answer
 
 
-@router.get("/dashboard/me", operation_id="getLogin", responses=answers(ME))
+@router.get(
+    "/dashboard/me",
+    operation_id="getLogin",
+    responses={**answers(ME), 204: {"description": "nobody is logged in"}},
+)
 async def me(request: Request, gateway: InGateway) -> Response:
     """Say who is logged in; nothing where nobody is."""
     caller = gateway.authenticator.logged_in(context_of(request.scope))
     if caller is None:
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
     return logged_in(gateway, caller, caller.expires_at)
+
+
+def own_page(request: Request) -> RequestContext:
+    """Return the request of the dashboard's own page; any other is refused.
+
+    Another page could log its reader in as somebody else, or out.
+    """
+    context = context_of(request.scope)
+    if not from_own_page(context):
+        raise MalformedRequest(
+            "a browser logs in and out by the dashboard's own page (`Sec-Fetch-Site: same-origin` "
+            "and the header `X-Frontdesk`); programs show their key with each request"
+        )
+    return context
 
 
 def logged_in(gateway: Gateway, caller: Caller, expires_at: int | None) -> Response:
@@ -106,29 +135,18 @@ async def page(request: Request) -> Response:
 
 @router.get("/dashboard/{path:path}", include_in_schema=False)
 async def file(request: Request, path: Annotated[str, Path()]) -> Response:
-    """Return one of its files."""
-    return _file(request, path)
+    """Return one of its files; the page has one address only, by which it finds the others."""
+    return _file(request, path if path != PAGE else "")
 
 
 def _file(request: Request, path: str) -> Response:
     found = files_of_the_dashboard().get(path)
     if found is None:
-        return no_such_route(request.method, request.url.path).response
-    headers = {
-        "Cache-Control": "no-cache",
-        "ETag": found.etag,
-        "Vary": "Accept-Encoding",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-    }
-    if path == PAGE:
-        headers |= {
-            "Content-Security-Policy": POLICY,
-            "Cross-Origin-Opener-Policy": "same-origin",
-        }
-    if request.headers.get("if-none-match") == found.etag:
+        return no_such_route(request.method, path_of(request.scope)).response
+    headers = {**HEADERS, "ETag": found.etag}
+    if found.is_known(request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
     content = found.content
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if GZIP.search(request.headers.get("accept-encoding", "")):
         content, headers["Content-Encoding"] = found.compressed, "gzip"
     return Response(content, media_type=found.media_type, headers=headers)
