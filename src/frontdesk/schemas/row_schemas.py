@@ -5,6 +5,8 @@ None of it is text of anybody's: no prompt, no message, no argument of a tool.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import msgspec
@@ -121,3 +123,15 @@ class Now(Answer, frozen=True, kw_only=True):
     """The gateway's clock: a sign of life, and what ages are counted by."""
 
     at: int
+
+
+FEED_EVENTS: Mapping[str, type[Answer]] = MappingProxyType(
+    {
+        "now": Now,
+        "snapshot": SnapshotPage,
+        "too_many": TooManyRows,
+        "rows": RowChanges,
+        "hour": Hour,
+    }
+)
+"""What a feed says, by the name of its events."""

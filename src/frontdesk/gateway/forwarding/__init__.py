@@ -19,11 +19,15 @@ is passed to answers it, or says that the session is not there. Which path is an
                                     idempotency key
     GET /v1/sessions                by all nodes
     /v1/usage                       here: the meter of all nodes is one
+    /v1/feed                        here; the sessions of all nodes
+    /v1/ends                        by all nodes
     /v1/blueprints                  here: each node has its own configuration
     /v1/models                      here
     /healthz                        here; the number of sessions is that of all nodes
     /readyz                         here
     /ops/status                     here; numbers that add up are those of all nodes
+    /ops/feed                       here; the sessions of all nodes
+    /ops/ends                       by all nodes
     /ops/sessions                   by all nodes
     /ops/nodes                      here, by what this node last heard of the others
     /ops/nodes/{node}/drain         by that node

@@ -11,6 +11,9 @@ from frontdesk.agents.ids import SESSION_ID
 from frontdesk.gateway.queries import NoQuery
 from frontdesk.schemas.row_schemas import SessionRow
 
+MAX_POSITION = 4096
+"""An event's id names how far each node's changes have been told: so many characters at most."""
+
 Text = Annotated[
     Annotated[str, Field(min_length=1, max_length=256)] | None,
     BeforeValidator(lambda value: value or None),
@@ -78,7 +81,7 @@ class FeedQuery(RowQuery):
     """Which sessions a feed follows, and where it goes on."""
 
     since: Annotated[
-        Annotated[str, Field(max_length=512)] | None,
+        Annotated[str, Field(max_length=MAX_POSITION)] | None,
         BeforeValidator(lambda value: value or None),
         Field(description="an event's id: the feed goes on after it"),
     ] = None
