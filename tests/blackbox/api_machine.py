@@ -36,8 +36,8 @@ DESCRIBED = [
 CREATE = "POST /v1/sessions"
 DELETE = "DELETE /v1/sessions/{sessionId}"
 TOOLS = "POST /v1/sessions/{sessionId}/tools"
-ENDLESS = ("/events", "/ws")
-"""What answers without an end, where the session is the caller's: `campaigns.py` asks for it."""
+ENDLESS = ("/events", "/ws", "/feed")
+"""What answers without an end: `campaigns.py` asks for what a session's says."""
 LISTED = ("tools", "plugins", "workingDir", "skillsDirs", "providerOpts", "promptMode")
 """Fields of a create that name what the operator would have to have listed."""
 NUMBERS = itertools.count(1)

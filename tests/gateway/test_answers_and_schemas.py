@@ -82,7 +82,7 @@ def answers_of_every_route(client, sid):
     yield call("DELETE", f"{SESSION}/tools/lookup", template=f"{SESSION}/tools/{{name}}")
     for path in (SESSION, f"{SESSION}/stats", f"{SESSION}/messages"):
         yield call("GET", path)
-    for path in ("/v1/sessions", "/v1/usage", "/v1/blueprints", "/v1/models"):
+    for path in ("/v1/sessions", "/v1/usage", "/v1/blueprints", "/v1/models", "/v1/ends"):
         yield call("GET", path)
     yield call("GET", "/v1/usage?by=day,model,key", template="/v1/usage")
     curious = f"{sid}-curious"
@@ -110,7 +110,7 @@ def test_every_answer_has_the_fields_of_its_schema_and_no_other(document, acme, 
         (method, path)
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
-        if path.startswith("/v1") and not path.endswith(("/events", "/ws"))  # streams
+        if path.startswith("/v1") and not path.endswith(("/events", "/ws", "/feed"))  # streams
         for status, response in operation["responses"].items()
         if status.startswith("2")
         and "schema" in response.get("content", {}).get("application/json", {})
@@ -124,7 +124,7 @@ def test_every_answer_to_operators_and_other_agents_has_the_fields_of_its_schema
 ):
     create(acme, sid)
     with gateway.client(OPERATOR) as client:
-        for path in ("/ops/status", "/ops/sessions", "/.well-known/agent.json"):
+        for path in ("/ops/status", "/ops/sessions", "/ops/ends", "/.well-known/agent.json"):
             assert problem(document, ("get", path, 200), client.get(path).json()) is None
 
 
@@ -136,7 +136,7 @@ def test_every_answer_in_json_has_a_schema_of_its_own_and_an_example(document):
             good = {each: one for each, one in responses if each[0] == "2" and each != "204"}
             for status, response in good.items():
                 media = response.get("content", {}).get("application/json")
-                streams = path.endswith(("/events", "/ws", "/metrics"))
+                streams = path.endswith(("/events", "/ws", "/feed", "/metrics"))
                 assert streams or "$ref" in media["schema"], (method, path, status)
                 assert streams or "example" in media, (method, path, status)
 

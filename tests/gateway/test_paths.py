@@ -11,6 +11,8 @@ DASHBOARD = {"/", "/dashboard/{path}", "/dashboard/login", "/dashboard/logout", 
 OPERATORS = {
     "/ops/status",
     "/ops/sessions",
+    "/ops/feed",
+    "/ops/ends",
     "/ops/nodes",
     "/ops/nodes/{node}/drain",
     "/metrics",
@@ -26,7 +28,7 @@ def test_what_everybody_and_what_operators_may_ask_for_is_this_and_no_more():
     }
 
 
-def test_the_two_streams_bypass_the_application_and_nothing_else_does():
+def test_streams_bypass_the_application_and_nothing_else_does():
     of = {path: match_path(path).rule.endpoint for path in ROUTES}
     assert {path for path in ROUTES if of[path] is Endpoint.EVENT_STREAM} == {
         "/v1/sessions/{sessionId}/events"
@@ -34,6 +36,7 @@ def test_the_two_streams_bypass_the_application_and_nothing_else_does():
     assert {path for path in ROUTES if of[path] is Endpoint.WEBSOCKET} == {
         "/v1/sessions/{sessionId}/ws"
     }
+    assert {path for path in ROUTES if of[path] is Endpoint.ROW_STREAM} == {"/v1/feed", "/ops/feed"}
 
 
 @pytest.mark.parametrize(

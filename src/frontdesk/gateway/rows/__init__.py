@@ -2,7 +2,7 @@
 
 local_rows      the rows of this process, and their changes while somebody reads them
 last_hour       what began and ended, minute by minute
-recent_ends     the last ends, with their reasons
+last_ends       the last ends, with their reasons
 row_filter      which rows are asked for, and in which order
 row_stream      one reader's stream of them
 """

@@ -14,8 +14,8 @@ from frontdesk.agents.events import Event, MessageDelta, SessionEnd, ThinkingDel
 from frontdesk.agents.ids import registry_key
 from frontdesk.clock import Clock
 from frontdesk.feed import Ring, Wakers
+from frontdesk.gateway.rows.last_ends import LastEnds
 from frontdesk.gateway.rows.last_hour import LastHour
-from frontdesk.gateway.rows.recent_ends import RecentEnds
 from frontdesk.schemas.row_schemas import GoneRow, RowState, SessionRow
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.event_log import LoggedEvent
@@ -48,7 +48,7 @@ class LocalRows:
         live: Callable[[], Iterable[Conversation]],
     ) -> None:
         self._clock, self._node, self._live = clock, node, live
-        self.ends: RecentEnds = RecentEnds(clock, node=node)
+        self.ends: LastEnds = LastEnds(clock, node=node)
         self.hour: LastHour = LastHour(clock)
         self.ring: Ring[ChangedRows] = Ring(capacity=CAPACITY)
         self.wakers: Wakers = Wakers()

@@ -17,7 +17,7 @@ MOST = 1000
 MOST_TOGETHER = 20_000
 
 
-class RecentEnds:
+class LastEnds:
     """Hold the last ends of each tenant. A tenant with many ends costs no other one its own."""
 
     __slots__ = ("_by_tenant", "_clock", "_count", "_node")
