@@ -66,19 +66,19 @@ def test_an_event_source_brings_its_key_in_the_query_and_no_log_has_it(gateway, 
 def test_a_client_cannot_write_lines_of_its_own_into_the_log(gateway, acme):
     acme.get("/v1/sessions/a%0A%7B%22level%22%3A%22error%22%7D")
     line = eventually(lambda: [each for each in gateway.log.lines if "level" in each["path"]])[0]
-    assert "\n" not in line["path"] + line["session"]
+    assert "\n" not in line["path"] + line["session_id"]
 
 
 def test_the_log_has_one_line_a_request_with_session_tenant_and_key(gateway, acme, sid):
     create(acme, sid)
     acme.get(f"/v1/sessions/{sid}/stats")
-    lines = eventually(lambda: [each for each in gateway.log.lines if each["session"] == sid])
+    lines = eventually(lambda: [each for each in gateway.log.lines if each["session_id"] == sid])
     assert len(lines) == 1
     line = lines[0]
     assert (line["method"], line["path"], line["status"]) == (
         "GET", f"/v1/sessions/{sid}/stats", 200,
     )  # fmt: skip
-    assert (line["tenant"], line["key"], line["client"]) == ("acme", "k-acme", "127.0.0.1")
+    assert (line["tenant"], line["key_id"], line["client"]) == ("acme", "k-acme", "127.0.0.1")
 
 
 @covers("keys.none-configured")

@@ -256,6 +256,6 @@ def test_the_log_and_the_rate_limit_go_by_the_path_of_the_route(gateway, prefix)
 
     assert gateway.call(asked, "/healthz").status == 200
     assert b"x-ratelimit-limit" in gateway.call(asked, "/v1/sessions/a/stats").headers
-    assert [(line["path"], line["session"]) for line in lines.lines] == [
+    assert [(line["path"], line["session_id"]) for line in lines.lines] == [
         ("/v1/sessions/a/stats", "a")
     ]

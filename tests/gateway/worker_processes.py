@@ -33,7 +33,7 @@ class Service:
         return found
 
     def says(self, text):
-        return any(text in line["event"] for line in self.lines())
+        return any(text in line.get("message", "") for line in self.lines())
 
     def pid(self, number):
         """Return the process of a worker: the last one of its number that served."""

@@ -14,7 +14,7 @@ from frontdesk.clock import Clock
 from frontdesk.cluster.decisions import NodeAction, NodeCondition, Standing, condition
 from frontdesk.cluster.errors import EngineUnavailable, LeaseLost
 from frontdesk.cluster.node_records import NodeHooks
-from frontdesk.cluster.records import SCHEMA, NodeRecord, NodeStatus
+from frontdesk.cluster.records import SCHEMA, NodeRecord, NodeState, NodeStatus
 from frontdesk.cluster.terms import LeaseTerms
 from frontdesk.feed import Wakers
 from frontdesk.records import Fence
@@ -130,12 +130,34 @@ class Membership:
 
     @nodes.setter
     def nodes(self, nodes: Sequence[NodeStatus]) -> None:
-        self._nodes = {status.node.incarnation: status for status in nodes}
+        before, self._nodes = self._nodes, {each.node.incarnation: each for each in nodes}
+        for incarnation in {**before, **self._nodes}:
+            then, now = before.get(incarnation), self._nodes.get(incarnation)
+            if (state := _state(now)) != _state(then):
+                status = now or then
+                assert status is not None, "it is one of either"
+                _log_change(status, state)
 
     def node(self, incarnation: str) -> NodeStatus | None:
         """Return one of them."""
         return self._nodes.get(incarnation)
 
+
+def _state(status: NodeStatus | None) -> str:
+    """Return how a node stands, in a word."""
+    if status is None:
+        return "gone"
+    return "draining" if status.draining and status.state is NodeState.ALIVE else status.state.value
+
+
+def _log_change(status: NodeStatus, state: str) -> None:
+    name, incarnation = status.node.name, status.node.incarnation
+    facts = {"event": "node_changed", "which": name, "incarnation": incarnation, "state": state}
+    level = logging.WARNING if state in _TROUBLE else logging.INFO
+    _log.log(level, "node %s is %s", name, state, extra=facts)
+
+
+_TROUBLE = frozenset({NodeState.STALLED.value, NodeState.SUSPECT.value})
 
 _WHY_NOT = {
     NodeCondition.CUT_OFF: "this node has not heard of its lease for longer than that lasts",

@@ -55,4 +55,9 @@ class Neighbours:
                 if buried.done or not buried.ended:
                     break  # it is gone; or it lives after all, by the engine's own time
             if buried.done:
-                _log.warning("node %s is dead: its %d sessions are lost", incarnation, ended)
+                _log.warning(
+                    "node %s is dead: its %d sessions are lost",
+                    incarnation,
+                    ended,
+                    extra={"event": "node_changed", "incarnation": incarnation, "state": "dead"},
+                )

@@ -165,7 +165,11 @@ class Reconciliation:
             before, membership.incarnation = membership.incarnation, secrets.token_hex(16)
             self._own.detach()
             self._claims.forget()
-            _log.warning("node %s was held to be dead; it joins as another", before)
+            _log.warning(
+                "node %s was held to be dead; it joins as another",
+                before,
+                extra={"event": "node_changed", "incarnation": before, "state": "held_dead"},
+            )
             await self.join()
 
     async def create_again(self) -> None:

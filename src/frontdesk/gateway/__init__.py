@@ -25,7 +25,8 @@ Beside them: `gateway` holds what all requests share, by `settings`, `auth_setti
 `usage_readings`), `guardrails`
 (over `patterns`), `tool_webhooks` (over `ssrf`, over `tenant_slots`), `state_dir`, and, with other
 nodes, `cluster_member`, `cluster_rate`, `cluster_usage`, `config_digest`, `placement`; `log_events`
-lists what the log has lines of, and `logs` is for the command line. What a session can do is not
+lists what the log has lines of (`session_log` writes those of sessions), and `logs` (over
+`log_lines`, `log_writer`, `repeated_errors`) is for the command line. What a session can do is not
 here: it lives below, in `frontdesk.sessions`.
 
 The public names are imported when they are asked for: what needs only an error or the key need not

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Protocol
 
+from frontdesk.gateway.log_events import LogEvent
 from frontdesk.gateway.request_context import RequestContext
 
 MAX_SHOWN_CHARACTERS = 500
@@ -36,15 +37,17 @@ class AccessLog:
         # A disk that is full under the log, or a reader that has gone, must not break requests.
         with suppress(OSError):
             self._writer.info(
-                "request",
+                LogEvent.REQUEST.value,
+                tenant=key.tenant_id if key else None,
+                session_id=_printable(context.session_id),
+                request_id=context.request_id,
+                trace_id=context.trace_id,
                 method="WS" if context.websocket else context.method,
                 path=_printable(context.path),
                 status=context.status,
                 duration_ms=context.duration_ms,
                 client=context.client,
-                session=_printable(context.session_id),
-                tenant=key.tenant_id if key else None,
-                key=key.key_id if key else None,
+                key_id=key.key_id if key else None,
             )
 
 

@@ -59,7 +59,7 @@ def prompt(
     body: PromptBody,
     key: Caller,
     attachments: Sequence[Attachment] = (),
-) -> Answer:
+) -> PromptAccepted:
     """Accept a prompt, with what came with it; it runs when those before it have."""
     accepted = conversation.prompt(body.text, attachments=attachments, api_key=key.key_id)
     return PromptAccepted.of(accepted)

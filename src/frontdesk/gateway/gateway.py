@@ -40,6 +40,7 @@ from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
 from frontdesk.gateway.rows.local_rows import LocalRows
+from frontdesk.gateway.session_log import SessionLog
 from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
@@ -203,6 +204,7 @@ class Gateway:
         name = "" if self.node is None else self.node.record.name
         self.rows = LocalRows(clock=self.clock, node=name, live=self.service.all_live)
         self.observers.add(self.rows)
+        self.observers.add(SessionLog())
         self._stack.callback(self.rows.close)
 
     async def _share_usage(self, cluster: ClusterPart, state: StateDir) -> None:

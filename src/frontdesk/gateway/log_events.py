@@ -30,8 +30,8 @@ class EventLine:
     values: dict[str, Any]
 
     def __str__(self) -> str:
-        shown = (f"{name}={value!r}" for name, value in self.values.items())
-        return " ".join((self.event, *shown))
+        facts = (f"{name}={value!r}" for name, value in self.values.items())
+        return " ".join((self.event, *facts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,18 @@ DESCRIPTIONS: dict[LogEvent, EventDescription] = {
     ),
     LogEvent.REPEATED: EventDescription(
         logging.WARNING,
-        "an error came more than 10 times in a minute; `count` are those without a line",
-        ("message", "count", "logger"),
+        "an error came more than 10 times in a minute; `count` of them have no line",
+        ("error", "count", "source"),
     ),
     LogEvent.MESSAGE: EventDescription(
         logging.INFO, "anything else, in words", ("message", "logger", "exception")
     ),
 }
+
+ONE_BY_ONE: frozenset[str] = frozenset(
+    each.value for each in LogEvent if each not in (LogEvent.MESSAGE, LogEvent.TURN_FAILED)
+)
+"""Events that each have their line, however many there are."""
 
 
 def log_event(event: LogEvent, *, level: int | None = None, **values: Any) -> None:

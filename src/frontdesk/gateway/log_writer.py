@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
+from collections.abc import Callable
 from typing import TextIO
 
 from frontdesk.background import start_without_signals
@@ -34,6 +36,7 @@ class LogWriter:
         self._waiting = self._reported = 0
         self.dropped = 0
         self._closing = False
+        self._due: tuple[float, Callable[[], None]] | None = None
         writer = threading.Thread(target=self._run, name="frontdesk-log", daemon=True)
         start_without_signals(writer)
 
@@ -59,25 +62,49 @@ class LogWriter:
         self._lines.put(written)
         return written.wait(timeout_s)
 
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Have something called by the thread, in so many seconds, or at the end.
+
+        Instead of what waits to be called, if anything does.
+        """
+        with self._lock:
+            self._due = time.monotonic() + delay_s, call
+        self._lines.put("")  # the thread waits no longer than that from now on
+
     def close(self, *, timeout_s: float) -> None:
         """Write what was taken, within this time, and end the thread."""
+        self._call_due(at_once=True)
         self._closing = True
         self.drain(timeout_s=timeout_s)
 
     def _run(self) -> None:
         while not self._closing or not self._lines.empty():
+            self._call_due()
             text, asked = self._next()
             if text:
                 self._put_out(text)
             for each in asked:
                 each.set()
 
+    def _call_due(self, *, at_once: bool = False) -> None:
+        with self._lock:
+            due = self._due
+            if due is None or not (at_once or due[0] <= time.monotonic()):
+                return
+            self._due = None
+        due[1]()
+
     def _next(self) -> tuple[str, list[threading.Event]]:
         """Wait for a line, and take along those behind it."""
         lines: list[str] = []
         asked: list[threading.Event] = []
         size = 0
-        entry = self._lines.get()
+        due = self._due
+        try:
+            left_s = None if due is None else max(0.0, due[0] - time.monotonic())
+            entry = self._lines.get(timeout=left_s)
+        except queue.Empty:
+            return "", asked
         while True:
             if isinstance(entry, threading.Event):
                 asked.append(entry)

@@ -53,6 +53,7 @@ class RequestContext:
         "granted_scope",
         "key",
         "path",
+        "request_id",
         "rule",
         "scope",
         "session_id",
@@ -60,6 +61,7 @@ class RequestContext:
         "started",
         "started_at",
         "status",
+        "trace_id",
     )
     rule: PathRule
     scope: Scope
@@ -85,6 +87,10 @@ class RequestContext:
         self.extra: list[Header] = [] if self.rule.access is Access.OPEN else [NO_STORE]
         self.started = False
         self.status = 0
+        self.request_id: str | None = None
+        """The turn that it began; for the log."""
+        self.trace_id: str | None = None
+        """The trace that it is part of, where there are traces; for the log."""
         self.started_at: float = time.perf_counter()
 
     @property

@@ -145,6 +145,12 @@ class Runner:
             conversation.tenant_id,
             turn.request_id,
             exc_info=error,
+            extra={
+                "event": "turn_failed",
+                "tenant": conversation.tenant_id,
+                "session_id": conversation.session_id,
+                "request_id": turn.request_id,
+            },
         )
         return True
 

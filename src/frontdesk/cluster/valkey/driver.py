@@ -235,7 +235,11 @@ class CallConnection:
             except (*FAILURES, EngineUnavailable, EngineRefused) as error:
                 self._lost(error)
                 continue
-            _log.warning("the engine at %s answers again", self._address)
+            _log.warning(
+                "the engine at %s answers again",
+                self._address,
+                extra={"event": "engine_changed", "state": "answers"},
+            )
             self._down_since_s = None
             return connection, status.run_id
 
@@ -246,7 +250,12 @@ class CallConnection:
             self._problem = unavailable(error)
         if self._down_since_s is None:
             self._down_since_s = asyncio.get_running_loop().time()
-            _log.warning("the engine at %s is lost: %s", self._address, self._problem)
+            _log.warning(
+                "the engine at %s is lost: %s",
+                self._address,
+                self._problem,
+                extra={"event": "engine_changed", "state": "lost"},
+            )
 
     async def _carry(self, connection: Any, run_id: str) -> None:
         """Send what is asked and hand out the answers, until the connection fails."""

@@ -167,6 +167,7 @@ async def opened(gateway: Gateway, context: RequestContext, body: CreateSessionB
             wanted, body.prompt, attachments=files
         )
         accepted = PromptAccepted.of(taken)
+        context.request_id = accepted.request_id
     created = SessionCreated.of(
         conversation, fence=str(conversation.fence), prompt=accepted, turn=None
     )

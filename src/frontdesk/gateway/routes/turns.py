@@ -94,7 +94,9 @@ async def prompt(
 
     async def accept() -> bytes:
         files = await actions.attachments_of(conversation, body, gateway.attachments)
-        return msgspec.json.encode(actions.prompt(conversation, body, context.tenant_key, files))
+        accepted = actions.prompt(conversation, body, context.tenant_key, files)
+        context.request_id = accepted.request_id
+        return msgspec.json.encode(accepted)
 
     with TurnWait(gateway, context) if body.wait else nullcontext() as turn_wait:
         first = await gateway.idempotency.once(

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from frontdesk.gateway.log_events import LogEvent
 from frontdesk.gateway.workers.channel import Order, Report, WorkerChannel
 from frontdesk.gateway.workers.child_processes import ChildProcesses
 from frontdesk.gateway.workers.death_limit import MAX_DEATHS, WITHIN_S, DeathLimit
@@ -172,7 +173,12 @@ class ServiceSupervisor:
         for report in worker.channel.reports():
             worker.move({Report.WAITING: Stage.WAITING, Report.SERVING: Stage.SERVING}[report])
             if report is Report.SERVING:
-                logger.info("worker %d serves, as process %d", worker.number, worker.pid)
+                logger.info(
+                    "worker %d serves, as process %d",
+                    worker.number,
+                    worker.pid,
+                    extra=_changed(worker, "serves"),
+                )
             if report is Report.SERVING and self.ending:
                 self._drain(worker)
             elif not self._served and self.all_serve:
@@ -217,7 +223,13 @@ class ServiceSupervisor:
         how = f"ended with code {worker.code}"
         if worker.code is not None and worker.code < 0:
             how = f"was ended by {signal.Signals(-worker.code).name}"
-        logger.error("worker %d (process %d) %s", worker.number, worker.pid, how)
+        logger.error(
+            "worker %d (process %d) %s",
+            worker.number,
+            worker.pid,
+            how,
+            extra=_changed(worker, "died"),
+        )
         if not self._served and was is not Stage.SERVING and worker.code == WRONG_USE:
             # It has said why, and would say so again.
             self.end(WRONG_USE)
@@ -284,3 +296,9 @@ class ServiceSupervisor:
         if problem is not None:
             logger.error("%s: %s", otherwise, problem)
         return problem is None
+
+
+def _changed(worker: WorkerProcess, state: str) -> dict[str, object]:
+    """Return what the log says of a worker, beside the words."""
+    event = LogEvent.WORKER_CHANGED.value
+    return {"event": event, "worker": worker.number, "pid": worker.pid, "state": state}

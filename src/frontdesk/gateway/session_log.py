@@ -1,0 +1,62 @@
+"""Starts and ends of sessions, for the log. Sees what sessions do, as one of the `observers`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from frontdesk.agents.events import AgentRestarted, Event, SessionEnd
+from frontdesk.agents.restart import CRASHES
+from frontdesk.gateway.log_events import LogEvent, log_event
+from frontdesk.gateway.rows.recent_ends import log_id_of
+from frontdesk.sessions.event_log import LoggedEvent
+
+
+class SessionLog:
+    """A `SessionObserver` that writes a line of each start, restart and end."""
+
+    __slots__ = ()
+
+    def on_started(self, conversation: Any) -> None:
+        """Write that it lives."""
+        log_event(
+            LogEvent.SESSION_STARTED,
+            **_which(conversation),
+            model=conversation.model,
+            key_id=conversation.api_key,
+        )
+
+    def on_event(self, conversation: Any, event: Event, logged: LoggedEvent) -> None:  # noqa: ARG002 - the Protocol's
+        """Write that it was restarted, or why it ended; other events have no line."""
+        kind = type(event)
+        if kind is SessionEnd:
+            reason = conversation.ending_reason
+            log_event(
+                LogEvent.SESSION_ENDED,
+                level=logging.WARNING if reason.kind in CRASHES else None,
+                **_which(conversation),
+                # Without the text of an exception: that may be anybody's.
+                reason=reason.public_text,
+                log_id=log_id_of(conversation),
+                age_ms=conversation.uptime_ms,
+                turns=conversation.counters.turns,
+                tokens=conversation.counters.tokens.total,
+            )
+        elif isinstance(event, AgentRestarted):
+            log_event(
+                LogEvent.SESSION_RESTARTED,
+                **_which(conversation),
+                reason=event.reason,
+                restarts=event.count,
+            )
+
+    def on_changed(self, conversation: Any) -> None:
+        """Write nothing: what comes of it has its line."""
+
+
+def _which(conversation: Any) -> dict[str, Any]:
+    return {
+        "tenant": conversation.tenant_id,
+        "session_id": conversation.session_id,
+        "blueprint": conversation.blueprint,
+    }
