@@ -58,10 +58,11 @@ check: $(READY) $(SITE_READY)  ## format, lint, types, imports, style, API descr
 site: $(SITE_READY)  ## the documents as a site, into site/; a warning is an error
 	$(BIN)/zensical build --strict --clean
 
-format: $(READY)  ## formats, fixes what can be fixed, and writes the documents' tables and pictures
+format: $(READY)  ## formats, fixes what can be fixed, and writes the documents' tables, commands and pictures
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	PYTHONPATH=tests $(BIN)/python -m docs.tables
+	PYTHONPATH=tests $(BIN)/python -m docs.commands
 	PYTHONPATH=tests $(BIN)/python -m docs.pictures
 
 bench: $(READY)  ## ratios against named baselines, in one run

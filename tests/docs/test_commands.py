@@ -6,13 +6,13 @@ import shlex
 import pytest
 from typer.main import get_command
 
+from docs.commands import COMMANDS_PAGE, HELP, leaves, page_text
 from docs.pages import ROOT, blocks_in, commands_of, page
 from frontdesk.cli.commands import app
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
-HELP = ("--help", "--install-completion", "--show-completion")
-REFERENCE = page("docs/reference/command-line.md")
+ABOUT_ALL = {"Where and who", "What is printed", "Exit codes"}
 
 
 def documented(program):
@@ -23,15 +23,6 @@ def documented(program):
         for words in map(shlex.split, commands_of(block))
         if words and words[0] == program
     ]
-
-
-def leaves(command, *path):
-    """Yield every command below this one, by its words."""
-    if not hasattr(command, "commands"):
-        yield " ".join(path), command
-        return
-    for name, below in command.commands.items():
-        yield from leaves(below, *path, name)
 
 
 def parse(command, words):
@@ -71,9 +62,25 @@ def test_every_command_that_is_documented_exists(place, words):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_reference_lists_the_options_of_every_command(name):
-    said = {row[0].strip("`") for row in REFERENCE.rows(under=name)}
+    said = {
+        option
+        for row in COMMANDS_PAGE.rows(under=name)
+        for option in row[0].strip("`").split(", ")
+        if option.startswith("--")
+    }
     assert said == options_of(COMMANDS[name])
 
 
 def test_the_reference_lists_every_command_and_no_other():
-    assert set(REFERENCE.headings[1:]) == set(COMMANDS)
+    assert set(COMMANDS_PAGE.headings[1:]) == set(COMMANDS) | ABOUT_ALL
+
+
+def test_the_reference_is_what_make_format_writes_from_the_help():
+    assert COMMANDS_PAGE.text == page_text(), "change the help; `make format` writes the page"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_and_argument_says_what_it_is(name):
+    command = COMMANDS[name]
+    assert command.help
+    assert [each.name for each in command.params if not getattr(each, "help", None)] == []

@@ -158,7 +158,7 @@ def test_a_mistake_of_the_file_is_not_blamed_on_the_command_line(tmp_path, text,
 @pytest.mark.parametrize(
     ("variable", "hint"),
     [
-        ("FRONTDESK_KEY", "; is FRONTDESK_KEYS meant?"),
+        ("FRONTDESK_KEYES", "; is FRONTDESK_KEYS meant?"),
         ("FRONTDESK_SERVER_PORT", "; is FRONTDESK_SERVER meant?"),
         ("frontdesk_limit__streams_per_key", "; is FRONTDESK_LIMITS__STREAMS_PER_KEY meant?"),
         ("FRONTDESK_ZZZZZZ", ""),
@@ -207,8 +207,8 @@ def test_config_check_says_all_that_would_stop_the_start_and_starts_nothing(tmp_
 
     path.write_text('[blueprints.x]\nkind = "acp"\ncommand = ["sh"]\n')
     right = frontdesk(tmp_path, "config", "check", "--config", str(path))
-    assert (right.returncode, right.stderr) == (0, "")
-    assert right.stdout == "x (acp): process\nnothing is wrong\n"
+    assert (right.returncode, right.stderr) == (0, "nothing is wrong\n")
+    assert right.stdout == "x\tacp\tprocess\n"
     assert {each.name for each in tmp_path.iterdir()} == {"mine.toml"}
 
 

@@ -1,11 +1,15 @@
 """The command line, `frontdesk`: the top of everything.
 
 `serve.py` and `run.py` run the gateway (`reload.py` after every edit anew), `keys.py` makes and
-revokes keys, `configuration.py` and `agents.py` say what is wrong before clients find it. Nothing
-imports it.
+revokes keys, `configuration.py`, `agents.py` and `doctor.py` (its checks in `checks/`) say what is
+wrong before clients find it. `sessions.py`, `nodes.py`, `usage.py` and `top.py` ask a gateway that
+runs, as `remote.py` finds it. How all of them print is in `output.py`, how they end in
+`exit_codes.py`. Nothing imports it.
 """
 
 from __future__ import annotations
+
+import sys
 
 from frontdesk.errors import MissingExtra
 
@@ -14,10 +18,11 @@ def main() -> None:
     """Run the `frontdesk` command."""
     try:
         from frontdesk.cli.commands import app
-
-        app()
+        from frontdesk.cli.exit_codes import exiting
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("frontdesk"):
             raise
         missing = MissingExtra("gateway", part="the command line", missing=error.name or "typer")
         raise SystemExit(f"frontdesk: {missing}") from None
+    with exiting():
+        sys.exit(app(standalone_mode=False))

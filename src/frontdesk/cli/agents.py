@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from frontdesk.cli.options import ConfigFile
+from frontdesk.cli.exit_codes import ExitCode, printable_text
+from frontdesk.cli.options import AsJson, ConfigFile
+from frontdesk.cli.output import emit, print_json
 
 app: typer.Typer = typer.Typer(help="The agents that clients may open.", no_args_is_help=True)
-
-PROBLEMS = 1
 
 
 @app.callback()
@@ -27,14 +27,32 @@ def check(
     name: Annotated[
         str | None, typer.Argument(help="The blueprint; all of the configuration by default.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The model to run the turn with.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model to run the turn with; else the first named in full, or a free one."
+        ),
+    ] = None,
     prompt: Annotated[str, typer.Option(help="What to ask.")] = "Say hello in one sentence.",
-    timeout_s: Annotated[float, typer.Option(help="How long each turn may take.")] = 90.0,
+    timeout_s: Annotated[
+        float, typer.Option(help="How long each turn may take, in seconds.")
+    ] = 90.0,
     config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Start agents, run a turn with each, and say what is wrong. Exit code 1 if something is."""
+    """Start agents, run a turn with each, and say what is wrong; exit code 1 where something is.
+
+    Names a missing variable or program, and says what a program wrote last. Approvals are answered
+    with no, questions with a sentence. No gateway has to run, and none is disturbed. Of models that
+    are patterns, like `anthropic:*`, only the key is looked for.
+    """
     from frontdesk.cli.check import Wanted, check_all
 
     wanted = Wanted(name=name, model=model, prompt=prompt, timeout_s=timeout_s)
-    if not asyncio.run(check_all(config, wanted, echo=typer.echo)):
-        raise typer.Exit(PROBLEMS)
+    findings: list[str] = []
+    echo = findings.append if as_json else (lambda text: emit(f"{printable_text(text)}\n"))
+    well = asyncio.run(check_all(config, wanted, echo=echo))
+    if as_json:
+        print_json({"ok": well, "findings": findings})
+    if not well:
+        raise typer.Exit(ExitCode.WRONG)

@@ -1,30 +1,32 @@
 """`frontdesk keys`: make, list, rotate and revoke keys, and show their signing secrets.
 
-Works beside a running gateway, which follows.
+Works beside a running gateway, which follows. What it works on is imported when a command runs.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from frontdesk.agents.ids import TENANT_ID
-from frontdesk.cli.options import ConfigFile, StateDirectory, failing_clearly, loaded
+from frontdesk.cli.options import AsJson, ConfigFile, StateDirectory, loaded
+from frontdesk.cli.output import Column, emit, inform, print_facts, print_json, print_rows
+from frontdesk.cli.times import milliseconds
 from frontdesk.clock import SystemClock
 from frontdesk.errors import InvalidArgument
-from frontdesk.gateway.errors import KeyNotFound
-from frontdesk.gateway.key_file import KeyFile
-from frontdesk.gateway.keys import NewKey, keys_from_environment, signing_secret_of
 from frontdesk.gateway.scopes import ALL_SCOPES, KeyScope, in_order
-from frontdesk.gateway.state_dir import StateDir
+
+if TYPE_CHECKING:
+    from frontdesk.gateway.key_file import KeyFile
+    from frontdesk.gateway.keys import Key, NewKey
 
 app: typer.Typer = typer.Typer(help="Keys that open the gateway.", no_args_is_help=True)
 
-SUBJECT_ID = rf"jwt:{TENANT_ID}/[^\r\n]{{1,200}}"
-UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+SUBJECT_ID = r"jwt:[a-z0-9_-]{1,64}/[^\r\n]{1,200}"
+
+KeyId = Annotated[str, typer.Argument(help="The id that `create` and `list` print.")]
 
 
 @app.command()
@@ -41,78 +43,126 @@ def create(
     ] = False,
     config: ConfigFile = None,
     state_dir: StateDirectory = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Make a key and print its secret, once: only a hash of it is kept."""
-    with failing_clearly():
-        if operator is (tenant is not None):
-            raise InvalidArgument(
-                "--tenant",
-                expected="given, or else --operator",
-                got="both" if operator else "neither",
-            )
-        if operator and scope:
-            raise InvalidArgument("--scope", expected="left out with --operator", got="given")
-        expires_in_ms = None if expires is None else milliseconds(expires, "--expires")
-        settings = loaded(config, state_dir=state_dir)
-        state = StateDir.make(settings.server.state_dir, secret_file=settings.cluster.secret_file)
-        with KeyFile(state, clock=SystemClock()) as file:
-            new = file.create(
-                tenant_id=tenant,
-                name=name,
-                scopes=scope or ALL_SCOPES,
-                expires_in_ms=expires_in_ms,
-            )
-    _show(new)
+    """Make a key and print its secrets, once: only a hash of the key is kept."""
+    from frontdesk.gateway.key_file import KeyFile
+    from frontdesk.gateway.state_dir import StateDir
+
+    if operator is (tenant is not None):
+        got = "both" if operator else "neither"
+        raise InvalidArgument("--tenant", expected="given, or else --operator", got=got)
+    if operator and scope:
+        raise InvalidArgument("--scope", expected="left out with --operator", got="given")
+    expires_in_ms = None if expires is None else milliseconds(expires, "--expires")
+    settings = loaded(config, state_dir=state_dir)
+    state = StateDir.make(settings.server.state_dir, secret_file=settings.cluster.secret_file)
+    with KeyFile(state, clock=SystemClock()) as file:
+        new = file.create(
+            tenant_id=tenant,
+            name=name,
+            scopes=scope or ALL_SCOPES,
+            expires_in_ms=expires_in_ms,
+        )
+    _show(new, as_json=as_json)
 
 
 @app.command()
 def rotate(
-    key_id: Annotated[str, typer.Argument(help="The id that `create` and `list` print.")],
+    key_id: KeyId,
     overlap: Annotated[
         str, typer.Option(help="How long the old secret still opens; 0s ends it at once.")
     ] = "24h",
     config: ConfigFile = None,
     state_dir: StateDirectory = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Give a key another secret and print it, once; the old one opens for a while yet."""
-    with failing_clearly(), _file(config, state_dir) as file:
+    """Give a key another secret and print it, once; the old one opens for a while yet.
+
+    The key's id, meter, scopes and signing secret stay.
+    """
+    with _file(config, state_dir) as file:
         new = file.rotate(key_id, overlap_ms=milliseconds(overlap, "--overlap"))
-    _show(new)
+    _show(new, as_json=as_json)
 
 
 @app.command("list")
-def list_keys(config: ConfigFile = None, state_dir: StateDirectory = None) -> None:
-    """List the keys, oldest first, without their secrets."""
-    with failing_clearly(), _file(config, state_dir) as file:
+def list_keys(
+    config: ConfigFile = None, state_dir: StateDirectory = None, as_json: AsJson = False
+) -> None:
+    """List the keys, oldest first, without their secrets.
+
+    Columns: id, tenant, name, scopes, made, expires, last used (to the minute), and until when an
+    old secret opens.
+    """
+    with _file(config, state_dir) as file:
         now_ms = SystemClock().wall_ms()
         last_uses = file.last_uses()
-        for key in file.all():
-            owner = "(operator)" if key.operator else f"{key.tenant_id}"
-            until = "does not expire"
-            if key.expires_at is not None:
-                until = f"{'expired' if key.expired(now_ms) else 'expires'} {_day(key.expires_at)}"
-            made = _day(key.created_at)
-            scopes = "" if key.operator else ",".join(in_order(key.scopes)) + "  "
-            used = last_uses.get(key.key_id)
-            use = "never used" if used is None else f"last used {_day(used)}"
-            both = ""
-            if key.previous is not None and now_ms < key.previous.expires_at:
-                both = f"  its old secret opens until {_day(key.previous.expires_at)}"
-            typer.echo(
-                f"{key.key_id}  {owner}/{key.name}  {scopes}made {made}  {until}  {use}{both}"
-            )
+        keys = file.all()
+
+    def old_secret_until(key: Key) -> int | None:
+        overlaps = key.previous is not None and now_ms < key.previous.expires_at
+        return key.previous.expires_at if key.previous is not None and overlaps else None
+
+    if as_json:
+        listed = [
+            {
+                "keyId": key.key_id,
+                "tenantId": key.tenant_id,
+                "name": key.name,
+                "operator": key.operator,
+                "scopes": [] if key.operator else in_order(key.scopes),
+                "createdAt": key.created_at,
+                "expiresAt": key.expires_at,
+                "lastUsedAt": last_uses.get(key.key_id),
+                "oldSecretUntil": old_secret_until(key),
+            }
+            for key in keys
+        ]
+        print_json({"keys": listed})
+        return
+    columns: tuple[Column[Key], ...] = (
+        Column("id", lambda key: key.key_id),
+        Column("tenant", lambda key: "(operator)" if key.operator else key.tenant_id),
+        Column("name", lambda key: key.name),
+        Column(
+            "scopes",
+            lambda key: "" if key.operator else ",".join(in_order(key.scopes)),
+            shown=lambda key: "" if key.operator else ", ".join(in_order(key.scopes)),
+            fold=True,
+        ),
+        Column("made", lambda key: _minute(key.created_at), from_width=100),
+        Column(
+            "expires",
+            lambda key: _minute(key.expires_at),
+            shown=lambda key: (
+                f"{_minute(key.expires_at) or 'never'}{' (over)' * key.expired(now_ms)}"
+            ),
+        ),
+        Column(
+            "last used",
+            lambda key: _minute(last_uses.get(key.key_id)),
+            shown=lambda key: _minute(last_uses.get(key.key_id)) or "never",
+        ),
+        Column("old until", lambda key: _minute(old_secret_until(key)), from_width=100),
+    )
+    print_rows(keys, columns, none="there is no key yet: `frontdesk keys create` makes one")
 
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="The id that `create` and `list` print.")],
+    key_id: KeyId,
     config: ConfigFile = None,
     state_dir: StateDirectory = None,
+    as_json: AsJson = False,
 ) -> None:
     """Revoke a key. Running gateways stop taking it, and end its streams, within a second."""
-    with failing_clearly(), _file(config, state_dir) as file:
+    with _file(config, state_dir) as file:
         file.revoke(key_id)
-    typer.echo(f"{key_id} is revoked")
+    if as_json:
+        print_json({"keyId": key_id, "status": "revoked"})
+    else:
+        inform(f"{key_id} is revoked")
 
 
 @app.command()
@@ -123,44 +173,52 @@ def signing(
     ],
     config: ConfigFile = None,
     state_dir: StateDirectory = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Print the secret that signs the calls of a key's callback tools."""
-    with failing_clearly():
-        settings = loaded(config, state_dir=state_dir)
-        state = StateDir.existing(
-            settings.server.state_dir, secret_file=settings.cluster.secret_file
-        )
-        with KeyFile(state, clock=SystemClock()) as file:
-            known = {key.key_id for key in (*file.all(), *keys_from_environment())}
-        # Of an identity provider's subjects there is no list.
-        of_subject = settings.auth.jwt is not None and re.fullmatch(SUBJECT_ID, key_id)
-        if key_id not in known and not of_subject:
-            raise KeyNotFound(key_id)
-        secret = signing_secret_of(state.master_secret(), key_id)
-    typer.echo(secret)
+    """Print the secret that signs the calls of a key's callback tools.
+
+    It is derived from the master secret of the state directory and the id, so it exists for keys of
+    the environment (`env:name`, which has to be in `FRONTDESK_KEYS` here too) and for subjects of
+    an identity provider (`jwt:tenant/subject`) as well.
+    """
+    from frontdesk.gateway.errors import KeyNotFound
+    from frontdesk.gateway.key_file import KeyFile
+    from frontdesk.gateway.keys import keys_from_environment, signing_secret_of
+    from frontdesk.gateway.state_dir import StateDir
+
+    settings = loaded(config, state_dir=state_dir)
+    state = StateDir.existing(settings.server.state_dir, secret_file=settings.cluster.secret_file)
+    with KeyFile(state, clock=SystemClock()) as file:
+        known = {key.key_id for key in (*file.all(), *keys_from_environment())}
+    # Of an identity provider's subjects there is no list.
+    of_subject = settings.auth.jwt is not None and re.fullmatch(SUBJECT_ID, key_id)
+    if key_id not in known and not of_subject:
+        raise KeyNotFound(key_id)
+    secret = signing_secret_of(state.master_secret(), key_id)
+    if as_json:
+        print_json({"keyId": key_id, "signingSecret": secret})
+    else:
+        emit(f"{secret}\n")
 
 
-def milliseconds(text: str, option: str) -> int:
-    """Return a duration like `90d` in milliseconds."""
-    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
-    if match is None or (int(match[1]) == 0 and option == "--expires"):
-        raise InvalidArgument(option, expected="a number and s, m, h, d or w", got=repr(text))
-    return int(match[1]) * UNITS_MS[match[2]]
-
-
-def _show(new: NewKey) -> None:
-    typer.echo(f"id       {new.key.key_id}")
-    typer.echo(f"secret   {new.secret}")
-    if not new.key.operator:
-        typer.echo(f"signing  {new.signing_secret}")
-    typer.echo("Neither secret is shown again.", err=True)
+def _show(new: NewKey, *, as_json: bool) -> None:
+    signing_secret = None if new.key.operator else new.signing_secret
+    if as_json:
+        print_json({"keyId": new.key.key_id, "secret": new.secret, "signingSecret": signing_secret})
+    else:
+        facts = [("id", new.key.key_id), ("secret", new.secret), ("signing", signing_secret)]
+        print_facts((name, value) for name, value in facts if value is not None)
+    inform("Neither secret is shown again." if signing_secret else "It is not shown again.")
 
 
 def _file(config: ConfigFile, state_dir: StateDirectory) -> KeyFile:
+    from frontdesk.gateway.key_file import KeyFile
+    from frontdesk.gateway.state_dir import StateDir
+
     settings = loaded(config, state_dir=state_dir)
     state = StateDir.existing(settings.server.state_dir, secret_file=settings.cluster.secret_file)
     return KeyFile(state, clock=SystemClock())
 
 
-def _day(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+def _minute(at_ms: int | None) -> str:
+    return "" if at_ms is None else f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M}"

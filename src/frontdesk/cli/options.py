@@ -1,19 +1,16 @@
-"""Options that several commands share, and how a command fails: one clear sentence, code 2."""
+"""Options that several commands share, and the configuration that they lead to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from frontdesk.errors import FrontdeskError
-from frontdesk.gateway.config import Around, load_config
-from frontdesk.gateway.settings import Config
-
-WRONG_USE = 2
+if TYPE_CHECKING:
+    # Late: most commands answer without it.
+    from frontdesk.gateway.config import Around
+    from frontdesk.gateway.settings import Config
 
 ConfigFile = Annotated[
     Path | None,
@@ -22,16 +19,10 @@ ConfigFile = Annotated[
 StateDirectory = Annotated[
     Path | None, typer.Option("--state-dir", help="Where keys and the meter are kept.")
 ]
-
-
-@contextmanager
-def failing_clearly() -> Iterator[None]:
-    """Turn our errors into their sentence on standard error and exit code 2."""
-    try:
-        yield
-    except FrontdeskError as error:
-        typer.echo(f"frontdesk: {error}", err=True)
-        raise typer.Exit(WRONG_USE) from None
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON; an error is one object on standard error."),
+]
 
 
 def beside(path: Path | None) -> Path:
@@ -43,6 +34,8 @@ def loaded(
     path: Path | None, *, around: Around = lambda _: (), cluster: str | None = None, **server: Any
 ) -> Config:
     """Return the configuration with the command line's options over it."""
+    from frontdesk.gateway.config import load_config
+
     given: dict[str, Any] = {name: value for name, value in server.items() if value is not None}
     overrides: dict[str, Any] = {"server": given} if given else {}
     if cluster is not None:

@@ -14,17 +14,28 @@ from typing import Annotated, Any
 
 import typer
 
-from frontdesk.cli.options import ConfigFile, StateDirectory, beside, failing_clearly, loaded
-from frontdesk.gateway.errors import ConfigurationWrong
+from frontdesk.cli.options import ConfigFile, StateDirectory, beside, loaded
 
-Dev = Annotated[bool, typer.Option("--dev", help="Print keys that stay the same, and what to try.")]
+Dev = Annotated[
+    bool,
+    typer.Option(
+        "--dev",
+        help="Print a link, keys that stay the same, and what to try; open the blueprint demo where "
+        "the configuration opens none. Without --state-dir the keys come from .frontdesk-dev "
+        "here, or are for one run.",
+    ),
+]
 Reload = Annotated[
     bool,
     typer.Option(
-        "--reload", help="Begin anew when a .py or .toml file beside the configuration changes."
+        "--reload",
+        help="Begin anew, without its sessions, when a .py or .toml file beside the configuration "
+        "changes.",
     ),
 ]
-GraceS = Annotated[float | None, typer.Option(help="How long turns may go on after a SIGTERM.")]
+GraceS = Annotated[
+    float | None, typer.Option(help="How long turns may go on after a SIGTERM, in seconds.")
+]
 Workers = Annotated[
     int | None, typer.Option(help="How many processes serve, with one registry between them.")
 ]
@@ -43,10 +54,15 @@ def serve(
     grace_s: GraceS = None,
     workers: Workers = None,
     cluster: Cluster = None,
-    tls_certificate: Annotated[Path | None, typer.Option(help="A PEM file.")] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="A PEM file; with --tls-key.")
+    ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="A PEM file.")] = None,
 ) -> None:
-    """Run the gateway until a SIGTERM or Ctrl-C."""
+    """Run the gateway until a SIGTERM or Ctrl-C.
+
+    Options win over the environment, and that over the configuration file.
+    """
     given: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -57,18 +73,19 @@ def serve(
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
     }
-    with failing_clearly():
-        if reload:
-            from frontdesk.cli.reload import serve_and_reload
+    if reload:
+        from frontdesk.cli.reload import serve_and_reload
 
-            arguments = [each for each in sys.argv[2:] if each != "--reload"]
-            serve_and_reload(arguments, beside(config))
-            return
-        with _state_of_development(given, wanted=dev and state_dir is None):
-            _run(config, given, dev=dev)
+        arguments = [each for each in sys.argv[2:] if each != "--reload"]
+        serve_and_reload(arguments, beside(config))
+        return
+    with _state_of_development(given, wanted=dev and state_dir is None):
+        _run(config, given, dev=dev)
 
 
 def _run(config: Path | None, given: dict[str, Any], *, dev: bool) -> None:
+    from frontdesk.gateway.errors import ConfigurationWrong
+
     try:
         workers = loaded(config, **given).server.workers
     except ConfigurationWrong:

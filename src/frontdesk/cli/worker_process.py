@@ -9,16 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import typer
 
-from frontdesk.cli.options import beside, failing_clearly, loaded
+from frontdesk.cli.exit_codes import exiting
+from frontdesk.cli.options import beside, loaded
 from frontdesk.cli.run import Run
 from frontdesk.gateway.surroundings import mistakes_around
 from frontdesk.gateway.workers.channel import WorkerChannel
@@ -38,7 +36,7 @@ def main(descriptor: int) -> None:
         return
     if os.getppid() != assignment.supervisor:
         return  # it died before the kernel was asked to tell
-    with _exiting():
+    with exiting():
         file = None if assignment.file is None else Path(assignment.file)
         worker = AssignedWorker(assignment, channel)
         Run(file, assignment.given, dev=assignment.dev, worker=worker).run()
@@ -48,16 +46,6 @@ def check(arguments: str) -> None:
     """Say everything that would stop a worker from starting; exit code 2 if something would."""
     file, given = msgspec.json.decode(arguments, type=tuple[str | None, dict[str, Any]])
     path = None if file is None else Path(file)
-    with _exiting():
+    with exiting():
         find_behind([beside(path)])
         loaded(path, around=mistakes_around, **given)
-
-
-@contextmanager
-def _exiting() -> Iterator[None]:
-    """Exit as a command does."""
-    try:
-        with failing_clearly():
-            yield
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)

@@ -22,7 +22,8 @@ import msgspec
 
 from frontdesk import __version__
 from frontdesk.cli.address import refused, url_of
-from frontdesk.cli.options import WRONG_USE, loaded
+from frontdesk.cli.exit_codes import ExitCode
+from frontdesk.cli.options import loaded
 from frontdesk.cluster.local.server import LocalServer
 from frontdesk.gateway.left_usage import take_over_usage
 from frontdesk.gateway.log_writer import LogWriter
@@ -52,7 +53,7 @@ def supervise(file: Path | None, given: dict[str, Any], *, dev: bool) -> int:
     """Serve with several workers until a signal ends them; return the exit code."""
     run = SupervisedRun(file, given, dev=dev)
     if subprocess.run(run.check_command, check=False).returncode != 0:
-        return WRONG_USE  # it has said why
+        return ExitCode.USAGE  # it has said why
     return run.run()
 
 

@@ -34,7 +34,7 @@ Around = Callable[[Config], Iterable[tuple[Location, str]]]
 """Says what is wrong around a configuration: the place of each mistake, and what it is."""
 
 PREFIX = "FRONTDESK_"
-OTHER_VARIABLES = ("KEYS", "NO_PIDFD")
+OTHER_VARIABLES = ("INSECURE", "KEY", "KEYS", "NO_PIDFD", "URL")
 """Ours, too, and no settings."""
 
 

@@ -24,8 +24,8 @@ from frontdesk.gateway.workers.death_limit import MAX_DEATHS, WITHIN_S, DeathLim
 
 START_S = 120.0
 """For a worker's successor to be ready; then a rolling restart is given up."""
-ENDED, FAILED, WRONG_USE = 0, 1, 2
-"""Exit codes of the service: as it was told; too many deaths; it could not start."""
+ENDED, FAILED, WRONG_USE, NO_ENGINE = 0, 1, 2, 5
+"""Exit codes of the service: as it was told; too many deaths; it could not start; nor now."""
 
 logger: logging.Logger = logging.getLogger("frontdesk.workers")
 
@@ -230,9 +230,10 @@ class ServiceSupervisor:
             how,
             extra=_changed(worker, "died"),
         )
-        if not self._served and was is not Stage.SERVING and worker.code == WRONG_USE:
+        never = not self._served and was is not Stage.SERVING
+        if never and worker.code is not None and worker.code in (WRONG_USE, NO_ENGINE):
             # It has said why, and would say so again.
-            self.end(WRONG_USE)
+            self.end(worker.code)
         elif self._deaths.add(time.monotonic()):
             logger.error(
                 "%d deaths of workers in %g s: the service ends; why they died is told above",
