@@ -20,7 +20,7 @@ Dev = Annotated[
     bool,
     typer.Option(
         "--dev",
-        help="Print a link, keys that stay the same, and what to try; open the blueprint demo where "
+        help="Print a link, keys that stay the same, and what to try; open the blueprint demo if "
         "the configuration opens none. Without --state-dir the keys come from .frontdesk-dev "
         "here, or are for one run.",
     ),
