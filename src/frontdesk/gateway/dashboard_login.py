@@ -106,14 +106,15 @@ def cookie_name(base_url: str | None) -> str | None:
 
     Without TLS it travels in clear, so it is for loopback only.
     """
-    parts = urlsplit(base_url or "")
-    if parts.scheme in ("https", "wss"):
-        return SECURE_NAME
-    host = parts.hostname or ""
     try:
+        parts = urlsplit(base_url or "")
+        if parts.scheme == "https":
+            return SECURE_NAME
+        host = parts.hostname or ""
         local = host == "localhost" or ip_address(host).is_loopback
     except ValueError:
-        local = False
+        # A host that is no address, or nothing of the kind.
+        return None
     return PLAIN_NAME if local else None
 
 
