@@ -8,7 +8,7 @@ from typing import Any
 from frontdesk.agents.events import AgentRestarted, Event, SessionEnd
 from frontdesk.agents.restart import CRASHES
 from frontdesk.gateway.log_events import LogEvent, log_event
-from frontdesk.gateway.rows.recent_ends import log_id_of
+from frontdesk.gateway.rows.last_ends import log_id_of
 from frontdesk.sessions.event_log import LoggedEvent
 
 
