@@ -154,7 +154,7 @@ def test_operators_keys_open_the_operators_routes_and_no_others(gateway, acme, s
         listed = operator.get("/ops/sessions").json()["sessions"]
         assert {"tenantId": "acme", "sessionId": sid}.items() <= listed[-1].items()
         metrics = operator.get("/metrics")
-        assert "frontdesk_sessions " in metrics.text
+        assert "frontdesk_sessions{" in metrics.text
     assert acme.get("/ops/status").status_code == 401
     assert acme.get("/metrics").status_code == 401
     uses = [each.getMessage() for each in caplog.records if each.name == "frontdesk.auth"]

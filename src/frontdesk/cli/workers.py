@@ -28,6 +28,7 @@ from frontdesk.cluster.local.server import LocalServer
 from frontdesk.gateway.left_usage import take_over_usage
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.logs import configure_logs, log_stray_errors
+from frontdesk.gateway.metrics.metric_cells import remove_cells
 from frontdesk.gateway.server import end_at_once
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import locked
@@ -90,6 +91,7 @@ class SupervisedRun:
             enter = stack.enter_context
             state = StateDir.make(server.state_dir)
             enter(locked(state))
+            remove_cells(state.metrics())
             try:
                 address = PublicAddress(server.host, server.port, count=server.workers)
             except OSError as error:

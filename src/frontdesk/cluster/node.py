@@ -208,6 +208,13 @@ class Node:
         return self._membership.condition
 
     @property
+    def lease_age_s(self) -> float:
+        """Return since when its lease was not renewed, by its own clock."""
+        membership = self._membership
+        renewed_s = membership.standing.lease_until_s - membership.terms.lease_s
+        return max(0.0, membership.hooks.now_s() - renewed_s)
+
+    @property
     def draining(self) -> bool:
         """Whether it takes no new sessions."""
         return self._membership.draining

@@ -105,9 +105,13 @@ class NodeLease:
         membership = self._membership
         if joins != membership.joins:
             return  # it joined meanwhile: this is about the lease before, and may be bad news
+        era = membership.standing.era
+        membership.hooks.on_renewal(outcome)
         membership.standing, actions = after_renewal(
             membership.standing, outcome, quiet=quiet, terms=membership.terms
         )
+        if membership.standing.era != era:
+            membership.hooks.on_era()
         if NodeAction.STOP_CHOSEN in actions:
             # Somebody else may soon start what stands under an id that a caller chose.
             own = self._own

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from frontdesk.cluster.boot_time import boot_time_s
+from frontdesk.cluster.decisions import NodeAction, RenewalOutcome
 from frontdesk.cluster.records import IndexEntry, NodeStatus
 from frontdesk.records import Ended, Fence
 
@@ -49,6 +50,18 @@ def _ignore_incarnation(incarnation: str) -> None:
     """Write nothing down: nobody looks for what a dead node had joined as."""
 
 
+def _ignore_renewal(outcome: RenewalOutcome) -> None:
+    """Count no renewals."""
+
+
+def _ignore_era() -> None:
+    """Count no eras."""
+
+
+def _ignore_repair(action: NodeAction) -> None:
+    """Count no repairs."""
+
+
 async def _ask_nobody(session_id: str, node: NodeStatus) -> IndexEntry | None:
     """Answer that a node does not have a session: there is no way to ask it."""
     del session_id, node
@@ -57,7 +70,7 @@ async def _ask_nobody(session_id: str, node: NodeStatus) -> IndexEntry | None:
 
 @dataclass(frozen=True, slots=True)
 class NodeHooks:
-    """What a node calls. All on its event loop, but for the last two.
+    """What a node calls. All on its event loop, unless it says otherwise.
 
     Attributes:
         on_superseded (Callable): Stops the agent of a session (its id, its local fence) that
@@ -73,6 +86,9 @@ class NodeHooks:
         on_joining (Callable): Told as which incarnation the node is about to join, each time.
         end_process (Callable): Ends the process, whose event loop has not moved for a minute; from
             the thread of the lease, after the stacks were logged.
+        on_renewal (Callable): Told what came of each renewal, of the lease that it has.
+        on_era (Callable): Called when the engine has lost what it knew and began anew.
+        on_repair (Callable): Told each repair that has come to its end.
         now_s (Callable): The time of leases; for tests. From any thread.
     """
 
@@ -82,6 +98,9 @@ class NodeHooks:
     ask_owner: Callable[[str, NodeStatus], Awaitable[IndexEntry | None]] = _ask_nobody
     on_joining: Callable[[str], None] = _ignore_incarnation
     end_process: Callable[[], None] = os.abort
+    on_renewal: Callable[[RenewalOutcome], None] = _ignore_renewal
+    on_era: Callable[[], None] = _ignore_era
+    on_repair: Callable[[NodeAction], None] = _ignore_repair
     now_s: Callable[[], float] = boot_time_s
 
 

@@ -96,6 +96,8 @@ class Reconciliation:
             joined = await self._engine.join(membership.record, terms=membership.terms, era=era)
         finally:
             membership.joins += 1
+        if membership.standing.joined and joined.era != membership.standing.era:
+            membership.hooks.on_era()
         until_s = sent_s + membership.terms.lease_s
         membership.standing = Standing(
             joined=True, era=joined.era, lease_era=joined.era, lease_until_s=until_s
@@ -132,6 +134,7 @@ class Reconciliation:
         if NodeAction.REJOIN in due:
             await self.rejoin()
             due.discard(NodeAction.REJOIN)
+            self._membership.hooks.on_repair(NodeAction.REJOIN)
         if self._claims.forgotten:
             await self.claim_again()
         if self._own.homeless:
@@ -147,6 +150,7 @@ class Reconciliation:
                 except BaseException:
                     due.add(action)
                     raise
+                self._membership.hooks.on_repair(action)
 
     # -- told dead -------------------------------------------------------------------------------
 

@@ -20,10 +20,12 @@ from frontdesk import __version__
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.metrics.route_templates import RouteTemplates
 from frontdesk.gateway.middleware import GatewayMiddleware
 from frontdesk.gateway.openapi import describe
 from frontdesk.gateway.paths import path_of
-from frontdesk.gateway.problems import no_such_route, problem_of, wrong_method
+from frontdesk.gateway.problems import Problem, no_such_route, problem_of, wrong_method
+from frontdesk.gateway.request_context import SCOPE_KEY, RequestContext
 from frontdesk.gateway.routes import (
     answers,
     dashboard,
@@ -85,6 +87,8 @@ def make_routes(gateway: Gateway) -> FastAPI:
     # As they are, not by `include_router`: that would have every request try each router.
     app.router.routes[:0] = [route for module in ROUTERS for route in module.router.routes]
     describe(app)
+    paths = (each.path for each in app.routes if isinstance(each, Route))
+    gateway.metrics.requests.templates = RouteTemplates(paths)
     return app
 
 
@@ -98,16 +102,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-async def _on_error(_: Request, error: Exception) -> Response:
-    return problem_of(error).response
+async def _on_error(request: Request, error: Exception) -> Response:
+    return _refused(request, problem_of(error))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return no_such_route(request.method, path_of(request.scope)).response
+        return _refused(request, no_such_route(request.method, path_of(request.scope)))
     if error.status_code == 405:
-        response = wrong_method(request.method, path_of(request.scope)).response
+        response = _refused(request, wrong_method(request.method, path_of(request.scope)))
         # The framework names the verbs of the first route of a path only; a path may have several.
         routes = [route for module in ROUTERS for route in module.router.routes]
         methods: set[str] = set()
@@ -118,4 +122,12 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
             methods.add("HEAD")
         response.headers["Allow"] = ", ".join(sorted(methods))
         return response
-    return problem_of(error).response
+    return _refused(request, problem_of(error))
+
+
+def _refused(request: Request, problem: Problem) -> Response:
+    """Return the answer; the request's context takes note of what it was refused with."""
+    context = request.scope.get(SCOPE_KEY)
+    if isinstance(context, RequestContext):
+        context.refused = problem.refusal.error
+    return problem.response

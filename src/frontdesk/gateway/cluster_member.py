@@ -18,6 +18,7 @@ from frontdesk.cluster.terms import LeaseTerms
 from frontdesk.gateway.cluster_part import OpenedEngine
 from frontdesk.gateway.forwarding.forwarding import Forwarding
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.metrics.cluster_metrics import ClusterMetrics
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import last_incarnation, write_incarnation
 from frontdesk.sessions.service import SessionService
@@ -77,7 +78,7 @@ class ClusterMember:
                 config_digest=config_digest,
                 terms=self.terms,
                 clock=gateway.clock,
-                hooks=self._hooks(lambda: gateway.service, forwarding),
+                hooks=self._hooks(lambda: gateway.service, forwarding, gateway.metrics.cluster),
             )
             await stack.enter_async_context(node)
             forwarding.join(node)
@@ -104,11 +105,16 @@ class ClusterMember:
             # Whoever finds it dead then waits for its lease to run out.
             logger.warning("%s cannot be written: %s", self.state.incarnation, error.strerror)
 
-    def _hooks(self, service: Callable[[], SessionService], forwarding: Forwarding) -> NodeHooks:
+    def _hooks(
+        self, service: Callable[[], SessionService], forwarding: Forwarding, metrics: ClusterMetrics
+    ) -> NodeHooks:
         return NodeHooks(
             on_superseded=lambda key, fence: service().on_superseded(key, fence),
             on_isolated=lambda key, fence: service().on_isolated(key, fence),
             listener_age_s=forwarding.listener_age_s,
             ask_owner=forwarding.ask_owner,
             on_joining=self._write,
+            on_renewal=metrics.on_renewal,
+            on_era=metrics.on_era,
+            on_repair=metrics.on_repair,
         )

@@ -11,10 +11,13 @@ from typing import Any, Protocol
 
 from frontdesk.cluster.engine import Engine
 from frontdesk.cluster.node import Node
+from frontdesk.cluster.timed_calls import OnCall
 
 
 class OpenedEngine(Engine, Protocol):
-    """An engine that is opened by `async with`, as all are."""
+    """An engine that is opened by `async with`, as all are, and tells of its calls."""
+
+    on_call: OnCall | None
 
     async def __aenter__(self) -> Any: ...
 

@@ -34,6 +34,7 @@ from frontdesk.gateway.key_ring import KeyRing
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.known_blueprints import KnownBlueprints
 from frontdesk.gateway.metering import UsageMeter
+from frontdesk.gateway.metrics.gateway_metrics import GatewayMetrics
 from frontdesk.gateway.node_tls import NodeTls
 from frontdesk.gateway.observers import Observers
 from frontdesk.gateway.open_streams import OpenStreams
@@ -122,6 +123,13 @@ class Gateway:
         """Tells this run's positions in feeds from any other's."""
         self.observers: Observers = Observers()
         """Who sees what sessions do."""
+        self.metrics: GatewayMetrics = GatewayMetrics(
+            state,
+            clock=self.clock,
+            streams=self.streams.by_kind,
+            stuck=lambda: self.service.stuck if self.open else 0,
+            node=lambda: self.node,
+        )
         self.open = False
         self.forwarding: Elsewhere | None = None
         """Of a node of a cluster: where requests for other nodes' sessions go."""
@@ -193,7 +201,7 @@ class Gateway:
             self._blueprints,
             clock=self.clock,
             settings=self.config.options(SessionSettings),
-            meter=self.meter,
+            meter=self.metrics.meter(self.meter),
             budgets=self.budgets,
             guardrails=self.guardrails,
             call_tool=self.callbacks,
@@ -205,6 +213,9 @@ class Gateway:
         self.rows = LocalRows(clock=self.clock, node=name, live=self.service.all_live)
         self.observers.add(self.rows)
         self.observers.add(SessionLog())
+        self.metrics.offered.follow(self._blueprints.values())
+        self.observers.add(self.metrics.sessions)
+        self._stack.enter_context(self.metrics)
         self._stack.callback(self.rows.close)
 
     async def _share_usage(self, cluster: ClusterPart, state: StateDir) -> None:
@@ -213,6 +224,7 @@ class Gateway:
         from frontdesk.gateway.cluster_usage import ClusterUsage, publish_unattended
 
         engine = cluster.engine
+        engine.on_call = self.metrics.cluster.on_call
         await self._stack.enter_async_context(engine)
         workers = self.config.server.workers
         await publish_unattended(state, workers=workers, engine=engine, clock=self.clock)
@@ -358,6 +370,7 @@ class Gateway:
         if made is not self.service.blueprints:
             self.known.follow(made)
         self.config, self.service.blueprints = config, made
+        self.metrics.offered.follow(made.values())
         self.rate.change(per_minute=config.limits.requests_per_minute)
         self.authenticator.wrong_keys.change(per_minute=config.limits.wrong_keys_per_minute)
         self.streams.per_key = config.limits.streams_per_key

@@ -72,6 +72,7 @@ class GatewayMiddleware:
         finally:
             if context.body_room and context.key is not None:
                 self._gateway.bodies.leave(context.key.key_id, context.body_room)
+            self._gateway.metrics.requests.on_request(context)
             self._log.line(context)
 
     def _admit(self, context: RequestContext) -> Awaitable[None] | None:

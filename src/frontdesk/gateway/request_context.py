@@ -54,6 +54,7 @@ class RequestContext:
         "key",
         "path",
         "request_id",
+        "refused",
         "rule",
         "scope",
         "session_id",
@@ -85,6 +86,8 @@ class RequestContext:
         self.granted_scope: KeyScope | None = None
         # Whatever a key was asked for is for that key alone, and so is what refuses it.
         self.extra: list[Header] = [] if self.rule.access is Access.OPEN else [NO_STORE]
+        self.refused: str | None = None
+        """The code of the error that it was refused with."""
         self.started = False
         self.status = 0
         self.request_id: str | None = None
@@ -178,6 +181,7 @@ class RequestContext:
 
     async def refuse(self, problem: Problem) -> None:
         """Answer with a problem. Nothing can be answered once an answer has begun."""
+        self.refused = problem.refusal.error
         headers = [(name.lower(), value) for name, value in problem.headers.items()]
         await self.answer(problem.status, problem.body, headers=headers)
 

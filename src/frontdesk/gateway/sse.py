@@ -13,6 +13,7 @@ import asyncio
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.event_frames import enveloped_frame, frames, named_frame
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.open_streams import StreamKind
 from frontdesk.gateway.queries import EventStreamQuery, query_of
 from frontdesk.gateway.request_context import Message, RequestContext
 from frontdesk.sessions.errors import ReaderTooSlow
@@ -56,8 +57,10 @@ class EventStream:
         encoder = enveloped_frame if query.envelope else named_frame
         key = self._context.tenant_key
         try:
-            self._gateway.streams.enter(key, self._on_key_revoked)
+            self._gateway.streams.enter(key, self._on_key_revoked, kind=StreamKind.EVENTS)
             await self._context.send(start(self._gateway.config.streams.heartbeat_s))
+            if self._reader.has_gap:
+                self._gateway.metrics.requests.on_gap()
             # Headers alone may wait in a proxy; a first comment takes them along.
             await self._send(WELCOME)
             self._schedule_heartbeat()
@@ -69,6 +72,7 @@ class EventStream:
                 await self._send(frames(batch, encoder) or HEARTBEAT)
             await self._context.send_on(end())
         except ReaderTooSlow:
+            self._gateway.metrics.requests.on_slow_reader()
             # The client is disconnected after what was sent, and can resume after that.
             await self._context.send_on(end())
         finally:

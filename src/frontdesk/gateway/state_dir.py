@@ -62,6 +62,10 @@ class StateDir:
         """Return the directory for sockets between workers."""
         return _made(self.path / "sockets")
 
+    def metrics(self) -> Path:
+        """Return the directory in which workers count, each in a file of its own."""
+        return _made(self.path / "metrics")
+
     @property
     def own(self) -> Path:
         """Where a process has what no other one writes: the directory itself, or a worker's."""

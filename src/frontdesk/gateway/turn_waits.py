@@ -13,6 +13,7 @@ from typing import Any, Self
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.errors import Unauthorized
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.open_streams import StreamKind
 from frontdesk.gateway.request_context import RequestContext
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.turn_ends import TurnEnd
@@ -30,7 +31,9 @@ class TurnWait:
         self._revoked = False
 
     def __enter__(self) -> Self:
-        self._gateway.streams.enter(self._context.tenant_key, self._on_key_revoked)
+        self._gateway.streams.enter(
+            self._context.tenant_key, self._on_key_revoked, kind=StreamKind.WAIT
+        )
         if (connection := connection_of(self._context.scope)) is not None:
             connection.on_disconnect = self._break_off
             if connection.transport.is_closing():

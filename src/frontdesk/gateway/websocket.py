@@ -18,6 +18,7 @@ from frontdesk.gateway.actions import parsed, socket_answer, understood
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.event_frames import messages
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.open_streams import StreamKind
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.queries import StreamQuery, query_of
 from frontdesk.gateway.request_context import Message, RequestContext
@@ -65,10 +66,12 @@ class SessionSocket:
         )
         key = self._context.tenant_key
         try:
-            self._gateway.streams.enter(key, self._on_key_revoked)
+            self._gateway.streams.enter(key, self._on_key_revoked, kind=StreamKind.WEBSOCKET)
             # An OSError is how the server says that the client has left in the middle.
             with suppress(OSError):
                 await self._context.send({"type": "websocket.accept"})
+                if self._reader.has_gap:
+                    self._gateway.metrics.requests.on_gap()
                 await self._serve(conversation)
         finally:
             self._gateway.streams.leave(key, self._on_key_revoked)
@@ -86,6 +89,8 @@ class SessionSocket:
                         answer = do()
                     except FrontdeskError as error:
                         answer = problem_of(error).refusal
+                    if isinstance(answer, Refusal):
+                        self._gateway.metrics.requests.on_refused(answer.error)
                     await self._send(socket_answer(asked, answer))
                 if self._refused > MAX_REFUSED:
                     self._closing = (REVOKED, "too many requests")
@@ -137,6 +142,7 @@ class SessionSocket:
                     for text in messages(batch):
                         await self._send(text)
         except ReaderTooSlow:
+            self._gateway.metrics.requests.on_slow_reader()
             self._closing = (TOO_SLOW, "too slow; connect again with ?since=")
         except Exception:
             self._closing = FAILURE

@@ -94,6 +94,7 @@ class Conversation:
         "_stop_next",
         "api_key",
         "born_s",
+        "cleanup_s",
         "context",
         "counters",
         "created_at",
@@ -149,6 +150,9 @@ class Conversation:
         self.phase = SessionPhase.OPENING
         self.ending_reason: ExitReason | None = None
         """Why it ends or has ended; None while it does not."""
+        self.cleanup_s: float | None = None
+        """How long it took from its last agent's death to the end of its entry; None where that
+        end was brought about."""
         self.restarts = self._entry_fence = self._readers = 0
         self.takes: TakesType | None = None
         """Says which attachments its agent takes, where that is fewer than its blueprint says."""
@@ -274,6 +278,8 @@ class Conversation:
         self.service.meter.record(
             tenant_id=self.tenant_id, api_key=api_key, model=self.model, prompts=1
         )
+        if queued:
+            self._on_changed()
         since = f"{self.log.fence}-{self.log.last_index}"
         return Accepted(prompt.request_id, self.session_id, queued, since)
 

@@ -85,6 +85,11 @@ class EventReader:
         self._closed = self._nudged = False
 
     @property
+    def has_gap(self) -> bool:
+        """Say whether it begins with a gap: what its client asked to resume after is not held."""
+        return self._gap is not None
+
+    @property
     def drained(self) -> bool:
         """Say whether nothing is left to read and nothing will ever come (204)."""
         if not self._log.closed or self._gap is not None:

@@ -139,7 +139,7 @@ class SessionObserver(Protocol):
         ...
 
     def on_changed(self, conversation: Any) -> None:
-        """See a change of state that no event tells: it restarts, or begins to end."""
+        """See what no event tells: a prompt waits, the session restarts, or begins to end."""
         ...
 
 

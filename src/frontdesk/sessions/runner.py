@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from time import perf_counter
 
 from frontdesk.agents.errors import AgentLost, TurnOver
 from frontdesk.agents.protocol import RunningAgent
@@ -32,7 +33,7 @@ class Runner:
     costs this one task.
     """
 
-    __slots__ = ("_conversation", "_retired", "agent", "ended_session", "fence", "task")
+    __slots__ = ("_conversation", "_retired", "agent", "died_s", "ended_session", "fence", "task")
     ended_session: bool
 
     def __init__(self, conversation: Conversation, agent: RunningAgent) -> None:
@@ -43,6 +44,8 @@ class Runner:
         conversation.takes = getattr(agent, "takes", None)
         self.fence: int = 0
         """The fence of the registry's entry for this agent."""
+        self.died_s: float | None = None
+        """When its task, by `perf_counter`, had nothing more to do; None before."""
         self.ended_session = self._retired = False
         name = f"frontdesk session {conversation.session_id}"
         self.task: asyncio.Task[None] = asyncio.create_task(self._live(), name=name)
@@ -74,6 +77,12 @@ class Runner:
         await asyncio.wait({self.task})
 
     async def _live(self) -> None:
+        try:
+            await self._run_turns()
+        finally:
+            self.died_s = perf_counter()
+
+    async def _run_turns(self) -> None:
         while not self._retired and await self._run(await self._conversation.prompts.take()):
             if getattr(self.agent, "lost", False):
                 # It ended with its turn. Whoever comes next takes the prompt that waits, once its

@@ -8,6 +8,7 @@ itself, and translates.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from frontdesk.agents.errors import AgentLost
@@ -35,6 +36,7 @@ class SupervisedAgent:
         "_watcher",
         "agent",
         "agent_reason",
+        "died_s",
     )
 
     def __init__(
@@ -42,6 +44,8 @@ class SupervisedAgent:
     ) -> None:
         self.agent: Any = agent
         self.agent_reason: ExitReason | None = None
+        self.died_s: float | None = None
+        """When its death was first heard of here, by `perf_counter`."""
         self._restarts, self._watcher = restarts, watcher
         self._lock = InterruptibleLock()
         self._given_reason: ExitReason | None = None
@@ -81,6 +85,7 @@ class SupervisedAgent:
     def _translate(self, reason: ExitReason | None) -> ExitReason:
         with self._lock:
             if self._translated is None:
+                self.died_s = perf_counter()
                 own = self._given_reason or reason or ExitReason.of(ExitKind.UNKNOWN)
                 # A process that was killed for what it did ended of that, and of no signal.
                 killed_for = getattr(self.agent, "killed_for", None)

@@ -33,6 +33,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -273,6 +274,10 @@ class Supervisor:
             return
         live_session.runner = None
         supervised = live_session.supervised_agent
+        died_s = runner.died_s if supervised is None else supervised.died_s
+        conversation.cleanup_s = None
+        if died_s is not None and conversation.ending_reason is None:
+            conversation.cleanup_s = perf_counter() - died_s
         own: ExitReason | None = None
         if reason.kind is ExitKind.RESTARTED and supervised is not None:
             if conversation.ending_reason is None:

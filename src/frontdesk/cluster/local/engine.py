@@ -27,6 +27,7 @@ from frontdesk.cluster.records import (
     Taken,
 )
 from frontdesk.cluster.terms import LeaseTerms
+from frontdesk.cluster.timed_calls import OnCall, timed
 from frontdesk.records import Fence
 
 __all__ = ["LocalEngine"]
@@ -48,6 +49,8 @@ class LocalEngine:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known = 0
+        self.on_call: OnCall | None = None
+        """Told of each call, where somebody counts them; not of those that wait for changes."""
         self._terms = LeaseTerms()
         self._calls, self._log = ReopenedConnection(path), ReopenedConnection(path)
 
@@ -246,7 +249,10 @@ class LocalEngine:
     async def _ask(self, verb: wire.Verb[T], *arguments: object) -> T:
         # Who joins twice is told that it has joined; who takes twice has taken two.
         again = verb is not wire.JOIN and verb is not wire.TAKE
-        return await self._calls.ask(verb, *arguments, again=again)
+        call = self._calls.ask(verb, *arguments, again=again)
+        if self.on_call is None:
+            return await call
+        return await timed(call, verb=verb.name, on_call=self.on_call)
 
     def _learn(self, revision: int) -> None:
         self._known = max(self._known, revision)

@@ -31,7 +31,7 @@ is passed to answers it, or says that the session is not there. Which path is an
     /ops/sessions                   by all nodes
     /ops/nodes                      here, by what this node last heard of the others
     /ops/nodes/{node}/drain         by that node
-    /metrics                        by all nodes, each with its name as a label
+    /metrics                        here; of workers, by any one for all of its service
     /.well-known/agent.json         here
     /openapi.json                   here
     /docs                           here

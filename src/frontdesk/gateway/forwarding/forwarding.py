@@ -170,8 +170,9 @@ class Forwarding:
                 if request is None:
                     return  # the client has left
             passed = kind(self._gateway, self.hops, context, destination=destination)
-            if await passed.run(request):
-                return
+            with self._gateway.metrics.requests.passing_on(context):
+                if await passed.run(request):
+                    return
             node.forget(key)
         raise OwnerUnreachable(context.session_id or "", problem="it moves")
 
@@ -227,12 +228,13 @@ class Forwarding:
         request = await self.request_of(context, body)
         assert request is not None
         try:
-            async with self.hops.exchange(status, request) as connection:
-                if (client := connection_of(context.scope)) is not None:
-                    client.on_disconnect = connection.abort
-                if is_from_node(connection):
-                    raise OwnerUnreachable("", problem="it cannot answer for this")
-                return await whole_answer(connection)
+            with self._gateway.metrics.requests.passing_on(context):
+                async with self.hops.exchange(status, request) as connection:
+                    if (client := connection_of(context.scope)) is not None:
+                        client.on_disconnect = connection.abort
+                    if is_from_node(connection):
+                        raise OwnerUnreachable("", problem="it cannot answer for this")
+                    return await whole_answer(connection)
         except HopBroken as broken:
             raise OwnerUnreachable("", problem=str(broken)) from None
         finally:

@@ -25,6 +25,7 @@ from frontdesk.gateway.forwarding.destination import Destination, raise_unless_g
 from frontdesk.gateway.forwarding.hop_connection import HopBroken, HopConnection
 from frontdesk.gateway.forwarding.hops import HopRequest, Hops
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.open_streams import StreamKind
 from frontdesk.gateway.paths import Endpoint
 from frontdesk.gateway.queries import EventStreamQuery, query_of
 from frontdesk.gateway.request_context import RequestContext
@@ -129,7 +130,7 @@ class PassedRequest:
         context, streams = self._context, self._gateway.streams
         stays_open = may_stay_open(context, request)
         if stays_open:
-            streams.enter(context.tenant_key, self._on_key_revoked)
+            streams.enter(context.tenant_key, self._on_key_revoked, kind=StreamKind.PASSED_ON)
         if context.rule.endpoint is Endpoint.EVENT_STREAM:
             self._hops.streams.add(self._on_node_ends)
         client = connection_of(context.scope)

@@ -25,6 +25,7 @@ from frontdesk.gateway.forwarding.hop_connection import HopBroken
 from frontdesk.gateway.forwarding.hops import HopRequest, Hops
 from frontdesk.gateway.forwarding.signing import HEADER
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.open_streams import StreamKind
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.request_context import Message, RequestContext
 from frontdesk.gateway.websocket import ENDED, FAILURE, MAX_REFUSED, REVOKED
@@ -64,7 +65,7 @@ class PassedSocket:
             problem = str(error) if isinstance(error, HopBroken) else type(error).__name__
             raise OwnerUnreachable(to.session_id, problem=problem) from None
         try:
-            self._gateway.streams.enter(key, self._on_key_revoked)
+            self._gateway.streams.enter(key, self._on_key_revoked, kind=StreamKind.PASSED_ON)
             self._hops.streams.add(self._on_node_ends)
             with self._hops.connections(to.node).stream(ends=self._end_of_node), suppress(OSError):
                 await self._context.receive_on()  # websocket.connect

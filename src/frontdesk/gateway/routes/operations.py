@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from fastapi import APIRouter, Path
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from frontdesk import __version__
 from frontdesk.agents.ids import split
@@ -49,6 +49,7 @@ NodeInPath = Annotated[
     ),
 ]
 EXPOSITION = "text/plain; version=0.0.4"
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 SUMMED = ("sessions", "streams", "stuck", "log_lines_dropped")
 """Numbers that add up over nodes; the others know the same things."""
 STATUS = GatewayStatus(
@@ -172,25 +173,18 @@ async def drain_node(request: Request, gateway: InGateway, named: NodeInPath) ->
 @router.get(
     "/metrics",
     operation_id="getMetrics",
-    responses={200: {"description": "the numbers", "content": {EXPOSITION: {}}}, **problems()},
+    responses={
+        200: {"description": "the metrics", "content": {EXPOSITION: {}, OPEN_METRICS: {}}},
+        **problems(),
+    },
 )
-async def metrics(gateway: InGateway) -> Response:
-    """Return the numbers in the text format that Prometheus reads.
+async def metrics(request: Request, gateway: InGateway) -> Response:
+    """Return the metrics in the text format of Prometheus, or in OpenMetrics where that is asked.
 
-    Of several nodes: of each that answers, with its name as the label `node`.
+    Any worker answers for all of its service; of several machines each answers for itself.
     """
-    by_label = {"": numbers_here(gateway)}
-    if gateway.forwarding is not None:
-        by_node = await gateway.forwarding.numbers()
-        by_label = {f'{{node="{name}"}}': each for name, each in sorted(by_node.items())}
-    lines = []
-    for name in GatewayNumbers.__struct_fields__:
-        lines.append(f"# TYPE frontdesk_{name} gauge")
-        lines += [
-            f"frontdesk_{name}{label} {getattr(numbers, name)}"
-            for label, numbers in by_label.items()
-        ]
-    return PlainTextResponse("\n".join(lines) + "\n", media_type=EXPOSITION)
+    text, media_type = await gateway.metrics.exposition(request.headers.get("accept", ""))
+    return Response(text, headers={"content-type": media_type})
 
 
 def numbers_here(gateway: Gateway) -> GatewayNumbers:

@@ -17,6 +17,7 @@ import msgspec
 from frontdesk.feed import FellBehind
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.open_streams import StreamKind
 from frontdesk.gateway.queries import query_of
 from frontdesk.gateway.request_context import RequestContext
 from frontdesk.gateway.rows.local_rows import ChangedRows
@@ -63,7 +64,7 @@ class RowStream:
         key, connection = self._context.tenant_key, connection_of(self._context.scope)
         listener: asyncio.Task[None] | None = None
         try:
-            self._gateway.streams.enter(key, self._on_key_revoked)
+            self._gateway.streams.enter(key, self._on_key_revoked, kind=StreamKind.ROWS)
             self._rows.enter()
             await self._context.send(start(SIGN_S))
             await self._send(RETRY)

@@ -1,0 +1,256 @@
+"""What sessions and turns do, counted: an observer of the session service, and a meter.
+
+Above the instruments. An event costs an addition, the pieces of a message included; what sessions
+are doing now is looked at once a second, of those in which something has happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from frontdesk.agents.events import (
+    AgentAbort,
+    AgentEnd,
+    ApprovalRequired,
+    ApprovalResolved,
+    Error,
+    Event,
+    MessageDelta,
+    PromptReceived,
+    SessionEnd,
+    ThinkingDelta,
+)
+from frontdesk.agents.records import NO_USAGE, TokenUsage
+from frontdesk.agents.restart import CRASHES
+from frontdesk.clock import Clock
+from frontdesk.gateway.metrics.bounded_labels import OfferedNames, TenantNames
+from frontdesk.gateway.metrics.instruments import Distribution, Tally
+from frontdesk.gateway.metrics.metric_cells import MetricCells
+from frontdesk.records import ExitKind
+from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.event_log import LoggedEvent
+from frontdesk.sessions.hooks import Meter
+from frontdesk.sessions.phases import SessionPhase
+
+FAILURES = CRASHES | {ExitKind.LOST}
+"""Ends that somebody wants to hear of: they are there as 0 from the first session on."""
+STOPS = frozenset({"deadline", "error", "guardrail", "agent_ended"})
+"""Why a turn may have failed; an `error` event comes before its end then."""
+
+
+class Standing(NamedTuple):
+    """What one session adds to the gauges."""
+
+    tenant: str
+    state: str
+    queued: int
+    approvals: int
+    processes: int
+
+
+class _Turn:
+    """A turn under way."""
+
+    __slots__ = ("approvals", "begun_s", "failed")
+
+    def __init__(self, begun_s: float) -> None:
+        self.begun_s, self.failed = begun_s, False
+        self.approvals: dict[str, float] = {}
+
+
+class SessionMetrics:
+    """See sessions and count. A `SessionObserver`; belongs to one event loop."""
+
+    def __init__(
+        self, cells: MetricCells, *, clock: Clock, tenants: TenantNames, offered: OfferedNames
+    ) -> None:
+        self._clock, self._tenants, self._offered = clock, tenants, offered
+        self._sessions = Tally("frontdesk_sessions", cells)
+        self._starts = Tally("frontdesk_session_starts_total", cells)
+        self._ends = Tally("frontdesk_session_ends_total", cells)
+        self._start_s = Distribution("frontdesk_session_start_seconds", cells)
+        self._cleanup_s = Distribution("frontdesk_cleanup_seconds", cells)
+        self._processes = Tally("frontdesk_agent_processes", cells)
+        self._outcomes = Tally("frontdesk_turns_total", cells)
+        self._turn_s = Distribution("frontdesk_turn_seconds", cells)
+        self._first_s = Distribution("frontdesk_first_output_seconds", cells)
+        self._queued = Tally("frontdesk_prompts_queued", cells)
+        self._approvals = Tally("frontdesk_approvals_pending", cells)
+        self._wait_s = Distribution("frontdesk_approval_wait_seconds", cells)
+        self._events = Tally("frontdesk_events_total", cells)
+        self._turns: dict[Conversation, _Turn] = {}
+        self._silent: set[Conversation] = set()
+        """Those whose turn has put nothing out yet."""
+        self._changed: set[Conversation] = set()
+        self._counted: dict[Conversation, Standing] = {}
+        self._on: dict[type[Event], Callable[[Conversation, Any], None]] = {
+            PromptReceived: self._on_turn,
+            Error: self._on_error,
+            ApprovalRequired: self._on_approval_required,
+            ApprovalResolved: self._on_approval_resolved,
+            AgentEnd: self._on_turn_end,
+            AgentAbort: self._on_turn_end,
+            SessionEnd: self._on_session_end,
+        }
+
+    # -- what it sees ----------------------------------------------------------------------------
+
+    def on_started(self, conversation: Conversation) -> None:
+        """See a session that lives from now on."""
+        labels = self._labels_of(conversation)
+        self._starts.add(*labels)
+        for kind in FAILURES:
+            self._ends.begin(*labels, kind.value)
+        self._start_s.observe(self._clock.monotonic() - conversation.born_s)
+        self._changed.add(conversation)
+
+    def on_event(self, conversation: Conversation, event: Event, logged: LoggedEvent) -> None:  # noqa: ARG002
+        """See an event."""
+        self._events.add()
+        kind = type(event)
+        if kind is MessageDelta or kind is ThinkingDelta:
+            if conversation in self._silent:
+                self._on_first_output(conversation)
+            return
+        see = self._on.get(kind)
+        if see is not None:
+            see(conversation, event)
+        self._changed.add(conversation)
+
+    def on_changed(self, conversation: Conversation) -> None:
+        """See that a prompt waits, that a session restarts, or begins to end."""
+        if conversation.phase is SessionPhase.RESTARTING:
+            self._on_agent_death(conversation)
+        self._changed.add(conversation)
+
+    def _on_turn(self, conversation: Conversation, _: Event) -> None:
+        self._turns[conversation] = _Turn(self._clock.monotonic())
+        self._silent.add(conversation)
+
+    def _on_first_output(self, conversation: Conversation) -> None:
+        self._silent.discard(conversation)
+        turn = self._turns[conversation]
+        self._first_s.observe(self._clock.monotonic() - turn.begun_s)
+
+    def _on_error(self, conversation: Conversation, _: Event) -> None:
+        if (turn := self._turns.get(conversation)) is not None:
+            turn.failed = True
+
+    def _on_approval_required(self, conversation: Conversation, asked: ApprovalRequired) -> None:
+        if (turn := self._turns.get(conversation)) is not None:
+            turn.approvals[asked.approval_id] = self._clock.monotonic()
+
+    def _on_approval_resolved(self, conversation: Conversation, answer: ApprovalResolved) -> None:
+        turn = self._turns.get(conversation)
+        asked_s = None if turn is None else turn.approvals.pop(answer.approval_id, None)
+        if asked_s is not None:
+            self._wait_s.observe(self._clock.monotonic() - asked_s)
+
+    def _on_turn_end(self, conversation: Conversation, event: AgentEnd | AgentAbort) -> None:
+        self._silent.discard(conversation)
+        turn = self._turns.pop(conversation, None)
+        if turn is None:
+            return
+        self._turn_s.observe(self._clock.monotonic() - turn.begun_s)
+        outcome = _outcome(conversation, event, failed=turn.failed)
+        self._outcomes.add(*self._labels_of(conversation), outcome)
+
+    def _on_session_end(self, conversation: Conversation, _: Event) -> None:
+        reason = conversation.ending_reason
+        assert reason is not None, "it has ended"
+        self._ends.add(*self._labels_of(conversation), reason.kind.value)
+        self._on_agent_death(conversation)
+
+    def _labels_of(self, conversation: Conversation) -> tuple[str, str]:
+        return (
+            self._tenants.label(conversation.tenant_id),
+            self._offered.blueprint(conversation.blueprint),
+        )
+
+    def _on_agent_death(self, conversation: Conversation) -> None:
+        if conversation.cleanup_s is not None:
+            self._cleanup_s.observe(conversation.cleanup_s)
+
+    # -- what there is now -----------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Look at the sessions in which something has happened, and bring the gauges up to date."""
+        changed, self._changed = self._changed, set()
+        for conversation in changed:
+            former = self._counted.pop(conversation, None)
+            if former is not None:
+                self._add(former, -1)
+            if conversation.phase in (SessionPhase.OPENING, SessionPhase.ENDED):
+                continue
+            now = self._counted[conversation] = self._standing(conversation)
+            self._add(now, 1)
+            if now.state in ("waiting_approval", "waiting_input"):
+                # No event tells of an answer to a question.
+                self._changed.add(conversation)
+
+    def _standing(self, conversation: Conversation) -> Standing:
+        ending = conversation.phase is SessionPhase.ENDING
+        return Standing(
+            tenant=self._tenants.label(conversation.tenant_id),
+            state="stopping" if ending else conversation.state,
+            queued=len(conversation.prompts),
+            approvals=len(conversation.parts.approvals),
+            processes=int(conversation.pid is not None),
+        )
+
+    def _add(self, standing: Standing, sign: int) -> None:
+        self._sessions.add(standing.tenant, standing.state, amount=sign)
+        self._queued.add(amount=sign * standing.queued)
+        self._approvals.add(amount=sign * standing.approvals)
+        self._processes.add(amount=sign * standing.processes)
+
+
+def _outcome(conversation: Conversation, event: AgentEnd | AgentAbort, *, failed: bool) -> str:
+    """Return how a turn ended. A client's own words for an abort are its own: they say nothing."""
+    if isinstance(event, AgentEnd):
+        return "completed"
+    if failed and event.reason in STOPS:
+        return event.reason
+    if conversation.ending_reason is not None:
+        return "session_ended"
+    return "agent_ended" if conversation.restarting else "aborted"
+
+
+class CountedMeter:
+    """A meter that counts tokens and cost in metrics too."""
+
+    def __init__(
+        self, meter: Meter, cells: MetricCells, *, tenants: TenantNames, offered: OfferedNames
+    ) -> None:
+        self._meter, self._tenants, self._offered = meter, tenants, offered
+        self._tokens = Tally("frontdesk_tokens_total", cells)
+        self._cost = Tally("frontdesk_cost_usd_total", cells)
+
+    def record(
+        self,
+        *,
+        tenant_id: str,
+        api_key: str | None,
+        model: str = "",
+        prompts: int = 0,
+        tokens: TokenUsage = NO_USAGE,
+        unknown_turns: int = 0,
+    ) -> None:
+        """Count, and have it counted for the key and its tenant."""
+        self._meter.record(
+            tenant_id=tenant_id,
+            api_key=api_key,
+            model=model,
+            prompts=prompts,
+            tokens=tokens,
+            unknown_turns=unknown_turns,
+        )
+        if tokens is NO_USAGE:
+            return
+        labels = self._tenants.label(tenant_id), self._offered.model(model)
+        cached = min(tokens.cached, tokens.prompt)
+        self._tokens.add(*labels, "prompt", amount=tokens.prompt - cached)
+        self._tokens.add(*labels, "cached", amount=cached)
+        self._tokens.add(*labels, "completion", amount=tokens.completion)
+        self._cost.add(*labels, amount=tokens.cost_usd)
