@@ -8,8 +8,8 @@ import pytest
 from frontdesk import InvalidArgument
 from frontdesk.agents.errors import EventTooLarge
 from frontdesk.agents.events import (
-    Gap,
     AgentEnd,
+    Gap,
     LastMessage,
     MessageDelta,
     PromptReceived,

@@ -20,7 +20,7 @@ from frontdesk import __version__
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.metrics.route_templates import RouteTemplates
+from frontdesk.gateway.metrics.route_patterns import RoutePatterns
 from frontdesk.gateway.middleware import GatewayMiddleware
 from frontdesk.gateway.openapi import describe
 from frontdesk.gateway.paths import path_of
@@ -88,7 +88,7 @@ def make_routes(gateway: Gateway) -> FastAPI:
     app.router.routes[:0] = [route for module in ROUTERS for route in module.router.routes]
     describe(app)
     paths = (each.path for each in app.routes if isinstance(each, Route))
-    gateway.metrics.requests.templates = RouteTemplates(paths)
+    gateway.metrics.requests.routes = RoutePatterns(paths)
     return app
 
 

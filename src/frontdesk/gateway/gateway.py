@@ -123,20 +123,13 @@ class Gateway:
         """Tells this run's positions in feeds from any other's."""
         self.observers: Observers = Observers()
         """Who sees what sessions do."""
-        self.metrics: GatewayMetrics = GatewayMetrics(
-            state,
-            clock=self.clock,
-            streams=self.streams.by_kind,
-            stuck=lambda: self.service.stuck if self.open else 0,
-            node=lambda: self.node,
-        )
+        self.metrics: GatewayMetrics = GatewayMetrics(state, clock=self.clock)
         self.open = False
         self.forwarding: Elsewhere | None = None
         """Of a node of a cluster: where requests for other nodes' sessions go."""
         self.respond: Callable[[RequestContext], Awaitable[None]] | None = None
         """What answers a request that was let in: the middleware's."""
-        self._given = blueprints
-        self._cluster, self._state = cluster, state
+        self._given, self._cluster, self._state = blueprints, cluster, state
         self._keeper: Keeper | None = None
         self._provider: IdentityProvider | None = None
         self._keys = tuple(keys)
@@ -215,7 +208,10 @@ class Gateway:
         self.observers.add(SessionLog())
         self.metrics.offered.follow(self._blueprints.values())
         self.observers.add(self.metrics.sessions)
-        self._stack.enter_context(self.metrics)
+        polling = self.metrics.polling(
+            streams=self.streams.by_kind, stuck=lambda: self.service.stuck, node=self.node
+        )
+        self._stack.enter_context(polling)
         self._stack.callback(self.rows.close)
 
     async def _share_usage(self, cluster: ClusterPart, state: StateDir) -> None:

@@ -120,6 +120,8 @@ class Conversation:
     _latest_request: str | None
     api_key: str | None
     born_s: float
+    cleanup_s: float | None
+    """From its last agent's death to the end of its entry; None where that was brought about."""
     context: SessionContext
     created_at: int
     history: History
@@ -150,9 +152,6 @@ class Conversation:
         self.phase = SessionPhase.OPENING
         self.ending_reason: ExitReason | None = None
         """Why it ends or has ended; None while it does not."""
-        self.cleanup_s: float | None = None
-        """How long it took from its last agent's death to the end of its entry; None where that
-        end was brought about."""
         self.restarts = self._entry_fence = self._readers = 0
         self.takes: TakesType | None = None
         """Says which attachments its agent takes, where that is fewer than its blueprint says."""
@@ -172,7 +171,7 @@ class Conversation:
         )
         self._stop_next: StopReason | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
-        self._latest_request = self._latest_index = None
+        self._latest_request = self._latest_index = self.cleanup_s = None
 
     # -- what it is --------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@
     session_metrics, request_metrics, cluster_metrics, process_metrics     who counts what
     instruments     counters, gauges and histograms over cells
     metric_cells     where the numbers are: in memory, or in a file that outlives its worker
-    bounded_labels, route_templates     what a label may be
+    bounded_labels, route_patterns     what a label may be
     exposition     what several workers have counted, as one text
 
 Counting is an addition to a cell of memory; nothing is locked, sent or written for it. With several

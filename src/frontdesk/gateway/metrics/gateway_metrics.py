@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from frontdesk.background import OwnThreads
@@ -40,20 +41,12 @@ FORM = hashlib.sha256(repr(METRICS).encode()).hexdigest()[:8]
 
 
 class GatewayMetrics:
-    """Count what a gateway does. A context manager; belongs to one event loop.
+    """Count what a gateway does. Belongs to one event loop.
 
     Of a worker (`state.worker_path`) what it counts is in a file, and it answers for all workers.
     """
 
-    def __init__(
-        self,
-        state: StateDir | None,
-        *,
-        clock: Clock,
-        streams: Callable[[], Mapping[StreamKind, int]],
-        stuck: Callable[[], int],
-        node: Callable[[], Node | None],
-    ) -> None:
+    def __init__(self, state: StateDir | None, *, clock: Clock) -> None:
         number, self._directory, self._file = 1, None, None
         if state is not None and state.worker_path is not None:
             number, self._directory = int(state.worker_path.name), state.metrics()
@@ -72,20 +65,29 @@ class GatewayMetrics:
         self.process: ProcessMetrics = ProcessMetrics(cells, worker=number)
         self._streams = Tally("frontdesk_streams", cells)
         self._stuck = Tally("frontdesk_agents_stuck", cells)
-        self._streams_now, self._stuck_now, self._node_now = streams, stuck, node
+        self._poll: Callable[[], None] = lambda: None
         self._timer: asyncio.TimerHandle | None = None
         self._threads = OwnThreads(1, name="metrics")
 
-    def __enter__(self) -> GatewayMetrics:
-        self._refresh()
+    @contextmanager
+    def polling(
+        self,
+        *,
+        streams: Callable[[], Mapping[StreamKind, int]],
+        stuck: Callable[[], int],
+        node: Node | None,
+    ) -> Iterator[None]:
+        """Look at this once a second, for as long as the block lasts; the gauges count then."""
+        self._poll = lambda: self._refresh(streams(), stuck(), node)
+        self._poll()
         self._cells.begin()
         self._tick_at(asyncio.get_running_loop().time() + PERIOD_S)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._cells.close()
+        try:
+            yield
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._cells.close()
 
     def meter(self, meter: Meter) -> CountedMeter:
         """Return a meter that counts here too."""
@@ -96,7 +98,7 @@ class GatewayMetrics:
 
         Written in a thread: with many series it takes longer than a turn of the loop may.
         """
-        self._refresh()
+        self._poll()
         own = self._cells.counted()
         writing = self._threads.submit(lambda: exposed(self._processes(own), accept=accept))
         return await asyncio.wrap_future(writing)
@@ -117,18 +119,17 @@ class GatewayMetrics:
     def _tick(self, due_s: float) -> None:
         now_s = asyncio.get_running_loop().time()
         self.process.on_tick(now_s - due_s)
-        self._refresh()
+        self._poll()
         # From now on: a loop that stood still is late once, not once for each second of it.
         self._tick_at(now_s + PERIOD_S)
 
-    def _refresh(self) -> None:
+    def _refresh(self, streams: Mapping[StreamKind, int], stuck: int, node: Node | None) -> None:
         self.sessions.refresh()
         self.process.refresh()
-        self.cluster.refresh(self._node_now())
-        streams = self._streams_now()
+        self.cluster.refresh(node)
         for kind in StreamKind:
             self._streams.set(kind.value, value=streams.get(kind, 0))
-        self._stuck.set(value=self._stuck_now())
+        self._stuck.set(value=stuck)
 
 
 def _forget_gauges(cells: MetricCells) -> None:

@@ -28,7 +28,7 @@ class ProcessMetrics:
         self._dropped_seen = lines_dropped()
         self._cpu_s = Tally("process_cpu_seconds_total", cells)
         self._cpu_seen_s = 0.0
-        self._resident = Tally("process_resident_memory_bytes", cells)
+        self._memory = Tally("process_resident_memory_bytes", cells)
         self._virtual = Tally("process_virtual_memory_bytes", cells)
         self._open = Tally("process_open_fds", cells)
         self._limit = Tally("process_max_fds", cells)
@@ -54,7 +54,7 @@ class ProcessMetrics:
             pages = Path("/proc/self/statm").read_text(encoding="ascii").split()
             size = resource.getpagesize()
             self._virtual.set(self._worker, value=int(pages[0]) * size)
-            self._resident.set(self._worker, value=int(pages[1]) * size)
+            self._memory.set(self._worker, value=int(pages[1]) * size)
             self._open.set(self._worker, value=_open_descriptors())
 
 

@@ -13,7 +13,7 @@ from frontdesk.gateway.error_table import row_of
 from frontdesk.gateway.metrics.bounded_labels import OTHER
 from frontdesk.gateway.metrics.instruments import Distribution, Tally
 from frontdesk.gateway.metrics.metric_cells import MetricCells
-from frontdesk.gateway.metrics.route_templates import RouteTemplates
+from frontdesk.gateway.metrics.route_patterns import RoutePatterns
 from frontdesk.gateway.paths import Endpoint
 from frontdesk.gateway.request_context import RequestContext
 
@@ -24,10 +24,10 @@ LEFT = "left"
 
 
 class RequestMetrics:
-    """Count requests. `templates` are known once there is an application."""
+    """Count requests. `routes` are known once there is an application."""
 
     def __init__(self, cells: MetricCells) -> None:
-        self.templates: RouteTemplates = RouteTemplates(())
+        self.routes: RoutePatterns = RoutePatterns(())
         self._requests = Tally("frontdesk_http_requests_total", cells)
         self._seconds = Distribution("frontdesk_http_request_seconds", cells)
         self._refusals = Tally("frontdesk_refusals_total", cells)
@@ -42,7 +42,7 @@ class RequestMetrics:
 
     def on_request(self, context: RequestContext) -> None:
         """Count a request that is over."""
-        route = self.templates.template(context.path)
+        route = self.routes.pattern(context.path)
         method = context.method if context.method in METHODS else OTHER
         self._requests.add(route, method, str(context.status or LEFT))
         if not _stays_open(context):

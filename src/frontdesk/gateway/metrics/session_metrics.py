@@ -39,7 +39,7 @@ STOPS = frozenset({"deadline", "error", "guardrail", "agent_ended"})
 """Why a turn may have failed; an `error` event comes before its end then."""
 
 
-class Standing(NamedTuple):
+class SessionNumbers(NamedTuple):
     """What one session adds to the gauges."""
 
     tenant: str
@@ -83,7 +83,7 @@ class SessionMetrics:
         self._silent: set[Conversation] = set()
         """Those whose turn has put nothing out yet."""
         self._changed: set[Conversation] = set()
-        self._counted: dict[Conversation, Standing] = {}
+        self._counted: dict[Conversation, SessionNumbers] = {}
         self._on: dict[type[Event], Callable[[Conversation, Any], None]] = {
             PromptReceived: self._on_turn,
             Error: self._on_error,
@@ -183,15 +183,15 @@ class SessionMetrics:
                 self._add(former, -1)
             if conversation.phase in (SessionPhase.OPENING, SessionPhase.ENDED):
                 continue
-            now = self._counted[conversation] = self._standing(conversation)
+            now = self._counted[conversation] = self._numbers(conversation)
             self._add(now, 1)
             if now.state in ("waiting_approval", "waiting_input"):
                 # No event tells of an answer to a question.
                 self._changed.add(conversation)
 
-    def _standing(self, conversation: Conversation) -> Standing:
+    def _numbers(self, conversation: Conversation) -> SessionNumbers:
         ending = conversation.phase is SessionPhase.ENDING
-        return Standing(
+        return SessionNumbers(
             tenant=self._tenants.label(conversation.tenant_id),
             state="stopping" if ending else conversation.state,
             queued=len(conversation.prompts),
@@ -199,11 +199,11 @@ class SessionMetrics:
             processes=int(conversation.pid is not None),
         )
 
-    def _add(self, standing: Standing, sign: int) -> None:
-        self._sessions.add(standing.tenant, standing.state, amount=sign)
-        self._queued.add(amount=sign * standing.queued)
-        self._approvals.add(amount=sign * standing.approvals)
-        self._processes.add(amount=sign * standing.processes)
+    def _add(self, numbers: SessionNumbers, sign: int) -> None:
+        self._sessions.add(numbers.tenant, numbers.state, amount=sign)
+        self._queued.add(amount=sign * numbers.queued)
+        self._approvals.add(amount=sign * numbers.approvals)
+        self._processes.add(amount=sign * numbers.processes)
 
 
 def _outcome(conversation: Conversation, event: AgentEnd | AgentAbort, *, failed: bool) -> str:

@@ -15,18 +15,18 @@ _PARAMETER = re.compile(r"{(\w+)(?::(\w+))?}")
 
 
 class _Segment:
-    __slots__ = ("fixed", "rest", "template", "variable")
+    __slots__ = ("fixed", "pattern", "rest", "variable")
 
     def __init__(self) -> None:
         self.fixed: dict[str, _Segment] = {}
         self.variable: _Segment | None = None
-        self.template: str | None = None
+        self.pattern: str | None = None
         self.rest: str | None = None
-        """The template of everything below."""
+        """The pattern of everything below."""
 
 
-class RouteTemplates:
-    """Find the template of a path among those of the application."""
+class RoutePatterns:
+    """Find the pattern of a path among those of the application."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._root = _Segment()
@@ -34,20 +34,20 @@ class RouteTemplates:
             self._add(path)
 
     def _add(self, path: str) -> None:
-        template = _PARAMETER.sub(lambda found: f"{{{_camel(found[1])}}}", path)
+        pattern = _PARAMETER.sub(lambda found: f"{{{_camel(found[1])}}}", path)
         at = self._root
         for segment in path.split("/")[1:]:
             parameter = _PARAMETER.fullmatch(segment)
             if parameter is None:
                 at = at.fixed.setdefault(segment, _Segment())
             elif parameter[2] == "path":
-                at.rest = template
+                at.rest = pattern
                 return
             else:
                 at.variable = at = at.variable or _Segment()
-        at.template = template
+        at.pattern = pattern
 
-    def template(self, path: str) -> str:
+    def pattern(self, path: str) -> str:
         """Return it; `_other` for what no route has."""
         at, rest = self._root, None
         for segment in path.split("/")[1:]:
@@ -56,7 +56,7 @@ class RouteTemplates:
             if below is None:
                 return rest or OTHER
             at = below
-        return at.template or rest or OTHER
+        return at.pattern or rest or OTHER
 
 
 def _camel(name: str) -> str:
