@@ -107,7 +107,7 @@ class Authenticator:
         """
         secret = secret_of(context)
         found = self._caller_of(context, secret) if secret else self.logged_in(context)
-        caller = self._judged(context, found, shown=bool(secret), operator=operator)
+        caller = self._judged(context, found, counts=bool(secret), operator=operator)
         if operator:
             logger.info(
                 "operator key used: %s %s %s",
@@ -132,7 +132,7 @@ class Authenticator:
         caller = None if found is None else Caller.with_key(found, digest=digest)
         if caller is not None and not self.holds(caller):
             caller = None
-        caller = self._judged(context, caller, shown=True)
+        caller = self._judged(context, caller, counts=True)
         logger.info("logged in to the dashboard: %s", caller.key_id)
         return caller
 
@@ -185,7 +185,7 @@ class Authenticator:
         context: RequestContext,
         caller: Caller | None,
         *,
-        shown: bool,
+        counts: bool,
         operator: bool | None = None,
     ) -> Caller:
         """Return a caller that may come in; count a credential that was shown and is wrong."""
@@ -193,7 +193,7 @@ class Authenticator:
         if caller is None or (client, caller.key_id) not in self._known:
             self.wrong_keys.check(_network_of(client))
         if caller is None or operator not in (None, caller.tenant_id is None):
-            if shown:
+            if counts:
                 self.wrong_keys.hit(_network_of(client))
             raise Unauthorized
         self._known[client, caller.key_id] = None
