@@ -54,6 +54,7 @@ from frontdesk.client import errors as _errors
 from frontdesk.client.async_client import AsyncClient
 from frontdesk.client.async_operator import AsyncClientOperator
 from frontdesk.client.async_session import AsyncClientSession, AsyncClientTurn
+from frontdesk.client.async_transport import AsyncStream
 from frontdesk.client.call_options import (
     ApprovalAnswer,
     FileToAttach,
@@ -109,6 +110,7 @@ __all__ = [
     "AsyncClientTurn",
     "ClientOperator",
     "AsyncClientOperator",
+    "AsyncStream",
     # what calls take
     "SessionOptions",
     "FileToAttach",

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self, Unpack
 
 from frontdesk.client import gateway_calls as calls
 from frontdesk.client.async_operator import AsyncClientOperator
 from frontdesk.client.async_session import AsyncClientSession
-from frontdesk.client.async_transport import AsyncTransport
+from frontdesk.client.async_transport import AsyncStream, AsyncTransport
 from frontdesk.client.call_options import RowFilter, SessionOptions, UsageFilter
-from frontdesk.client.event_stream import FeedEvent
+from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.client.gateway_address import GatewayAddress
 from frontdesk.schemas.answer_schemas import (
     BlueprintList,
@@ -115,13 +115,14 @@ class AsyncClient:
                 yield each
             after = page.next
 
-    def feed(self, **chosen: Unpack[RowFilter]) -> AsyncGenerator[FeedEvent]:
+    def feed(self, **chosen: Unpack[RowFilter]) -> AsyncStream[FeedEvent]:
         """Follow the tenant's sessions: pages of all that there are, then what changes.
 
         A feed that is cut goes on; where it cannot, a new snapshot comes (`first` is true), which
         replaces what was known. It ends when the client is closed.
         """
-        return self._transport.follow_feed("/v1/feed", chosen)
+        target = calls.feed_target("/v1/feed", chosen)
+        return self._transport.follow(FeedFollowing(target))
 
     # -- what else a tenant sees -----------------------------------------------------------------
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Unpack
 
 from frontdesk.client import gateway_calls as calls
-from frontdesk.client.async_transport import AsyncTransport
+from frontdesk.client.async_transport import AsyncStream, AsyncTransport
 from frontdesk.client.call_options import OperatorFilter, OperatorPage, UsageFilter
-from frontdesk.client.event_stream import FeedEvent
+from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.schemas.operator_schemas import (
     GatewayStatus,
     HostedSessions,
@@ -61,6 +60,7 @@ class AsyncClientOperator:
         """Return the meter by tenant and key."""
         return await self._transport.send(calls.usage(asked, path="/ops/usage"))
 
-    def feed(self, **chosen: Unpack[OperatorFilter]) -> AsyncGenerator[FeedEvent]:
+    def feed(self, **chosen: Unpack[OperatorFilter]) -> AsyncStream[FeedEvent]:
         """Follow the sessions of all tenants; as `AsyncClient.feed`, and the nodes as well."""
-        return self._transport.follow_feed("/ops/feed", chosen)
+        target = calls.feed_target("/ops/feed", chosen)
+        return self._transport.follow(FeedFollowing(target))

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from contextlib import aclosing
+from inspect import isawaitable
+from typing import Any
 
-from frontdesk.agents.events import AgentAbort, AgentEnd, Event, Gap
+from frontdesk.agents.events import (
+    AgentAbort,
+    AgentEnd,
+    ApprovalRequired,
+    AskUser,
+    Event,
+    Gap,
+)
 from frontdesk.agents.records import Approval, Message
 from frontdesk.client import gateway_calls as calls
-from frontdesk.client.async_transport import AsyncTransport
+from frontdesk.client.async_transport import AsyncStream, AsyncTransport
 from frontdesk.client.call_options import FileToAttach, OnApprovalAsync, OnQuestionAsync
-from frontdesk.client.event_stream import StreamEvent
+from frontdesk.client.errors import BadRequestError, SessionDeadError
+from frontdesk.client.event_stream import SessionFollowing, StreamEvent
+from frontdesk.client.turn_progress import (
+    TurnProgress,
+    approval_call,
+    is_pending,
+    question_call,
+)
 from frontdesk.schemas.answer_schemas import (
     PromptAccepted,
     SessionStats,
@@ -50,7 +65,7 @@ class AsyncClientSession:
         after: str | None = ""
         while after is not None:
             page = await self._transport.send(
-                calls.session_messages(self.session_id, limit=1000, after=after or None)
+                calls.session_messages(self.session_id, limit=100, after=after or None)
             )
             for each in page.messages:
                 yield each
@@ -58,7 +73,7 @@ class AsyncClientSession:
 
     def events(
         self, *, since: str | None = None, types: Iterable[str] = ()
-    ) -> AsyncGenerator[StreamEvent | Gap]:
+    ) -> AsyncStream[StreamEvent | Gap]:
         """Follow the session's events until it ends.
 
         Begins after `since` (an event's id, or an index: 0 for all that is kept); without it, at
@@ -66,7 +81,8 @@ class AsyncClientSession:
         nothing lost or given twice; what the gateway no more holds is a `Gap`. `types` are the
         names of the events that are wanted.
         """
-        return self._transport.follow_events(self.session_id, since=since, types=tuple(types))
+        path = calls.events_path(self.session_id)
+        return self._transport.follow(SessionFollowing(path, since=since, types=types))
 
     # -- turns -----------------------------------------------------------------------------------
 
@@ -88,7 +104,9 @@ class AsyncClientSession:
         `PromptQueueFullError`, `BudgetExceededError`, `GuardrailError`, `AttachmentRefusedError`.
         """
         accepted = await self._transport.send(calls.send_prompt(self.session_id, text, attachments))
-        return AsyncClientTurn(self, accepted, on_approval=on_approval, on_question=on_question)
+        return AsyncClientTurn(
+            self, self._transport, accepted, on_approval=on_approval, on_question=on_question
+        )
 
     async def approve(
         self, approval_id: str, *, reason: str | None = None, option_id: str | None = None
@@ -166,53 +184,82 @@ class AsyncClientTurn:
     session: AsyncClientSession
     request_id: str
     queued: bool
-    end: AgentEnd | AgentAbort | None
 
     def __init__(
         self,
         session: AsyncClientSession,
+        transport: AsyncTransport,
         accepted: PromptAccepted,
         *,
         on_approval: OnApprovalAsync | None,
         on_question: OnQuestionAsync | None,
     ) -> None:
-        self.session = session
+        self.session, self._transport = session, transport
         self.request_id, self.queued = accepted.request_id, accepted.queued
-        self.end = None
         self._on_approval, self._on_question = on_approval, on_question
+        self._progress = TurnProgress(accepted)
 
-    async def __aenter__(self) -> Self:
-        return self
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.session.session_id!r}, {self.request_id!r})"
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
+    @property
+    def end(self) -> AgentEnd | AgentAbort | None:
+        """Return the event that ended the turn, once it was given."""
+        return self._progress.end
 
-    def __aiter__(self) -> AsyncIterator[Event | Gap]:
+    async def __aiter__(self) -> AsyncGenerator[Event | Gap]:
         """Give the turn's events, up to and with its `agent_end` or `agent_abort`.
 
         A stream that is cut goes on. `Gap` stands for what the gateway no more holds; where the end
         is among that, `TurnLostError` follows. `SessionDeadError` where the session ended before
         the turn began; `UnreachableError` where the gateway stays away.
         """
-        raise NotImplementedError
+        async with aclosing(self._transport.follow(self._progress.following)) as items:
+            async for item in items:
+                event = self._progress.own(item)
+                if event is not None:
+                    yield event
+                    await self._answer(event)
+                if self._progress.doubtful:
+                    self._progress.on_status(await self.session.status())
+        self._progress.on_stream_end()
+
+    async def _answer(self, event: Event | Gap) -> None:
+        """Ask the callback that an event is for, and send what it gives."""
+        if isinstance(event, ApprovalRequired) and self._on_approval is not None:
+            chosen = self._on_approval(event)
+            if isawaitable(chosen):
+                chosen = await chosen
+            call = approval_call(self.session.session_id, event, chosen)
+        elif isinstance(event, AskUser) and self._on_question is not None:
+            response = self._on_question(event)
+            if isawaitable(response):
+                response = await response
+            call = question_call(self.session.session_id, event, response)
+        else:
+            return
+        if call is None:
+            return
+        try:
+            await self._transport.send(call)
+        except SessionDeadError:
+            pass  # the stream says how
+        except BadRequestError:
+            # Somebody else was faster, or it came too late: what came of it is an event.
+            if is_pending(event, await self.session.status()):
+                raise
 
     async def text(self) -> str:
         """Wait for the turn's end, and return its last message. `TurnAbortedError`."""
-        raise NotImplementedError
+        async for _ in self:
+            pass
+        return self._progress.text
 
     async def abort(self, *, reason: str | None = None) -> None:
-        """End the turn; iterate on to see it end. Nothing happens where it has ended.
+        """End the turn; iterate on to see it end. Nothing happens where it was seen to end.
 
         What is aborted is the session's turn under way: where this one still waits in the queue,
         that is another one.
         """
-        await self.session.abort(reason=reason)
-
-    async def close(self) -> None:
-        """Close the turn's stream, where one is open. The turn goes on; iterating opens another."""
-        raise NotImplementedError
+        if self.end is None:
+            await self.session.abort(reason=reason)

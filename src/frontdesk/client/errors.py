@@ -42,6 +42,7 @@ __all__ = [
     "TurnAbortedError",
     "TurnLostError",
     "ClientClosedError",
+    "NoEventLoopError",
     "CLASS_OF_CODE",
 ]
 
@@ -229,6 +230,18 @@ class ClientClosedError(ClientError):
 
     def __init__(self) -> None:
         super().__init__("the client is closed")
+
+
+class NoEventLoopError(ClientError):
+    """An `AsyncClient` is used where no event loop of asyncio runs."""
+
+    code = "no_event_loop"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "AsyncClient needs a running event loop of asyncio (trio is not supported): "
+            "call it in what asyncio.run() runs, or use Client"
+        )
 
 
 CLASS_OF_CODE: Mapping[str, type[RefusedError]] = MappingProxyType(

@@ -96,6 +96,16 @@ def _session(session_id: str, *rest: str) -> str:
     return "/".join(("/v1/sessions", name, *rest))
 
 
+def events_path(session_id: str) -> str:
+    """Return the path of a session's event stream."""
+    return _session(session_id, "events")
+
+
+def feed_target(path: str, chosen: Mapping[str, Any]) -> str:
+    """Return path and query of a feed."""
+    return GatewayCall("GET", path, object, row_query(chosen)).target
+
+
 def _given(**fields: Any) -> dict[str, Any]:
     """Return a body of the fields that are given, by their names on the wire."""
     return {

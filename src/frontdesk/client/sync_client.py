@@ -9,7 +9,7 @@ from typing import Self, Unpack
 
 from frontdesk.client import gateway_calls as calls
 from frontdesk.client.call_options import RowFilter, SessionOptions, UsageFilter
-from frontdesk.client.event_stream import FeedEvent
+from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.client.gateway_address import GatewayAddress
 from frontdesk.client.sync_operator import ClientOperator
 from frontdesk.client.sync_session import ClientSession
@@ -120,7 +120,8 @@ class Client:
         A feed that is cut goes on; where it cannot, a new snapshot comes (`first` is true), which
         replaces what was known. It ends when the client is closed.
         """
-        return self._transport.follow_feed("/v1/feed", chosen)
+        target = calls.feed_target("/v1/feed", chosen)
+        return self._transport.follow(FeedFollowing(target))
 
     # -- what else a tenant sees -----------------------------------------------------------------
 

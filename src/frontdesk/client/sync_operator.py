@@ -7,7 +7,7 @@ from typing import Unpack
 
 from frontdesk.client import gateway_calls as calls
 from frontdesk.client.call_options import OperatorFilter, OperatorPage, UsageFilter
-from frontdesk.client.event_stream import FeedEvent
+from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.client.sync_transport import SyncTransport
 from frontdesk.schemas.operator_schemas import (
     GatewayStatus,
@@ -63,4 +63,5 @@ class ClientOperator:
 
     def feed(self, **chosen: Unpack[OperatorFilter]) -> Generator[FeedEvent]:
         """Follow the sessions of all tenants; as `Client.feed`, and the nodes as well."""
-        return self._transport.follow_feed("/ops/feed", chosen)
+        target = calls.feed_target("/ops/feed", chosen)
+        return self._transport.follow(FeedFollowing(target))
