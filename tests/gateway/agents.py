@@ -1,6 +1,8 @@
 """The blueprints that the tests of the gateway run: each has one trait."""
 
 import asyncio
+import sys
+import time
 
 from frontdesk.agents import Turn, blueprint
 from frontdesk.agents.blueprints import Blueprints
@@ -58,6 +60,16 @@ async def chatty(turn: Turn):
     for number in range(int(turn.text)):
         turn.emit(MessageDelta(f"{number} "))
     yield ""
+
+
+@blueprint("blocking")
+async def blocking(turn: Turn):
+    """Block the loop for as many seconds as the prompt says, as no agent should."""
+    yield "blocking "
+    await asyncio.sleep(0.2)
+    sys.stderr.write("the loop is blocked now\n")
+    sys.stderr.flush()
+    time.sleep(float(turn.text))
 
 
 @blueprint("flooding")

@@ -133,6 +133,14 @@ def test_an_agent_under_root_mounts_nothing_and_takes_no_cover_away(place):
     assert answer == "end\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone has capabilities to lose")
+def test_a_root_without_any_capability_starts_agents_all_the_same():
+    without = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+    code = "from frontdesk.keeper import capabilities; capabilities.drop()"
+    ran = subprocess.run([*without, sys.executable, "-c", code], capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+
+
 # The keeper, which forks so, has no threads; the tests' process has.
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_directory_that_an_agent_has_to_write_in_is_said_not_to_be_hidden(place):

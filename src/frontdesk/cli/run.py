@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import resource
 import sys
 from contextlib import ExitStack, suppress
@@ -30,12 +31,14 @@ from frontdesk.gateway.keys import Key, keys_from_environment
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.logs import configure_logs, log_stray_errors
 from frontdesk.gateway.node_tls import node_tls
-from frontdesk.gateway.server import GatewayServer
+from frontdesk.gateway.notify_socket import NotifySocket
+from frontdesk.gateway.server import GatewayServer, drain_limit_s
 from frontdesk.gateway.settings import Config, needing_restart
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import locked
 from frontdesk.gateway.surroundings import mistakes_around
 from frontdesk.gateway.tls import tls_context
+from frontdesk.gateway.watchdog import Alive
 from frontdesk.keeper.modules_behind import find_behind
 from frontdesk.keeper.prctl import become_undumpable
 
@@ -63,6 +66,10 @@ class Run:
         worker: AssignedWorker | None = None,
     ) -> None:
         self._file, self._given, self._dev, self._worker = file, given, dev, worker
+        # A worker's supervisor speaks for all of them.
+        self._notify = NotifySocket(None)
+        if worker is None:
+            self._notify = NotifySocket.from_environment(os.environ)
         find_behind([beside(file)])
         self._config = self._load()
         server, cluster = self._config.server, self._config.cluster
@@ -124,8 +131,18 @@ class Run:
                 tls=tls,
                 on_started=self._started,
                 on_reload=self._reload,
+                on_draining=self._draining,
+                alive=self._alive() if worker is None else worker.alive,
             )
             self._server.run(sockets=[address])
+
+    def _alive(self) -> Alive | None:
+        if (within_s := self._notify.watchdog_s) is None:
+            return None
+        return Alive(notify=self._notify.alive, within_s=within_s)
+
+    def _draining(self) -> None:
+        self._notify.stopping(within_s=drain_limit_s(self._config))
 
     def _cluster(self) -> ClusterPart | None:
         if self._worker is None and self._config.cluster.url is None:
@@ -156,6 +173,7 @@ class Run:
                 return
         else:
             logger.info("Frontdesk %s answers at %s", __version__, self._url)
+            self._notify.ready(f"answers at {self._url}")
         if self._own is not None:
             typer.echo(welcome(self._url, self._own, self._gateway.service.blueprints))
         elif not len(self._gateway.ring):
@@ -165,6 +183,7 @@ class Run:
             )
 
     def _reload(self) -> None:
+        self._notify.reloading()
         try:
             config = self._load()
             tls = tls_context(config.server)
@@ -176,10 +195,12 @@ class Run:
             logger.error(  # noqa: TRY400
                 "not reloaded, all stays as it was: %s", error
             )
+            self._notify.ready("not reloaded, as the log says; all stays as it was")
         else:
             if self._server.tls is not None:
                 self._server.tls = tls or self._server.tls
             logger.info("reloaded: keys, blueprints, filters, limits and certificates")
+            self._notify.ready("reloaded")
             for name in needing_restart(self._config, config):
                 logger.warning("not changed by a reload, it needs a restart: %s", name)
 

@@ -29,7 +29,8 @@ from frontdesk.gateway.left_usage import take_over_usage
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.logs import configure_logs, log_stray_errors
 from frontdesk.gateway.metrics.metric_cells import remove_cells
-from frontdesk.gateway.server import end_at_once
+from frontdesk.gateway.notify_socket import NotifySocket
+from frontdesk.gateway.server import drain_limit_s, end_at_once
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import locked
 from frontdesk.gateway.workers.channel import Assignment, WorkerChannel
@@ -40,8 +41,6 @@ from frontdesk.gateway.workers.supervisor import Service, ServiceSupervisor
 from frontdesk.keeper.prctl import become_undumpable
 
 LAST_LINES_S = 2.0
-ENDING_S = 15.0
-"""For a worker to end, beyond the graces of turns and agents."""
 MAX_TOLD_BYTES = 16 * 1024
 
 WORKER = "import sys; from frontdesk.cli.worker_process import main; main(int(sys.argv[1]))"
@@ -65,6 +64,7 @@ class SupervisedRun:
         self._file, self._given, self._dev = file, given, dev
         self._config = loaded(file, **given)
         self._children = ChildProcesses()
+        self._notify = NotifySocket.from_environment(os.environ)
         self._first = True
 
     @property
@@ -111,9 +111,8 @@ class SupervisedRun:
                 on_crash=self._address.renew,
                 on_death=engine.process_died if engine is not None else lambda _: None,
                 on_serving=self._serving,
-                drain_s=lambda: (
-                    self._config.server.grace_s + self._config.turns.end_grace_s + ENDING_S
-                ),
+                notify=self._notify,
+                drain_s=lambda: drain_limit_s(self._config),
             )
             supervisor = ServiceSupervisor(service, children=self._children)
             with self._followed_signals(supervisor):
@@ -136,6 +135,7 @@ class SupervisedRun:
                 given=self._given,
                 dev=self._dev,
                 first=self._first,
+                alive_within_s=self._notify.watchdog_s,
             )
         )
         return pid, channel
@@ -145,6 +145,7 @@ class SupervisedRun:
         url = url_of(self._config.server, self._address.first)
         workers = self._config.server.workers
         logger.info("Frontdesk %s answers at %s with %d workers", __version__, url, workers)
+        self._notify.ready(f"answers at {url} with {workers} workers")
 
     def _check(self) -> asyncio.Future[str | None]:
         """Have the configuration checked by a process of its own."""

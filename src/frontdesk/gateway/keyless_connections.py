@@ -27,16 +27,27 @@ class Closable(Protocol):
 class KeylessConnections:
     """Keep the connections without a key, oldest first."""
 
-    __slots__ = ("_address_of", "_by_address", "_closed", "_in_all", "_per_address", "_warned_at")
+    __slots__ = (
+        "_address_of",
+        "_by_address",
+        "_closed",
+        "_in_all",
+        "_per_address",
+        "_warned_at",
+        "accepted",
+    )
 
     def __init__(self, *, in_all: int, per_address: int) -> None:
         self._in_all, self._per_address = in_all, per_address
         self._address_of: OrderedDict[Closable, str] = OrderedDict()
         self._by_address: defaultdict[str, OrderedDict[Closable, None]] = defaultdict(OrderedDict)
         self._closed, self._warned_at = 0, -WARNED_EVERY_S
+        self.accepted: int = 0
+        """How many have come by now: all that were accepted, as each comes without a key."""
 
     def enter(self, connection: Closable, address: str) -> None:
         """Take a connection in; the oldest of its address, or of all, goes where it is too many."""
+        self.accepted += 1
         self._address_of[connection] = address
         self._by_address[address][connection] = None
         if len(self._by_address[address]) > self._per_address:

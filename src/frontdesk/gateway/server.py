@@ -17,7 +17,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -29,10 +29,13 @@ from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.http_protocol import BoundedHttp
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.tls import TlsListener
+from frontdesk.gateway.watchdog import Alive, Watchdog
 from frontdesk.gateway.websocket_protocol import BoundedWebSocket
 
 CLOSE_TIMEOUT_S = 2
 SILENCE_STEP_S = 0.02
+ENDING_S = 15.0
+"""For a gateway to end, beyond the graces of turns and agents."""
 ACCEPTED_IN_A_TURN = 8
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -42,7 +45,8 @@ logger: logging.Logger = logging.getLogger("frontdesk.server")
 class GatewayServer(uvicorn.Server):
     """Serve one gateway until a signal ends it.
 
-    `on_started` is called once requests are answered, `on_reload` at a SIGHUP.
+    `on_started` is called once requests are answered, `on_reload` at a SIGHUP, `on_draining` when
+    it begins to end. `alive` is who is told that loop and listener move.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class GatewayServer(uvicorn.Server):
         tls: ssl.SSLContext | None = None,
         on_started: Callable[[], None] = lambda: None,
         on_reload: Callable[[], None] = lambda: None,
+        on_draining: Callable[[], None] = lambda: None,
+        alive: Alive | None = None,
     ) -> None:
         wire = wire_config(app, gateway.config)
         super().__init__(wire)
@@ -60,11 +66,13 @@ class GatewayServer(uvicorn.Server):
         self.tls = tls
         """Of the certificate that is shown; another one counts from the next connection on."""
         self._on_started, self._on_reload = on_started, on_reload
+        self._on_draining, self._alive = on_draining, alive
+        self._watched = AsyncExitStack()
         self._draining: asyncio.Task[None] | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the gateway, serve, and close it; what keeps it from opening is raised."""
-        async with self._gateway:
+        async with self._gateway, self._watched:
             await super().serve(None if sockets is None else with_doubles(sockets))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -72,6 +80,10 @@ class GatewayServer(uvicorn.Server):
             await self.listen_with_tls(sockets)
         else:
             await super().startup(sockets)
+        if self.started and self._alive is not None and sockets is not None:
+            await self._watched.enter_async_context(
+                Watchdog(self._alive, listening=sockets[0], accepted=self._accepted)
+            )
         if self.started:
             self._on_started()
 
@@ -113,6 +125,9 @@ class GatewayServer(uvicorn.Server):
                     break
         await super().shutdown(sockets)
 
+    def _accepted(self) -> int:
+        return self._wire.keyless.accepted
+
     def _may_be_asked(self) -> bool:
         connections = cast("set[ClientConnection]", self.server_state.connections)
         return any(each.may_be_asked() for each in connections) or any(
@@ -151,6 +166,7 @@ class GatewayServer(uvicorn.Server):
         if self._draining is None:
             logger.info("draining: turns under way have %g s", self._gateway.config.server.grace_s)
             self._wire.closing = True
+            self._on_draining()
             self._draining = asyncio.create_task(self._drain_and_exit())
 
     async def _drain_and_exit(self) -> None:
@@ -160,6 +176,11 @@ class GatewayServer(uvicorn.Server):
             logger.exception("draining failed; the server ends all the same")
         finally:
             self.should_exit = True
+
+
+def drain_limit_s(config: Config) -> float:
+    """Return how long a gateway that drains may take until it has ended."""
+    return config.server.grace_s + config.turns.end_grace_s + ENDING_S
 
 
 def end_at_once(number: int) -> None:

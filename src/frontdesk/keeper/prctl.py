@@ -12,6 +12,7 @@ import os
 
 _SET_DEATH_SIGNAL = 1
 _SET_DUMPABLE = 4
+_READ_BOUNDING_SET = 23
 _DROP_FROM_BOUNDING_SET = 24
 _SET_CHILD_SUBREAPER = 36
 
@@ -39,14 +40,20 @@ def become_undumpable() -> None:
 
 
 def drop_from_bounding_set(capability: int) -> None:
-    """Keep whatever this process executes from having a capability, under root as well."""
-    _prctl(_DROP_FROM_BOUNDING_SET, capability)
+    """Keep whatever this process executes from having a capability, under root as well.
+
+    A root that was started without any may not ask for that, and has none to lose.
+    """
+    if _prctl(_READ_BOUNDING_SET, capability):
+        _prctl(_DROP_FROM_BOUNDING_SET, capability)
 
 
-def _prctl(option: int, value: int) -> None:
+def _prctl(option: int, value: int) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "prctl"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+    result: int = libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+    if result < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
+    return result

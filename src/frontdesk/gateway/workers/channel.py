@@ -31,6 +31,8 @@ class Report(StrEnum):
     WAITING = "waiting"
     """It has read everything, and waits for the one that it replaces to end."""
     SERVING = "serving"
+    ALIVE = "alive"
+    """Its loop and its listener move; as often as its assignment asks for."""
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +48,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         dev (bool): Whether it is a development run.
         first (bool): Whether no worker has served yet: it says what a development run says, and
             that the engine cannot be reached. A later one waits for the engine.
+        alive_within_s (float | None): How long the supervisor bears to hear nothing of it while it
+            serves; None where it does not mind.
     """
 
     number: int
@@ -56,6 +60,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     given: dict[str, Any]
     dev: bool
     first: bool
+    alive_within_s: float | None = None
 
 
 class WorkerChannel:

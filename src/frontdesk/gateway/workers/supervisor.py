@@ -18,6 +18,8 @@ from enum import Enum
 from typing import Any
 
 from frontdesk.gateway.log_events import LogEvent
+from frontdesk.gateway.notify_socket import NotifySocket
+from frontdesk.gateway.watchdog import LOOKS
 from frontdesk.gateway.workers.channel import Order, Report, WorkerChannel
 from frontdesk.gateway.workers.child_processes import ChildProcesses
 from frontdesk.gateway.workers.death_limit import MAX_DEATHS, WITHIN_S, DeathLimit
@@ -45,6 +47,7 @@ class Service:
             is started in its place.
         on_serving (Callable): Called once, when all of them serve.
         drain_s (Callable): How long a worker that drains may take, as configured now.
+        notify (NotifySocket): Who is told how the service does.
     """
 
     workers: int
@@ -54,6 +57,7 @@ class Service:
     on_crash: Callable[[int], None]
     on_serving: Callable[[], None]
     drain_s: Callable[[], float]
+    notify: NotifySocket = field(default_factory=lambda: NotifySocket(None))
 
 
 class Stage(Enum):
@@ -76,6 +80,8 @@ class WorkerProcess:
     stage: Stage = Stage.STARTING
     code: int | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    alive_s: float = 0.0
+    """When it last said that it moves, or began to serve."""
 
     def move(self, stage: Stage) -> None:
         """Take note of how far it is, and wake who waits for that."""
@@ -111,15 +117,18 @@ class ServiceSupervisor:
         self._wanted: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._changing: asyncio.Task[None] | None = None
         self._killing: asyncio.TimerHandle | None = None
+        self._watching: asyncio.TimerHandle | None = None
 
     async def run(self) -> int:
         """Start the workers, and supervise them until the service ends."""
         with self._children.followed():
+            self._watch_workers()
             for number in range(1, self._service.workers + 1):
                 self._workers[number] = self._start(number)
             await self._all_ended.wait()
-        if self._killing is not None:
-            self._killing.cancel()
+        for timer in (self._killing, self._watching):
+            if timer is not None:
+                timer.cancel()
         if self._changing is not None:
             self._changing.cancel()
             await asyncio.wait([self._changing])
@@ -138,6 +147,7 @@ class ServiceSupervisor:
         if self.ending:
             return
         self._code = code
+        self._service.notify.stopping(within_s=self._service.drain_s())
         if self._changing is not None:
             self._changing.cancel()
         for successor in self._successors.values():
@@ -150,6 +160,8 @@ class ServiceSupervisor:
 
     def reload(self) -> None:
         """Have all workers follow the configuration, if nothing is wrong with it."""
+        if not self.ending:
+            self._service.notify.reloading()
         self._change(self._reload)
 
     def restart(self) -> None:
@@ -171,6 +183,9 @@ class ServiceSupervisor:
 
     def _listen(self, worker: WorkerProcess) -> None:
         for report in worker.channel.reports():
+            worker.alive_s = time.monotonic()
+            if report is Report.ALIVE:
+                continue
             worker.move({Report.WAITING: Stage.WAITING, Report.SERVING: Stage.SERVING}[report])
             if report is Report.SERVING:
                 logger.info(
@@ -187,6 +202,24 @@ class ServiceSupervisor:
         if worker.channel.closed:
             # That it has ended is told by the kernel; nothing more is read here.
             asyncio.get_running_loop().remove_reader(worker.channel)
+
+    def _watch_workers(self) -> None:
+        """Tell that this loop moves, and kill each worker that has not told so of its own."""
+        if (within_s := self._service.notify.watchdog_s) is None:
+            return
+        self._service.notify.alive()
+        for worker in self._workers.values():
+            silent_s = time.monotonic() - worker.alive_s
+            if worker.stage is Stage.SERVING and silent_s > within_s:
+                logger.error(
+                    "worker %d (process %d) has not moved for %.0f s: it is killed",
+                    worker.number,
+                    worker.pid,
+                    silent_s,
+                )
+                self._children.kill(worker.pid)
+        loop = asyncio.get_running_loop()
+        self._watching = loop.call_later(within_s / LOOKS, self._watch_workers)
 
     @property
     def all_serve(self) -> bool:
@@ -266,9 +299,12 @@ class ServiceSupervisor:
             await self._wanted.pop(0)()
 
     async def _reload(self) -> None:
+        status = "not reloaded, as the log says; all stays as it was"
         if await self._nothing_is_wrong("not reloaded, all stays as it was"):
             for worker in self._workers.values():
                 worker.channel.send(Order.RELOAD)
+            status = "reloaded"
+        self._service.notify.ready(status)
 
     async def _restart(self) -> None:
         if not await self._nothing_is_wrong("not restarted, all stays as it was"):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from frontdesk.gateway.server import GatewayServer
+from frontdesk.gateway.watchdog import Alive
 from frontdesk.gateway.workers.channel import Assignment, Order, Report, WorkerChannel
 
 logger: logging.Logger = logging.getLogger("frontdesk.worker")
@@ -59,6 +60,13 @@ class AssignedWorker:
     def waits(self) -> None:
         """Tell the supervisor that all is read, and only the one before it is in the way."""
         self.channel.send(Report.WAITING)
+
+    @property
+    def alive(self) -> Alive | None:
+        """Who is told that it moves: the supervisor, where it wants to know."""
+        if (within_s := self.assignment.alive_within_s) is None:
+            return None
+        return Alive(notify=lambda: self.channel.send(Report.ALIVE), within_s=within_s)
 
     def serves(self) -> None:
         """Tell the supervisor that it serves."""
