@@ -16,6 +16,17 @@ const PAGES = {
 };
 const TITLES = { sessions: "Sessions", ends: "Ends", nodes: "Nodes", usage: "Usage" };
 
+const ENDED = { message: "You are logged out: the login is over, or its key opens no more." };
+
+/** A part of the address; one that is written wrongly stays as it is. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 class App {
   constructor(place) {
     this.place = place;
@@ -25,7 +36,7 @@ class App {
     this.error = null;
     this.drawing = false;
     addEventListener("hashchange", () => this.show());
-    loggedOut.addEventListener("out", () => this.leave());
+    loggedOut.addEventListener("out", () => this.leave(ENDED));
     setInterval(() => this.draw(), 1000);
   }
 
@@ -54,13 +65,16 @@ class App {
 
   async check() {
     const me = await ask("GET", "dashboard/me").catch(() => this.me);
-    if (!me) this.leave();
+    if (!me) this.leave(ENDED);
   }
 
-  leave() {
+  /** Show the login, and why. */
+  leave(why = null) {
+    if (!this.me) return;
     this.feed?.close();
     this.page?.close?.();
     this.me = this.feed = this.page = null;
+    this.error = why;
     this.draw();
   }
 
@@ -84,12 +98,19 @@ class App {
 
   async show() {
     if (!this.me) return;
-    const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-    const [name, ...parts] = path.split("/").map(decodeURIComponent);
+    const { hash } = location;
+    const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
+    const [name, ...parts] = path.split("/").map(decoded);
     const known = Object.hasOwn(PAGES, name) ? name : "sessions";
     const operators = known === "nodes";
     const wanted = operators && !this.me.operator ? "sessions" : known;
-    const make = await PAGES[wanted]();
+    const make = await PAGES[wanted]().catch(() => null);
+    // It took its time, and somebody else is wanted by now, or has left.
+    if (hash !== location.hash || !this.me) return;
+    if (!make) {
+      notify("This page cannot be loaded now. Reloading may help once the gateway is there.", "error");
+      return;
+    }
     if (this.page?.constructor === make && this.page.follow?.(parts, new URLSearchParams(query))) {
       this.draw();
       return;
@@ -97,7 +118,7 @@ class App {
     this.page?.close?.();
     this.name = wanted;
     this.page = new make(this, parts, new URLSearchParams(query));
-    document.title = `${TITLES[wanted] ?? parts.at(-1) ?? "Session"} · Frontdesk`;
+    this.heading = TITLES[wanted] ?? parts.at(-1) ?? "Session";
     this.draw();
     document.querySelector("main")?.focus({ preventScroll: true });
   }
@@ -108,7 +129,11 @@ class App {
     this.drawing = true;
     requestAnimationFrame(() => {
       this.drawing = false;
-      render(this.me && this.page ? this.frame() : this.login(), this.place);
+      const shown = Boolean(this.me && this.page);
+      render(shown ? this.frame() : this.login(), this.place);
+      document.title = shown ? `${this.waiting ? `(${this.waiting}) ` : ""}${this.heading} · Frontdesk` : "Frontdesk";
+      if (!shown && this.shown !== false) document.getElementById("key")?.focus();
+      this.shown = shown;
       this.page?.drawn?.();
     });
   }
@@ -117,7 +142,7 @@ class App {
     const { me } = this;
     const stream = this.page.stream ?? this.feed;
     // A page with a stream of its own has closed the feed: then nobody knows how many wait.
-    const waiting = stream !== this.feed ? 0 : [...this.feed.rows.values()].reduce((sum, row) => sum + row.approvals + row.questions, 0);
+    const waiting = this.waiting = stream !== this.feed ? 0 : [...this.feed.rows.values()].reduce((sum, row) => sum + row.approvals + row.questions, 0);
     const link = (name) => html`<a href="#/${name}" aria-current=${this.name === name ? "page" : "false"}>
       ${TITLES[name]}${name === "sessions" && waiting ? html` <b class="count" aria-label="${waiting} wait for an answer">${waiting}</b>` : nothing}
     </a>`;
@@ -163,5 +188,7 @@ class App {
 }
 
 const app = new App(document.getElementById("app"));
-addEventListener("error", () => notify("Something went wrong in this page. Reloading it may help.", "error"));
+for (const kind of ["error", "unhandledrejection"]) {
+  addEventListener(kind, () => notify("Something went wrong in this page. Reloading it may help.", "error"));
+}
 await app.start();
