@@ -187,6 +187,8 @@ const fact = (name, value) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`
 
 export class NodesPage extends AskingPage {
   title = "Nodes";
+  /** Nodes that were asked to drain: shown so until they say it themselves. */
+  drains = new Set();
 
   async asks() {
     const { nodes } = await ask("GET", "ops/nodes");
@@ -215,21 +217,24 @@ export class NodesPage extends AskingPage {
     return html`${differing.length ? html`<p class="stale" role="status">Not every node has the same configuration: keys, blueprints or limits differ
         on ${differing.map((node) => node.name).join(", ")}. Reload or restart with the same files.</p>` : nothing}
       <div class="scroll" tabindex="0" role="region" aria-label="Nodes"><table>
-        <thead><tr>${head("node")}${head("state")}${head("sessions", "n")}<td class="share"></td>${head("lease left", "n")}
-          ${head("version")}${head("configuration")}${head(html`<span class="hidden">actions</span>`)}</tr></thead>
+        <thead><tr>${head("node")}${head("state")}${head("sessions", "n")}<td class="share"></td>${head("lease left", "n parts")}
+          ${head("version", "parts")}${head("configuration", "parts")}${head(html`<span class="hidden">actions</span>`)}</tr></thead>
         <tbody>${nodes.map((node) => html`<tr>
           <td class="name">${node.name}${node.answering ? html` <small>answers here</small>` : nothing}</td>
-          <td>${nodeState(node)}</td><td class="n">${figure(node.sessions)}</td>
+          <td>${nodeState(node, this.drains)}</td><td class="n">${figure(node.sessions)}</td>
           <td class="share">${share(node.sessions / most)}</td>
-          <td class="n">${node.leaseLeftMs > 0 ? duration(node.leaseLeftMs) : html`<b class="differs">over</b>`}</td>
-          <td>${odd(node.version, version, node.version)}</td><td>${odd(node.configDigest, usual, html`<code>${node.configDigest.slice(0, 8)}</code>`)}</td>
-          <td class="n">${node.draining ? nothing : html`<button aria-label="Drain ${node.name}" @click=${() => this.drain(node)}>Drain</button>`}</td></tr>`)}</tbody></table></div>`;
+          <td class="n parts">${node.leaseLeftMs > 0 ? duration(node.leaseLeftMs) : html`<b class="differs">over</b>`}</td>
+          <td class="parts">${odd(node.version, version, node.version)}</td><td class="parts">${odd(node.configDigest, usual, html`<code>${node.configDigest.slice(0, 8)}</code>`)}</td>
+          <td class="n">${node.draining || this.drains.has(node.incarnation) ? nothing : html`<button aria-label="Drain ${node.name}" @click=${() => this.drain(node)}>Drain</button>`}</td></tr>`)}</tbody></table></div>`;
   }
 
   async drain(node) {
     const sure = await confirmed(`Drain ${node.name}?`, html`It opens no more sessions; its ${figure(node.sessions)} go on until they end. It stays so until it is started again.`, "Drain it");
     if (!sure) return;
-    if (await attempt(() => ask("POST", `ops/nodes/${encodeURIComponent(node.name)}/drain`))) notify(`${node.name} drains: it opens no more sessions.`);
+    if (await attempt(() => ask("POST", `ops/nodes/${encodeURIComponent(node.incarnation)}/drain`))) {
+      this.drains.add(node.incarnation);
+      notify(`${node.name} drains: it opens no more sessions.`);
+    }
     this.load();
   }
 }
@@ -241,9 +246,11 @@ const NODE_WORDS = {
   leaving: ["stopping", "leaving"],
 };
 
-function nodeState(node) {
+function nodeState(node, asked) {
   const [look, word] = NODE_WORDS[node.state] ?? ["suspect", node.state];
-  return node.draining && node.state === "alive" ? stateOf("stopping", "draining") : stateOf(look, word);
+  if (node.state !== "alive") return stateOf(look, word);
+  if (node.draining) return stateOf("stopping", "draining");
+  return asked.has(node.incarnation) ? stateOf("stopping", "drain asked for") : stateOf(look, word);
 }
 
 function mostFrequent(values) {
