@@ -1,8 +1,9 @@
 """The command line, `frontdesk`: the top of everything.
 
 `serve.py` and `run.py` run the gateway (`reload.py` after every edit anew), `keys.py` makes and
-revokes keys, `configuration.py`, `agents.py` and `doctor.py` (its checks in `checks/`) say what is
-wrong before clients find it. `sessions.py`, `nodes.py`, `usage.py` and `top.py` ask a gateway that
+revokes keys, `configuration.py`, `agents.py` and `doctor.py` say what is
+wrong before clients find it. `session_commands.py` (with `session_prompt.py`, `session_watch.py`
+and `session_stops.py`), `node_commands.py`, `usage_command.py` and `top.py` ask a gateway that
 runs, as `remote.py` finds it. How all of them print is in `output.py`, how they end in
 `exit_codes.py`. Nothing imports it.
 """

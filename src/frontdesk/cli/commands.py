@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 
 from frontdesk import __version__
-from frontdesk.cli import agents, configuration, keys
+from frontdesk.cli import agents, configuration, keys, node_commands, session_commands
+from frontdesk.cli.options import AsJson
+from frontdesk.cli.output import emit, print_json
 from frontdesk.cli.serve import serve
+from frontdesk.cli.usage_command import usage
 
 app: typer.Typer = typer.Typer(
     name="frontdesk",
@@ -17,20 +20,26 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(serve)
+app.add_typer(session_commands.app, name="sessions")
+app.add_typer(node_commands.app, name="nodes")
+app.command()(usage)
 app.add_typer(keys.app, name="keys")
 app.add_typer(agents.app, name="agents")
 app.add_typer(configuration.app, name="config")
 
 
 @app.command()
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    typer.echo(__version__)
+    if as_json:
+        print_json({"version": __version__})
+    else:
+        emit(f"{__version__}\n")
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        version()
+        emit(f"{__version__}\n")
         raise typer.Exit
 
 

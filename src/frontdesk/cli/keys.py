@@ -6,13 +6,14 @@ Works beside a running gateway, which follows. What it works on is imported when
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from frontdesk.cli.options import AsJson, ConfigFile, StateDirectory, loaded
-from frontdesk.cli.output import Column, emit, inform, print_facts, print_json, print_rows
+from frontdesk.cli.output import Column, emit, inform, print_fields, print_json, print_rows
 from frontdesk.cli.times import milliseconds
 from frontdesk.clock import SystemClock
 from frontdesk.errors import InvalidArgument
@@ -100,10 +101,6 @@ def list_keys(
         last_uses = file.last_uses()
         keys = file.all()
 
-    def old_secret_until(key: Key) -> int | None:
-        overlaps = key.previous is not None and now_ms < key.previous.expires_at
-        return key.previous.expires_at if key.previous is not None and overlaps else None
-
     if as_json:
         listed = [
             {
@@ -115,38 +112,53 @@ def list_keys(
                 "createdAt": key.created_at,
                 "expiresAt": key.expires_at,
                 "lastUsedAt": last_uses.get(key.key_id),
-                "oldSecretUntil": old_secret_until(key),
+                "oldSecretUntil": old_secret_until(key, now_ms),
             }
             for key in keys
         ]
         print_json({"keys": listed})
         return
-    columns: tuple[Column[Key], ...] = (
+    print_rows(
+        keys,
+        key_columns(now_ms, last_uses),
+        none="there is no key yet: `frontdesk keys create` makes one",
+    )
+
+
+def key_columns(now_ms: int, last_uses: Mapping[str, int]) -> tuple[Column[Key], ...]:
+    """Return the columns of keys."""
+    return (
         Column("id", lambda key: key.key_id),
         Column("tenant", lambda key: "(operator)" if key.operator else key.tenant_id),
         Column("name", lambda key: key.name),
         Column(
             "scopes",
             lambda key: "" if key.operator else ",".join(in_order(key.scopes)),
-            shown=lambda key: "" if key.operator else ", ".join(in_order(key.scopes)),
+            display=lambda key: "" if key.operator else ", ".join(in_order(key.scopes)),
             fold=True,
         ),
         Column("made", lambda key: _minute(key.created_at), from_width=100),
         Column(
             "expires",
             lambda key: _minute(key.expires_at),
-            shown=lambda key: (
+            display=lambda key: (
                 f"{_minute(key.expires_at) or 'never'}{' (over)' * key.expired(now_ms)}"
             ),
         ),
         Column(
             "last used",
             lambda key: _minute(last_uses.get(key.key_id)),
-            shown=lambda key: _minute(last_uses.get(key.key_id)) or "never",
+            display=lambda key: _minute(last_uses.get(key.key_id)) or "never",
         ),
-        Column("old until", lambda key: _minute(old_secret_until(key)), from_width=100),
+        Column("old until", lambda key: _minute(old_secret_until(key, now_ms)), from_width=100),
     )
-    print_rows(keys, columns, none="there is no key yet: `frontdesk keys create` makes one")
+
+
+def old_secret_until(key: Key, now_ms: int) -> int | None:
+    """Return until when a key's old secret opens, None where it has none that does."""
+    if key.previous is None or now_ms >= key.previous.expires_at:
+        return None
+    return key.previous.expires_at
 
 
 @app.command()
@@ -206,8 +218,8 @@ def _show(new: NewKey, *, as_json: bool) -> None:
     if as_json:
         print_json({"keyId": new.key.key_id, "secret": new.secret, "signingSecret": signing_secret})
     else:
-        facts = [("id", new.key.key_id), ("secret", new.secret), ("signing", signing_secret)]
-        print_facts((name, value) for name, value in facts if value is not None)
+        fields = [("id", new.key.key_id), ("secret", new.secret), ("signing", signing_secret)]
+        print_fields((name, value) for name, value in fields if value is not None)
     inform("Neither secret is shown again." if signing_secret else "It is not shown again.")
 
 

@@ -28,17 +28,22 @@ SPECIAL = re.compile(rf"[\\\t\n\r]|{CONTROL.pattern}")
 NOT_ASCII_CONTROL = re.compile("[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
+PIPE_ONLY = sys.maxsize
+"""The width from which on a terminal has what is for programs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column(Generic[R]):
     """A column: its heading, what of a row is in it, and how a terminal has that where it differs.
 
     `right` is for numbers. A terminal that is narrower than `from_width` goes without it; where it
     is too narrow for a value all the same, that ends in an ellipsis, or goes on below with `fold`.
+    A pipe goes without one that has no `value`.
     """
 
     name: str
-    value: Callable[[R], object]
-    shown: Callable[[R], str] | None = None
+    value: Callable[[R], object] | None
+    display: Callable[[R], str] | None = None
     right: bool = False
     from_width: int = 0
     fold: bool = False
@@ -47,6 +52,11 @@ class Column(Generic[R]):
 def on_terminal() -> bool:
     """Say whether somebody reads standard output as it comes."""
     return sys.stdout.isatty()
+
+
+def somebody_is_there() -> bool:
+    """Say whether somebody can be asked: questions go to standard error."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def emit(text: str) -> None:
@@ -71,11 +81,11 @@ def print_rows(rows: Iterable[R], columns: Sequence[Column[R]], *, none: str) ->
     """Print rows as a table or tab-separated; `none` is said on a terminal where there are none."""
     if not on_terminal():
         for row in rows:
-            emit(tab_separated([column.value(row) for column in columns]))
+            emit(tab_separated(each.value(row) for each in columns if each.value is not None))
         return
     listed = list(rows)
     if listed:
-        _print_table(listed, columns)
+        print_table(listed, columns)
     else:
         inform(none)
 
@@ -91,9 +101,9 @@ def one_line(value: object) -> str:
     return SPECIAL.sub(lambda found: ESCAPES.get(found[0]) or ascii(found[0])[1:-1], text)
 
 
-def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+def print_fields(fields: Iterable[tuple[str, object]]) -> None:
     """Print what is known of one thing: a line a fact, its name first."""
-    pairs = [(name, "" if value is None else value) for name, value in facts]
+    pairs = [(name, "" if value is None else value) for name, value in fields]
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         line = f"{name:{width}}  {one_line(value)}".rstrip() + "\n"
@@ -111,7 +121,8 @@ def print_json(document: Any, *, stream: bool = False) -> None:
     emit(NOT_ASCII_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
-def _print_table(rows: Sequence[R], columns: Sequence[Column[R]]) -> None:
+def print_table(rows: Sequence[R], columns: Sequence[Column[R]]) -> None:
+    """Print a table that is as wide as the terminal at most."""
     try:
         from rich.console import Console
         from rich.table import Table
@@ -125,7 +136,8 @@ def _print_table(rows: Sequence[R], columns: Sequence[Column[R]]) -> None:
     for column in chosen:
         table.add_column(column.name, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
-        cells = [(each.shown or each.value)(row) for each in chosen]
+        getters = [each.display or each.value for each in chosen]
+        cells = [None if get is None else get(row) for get in getters]
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     with console.capture() as captured:
         console.print(table)
