@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from support.hosts import free_port
+from support.engines import free_port
 from support.waiting import eventually
 
 START_S = 60
