@@ -42,7 +42,7 @@ class RepeatedErrors(logging.Filter):
     """Let ten lines of each error a minute pass, and tell at its end how many did not.
 
     The minute begins with the first error after the last. `later` has its end told; without it
-    that is told with the first error that comes after it, or by `tell`.
+    that is told with the first error that comes after it, or by `end_minute`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class RepeatedErrors(logging.Filter):
             return True
         now_s = self._now()
         if self._seen and now_s >= self._until_s:
-            self.tell()
+            self.end_minute()
         with self._lock:
             begins = not self._seen
             if begins:
@@ -71,10 +71,10 @@ class RepeatedErrors(logging.Filter):
             seen.lines += passes
             seen.left_out += not passes
         if begins and self._later is not None:
-            self._later(MINUTE_S, self.tell)
+            self._later(MINUTE_S, self.end_minute)
         return passes
 
-    def tell(self) -> None:
+    def end_minute(self) -> None:
         """End the minute: write how many lines there would have been of each error."""
         with self._lock:
             seen, self._seen = self._seen, {}
