@@ -252,3 +252,4 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[ToolSpec, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     fence: int = 0
+    traceparent: str | None = None

@@ -156,6 +156,15 @@ class Turn:
         return self._port.context.fence
 
     @property
+    def traceparent(self) -> str | None:
+        """Return the trace that the turn is part of, for whatever the agent calls; often None.
+
+        As W3C Trace Context writes it. Where OpenTelemetry is in use in the agent's process, it is
+        the current context already.
+        """
+        return self._port.context.traceparent
+
+    @property
     def history(self) -> tuple[Message, ...]:
         """Return the messages before this turn, oldest first. The history kept is bounded."""
         return self._port.context.history

@@ -46,6 +46,7 @@ from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.tool_webhooks import Callbacks
+from frontdesk.gateway.tracing.tracing import Tracing
 from frontdesk.keeper.client import Keeper
 from frontdesk.sessions.context import SessionSettings
 from frontdesk.sessions.errors import Draining
@@ -129,6 +130,8 @@ class Gateway:
         """Of a node of a cluster: where requests for other nodes' sessions go."""
         self.respond: Callable[[RequestContext], Awaitable[None]] | None = None
         """What answers a request that was let in: the middleware's."""
+        self.tracing: Tracing | None = None
+        """The spans of requests and turns; None where nobody traces."""
         self._given, self._cluster, self._state = blueprints, cluster, state
         self._keeper: Keeper | None = None
         self._provider: IdentityProvider | None = None
@@ -189,6 +192,11 @@ class Gateway:
         self.store = self._stack.enter_context(SessionStore(limits=limits, clock=self.clock))
         if self._cluster is not None:
             await self._join(self._cluster)
+        tracing = self.tracing = Tracing.find(text=self.config.server.trace_text)
+        if tracing is not None:
+            self.observers.add(tracing.turns)
+            self.callbacks.carrier = tracing.turns.carrier_of_tool
+            self._stack.callback(tracing.turns.close)
         service = SessionService(
             self.store,
             self._blueprints,
@@ -199,6 +207,7 @@ class Gateway:
             guardrails=self.guardrails,
             call_tool=self.callbacks,
             observer=self.observers,
+            tracer=None if tracing is None else tracing.turns,
             node=self.node,
         )
         self.service = await self._stack.enter_async_context(service)

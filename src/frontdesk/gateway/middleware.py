@@ -56,8 +56,11 @@ class GatewayMiddleware:
         context = RequestContext(
             scope, receive, send, body_limit=self._gateway.config.limits.body_bytes
         )
+        span = None
         try:
             context.client = self._gateway.proxies.client_of(context.scope)
+            if self._gateway.tracing is not None:
+                span = self._gateway.tracing.requests.begin(context)
             if self._gateway.open and context.rule.access is Access.CREDENTIAL:
                 # Done before the answer begins: an open stream keeps nothing of it.
                 fetched = self._gateway.authenticator.fetch_for(context)
@@ -74,6 +77,8 @@ class GatewayMiddleware:
                 self._gateway.bodies.leave(context.key.key_id, context.body_room)
             self._gateway.metrics.requests.on_request(context)
             self._log.line(context)
+            if span is not None:
+                span.end()
 
     def _admit(self, context: RequestContext) -> Awaitable[None] | None:
         """Say who asks, or raise; return what counts the request where other nodes count too."""

@@ -131,6 +131,11 @@ class ServerSettings(Table):
         ),
     ] = False
 
+    trace_text: Annotated[
+        bool,
+        Setting("whether traces have what is said in sessions: prompts, answers, tools' arguments"),
+    ] = False
+
     @model_validator(mode="after")
     def _tls_is_whole(self) -> ServerSettings:
         if (self.tls_certificate is None) != (self.tls_key is None):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -48,6 +49,8 @@ class Callbacks:
         self.guard = guard
         self._master_secret, self._answer_bytes, self._clock = master_secret, answer_bytes, clock
         self._client = guarded_client(guard)
+        self.carrier: Callable[[str, str, str], dict[str, str]] | None = None
+        """Of a tenant's session and a call, the headers that tell the trace it is part of."""
 
     @classmethod
     def of(cls, settings: CallbackSettings, state: StateDir, *, clock: Clock) -> Callbacks:
@@ -79,10 +82,15 @@ class Callbacks:
         body = msgspec.json.encode(
             {"callId": call_id, "toolName": tool.name, "args": args, "sessionId": session_id}
         )
+        carrier = self.carrier
         try:
             async with asyncio.timeout(tool.timeout_ms / 1000):
                 content = await self._post(
-                    tool.callback_url, body, tenant_id=tenant_id, key_id=api_key or ""
+                    tool.callback_url,
+                    body,
+                    tenant_id=tenant_id,
+                    key_id=api_key or "",
+                    carrier={} if carrier is None else carrier(tenant_id, session_id, call_id),
                 )
             answer = read_json(content)
         except TimeoutError:
@@ -105,7 +113,9 @@ class Callbacks:
                 problem = str(answer["error"])[:MAX_SHOWN_ERROR]
         raise ToolFailed(tool.name, problem=problem)
 
-    async def _post(self, url: str, body: bytes, *, tenant_id: str, key_id: str) -> bytes:
+    async def _post(
+        self, url: str, body: bytes, *, tenant_id: str, key_id: str, carrier: dict[str, str]
+    ) -> bytes:
         timestamp = str(self._clock.wall_ms() // 1000)
         secret = signing_secret_of(self._master_secret, key_id)
         headers = {
@@ -114,6 +124,7 @@ class Callbacks:
             "User-Agent": "frontdesk",
             "X-Frontdesk-Timestamp": timestamp,
             "X-Frontdesk-Signature": signature(secret, timestamp=timestamp, body=body),
+            **carrier,
         }
         content = bytearray()
         async with self._client.stream(

@@ -17,6 +17,7 @@ from frontdesk.sessions.hooks import (
     NoMeter,
     SessionObserver,
     ToolCaller,
+    TurnTracer,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class ServiceContext:
     guardrails: Guardrails | None = None
     call_tool: ToolCaller | None = None
     observer: SessionObserver | None = None
+    tracer: TurnTracer | None = None
     node: Node | None = None
     draining: bool = False
     stuck: set[asyncio.Task[None]] = field(default_factory=set)

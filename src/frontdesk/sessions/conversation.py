@@ -62,6 +62,7 @@ from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.event_reader import EventReader, StreamStart
 from frontdesk.sessions.expiry import Expiry, LifeTimes
 from frontdesk.sessions.history import History
+from frontdesk.sessions.hooks import TurnTrace
 from frontdesk.sessions.input_checks import checked_prompt, filtered, refusing_model
 from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.phases import SessionPhase, TurnPhase
@@ -268,7 +269,11 @@ class Conversation:
             raise PromptQueueFull(self.session_id, limit=limit)
         self.service.attachments.take(self.tenant_id, files)
         queued = self.busy
-        prompt = Prompt(f"req_{secrets.token_hex(8)}", text, api_key, files)
+        origin, accepted_s = None, 0.0
+        if (tracer := self.service.tracer) is not None:
+            origin, accepted_s = tracer.origin(), self.service.clock.monotonic()
+        request_id = f"req_{secrets.token_hex(8)}"
+        prompt = Prompt(request_id, text, api_key, files, origin, accepted_s)
         self._latest_request, self._latest_index = prompt.request_id, None
         self.prompts.put(prompt)
         self.ends.expect(prompt.request_id)
@@ -408,7 +413,7 @@ class Conversation:
 
     def begin(self, prompt: Prompt) -> RunningTurn:
         """Begin the turn of a prompt."""
-        timeout_s = self.turn_timeout_s
+        timeout_s, trace = self.turn_timeout_s, self._traced(prompt)
         context = TurnContext(
             text=prompt.text,
             request_id=prompt.request_id,
@@ -418,10 +423,11 @@ class Conversation:
             tools=self.parts.tools.specs(),
             attachments=prompt.attachments,
             fence=self.entry_fence,
+            traceparent=None if trace is None else trace.traceparent,
         )
         deadline_s = self.service.clock.monotonic() + timeout_s
         turn = self.turn = RunningTurn(
-            context, self.parts, deadline_s=deadline_s, api_key=prompt.api_key
+            context, self.parts, deadline_s=deadline_s, api_key=prompt.api_key, trace=trace
         )
         files = tuple(each.without_content for each in prompt.attachments)
         self.history.add(Message("user", prompt.text, attachments=files))
@@ -549,6 +555,13 @@ class Conversation:
     def _require_open(self) -> None:
         if self.ending_reason is not None:
             raise SessionDead(self.session_id, reason=self.ending_reason)
+
+    def _traced(self, prompt: Prompt) -> TurnTrace | None:
+        """Begin the trace of a prompt's turn, where there are traces."""
+        if (tracer := self.service.tracer) is None:
+            return None
+        queued_s = self.service.clock.monotonic() - prompt.accepted_s
+        return tracer.begin_turn(self, origin=prompt.origin, queued_s=queued_s)
 
     def _answer(self, approval_id: str, answer: Approval, api_key: str | None) -> None:
         self._require_open()

@@ -1,4 +1,4 @@
-"""What the session service needs from above: meter, budgets, guardrails, tool caller.
+"""What the session service needs from above: meter, budgets, guardrails, tool caller, tracer.
 
 The gateway implements these; whoever embeds the service without a gateway leaves them out.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextvars import Context
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal, Protocol
@@ -140,6 +141,39 @@ class SessionObserver(Protocol):
 
     def on_changed(self, conversation: Any) -> None:
         """See what no event tells: a prompt waits, the session restarts, or begins to end."""
+        ...
+
+
+class TurnTrace(Protocol):
+    """The trace of a turn, as what runs it needs it."""
+
+    @property
+    def context(self) -> Context:
+        """In which its agent runs, so that what that does belongs to the trace."""
+        ...
+
+    @property
+    def traceparent(self) -> str | None:
+        """What its agent's process is told of the trace, as W3C Trace Context writes it."""
+        ...
+
+    @property
+    def trace_id(self) -> str | None:
+        """What the log calls it."""
+        ...
+
+
+class TurnTracer(Protocol):
+    """Makes traces of turns. Sees their ends as a `SessionObserver`. Never waits, never raises."""
+
+    def origin(self) -> object | None:
+        """Return what a prompt that is accepted now keeps of where it came from."""
+        ...
+
+    def begin_turn(
+        self, conversation: Any, *, origin: object | None, queued_s: float
+    ) -> TurnTrace | None:
+        """Begin the trace of the turn whose prompt is about to be received; None for none."""
         ...
 
 

@@ -12,13 +12,16 @@ from frontdesk.agents.attachments import Attachment
 class Prompt(msgspec.Struct, frozen=True):
     """An accepted prompt, under the request id that its events will carry.
 
-    `api_key` is the key that it came with: what its turn uses counts for that one.
+    `api_key` is the key that it came with: what its turn uses counts for that one. `origin` is what
+    the tracer keeps of where it came from, `accepted_s` when that was.
     """
 
     request_id: str
     text: str
     api_key: str | None
     attachments: tuple[Attachment, ...] = ()
+    origin: object | None = None
+    accepted_s: float = 0.0
 
 
 class PromptQueue:

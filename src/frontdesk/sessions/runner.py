@@ -110,7 +110,8 @@ class Runner:
         """
         conversation = self._conversation
         turn = conversation.begin(prompt)
-        work = asyncio.create_task(self.agent.run_turn(turn))
+        traced = None if turn.trace is None else turn.trace.context
+        work = asyncio.create_task(self.agent.run_turn(turn), context=traced)
         work.add_done_callback(turn.wake)
         try:
             await turn.over
@@ -159,6 +160,7 @@ class Runner:
                 "tenant": conversation.tenant_id,
                 "session_id": conversation.session_id,
                 "request_id": turn.request_id,
+                "trace_id": None if turn.trace is None else turn.trace.trace_id,
             },
         )
         return True

@@ -50,6 +50,7 @@ from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import GuardrailRefused
 from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.history import History
+from frontdesk.sessions.hooks import TurnTrace
 from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.pending import PendingApprovals, PendingRequests
 from frontdesk.sessions.phases import TurnPhase
@@ -153,18 +154,26 @@ class RunningTurn:
         "phase",
         "running_tools",
         "stopped",
+        "trace",
     )
     context: TurnContext
     model: str
     phase: TurnPhase
 
     def __init__(
-        self, context: TurnContext, parts: TurnParts, *, deadline_s: float, api_key: str | None
+        self,
+        context: TurnContext,
+        parts: TurnParts,
+        *,
+        deadline_s: float,
+        api_key: str | None,
+        trace: TurnTrace | None = None,
     ) -> None:
         self.context, self._parts = context, parts
         self.api_key: str | None = api_key
         """The key that acted on it last: what it uses counts for that one."""
         self.deadline_s: float = deadline_s
+        self.trace: TurnTrace | None = trace
         self.model = context.model
         """The model to call next."""
         loop = asyncio.get_running_loop()

@@ -43,6 +43,7 @@ from frontdesk.sessions.hooks import (
     NoMeter,
     SessionObserver,
     ToolCaller,
+    TurnTracer,
 )
 from frontdesk.sessions.input_checks import checked_prompt
 from frontdesk.sessions.live import LiveSession, LiveSessions
@@ -106,6 +107,7 @@ class SessionService:
         guardrails: Guardrails | None = None,
         call_tool: ToolCaller | None = None,
         observer: SessionObserver | None = None,
+        tracer: TurnTracer | None = None,
         node: Node | None = None,
     ) -> None:
         self.blueprints = blueprints
@@ -120,6 +122,7 @@ class SessionService:
             guardrails=guardrails,
             call_tool=call_tool,
             observer=observer,
+            tracer=tracer,
             node=node,
         )
         self._watcher, self._live = Watcher(), LiveSessions()

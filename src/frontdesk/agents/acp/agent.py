@@ -182,7 +182,8 @@ class AcpAgent:
             while texts:
                 await self._session.select_model(port.model)
                 blocks = prompt_blocks("\n\n".join(texts), attachments)
-                answer = await self._prompt(blocks, translator)
+                traceparent = port.context.traceparent
+                answer = await self._prompt(blocks, translator, traceparent=traceparent)
                 attachments = ()  # the agent has them
                 translator.on_answer(answer)
                 ended_well = answer.reason in (None, "end_turn")
@@ -206,9 +207,16 @@ class AcpAgent:
             translator.close(ended_well=ended_well)
 
     async def _prompt(
-        self, blocks: list[PromptBlock], translator: UpdateTranslator
+        self,
+        blocks: list[PromptBlock],
+        translator: UpdateTranslator,
+        *,
+        traceparent: str | None,
     ) -> PromptAnswer:
         request = PromptRequest(session_id=self._session.id, prompt=blocks)
+        if traceparent is not None:
+            # Where the protocol has the trace, as MCP does: a root key of `_meta`.
+            request.field_meta = {"traceparent": traceparent}
         prompting = self._prompting = asyncio.create_task(
             self._connection.request(AGENT_METHODS["session_prompt"], request, PromptAnswer)
         )

@@ -41,6 +41,7 @@ from frontdesk.agents.process.worker_turn import WorkerTurnPort
 from frontdesk.agents.protocol import AgentFunction, Program
 from frontdesk.agents.targets import import_target
 from frontdesk.agents.task import FunctionProgram, TaskAgentFactory, drive
+from frontdesk.agents.trace_context import traced_context
 from frontdesk.agents.turn import EndSession
 from frontdesk.errors import InvalidType
 
@@ -174,7 +175,9 @@ class _Child:
     def _run(self, run: RunTurn) -> None:
         assert self._function is not None, "a turn came before the session was opened"
         port = WorkerTurnPort(run, self._send)
-        task = asyncio.create_task(drive(self._function, port))
+        # In the trace that the turn is part of.
+        context = traced_context(run.context.traceparent)
+        task = asyncio.create_task(drive(self._function, port), context=context)
         self._turns[run.turn] = port, task
         task.add_done_callback(lambda _: self._finished(run.turn))
 

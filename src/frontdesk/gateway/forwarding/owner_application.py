@@ -106,8 +106,12 @@ class OwnerApplication:
             hop.send_on,
             body_limit=max(len(body), gateway.config.limits.body_bytes),
         )
+        span = None
         try:
-            respond = self._admit(context, claims, caller)
+            context.client = claims.client
+            if gateway.tracing is not None:
+                span = gateway.tracing.requests.begin(context)
+            respond = self._admit(context, caller)
             if self._lives_here(context, claims):
                 if (connection := connection_of(hop.scope)) is not None:
                     connection.admitted(caller.key_id)
@@ -116,15 +120,17 @@ class OwnerApplication:
                 await _answer_for_nodes(hop, GONE_STATUS, GONE, b"not here")
         except Exception as error:  # noqa: BLE001 - each becomes an answer, or is raised by `fail`
             await context.fail(error)
+        finally:
+            if span is not None:
+                span.end()
 
     def _admit(
-        self, context: RequestContext, claims: HopClaims, caller: CallerClaims
+        self, context: RequestContext, caller: CallerClaims
     ) -> Callable[[RequestContext], Awaitable[None]]:
         """Let in whom the other node has let in; return what answers, or raise."""
         gateway = self._gateway
         if not gateway.open or gateway.respond is None:
             raise Draining
-        context.client = claims.client
         key = context.key = self._caller_of(caller)
         context.sessions = gateway.sessions_of(key)
         context.granted_scope = granted_scope(context, key)
