@@ -21,7 +21,7 @@ def traced_context(traceparent: str | None) -> Context | None:
     from opentelemetry.context import attach
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    entered = copy_context()
+    context = copy_context()
     found = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
-    entered.run(attach, found)
-    return entered
+    context.run(attach, found)
+    return context

@@ -94,6 +94,8 @@ class Gateway:
     known: KnownBlueprints
     rows: LocalRows
     attachments: AttachmentReader
+    tracing: Tracing | None = None
+    """The spans of requests and turns; None where nobody traces."""
 
     def __init__(
         self,
@@ -130,8 +132,6 @@ class Gateway:
         """Of a node of a cluster: where requests for other nodes' sessions go."""
         self.respond: Callable[[RequestContext], Awaitable[None]] | None = None
         """What answers a request that was let in: the middleware's."""
-        self.tracing: Tracing | None = None
-        """The spans of requests and turns; None where nobody traces."""
         self._given, self._cluster, self._state = blueprints, cluster, state
         self._keeper: Keeper | None = None
         self._provider: IdentityProvider | None = None
@@ -192,11 +192,6 @@ class Gateway:
         self.store = self._stack.enter_context(SessionStore(limits=limits, clock=self.clock))
         if self._cluster is not None:
             await self._join(self._cluster)
-        tracing = self.tracing = Tracing.find(text=self.config.server.trace_text)
-        if tracing is not None:
-            self.observers.add(tracing.turns)
-            self.callbacks.carrier = tracing.turns.carrier_of_tool
-            self._stack.callback(tracing.turns.close)
         service = SessionService(
             self.store,
             self._blueprints,
@@ -207,9 +202,9 @@ class Gateway:
             guardrails=self.guardrails,
             call_tool=self.callbacks,
             observer=self.observers,
-            tracer=None if tracing is None else tracing.turns,
             node=self.node,
         )
+        self._begin_tracing(service)
         self.service = await self._stack.enter_async_context(service)
         name = "" if self.node is None else self.node.record.name
         self.rows = LocalRows(clock=self.clock, node=name, live=self.service.all_live)
@@ -222,6 +217,18 @@ class Gateway:
         )
         self._stack.enter_context(polling)
         self._stack.callback(self.rows.close)
+
+    def _begin_tracing(self, service: SessionService) -> None:
+        """Have spans of requests and turns, where somebody has set up what takes them."""
+        tracing = self.tracing = Tracing.find(
+            text=self.config.server.trace_text,
+            route=self.metrics.requests.route_of,
+        )
+        if tracing is not None:
+            service.trace(tracing.turns)
+            self.observers.add(tracing.turns)
+            self.callbacks.carrier = tracing.turns.carrier_of_tool
+            self._stack.callback(tracing.turns.close)
 
     async def _share_usage(self, cluster: ClusterPart, state: StateDir) -> None:
         """Count what was used together with the other nodes, those included that have gone."""

@@ -49,8 +49,8 @@ class Callbacks:
         self.guard = guard
         self._master_secret, self._answer_bytes, self._clock = master_secret, answer_bytes, clock
         self._client = guarded_client(guard)
-        self.carrier: Callable[[str, str, str], dict[str, str]] | None = None
-        """Of a tenant's session and a call, the headers that tell the trace it is part of."""
+        self.carrier: Callable[[str, str, str], dict[str, str]] = lambda *_: {}
+        """Of a tenant's session and a call, the headers that name the trace it is part of."""
 
     @classmethod
     def of(cls, settings: CallbackSettings, state: StateDir, *, clock: Clock) -> Callbacks:
@@ -82,16 +82,11 @@ class Callbacks:
         body = msgspec.json.encode(
             {"callId": call_id, "toolName": tool.name, "args": args, "sessionId": session_id}
         )
-        carrier = self.carrier
+        headers = self._headers(body, key_id=api_key or "")
+        headers |= self.carrier(tenant_id, session_id, call_id)
         try:
             async with asyncio.timeout(tool.timeout_ms / 1000):
-                content = await self._post(
-                    tool.callback_url,
-                    body,
-                    tenant_id=tenant_id,
-                    key_id=api_key or "",
-                    carrier={} if carrier is None else carrier(tenant_id, session_id, call_id),
-                )
+                content = await self._post(tool.callback_url, body, headers, tenant_id=tenant_id)
             answer = read_json(content)
         except TimeoutError:
             problem = f"it did not answer within {tool.timeout_ms} ms"
@@ -113,19 +108,20 @@ class Callbacks:
                 problem = str(answer["error"])[:MAX_SHOWN_ERROR]
         raise ToolFailed(tool.name, problem=problem)
 
-    async def _post(
-        self, url: str, body: bytes, *, tenant_id: str, key_id: str, carrier: dict[str, str]
-    ) -> bytes:
+    def _headers(self, body: bytes, *, key_id: str) -> dict[str, str]:
         timestamp = str(self._clock.wall_ms() // 1000)
         secret = signing_secret_of(self._master_secret, key_id)
-        headers = {
+        return {
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": "frontdesk",
             "X-Frontdesk-Timestamp": timestamp,
             "X-Frontdesk-Signature": signature(secret, timestamp=timestamp, body=body),
-            **carrier,
         }
+
+    async def _post(
+        self, url: str, body: bytes, headers: dict[str, str], *, tenant_id: str
+    ) -> bytes:
         content = bytearray()
         async with self._client.stream(
             "POST",

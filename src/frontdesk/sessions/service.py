@@ -107,7 +107,6 @@ class SessionService:
         guardrails: Guardrails | None = None,
         call_tool: ToolCaller | None = None,
         observer: SessionObserver | None = None,
-        tracer: TurnTracer | None = None,
         node: Node | None = None,
     ) -> None:
         self.blueprints = blueprints
@@ -122,7 +121,6 @@ class SessionService:
             guardrails=guardrails,
             call_tool=call_tool,
             observer=observer,
-            tracer=tracer,
             node=node,
         )
         self._watcher, self._live = Watcher(), LiveSessions()
@@ -137,6 +135,10 @@ class SessionService:
         self._latest_number = 0
         self._watch: Watch | None = None
         self._following: asyncio.Task[None] | None = None
+
+    def trace(self, tracer: TurnTracer) -> None:
+        """Have turns traced that begin from now on."""
+        self._context.tracer = tracer
 
     async def __aenter__(self) -> Self:
         self._watch = self._store.watch()

@@ -40,9 +40,13 @@ class RequestMetrics:
         for answer in ANSWERS:
             self._refusals.begin(answer.code)
 
+    def route_of(self, path: str) -> str:
+        """Return the route that a path is of, `_other` for none; once there is an application."""
+        return self.routes.pattern(path)
+
     def on_request(self, context: RequestContext) -> None:
         """Count a request that is over."""
-        route = self.routes.pattern(context.path)
+        route = self.route_of(context.path)
         method = context.method if context.method in METHODS else OTHER
         self._requests.add(route, method, str(context.status or LEFT))
         if not _stays_open(context):

@@ -1,7 +1,7 @@
 """A span for each request, from its first byte to its last; of a stream, as long as it is open.
 
 It is a child of the span that is current already (of a host that traces), else of the one that the
-client names in `traceparent`. Whatever the request is passed on to, another node above all, is told
+client names in `traceparent`. Whatever the request is passed on to, another node above all, gets
 this span in its place. What happens over a WebSocket, which may stay for days, is no child of it: a
 turn that begins there has a trace of its own, with a link.
 """
@@ -26,6 +26,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from frontdesk.gateway.metrics.bounded_labels import OTHER
 from frontdesk.gateway.request_context import RequestContext
 from frontdesk.gateway.tracing import conventions as names
 
@@ -59,11 +60,10 @@ class RequestSpan:
 
 
 class RequestSpans:
-    """Begin the spans of requests. `route` says which route a path is of, once routes are known."""
+    """Begin the spans of requests. `route` says which route a path is of."""
 
-    def __init__(self, tracer: Tracer) -> None:
-        self._tracer = tracer
-        self.route: Callable[[str], str] | None = None
+    def __init__(self, tracer: Tracer, *, route: Callable[[str], str]) -> None:
+        self._tracer, self._route = tracer, route
 
     def begin(self, context: RequestContext) -> RequestSpan | None:
         """Begin a request's span; None for paths that leave no line in the log either.
@@ -74,20 +74,20 @@ class RequestSpans:
             return None
         parent = parent_of(context)
         method = context.method if context.method in names.METHODS else names.OTHER
-        route = None if self.route is None else self.route(context.path)
+        route = self._route(context.path)
         span = self._tracer.start_span(
-            method if route is None else f"{method} {route}",
+            method if route == OTHER else f"{method} {route}",
             context=parent,
             kind=SpanKind.SERVER,
             attributes=_attributes(context, method, route),
         )
-        entered = set_span_in_context(span, parent)
-        tell(context, entered)
-        told = span.get_span_context()
-        context.trace_id = f"{told.trace_id:032x}" if told.is_valid else None
+        inner = set_span_in_context(span, parent)
+        propagate(context, inner)
+        passed = span.get_span_context()
+        context.trace_id = f"{passed.trace_id:032x}" if passed.is_valid else None
         if context.websocket:
-            entered = set_value(LINKED, told, set_span_in_context(INVALID_SPAN, parent))
-        return RequestSpan(context, span, attach(entered))
+            inner = set_value(LINKED, passed, set_span_in_context(INVALID_SPAN, parent))
+        return RequestSpan(context, span, attach(inner))
 
 
 def parent_of(context: RequestContext) -> Context:
@@ -103,17 +103,17 @@ def parent_of(context: RequestContext) -> Context:
     return W3C.extract(carried, current)
 
 
-def tell(context: RequestContext, entered: Context) -> None:
+def propagate(context: RequestContext, inner: Context) -> None:
     """Put a span into the headers of a request, for whoever it is passed on to."""
     carrier: dict[str, str] = {}
-    W3C.inject(carrier, entered)
+    W3C.inject(carrier, inner)
     others = [
         header
         for header in context.scope["headers"]
         if header[0] not in (b"traceparent", b"tracestate")
     ]
-    told = [(name.encode(), value.encode("latin-1")) for name, value in carrier.items()]
-    context.scope["headers"] = [*others, *told]
+    passed = [(name.encode(), value.encode("latin-1")) for name, value in carrier.items()]
+    context.scope["headers"] = [*others, *passed]
 
 
 def origin() -> tuple[SpanContext, bool] | None:
@@ -131,7 +131,7 @@ def links_to(span: SpanContext) -> list[Link]:
     return [Link(span)]
 
 
-def _attributes(context: RequestContext, method: str, route: str | None) -> dict[str, Any]:
+def _attributes(context: RequestContext, method: str, route: str) -> dict[str, Any]:
     scope = context.scope
     attributes = {
         names.METHOD: method,
@@ -140,6 +140,6 @@ def _attributes(context: RequestContext, method: str, route: str | None) -> dict
         names.CLIENT_ADDRESS: context.client,
         names.PROTOCOL_VERSION: str(scope.get("http_version", "1.1")),
     }
-    if route is not None:
+    if route != OTHER:
         attributes[names.ROUTE] = route
     return attributes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from frontdesk._version import __version__
@@ -36,22 +36,25 @@ class Tracing:
         self.requests, self.turns = requests, turns
 
     @classmethod
-    def find(cls, *, text: bool) -> Tracing | None:
-        """Return it where somebody set up an SDK, else None. `text`: with what is said."""
+    def find(cls, *, text: bool, route: Callable[[str], str]) -> Tracing | None:
+        """Return it where somebody set up an SDK, else None.
+
+        `text` has it tell what is said; `route` says which route a path is of.
+        """
         trace = sys.modules.get("opentelemetry.trace")
         if trace is None or isinstance(
             trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider
         ):
-            _tell_who_expects_some(os.environ)
+            _warn_who_expects_some(os.environ)
             return None
         from frontdesk.gateway.tracing.request_spans import RequestSpans
         from frontdesk.gateway.tracing.turn_spans import TurnSpans
 
         tracer = trace.get_tracer("frontdesk", __version__)
-        return cls(RequestSpans(tracer), TurnSpans(tracer, text=text))
+        return cls(RequestSpans(tracer, route=route), TurnSpans(tracer, text=text))
 
 
-def _tell_who_expects_some(environment: Mapping[str, str]) -> None:
+def _warn_who_expects_some(environment: Mapping[str, str]) -> None:
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return
     for name in WANTED_BY:

@@ -58,7 +58,7 @@ class TurnSpan:
         self.counters: Any = None
         """What the turn has used; None before it is known."""
         self.error: str | None = None
-        """The last error that was told."""
+        """The last error that was own."""
         self.carrier: dict[str, str] = {}
         W3C.inject(self.carrier, self._above)
         self._tools: dict[str, Span] = {}
@@ -72,20 +72,20 @@ class TurnSpan:
     @property
     def context(self) -> TaskContext:
         """In which its agent runs: this span is the current one there."""
-        entered = copy_context()
-        entered.run(attach, self._above)
-        return entered
+        inner = copy_context()
+        inner.run(attach, self._above)
+        return inner
 
     @property
     def traceparent(self) -> str | None:
-        """What its agent's process is told."""
+        """What its agent's process is own."""
         return self.carrier.get("traceparent")
 
     @property
     def trace_id(self) -> str | None:
         """What the log calls the trace."""
-        told = self._span.get_span_context()
-        return f"{told.trace_id:032x}" if told.is_valid else None
+        own = self._span.get_span_context()
+        return f"{own.trace_id:032x}" if own.is_valid else None
 
     def carrier_of_tool(self, call_id: str) -> dict[str, str]:
         """Return the headers that tell a tool's server of its span; of the turn's, where none."""
@@ -98,7 +98,7 @@ class TurnSpan:
 
     # -- what is seen of it ----------------------------------------------------------------------
 
-    def model_said(self) -> None:
+    def on_model_output(self) -> None:
         """Note that the model was asked: something came of it."""
         self._asked = True
 

@@ -148,7 +148,7 @@ def _on_start(span: TurnSpan, event: Any, logged: LoggedEvent) -> None:  # noqa:
 
 
 def _on_model(span: TurnSpan, event: Any, logged: LoggedEvent) -> None:  # noqa: ARG001 - as all
-    span.model_said()
+    span.on_model_output()
 
 
 def _on_tool(span: TurnSpan, event: Any, logged: LoggedEvent) -> None:  # noqa: ARG001 - as all
