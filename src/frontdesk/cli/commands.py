@@ -8,6 +8,7 @@ import typer
 
 from frontdesk import __version__
 from frontdesk.cli import agents, configuration, keys, node_commands, session_commands
+from frontdesk.cli.doctor import doctor
 from frontdesk.cli.options import AsJson
 from frontdesk.cli.output import emit, print_json
 from frontdesk.cli.serve import serve
@@ -23,6 +24,7 @@ app.command()(serve)
 app.add_typer(session_commands.app, name="sessions")
 app.add_typer(node_commands.app, name="nodes")
 app.command()(usage)
+app.command()(doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(agents.app, name="agents")
 app.add_typer(configuration.app, name="config")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ANSWER_S = 30.0
+"""For connecting, and for an answer that is no stream."""
+
 Url = Annotated[
     str | None,
     typer.Option(help="The gateway; else FRONTDESK_URL, else http://127.0.0.1:4000."),
@@ -35,7 +38,9 @@ Name = Annotated[str, typer.Argument(help="The session's id; an operator's: tena
 
 
 @contextmanager
-def asking(url: str | None, key_file: Path | None) -> Iterator[Client]:
+def asking(
+    url: str | None, key_file: Path | None, *, timeout_s: float = ANSWER_S
+) -> Iterator[Client]:
     """Yield a client of the gateway; `MissingExtra` names the extra that the command needs."""
     try:
         from frontdesk.client import Client
@@ -44,7 +49,7 @@ def asking(url: str | None, key_file: Path | None) -> Iterator[Client]:
         if missing.startswith("frontdesk"):
             raise
         raise MissingExtra("cli", part="this command", missing=missing) from None
-    with Client(url, key_file=key_file) as client:
+    with Client(url, key_file=key_file, timeout_s=timeout_s) as client:
         yield client
 
 
