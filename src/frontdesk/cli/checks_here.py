@@ -165,13 +165,13 @@ def check_clock(now_s: float) -> Finding:
     if now_s < FIRST_RELEASE_S:
         text = f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(now_s))}"
         return Finding("clock", "wrong", text, "set it: keys, tokens and certificates go by it")
-    if kept_right() is False:
+    if is_synchronised() is False:
         advice = "run chrony or systemd-timesyncd, unless the host does"
         return Finding("clock", "note", "nobody says that the clock is kept right", advice)
     return Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s)))
 
 
-def kept_right() -> bool | None:
+def is_synchronised() -> bool | None:
     """Say whether the kernel is told that the clock is synchronised; None where it says nothing."""
     if sys.platform != "linux":
         return None

@@ -222,17 +222,17 @@ def check_nodes(nodes: Sequence[ListedNode]) -> Iterator[Finding]:
             advice = "look whether it runs and reaches the engine; in a while it is held to be dead"
             text = f"{node.name} is {node.state}, its lease has {node.lease_left_ms / 1000:.1f} s"
             yield Finding(check, "wrong", text, advice)
-    if others := unlike_most([(node.name, node.version) for node in nodes]):
+    if others := odd_ones([(node.name, node.version) for node in nodes]):
         well = False
         yield Finding(check, "note", f"versions differ: {others}", "finish the upgrade")
-    if others := unlike_most([(node.name, node.config_digest) for node in nodes]):
+    if others := odd_ones([(node.name, node.config_digest) for node in nodes]):
         well = False
         yield Finding(check, "wrong", f"configurations differ: {others}", ALIKE)
     if well:
         yield Finding(check, "ok", f"{len(nodes)}, alike, with their leases")
 
 
-def unlike_most(values: Sequence[tuple[str, str]]) -> str:
+def odd_ones(values: Sequence[tuple[str, str]]) -> str:
     """Return the names of those whose value is not that of most; none where all are alike."""
     usual = Counter(value for _, value in values).most_common(1)
     return ", ".join(name for name, value in values if value != usual[0][0])

@@ -12,6 +12,7 @@ from frontdesk.cli.doctor import doctor
 from frontdesk.cli.options import AsJson
 from frontdesk.cli.output import emit, print_json
 from frontdesk.cli.serve import serve
+from frontdesk.cli.top import top
 from frontdesk.cli.usage_command import usage
 
 app: typer.Typer = typer.Typer(
@@ -24,6 +25,7 @@ app.command()(serve)
 app.add_typer(session_commands.app, name="sessions")
 app.add_typer(node_commands.app, name="nodes")
 app.command()(usage)
+app.command()(top)
 app.command()(doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(agents.app, name="agents")
