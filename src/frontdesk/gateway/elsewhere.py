@@ -7,7 +7,7 @@ apart from that, so that each can be read, and tried, without the other.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from frontdesk.cluster.records import NodeStatus
     from frontdesk.gateway.request_context import RequestContext
+    from frontdesk.gateway.rows.row_questions import RowsAnswer, RowsQuestion
     from frontdesk.schemas.answer_schemas import SessionList
     from frontdesk.schemas.operator_schemas import GatewayNumbers, HostedSession
+    from frontdesk.schemas.row_schemas import EndedSession
 
 
 class Drained(NamedTuple):
@@ -73,6 +75,18 @@ class Elsewhere(Protocol):
 
         `NodeNotFound`; `OwnerUnreachable` where it does not answer.
         """
+        ...
+
+    def asking_rows(self, node: NodeStatus) -> Callable[[RowsQuestion], Awaitable[RowsAnswer]]:
+        """Return what asks a node for its rows; `OwnerUnreachable` where it does not answer."""
+        ...
+
+    def reason_of_end(self, key: str) -> str:
+        """Return how a session of a dead node ended, by its key in the registry."""
+        ...
+
+    async def last_ends(self, tenant_id: str | None) -> tuple[list[EndedSession], bool]:
+        """Return the last ends of all nodes, the newest first, and whether some did not answer."""
         ...
 
     async def hosted_sessions(self) -> list[HostedSession]:

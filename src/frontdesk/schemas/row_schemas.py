@@ -13,6 +13,7 @@ import msgspec
 
 from frontdesk.agents.records import State
 from frontdesk.schemas.answer_schemas import Answer
+from frontdesk.schemas.operator_schemas import ListedNode
 
 RowState = State | Literal["stopping", "suspect"]
 
@@ -119,6 +120,18 @@ class Hour(Answer, frozen=True, kw_only=True):
     minutes: tuple[Minute, ...]
 
 
+class NodesNow(Answer, frozen=True, kw_only=True):
+    """The nodes of the cluster, to operators each by itself, and who of them does not answer.
+
+    To tenants, how many there are, and whether all say how their sessions are doing.
+    """
+
+    nodes: tuple[ListedNode, ...]
+    silent: Annotated[tuple[str, ...], msgspec.Meta(description="nodes that do not answer")]
+    count: int
+    partial: bool
+
+
 class Now(Answer, frozen=True, kw_only=True):
     """The gateway's clock: a sign of life, and what ages are counted by."""
 
@@ -131,6 +144,7 @@ FEED_EVENTS: Mapping[str, type[Answer]] = MappingProxyType(
         "snapshot": SnapshotPage,
         "too_many": TooManyRows,
         "rows": RowChanges,
+        "nodes": NodesNow,
         "hour": Hour,
     }
 )

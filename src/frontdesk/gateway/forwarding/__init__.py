@@ -5,6 +5,7 @@
     passed_request, passed_socket     one request, or WebSocket, that another node answers
     request_copy, answer_copy     what of it travels, and what comes back
     session_lists, list_cursors, operator_views     what is asked of all nodes
+    node_row_questions     rows that follow, and last ends, of all nodes
     node_drains     what an operator tells one of them
     private_listener, owner_application     where other nodes' requests come in, and whose they are
     node_calls     what nodes ask each other for themselves

@@ -7,7 +7,7 @@ knows where sessions are. It owns the private listener and the connections to ot
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Self
 
 from starlette.responses import Response
@@ -27,6 +27,7 @@ from frontdesk.gateway.forwarding.hops import HopRequest, Hops
 from frontdesk.gateway.forwarding.list_cursors import ListCursors
 from frontdesk.gateway.forwarding.node_calls import MAX_ANSWER_BYTES, NodeCalls
 from frontdesk.gateway.forwarding.node_drains import NodeDrains
+from frontdesk.gateway.forwarding.node_row_questions import NodeRowQuestions
 from frontdesk.gateway.forwarding.operator_views import OperatorViews
 from frontdesk.gateway.forwarding.owner_application import OwnerApplication
 from frontdesk.gateway.forwarding.passed_request import PassedRequest
@@ -37,8 +38,10 @@ from frontdesk.gateway.forwarding.session_lists import SessionLists
 from frontdesk.gateway.forwarding.signing import HopSigner
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.request_context import RequestContext
+from frontdesk.gateway.rows.row_questions import RowsAnswer, RowsQuestion
 from frontdesk.schemas.answer_schemas import SessionList
 from frontdesk.schemas.operator_schemas import GatewayNumbers, HostedSession
+from frontdesk.schemas.row_schemas import EndedSession
 
 LOOKUPS = 2
 """A request that a node does not answer for is looked up once more, and no more often."""
@@ -105,6 +108,7 @@ class Forwarding:
         self.calls: NodeCalls = NodeCalls(self._gateway, node, self.hops)
         self._lists = SessionLists(self._gateway, node, self.calls, cursors=self._cursors)
         self._views = OperatorViews(self._gateway, node, self.calls)
+        self._rows = NodeRowQuestions(self._gateway, node, self.calls)
         self._drains = NodeDrains(self._gateway, node, self.calls)
         self._application.calls = self.calls.answers
         self._gateway.forwarding = self
@@ -255,6 +259,18 @@ class Forwarding:
     async def drain(self, node: str) -> Drained:
         """Have a node, of this name or incarnation, leave new sessions to others."""
         return await self._drains.drain(node)
+
+    def asking_rows(self, node: NodeStatus) -> Callable[[RowsQuestion], Awaitable[RowsAnswer]]:
+        """Return what asks a node for its rows; `OwnerUnreachable` where it does not answer."""
+        return self._rows.asking(node)
+
+    def reason_of_end(self, key: str) -> str:
+        """Return how a session of a dead node ended, by its key in the registry."""
+        return self._rows.reason_of_end(key)
+
+    async def last_ends(self, tenant_id: str | None) -> tuple[list[EndedSession], bool]:
+        """Return the last ends of all nodes, the newest first, and whether some did not answer."""
+        return await self._rows.last_ends(tenant_id)
 
     async def numbers(self) -> dict[str, GatewayNumbers]:
         """Return the numbers of each node that answers, by its name."""

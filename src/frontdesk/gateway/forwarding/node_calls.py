@@ -43,11 +43,13 @@ class NodeCalls:
         answer = await self.ask(node, ENTRY, msgspec.json.encode(session_id))
         return msgspec.json.decode(answer, type=IndexEntry | None)
 
-    async def ask(self, node: NodeStatus, path: str, body: bytes) -> bytes:
-        """Ask a node; `OwnerUnreachable` where it does not answer within `ANSWER_S`."""
+    async def ask(
+        self, node: NodeStatus, path: str, body: bytes, *, within_s: float = ANSWER_S
+    ) -> bytes:
+        """Ask a node; `OwnerUnreachable` where it does not answer in time."""
         request = HopRequest("POST", path, body)
         try:
-            async with asyncio.timeout(ANSWER_S), self._hops.exchange(node, request) as connection:
+            async with asyncio.timeout(within_s), self._hops.exchange(node, request) as connection:
                 answer = await whole_body(connection, limit=MAX_ANSWER_BYTES)
         except (HopBroken, TimeoutError) as error:
             problem = str(error) or "no answer in time"

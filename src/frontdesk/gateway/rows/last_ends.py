@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 from frontdesk.clock import Clock
-from frontdesk.records import ExitReason
+from frontdesk.records import Ended, ExitReason
 from frontdesk.schemas.row_schemas import EndedSession
+from frontdesk.sessions.conversation import Conversation
 
 MOST = 1000
 """Of a tenant's, and of all that an operator is shown."""
@@ -27,14 +28,14 @@ class LastEnds:
         self._by_tenant: dict[str, deque[EndedSession]] = {}
         self._count = 0
 
-    def add(self, conversation: Any, reason: ExitReason) -> EndedSession:
+    def add(self, conversation: Conversation, reason: ExitReason) -> EndedSession:
         """Note how a conversation has ended."""
         tokens = conversation.counters.tokens
         end = EndedSession(
             tenant_id=conversation.tenant_id,
             session_id=conversation.session_id,
             fence=str(conversation.fence),
-            reason=str(reason),
+            reason=reason.public_text,
             at=self._clock.wall_ms(),
             age_ms=conversation.uptime_ms,
             turns=conversation.counters.turns,
@@ -46,24 +47,71 @@ class LastEnds:
             node=self._node,
             log_id=log_id_of(conversation),
         )
-        ends = self._by_tenant.setdefault(conversation.tenant_id, deque(maxlen=MOST))
+        self._add(end)
+        return end
+
+    def add_lost(self, ended: Ended, *, session_id: str, node: str) -> EndedSession:
+        """Note the end of a session whose node died: what the index knows of it, and no more."""
+        session = ended.session
+        tenant_id = session.tenant_id or ""
+        # The fence that clients knew went with the node; the index's is not for them.
+        fence = hashlib.sha256(f"{session.session_id}/{session.fence}".encode()).hexdigest()[:16]
+        end = EndedSession(
+            tenant_id=tenant_id,
+            session_id=session_id,
+            fence=fence,
+            reason=ended.reason.public_text,
+            at=ended.ended_at,
+            age_ms=max(ended.ended_at - session.created_at, 0),
+            turns=0,
+            tokens=0,
+            cost_usd=0.0,
+            blueprint=session.blueprint or "",
+            model=session.model or "",
+            key_id=session.api_key,
+            node=node,
+            log_id=_log_id(tenant_id, session_id, fence),
+        )
+        self._add(end)
+        return end
+
+    def _add(self, end: EndedSession) -> None:
+        ends = self._by_tenant.setdefault(end.tenant_id, deque(maxlen=MOST))
         self._count += len(ends) < MOST
         ends.append(end)
         if self._count > MOST_TOGETHER:
             most = max(self._by_tenant, key=lambda tenant_id: len(self._by_tenant[tenant_id]))
             self._by_tenant[most].popleft()
             self._count -= 1
-        return end
+            if not self._by_tenant[most]:
+                del self._by_tenant[most]
 
     def newest(self, tenant_id: str | None) -> list[EndedSession]:
         """Return the last ends of a tenant, or of all, the newest first."""
         if tenant_id is not None:
             return list(reversed(self._by_tenant.get(tenant_id, ())))
-        newest_first = (reversed(each) for each in self._by_tenant.values())
-        return list(islice(heapq.merge(*newest_first, key=lambda end: -end.at), MOST))
+        return merged([list(reversed(each)) for each in self._by_tenant.values()])
 
 
-def log_id_of(conversation: Any) -> str:
+def merged(newest_first: Sequence[Iterable[EndedSession]]) -> list[EndedSession]:
+    """Return the newest of several lists of ends, each once: what several nodes tell is one end."""
+    together = heapq.merge(*newest_first, key=lambda end: -end.at)
+    return list(islice(_once(together), MOST))
+
+
+def _once(ends: Iterable[EndedSession]) -> Iterator[EndedSession]:
+    told: set[tuple[str, str, str]] = set()
+    for end in ends:
+        name = (end.tenant_id, end.session_id, end.fence)
+        if name not in told:
+            told.add(name)
+            yield end
+
+
+def log_id_of(conversation: Conversation) -> str:
     """Return what stands in the log's line of a session's end."""
-    named = f"{conversation.tenant_id}/{conversation.session_id}/{conversation.fence}"
-    return hashlib.sha256(named.encode()).hexdigest()[:16]
+    return _log_id(conversation.tenant_id, conversation.session_id, str(conversation.fence))
+
+
+def _log_id(tenant_id: str, session_id: str, fence: str) -> str:
+    return hashlib.sha256(f"{tenant_id}/{session_id}/{fence}".encode()).hexdigest()[:16]

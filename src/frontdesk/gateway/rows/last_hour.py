@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from frontdesk.clock import Clock
 from frontdesk.schemas.row_schemas import Minute
@@ -41,6 +41,20 @@ class LastHour:
             for minute, counts in sorted(self._by_minute.items())
             if minute > newest - MINUTES and (minute + 1) * MINUTE_MS > since_ms
         )
+
+
+def minutes_of(sources: Iterable[Sequence[Minute]]) -> tuple[Minute, ...]:
+    """Return minute by minute what began and ended on all nodes together."""
+    starts: Counter[int] = Counter()
+    ends: dict[int, Counter[str]] = {}
+    for source in sources:
+        for minute in source:
+            starts[minute.at] += minute.starts
+            ends.setdefault(minute.at, Counter()).update(minute.ends)
+    return tuple(
+        Minute(at=at, starts=starts[at], ends=dict(of_minute))
+        for at, of_minute in sorted(ends.items())
+    )
 
 
 def _minute(minute: int, counts: Mapping[tuple[str, str], int], tenant_id: str | None) -> Minute:

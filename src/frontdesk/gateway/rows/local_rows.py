@@ -8,52 +8,53 @@ however often they have changed, into a ring that readers follow with a cursor e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from heapq import nsmallest
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from frontdesk.agents.events import Event, MessageDelta, SessionEnd, ThinkingDelta
-from frontdesk.agents.ids import registry_key
 from frontdesk.clock import Clock
 from frontdesk.feed import Ring, Wakers
+from frontdesk.gateway.rows.changed_rows import CAPACITY, PERIOD_S, ChangedRows
 from frontdesk.gateway.rows.last_ends import LastEnds
 from frontdesk.gateway.rows.last_hour import LastHour
-from frontdesk.schemas.row_schemas import GoneRow, RowState, SessionRow
+from frontdesk.schemas.row_schemas import GoneRow, Minute, RowState, SessionRow
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.event_log import LoggedEvent
 from frontdesk.sessions.phases import SessionPhase
 
-PERIOD_S = 0.25
-"""A row is sent at most four times a second."""
-CAPACITY = 4096
 LINGER_S = 10.0
 """How long it goes on without a reader: one that was cut off comes back."""
-
-
-class ChangedRows:
-    """Rows that have changed together."""
-
-    __slots__ = ("changed", "gone")
-
-    def __init__(self, changed: tuple[SessionRow, ...], gone: tuple[GoneRow, ...]) -> None:
-        self.changed, self.gone = changed, gone
+UNSEEN = (SessionPhase.OPENING, SessionPhase.ENDED)
+"""In these a session is in no list: it may never be there, or is there no more."""
 
 
 class LocalRows:
-    """See sessions change; make rows of them for those who read. Belongs to one event loop."""
+    """See sessions change; make rows of them for those who read. Belongs to one event loop.
+
+    `live` gives the sessions of a tenant, None of all; `run` names this life of the process.
+    """
+
+    suspect: bool = False
+    over: bool = False
 
     def __init__(
         self,
         *,
         clock: Clock,
         node: str,
-        live: Callable[[], Iterable[Conversation]],
+        run: str,
+        live: Callable[[str | None], Iterable[Conversation]],
     ) -> None:
         self._clock, self._node, self._live = clock, node, live
+        self.run: str = run
         self.ends: LastEnds = LastEnds(clock, node=node)
         self.hour: LastHour = LastHour(clock)
         self.ring: Ring[ChangedRows] = Ring(capacity=CAPACITY)
-        self.wakers: Wakers = Wakers()
-        self._active: dict[str, int] = {}
-        self._marked: dict[str, Conversation] = {}
+        self.wakers: list[Wakers] = [Wakers()]
+        """Who is woken where something has changed: the first are who reads this process alone."""
+        self.closed: bool = False
+        self._active: dict[Conversation, int] = {}
+        self._marked: set[Conversation] = set()
         self._gone: list[GoneRow] = []
         self._readers = 0
         self._reading = False
@@ -82,21 +83,20 @@ class LocalRows:
         self._touch(conversation)
 
     def _touch(self, conversation: Conversation) -> None:
-        key = registry_key(conversation.tenant_id, conversation.session_id)
-        self._active[key] = self._clock.wall_ms()
+        self._active[conversation] = self._clock.wall_ms()
         if self._reading:
-            self._marked[key] = conversation
+            self._marked.add(conversation)
             self._send_soon()
 
     def _on_end(self, conversation: Conversation) -> None:
-        key = registry_key(conversation.tenant_id, conversation.session_id)
-        self._active.pop(key, None)
+        if self._active.pop(conversation, None) is None:
+            return  # it never began
         reason = conversation.ending_reason
         assert reason is not None, "it has ended"
         self.hour.count(conversation.tenant_id, reason.kind.value)
         end = self.ends.add(conversation, reason)
         if self._reading:
-            self._marked.pop(key, None)
+            self._marked.discard(conversation)
             gone = GoneRow(
                 tenant_id=end.tenant_id,
                 session_id=end.session_id,
@@ -109,6 +109,11 @@ class LocalRows:
 
     # -- who reads -------------------------------------------------------------------------------
 
+    @property
+    def reading(self) -> bool:
+        """Whether somebody reads, or has just done so: only then are there changes."""
+        return self._reading
+
     def enter(self) -> None:
         """Begin to read: from now on changes are put into the ring."""
         self._readers += 1
@@ -120,16 +125,18 @@ class LocalRows:
     def leave(self) -> None:
         """Read no more."""
         self._readers -= 1
-        if not self._readers:
+        if not self._readers and not self.closed:
             self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._rest)
 
     def close(self) -> None:
-        """Do nothing more."""
-        for timer in (self._timer, self._lingering):
-            if timer is not None:
-                timer.cancel()
-        self._reading = False
-        self.wakers.wake_all()
+        """Say what is left to say, and nothing more; who reads ends."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._send()
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self.closed, self._reading = True, False
+        self._wake()
 
     def _rest(self) -> None:
         self._reading = False
@@ -145,41 +152,58 @@ class LocalRows:
     def _send(self) -> None:
         self._timer = None
         marked, gone = self._marked, self._gone
-        self._marked, self._gone = {}, []
-        changed = tuple(
-            self.row(each) for each in marked.values() if each.phase is not SessionPhase.ENDED
-        )
+        self._marked, self._gone = set(), []
+        changed = [row for each in marked if (row := self.row(each)) is not None]
         if changed or gone:
-            self.ring.append(ChangedRows(changed, tuple(gone)))
-            self.wakers.wake_all()
+            self.ring.append(ChangedRows(changed, gone))
+            self._wake()
+
+    def _wake(self) -> None:
+        for each in self.wakers:
+            each.wake_all()
 
     # -- rows ------------------------------------------------------------------------------------
 
-    def rows(self) -> list[Conversation]:
-        """Return the sessions that there are rows of now."""
-        return [each for each in self._live() if each.phase is not SessionPhase.ENDED]
+    def rows(self, tenant_id: str | None) -> Iterator[SessionRow]:
+        """Give the rows of a tenant, or of all, each as it is when its turn comes."""
+        for each in list(self._live(tenant_id)):
+            row = self.row(each)
+            if row is not None:
+                yield row
 
-    def row(self, conversation: Conversation) -> SessionRow:
-        """Make the row of a session."""
-        counters, parts = conversation.counters, conversation.parts
-        key = registry_key(conversation.tenant_id, conversation.session_id)
-        state: RowState = conversation.state
-        if conversation.phase is SessionPhase.ENDING:
-            state = "stopping"
+    def page(
+        self, tenant_id: str | None, *, after: int, limit: int
+    ) -> tuple[list[SessionRow], int | None]:
+        """Return the rows of sessions opened after one of a number, and the next such number."""
+        later = [each for each in self._live(tenant_id) if each.number > after]
+        page = nsmallest(limit, later, key=lambda each: each.number)
+        rows = [row for each in page if (row := self.row(each)) is not None]
+        return rows, page[-1].number if len(later) > limit else None
+
+    def minutes(self, tenant_id: str | None, *, since_ms: int) -> Sequence[Minute]:
+        """Return what began and ended in each minute that was not over at a moment."""
+        return self.hour.minutes(tenant_id, since_ms=since_ms)
+
+    def row(self, of: Conversation) -> SessionRow | None:
+        """Make the row of a session; None where it has ended, or has not begun."""
+        if of.phase in UNSEEN:
+            return None
+        counters, parts = of.counters, of.parts
+        state: RowState = "stopping" if of.phase is SessionPhase.ENDING else of.state
         return SessionRow(
-            tenant_id=conversation.tenant_id,
-            session_id=conversation.session_id,
-            fence=str(conversation.fence),
+            tenant_id=of.tenant_id,
+            session_id=of.session_id,
+            fence=str(of.fence),
             state=state,
-            created_at=conversation.created_at,
-            last_activity_at=self._active.get(key, conversation.created_at),
-            blueprint=conversation.blueprint,
-            model=conversation.model,
+            created_at=of.created_at,
+            last_activity_at=self._active.get(of, of.created_at),
+            blueprint=of.blueprint,
+            model=of.model,
             turns=counters.turns,
             tokens=counters.tokens.total,
             cost_usd=counters.tokens.cost_usd,
             approvals=len(parts.approvals),
             questions=len(parts.questions),
-            key_id=conversation.api_key,
+            key_id=of.api_key,
             node=self._node,
         )

@@ -1,42 +1,41 @@
 """One reader's stream of rows: everything in pages, then what changes.
 
-Beside the event stream, which it is like: written as ASGI, without a queue for anybody. It is a
-cursor on the ring of `LocalRows`; one that has fallen off the ring gets everything again. An
-event's id says which run of the gateway it is of and how far it has come, so that a client that
-comes back gets what it has missed.
+Beside the event stream, which it is like: written as ASGI, without a queue for anybody. What is
+next the reader says (`row_reader.py`); a client that reads slowly is told less often, and gets
+everything again where it has fallen too far behind. An event's id says how far all nodes were told.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 
 import msgspec
 
 from frontdesk.feed import FellBehind
 from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.listed_nodes import all_listed
 from frontdesk.gateway.open_streams import StreamKind
 from frontdesk.gateway.queries import query_of
 from frontdesk.gateway.request_context import RequestContext
-from frontdesk.gateway.rows.local_rows import ChangedRows
+from frontdesk.gateway.rows.changed_rows import PERIOD_S
+from frontdesk.gateway.rows.last_hour import MINUTE_MS, minutes_of
 from frontdesk.gateway.rows.row_filter import FeedQuery, OperatorFeedQuery
+from frontdesk.gateway.rows.row_reader import FoundRows, RowReader
+from frontdesk.gateway.rows.row_scopes import RowScope
 from frontdesk.gateway.sse import end, start
 from frontdesk.schemas.answer_schemas import Answer
 from frontdesk.schemas.row_schemas import (
     Hour,
-    LeftRow,
+    Minute,
+    NodesNow,
     Now,
-    RowChanges,
-    SessionRow,
     SnapshotPage,
     TooManyRows,
 )
 
 PAGE = 500
-MOST = 20_000
-"""Rows that are listed; where more match, they are counted."""
 SIGN_S = 5.0
 """How often the feed gives a sign of life."""
 RETRY = b"retry: 1000\n\n"
@@ -47,36 +46,43 @@ class RowStream:
 
     def __init__(self, gateway: Gateway, context: RequestContext) -> None:
         self._gateway, self._context = gateway, context
-        self._rows = gateway.rows
+        self._clock = gateway.clock
         self._tenant_id = context.tenant_key.tenant_id
+        self._operator = self._tenant_id is None
         self._ended = asyncio.Event()
-        self._sent: set[str] = set()
-        """What a filtered feed has shown: what matches no more is taken back."""
-        self._hour_ms = 0
+        self._minutes: dict[int, Minute] = {}
+        self._nodes: NodesNow | None = None
+        self._counted: TooManyRows | None = None
+        self._sent_s = 0.0
+        self._sign_s = asyncio.get_running_loop().time() + SIGN_S
 
     async def run(self) -> None:
-        """Send rows until the client leaves, or its key is revoked."""
-        operator = self._tenant_id is None
-        query = query_of(self._context.query, OperatorFeedQuery if operator else FeedQuery)
+        """Send rows until the client leaves, its key is revoked, or the gateway ends."""
+        query = self._query()
         if isinstance(query, OperatorFeedQuery):
             self._tenant_id = query.tenant
-        self._query = query
-        key, connection = self._context.tenant_key, connection_of(self._context.scope)
+        gateway, key = self._gateway, self._context.tenant_key
+        connection = connection_of(self._context.scope)
         listener: asyncio.Task[None] | None = None
+        gateway.streams.enter(key, self._on_key_revoked, kind=StreamKind.ROWS)
+        scope = self._scope = gateway.scopes.enter(
+            self._tenant_id, node=gateway.node, elsewhere=gateway.forwarding
+        )
+        self._reader = RowReader(
+            scope.sources, query, tenant_id=self._tenant_id, clock=gateway.clock
+        )
         try:
-            self._gateway.streams.enter(key, self._on_key_revoked, kind=StreamKind.ROWS)
-            self._rows.enter()
             await self._context.send(start(SIGN_S))
             await self._send(RETRY)
             if connection is not None:
                 connection.on_disconnect = self._end
             else:
                 listener = asyncio.create_task(self._wait_for_disconnect())
-            await self._follow(self._context.header(b"last-event-id") or query.since)
+            await self._follow(scope, self._context.header(b"last-event-id") or query.since)
             await self._context.send_on(end())
         finally:
-            self._gateway.streams.leave(key, self._on_key_revoked)
-            self._rows.leave()
+            gateway.streams.leave(key, self._on_key_revoked)
+            gateway.scopes.leave(scope)
             if listener is not None:
                 listener.cancel()
             if connection is not None:
@@ -84,128 +90,133 @@ class RowStream:
 
     async def head(self) -> None:
         """Answer as the feed would begin, without one."""
-        operator = self._tenant_id is None
-        query_of(self._context.query, OperatorFeedQuery if operator else FeedQuery)
-        await self._context.send(start(SIGN_S))
+        self._query()
+        await self._context.send(start())
         await self._context.send_on(end())
+
+    def _query(self) -> FeedQuery:
+        return query_of(self._context.query, OperatorFeedQuery if self._operator else FeedQuery)
 
     # -- what is sent ----------------------------------------------------------------------------
 
-    async def _follow(self, since: str | None) -> None:
-        position = self._position(since)
-        await self._send(self._frame("now", Now(at=self._gateway.clock.wall_ms())))
-        await self._send_hour()
-        while not self._ended.is_set():
-            if position is None:
-                position = self._rows.ring.head
-                async for frame in self._everything(position):
-                    await self._send(frame)
-            try:
-                batch = self._rows.ring.read(position)
-            except FellBehind:
-                position = None
-                continue
-            if batch:
-                position += len(batch)
-                await self._send(self._changes(batch, position))
-            else:
-                await self._wait(position)
-            await self._send_hour()
+    async def _follow(self, scope: RowScope, since: str | None) -> None:
+        """Say what there is to say until it is over.
 
-    async def _everything(self, position: int) -> AsyncIterator[bytes]:
-        """Give all rows in pages, or how many there are where they are too many."""
-        now_ms = self._gateway.clock.wall_ms()
-        found = [
-            row
-            for each in self._rows.rows()
-            if self._tenant_id is None or each.tenant_id == self._tenant_id
-            for row in [self._rows.row(each)]
-            if self._query.takes(row, now_ms=now_ms)
-        ]
-        if len(found) > MOST:
-            yield self._frame("too_many", too_many(found), position)
+        1. First the time, the nodes, and the last hour.
+        2. Where the client has come from before goes on; else, and after each gap, everything.
+        3. Then what changes, not oftener than a row may be sent. Too many are counted again with
+           each sign of life, until they are fewer.
+        """
+        await self._send_event("now", Now(at=self._clock.wall_ms()))
+        await scope.first_answers()
+        await self._send_surroundings()
+        self._reader.resume(since)
+        while not self._is_over():
+            if not self._reader.begun:
+                await self._send_everything(await self._reader.everything())
+            if self._reader.begun:
+                await self._send_changes()
+            await self._wait()
+        if self._reader.begun and not self._ended.is_set():
+            await self._send_changes()
+
+    async def _send_everything(self, found: FoundRows) -> None:
+        if (counted := found.too_many) is not None:
+            if counted != self._counted:
+                await self._send_event("too_many", counted)
+            self._counted = counted
             return
-        self._sent = {key_of(row) for row in found} if self._query.narrow else set()
-        pages = [found[at : at + PAGE] for at in range(0, len(found), PAGE)] or [[]]
-        for number, page in enumerate(pages):
-            last = number == len(pages) - 1
+        self._counted = None
+        rows = found.rows
+        pages = [rows[at : at + PAGE] for at in range(0, len(rows), PAGE)] or [[]]
+        for number, page in enumerate(pages, start=1):
             snapshot = SnapshotPage(
-                rows=tuple(page), first=number == 0, last=last, total=len(found)
+                rows=tuple(page), first=number == 1, last=number == len(pages), total=len(rows)
             )
-            yield self._frame("snapshot", snapshot, position if last else None)
+            await self._send_event("snapshot", snapshot, told=snapshot.last)
 
-    def _changes(self, batch: list[ChangedRows], position: int) -> bytes:
-        """Return what has changed as a frame: each row once, as it is now."""
-        now_ms = self._gateway.clock.wall_ms()
-        newest: dict[str, SessionRow] = {}
-        gone = []
-        for each in batch:
-            for end_of in each.gone:
-                if self._tenant_id is None or end_of.tenant_id == self._tenant_id:
-                    newest.pop(f"{end_of.tenant_id}/{end_of.session_id}", None)
-                    gone.append(end_of)
-            for row in each.changed:
-                if self._tenant_id is None or row.tenant_id == self._tenant_id:
-                    newest[key_of(row)] = row
-        changed, left = [], []
-        for key, row in newest.items():
-            if self._query.takes(row, now_ms=now_ms):
-                changed.append(row)
-                if self._query.narrow:
-                    self._sent.add(key)
-            elif key in self._sent:
-                self._sent.discard(key)
-                left.append(
-                    LeftRow(tenant_id=row.tenant_id, session_id=row.session_id, fence=row.fence)
-                )
-        if self._query.narrow:
-            gone = [each for each in gone if f"{each.tenant_id}/{each.session_id}" in self._sent]
-            self._sent -= {f"{each.tenant_id}/{each.session_id}" for each in gone}
-        if not (changed or gone or left):
-            return b""
-        changes = RowChanges(changed=tuple(changed), gone=tuple(gone), left=tuple(left))
-        return self._frame("rows", changes, position)
+    async def _send_changes(self) -> None:
+        try:
+            changes = self._reader.changes()
+        except FellBehind:
+            self._reader.restart()
+            return
+        if changes is not None:
+            self._sent_s = asyncio.get_running_loop().time()
+            await self._send_event("rows", changes, told=True)
 
-    async def _send_hour(self) -> None:
-        minutes = self._rows.hour.minutes(self._tenant_id, since_ms=self._hour_ms)
-        if minutes or not self._hour_ms:
-            await self._send(self._frame("hour", Hour(minutes=minutes)))
-        self._hour_ms = self._gateway.clock.wall_ms()
+    async def _send_surroundings(self) -> None:
+        """Say how the nodes stand, and what began and ended, as far as it was not said."""
+        listed = all_listed(self._gateway.node)
+        nodes = NodesNow(
+            nodes=listed if self._operator else (),
+            silent=self._scope.silent if self._operator else (),
+            count=len(listed) or 1,
+            partial=bool(self._scope.silent),
+        )
+        if nodes != self._nodes:
+            self._nodes = nodes
+            await self._send_event("nodes", nodes)
+        since_ms = self._clock.wall_ms() - 2 * MINUTE_MS if self._minutes else 0
+        now = minutes_of(
+            each.minutes(self._tenant_id, since_ms=since_ms) for each in self._scope.sources()
+        )
+        new = tuple(each for each in now if self._minutes.get(each.at) != each)
+        if new or not self._minutes:
+            await self._send_event("hour", Hour(minutes=new))
+        self._minutes = {each.at: each for each in now}
 
-    def _frame(self, name: str, content: Answer, position: int | None = None) -> bytes:
-        told = b"" if position is None else f"id: {self._gateway.run_id}-{position}\n".encode()
-        return b"%bevent: %b\ndata: %b\n\n" % (told, name.encode(), msgspec.json.encode(content))
+    async def _send_event(self, name: str, said: Answer, *, told: bool = False) -> None:
+        position = f"id: {self._reader.position}\n".encode() if told else b""
+        frame = b"%bevent: %b\ndata: %b\n\n" % (position, name.encode(), msgspec.json.encode(said))
+        await self._send(frame)
 
     async def _send(self, body: bytes) -> None:
-        if body:
-            message = {"type": "http.response.body", "body": body, "more_body": True}
-            await self._context.send_on(message)
+        await self._context.send_on({"type": "http.response.body", "body": body, "more_body": True})
 
-    # -- where it stands -------------------------------------------------------------------------
+    # -- when ------------------------------------------------------------------------------------
 
-    def _position(self, since: str | None) -> int | None:
-        """Return how far a client has come, None where it begins, or what it says is not of now."""
-        run_id, _, number = (since or "").rpartition("-")
-        # A filtered feed that comes back does not know what it has shown.
-        if run_id != self._gateway.run_id or not number.isdigit() or self._query.narrow:
-            return None
-        position = int(number)
-        return position if position <= self._rows.ring.head else None
+    async def _wait(self) -> None:
+        """Wait until there is something to say; a sign of life is given whenever one is due."""
+        # A row is not sent oftener than that, however many nodes tell of it.
+        await self._sleep(self._sent_s + PERIOD_S, until=lambda: False)
+        while not self._is_over():
+            if await self._sleep(self._sign_s, until=self._has_more):
+                return
+            self._sign_s = asyncio.get_running_loop().time() + SIGN_S
+            await self._send_event("now", Now(at=self._clock.wall_ms()))
+            await self._send_surroundings()
+            if self._counted is not None:
+                self._reader.restart()
+                return
+            if (grown := self._reader.grown()) is not None:
+                await self._send_event("rows", grown, told=True)
 
-    async def _wait(self, position: int) -> None:
-        """Wait until something has changed, the stream ends, or a sign of life is due."""
-        ring = self._rows.ring
+    async def _sleep(self, time_s: float, *, until: Callable[[], bool]) -> bool:
+        """Sleep until something is so, or the stream is over; False where it is time before."""
+
+        def awake() -> bool:
+            return until() or self._is_over()
+
         try:
-            async with asyncio.timeout(SIGN_S):
-                await self._rows.wakers.wait_async(
-                    lambda: ring.head > position or self._ended.is_set(), key=self
-                )
+            async with asyncio.timeout_at(time_s):
+                while not awake():
+                    await self._scope.wakers.wait_async(awake, key=self)
         except TimeoutError:
-            await self._send(self._frame("now", Now(at=self._gateway.clock.wall_ms())))
+            return False
+        return True
+
+    def _has_more(self) -> bool:
+        return self._counted is None and (not self._reader.begun or self._reader.behind)
+
+    def _is_over(self) -> bool:
+        return self._ended.is_set() or self._scope.closed
+
+    # -- what comes from outside -----------------------------------------------------------------
 
     def _end(self) -> None:
         self._ended.set()
-        self._rows.wakers.wake(self)
+        self._scope.wakers.wake(self)
 
     async def _wait_for_disconnect(self) -> None:
         while (await self._context.receive_on())["type"] != "http.disconnect":
@@ -216,18 +227,3 @@ class RowStream:
         self._end()
         if (connection := connection_of(self._context.scope)) is not None:
             connection.abort_if_stalled()
-
-
-def key_of(row: SessionRow) -> str:
-    """Return what names a row."""
-    return f"{row.tenant_id}/{row.session_id}"
-
-
-def too_many(rows: list[SessionRow]) -> TooManyRows:
-    """Return how many rows there are of each kind."""
-    return TooManyRows(
-        total=len(rows),
-        by_state=dict(Counter(each.state for each in rows)),
-        by_tenant=dict(Counter(each.tenant_id for each in rows).most_common(200)),
-        by_blueprint=dict(Counter(each.blueprint for each in rows)),
-    )

@@ -1,0 +1,80 @@
+"""What nodes ask each other for lists that follow: rows as they change, and how sessions ended.
+
+Above the questions between nodes, below the rows, which know nothing of connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from frontdesk.cluster.errors import OwnerUnreachable
+from frontdesk.cluster.node import Node
+from frontdesk.cluster.records import NodeStatus
+from frontdesk.errors import SessionNotFound
+from frontdesk.gateway.forwarding.node_calls import ANSWER_S, NodeCalls
+from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.rows.last_ends import merged
+from frontdesk.gateway.rows.row_questions import WAIT_S, RowsAnswer, RowsQuestion, answer_rows
+from frontdesk.records import ExitKind
+from frontdesk.schemas.row_schemas import EndedSession
+
+ROWS, ENDS = "/-/rows", "/-/ends"
+
+
+class NodeRowQuestions:
+    """Ask other nodes for rows and ends, and answer with those of this one."""
+
+    def __init__(self, gateway: Gateway, node: Node, calls: NodeCalls) -> None:
+        self._gateway, self._node, self._calls = gateway, node, calls
+        calls.answers |= {ROWS: self.answer_rows, ENDS: self.answer_ends}
+
+    def asking(self, node: NodeStatus) -> Callable[[RowsQuestion], Awaitable[RowsAnswer]]:
+        """Return what asks a node for its rows; `OwnerUnreachable` where it does not answer."""
+
+        async def ask(question: RowsQuestion) -> RowsAnswer:
+            body = msgspec.json.encode(question)
+            answer = await self._calls.ask(node, ROWS, body, within_s=WAIT_S + ANSWER_S)
+            return msgspec.json.decode(answer, type=RowsAnswer)
+
+        return ask
+
+    def reason_of_end(self, key: str) -> str:
+        """Return how a session of a dead node ended: as the log has it, else that it is lost."""
+        try:
+            return self._node.ended(key).ended.reason.public_text
+        except SessionNotFound:
+            return ExitKind.LOST.value
+
+    async def last_ends(self, tenant_id: str | None) -> tuple[list[EndedSession], bool]:
+        """Return the last ends of all nodes, the newest first, and whether some did not answer."""
+        body = msgspec.json.encode(tenant_id)
+        others = [
+            each for each in self._node.nodes() if each.node.incarnation != self._node.incarnation
+        ]
+
+        async def asked(each: NodeStatus) -> list[EndedSession] | None:
+            try:
+                answer = await self._calls.ask(each, ENDS, body)
+            except OwnerUnreachable:
+                return None
+            return msgspec.json.decode(answer, type=list[EndedSession])
+
+        answers = await asyncio.gather(*map(asked, others))
+        own = self._gateway.rows.ends.newest(tenant_id)
+        said = [each for each in answers if each is not None]
+        return merged([own, *said]), len(said) < len(answers)
+
+    # -- what other nodes ask --------------------------------------------------------------------
+
+    async def answer_rows(self, body: bytes) -> bytes:
+        """Answer with what has changed here, once something has."""
+        question = msgspec.json.decode(body, type=RowsQuestion)
+        return msgspec.json.encode(await answer_rows(self._gateway.rows, question))
+
+    async def answer_ends(self, body: bytes) -> bytes:
+        """Answer with the last ends here, of a tenant or of all."""
+        tenant_id = msgspec.json.decode(body, type=str | None)
+        return msgspec.json.encode(self._gateway.rows.ends.newest(tenant_id))

@@ -1,0 +1,72 @@
+"""Rows that have changed together, and what has rows that change: this process, and other nodes.
+
+Readers follow every source with a cursor of their own, and know nothing else of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from frontdesk.feed import Ring
+from frontdesk.schemas.row_schemas import GoneRow, Minute, SessionRow
+
+PERIOD_S = 0.25
+"""A row is sent at most four times a second."""
+CAPACITY = 4096
+"""So many changes of a source are held while somebody reads."""
+
+
+class ChangedRows:
+    """Rows as they are now, and rows that have gone, by whose they are.
+
+    Where both name one session, what has gone was before: another session has that id by now.
+    """
+
+    __slots__ = ("_by_tenant",)
+
+    def __init__(self, changed: Iterable[SessionRow], gone: Iterable[GoneRow]) -> None:
+        self._by_tenant: dict[str, tuple[list[GoneRow], list[SessionRow]]] = {}
+        for each in gone:
+            self._by_tenant.setdefault(each.tenant_id, ([], []))[0].append(each)
+        for row in changed:
+            self._by_tenant.setdefault(row.tenant_id, ([], []))[1].append(row)
+
+    def of(self, tenant_id: str | None) -> Iterator[tuple[list[GoneRow], list[SessionRow]]]:
+        """Give what has gone and what has changed of a tenant; None is all tenants."""
+        if tenant_id is None:
+            yield from self._by_tenant.values()
+        elif tenant_id in self._by_tenant:
+            yield self._by_tenant[tenant_id]
+
+
+class RowSource(Protocol):
+    """What has rows: this process, or another node, as this one last heard of it."""
+
+    @property
+    def run(self) -> str:
+        """Name one life of the process: positions are of it."""
+        ...
+
+    @property
+    def ring(self) -> Ring[ChangedRows]:
+        """What has changed, numbered; by which a reader says how far it has come."""
+        ...
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it does not say how it is doing: its rows are the last that it had."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether it is dead: what it had has gone, and nothing more comes."""
+        ...
+
+    def rows(self, tenant_id: str | None) -> Iterator[SessionRow]:
+        """Give the rows of a tenant, or of all, each as it is when its turn comes."""
+        ...
+
+    def minutes(self, tenant_id: str | None, *, since_ms: int) -> Sequence[Minute]:
+        """Return what began and ended in each minute that was not over at a moment."""
+        ...

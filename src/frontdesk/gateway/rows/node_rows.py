@@ -1,0 +1,149 @@
+"""Another node's rows of a tenant, or of all, as they are told to this one while somebody reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import msgspec
+
+from frontdesk.agents.ids import registry_key
+from frontdesk.clock import Clock
+from frontdesk.cluster.errors import OwnerUnreachable
+from frontdesk.feed import Ring, Wakers
+from frontdesk.gateway.rows.changed_rows import CAPACITY, ChangedRows
+from frontdesk.gateway.rows.last_hour import MINUTE_MS, MINUTES
+from frontdesk.gateway.rows.row_questions import RowsAnswer, RowsQuestion
+from frontdesk.schemas.row_schemas import GoneRow, Minute, SessionRow
+
+AGAIN_S = 0.5
+"""How long after a question that was not answered it is asked again."""
+
+NOTHING = ChangedRows((), ())
+
+Ask = Callable[[RowsQuestion], Awaitable[RowsAnswer]]
+
+
+class NodeRows:
+    """Follow a node by asking it, for as long as `follow` runs. Belongs to one event loop.
+
+    Its positions are the node's own, so that a reader may go on with them at any other node.
+    """
+
+    def __init__(
+        self, ask: Ask, *, name: str, tenant_id: str | None, clock: Clock, wakers: Wakers
+    ) -> None:
+        self.name: str = name
+        self.run: str = ""
+        """Of the node; empty until it has told all its rows once."""
+        self.ring: Ring[ChangedRows] = Ring(capacity=CAPACITY)
+        self.suspect: bool = False
+        self.over: bool = False
+        self.heard: asyncio.Event = asyncio.Event()
+        """It has told all its rows, or has not answered."""
+        self._ask, self._tenant_id, self._clock, self._wakers = ask, tenant_id, clock, wakers
+        self._rows: dict[str, SessionRow] = {}
+        self._minutes: dict[int, Minute] = {}
+        self._since_ms = 0
+
+    async def follow(self) -> None:
+        """Ask for what has changed, again and again."""
+        page: int | None = None
+        coming: dict[str, SessionRow] = {}
+        run, position = "", 0
+        while True:
+            question = RowsQuestion(
+                run=run,
+                position=position,
+                tenant_id=self._tenant_id,
+                since_ms=self._since_ms,
+                page=page,
+            )
+            try:
+                answer = await self._ask(question)
+            except OwnerUnreachable:
+                self._set_suspect(True)
+                self.heard.set()
+                await asyncio.sleep(AGAIN_S)
+                continue
+            if answer.anew:
+                coming = {} if page is None or answer.run != run else coming
+                coming.update((_key_of(row), row) for row in answer.rows)
+                page = answer.page
+                if page is None:
+                    self._begin_anew(coming, answer)
+                    coming = {}
+            else:
+                self._take(answer)
+            run, position = answer.run, answer.position
+            self._take_minutes(answer.minutes)
+            self._set_suspect(False)
+
+    def _begin_anew(self, rows: dict[str, SessionRow], answer: RowsAnswer) -> None:
+        self._rows, self.run = rows, answer.run
+        self.ring.restart(answer.position)
+        self.heard.set()
+        self._wakers.wake_all()
+
+    def _take(self, answer: RowsAnswer) -> None:
+        for gone in answer.gone:
+            key = registry_key(gone.tenant_id, gone.session_id)
+            known = self._rows.get(key)
+            if known is not None and known.fence == gone.fence:
+                del self._rows[key]
+        self._rows.update((_key_of(row), row) for row in answer.rows)
+        if answer.position > self.ring.head:
+            # Several of the node's changes in one: who has come from another node, and is between
+            # them, gets it whole.
+            between = answer.position - self.ring.head - 1
+            said = ChangedRows(answer.rows, answer.gone)
+            self.ring.extend([*[NOTHING] * between, said])
+            if answer.rows or answer.gone:
+                self._wakers.wake_all()
+
+    def _take_minutes(self, minutes: Sequence[Minute]) -> None:
+        now_ms = self._clock.wall_ms()
+        self._since_ms = now_ms - MINUTE_MS
+        self._minutes.update((each.at, each) for each in minutes)
+        oldest = now_ms - MINUTES * MINUTE_MS
+        for at in [each for each in self._minutes if each <= oldest]:
+            del self._minutes[at]
+
+    def _set_suspect(self, suspect: bool) -> None:
+        if suspect != self.suspect:
+            self.suspect = suspect
+            self._wakers.wake_all()
+
+    def end(self, reason_of: Callable[[str], str]) -> None:
+        """Say of all its rows that they have gone, each for a reason: the node is dead."""
+        now_ms = self._clock.wall_ms()
+        gone = [
+            GoneRow(
+                tenant_id=row.tenant_id,
+                session_id=row.session_id,
+                fence=row.fence,
+                reason=reason_of(key),
+                at=now_ms,
+            )
+            for key, row in self._rows.items()
+        ]
+        self._rows.clear()
+        self.over = True
+        self.heard.set()
+        self.ring.append(ChangedRows((), gone))
+        self._wakers.wake_all()
+
+    def rows(self, tenant_id: str | None) -> Iterator[SessionRow]:
+        """Give the rows, as the node last told them; all are of the tenant that it is asked for."""
+        del tenant_id
+        for row in list(self._rows.values()):
+            yield msgspec.structs.replace(row, state="suspect") if self.suspect else row
+
+    def minutes(self, tenant_id: str | None, *, since_ms: int) -> Sequence[Minute]:
+        """Return what began and ended in each minute that was not over at a moment."""
+        del tenant_id
+        return [each for at, each in sorted(self._minutes.items()) if at + MINUTE_MS > since_ms]
+
+
+def _key_of(row: SessionRow) -> str:
+    return registry_key(row.tenant_id, row.session_id)
