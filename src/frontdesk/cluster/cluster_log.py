@@ -139,13 +139,20 @@ class ClusterLog:
         for row in rows:
             if row.incarnation == self._membership.incarnation:
                 self._judge(row)
-            elif row.node_gone and row.incarnation not in self._gone:
-                self._gone[row.incarnation] = row
-                if len(self._gone) > GONE_NODES:
-                    del self._gone[next(iter(self._gone))]
+            elif row.node_gone:
+                self._take_end_with_node(row)
         self._near.connected = self.feed.head >= page.head
         if rows:
             self.wakers.wake_all()
+
+    def _take_end_with_node(self, row: LoggedRow) -> None:
+        """Remember that a node is gone, by the first of its ends; say which sessions are lost."""
+        if row.incarnation not in self._gone:
+            self._gone[row.incarnation] = row
+            if len(self._gone) > GONE_NODES:
+                del self._gone[next(iter(self._gone))]
+        if self.is_dead(row.incarnation):
+            self._membership.hooks.on_lost(cast("Ended", row.change), row.incarnation)
 
     def distrust(self, head: int) -> None:
         """Compare with what another connection heard a while ago: the log may be stuck."""

@@ -46,6 +46,10 @@ def _ignore(session_id: str, fence: Fence) -> None:
     """Do nothing about a session that has to stop: there is nobody who runs it."""
 
 
+def _ignore_end(ended: Ended, incarnation: str) -> None:
+    """Tell nobody of a session that ended with its node."""
+
+
 def _ignore_incarnation(incarnation: str) -> None:
     """Write nothing down: nobody looks for what a dead node had joined as."""
 
@@ -83,6 +87,8 @@ class NodeHooks:
             thread.
         ask_owner (Callable): Asks a node itself for one of its sessions, while the engine cannot be
             asked; None where it says that it has none, an error where it says nothing.
+        on_lost (Callable): Told of each session of another node that ended because that is dead,
+            and which node that was.
         on_joining (Callable): Told as which incarnation the node is about to join, each time.
         end_process (Callable): Ends the process, whose event loop has not moved for a minute; from
             the thread of the lease, after the stacks were logged.
@@ -96,6 +102,7 @@ class NodeHooks:
     on_isolated: Callable[[str, Fence], None] = _ignore
     listener_age_s: Callable[[], float] = float
     ask_owner: Callable[[str, NodeStatus], Awaitable[IndexEntry | None]] = _ask_nobody
+    on_lost: Callable[[Ended, str], None] = _ignore_end
     on_joining: Callable[[str], None] = _ignore_incarnation
     end_process: Callable[[], None] = os.abort
     on_renewal: Callable[[RenewalOutcome], None] = _ignore_renewal

@@ -18,7 +18,6 @@ from frontdesk.cluster.terms import LeaseTerms
 from frontdesk.gateway.cluster_part import OpenedEngine
 from frontdesk.gateway.forwarding.forwarding import Forwarding
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.metrics.cluster_metrics import ClusterMetrics
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import last_incarnation, write_incarnation
 from frontdesk.sessions.service import SessionService
@@ -78,7 +77,7 @@ class ClusterMember:
                 config_digest=config_digest,
                 terms=self.terms,
                 clock=gateway.clock,
-                hooks=self._hooks(lambda: gateway.service, forwarding, gateway.metrics.cluster),
+                hooks=self._hooks(lambda: gateway.service, gateway, forwarding),
             )
             await stack.enter_async_context(node)
             forwarding.join(node)
@@ -106,11 +105,13 @@ class ClusterMember:
             logger.warning("%s cannot be written: %s", self.state.incarnation, error.strerror)
 
     def _hooks(
-        self, service: Callable[[], SessionService], forwarding: Forwarding, metrics: ClusterMetrics
+        self, service: Callable[[], SessionService], gateway: Gateway, forwarding: Forwarding
     ) -> NodeHooks:
+        metrics = gateway.metrics.cluster
         return NodeHooks(
             on_superseded=lambda key, fence: service().on_superseded(key, fence),
             on_isolated=lambda key, fence: service().on_isolated(key, fence),
+            on_lost=gateway.on_session_lost,
             listener_age_s=forwarding.listener_age_s,
             ask_owner=forwarding.ask_owner,
             on_joining=self._write,

@@ -41,6 +41,8 @@ from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
 from frontdesk.gateway.rows.local_rows import LocalRows
+from frontdesk.gateway.rows.lost_sessions import tell_of_lost
+from frontdesk.gateway.rows.row_scopes import RowScopes
 from frontdesk.gateway.session_log import SessionLog
 from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.gateway.settings import Config
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
     from frontdesk.gateway.identity_provider import IdentityProvider
     from frontdesk.gateway.placement import Placement
     from frontdesk.gateway.request_context import RequestContext
+    from frontdesk.records import Ended
+    from frontdesk.sessions.conversation import Conversation
 
 FOLLOW_KEYS_S = 0.25
 
@@ -93,6 +97,7 @@ class Gateway:
     service: SessionService
     known: KnownBlueprints
     rows: LocalRows
+    scopes: RowScopes
     attachments: AttachmentReader
     tracing: Tracing | None = None
     """The spans of requests and turns; None where nobody traces."""
@@ -206,9 +211,7 @@ class Gateway:
         )
         self._begin_tracing(service)
         self.service = await self._stack.enter_async_context(service)
-        name = "" if self.node is None else self.node.record.name
-        self.rows = LocalRows(clock=self.clock, node=name, live=self.service.all_live)
-        self.observers.add(self.rows)
+        self._open_rows(service)
         self.observers.add(SessionLog())
         self.metrics.offered.follow(self._blueprints.values())
         self.observers.add(self.metrics.sessions)
@@ -216,7 +219,20 @@ class Gateway:
             streams=self.streams.by_kind, stuck=lambda: self.service.stuck, node=self.node
         )
         self._stack.enter_context(polling)
-        self._stack.callback(self.rows.close)
+
+    def _open_rows(self, service: SessionService) -> None:
+        def live(tenant_id: str | None) -> Iterable[Conversation]:
+            return service.all_live() if tenant_id is None else service.live_of_tenant(tenant_id)
+
+        name = "" if self.node is None else self.node.record.name
+        self.rows = LocalRows(clock=self.clock, node=name, run=self.run_id, live=live)
+        self.scopes = RowScopes(self.rows, clock=self.clock)
+        self.observers.add(self.rows)
+        self._stack.callback(self._close_rows)
+
+    def _close_rows(self) -> None:
+        self.rows.close()
+        self.scopes.close()
 
     def _begin_tracing(self, service: SessionService) -> None:
         """Have spans of requests and turns, where somebody has set up what takes them."""
@@ -296,6 +312,7 @@ class Gateway:
         if self.node is not None:
             self.node.begin_draining()
         await self.service.drain(grace_s)
+        self._close_rows()
         if self.forwarding is not None:
             self.forwarding.end_streams()
 
@@ -349,6 +366,11 @@ class Gateway:
             )
         except AddressRefused as error:
             raise CreateFailed(str(error)) from None
+
+    def on_session_lost(self, ended: Ended, incarnation: str) -> None:
+        """See a session end whose node is dead: nobody but the others can say so."""
+        if self.open and self.node is not None:
+            tell_of_lost(self.rows, ended, incarnation, node=self.node)
 
     def refuse_if_draining(self) -> None:
         if self.draining:

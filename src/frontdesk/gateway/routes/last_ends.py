@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, InKey, encoded
+from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.openapi import answers
 from frontdesk.schemas.row_schemas import EndedSession, EndedSessions
 
@@ -37,11 +38,18 @@ ENDS = EndedSessions(
 @router.get("/v1/ends", operation_id="listEnds", tags=["sessions"], responses=answers(ENDS))
 async def ends(key: InKey, gateway: InGateway) -> Response:
     """Return how the tenant's last 1,000 sessions ended, the newest first."""
-    found = tuple(gateway.rows.ends.newest(str(key.tenant_id)))
-    return encoded(EndedSessions(ends=found, partial=False))
+    return await _of_all_nodes(gateway, str(key.tenant_id))
 
 
 @router.get("/ops/ends", operation_id="listAllEnds", tags=["operations"], responses=answers(ENDS))
 async def all_ends(gateway: InGateway) -> Response:
     """Return how the last 1,000 sessions of all tenants ended, the newest first."""
-    return encoded(EndedSessions(ends=tuple(gateway.rows.ends.newest(None)), partial=False))
+    return await _of_all_nodes(gateway, None)
+
+
+async def _of_all_nodes(gateway: Gateway, tenant_id: str | None) -> Response:
+    if gateway.forwarding is None:
+        found, partial = gateway.rows.ends.newest(tenant_id), False
+    else:
+        found, partial = await gateway.forwarding.last_ends(tenant_id)
+    return encoded(EndedSessions(ends=tuple(found), partial=partial))

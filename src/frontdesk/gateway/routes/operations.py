@@ -6,7 +6,7 @@ Only operators' keys get here, and they get nowhere else.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Path
@@ -19,6 +19,7 @@ from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.errors import NodeNotFound
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.listed_nodes import all_listed, listed
 from frontdesk.gateway.logs import lines_dropped
 from frontdesk.gateway.openapi import answers, problems
 from frontdesk.gateway.request_context import context_of
@@ -30,11 +31,6 @@ from frontdesk.schemas.operator_schemas import (
     ListedNode,
     ListedNodes,
 )
-
-if TYPE_CHECKING:
-    # Late: without a cluster, nothing of it is imported.
-    from frontdesk.cluster.node import Node
-    from frontdesk.cluster.records import NodeStatus
 
 logger: logging.Logger = logging.getLogger("frontdesk.gateway")
 
@@ -124,24 +120,7 @@ async def sessions(gateway: InGateway) -> Response:
 @router.get("/ops/nodes", operation_id="listNodes", responses=answers(NODES))
 async def nodes(gateway: InGateway) -> Response:
     """Return the nodes of the cluster: state, lease, sessions, version, configuration."""
-    if (node := gateway.node) is None:
-        return encoded(ListedNodes(nodes=()))
-    return encoded(ListedNodes(nodes=tuple(listed(each, node) for each in node.nodes())))
-
-
-def listed(status: NodeStatus, node: Node) -> ListedNode:
-    """Return a node as operators see it; `node` is the one that answers."""
-    return ListedNode(
-        name=status.node.name,
-        incarnation=status.node.incarnation,
-        state=status.state.value,
-        lease_left_ms=round(status.lease_left_s * 1000),
-        sessions=status.sessions,
-        draining=status.draining,
-        version=status.node.version,
-        config_digest=status.node.config_digest,
-        answering=status.node.incarnation == node.incarnation,
-    )
+    return encoded(ListedNodes(nodes=all_listed(gateway.node)))
 
 
 @router.post(

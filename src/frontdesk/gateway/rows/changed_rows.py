@@ -67,6 +67,10 @@ class RowSource(Protocol):
         """Give the rows of a tenant, or of all, each as it is when its turn comes."""
         ...
 
+    def count(self, tenant_id: str | None) -> int:
+        """Return about how many rows a tenant has, or all have together."""
+        ...
+
     def minutes(self, tenant_id: str | None, *, since_ms: int) -> Sequence[Minute]:
         """Return what began and ended in each minute that was not over at a moment."""
         ...

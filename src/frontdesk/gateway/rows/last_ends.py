@@ -50,10 +50,9 @@ class LastEnds:
         self._add(end)
         return end
 
-    def add_lost(self, ended: Ended, *, session_id: str, node: str) -> EndedSession:
+    def add_lost(self, ended: Ended, *, tenant_id: str, session_id: str, node: str) -> EndedSession:
         """Note the end of a session whose node died: what the index knows of it, and no more."""
         session = ended.session
-        tenant_id = session.tenant_id or ""
         # The fence that clients knew went with the node; the index's is not for them.
         fence = hashlib.sha256(f"{session.session_id}/{session.fence}".encode()).hexdigest()[:16]
         end = EndedSession(

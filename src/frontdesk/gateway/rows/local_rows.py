@@ -8,8 +8,8 @@ however often they have changed, into a ring that readers follow with a cursor e
 from __future__ import annotations
 
 import asyncio
-from heapq import nsmallest
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import nsmallest
 
 from frontdesk.agents.events import Event, MessageDelta, SessionEnd, ThinkingDelta
 from frontdesk.clock import Clock
@@ -170,6 +170,10 @@ class LocalRows:
             row = self.row(each)
             if row is not None:
                 yield row
+
+    def count(self, tenant_id: str | None) -> int:
+        """Return about how many rows a tenant has, or all have together."""
+        return sum(1 for _ in self._live(tenant_id))
 
     def page(
         self, tenant_id: str | None, *, after: int, limit: int

@@ -139,6 +139,11 @@ class NodeRows:
         for row in list(self._rows.values()):
             yield msgspec.structs.replace(row, state="suspect") if self.suspect else row
 
+    def count(self, tenant_id: str | None) -> int:
+        """Return how many rows the node has told."""
+        del tenant_id
+        return len(self._rows)
+
     def minutes(self, tenant_id: str | None, *, since_ms: int) -> Sequence[Minute]:
         """Return what began and ended in each minute that was not over at a moment."""
         del tenant_id

@@ -120,6 +120,13 @@ class RowReader:
             if run in living
         )
 
+    @property
+    def too_many(self) -> bool:
+        """Whether more rows match by now than are listed."""
+        if self._query.narrow:
+            return len(self._told) > MOST
+        return sum(each.count(self._tenant_id) for each in self._sources()) > MOST
+
     def resume(self, position: str | None) -> None:
         """Go on where a client says that it was told of all before, if that is still held."""
         # With a filter it is not known what the client was told: what matches no more, it has.
@@ -211,11 +218,9 @@ class RowReader:
                     gone.append(end)
                 newest.update((key_of(row), row) for row in rows)
 
-    def _filtered(
-        self, newest: dict[RowKey, SessionRow], gone: list[GoneRow]
-    ) -> RowChanges | None:
+    def _filtered(self, newest: dict[RowKey, SessionRow], gone: list[GoneRow]) -> RowChanges | None:
         """Return what of it the query asks for, and take back what matches no more."""
-        changed, left = list(newest.values()), []
+        changed, left = list(newest.values()), list[LeftRow]()
         if self._query.narrow:
             gone = [
                 each
@@ -231,7 +236,8 @@ class RowReader:
 
     def _matching(self, rows: list[SessionRow]) -> tuple[list[SessionRow], list[LeftRow]]:
         now_ms = self._clock.wall_ms()
-        matching, left = [], []
+        matching: list[SessionRow] = []
+        left: list[LeftRow] = []
         for row in rows:
             if self._query.takes(row, now_ms=now_ms):
                 matching.append(row)

@@ -112,9 +112,7 @@ class RowScope:
             self._nodes[incarnation].end(elsewhere.reason_of_end)
         for incarnation in [key for key, each in self._nodes.items() if each.over][:-DEAD]:
             del self._nodes[incarnation]
-        self._looking = asyncio.get_running_loop().call_later(
-            LOOK_S, self._look, node, elsewhere
-        )
+        self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look, node, elsewhere)
 
 
 class RowScopes:

@@ -91,7 +91,7 @@ class RowStream:
     async def head(self) -> None:
         """Answer as the feed would begin, without one."""
         self._query()
-        await self._context.send(start())
+        await self._context.send(start(SIGN_S))
         await self._context.send_on(end())
 
     def _query(self) -> FeedQuery:
@@ -186,7 +186,7 @@ class RowStream:
             self._sign_s = asyncio.get_running_loop().time() + SIGN_S
             await self._send_event("now", Now(at=self._clock.wall_ms()))
             await self._send_surroundings()
-            if self._counted is not None:
+            if self._counted is not None or self._reader.too_many:
                 self._reader.restart()
                 return
             if (grown := self._reader.grown()) is not None:

@@ -1,0 +1,158 @@
+"""Feeds over several nodes: each node's rows, with a node that comes, is silent, is back, or dies."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from frontdesk.cli.dev import dev_keys
+from frontdesk.gateway.state_dir import StateDir
+from gateway.cluster_running import cluster
+from gateway.feeds import Held, feed, snapshot_of
+from gateway.requirements import covers
+from gateway.running import OPERATOR, UMBRELLA, create, turn_of
+from gateway.worker_processes import WITHIN_S, workers
+from support.waiting import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def pair():
+    """Two gateways with one registry, which know each other, each behind a proxy."""
+    with cluster("one", "two", proxied=True) as running:
+        for each in running:
+            assert eventually(lambda each=each: len(each.gateway.node.nodes()) == 2)
+        yield running
+
+
+@covers("feed.nodes")
+def test_a_reader_on_one_node_follows_the_sessions_of_another(pair):
+    one, two = pair
+    with one.client() as here, two.client() as there:
+        create(there, "before")
+        with feed(here) as opened:
+            held = opened.until(snapshot_of)
+            assert held.ids == {"before"}
+            assert held.nodes == {"nodes": [], "silent": [], "count": 2, "partial": False}
+            create(there, "there")
+            create(here, "here")
+            opened.until(lambda held: held.ids == {"before", "there", "here"})
+            assert held.rows["acme", "there"]["node"] == "two"
+            turn_of(there, "there", "hello")
+            opened.until(lambda held: held.rows["acme", "there"]["turns"] == 1)
+            there.delete("/v1/sessions/there")
+            opened.until(lambda held: held.ends)
+        assert [(each["sessionId"], each["reason"]) for each in held.ends] == [("there", "deleted")]
+        assert sum(each["starts"] for each in held.minutes.values()) == 1
+        for client in (here, there):
+            (end,) = client.get("/v1/ends").json()["ends"]
+            assert (end["sessionId"], end["node"]) == ("there", "two")
+
+
+@covers("feed.tenants")
+def test_over_nodes_another_tenants_feed_has_no_byte_of_mine(pair):
+    one, two = pair
+    with one.client(UMBRELLA) as umbrella, two.client() as acme, two.client(UMBRELLA) as theirs:
+        create(acme, "planted-before")
+        with feed(umbrella) as opened:
+            opened.until(snapshot_of)
+            create(acme, "planted-after")
+            turn_of(acme, "planted-after", "hello")
+            acme.delete("/v1/sessions/planted-after")
+            create(theirs, "last")
+            held = opened.until(lambda held: "last" in held.ids)
+            scope = one.gateway.scopes._scopes["umbrella"]
+            assert {
+                row.tenant_id for source in scope.sources() for row in source.rows("umbrella")
+            } == {"umbrella"}
+    said = json.dumps(held.frames)
+    assert "planted" not in said
+    assert "acme" not in said
+    assert '"two"' in said  # a tenant sees which node its own session is on, and no list of nodes
+    assert all(name != "nodes" or not each["nodes"] for name, each in held.frames)
+
+
+@covers("feed.resume")
+def test_a_reader_that_comes_back_to_another_node_loses_nothing(pair):
+    one, two = pair
+    with one.client() as here, two.client() as there:
+        create(there, "stays")
+        with feed(there), feed(here) as opened:
+            # Both follow: the positions of one are held by the other.
+            held = opened.until(snapshot_of)
+            create(there, "new")
+            here.delete("/v1/sessions/stays")
+            create(here, "here")
+            copy = Held()
+            copy.rows, copy.snapshots = dict(held.rows), held.snapshots
+            with feed(there, held=copy, since=held.position) as moved:
+                moved.until(lambda held: held.ids == {"new", "here"})
+    assert [each["sessionId"] for each in copy.ends] == ["stays"]
+
+
+@covers("feed.nodes")
+def test_rows_of_a_node_that_does_not_answer_are_suspect_until_it_does(pair):
+    one, two = pair
+    with one.client(OPERATOR) as operator, two.client() as there:
+        create(there, "there")
+        with feed(operator, "/ops/feed") as opened:
+            opened.until(lambda held: "there" in held.ids)
+            two.proxy.refuse()
+            opened.until(lambda held: held.rows["acme", "there"]["state"] == "suspect")
+            opened.until(lambda held: held.nodes["silent"] == ["two"] and held.nodes["partial"])
+            assert [each["name"] for each in opened.held.nodes["nodes"]] == ["one", "two"]
+            two.proxy.heal()
+            opened.until(lambda held: held.rows["acme", "there"]["state"] == "idle")
+            opened.until(lambda held: not held.nodes["silent"])
+            turn_of(there, "there", "hello")
+            opened.until(lambda held: held.rows["acme", "there"]["turns"] == 1)
+        assert opened.held.ends == []
+
+
+@covers("feed.costs-nothing")
+def test_a_node_makes_rows_for_others_only_while_they_read(pair):
+    one, two = pair
+    with one.client() as here, two.client() as there:
+        create(there, "there")
+        assert not two.gateway.rows.reading
+        with feed(here) as opened:
+            opened.until(snapshot_of)
+            assert eventually(lambda: two.gateway.rows.reading)
+        assert eventually(
+            lambda: not (two.gateway.rows.reading or len(one.gateway.scopes)), within_s=40
+        )
+
+
+@covers("feed.nodes", "feed.ends-once")
+def test_a_worker_that_is_killed_while_it_is_read_is_told_of_once_for_each_session(tmp_path):
+    with workers(tmp_path, 3, "--dev") as service:
+        secret = dev_keys(StateDir(tmp_path / "state")).operator.secret
+        with (
+            service.client_of(1) as first,
+            service.client_of(2) as second,
+            service.server.client(secret) as operator,
+        ):
+            lost = {f"lost-{number}" for number in range(5)}
+            for each in lost:
+                create(second, each)
+            create(first, "stays")
+            with feed(first) as opened, feed(operator, "/ops/feed") as all_of_them:
+                opened.until(lambda held: held.ids == {*lost, "stays"})
+                all_of_them.until(lambda held: held.ids == {*lost, "stays"})
+                os.kill(service.life(2).pid, signal.SIGKILL)
+                for each in (opened, all_of_them):
+                    each.until(lambda held: held.ids == {"stays"})
+                    ends = sorted(end["sessionId"] for end in each.held.ends)
+                    assert ends == sorted(lost), ends
+                    assert {end["reason"] for end in each.held.ends} == {"lost"}
+                create(first, "after")
+                opened.until(lambda held: held.ids == {"stays", "after"})
+
+            def listed():
+                ends = first.get("/v1/ends").json()["ends"]
+                return sorted(each["sessionId"] for each in ends) == sorted(lost)
+
+            assert eventually(listed, within_s=WITHIN_S)
+        assert service.server.terminate() == 0
