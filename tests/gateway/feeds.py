@@ -69,6 +69,11 @@ class Feed:
         self.held.take(position, name, said)
         return name
 
+    def until_it_ends(self):
+        """Take in what comes until the gateway ends the stream."""
+        for event in self._frames:
+            self.held.take(*event)
+
     def until(self, ready):
         """Take in events until something is so; the feed's signs of life bound the wait."""
         signs = 0

@@ -41,7 +41,7 @@ from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
 from frontdesk.gateway.rows.local_rows import LocalRows
-from frontdesk.gateway.rows.lost_sessions import tell_of_lost
+from frontdesk.gateway.rows.lost_sessions import record_lost
 from frontdesk.gateway.rows.row_scopes import RowScopes
 from frontdesk.gateway.session_log import SessionLog
 from frontdesk.gateway.session_tokens import SessionTokens
@@ -370,7 +370,7 @@ class Gateway:
     def on_session_lost(self, ended: Ended, incarnation: str) -> None:
         """See a session end whose node is dead: nobody but the others can say so."""
         if self.open and self.node is not None:
-            tell_of_lost(self.rows, ended, incarnation, node=self.node)
+            record_lost(self.rows, ended, incarnation, node=self.node)
 
     def refuse_if_draining(self) -> None:
         if self.draining:

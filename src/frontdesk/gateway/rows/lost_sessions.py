@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from frontdesk.cluster.node import Node
 
 
-def tell_of_lost(rows: LocalRows, ended: Ended, incarnation: str, *, node: Node) -> None:
+def record_lost(rows: LocalRows, ended: Ended, incarnation: str, *, node: Node) -> None:
     """List an end, and count and log it where this node is the one."""
     tenant_id, session_id = split(ended.session.session_id)
     status = node.node(incarnation)

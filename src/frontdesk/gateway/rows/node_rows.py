@@ -39,8 +39,8 @@ class NodeRows:
         self.ring: Ring[ChangedRows] = Ring(capacity=CAPACITY)
         self.suspect: bool = False
         self.over: bool = False
-        self.heard: asyncio.Event = asyncio.Event()
-        """It has told all its rows, or has not answered."""
+        self.answered: asyncio.Event = asyncio.Event()
+        """It has told all its rows, or does not answer."""
         self._ask, self._tenant_id, self._clock, self._wakers = ask, tenant_id, clock, wakers
         self._rows: dict[str, SessionRow] = {}
         self._minutes: dict[int, Minute] = {}
@@ -63,7 +63,7 @@ class NodeRows:
                 answer = await self._ask(question)
             except OwnerUnreachable:
                 self._set_suspect(True)
-                self.heard.set()
+                self.answered.set()
                 await asyncio.sleep(AGAIN_S)
                 continue
             if answer.anew:
@@ -82,7 +82,7 @@ class NodeRows:
     def _begin_anew(self, rows: dict[str, SessionRow], answer: RowsAnswer) -> None:
         self._rows, self.run = rows, answer.run
         self.ring.restart(answer.position)
-        self.heard.set()
+        self.answered.set()
         self._wakers.wake_all()
 
     def _take(self, answer: RowsAnswer) -> None:
@@ -129,7 +129,7 @@ class NodeRows:
         ]
         self._rows.clear()
         self.over = True
-        self.heard.set()
+        self.answered.set()
         self.ring.append(ChangedRows((), gone))
         self._wakers.wake_all()
 

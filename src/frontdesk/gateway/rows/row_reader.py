@@ -37,7 +37,7 @@ RowKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FeedPlace:
     """How far a reader has come in a source, and whether it was told that it is suspect."""
 
     position: int
@@ -93,8 +93,8 @@ class RowReader:
     ) -> None:
         self._sources, self._query = sources, query
         self._tenant_id, self._clock = tenant_id, clock
-        self._places: dict[str, Place] | None = None
-        self._told: dict[RowKey, str] = {}
+        self._places: dict[str, FeedPlace] | None = None
+        self._matched: dict[RowKey, str] = {}
 
     @property
     def begun(self) -> bool:
@@ -107,7 +107,7 @@ class RowReader:
         places = self._places or {}
         there = {each.run: each for each in self._sources() if not each.over or each.run in places}
         return places.keys() != there.keys() or any(
-            Place(each.ring.head, each.suspect) != places[run] for run, each in there.items()
+            FeedPlace(each.ring.head, each.suspect) != places[run] for run, each in there.items()
         )
 
     @property
@@ -124,7 +124,7 @@ class RowReader:
     def too_many(self) -> bool:
         """Whether more rows match by now than are listed."""
         if self._query.narrow:
-            return len(self._told) > MOST
+            return len(self._matched) > MOST
         return sum(each.count(self._tenant_id) for each in self._sources()) > MOST
 
     def resume(self, position: str | None) -> None:
@@ -134,7 +134,9 @@ class RowReader:
             return
         matches = [PLACE.fullmatch(each) for each in position.split("_")]
         places = {
-            found[1]: Place(int(found[2]), bool(found[3])) for found in matches if found is not None
+            found[1]: FeedPlace(int(found[2]), bool(found[3]))
+            for found in matches
+            if found is not None
         }
         living = {each.run: each.ring for each in self._sources() if not each.over}
         if len(matches) == len(places) and places.keys() == living.keys():
@@ -150,7 +152,7 @@ class RowReader:
     async def everything(self) -> FoundRows:
         """Return all rows. Others have their turn in between: what changes meanwhile comes next."""
         sources = [each for each in self._sources() if not each.over]
-        places = {each.run: Place(each.ring.head, each.suspect) for each in sources}
+        places = {each.run: FeedPlace(each.ring.head, each.suspect) for each in sources}
         now_ms, found = self._clock.wall_ms(), FoundRows()
         number = 0
         for source in sources:
@@ -160,7 +162,7 @@ class RowReader:
                     await asyncio.sleep(0)
                 if self._query.takes(row, now_ms=now_ms):
                     found.add(row)
-        self._told = {key_of(row): row.fence for row in found.rows} if self._query.narrow else {}
+        self._matched = {key_of(row): row.fence for row in found.rows} if self._query.narrow else {}
         self._places = places if found.too_many is None else None
         return found
 
@@ -185,7 +187,7 @@ class RowReader:
                 newest.update((key_of(row), row) for row in source.rows(self._tenant_id))
             else:
                 self._read(source, place, newest, gone)
-            places[source.run] = Place(source.ring.head, source.suspect)
+            places[source.run] = FeedPlace(source.ring.head, source.suspect)
         self._places = places
         return self._filtered(newest, gone)
 
@@ -195,13 +197,13 @@ class RowReader:
             return None
         rows = (row for source in self._sources() for row in source.rows(self._tenant_id))
         return self._filtered(
-            {key: row for row in rows for key in [key_of(row)] if key not in self._told}, []
+            {key: row for row in rows for key in [key_of(row)] if key not in self._matched}, []
         )
 
     def _read(
         self,
         source: RowSource,
-        place: Place | None,
+        place: FeedPlace | None,
         newest: dict[RowKey, SessionRow],
         gone: list[GoneRow],
     ) -> None:
@@ -225,10 +227,10 @@ class RowReader:
             gone = [
                 each
                 for each in gone
-                if self._told.get((each.tenant_id, each.session_id)) == each.fence
+                if self._matched.get((each.tenant_id, each.session_id)) == each.fence
             ]
             for each in gone:
-                del self._told[each.tenant_id, each.session_id]
+                del self._matched[each.tenant_id, each.session_id]
             changed, left = self._matching(changed)
         if not (changed or gone or left):
             return None
@@ -241,8 +243,8 @@ class RowReader:
         for row in rows:
             if self._query.takes(row, now_ms=now_ms):
                 matching.append(row)
-                self._told[key_of(row)] = row.fence
-            elif (fence := self._told.pop(key_of(row), None)) is not None:
+                self._matched[key_of(row)] = row.fence
+            elif (fence := self._matched.pop(key_of(row), None)) is not None:
                 left.append(
                     LeftRow(tenant_id=row.tenant_id, session_id=row.session_id, fence=fence)
                 )

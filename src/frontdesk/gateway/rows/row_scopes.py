@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from frontdesk.gateway.elsewhere import Elsewhere
     from frontdesk.gateway.rows.node_rows import NodeRows
 
-LOOK_S = 0.25
+POLL_S = 0.25
 """How often it is looked whether nodes came or went; this node hears of that by itself."""
 DEAD = 32
 """So many dead nodes are held, for readers who have yet to be told."""
@@ -41,19 +41,19 @@ class RowScope:
         self.ending: asyncio.TimerHandle | None = None
         self._nodes: dict[str, NodeRows] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._looking: asyncio.TimerHandle | None = None
+        self._polling: asyncio.TimerHandle | None = None
 
     def start(self, node: Node | None, elsewhere: Elsewhere | None) -> None:
         """Follow this process, and the other nodes where there are some."""
         self._local.enter()
         self._local.wakers.append(self.wakers)
         if node is not None and elsewhere is not None:
-            self._look(node, elsewhere)
+            self._poll(node, elsewhere)
 
     def end(self) -> None:
         """Follow nobody any more."""
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._polling is not None:
+            self._polling.cancel()
         for task in self._tasks.values():
             task.cancel()
         self._local.wakers.remove(self.wakers)
@@ -78,14 +78,14 @@ class RowScope:
 
     async def first_answers(self) -> None:
         """Wait until each node has told its rows, or does not answer; not for long."""
-        waits = [each.heard.wait() for each in self._nodes.values()]
+        waits = [each.answered.wait() for each in self._nodes.values()]
         try:
             async with asyncio.timeout(FIRST_S):
                 await asyncio.gather(*waits)
         except TimeoutError:
             pass
 
-    def _look(self, node: Node, elsewhere: Elsewhere) -> None:
+    def _poll(self, node: Node, elsewhere: Elsewhere) -> None:
         """Follow nodes that have come, and say of those that have gone what went with them."""
         # Late: without a cluster, nothing of it is imported.
         from frontdesk.gateway.rows.node_rows import NodeRows
@@ -112,7 +112,7 @@ class RowScope:
             self._nodes[incarnation].end(elsewhere.reason_of_end)
         for incarnation in [key for key, each in self._nodes.items() if each.over][:-DEAD]:
             del self._nodes[incarnation]
-        self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look, node, elsewhere)
+        self._polling = asyncio.get_running_loop().call_later(POLL_S, self._poll, node, elsewhere)
 
 
 class RowScopes:

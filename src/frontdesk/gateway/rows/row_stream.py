@@ -133,7 +133,7 @@ class RowStream:
             snapshot = SnapshotPage(
                 rows=tuple(page), first=number == 1, last=number == len(pages), total=len(rows)
             )
-            await self._send_event("snapshot", snapshot, told=snapshot.last)
+            await self._send_event("snapshot", snapshot, numbered=snapshot.last)
 
     async def _send_changes(self) -> None:
         try:
@@ -143,7 +143,7 @@ class RowStream:
             return
         if changes is not None:
             self._sent_s = asyncio.get_running_loop().time()
-            await self._send_event("rows", changes, told=True)
+            await self._send_event("rows", changes, numbered=True)
 
     async def _send_surroundings(self) -> None:
         """Say how the nodes stand, and what began and ended, as far as it was not said."""
@@ -166,9 +166,13 @@ class RowStream:
             await self._send_event("hour", Hour(minutes=new))
         self._minutes = {each.at: each for each in now}
 
-    async def _send_event(self, name: str, said: Answer, *, told: bool = False) -> None:
-        position = f"id: {self._reader.position}\n".encode() if told else b""
-        frame = b"%bevent: %b\ndata: %b\n\n" % (position, name.encode(), msgspec.json.encode(said))
+    async def _send_event(self, name: str, content: Answer, *, numbered: bool = False) -> None:
+        position = f"id: {self._reader.position}\n".encode() if numbered else b""
+        frame = b"%bevent: %b\ndata: %b\n\n" % (
+            position,
+            name.encode(),
+            msgspec.json.encode(content),
+        )
         await self._send(frame)
 
     async def _send(self, body: bytes) -> None:
@@ -190,7 +194,7 @@ class RowStream:
                 self._reader.restart()
                 return
             if (grown := self._reader.grown()) is not None:
-                await self._send_event("rows", grown, told=True)
+                await self._send_event("rows", grown, numbered=True)
 
     async def _sleep(self, time_s: float, *, until: Callable[[], bool]) -> bool:
         """Sleep until something is so, or the stream is over; False where it is time before."""
