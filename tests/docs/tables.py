@@ -1,4 +1,4 @@
-"""The tables in the documents that are made from the code: errors, settings, what agents can do.
+"""The tables in the documents that are made from the code: errors, settings, metrics, and more.
 
 `make format` runs this and writes them into the pages; a test holds the pages to it. Of an error
 its name, further base classes and facts come from its class, everything else from
@@ -23,6 +23,7 @@ from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.auth_settings import JwtSettings
 from frontdesk.gateway.error_answers import ANSWERS, INTERNAL
 from frontdesk.gateway.error_table import ERRORS, Fault
+from frontdesk.gateway.metrics.definitions import GROUPS
 from frontdesk.gateway.setting_types import setting_of
 from frontdesk.gateway.settings import Config
 from support.coding_agents import CODING_AGENTS
@@ -33,6 +34,7 @@ AGENTS_PAGE = page("docs/reference/agents.md")
 CODING_AGENTS_PAGE = page("docs/how-to/coding-agents.md")
 CONFIGURATION_PAGE = page("docs/reference/configuration.md")
 CLUSTER_PAGE = page("docs/explanation/cluster.md")
+METRICS_PAGE = page("docs/reference/metrics.md")
 STORE = "frontdesk.errors"
 
 
@@ -142,6 +144,14 @@ def _laws() -> list[str]:
     return rows
 
 
+def _metrics(group: str) -> list[str]:
+    rows = [_row("metric", "kind", "labels", "meaning"), "|---|---|---|---|"]
+    return rows + [
+        _row(f"`{each.name}`", each.kind.value, _code(list(each.labels)), each.meaning)
+        for each in GROUPS[group]
+    ]
+
+
 TABLES: list[tuple[Page, str, list[str]]] = [
     (ERRORS_PAGE, "The root", _errors(lambda kind: kind is FrontdeskError)),
     (ERRORS_PAGE, "The caller's: of the store", _errors(_of(Fault.CALLER, store=True))),
@@ -157,6 +167,7 @@ TABLES: list[tuple[Page, str, list[str]]] = [
     (CLUSTER_PAGE, "What is promised", _laws()),
     *((CONFIGURATION_PAGE, name, _settings(table)) for name, table in SETTINGS.items()),
     (CONFIGURATION_PAGE, "auth.jwt", _settings(JwtSettings)),
+    *((METRICS_PAGE, group, _metrics(group)) for group in GROUPS),
 ]
 """Page, heading, and the lines of the first table below the heading."""
 

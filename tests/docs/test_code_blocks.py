@@ -15,6 +15,7 @@ import sys
 import tomllib
 
 import pytest
+import yaml
 
 from docs.pages import HOSTED_ELSEWHERE, PAGES, ROOT, blocks_in, page
 
@@ -22,7 +23,7 @@ from docs.pages import HOSTED_ELSEWHERE, PAGES, ROOT, blocks_in, page
 pytestmark = pytest.mark.slow
 
 BOUND_S = 60
-LANGUAGES = {"ipython", "python", "output", "sh", "toml", "json", "text", "html"}
+LANGUAGES = {"ipython", "python", "output", "sh", "toml", "json", "text", "html", "yaml"}
 TROUBLE = "docs/how-to/troubleshooting.md"
 WORKING = [block for block in blocks_in("python") if block.page not in (TROUBLE, HOSTED_ELSEWHERE)]
 FAILING = [block for block in blocks_in("python") if block.page == TROUBLE]
@@ -116,9 +117,10 @@ def test_every_block_says_its_language():
             assert block.language in LANGUAGES, f"{block}: {block.language!r}"
 
 
-def test_the_toml_is_toml_and_the_json_is_json():
-    for block in blocks_in("toml", "json"):
-        {"toml": tomllib.loads, "json": json.loads}[block.language](block.source)
+def test_the_toml_is_toml_the_json_is_json_and_the_yaml_is_yaml():
+    load = {"toml": tomllib.loads, "json": json.loads, "yaml": yaml.safe_load}
+    for block in blocks_in(*load):
+        load[block.language](block.source)
 
 
 def test_the_readme_has_a_program_of_fifteen_lines():

@@ -191,6 +191,17 @@ def test_a_histogram_counts_each_once_and_cumulates_in_the_text(seconds):
         assert count == sum(each <= bound for each in seconds)
 
 
+@given(st.lists(st.floats(0, 1000), min_size=3, max_size=5))
+def test_the_sum_over_workers_is_the_same_whoever_adds_it_up(values):
+    each_worker = []
+    for value in values:
+        cells = MetricCells()
+        Tally("frontdesk_cost_usd_total", cells).add("acme", "test", amount=value)
+        each_worker.append(cells.counted())
+    forth, back = merged(each_worker), merged(reversed(each_worker))
+    assert forth == back
+
+
 def test_what_another_version_has_counted_is_left_alone(tmp_path):
     file = tmp_path / "1.cells"
     cells = MetricCells(file)

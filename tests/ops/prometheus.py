@@ -88,8 +88,8 @@ def prometheus(directory, *, target, key):
         f"--web.listen-address=127.0.0.1:{port}",
     ]  # fmt: skip
     with (directory / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
+        running = Prometheus(port)
         try:
-            running = Prometheus(port)
 
             def ready():
                 assert process.poll() is None, (directory / "log").read_text()
@@ -101,4 +101,5 @@ def prometheus(directory, *, target, key):
             eventually(ready, within_s=START_S)
             yield running
         finally:
+            running.client.close()
             process.kill()

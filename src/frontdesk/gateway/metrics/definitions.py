@@ -48,6 +48,11 @@ class MetricDefinition:
     buckets: tuple[float, ...] = ()
     merging: Merging = Merging.SUM
 
+    @property
+    def is_gauge(self) -> bool:
+        """Say whether it is what there is now, and not what has been counted."""
+        return self.kind is MetricKind.GAUGE
+
 
 QUICK_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Bounds for what takes a round trip."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from math import fsum
 from typing import TYPE_CHECKING
 
 from frontdesk.gateway.metrics.definitions import (
@@ -18,7 +19,7 @@ from frontdesk.gateway.metrics.definitions import (
     MetricKind,
 )
 from frontdesk.gateway.metrics.instruments import TOTAL
-from frontdesk.gateway.metrics.metric_cells import CountedCells
+from frontdesk.gateway.metrics.metric_cells import CountedCells, SeriesKey
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -29,21 +30,22 @@ Merged = dict[str, dict[Labels, dict[str, float]]]
 
 
 def merged(processes: Iterable[CountedCells]) -> Merged:
-    """Return the numbers of several processes as one."""
-    sums: Merged = {name: defaultdict(dict) for name in METRICS}
+    """Return the numbers of several processes as one.
+
+    Whoever adds them up gets the same: rounding by order would have counters fall by a hair from
+    one worker's answer to the next, which scrapers take for a restart.
+    """
+    found: defaultdict[SeriesKey, list[float]] = defaultdict(list)
     for process in processes:
-        for (name, part, *labels), value in process.values.items():
-            definition = METRICS.get(name)
-            if definition is None:
-                continue  # another version of Frontdesk has counted it
-            gauge = definition.kind is MetricKind.GAUGE
-            if gauge and not process.alive:
-                continue
-            cells = sums[name][tuple(labels)]
-            greatest = gauge and definition.merging is Merging.GREATEST
-            former = cells.get(part, 0.0)
-            cells[part] = max(former, value) if greatest else former + value
-    return sums
+        for key, value in process.values.items():
+            definition = METRICS.get(key[0])  # another version of Frontdesk may have counted it
+            if definition is not None and (process.alive or not definition.is_gauge):
+                found[key].append(value)
+    numbers: Merged = {name: defaultdict(dict) for name in METRICS}
+    for (name, part, *labels), values in found.items():
+        greatest = METRICS[name].merging is Merging.GREATEST
+        numbers[name][tuple(labels)][part] = max(values) if greatest else fsum(values)
+    return numbers
 
 
 def exposed(processes: Iterable[CountedCells], *, accept: str) -> tuple[bytes, str]:

@@ -18,7 +18,7 @@ from frontdesk.background import OwnThreads
 from frontdesk.clock import Clock
 from frontdesk.gateway.metrics.bounded_labels import OfferedNames, TenantNames
 from frontdesk.gateway.metrics.cluster_metrics import ClusterMetrics
-from frontdesk.gateway.metrics.definitions import METRICS, MetricKind
+from frontdesk.gateway.metrics.definitions import METRICS
 from frontdesk.gateway.metrics.exposition import exposed
 from frontdesk.gateway.metrics.instruments import Tally
 from frontdesk.gateway.metrics.metric_cells import CountedCells, MetricCells, read_cells
@@ -135,7 +135,7 @@ class GatewayMetrics:
 def _forget_gauges(cells: MetricCells) -> None:
     """Begin with what there is: the gauges of a worker that died are not those of its successor."""
     for key in cells.counted().values:
-        if METRICS[key[0]].kind is MetricKind.GAUGE and (cell := cells.cells(key)) is not None:
+        if METRICS[key[0]].is_gauge and (cell := cells.cells(key)) is not None:
             cells.values[cell] = 0.0
 
 
