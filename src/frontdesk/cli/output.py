@@ -130,9 +130,10 @@ def print_table(rows: Sequence[R], columns: Sequence[Column[R]]) -> None:
     except ImportError as error:
         missing = error.name or "rich"
         raise MissingExtra("cli", part="a table on a terminal", missing=missing) from None
-    console = Console(highlight=False, emoji=False, markup=False)
+    console = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
     chosen = [each for each in columns if console.width >= each.from_width]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    plain = bool(os.environ.get("NO_COLOR"))
+    table = Table(box=None, pad_edge=False, header_style="" if plain else "bold")
     for column in chosen:
         table.add_column(column.name, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
