@@ -110,7 +110,7 @@ class AsyncClient:
         """Give all of the tenant's sessions, oldest first, asking page after page."""
         after: str | None = ""
         while after is not None:
-            page = await self.list(limit=1000, after=after or None)
+            page = await self.list(limit=calls.SESSIONS_PAGE, after=after or None)
             for each in page.sessions:
                 yield each
             after = page.next

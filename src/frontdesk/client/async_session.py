@@ -64,9 +64,7 @@ class AsyncClientSession:
         """Give the history that is kept, oldest first, asking page after page."""
         after: str | None = ""
         while after is not None:
-            page = await self._transport.send(
-                calls.session_messages(self.session_id, limit=100, after=after or None)
-            )
+            page = await self._transport.send(calls.session_messages(self.session_id, after=after))
             for each in page.messages:
                 yield each
             after = page.next

@@ -49,6 +49,9 @@ from frontdesk.schemas.usage_schemas import UsageReport
 
 A = TypeVar("A")
 
+SESSIONS_PAGE, MESSAGES_PAGE = 1000, 100
+"""How many are asked for at once where all are wanted; a message may be long."""
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayCall(Generic[A]):
@@ -144,10 +147,8 @@ def session_stats(session_id: str) -> GatewayCall[SessionStats]:
     return GatewayCall("GET", _session(session_id, "stats"), SessionStats)
 
 
-def session_messages(
-    session_id: str, *, limit: int | None, after: str | None
-) -> GatewayCall[Messages]:
-    query = {"limit": limit, "after": after}
+def session_messages(session_id: str, *, after: str | None) -> GatewayCall[Messages]:
+    query = {"limit": MESSAGES_PAGE, "after": after or None}
     return GatewayCall("GET", _session(session_id, "messages"), Messages, query)
 
 

@@ -110,7 +110,7 @@ class Client:
         """Give all of the tenant's sessions, oldest first, asking page after page."""
         after: str | None = ""
         while after is not None:
-            page = self.list(limit=1000, after=after or None)
+            page = self.list(limit=calls.SESSIONS_PAGE, after=after or None)
             yield from page.sessions
             after = page.next
 

@@ -62,9 +62,7 @@ class ClientSession:
         """Give the history that is kept, oldest first, asking page after page."""
         after: str | None = ""
         while after is not None:
-            page = self._transport.send(
-                calls.session_messages(self.session_id, limit=100, after=after or None)
-            )
+            page = self._transport.send(calls.session_messages(self.session_id, after=after))
             yield from page.messages
             after = page.next
 
