@@ -80,23 +80,27 @@ def serving(
     wait=True,
     errors_to=None,
     module="frontdesk.cli",
+    spans=None,
     **environment,
 ):
     """Run `frontdesk serve` on a free port; killed at the end if it still runs.
 
-    `module` is the program, which is the command line unless a test has one of its own.
+    `module` is the program, which is the command line unless a test has one of its own; `spans`
+    has what it exports (`exported_spans.py`).
     """
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "frontdesk.toml"
     if config is not None:
         file.write_text(config, encoding="utf-8")
+    traced = () if spans is None else spans.command
     command = [
-        sys.executable, "-m", module, "serve", "--port", "0",
+        *traced, sys.executable, "-m", module, "serve", "--port", "0",
         "--state-dir", str(directory / "state"), *arguments,
     ]  # fmt: skip
     log, out = directory / "log.txt", directory / "out.txt"
     environment = {
-        **os.environ, "PYTHONPATH": str(TESTS), "FRONTDESK_KEYS": keys, **environment,
+        **os.environ, "PYTHONPATH": str(TESTS), "FRONTDESK_KEYS": keys,
+        **({} if spans is None else spans.environment(TESTS)), **environment,
     }  # fmt: skip
     with log.open("w") as errors, out.open("w") as output:
         process = subprocess.Popen(

@@ -77,6 +77,9 @@ def make_routes(gateway: Gateway) -> FastAPI:
         lifespan=_lifespan,
         openapi_url=None,
         redirect_slashes=False,
+        # Its newer versions have spans, metrics and logs of their own: spans twice, and the texts
+        # of errors and of bodies that are wrong. Older ones keep this and do nothing with it.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         exception_handlers={
             FrontdeskError: _on_error,
             RequestValidationError: _on_error,
