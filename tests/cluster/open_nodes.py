@@ -27,12 +27,16 @@ class OpenNode:
         self.engine = InProcessEngine(server)
         self.store = SessionStore()
         self.superseded, self.isolated, self.asked = [], [], []
+        self.renewals, self.repairs, self.eras = [], [], []
         self.owners = {}
         self.now_s = 1000.0
         hooks = NodeHooks(
             on_superseded=lambda *which: self.superseded.append(which),
             on_isolated=lambda *which: self.isolated.append(which),
             ask_owner=self._ask_owner,
+            on_renewal=self.renewals.append,
+            on_era=lambda: self.eras.append(True),
+            on_repair=lambda action: self.repairs.append(action.value),
             now_s=lambda: self.now_s,
         )
         self.node = Node(

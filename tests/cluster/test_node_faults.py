@@ -57,6 +57,38 @@ async def bury(server, incarnation):
         pass
 
 
+# -- what is told of it ----------------------------------------------------------------------------
+
+
+@on_loop
+async def test_a_node_tells_of_each_renewal_repair_and_era():
+    async with open_nodes("a", "b") as (server, a, b):
+        for number in range(3):
+            await a.create(f"s{number}")
+        await renewed(server, a)
+        await eventually(lambda: a.renewals and a.renewals[-1].renewed is not None)
+        assert (a.repairs, a.eras) == ([], [])
+        await bury(server, a.node.incarnation)
+        await eventually(lambda: a.repairs == ["rejoin"])
+        await eventually(lambda: not a.node._own.homeless)
+        assert any(each.lost for each in a.renewals)
+        assert a.eras == []
+        server.wipe()
+        await eventually(lambda: len(ids_in(server)) == 3)
+        await eventually(lambda: a.eras and b.eras)
+        await eventually(lambda: "restore" in a.repairs and "restore" in b.repairs)
+        assert (len(a.eras), len(b.eras)) == (1, 1)
+
+
+@on_loop
+async def test_a_lease_that_is_not_renewed_is_of_an_age():
+    async with open_nodes("a") as (server, a):
+        assert a.node.lease_age_s < TERMS.renew_s
+        server.down = True
+        a.now_s += 7
+        assert 7 <= a.node.lease_age_s < 7 + TERMS.renew_s
+
+
 # -- cut off ---------------------------------------------------------------------------------------
 
 

@@ -96,7 +96,7 @@ def test_any_worker_answers_for_all_and_sums_what_adds_up(state):
     workers = [worker(state, each) for each in (1, 2, 3)]
     for each in workers:
         each._cells.begin()
-        each.sessions._events.add(amount=2)
+        Tally("frontdesk_events_total", each._cells).add(amount=2)
         each.sessions._turn_s.observe(0.3)
         each.cluster._nodes.set("alive", value=3)
         each.process.refresh()

@@ -123,6 +123,9 @@ class OwnerApplication:
         finally:
             if span is not None:
                 span.end()
+            # The request was counted where it came in; that it was refused is known here.
+            if context.refused is not None:
+                gateway.metrics.requests.on_refused(context.refused)
 
     def _admit(
         self, context: RequestContext, caller: CallerClaims

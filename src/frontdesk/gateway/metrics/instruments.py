@@ -62,6 +62,12 @@ class Tally(_Instrument):
         if cell is not None:
             self._values[cell] += amount
 
+    def cell(self, *labels: str) -> int:
+        """Return which cell the number of these labels is; there has to be room for it."""
+        cell = self._find(labels)
+        assert cell is not None, "there is no room for a number that is always there"
+        return cell
+
     def begin(self, *labels: str) -> None:
         """Have the number of these labels be there as 0: a first one then shows as an increase."""
         self.add(*labels, amount=0.0)

@@ -47,10 +47,12 @@ class RequestMetrics:
     def on_request(self, context: RequestContext) -> None:
         """Count a request that is over."""
         route = self.route_of(context.path)
-        method = context.method if context.method in METHODS else OTHER
-        self._requests.add(route, method, str(context.status or LEFT))
+        method = context.method
+        self._requests.add(
+            route, method if method in METHODS else OTHER, str(context.status or LEFT)
+        )
         if not _stays_open(context):
-            self._seconds.observe(context.duration_ms / 1000, route)
+            self._seconds.observe(perf_counter() - context.started_at, route)
         if context.refused is not None:
             self._refusals.add(context.refused)
 
