@@ -61,7 +61,7 @@ def test_it_serves_with_a_read_only_root_and_no_rights_and_leaves_its_state(tmp_
             eventually(lambda: client.get("/v1/sessions/apart").status_code == 404)
 
             def reaped():
-                return not running.run("test", "-e", f"/proc/{pid}").returncode == 0
+                return running.run("test", "-e", f"/proc/{pid}").returncode != 0
 
             eventually(reaped, within_s=WITHIN_S)
         assert running.stop() == 0
