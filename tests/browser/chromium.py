@@ -18,7 +18,15 @@ from playwright.sync_api import sync_playwright
 from gateway.running import ACME, OPERATOR
 
 WAIT_MS = 30_000
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server")
+ELSEWHERE = "frontdesk.test"
+"""A host that is this machine, and to a browser is not."""
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-proxy-server",
+    f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1",
+)
 SIZES = {"wide": (1280, 800), "narrow": (360, 740)}
 STREAMS = re.compile(r"/(feed|events)(\?|$)")
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -145,4 +153,9 @@ def axe_core():
     return (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 
 
-KEYS = {"tenant": ACME, "operator": OPERATOR}
+SECRETS = {"tenant": ACME, "operator": OPERATOR}
+PAGES = {
+    "tenant": ("Sessions", "Ends", "Usage"),
+    "operator": ("Sessions", "Ends", "Nodes", "Usage"),
+}
+"""Of whose key, which pages there are."""

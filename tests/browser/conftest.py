@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from browser.chromium import KEYS, Tab, chromium
+from browser.chromium import SECRETS, Tab, chromium
 from gateway.running import RunningGateway
 
 NUMBERS = itertools.count(1)
@@ -46,7 +46,7 @@ def tab(browser, gateway):
     tabs = []
 
     def open_tab(who=None, *, url=None, **look):
-        secret = None if who is None else KEYS[who]
+        secret = None if who is None else SECRETS[who]
         tabs.append(Tab(browser, url or gateway.url, secret=secret, **look))
         return tabs[-1]
 

@@ -58,10 +58,11 @@ async def log_in(request: Request, gateway: InGateway, body: LoginBody) -> Respo
 
     The cookie ends with the key. Without TLS it is given on loopback only.
     """
-    context = own_page(request)
     name = cookie_name(gateway.base_url(request.scope))
     if name is None:
+        # First: where it is not safe, browsers do not say which page asks either.
         raise LoginUnsafe
+    context = own_page(request)
     caller = gateway.authenticator.log_in(context, key=body.key, code=body.code)
     now_ms = gateway.clock.wall_ms()
     value, expires_at = gateway.authenticator.logins.make(caller, now_ms=now_ms)
