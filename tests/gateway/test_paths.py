@@ -10,6 +10,7 @@ OPEN = {"/healthz", "/readyz", "/.well-known/agent.json", "/openapi.json", "/doc
 DASHBOARD = {"/", "/dashboard/{path}", "/dashboard/login", "/dashboard/logout", "/dashboard/me"}
 OPERATORS = {
     "/ops/status",
+    "/ops/usage",
     "/ops/sessions",
     "/ops/feed",
     "/ops/ends",

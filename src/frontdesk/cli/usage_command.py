@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from frontdesk.cli.remote import KeyPath, Ops, Url, as_whoever, asking
 from frontdesk.cli.times import moment
 
 if TYPE_CHECKING:
-    from frontdesk.client import Client, UsageReport
+    from frontdesk.client import Client, OperatorUsage, UsageReport
     from frontdesk.schemas.usage_schemas import BudgetReading, MeterReading
 
 
@@ -63,13 +64,14 @@ def usage(
     }  # fmt: skip
     asked = {name: value for name, value in asked.items() if value is not None}
     with asking(url, key_file) as client:
-        found = as_whoever(
-            lambda: whole_report(client, asked), lambda: client.operator.usage(**asked), ops=ops
+        of_all: Callable[[], UsageReport | OperatorUsage] = partial(
+            whole_usage_of_all, client, asked
         )
+        found = as_whoever(partial(whole_report, client, asked), of_all, ops=ops)
     if as_json:
         print_json(found)
     elif budgets:
-        print_rows(found.budgets, BUDGET_COLUMNS, none="there are no budgets")
+        print_rows(getattr(found, "budgets", ()), BUDGET_COLUMNS, none="there are no budgets")
     else:
         print_rows(usage_lines(found), COLUMNS, none="nothing was used")
 
@@ -85,8 +87,30 @@ def whole_report(client: Client, asked: dict[str, Any]) -> UsageReport:
     return report
 
 
-def usage_lines(report: UsageReport) -> Iterator[UsageLine]:
+def whole_usage_of_all(client: Client, asked: dict[str, Any]) -> OperatorUsage:
+    """Return what all tenants' keys have used, all pages together; there it is apart by these."""
+    import msgspec  # late: not every command needs it
+
+    if asked:
+        raise typer.BadParameter(
+            "an operator sees what each key of each tenant has ever used: leave out --by, --from "
+            "and --to"
+        )
+    found = page = client.operator.usage(limit=1000)
+    while page.next is not None:
+        page = client.operator.usage(limit=1000, after=page.next)
+        found = msgspec.structs.replace(found, rows=found.rows + page.rows, next=None)
+    return found
+
+
+def usage_lines(report: UsageReport | OperatorUsage) -> Iterator[UsageLine]:
     """Give the sums that were asked for, or else those of the key and its tenant."""
+    from frontdesk.schemas.usage_schemas import OperatorUsage
+
+    if isinstance(report, OperatorUsage):
+        for each in report.rows:
+            yield UsageLine("key", f"{each.tenant_id}/{each.key_id}", None, None, each)
+        return
     if not report.rows:
         yield UsageLine("key", report.key.key_id, None, None, report.key)
         yield UsageLine("tenant", report.tenant.tenant_id, None, None, report.tenant)

@@ -99,7 +99,7 @@ from frontdesk.schemas.row_schemas import (
     SnapshotPage,
     TooManyRows,
 )
-from frontdesk.schemas.usage_schemas import UsageReport
+from frontdesk.schemas.usage_schemas import OperatorUsage, UsageReport
 
 __all__ = [
     "Client",
@@ -168,6 +168,7 @@ __all__ = [
     "ListedNode",
     "ListedNodes",
     "EndedSessions",
+    "OperatorUsage",
     "UsageReport",
     # what a feed tells
     "FeedEvent",

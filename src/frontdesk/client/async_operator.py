@@ -6,7 +6,7 @@ from typing import Unpack
 
 from frontdesk.client import gateway_calls as calls
 from frontdesk.client.async_transport import AsyncStream, AsyncTransport
-from frontdesk.client.call_options import OperatorFilter, OperatorPage, UsageFilter
+from frontdesk.client.call_options import OperatorFilter, OperatorPage
 from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.schemas.operator_schemas import (
     GatewayStatus,
@@ -15,7 +15,7 @@ from frontdesk.schemas.operator_schemas import (
     ListedNodes,
 )
 from frontdesk.schemas.row_schemas import EndedSessions, SessionRow
-from frontdesk.schemas.usage_schemas import UsageReport
+from frontdesk.schemas.usage_schemas import OperatorUsage
 
 
 class AsyncClientOperator:
@@ -56,9 +56,9 @@ class AsyncClientOperator:
         """Return how the last 1,000 sessions of all tenants ended, the newest first."""
         return await self._transport.send(calls.ends("/ops/ends"))
 
-    async def usage(self, **asked: Unpack[UsageFilter]) -> UsageReport:
-        """Return the meter by tenant and key."""
-        return await self._transport.send(calls.usage(asked, path="/ops/usage"))
+    async def usage(self, *, limit: int | None = None, after: str | None = None) -> OperatorUsage:
+        """Return the meter by tenant and key, in pages."""
+        return await self._transport.send(calls.usage_of_all(limit=limit, after=after))
 
     def feed(self, **chosen: Unpack[OperatorFilter]) -> AsyncStream[FeedEvent]:
         """Follow the sessions of all tenants; as `AsyncClient.feed`, and the nodes as well."""

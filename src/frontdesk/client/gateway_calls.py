@@ -45,7 +45,7 @@ from frontdesk.schemas.operator_schemas import (
     ListedNodes,
 )
 from frontdesk.schemas.row_schemas import EndedSessions, SessionRow
-from frontdesk.schemas.usage_schemas import UsageReport
+from frontdesk.schemas.usage_schemas import OperatorUsage, UsageReport
 
 A = TypeVar("A")
 
@@ -231,7 +231,7 @@ def detach_tool(session_id: str, name: str) -> GatewayCall[DetachedTool]:
 # -- what a tenant sees beside ---------------------------------------------------------------------
 
 
-def usage(query: UsageFilter, *, path: str = "/v1/usage") -> GatewayCall[UsageReport]:
+def usage(query: UsageFilter) -> GatewayCall[UsageReport]:
     asked = {
         "by": tuple(query.get("by") or ()),
         "from": query.get("first"),
@@ -239,7 +239,7 @@ def usage(query: UsageFilter, *, path: str = "/v1/usage") -> GatewayCall[UsageRe
         "limit": query.get("limit"),
         "after": query.get("after"),
     }
-    return GatewayCall("GET", path, UsageReport, asked)
+    return GatewayCall("GET", "/v1/usage", UsageReport, asked)
 
 
 def ends(path: str = "/v1/ends") -> GatewayCall[EndedSessions]:
@@ -295,6 +295,10 @@ def stop_hosted(tenant_id: str, session_id: str) -> GatewayCall[SessionDeleted]:
 def abort_hosted(tenant_id: str, session_id: str, reason: str | None) -> GatewayCall[Status]:
     path = _hosted(tenant_id, session_id, "abort")
     return GatewayCall("POST", path, Status, body=_given(reason=reason))
+
+
+def usage_of_all(*, limit: int | None, after: str | None) -> GatewayCall[OperatorUsage]:
+    return GatewayCall("GET", "/ops/usage", OperatorUsage, _given(limit=limit, after=after))
 
 
 def nodes() -> GatewayCall[ListedNodes]:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Unpack
 
 from frontdesk.client import gateway_calls as calls
-from frontdesk.client.call_options import OperatorFilter, OperatorPage, UsageFilter
+from frontdesk.client.call_options import OperatorFilter, OperatorPage
 from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.client.sync_transport import SyncTransport
 from frontdesk.schemas.operator_schemas import (
@@ -16,7 +16,7 @@ from frontdesk.schemas.operator_schemas import (
     ListedNodes,
 )
 from frontdesk.schemas.row_schemas import EndedSessions, SessionRow
-from frontdesk.schemas.usage_schemas import UsageReport
+from frontdesk.schemas.usage_schemas import OperatorUsage
 
 
 class ClientOperator:
@@ -57,9 +57,9 @@ class ClientOperator:
         """Return how the last 1,000 sessions of all tenants ended, the newest first."""
         return self._transport.send(calls.ends("/ops/ends"))
 
-    def usage(self, **asked: Unpack[UsageFilter]) -> UsageReport:
-        """Return the meter by tenant and key."""
-        return self._transport.send(calls.usage(asked, path="/ops/usage"))
+    def usage(self, *, limit: int | None = None, after: str | None = None) -> OperatorUsage:
+        """Return the meter by tenant and key, in pages."""
+        return self._transport.send(calls.usage_of_all(limit=limit, after=after))
 
     def feed(self, **chosen: Unpack[OperatorFilter]) -> Generator[FeedEvent]:
         """Follow the sessions of all tenants; as `Client.feed`, and the nodes as well."""

@@ -42,6 +42,7 @@ from frontdesk.gateway.routes import (
     tools,
     turns,
     usage,
+    usage_of_all,
 )
 
 ROUTERS = (
@@ -54,6 +55,7 @@ ROUTERS = (
     tools,
     offers,
     usage,
+    usage_of_all,
     last_ends,
     feeds,
     health,

@@ -135,6 +135,13 @@ class ClusterUsage:
         others = self._spent.get((period, begun, tenant_id, api_key), NO_USAGE)
         return self._meter.spent(tenant_id, api_key, period=period) + others
 
+    def totals(self) -> dict[MeteredKey, MeteredUsage]:
+        """Return what each key has ever used."""
+        found = self._meter.totals()
+        for owner, used in self._ever.items():
+            found[owner] = found.get(owner, NOTHING) + used
+        return found
+
     def tracked_keys_of(self, tenant_id: str) -> int:
         """Return how many keys of a tenant have used anything. The cost grows with all keys."""
         return sum(owner.tenant_id == tenant_id for owner in {*self._meter.totals(), *self._ever})

@@ -35,6 +35,23 @@ class TenantReading(MeterReading, frozen=True, kw_only=True):
     tenant_id: str
 
 
+class TenantKeyReading(MeterReading, frozen=True, kw_only=True):
+    """What a key of a tenant has used, as operators see it."""
+
+    tenant_id: str
+    key_id: str
+
+
+class OperatorUsage(Answer, frozen=True, kw_only=True):
+    """What each key of each tenant has ever used, by tenant and key.
+
+    `next` is what `after` continues with, null on the last page.
+    """
+
+    rows: tuple[TenantKeyReading, ...]
+    next: str | None
+
+
 class UsageRow(MeterReading, frozen=True, kw_only=True):
     """What was used of a tenant's, on a day, of a model, by a key: null where not summed apart."""
 

@@ -20,6 +20,7 @@ is passed to answers it, or says that the session is not there. Which path is an
                                     idempotency key
     GET /v1/sessions                by all nodes
     /v1/usage                       here: the meter of all nodes is one
+    /ops/usage                      here, likewise
     /v1/feed                        here; the sessions of all nodes
     /v1/ends                        by all nodes
     /v1/blueprints                  here: each node has its own configuration
