@@ -105,11 +105,10 @@ def test_a_tenants_key_has_no_nodes_by_any_address(tab):
 
 @pytest.mark.parametrize(
     "place",
-    ["#/none", "#/constructor", "#/%E0%A4", "#/session/%E0%A4/", "#//", "#/ends?%", "#?q=1"],
+    ["#/none", "#/constructor", "#/%E0%A4", "#//", "#/ends?%", "#?q=1"],
 )
 def test_no_address_breaks_the_page(tab, place):
     shell = tab("tenant")
-    shell.expect("status of 40[04]")  # there is no such session
     page = shell.open(place)
     page.get_by_role("link", name="Usage").click()
     expect(page.get_by_role("heading", name="Usage")).to_be_visible()
@@ -152,6 +151,8 @@ def test_everything_is_reached_by_keyboard_alone(tab):
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
+    page.reload()
+    page.wait_for_selector("main h1")
     page.evaluate("document.activeElement.blur()")
     seen = []
     for _ in range(8):
