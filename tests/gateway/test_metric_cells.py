@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontdesk.gateway.metrics.bounded_labels import MAX_TENANTS, OTHER, TenantNames
+from frontdesk.agents.blueprints import Blueprint
+from frontdesk.agents.records import TokenUsage
+from frontdesk.gateway.metrics.bounded_labels import (
+    MAX_TENANTS,
+    OTHER,
+    OfferedNames,
+    TenantNames,
+)
 from frontdesk.gateway.metrics.exposition import exposed, merged
 from frontdesk.gateway.metrics.gateway_metrics import GatewayMetrics
 from frontdesk.gateway.metrics.instruments import Distribution, Tally
@@ -22,6 +29,8 @@ from frontdesk.gateway.metrics.metric_cells import (
     remove_cells,
 )
 from frontdesk.gateway.metrics.route_patterns import RoutePatterns
+from frontdesk.gateway.metrics.session_metrics import CountedMeter
+from frontdesk.sessions.hooks import NoMeter
 from frontdesk.testing import ManualClock
 
 STARTS, ENDS = "frontdesk_session_starts_total", "frontdesk_session_ends_total"
@@ -166,6 +175,22 @@ def test_workers_agree_on_the_tenants_that_have_a_label(tmp_path):
     assert OTHER in called
     assert [each.label("t5") for each in workers] == ["t5"] * 4
     assert [each.label("t999") for each in workers] == [OTHER] * 4
+
+
+def test_a_thousand_tenants_make_two_hundred_labels_and_one_for_the_rest():
+    cells, offered = MetricCells(), OfferedNames()
+    offered.follow([Blueprint(name="a", kind="x", factory=None, models=("known", "made:*"))])
+    meter = CountedMeter(NoMeter(), cells, tenants=TenantNames(), offered=offered)
+    for each in range(1000):
+        for model in ("known", f"made:{each}", f"unknown-{each}"):
+            meter.record(
+                tenant_id=f"t{each}", api_key=None, model=model, tokens=TokenUsage(prompt=1)
+            )
+    tokens = merged([cells.counted()])["frontdesk_tokens_total"]
+    assert len({tenant for tenant, _, _ in tokens}) == MAX_TENANTS + 1
+    assert {model for _, model, _ in tokens} == {"known", "made:*", OTHER}
+    assert tokens[OTHER, "known", "prompt"] == {"": 1000 - MAX_TENANTS}
+    assert sum(each[""] for each in tokens.values()) == 3000
 
 
 def test_a_line_of_the_tenants_that_was_torn_is_no_tenant(tmp_path):

@@ -9,15 +9,13 @@ import pytest
 from websockets.sync.client import connect
 
 from frontdesk.agents import Blueprints, Turn, blueprint
-from frontdesk.agents.records import TokenUsage
-from frontdesk.gateway.metrics.bounded_labels import MAX_TENANTS, OTHER
+from frontdesk.gateway.metrics.bounded_labels import OTHER
 from frontdesk.gateway.metrics.definitions import METRICS
 from gateway.agents import careful, clumsy, curious, parrot, patient
 from gateway.exposition import Scraped
 from gateway.running import ACME, OPERATOR, RunningGateway, create, events, turn_of, until
 from support.waiting import eventually
 
-ONE = TokenUsage(prompt=1)
 PLANTED = "the-prompt-is-the-secret-4711"
 SECRETS = (PLANTED, ACME, OPERATOR, "k-acme")
 
@@ -257,23 +255,6 @@ def test_a_scraper_gets_the_form_that_it_asks_for(gateway):
     assert opened.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert opened.text.endswith("# EOF\n")
     assert (head.status_code, head.content) == (200, b"")
-
-
-def test_a_thousand_tenants_make_two_hundred_labels_and_one_for_the_rest(gateway, before):
-    def count():
-        metrics = gateway.gateway.metrics
-        meter = metrics.meter(gateway.gateway.meter)
-        for number in range(1000):
-            meter.record(tenant_id=f"tenant-{number}", api_key=None, model=f"m{number}", tokens=ONE)
-
-    gateway.call(count)
-    scraped = Scraped.of(gateway)
-    tenants = scraped.series("frontdesk_tokens_total", "tenant")
-    assert len(tenants) == MAX_TENANTS + 1
-    assert OTHER in tenants
-    assert grown(gateway, before, "frontdesk_tokens_total", kind="prompt") == 1000
-    assert OTHER in scraped.series("frontdesk_tokens_total", "model")
-    assert "m999" not in scraped.text
 
 
 def test_no_id_no_text_and_no_secret_is_in_the_metrics(gateway, acme, sid):

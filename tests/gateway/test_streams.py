@@ -8,6 +8,7 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
+from gateway.exposition import Scraped
 from gateway.requirements import covers
 from gateway.running import ACME, RunningGateway, create, events, parsed, turn_of, until
 from support.waiting import eventually
@@ -248,6 +249,7 @@ def test_a_client_that_does_not_read_is_disconnected_and_can_resume(tmp_path):
         )
         eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == 1)
         eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == 0)
+        assert Scraped.of(gateway).sum("frontdesk_slow_readers_total") == 1
         connection.close()
         with events(client, "s", since="1") as stream:
             assert next(stream)[2]["reason"] == "gap"

@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from frontdesk.gateway import websocket
+from gateway.exposition import Scraped
 from gateway.requirements import covers
 from gateway.running import ACME, RunningGateway, create, turn_of
 from support.waiting import eventually
@@ -271,6 +272,7 @@ def test_a_socket_that_does_not_read_is_dropped(tmp_path):
         with opened(gateway, "s", max_queue=1, close_timeout=1) as ws:
             said(ws, action="prompt", text="x")
             eventually(lambda: gateway.call(lambda: len(gateway.gateway.streams)) == 0)
+        assert Scraped.of(gateway).sum("frontdesk_slow_readers_total") == 1
         client.post("/v1/sessions/s/abort")
 
 

@@ -56,11 +56,12 @@ def descriptors() -> int:
 class StalledWrites:
     """Abort a connection whose client has read nothing for a while, though there is something."""
 
-    __slots__ = ("_abort", "_after_s", "_timer")
+    __slots__ = ("_abort", "_after_s", "_timer", "aborted")
 
     def __init__(self, *, after_s: float, abort: Callable[[], None]) -> None:
         self._after_s, self._abort = after_s, abort
         self._timer: asyncio.TimerHandle | None = None
+        self.aborted: bool = False
 
     @property
     def paused(self) -> bool:
@@ -68,12 +69,16 @@ class StalledWrites:
 
     def pause(self) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._after_s, self._abort)
+            self._timer = asyncio.get_running_loop().call_later(self._after_s, self._on_stalled)
 
     def resume(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _on_stalled(self) -> None:
+        self.aborted = True
+        self._abort()
 
 
 class ClientConnection(asyncio.Protocol):
@@ -110,6 +115,11 @@ class ClientConnection(asyncio.Protocol):
     def may_be_asked(self) -> bool:
         """Whether a request may be on its way to it, though none is answered."""
         return False
+
+    @property
+    def read_too_slowly(self) -> bool:
+        """Whether it was ended because its client read nothing for too long."""
+        return self._stalled.aborted
 
     def abort(self) -> None:
         """End the connection at once."""

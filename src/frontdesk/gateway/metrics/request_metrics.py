@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from time import perf_counter
 
 from frontdesk.errors import FrontdeskError
+from frontdesk.gateway.client_connection import connection_of
 from frontdesk.gateway.error_answers import ANSWERS, UNAVAILABLE
 from frontdesk.gateway.error_table import row_of
 from frontdesk.gateway.metrics.bounded_labels import OTHER
@@ -53,6 +54,8 @@ class RequestMetrics:
         )
         if not _stays_open(context):
             self._seconds.observe(perf_counter() - context.started_at, route)
+        elif (connection := connection_of(context.scope)) is not None:
+            self._slow.add(amount=connection.read_too_slowly)
         if context.refused is not None:
             self._refusals.add(context.refused)
 
@@ -79,7 +82,7 @@ class RequestMetrics:
         self._gaps.add()
 
     def on_slow_reader(self) -> None:
-        """Count a stream that was cut because its client was too slow."""
+        """Count a stream whose client was so slow that what comes next is not held any more."""
         self._slow.add()
 
 
