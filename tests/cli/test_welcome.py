@@ -3,13 +3,14 @@
 import asyncio
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from frontdesk import __version__
 from frontdesk.cli.dev import dev_keys, with_demo
-from frontdesk.cli.welcome import welcome
+from frontdesk.cli.welcome import program_here, welcome
 from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
@@ -17,6 +18,14 @@ from frontdesk.keeper.client import Keeper
 
 GOLDEN = Path(__file__).with_name("golden") / "welcome.txt"
 WRITE = "FRONTDESK_WRITE_GOLDEN"
+
+
+def test_the_command_is_named_by_its_place_where_it_is_on_no_path(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    beside = Path(sys.executable).with_name("frontdesk")
+    assert Path(program_here()).resolve() == beside.resolve()
+    monkeypatch.setenv("PATH", str(beside.parent))
+    assert program_here() == "frontdesk"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +46,7 @@ def said(tmp_path_factory):
     ):
         assert text.count(secret) == 1, "each secret is said once"
         text = text.replace(secret, name)
-    return text.replace(__version__, "VERSION")
+    return text.replace(__version__, "VERSION").replace(program_here(), "frontdesk")
 
 
 def test_the_welcome_is_what_it_was_agreed_to_be(said):

@@ -31,7 +31,7 @@ SILENT_S = 60.0
 REPEATED_CHARS = 2_000
 USD_PER_TOKEN = 0.000002
 
-THOUGHT = "Somebody has come in. First I look at the clock, then I say hello. "
+THOUGHT = "Somebody has come in. I say hello, look at the clock, and offer my help. "
 GREETING = (
     "Good day, and welcome to the front desk. I am a demonstration: no model stands behind me, "
     "and nothing of what you say leaves this machine. "
@@ -123,7 +123,9 @@ async def ask_name(turn: Turn) -> None:
 
 
 async def greet(turn: Turn) -> None:
-    await emit_words(turn, GREETING + OFFERS)
+    await emit_words(turn, GREETING)
+    await use_tool(turn)
+    await emit_words(turn, OFFERS)
 
 
 async def recite(turn: Turn) -> None:
@@ -146,13 +148,13 @@ async def leave(turn: Turn) -> None:
     raise EndSession
 
 
-FIRST = frozenset({"think", "tool", "greet"})
+FIRST = frozenset({"think", "greet"})
 TOUR = frozenset({"think", "tool", "approve", "ask"})
 ABILITIES: Mapping[str, Callable[[Turn], Awaitable[None]]] = MappingProxyType(
     {
         "think": think,
-        "tool": use_tool,
         "greet": greet,
+        "tool": use_tool,
         "long": recite,
         "wait": stay_silent,
         "approve": ask_approval,

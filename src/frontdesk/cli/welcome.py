@@ -6,7 +6,11 @@ the first of them takes.
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -32,12 +36,16 @@ Open a session, ask it something, read the answer:
   curl -sS {url}/v1/sessions/hello/prompt {headers} -d '{{"text":"Who is in the building?"}}'
   curl -sSN {url}/v1/sessions/hello/events -H "X-API-Key: $FRONTDESK_KEY"
 
+or, with the command line, which asks at the terminal where the agent asks:
+
+  {program} sessions prompt hello {words}
+
 3. {third}
 
 What next: every route is described at {url}/docs. {more}
 An operator sees all sessions: {operators_dashboard}
 or with the key {operator}
-Both keys stay. For keys of your own: frontdesk keys create --tenant acme.
+Both keys stay. For keys of your own: {program} keys create --tenant acme.
 Ctrl-C ends it.
 """
 HEADERS = '-H "X-API-Key: $FRONTDESK_KEY" -H "Content-Type: application/json"'
@@ -65,10 +73,20 @@ def welcome(url: str, keys: DevKeys, blueprints: Blueprints) -> str:
         operators_dashboard=of_operator,
         secret=keys.tenant.secret,
         operator=keys.operator.secret,
+        program=program_here(),
+        words="tour" if demonstrated else '"Who is in the building?"',
         headers=HEADERS,
         create=msgspec.json.encode({"sessionId": "hello", "model": model}).decode(),
         more="\n".join(_advice(url, blueprints, model)),
     )
+
+
+def program_here() -> str:
+    """Return how the command is typed here: by its place, where it is on no path."""
+    beside = Path(sys.executable).with_name("frontdesk")
+    if shutil.which("frontdesk") is not None or not beside.exists():
+        return "frontdesk"
+    return os.path.relpath(beside)
 
 
 def _advice(url: str, blueprints: Blueprints, model: str) -> Iterator[str]:
