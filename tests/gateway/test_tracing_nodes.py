@@ -67,7 +67,11 @@ def test_a_request_over_a_hop_to_a_tool_call_is_one_tree(tmp_path):
 
 def test_spans_of_a_service_that_ends_in_the_middle_are_exported(tmp_path):
     spans = ExportedSpans(tmp_path)
-    config = CONFIG + '[blueprints.patient]\nkind = "python"\ntarget = "gateway.agents:patient"\n'
+    config = (
+        "[server]\ngrace_s = 1\n"
+        + CONFIG
+        + '[blueprints.patient]\nkind = "python"\ntarget = "gateway.agents:patient"\n'
+    )
     with serving(tmp_path, config=config, spans=spans) as server, server.client() as client:
         body = {"model": "m", "blueprint": "patient", "prompt": "hello"}
         sid = client.post("/v1/sessions", json=body).json()["sessionId"]
