@@ -1,4 +1,4 @@
-"""The tables in the documents that are made from the code: errors, settings, metrics, and more.
+"""The tables in the documents that are made from the code: errors, settings, metrics, the log.
 
 `make format` runs this and writes them into the pages; a test holds the pages to it. Of an error
 its name, further base classes and facts come from its class, everything else from
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.auth_settings import JwtSettings
 from frontdesk.gateway.error_answers import ANSWERS, INTERNAL
 from frontdesk.gateway.error_table import ERRORS, Fault
+from frontdesk.gateway.log_events import DESCRIPTIONS
 from frontdesk.gateway.metrics.definitions import GROUPS
 from frontdesk.gateway.setting_types import setting_of
 from frontdesk.gateway.settings import Config
@@ -35,6 +37,7 @@ CODING_AGENTS_PAGE = page("docs/how-to/coding-agents.md")
 CONFIGURATION_PAGE = page("docs/reference/configuration.md")
 CLUSTER_PAGE = page("docs/explanation/cluster.md")
 METRICS_PAGE = page("docs/reference/metrics.md")
+LOG_EVENTS_PAGE = page("docs/reference/log-events.md")
 STORE = "frontdesk.errors"
 
 
@@ -144,6 +147,15 @@ def _laws() -> list[str]:
     return rows
 
 
+def _log_events() -> list[str]:
+    rows = [_row("event", "level", "facts", "meaning"), "|---|---|---|---|"]
+    for event, description in DESCRIPTIONS.items():
+        level = logging.getLevelName(description.level).lower()
+        facts = _code(list(description.fields))
+        rows.append(_row(f"`{event.value}`", level, facts, description.meaning))
+    return rows
+
+
 def _metrics(group: str) -> list[str]:
     rows = [_row("metric", "kind", "labels", "meaning"), "|---|---|---|---|"]
     return rows + [
@@ -167,6 +179,7 @@ TABLES: list[tuple[Page, str, list[str]]] = [
     (CLUSTER_PAGE, "What is promised", _laws()),
     *((CONFIGURATION_PAGE, name, _settings(table)) for name, table in SETTINGS.items()),
     (CONFIGURATION_PAGE, "auth.jwt", _settings(JwtSettings)),
+    (LOG_EVENTS_PAGE, "Events", _log_events()),
     *((METRICS_PAGE, group, _metrics(group)) for group in GROUPS),
 ]
 """Page, heading, and the lines of the first table below the heading."""

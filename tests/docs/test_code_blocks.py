@@ -66,7 +66,7 @@ def test_every_heading_for_troubleshooting_has_its_program():
     assert [block.heading for block in FAILING] == list(page(TROUBLE).headings[1:])
 
 
-ALL_EXTRAS = ("acp", "agents", "gateway", "guardrails", "jwt", "pydantic-ai")
+ALL_EXTRAS = ("acp", "agents", "gateway", "guardrails", "jwt", "otel", "pydantic-ai")
 
 
 def brought_by_an_extra():

@@ -92,7 +92,17 @@ DESCRIPTIONS: dict[LogEvent, EventDescription] = {
     LogEvent.REQUEST: EventDescription(
         logging.INFO,
         "a request has been answered, or a stream has ended; the path is without its query",
-        ("tenant", "session_id", "request_id", "method", "path", "status", "duration_ms", "client"),
+        (
+            "tenant",
+            "session_id",
+            "request_id",
+            "method",
+            "path",
+            "status",
+            "duration_ms",
+            "client",
+            "key_id",
+        ),
     ),
     LogEvent.NODE_CHANGED: EventDescription(
         logging.WARNING,

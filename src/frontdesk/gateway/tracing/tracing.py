@@ -61,7 +61,7 @@ def _warn_who_expects_some(environment: Mapping[str, str]) -> None:
         if environment.get(name):
             logger.warning(
                 "there are no traces: %s is set, but no OpenTelemetry SDK was set up: start it by "
-                "`opentelemetry-instrument frontdesk serve`",
+                "`opentelemetry-instrument -- frontdesk serve`",
                 name,
             )
             return
