@@ -26,4 +26,4 @@ def main() -> None:
         missing = MissingExtra("gateway", part="the command line", missing=error.name or "typer")
         raise SystemExit(f"frontdesk: {missing}") from None
     with exiting():
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="frontdesk", standalone_mode=False))

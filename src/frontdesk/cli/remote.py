@@ -6,11 +6,13 @@ Above the client, which it imports when a command asks. A tenant's key opens `/v
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
+from urllib.parse import urlsplit
 
 import typer
 
@@ -50,7 +52,26 @@ def asking(
             raise
         raise MissingExtra("cli", part="this command", missing=missing) from None
     with Client(url, key_file=key_file, timeout_s=timeout_s) as client:
+        check_listening(client.url)
         yield client
+
+
+def check_listening(url: str) -> None:
+    """Raise `UnreachableError` where nothing listens on this machine.
+
+    A client would try again for some seconds, which helps while another machine restarts; here
+    somebody waits for the command.
+    """
+    from frontdesk.client import UnreachableError
+
+    parts = urlsplit(url)
+    if parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        return
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname, port), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise UnreachableError(f"nothing answers at {url}: {error.strerror or error}") from None
 
 
 def as_whoever(of_tenant: Callable[[], T], of_operator: Callable[[], T], *, ops: bool) -> T:
