@@ -16,6 +16,8 @@ const PAGES = {
 };
 const TITLES = { sessions: "Sessions", ends: "Ends", nodes: "Nodes", usage: "Usage" };
 
+// Drawn here: as a picture it would be asked for once more.
+const SIGN = html`<svg viewBox="0 0 32 32" aria-hidden="true"><path d="M16 5a9 9 0 0 1 9 9v6l2.4 3.2a.9.9 0 0 1-.7 1.4H5.3a.9.9 0 0 1-.7-1.4L7 20v-6a9 9 0 0 1 9-9Z"/><circle cx="16" cy="27.2" r="2.6"/><circle cx="16" cy="3.6" r="1.9"/></svg>`;
 const ENDED = { message: "You are logged out: the login is over, or its key opens no more." };
 
 /** A part of the address; one that is written wrongly stays as it is. */
@@ -148,7 +150,7 @@ class App {
     </a>`;
     return html`<header>
         <a class="skip" href="#/${this.name}" @click=${this.skip}>Skip to the content</a>
-        <a class="brand" href="#/sessions"><img src="dashboard/icon.svg" alt="" width="22" height="22">Frontdesk</a>
+        <a class="brand" href="#/sessions">${SIGN}Frontdesk</a>
         <nav aria-label="Pages">${["sessions", "ends", ...(me.operator ? ["nodes"] : []), "usage"].map(link)}</nav>
         <div class="me">
           <span class="who"><b>${me.operator ? "operator" : me.tenantId}</b><span>${me.keyId}</span></span>
@@ -172,7 +174,7 @@ class App {
 
   login() {
     return html`<main class="login">
-      <img src="dashboard/icon.svg" alt="" width="44" height="44">
+      ${SIGN}
       <h1>Frontdesk</h1>
       <p>Who is in the building, what needs you, why did it end.</p>
       <form @submit=${(event) => this.logIn(event)}>
