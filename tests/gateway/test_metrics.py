@@ -34,7 +34,14 @@ async def dying(turn: Turn):
     raise RuntimeError(PLANTED)
 
 
-AGENTS = Blueprints([parrot, patient, careful, curious, clumsy, priced, dying])
+@blueprint("rising", errors_end="session", restart="on_crash")
+async def rising(turn: Turn):
+    """Be restarted after an error."""
+    yield "I will "
+    raise RuntimeError(PLANTED)
+
+
+AGENTS = Blueprints([parrot, patient, careful, curious, clumsy, priced, dying, rising])
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +156,17 @@ def test_a_death_is_counted_with_how_long_its_clean_up_took(gateway, acme, sid, 
     assert grown(gateway, before, "frontdesk_session_ends_total", reason="crashed") == 1
     assert grown(gateway, before, "frontdesk_cleanup_seconds_count") == 1
     assert grown(gateway, before, "frontdesk_cleanup_seconds_bucket", le="1") == 1
+
+
+def test_a_session_that_is_restarted_has_not_ended(gateway, acme, sid, before):
+    create(acme, sid, blueprint="rising")
+    with events(acme, sid, since="0") as stream:
+        acme.post(f"/v1/sessions/{sid}/prompt", json={"text": "x"})
+        until(stream, "agent_restarted")
+    assert grown(gateway, before, "frontdesk_session_ends_total") == 0
+    assert grown(gateway, before, "frontdesk_session_starts_total") == 1
+    assert grown(gateway, before, "frontdesk_cleanup_seconds_count") == 1
+    assert grown(gateway, before, "frontdesk_sessions", state="idle") == 1
 
 
 def test_streams_are_counted_by_kind_while_they_are_open(gateway, acme, sid, before):

@@ -14,6 +14,8 @@ from gateway.exposition import Scraped
 from gateway.running import create, events, turn_of, until
 from support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def nodes():

@@ -95,7 +95,7 @@ def prometheus(directory, *, target, key):
                 assert process.poll() is None, (directory / "log").read_text()
                 try:
                     return running.query("up == 1")
-                except httpx2.HTTPError:
+                except (httpx2.HTTPError, ValueError):  # it says so while it reads its data
                     return None
 
             eventually(ready, within_s=START_S)

@@ -1,6 +1,8 @@
 """A real Prometheus scrapes a service of four workers, of which one is killed meanwhile."""
 
 import itertools
+import os
+import signal
 from contextlib import ExitStack
 
 import httpx
@@ -23,6 +25,10 @@ target = "gateway.agents:careful"
 [blueprints.dying]
 kind = "python"
 target = "ops.agents:dying"
+[blueprints.isolated]
+kind = "python"
+target = "gateway.agents:patient"
+isolation = "process"
 [limits]
 requests_per_minute = 1_000_000
 """
@@ -146,6 +152,27 @@ def test_no_counter_falls_when_a_worker_is_killed_and_every_expression_has_sampl
         clients[0].delete("/v1/sessions/stays")
 
 
+def test_an_agents_process_that_is_killed_is_counted_with_how_long_its_clean_up_took(service):
+    with service.client_of(1) as client:
+        traffic = Traffic([client], service.operator_key)
+        create(client, "isolated", blueprint="isolated")
+        before = traffic.scrape(client)
+        assert before.sum("frontdesk_agent_processes") == 1
+        rows = client.get("/ops/sessions", headers={"X-API-Key": service.operator_key}).json()
+        (pid,) = [each["pid"] for each in rows["sessions"] if each["sessionId"] == "isolated"]
+        os.kill(pid, signal.SIGKILL)
+        ended = {"reason": "signalled", "blueprint": "isolated"}
+
+        def cleaned_up():
+            scraped = traffic.scrape(client)
+            return scraped if scraped.sum("frontdesk_session_ends_total", **ended) else None
+
+        after = eventually(cleaned_up)
+        name = "frontdesk_cleanup_seconds_count"
+        assert after.sum(name) - before.sum(name) == 1
+        assert after.sum("frontdesk_agent_processes") == 0
+
+
 def test_whoever_has_no_operators_key_gets_no_metrics(service):
     for headers in ({}, {"X-API-Key": "wrong-key-0123456789"}):
         assert httpx.get(f"{service.server.url}/metrics", headers=headers).status_code == 401
@@ -158,7 +185,7 @@ def test_a_rolling_restart_takes_nothing_back(service):
         traffic = Traffic([client], service.operator_key)
         traffic.scrape(client)
     lives = [service.life(each) for each in (1, 2, 3, 4)]
-    service.server.signal(12)  # SIGUSR2
+    service.server.signal(signal.SIGUSR2)
     eventually(lambda: service.says("all workers are restarted"), within_s=4 * WITHIN_S)
     for number, life in enumerate(lives, start=1):
         assert service.pid(number) != life.pid

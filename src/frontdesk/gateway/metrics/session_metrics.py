@@ -35,6 +35,7 @@ from frontdesk.sessions.phases import SessionPhase
 
 FAILURES = CRASHES | {ExitKind.LOST}
 """Ends that somebody wants to hear of: they are there as 0 from the first session on."""
+WAITING = frozenset({"waiting_approval", "waiting_input"})
 STOPS = frozenset({"deadline", "error", "guardrail", "agent_ended"})
 """Why a turn may have failed; an `error` event comes before its end then."""
 
@@ -179,18 +180,23 @@ class SessionMetrics:
         """Look at the sessions in which something has happened, and bring the gauges up to date."""
         changed, self._changed = self._changed, set()
         for conversation in changed:
-            former = self._counted.pop(conversation, None)
-            if former is not None:
-                self._add(former, -1)
-            if conversation.phase in (SessionPhase.OPENING, SessionPhase.ENDED):
-                continue
-            now = self._counted[conversation] = self._numbers(conversation)
-            self._add(now, 1)
-            if now.state in ("waiting_approval", "waiting_input"):
+            former, now = self._counted.get(conversation), self._numbers(conversation)
+            if now is not None and now.state in WAITING:
                 # No event tells of an answer to a question.
                 self._changed.add(conversation)
+            if now == former:
+                continue
+            if former is not None:
+                self._add(former, -1)
+                del self._counted[conversation]
+            if now is not None:
+                self._add(now, 1)
+                self._counted[conversation] = now
 
-    def _numbers(self, conversation: Conversation) -> SessionNumbers:
+    def _numbers(self, conversation: Conversation) -> SessionNumbers | None:
+        """Return what a session adds now; None for one that does not live."""
+        if conversation.phase in (SessionPhase.OPENING, SessionPhase.ENDED):
+            return None
         ending = conversation.phase is SessionPhase.ENDING
         return SessionNumbers(
             tenant=self._tenants.label(conversation.tenant_id),
