@@ -13,11 +13,12 @@ from importlib.resources import files
 
 import httpx
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from gateway.running import ACME, OPERATOR
 
 WAIT_MS = 30_000
+expect.set_options(timeout=WAIT_MS)
 ELSEWHERE = "frontdesk.test"
 """A host that is this machine, and to a browser is not."""
 FLAGS = (

@@ -1,6 +1,8 @@
 """The dashboard's files as they are answered: types, policy, forms, and what is none of them."""
 
 import gzip
+import re
+from importlib.resources import files
 
 import pytest
 
@@ -113,3 +115,17 @@ def test_no_file_takes_a_query_and_no_other_verb(anybody):
 def test_the_files_are_within_their_budget():
     assert sum(len(each.content) for each in FILES.values()) <= 100 * 1024
     assert sum(len(each.compressed) for each in FILES.values()) <= 35 * 1024
+
+
+def test_comments_of_scripts_stay_at_home_and_the_lines_keep_their_numbers():
+    for name, served in FILES.items():
+        source = (files("frontdesk.dashboard") / name).read_bytes()
+        if name.startswith("lit-html/") or not name.endswith((".js", ".css")):
+            assert served.content == source
+            continue
+        assert source.startswith((b"//", b"/*"))
+        assert not re.search(rb"(?m)^ *(//|/[*]|[*])", served.content)
+        lines, kept = source.split(b"\n"), served.content.split(b"\n")
+        assert len(lines) == len(kept)
+        for line, left in zip(lines, kept, strict=True):
+            assert left in (line.lstrip(b" "), b"")

@@ -4,7 +4,7 @@ import { html, nothing, render } from "./lit-html/lit-html.js";
 import { ask, loggedOut } from "./api.js";
 import { Feed } from "./feed.js";
 import { notify } from "./parts.js";
-import { clock, told } from "./words.js";
+import { clock, plain, told } from "./words.js";
 import { SessionsPage } from "./sessions.js";
 
 const PAGES = {
@@ -120,7 +120,7 @@ class App {
     this.page?.close?.();
     this.name = wanted;
     this.page = new make(this, parts, new URLSearchParams(query));
-    this.heading = TITLES[wanted] ?? parts.at(-1) ?? "Session";
+    this.heading = TITLES[wanted] ?? plain(parts.at(-1) ?? "Session");
     this.draw();
     document.querySelector("main")?.focus({ preventScroll: true });
   }
@@ -145,7 +145,7 @@ class App {
     const stream = this.page.stream ?? this.feed;
     // A page with a stream of its own has closed the feed: then nobody knows how many wait.
     const waiting = this.waiting = stream !== this.feed ? 0 : [...this.feed.rows.values()].reduce((sum, row) => sum + row.approvals + row.questions, 0);
-    const link = (name) => html`<a href="#/${name}" aria-current=${this.name === name ? "page" : "false"}>
+    const link = (name) => html`<a href="#/${name}" aria-current=${this.name === name ? "page" : name === "sessions" && this.name === "session" ? "true" : "false"}>
       ${TITLES[name]}${name === "sessions" && waiting ? html` <b class="count" aria-label="${waiting} wait for an answer">${waiting}</b>` : nothing}
     </a>`;
     return html`<header>

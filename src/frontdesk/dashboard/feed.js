@@ -131,6 +131,8 @@ export class Feed extends Stream {
     this.ready = false;
     /** Where there are too many rows to show: how many there are of each kind. */
     this.tooMany = null;
+    /** Whether there are, without a filter. */
+    this.crowded = false;
     this.nodes = [];
     /** One a minute, the oldest first: `{at, starts, ends: {reason: number}}`. */
     this.minutes = [];
@@ -170,6 +172,7 @@ export class Feed extends Stream {
       this.rows = new Map();
       this.tooMany = said;
       this.ready = true;
+      if (!this.filter) this.crowded = true;
     }
     if (name === "rows") this.takeRows(said);
     return name !== "snapshot" || this.takePage(said);
@@ -183,6 +186,7 @@ export class Feed extends Stream {
     this.rows = this.pending;
     this.pending = this.tooMany = null;
     this.ready = true;
+    if (!this.filter) this.crowded = false;
     return true;
   }
 

@@ -1,13 +1,9 @@
 // Why sessions ended, the nodes, and what was used.
 
 import { html, nothing, svg } from "./lit-html/lit-html.js";
-import { repeat } from "./lit-html/directives/repeat.js";
 import { ask } from "./api.js";
-import { attempt, confirmed, csv, download, notify, stateOf } from "./parts.js";
-import { dollars, duration, figure, isFailure, moment, told, why } from "./words.js";
-
-const AT_MOST = 100;
-const SPARE = 20;
+import { attempt, confirmed, csv, download, List, notify, stateOf } from "./parts.js";
+import { dollars, duration, figure, isFailure, moment, plain, told, why } from "./words.js";
 
 const head = (name, kind = "") => html`<th scope="col" class=${kind}>${name}</th>`;
 const cell = (value, kind = "") => html`<td class=${kind}>${value}</td>`;
@@ -68,8 +64,7 @@ const ENDS_BY = { reason: (end) => /^\w+/.exec(end.reason)[0], tenant: (end) => 
 export class EndsPage extends AskingPage {
   title = "Ends";
   againMs = 30_000;
-  scrolled = 0;
-  rowHeight = 37;
+  list = new List(this, "ends", ENDS_BY);
 
   constructor(app, parts, query) {
     super(app, parts, query);
@@ -93,15 +88,6 @@ export class EndsPage extends AskingPage {
     return ask("GET", this.app.me.operator ? "ops/ends" : "v1/ends");
   }
 
-  set(name, value) {
-    if (value) this.query.set(name, value);
-    else this.query.delete(name);
-    history.replaceState(null, "", `#/ends?${this.query}`);
-    this.scrolled = 0;
-    document.querySelector(".rows")?.scrollTo(0, 0);
-    this.app.draw();
-  }
-
   summary({ ends, partial }) {
     const failed = ends.filter((end) => isFailure(end.reason)).length;
     return html`<p class="summary">the last <b>${figure(ends.length)}</b> · <b class=${failed ? "bad" : ""}>${figure(failed)}</b> by a failure${partial ? " · those of a node that does not answer are missing" : nothing}</p>`;
@@ -109,51 +95,29 @@ export class EndsPage extends AskingPage {
 
   content({ ends }) {
     if (!ends.length) return html`<p class="empty">No session has ended since the gateway began.</p>`;
-    const search = (this.query.get("q") ?? "").toLowerCase();
-    const wanted = Object.entries(ENDS_BY).filter(([name]) => this.query.get(name));
-    const shown = ends.filter((end) => (end.sessionId.toLowerCase().includes(search) || end.logId === search)
-      && wanted.every(([name, of]) => of(end) === this.query.get(name)));
-    return html`<form class="controls" role="search" @submit=${(event) => event.preventDefault()}>
-        <input type="search" aria-label="Search for a session or a log id" placeholder="session or log id" .value=${this.query.get("q") ?? ""}
-          @input=${(event) => this.set("q", event.target.value)} autocomplete="off" spellcheck="false">
-        ${Object.entries(ENDS_BY).map(([name, of]) => this.choice(name, ends.map(of)))}
-      </form>
-      ${shown.length ? this.rows(shown) : html`<p class="empty">None of ${figure(ends.length)} ends matches.</p>`}`;
+    const search = this.list.get("q").toLowerCase();
+    const shown = this.list.chosen(ends).filter((end) => end.sessionId.toLowerCase().includes(search) || end.logId === search);
+    return html`${this.list.controls(ends, "Session or log id")}
+      ${shown.length ? this.table(shown) : html`<p class="empty">None of ${figure(ends.length)} ends matches. <a href="#/ends">Show all</a></p>`}`;
   }
 
-  choice(name, all) {
-    const chosen = this.query.get(name) ?? "";
-    const values = [...new Set([...all, chosen])].filter(Boolean).sort();
-    if (values.length < 2 && !chosen) return nothing;
-    return html`<select aria-label=${name} class=${chosen ? "chosen" : ""} @change=${(event) => this.set(name, event.target.value)}>
-      <option value="" .selected=${!chosen}>every ${name}</option>
-      ${values.map((value) => html`<option value=${value} .selected=${value === chosen}>${value}</option>`)}</select>`;
-  }
-
-  rows(ends) {
-    const { operator } = this.app.me;
-    const visible = Math.min(AT_MOST, Math.ceil((this.height ?? 800) / this.rowHeight) + SPARE);
-    const first = Math.max(0, Math.min(Math.floor(this.scrolled / this.rowHeight) - SPARE / 2, ends.length - visible));
-    const space = (n) => (n > 0 ? html`<tr class="space" aria-hidden="true"><td .style=${`height: ${n * this.rowHeight}px`}></td></tr>` : nothing);
+  table(ends) {
     const now = this.app.feed.now();
-    return html`<div class="rows ends" tabindex="0" role="region" aria-label="Ends" @scroll=${({ target }) => {
-      this.scrolled = target.scrollTop;
-      this.height = target.clientHeight;
-      this.app.draw();
-    }}><table aria-rowcount=${ends.length + 1} aria-label="Ends">
-        <thead><tr aria-rowindex="1">${head("ended")}${head("session")}${operator ? head("tenant") : nothing}${head("reason")}${head("blueprint", "b")}
-          ${head("lived", "n")}${head("turns", "n turns")}${head("tokens", "n tokens")}${head("log id", "log")}</tr></thead>
-        <tbody>${space(first)}${repeat(ends.slice(first, first + visible), (end) => end.logId, (end, at) => html`<tr aria-rowindex=${first + at + 2}>
-          <td class="when" title=${moment(end.at)}>${duration(now - end.at)} ago</td><td class="id" title=${end.sessionId}>${end.sessionId}</td>
-          ${operator ? cell(end.tenantId, "t") : nothing}
-          <td class="why" title=${end.reason}>${stateOf(isFailure(end.reason) ? "failed" : "ended", end.reason)} <span>${why(end.reason)}</span></td>
-          ${cell(end.blueprint, "b")}${cell(duration(end.ageMs), "n")}${cell(figure(end.turns), "n turns")}${cell(figure(end.tokens), "n tokens")}
-          ${cell(html`<code>${end.logId}</code>`, "log")}</tr>`)}${space(ends.length - first - visible)}</tbody></table></div>`;
+    return this.list.table(ends, (end) => end.logId, [
+      ["ended", "when", (end) => html`<span title=${moment(end.at)}>${duration(now - end.at)} ago</span>`],
+      ["session", "id", (end) => plain(end.sessionId)],
+      ...(this.app.me.operator ? [["tenant", "t", (end) => plain(end.tenantId)]] : []),
+      ["reason", "why", (end) => html`${stateOf(isFailure(end.reason) ? "failed" : "ended", plain(end.reason))} <span>${why(end.reason)}</span>`],
+      ["blueprint", "b", (end) => plain(end.blueprint)],
+      ["lived", "n", (end) => duration(end.ageMs)],
+      ["turns", "n turns", (end) => figure(end.turns)],
+      ["tokens", "n tokens", (end) => figure(end.tokens)],
+      ["log id", "log", (end) => html`<code>${end.logId}</code>`],
+    ]);
   }
 
   drawn() {
-    const row = document.querySelector(".rows tbody tr:not(.space)");
-    this.rowHeight = row?.offsetHeight || this.rowHeight;
+    this.list.drawn();
   }
 }
 

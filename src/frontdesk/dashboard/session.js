@@ -2,357 +2,328 @@
 
 import { html, nothing } from "./lit-html/lit-html.js";
 import { repeat } from "./lit-html/directives/repeat.js";
-import { ask, pathOf, Problem } from "./api.js";
+import { ask, pathOf } from "./api.js";
 import { keyOf } from "./feed.js";
-import { attempt, confirmed, notify, stateOf } from "./parts.js";
-import { clock, dollars, duration, figure, isFailure, moment, STATES, told, why } from "./words.js";
+import { attempt, endSession, notify, stateOf } from "./parts.js";
+import { entryOf, SessionStream, Transcript } from "./transcript.js";
+import { clock, dollars, duration, figure, isFailure, moment, plain, STATES, told, why } from "./words.js";
 
-const MOST_SHOWN = 200;
-const MOST_KEPT = 2000;
-const MOST_CHARACTERS = 200_000;
+const WINDOW = 150;
+const STEP = 100;
 const NEAR_END_PX = 60;
-const TYPES = [
-  "prompt_received", "agent_start", "message_start", "message_delta", "thinking_start", "thinking_delta",
-  "tool_calls", "tool_execution_start", "tool_execution_end", "approval_required", "approval_resolved", "ask_user",
-  "error", "agent_abort", "agent_end", "model_switched", "option_changed", "steering", "tool_attached",
-  "tool_detached", "agent_restarted", "out_of_turn", "session_end",
-];
-
-/** What was said, as blocks in order: made of events, one after another. */
-export class Transcript {
-  constructor() {
-    this.blocks = [];
-    this.number = 0;
-    this.open = null;
-    this.cut = 0;
-    this.ended = null;
-  }
-
-  add(kind, more) {
-    const block = { kind, key: this.number++, ...more };
-    this.blocks.push(block);
-    if (this.blocks.length > MOST_KEPT) this.cut += this.blocks.splice(0, MOST_KEPT / 10).length;
-    this.open = null;
-    return block;
-  }
-
-  /** More of a message or a thought; a very long one keeps its end. */
-  more(kind, text) {
-    if (this.open?.kind !== kind) this.open = this.add(kind, { text: "", open: true });
-    const block = this.blocks.at(-1);
-    this.open = block;
-    block.text += text;
-    if (block.text.length > MOST_CHARACTERS) block.text = `… ${block.text.slice(-MOST_CHARACTERS / 2)}`;
-  }
-
-  find(test) {
-    return this.blocks.findLast(test);
-  }
-
-  take(name, said, at) {
-    const asked = (block) => (block.kind === "approval" || block.kind === "question") && !block.answer;
-    switch (name) {
-      case "prompt_received": return void this.add("user", { text: said.text, files: said.attachments ?? [], at });
-      case "message_start": case "thinking_start": this.open = null; return undefined;
-      case "message_delta": return this.more("message", said.delta);
-      case "thinking_delta": return this.more("thought", said.delta);
-      case "tool_execution_start":
-        return void this.add("tool", { id: said.callId, name: said.toolName, args: said.args });
-      case "tool_execution_end": {
-        const tool = this.find((block) => block.kind === "tool" && block.id === said.callId)
-          ?? this.add("tool", { id: said.callId, name: said.toolName });
-        return void Object.assign(tool, { status: said.status, result: said.result, took: said.durationMs });
-      }
-      case "approval_required":
-        return void this.add("approval", { id: said.approvalId, name: said.toolName, args: said.args, hint: said.hint, details: said.details });
-      case "approval_resolved": {
-        const approval = this.find((block) => block.kind === "approval" && block.id === said.approvalId);
-        if (approval) approval.answer = said.status;
-        return undefined;
-      }
-      case "ask_user": return void this.add("question", { id: said.ref, text: said.question });
-      case "steering": return void this.add("user", { text: said.text, steering: true });
-      case "error":
-        return void this.add("note", said.reason === "gap"
-          ? { text: "Earlier events are no longer held." } : { text: `Error: ${said.reason}`, failed: true });
-      case "agent_end": case "agent_abort":
-        this.blocks.filter(asked).forEach((block) => { block.answer = "over"; });
-        return void (name === "agent_abort"
-          ? this.add("note", { text: `The turn was cut short: ${said.reason}`, failed: said.reason !== "aborted" })
-          : this.add("end", { tokens: said.tokenUsage?.totalTokens ?? null }));
-      case "agent_restarted": return void this.add("note", { text: `Another agent took over (${said.reason}), number ${said.count}.` });
-      case "model_switched": return void this.add("note", { text: `The model is ${said.to} now.` });
-      case "option_changed": return void this.add("note", { text: `${said.optionId} is ${said.value} now.` });
-      case "tool_attached": return void this.add("note", { text: `The tool ${said.name} was attached.` });
-      case "tool_detached": return void this.add("note", { text: `The tool ${said.name} was taken away.` });
-      case "out_of_turn": return void this.add("note", { text: said.text });
-      case "session_end": this.ended = said.reason; return undefined;
-      default: return undefined;
-    }
-  }
-}
-
-/** A value of a tool as text, bounded. */
-function shown(value) {
-  if (value === null || value === undefined) return "";
-  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-  return text.length > 20_000 ? `${text.slice(0, 20_000)} …` : text;
-}
+const SOON_MS = 250;
+const NOW_AND_THEN_MS = 10_000;
+const MOST_MESSAGES = 5000;
 
 export class SessionPage {
-  constructor(app, parts, query) {
+  constructor(app, parts) {
+    const { me, feed } = app;
     this.app = app;
-    this.tenant = app.me.operator ? parts[0] : null;
     this.id = parts.at(-1) ?? "";
-    this.key = keyOf({ tenantId: app.me.operator ? parts[0] : app.me.tenantId, sessionId: this.id });
-    this.mayRead = app.me.scopes.includes("read") && (!app.me.operator || app.me.readsText);
-    this.stickToEnd = true;
-    this.asked = null;
-    this.earlier = false;
-    this.gone = null;
-    this.missing = null;
-    app.feed.open("");
-    this.onGone = (event) => {
-      if (keyOf(event.detail) === this.key) this.ends(event.detail);
-    };
-    app.feed.addEventListener("gone", this.onGone);
-    this.begin(query);
+    this.tenant = me.operator ? parts[0] : null;
+    this.key = keyOf({ tenantId: this.tenant ?? me.tenantId, sessionId: this.id });
+    this.mayRead = me.readsText && me.scopes.includes("read");
+    this.gone = feed.ended.get(this.key) ?? null;
+    this.known = feed.rows.get(this.key) ?? this.gone;
+    this.asked = this.missing = null;
+    this.queue = [];
+    this.waiting = 0;
+    this.onGone = (event) => keyOf(event.detail) === this.key && this.ends(event.detail);
+    feed.addEventListener("gone", this.onGone);
+    this.begin();
   }
 
   close() {
-    this.source?.close();
-    clearTimeout(this.retry);
+    this.closed = true;
+    this.stream?.close();
+    clearTimeout(this.timer);
     this.app.feed.removeEventListener("gone", this.onGone);
   }
 
+  /** What the key may do; an operator's aborts and stops. */
   can(scope) {
-    return this.app.me.scopes.includes(scope) && !this.over;
+    const { operator, scopes } = this.app.me;
+    if (this.over) return false;
+    return operator ? /abort|delete/.test(scope) : scopes.includes(scope === "abort" ? "prompt" : scope);
   }
 
   get over() {
-    return this.gone !== null || this.transcript?.ended || this.missing;
+    return Boolean(this.transcript.ended || this.missing);
   }
 
-  get row() {
-    return this.app.feed.rows.get(this.key) ?? this.app.feed.ended.get(this.key);
+  path(rest = "") {
+    return pathOf(this.tenant, this.id, rest);
   }
 
-  async begin() {
+  /** Read from the beginning: by a stream of the session's own, or what the feed says of it. */
+  begin() {
+    this.stream?.close();
+    this.stream = null;
+    this.atEnd = true;
+    this.first = 0;
     this.transcript = new Transcript();
+    if (this.mayRead) {
+      this.app.feed.close();
+      this.stream = new SessionStream(this.path("/events"), this.transcript);
+      for (const what of ["change", "fresh"]) this.stream.addEventListener(what, () => this.app.draw());
+      this.stream.addEventListener("said", (event) => this.hears(event.detail));
+      this.stream.addEventListener("lost", () => this.look(SOON_MS));
+      this.stream.start();
+    } else {
+      this.transcript.ended = this.gone?.reason ?? null;
+      this.app.feed.open("");
+    }
+    this.look(0);
+  }
+
+  hears({ name, said }) {
+    this.queue = this.queue.filter((each) => each.requestId !== said.requestId);
+    if (this.asked === "aborting" && /^agent_(end|abort)$/.test(name)) this.asked = null;
+    if (name === "session_end") this.ends();
+    else this.look(SOON_MS);
+  }
+
+  // -- what no event says
+
+  look(inMs) {
+    if (this.closed || this.over || this.dueMs <= inMs) return;
+    clearTimeout(this.timer);
+    this.dueMs = inMs;
+    this.timer = setTimeout(async () => {
+      this.dueMs = undefined;
+      if (!document.hidden && !this.over) await this.asks();
+      this.look(NOW_AND_THEN_MS);
+    }, inMs);
+  }
+
+  /** Ask for its figures; by them a stream is found out that was cut without anybody's saying so. */
+  async asks() {
+    // To who may not read, the feed says it all.
+    if (!this.mayRead && this.app.feed.rows.has(this.key)) return;
     try {
-      this.summary = await ask("GET", pathOf(this.tenant, this.id));
+      const asked = this.tenant === null ? ["", "/stats", "/status"] : [""];
+      const [summary, stats, status] = await Promise.all(asked.map((rest) => ask("GET", this.path(rest))));
+      this.known = { ...this.known, tokens: summary.totalTokens, ...summary, ...(stats && { costUsd: stats.costUsd }) };
+      if (status) this.compare(status);
     } catch (error) {
-      if (error instanceof Problem && (error.status === 404 || error.status === 410)) {
+      if (error.status === 404 || error.status === 410) {
         this.missing = error;
-        if (error.code === "session_dead") this.transcript.ended = error.facts.reason ?? "ended";
+        await this.ends();
       }
     }
-    if (this.mayRead && !(this.missing && this.missing.code !== "session_dead")) this.listen("0");
     this.app.draw();
   }
 
-  listen(since) {
-    const source = new EventSource(`${pathOf(this.tenant, this.id, "/events")}?since=${encodeURIComponent(since)}`);
-    this.source = source;
-    this.lastId = since;
-    for (const name of TYPES) {
-      source.addEventListener(name, (event) => {
-        if (event.lastEventId) this.lastId = event.lastEventId;
-        if (!(event instanceof MessageEvent) || event.data === undefined) return;
-        this.transcript.take(name, JSON.parse(event.data), this.app.feed.now());
-        if (name === "session_end") source.close();
-        this.app.draw();
-      });
+  compare({ state, queues, lastEventIndex, pendingQuestions }) {
+    const { transcript, stream } = this;
+    this.waiting = queues.prompts;
+    if (!stream?.source || stream.index < lastEventIndex) {
+      if (stream?.source && this.behind === stream.index) stream.lost();
+      this.behind = stream?.index;
+      return;
     }
-    source.onerror = () => {
-      if (source.readyState !== EventSource.CLOSED || this.transcript.ended) return;
-      this.retry = setTimeout(() => this.listen(this.lastId), 1000 + Math.random() * 2000);
-    };
+    this.behind = undefined;
+    transcript.state = state;
+    for (const each of transcript.asking) {
+      if (each.kind === "question" && !pendingQuestions.some(({ ref }) => ref === each.id)) each.answer = "It was answered elsewhere.";
+    }
   }
 
-  ends(end) {
-    this.gone = end;
-    this.transcript.ended ??= end.reason;
+  /** It has ended; when, and where that is in the log, is in the list of ends. */
+  async ends(end) {
+    this.gone ??= end;
+    this.transcript.ended ??= end?.reason ?? this.missing?.facts.reason ?? null;
+    this.asked = null;
+    this.app.draw();
+    const { me, feed } = this.app;
+    const said = await ask("GET", me.operator ? "ops/ends" : "v1/ends").catch(() => null);
+    const found = said?.ends.find((each) => keyOf(each) === this.key);
+    if (this.closed) return;
+    if (found) {
+      this.gone = found;
+      this.known = { createdAt: found.at - found.ageMs, ...found };
+      this.transcript.ended ??= found.reason;
+    }
+    this.stream?.close();
+    this.stream = null;
+    feed.open("");
     this.app.draw();
   }
 
-  // -- what can be asked ---------------------------------------------------------------------------
+  /** Show more of what was said before: what is here already, or else the history. */
+  async older() {
+    const box = document.querySelector(".transcript");
+    this.held = box.scrollHeight - box.scrollTop;
+    this.atEnd = false;
+    if (!this.first) {
+      const messages = [];
+      for (let after = ""; after !== null && messages.length < MOST_MESSAGES;) {
+        const said = await attempt(() => ask("GET", this.path(`/messages?limit=1000&after=${encodeURIComponent(after)}`)));
+        if (!said) return;
+        messages.push(...said.messages);
+        after = said.next;
+      }
+      this.first = this.transcript.prepend(messages);
+      this.read = true;
+      if (!this.first) notify("Nothing from before is held.");
+    }
+    this.first = Math.max(0, this.first - STEP);
+    this.app.draw();
+  }
+
+  // -- what can be asked of it
 
   async send(event) {
     event.preventDefault();
     const box = event.target.elements.text;
     const text = box.value.trim();
-    if (!text) return;
-    const steer = this.row?.state === "working" && event.submitter?.value === "steer";
-    const done = await attempt(() => ask("POST", pathOf(this.tenant, this.id, steer ? "/steer" : "/prompt"), { text }));
+    if (!text || this.sending) return;
+    this.sending = true;
+    const done = await attempt(() => ask("POST", this.path(event.submitter?.value === "steer" ? "/steer" : "/prompt"), { text }));
+    this.sending = false;
     if (!done) return;
     box.value = "";
-    this.stickToEnd = true;
-    if (done.queued) notify("It waits for the turn under way.");
+    if (done.queued) this.queue.push({ requestId: done.requestId, text });
+    this.toEnd();
   }
 
-  async answer(block, verb) {
-    block.asked = verb;
-    this.app.draw();
-    const done = await attempt(() => ask("POST", pathOf(this.tenant, this.id, `/${verb}`), { approvalId: block.id }));
-    if (!done) block.asked = null;
-    this.app.draw();
+  /** Answer what is asked; of an approval the stream says that it was taken. */
+  async answer(entry, verb, body) {
+    this.change(entry, { asked: verb });
+    const done = await attempt(() => ask("POST", this.path(`/${verb}`), body));
+    if (done && verb === "respond") this.transcript.answered(entry, body.response);
+    this.change(entry, done ? {} : { asked: null });
+    // What had the focus goes away: on to what is asked next, or to where one speaks.
+    if (done) this.focus(".asks.open :is(button, input), #text");
   }
 
-  async respond(event, block) {
-    event.preventDefault();
-    const response = event.target.elements.response.value;
-    const done = await attempt(() => ask("POST", pathOf(this.tenant, this.id, "/respond"), { ref: block.id, response }));
-    if (done) block.answer = response;
+  change(entry, more) {
+    Object.assign(entry, more);
     this.app.draw();
+    if (more.refusing) this.focus(".reply input");
+  }
+
+  /** After the next drawing. */
+  focus(what) {
+    requestAnimationFrame(() => document.querySelector(what)?.focus());
   }
 
   async abort() {
     this.asked = "aborting";
     this.app.draw();
-    await attempt(() => ask("POST", pathOf(this.tenant, this.id, "/abort"), {}));
-    this.asked = null;
+    const done = await attempt(() => ask("POST", this.path("/abort"), {}));
+    if (!done || !this.mayRead) this.asked = null;
+    this.focus("#text");
     this.app.draw();
   }
 
   async stop() {
-    const sure = await confirmed("End this session?", html`<b>${this.id}</b> ends for everybody, with the turn under way. That cannot be undone.`, "End it");
-    if (!sure) return;
-    this.asked = "stopping";
-    this.app.draw();
-    const operator = this.app.me.operator;
-    const done = await attempt(() => ask(operator ? "POST" : "DELETE", pathOf(this.tenant, this.id, operator ? "/stop" : "")));
-    if (!done) this.asked = null;
-    this.app.draw();
+    const asked = (state) => {
+      this.asked = state;
+      this.app.draw();
+    };
+    if (await endSession(this.app.me, { tenantId: this.tenant, sessionId: this.id }, asked)) this.focus("main");
   }
 
-  // -- how it looks --------------------------------------------------------------------------------
+  // -- how it looks
 
   view() {
-    const row = this.row;
-    const known = row ?? this.summary;
-    const state = this.over ? "ended" : (this.asked ?? row?.state ?? "idle");
-    const word = this.over ? "ended" : (this.asked ?? STATES[row?.state] ?? "idle");
-    const actor = this.app.me.operator || this.can("delete");
-    return html`<div class="title">
+    const { me, feed } = this.app;
+    if (!this.mayRead) this.known = feed.rows.get(this.key) ?? this.known;
+    const { over, asked, known, mayRead, transcript } = this;
+    const state = over ? "ended" : (asked ?? (mayRead && transcript.state) ?? known?.state ?? "idle");
+    const turns = /^(working|waiting|aborting)/.test(state);
+    return html`<div class="title session">
         <p class="back"><a href="#/sessions">Sessions</a></p>
-        <h1>${this.id}</h1>
-        ${stateOf(state, word)}
+        <h1><bdi>${plain(this.id)}</bdi></h1>
+        ${stateOf(over && isFailure(transcript.ended) ? "failed" : state, STATES[state] ?? state)}
         <span class="buttons">
-          ${this.over || !["working", "waiting_approval", "waiting_input"].includes(row?.state) || !(this.app.me.operator || this.can("prompt"))
-            ? nothing : html`<button @click=${() => this.abort()} ?disabled=${this.asked !== null}>Abort the turn</button>`}
-          ${this.over || !actor ? nothing : html`<button class="danger" @click=${() => this.stop()} ?disabled=${this.asked !== null}>End session</button>`}
+          ${turns && this.can("abort") ? html`<button @click=${() => this.abort()} ?disabled=${asked}>Abort turn</button>` : nothing}
+          ${this.can("delete") ? html`<button class="danger" @click=${() => this.stop()} ?disabled=${asked}>End session</button>` : nothing}
         </span>
       </div>
-      ${known ? this.facts(known, row) : nothing}
-      ${this.mayRead ? this.said() : html`<p class="empty">What is said in it is its tenant's. An operator sees it where the configuration says <code>operators_read_text = true</code>.</p>`}
+      ${known ? this.facts(known) : nothing}
+      <p class="hidden" aria-live="polite">${transcript.asking.map((each) => `${each.name ? `Needs approval: ${each.name}` : `Asks: ${each.text}`}. `)}</p>
+      ${me.operator && mayRead ? html`<p class="stale"><code>operators_read_text</code> is on: you read what a tenant’s people say, and that is logged.</p>` : nothing}
+      ${mayRead ? this.said() : html`<p class="empty">What is said here is its tenant’s: operators see facts, no text, unless the configuration says <code>operators_read_text = true</code>.</p>`}
       ${this.ending()}
-      ${this.mayRead && this.can("prompt") && !this.app.me.operator ? this.box(row) : nothing}`;
+      ${mayRead && this.can("prompt") ? this.box(state) : nothing}`;
   }
 
-  facts(known, row) {
-    const now = this.app.feed.now();
-    const tokens = row ? row.tokens : known.totalTokens;
-    const pairs = [
-      ...(this.tenant === null ? [] : [["tenant", this.tenant]]),
-      ["blueprint", known.blueprint], ["model", known.model],
-      ["age", html`<span title=${moment(known.createdAt)}>${duration(now - known.createdAt)}</span>`],
-      ["turns", figure(known.turns)], ["tokens", figure(tokens ?? 0)],
-      ...(row ? [["cost", dollars(row.costUsd)], ["node", row.node], ["key", row.keyId]] : []),
-    ];
-    return html`<dl class="facts">${pairs.filter(([, value]) => value || value === 0).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+  facts(known) {
+    const age = known.createdAt && (this.gone?.at ?? this.app.feed.now()) - known.createdAt;
+    const facts = Object.entries({
+      tenant: this.tenant, blueprint: known.blueprint, model: known.model,
+      [this.over ? "lived" : "age"]: age && duration(age),
+      turns: figure(known.turns ?? 0), tokens: figure(known.tokens ?? 0), cost: known.costUsd && dollars(known.costUsd),
+      restarts: known.restarts, node: known.node, key: known.keyId,
+    });
+    return html`<dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<div><dt>${name}</dt><dd>${plain(value)}</dd></div>`)}</dl>`;
   }
 
   said() {
-    if (this.missing && this.missing.code !== "session_dead") return html`<p class="empty">${told(this.missing)}</p>`;
-    const { blocks, cut } = this.transcript;
-    const from = this.earlier ? 0 : Math.max(0, blocks.length - MOST_SHOWN);
-    return html`<section class="transcript" tabindex="0" role="log" aria-label="What is said" @scroll=${(event) => this.scroll(event)}>
-      ${cut ? html`<p class="note">The first ${figure(cut)} entries are no longer shown here.</p>` : nothing}
-      ${from ? html`<p class="note"><button class="quiet" @click=${() => { this.earlier = true; this.app.draw(); }}>Show ${figure(from)} earlier entries</button></p>` : nothing}
-      ${blocks.length ? nothing : html`<p class="empty">Nothing has been said yet.</p>`}
-      ${repeat(blocks.slice(from), (block) => block.key, (block) => this.block(block))}
+    const { entries, begun, asking, ended } = this.transcript;
+    if (this.missing && !entries.length) return html`<p class="empty">${ended ? "What was said in it is held no longer." : told(this.missing)}</p>`;
+    // The window follows the end while that is in view; a reader further up keeps theirs.
+    if (this.atEnd) this.first = Math.max(0, entries.length - WINDOW);
+    const last = this.first + WINDOW + STEP;
+    const unseen = !this.read && !this.over && this.known?.turns > entries.filter((each) => each.kind === "user").length;
+    const before = this.first || begun || unseen;
+    return html`<div class="stage"><section class="transcript" tabindex="0" role="log" aria-live="off" aria-label="What is said" @scroll=${(event) => this.scroll(event.target)}>
+      ${before ? html`<p class="note"><button class="quiet" @click=${() => this.older()}>Show older</button></p>` : nothing}
+      ${entries.length || before ? nothing : html`<p class="empty">Nothing was said yet.</p>`}
+      ${repeat(entries.slice(this.first, last), (entry) => entry.key, (entry) => entryOf(entry, this))}
+      ${last < entries.length ? html`<p class="note"><button class="quiet" @click=${() => { this.first += STEP; this.app.draw(); }}>Show newer</button></p>` : nothing}
     </section>
-    ${this.stickToEnd ? nothing : html`<button class="to-end" @click=${() => { this.stickToEnd = true; this.app.draw(); }}>To the end</button>`}`;
-  }
-
-  block(block) {
-    switch (block.kind) {
-      case "user": return html`<article class="user"><h2>${block.steering ? "added meanwhile" : "prompt"}</h2><p>${block.text}</p>
-        ${(block.files ?? []).map((file) => html`<p class="file">${file.name} (${file.mediaType})</p>`)}</article>`;
-      case "message": return html`<article class="message"><h2>agent</h2><p>${block.text}</p></article>`;
-      case "thought": return html`<details class="thought"><summary>thinks</summary><p>${block.text}</p></details>`;
-      case "tool": return html`<details class="tool ${block.status ?? "running"}">
-        <summary>${stateOf(block.status ? (block.status === "ok" || block.status === "success" ? "idle" : "failed") : "working", block.name)}
-          <span>${block.status ?? "runs"}${block.took ? ` · ${block.took < 1000 ? `${block.took} ms` : duration(block.took)}` : ""}</span></summary>
-        ${block.args === undefined || block.args === null ? nothing : html`<h3>arguments</h3><pre>${shown(block.args)}</pre>`}
-        ${block.result === undefined || block.result === null ? nothing : html`<h3>result</h3><pre>${shown(block.result)}</pre>`}</details>`;
-      case "approval": return this.approval(block);
-      case "question": return this.question(block);
-      case "end": return html`<p class="end">${block.tokens === null ? "end of the turn" : `end of the turn · ${figure(block.tokens)} tokens`}</p>`;
-      default: return html`<p class="note ${block.failed ? "failed" : ""}">${block.text}</p>`;
-    }
-  }
-
-  approval(block) {
-    const may = this.can("approve") && !this.app.me.operator;
-    const open = !block.answer && !this.over;
-    return html`<article class="asks ${open ? "open" : ""}">
-      <h2>${open ? "needs approval" : `approval: ${block.answer === "over" ? "not answered in time" : (block.answer ?? "over")}`}</h2>
-      <p><b>${block.details?.title ?? block.name}</b>${block.hint ? html` – ${block.hint}` : nothing}</p>
-      ${block.args === null || block.args === undefined ? nothing : html`<pre>${shown(block.args)}</pre>`}
-      ${(block.details?.content ?? []).slice(0, 8).map((each) => html`<pre>${each.path ? `${each.path}\n` : ""}${shown(each.newText ?? each.text ?? each)}</pre>`)}
-      ${open && may ? html`<p class="buttons">
-        <button class="primary" ?disabled=${block.asked} @click=${() => this.answer(block, "approve")}>${block.asked === "approve" ? "Approving …" : "Approve"}</button>
-        <button ?disabled=${block.asked} @click=${() => this.answer(block, "reject")}>${block.asked === "reject" ? "Rejecting …" : "Reject"}</button></p>` : nothing}
-    </article>`;
-  }
-
-  question(block) {
-    const open = !block.answer && !this.over && (this.row?.questions ?? 1) > 0;
-    return html`<article class="asks ${open ? "open" : ""}">
-      <h2>${open ? "asks a question" : "question"}</h2><p>${block.text}</p>
-      ${block.answer && block.answer !== "over" ? html`<p class="given">${block.answer}</p>` : nothing}
-      ${open && this.can("prompt") && !this.app.me.operator ? html`<form class="reply" @submit=${(event) => this.respond(event, block)}>
-        <label class="hidden" for="r${block.key}">Your answer</label>
-        <input id="r${block.key}" name="response" required maxlength="20000" placeholder="Your answer" autocomplete="off">
-        <button class="primary">Answer</button></form>` : nothing}
-    </article>`;
+    ${this.atEnd ? nothing : html`<button class="to-end" @click=${() => this.toEnd()}>${asking.length ? "To what waits for you" : "Jump to newest"} ↓</button>`}</div>`;
   }
 
   ending() {
-    const reason = this.transcript?.ended ?? this.gone?.reason;
+    const reason = this.transcript.ended;
     if (!reason) return nothing;
-    const id = this.gone?.logId;
+    const { at, logId } = this.gone ?? {};
     return html`<section class="ending ${isFailure(reason) ? "failed" : ""}" role="status">
-      <h2>This session has ended</h2>
-      <p>${why(reason)}</p>
-      <p><code>${reason}</code>${this.gone?.at ? ` at ${clock(this.gone.at)}` : ""}${id ? html` · in the log: <code>${id}</code>` : nothing}</p>
+      <h2>This session has ended</h2><p>${why(reason)}</p>
+      <p class="note"><code>${plain(reason)}</code>${at ? html` <span title=${moment(at)}>at ${clock(at)}</span>` : nothing}${logId ? html` · in the log <code>${logId}</code>` : nothing}</p>
     </section>`;
   }
 
-  box(row) {
-    const working = row?.state === "working";
-    return html`<form class="prompt" @submit=${(event) => this.send(event)}>
-      <label class="hidden" for="text">Prompt</label>
-      <textarea id="text" name="text" rows="2" placeholder="Ask something (Enter sends, Shift+Enter is a new line)"
-        @keydown=${(event) => { if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); event.target.form.requestSubmit(); } }}></textarea>
-      <button class="primary" value="prompt">Send</button>
-      ${working ? html`<button value="steer" title="The turn under way takes it into account">Add to this turn</button>` : nothing}
-    </form>`;
+  box(state) {
+    const others = this.waiting - this.queue.length;
+    const line = (text) => html`<li><span>waits</span> ${plain(text.slice(0, 200))}</li>`;
+    const keyed = (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      event.target.form.requestSubmit();
+    };
+    return html`<ol class="queue" aria-label="Prompts that wait">${this.queue.map((each) => line(each.text))}${others > 0 ? line(`${figure(others)} of others`) : nothing}</ol>
+      <form class="prompt" @submit=${(event) => this.send(event)}>
+        <textarea id="text" name="text" rows="2" aria-label="Prompt" placeholder="Say something. Enter sends, Shift+Enter is a new line." @keydown=${keyed}></textarea>
+        <button class="primary">Send</button>
+        ${state === "working" ? html`<button value="steer" title="The turn under way takes it into account">Add to this turn</button>` : nothing}
+      </form>`;
   }
 
-  scroll(event) {
-    const box = event.target;
-    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
-    if (atEnd !== this.stickToEnd) {
-      this.stickToEnd = atEnd;
-      this.app.draw();
-    }
+  // -- where one looks
+
+  toEnd() {
+    this.atEnd = true;
+    this.app.draw();
+  }
+
+  scroll(box) {
+    const newest = this.first + WINDOW + STEP >= this.transcript.entries.length;
+    const atEnd = newest && box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
+    if (atEnd === this.atEnd) return;
+    this.atEnd = atEnd;
+    this.app.draw();
   }
 
   drawn() {
     const box = document.querySelector(".transcript");
-    if (box && this.stickToEnd) box.scrollTop = box.scrollHeight;
+    if (!box) return;
+    if (this.atEnd) box.scrollTop = box.scrollHeight;
+    else if (this.held) box.scrollTop = box.scrollHeight - this.held;
+    this.held = 0;
   }
 }

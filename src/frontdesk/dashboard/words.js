@@ -30,6 +30,17 @@ export function dollars(amount) {
 export const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
 export const moment = (ms) => new Date(ms).toLocaleString([], { hour12: false });
 
+// Controls, and what turns a line around or is not seen at all; flags of emoji are spared.
+const UNSEEN = /\r(?!\n)|(?<!\u{1f3f4}[\u{e0020}-\u{e007f}]{0,6})[\u{e0000}-\u{e007f}]|[\0-\b\v\f\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/gu;
+const named = (character) => {
+  const code = character.codePointAt(0);
+  if (code < 32) return String.fromCharCode(0x2400 + code);
+  return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+};
+
+/** A text of somebody else's, with what cannot be seen in it made visible. */
+export const plain = (text) => String(text ?? "").replace(UNSEEN, named);
+
 /** States in the order of how much they need somebody, with the words for them. */
 export const STATES = {
   waiting_approval: "needs approval",
@@ -38,7 +49,9 @@ export const STATES = {
   suspect: "not heard of",
   stopping: "stopping",
   working: "working",
+  aborting: "aborting",
   idle: "idle",
+  dormant: "dormant",
 };
 
 export const needsSomebody = (row) => row.state === "waiting_approval" || row.state === "waiting_input";
