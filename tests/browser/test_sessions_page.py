@@ -297,17 +297,6 @@ def test_an_operator_sees_whose_sessions_they_are_and_not_what_is_said(tab, acme
     assert shell.findings() == []
 
 
-def test_an_operator_ends_a_session_of_any_tenant(tab, acme, sid):
-    create(acme, sid)
-    page = tab("operator").open()
-    row(page, sid).hover()
-    page.get_by_role("button", name=f"End session {sid}").click()
-    dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text(f"{sid} of acme")
-    dialog.get_by_role("button", name="End it").click()
-    expect(row(page, sid)).to_contain_text("ended")
-
-
 @pytest.mark.parametrize("look", ["light", "dark", "narrow"])
 def test_the_list_is_accessible_in_every_look(tab, acme, look):
     create(acme, "one")
