@@ -64,6 +64,7 @@ format: $(READY)  ## formats, fixes what can be fixed, and writes the documents'
 	PYTHONPATH=tests $(BIN)/python -m docs.tables
 	PYTHONPATH=tests $(BIN)/python -m docs.commands
 	PYTHONPATH=tests $(BIN)/python -m docs.pictures
+	PYTHONPATH=tests $(BIN)/python -m docs.screenshots
 
 bench: $(READY)  ## ratios against named baselines, in one run
 	$(BIN)/python -m bench
