@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from browser.chromium import ELSEWHERE, PAGES
+from gateway.command import serving
 from gateway.running import ACME, KEYS, OPERATOR, RunningGateway, create, turn_of
 from support.waiting import eventually
 
@@ -72,6 +73,20 @@ def test_the_link_of_a_development_run_logs_in_and_its_code_leaves_the_address(t
     page.go_back()
     page.go_forward()
     assert "code" not in page.url
+
+
+def test_what_a_development_run_prints_opens_logged_in(tab, tmp_path):
+    with serving(tmp_path, "--dev", config=None, keys="") as served:
+        links = eventually(lambda: re.findall(r"http://\S+/#code=\S+", served.output))
+        for link, whose in zip(links, ("dev", "operator"), strict=True):
+            shell = tab(url=served.url)
+            shell.page.goto(link)
+            expect(shell.page.get_by_role("heading", name="Sessions")).to_be_visible()
+            expect(shell.page.locator("header .who b")).to_have_text(whose)
+        # The page asks by itself who is logged in: in its log there is no code and no key.
+        codes = [link.partition("=")[2] for link in links]
+        assert not [each for each in (*codes, "fd_dev_") if each in served.log]
+        served.terminate()
 
 
 def test_logging_out_shows_the_login_and_takes_the_cookie(tab):
