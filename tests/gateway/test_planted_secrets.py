@@ -123,8 +123,8 @@ def refusals(client, url):
     with suppress(Exception), connect(f"ws{url[4:]}{session}/ws?api_key={WRONG}") as socket:
         socket.recv(5)
     with connect(f"ws{url[4:]}{session}/ws?api_key={KEY}") as socket:
-        socket.send(json.dumps({"type": "prompt", "text": PROMPT}))
-        socket.send(json.dumps({"type": BODY, "text": BODY}))
+        socket.send(json.dumps({"action": "prompt", "text": PROMPT}))
+        socket.send(json.dumps({"action": BODY, "text": BODY}))
         socket.send(BODY)
         socket.recv(10)
 

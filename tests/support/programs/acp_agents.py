@@ -100,6 +100,14 @@ class Agent:
         say(text)
 
 
+class Traced(Agent):
+    """Say what came with the prompt beside it."""
+
+    def session_prompt(self, request):
+        say(json.dumps(request["params"].get("_meta")))
+        result(request, stopReason="end_turn")
+
+
 class Teller(Agent):
     """Tell everything that there is to tell in one turn."""
 
