@@ -124,8 +124,12 @@ def test_comments_of_scripts_stay_at_home_and_the_lines_keep_their_numbers():
             assert served.content == source
             continue
         assert source.startswith((b"//", b"/*"))
-        assert not re.search(rb"(?m)^ *(//|/[*]|[*])", served.content)
+        assert not re.search(rb"(?m)^ *(//|/[*])|^ +[*]", served.content)
         lines, kept = source.split(b"\n"), served.content.split(b"\n")
         assert len(lines) == len(kept)
         for line, left in zip(lines, kept, strict=True):
             assert left in (line.lstrip(b" "), b"")
+            comment = re.match(rb" *(//|/[*])| +[*]", line)
+            assert left or not line.strip() or comment, (name, line)
+    # A rule of styles, and no comment.
+    assert b"\n* { box-sizing: border-box }\n" in FILES["style.css"].content

@@ -211,14 +211,14 @@ export class UsagePage extends AskingPage {
     const tenant = (value) => (this.app.me.operator ? value : nothing);
     if (!rows.length) return html`<p class="empty">Nothing has been used yet. What prompts cost is counted here, key by key.</p>`;
     const most = Math.max(1, ...rows.map((row) => row.totalTokens));
-    const cells = (row, bar) => html`${cell(figure(row.prompts), "n")}${cell(figure(row.promptTokens), "n parts")}${cell(figure(row.completionTokens), "n parts")}
+    const cells = (row, bar) => html`${cell(figure(row.prompts), "n parts")}${cell(figure(row.promptTokens), "n parts")}${cell(figure(row.completionTokens), "n parts")}
       ${cell(figure(row.totalTokens), "n")}${bar}${cell(dollars(row.costUsd), "n")}`;
     const amount = (budget, value) => (/usd/.test(budget.budget) ? dollars(value) : figure(value));
     return html`${budgets.length ? html`<dl class="facts">${budgets.map((each) => fact(`${each.budget.replaceAll("_", " ")} of ${each.scope === "per_tenant" ? "the tenant" : "this key"}`,
         `${amount(each, each.left)} left of ${amount(each, each.limit)}, anew ${moment(each.resetsAt)}`))}</dl>` : nothing}
       ${more ? html`<p class="stale" role="status">There are more keys than these.</p>` : nothing}
       ${all.unknownTurns ? html`<p class="summary">What ${figure(all.unknownTurns)} turns used is not among it: their agents did not say.</p>` : nothing}
-      ${table("Usage", html`${tenant(head("tenant"))}${head("key")}${head("prompts", "n")}${head("tokens in", "n parts")}${head("tokens out", "n parts")}${head("tokens", "n")}${cell("", "share")}${head("cost", "n")}`,
+      ${table("Usage", html`${tenant(head("tenant"))}${head("key")}${head("prompts", "n parts")}${head("tokens in", "n parts")}${head("tokens out", "n parts")}${head("tokens", "n")}${cell("", "share")}${head("cost", "n")}`,
         rows.map((row) => html`<tr>${tenant(cell(row.tenantId, "name"))}${cell(row.keyId, "name")}${cells(row, share(row.totalTokens / most))}</tr>`),
         html`<tfoot><tr>${tenant(cell(""))}<th scope="row">all</th>${cells(all, cell("", "share"))}</tr></tfoot>`)}`;
   }

@@ -33,8 +33,11 @@ TYPES = {
 PAGE = "index.html"
 AS_SHIPPED = "lit-html/"
 """What is not ours is answered as its authors ship it."""
-FOR_READERS = re.compile(rb"^ *(?:(?://|/\*|\*(?: |/|$)).*$)?", re.MULTILINE)
-"""What a line begins with, and lines that are only a comment: not for a browser."""
+FOR_READERS = re.compile(rb"^(?: *(?://|/\*).*$| +\*(?: |/|$).*$| +)", re.MULTILINE)
+"""What a line begins with, and lines that are only a comment: not for a browser.
+
+A `*` at the very beginning is none: a rule of styles may begin so.
+"""
 GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 """In `Accept-Encoding`, where it is not said to be unwanted."""
 
