@@ -18,6 +18,9 @@ import pytest
 import yaml
 
 from docs.pages import HOSTED_ELSEWHERE, PAGES, ROOT, blocks_in, page
+from frontdesk.agents.blueprints import Blueprints
+from frontdesk.agents.demo import demo
+from gateway.running import ACME, RunningGateway
 
 # Part of `make check`, and not of `make test` again.
 pytestmark = pytest.mark.slow
@@ -29,11 +32,24 @@ WORKING = [block for block in blocks_in("python") if block.page not in (TROUBLE,
 FAILING = [block for block in blocks_in("python") if block.page == TROUBLE]
 
 
-def run(block, folder, *, python=sys.executable):
+@pytest.fixture(scope="session")
+def gateway_of_pages(tmp_path_factory):
+    """Return what a shell has that runs a page's programs beside `frontdesk serve --dev`."""
+    state_dir = tmp_path_factory.mktemp("state")
+    with RunningGateway(state_dir, agents=Blueprints([demo], default="demo")) as gateway:
+        yield {"FRONTDESK_URL": gateway.url, "FRONTDESK_KEY": ACME}
+
+
+def of_a_client(block):
+    """Say whether a program asks a gateway that runs."""
+    return "from frontdesk.client import" in block.source
+
+
+def run(block, folder, *, python=sys.executable, variables=None):
     """Run a block as a program of its own, with warnings as errors, in an empty folder."""
     program = folder / "program.py"
     program.write_text(block.source, encoding="utf-8")
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(variables or {})}
     return subprocess.run(
         [str(python), "-W", "error", str(program)],
         cwd=folder,
@@ -46,8 +62,10 @@ def run(block, folder, *, python=sys.executable):
 
 
 @pytest.mark.parametrize("block", WORKING, ids=str)
-def test_the_program_runs_and_prints_what_the_page_shows(block, tmp_path):
-    ran = run(block, tmp_path)
+def test_the_program_runs_and_prints_what_the_page_shows(block, tmp_path, request):
+    # Not started for the others: each worker would have one.
+    beside = request.getfixturevalue("gateway_of_pages") if of_a_client(block) else None
+    ran = run(block, tmp_path, variables=beside)
     assert ran.returncode == 0, ran.stderr
     assert "Exception ignored" not in ran.stderr
     shown = page(block.page).shown_below(block)
@@ -66,7 +84,7 @@ def test_every_heading_for_troubleshooting_has_its_program():
     assert [block.heading for block in FAILING] == list(page(TROUBLE).headings[1:])
 
 
-ALL_EXTRAS = ("acp", "agents", "gateway", "guardrails", "jwt", "otel", "pydantic-ai")
+ALL_EXTRAS = ("acp", "agents", "client", "gateway", "guardrails", "jwt", "otel", "pydantic-ai")
 
 
 def brought_by_an_extra():

@@ -10,6 +10,7 @@ from docs.pages import blocks_in
 PUBLIC = {
     "frontdesk",
     "frontdesk.agents",
+    "frontdesk.client",
     "frontdesk.cluster",
     "frontdesk.sessions",
     "frontdesk.gateway",

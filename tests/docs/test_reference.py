@@ -20,7 +20,7 @@ MONITORS = page("docs/reference/monitors.md")
 REFERENCE = [one for one in PAGES if str(one).startswith("docs/reference/")]
 PACKAGES = (
     "frontdesk",
-    *(f"frontdesk.{name}" for name in ("agents", "sessions", "gateway", "cluster")),
+    *(f"frontdesk.{name}" for name in ("agents", "sessions", "gateway", "client", "cluster")),
 )
 PACKAGES += ("frontdesk.testing",)
 PUBLIC = [
