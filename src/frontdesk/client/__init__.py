@@ -93,6 +93,7 @@ from frontdesk.schemas.operator_schemas import (
 from frontdesk.schemas.row_schemas import (
     EndedSessions,
     Hour,
+    NodesNow,
     Now,
     RowChanges,
     SessionRow,
@@ -177,6 +178,7 @@ __all__ = [
     "SessionRow",
     "TooManyRows",
     "Hour",
+    "NodesNow",
     "Now",
 ]
 __all__ += _errors.__all__

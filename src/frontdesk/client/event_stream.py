@@ -18,7 +18,14 @@ from frontdesk.client.answer_reading import record_of
 from frontdesk.client.errors import ClientError, MalformedAnswerError, UnreachableError
 from frontdesk.client.event_parser import EventParser, Frame
 from frontdesk.client.retrying import Retries
-from frontdesk.schemas.row_schemas import Hour, Now, RowChanges, SnapshotPage, TooManyRows
+from frontdesk.schemas.row_schemas import (
+    Hour,
+    NodesNow,
+    Now,
+    RowChanges,
+    SnapshotPage,
+    TooManyRows,
+)
 
 T = TypeVar("T")
 
@@ -180,14 +187,16 @@ def event_of(frame: Frame, fields: dict[str, Any]) -> Event:
 
 # -- feeds -----------------------------------------------------------------------------------------
 
-FeedEvent: TypeAlias = SnapshotPage | RowChanges | TooManyRows | Hour | Now | UnknownEvent
+KnownFeedEvent: TypeAlias = SnapshotPage | RowChanges | TooManyRows | Hour | NodesNow | Now
+FeedEvent: TypeAlias = KnownFeedEvent | UnknownEvent
 """What a feed says."""
 
-FEED_EVENTS: Mapping[str, type[SnapshotPage | RowChanges | TooManyRows | Hour | Now]] = {
+FEED_EVENTS: Mapping[str, type[KnownFeedEvent]] = {
     "snapshot": SnapshotPage,
     "rows": RowChanges,
     "too_many": TooManyRows,
     "hour": Hour,
+    "nodes": NodesNow,
     "now": Now,
 }
 
