@@ -57,8 +57,8 @@ TYPED = (
 def scene() -> Iterator[RunningGateway]:
     """Run a gateway with a few sessions, each in another state, and one that has crashed."""
     named = [replace(demonstration.demo, name=each) for _, each, _, _ in SCENE]
-    pace = demonstration.WORD_S
-    demonstration.WORD_S = 0.002
+    pace, silence = demonstration.WORD_S, demonstration.SILENT_S
+    demonstration.WORD_S, demonstration.SILENT_S = 0.002, 3600.0
     try:
         with (
             tempfile.TemporaryDirectory() as state,
@@ -76,7 +76,7 @@ def scene() -> Iterator[RunningGateway]:
                 eventually(lambda at=path, to=state: is_in(client, at, to), within_s=WITHIN_S)
             yield gateway
     finally:
-        demonstration.WORD_S = pace
+        demonstration.WORD_S, demonstration.SILENT_S = pace, silence
 
 
 def is_in(client, path: str, state: str) -> bool:

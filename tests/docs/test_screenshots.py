@@ -19,7 +19,7 @@ from docs.screenshots import (
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def gateway():
     with scene() as gateway:
         yield gateway
@@ -35,7 +35,6 @@ def test_the_dashboard_is_as_its_picture(gateway):
 
 
 def test_the_terminal_is_as_its_picture(gateway):
-    # After the dashboard's: a session of the scene is told to crash here.
     assert said_at(at_a_terminal(gateway)) == shown("terminal"), "`make format` draws another one"
 
 
