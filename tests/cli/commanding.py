@@ -20,7 +20,12 @@ COMMAND = (sys.executable, "-m", "frontdesk.cli")
 
 def environment(url=None, key=None, **more):
     """Return what a command is given, without what the test run itself may have of it."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("FRONTDESK_")}
+    # Also the width that a test runner gives its own output.
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("FRONTDESK_") and name not in ("COLUMNS", "LINES", "NO_COLOR")
+    }
     ours |= {"TERM": "xterm-256color", "TZ": "UTC", **more}
     if url is not None:
         ours["FRONTDESK_URL"] = url

@@ -1,5 +1,6 @@
 """The commands that the documents tell people to type exist, with these options."""
 
+import itertools
 import re
 import shlex
 
@@ -18,7 +19,7 @@ ABOUT_ALL = {"Where and who", "What is printed", "Exit codes"}
 def documented(program):
     """Return the documented command lines of a program: where each stands, and its words."""
     return [
-        (str(block), words[1:])
+        (str(block), list(itertools.takewhile(lambda word: word not in ("|", ">"), words[1:])))
         for block in blocks_in("sh")
         for words in map(shlex.split, commands_of(block))
         if words and words[0] == program
