@@ -109,7 +109,7 @@ export class SessionPage {
       if (error.status === 404 || error.status === 410) {
         this.missing = error;
         await this.ends();
-      }
+      } else if (error.status === 0) this.stream?.lost();
     }
     this.app.draw();
   }
