@@ -188,6 +188,13 @@ def test_a_check_that_fails_itself_is_a_finding_and_the_others_go_on():
     assert found == [Finding("kernel", "wrong", "it is broken", "look at what it names")]
 
 
+def test_a_check_whose_packages_are_not_installed_is_a_note_that_names_the_extra():
+    found = []
+    with finding_out(found, "configuration"):
+        raise ModuleNotFoundError("no", name="pydantic_settings")
+    assert (the_only(found).result, "frontdesk[gateway]" in found[0].advice) == ("note", True)
+
+
 # -- certificates ----------------------------------------------------------------------------------
 
 

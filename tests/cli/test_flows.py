@@ -179,6 +179,12 @@ def test_a_second_ctrl_c_leaves_at_once(asked, client, sid):
     assert "Traceback" not in terminal.output
 
 
+def test_what_an_encoding_lacks_is_written_out(asked, client, sid):
+    create(client, sid)
+    done = run("sessions", "prompt", sid, "日本 ok", PYTHONIOENCODING="ascii", **asked)
+    assert (done.code, done.out) == (0, "\\u65e5\\u672c ok \n")
+
+
 # -- watch -----------------------------------------------------------------------------------------
 
 

@@ -159,3 +159,21 @@ def test_a_narrow_terminal_has_fewer_columns_and_no_line_is_longer(desk):
         assert terminal.wait() == 0
     assert "blueprint" not in terminal.output
     assert max(map(len, terminal.output.splitlines())) <= 80
+
+
+def test_a_node_is_drained_by_its_name_and_one_that_is_not_there_is_exit_code_3(desk):
+    asked = {"url": desk.url, "key": OPERATOR}
+    drained = run("nodes", "drain", "desk-2", "--json", **asked)
+    assert json.loads(drained.out)["draining"] is True
+    again = run("nodes", "drain", "desk-2", **asked)
+    assert again.out.split("\t")[:1] == ["desk-2"]
+    assert again.out.split("\t")[4] == "true"
+    unknown = run("nodes", "drain", "desk-9", "--json", **asked)
+    assert (unknown.code, json.loads(unknown.err)["error"]) == (3, "not_found")
+
+
+def test_an_operator_sees_what_every_key_has_used(desk):
+    done = run("usage", "--ops", url=desk.url, key=OPERATOR)
+    assert done.code == 0, done.err
+    whose = {line.split("\t")[1] for line in done.out.splitlines()}
+    assert {"acme/k-acme", "umbrella/k-umbrella"} <= whose

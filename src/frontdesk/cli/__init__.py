@@ -10,6 +10,7 @@ runs, as `remote.py` finds it. How all of them print is in `output.py`, how they
 
 from __future__ import annotations
 
+import io
 import sys
 
 from frontdesk.errors import MissingExtra
@@ -25,5 +26,9 @@ def main() -> None:
             raise
         missing = MissingExtra("gateway", part="the command line", missing=error.name or "typer")
         raise SystemExit(f"frontdesk: {missing}") from None
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal's encoding lacks is written out, in place of a traceback.
+            stream.reconfigure(errors="backslashreplace")
     with exiting():
         sys.exit(app(prog_name="frontdesk", standalone_mode=False))

@@ -140,24 +140,28 @@ def problem_of_database(path: Path, known: int) -> tuple[str, str] | None:
 
 def check_descriptors(config: Config, hard_limit: int) -> Finding:
     """Hold the limit of open files against what the configuration allows."""
-    from frontdesk.gateway.blueprint_config import tables_of
-
     limits, check = config.limits, "descriptors"
     if hard_limit == resource.RLIM_INFINITY:
         return Finding(check, "ok", "as many as are wanted")
     keyless = min(limits.keyless_connections, hard_limit // 4)
     room = hard_limit - keyless - RESERVED_DESCRIPTORS
-    in_processes = any(each.isolation == "process" for each in tables_of(config).values())
-    sessions = limits.sessions_total
+    apart, sessions = in_processes(config), limits.sessions_total
     text = f"{hard_limit} at most; room for {max(0, room)} sessions with a stream each"
-    if in_processes:
+    if apart:
         text += f", or {max(0, room // PROCESS_DESCRIPTORS)} in processes"
     advice = "raise LimitNOFILE= of the unit, or ulimit -Hn; or lower limits.sessions_total"
     if sessions is not None and room < sessions:
         return Finding(check, "wrong", f"{text}, and limits.sessions_total is {sessions}", advice)
-    if sessions is not None and in_processes and room // PROCESS_DESCRIPTORS < sessions:
+    if sessions is not None and apart and room // PROCESS_DESCRIPTORS < sessions:
         return Finding(check, "note", f"{text}, and limits.sessions_total is {sessions}", advice)
     return Finding(check, "ok", text)
+
+
+def in_processes(config: Config) -> bool:
+    """Say whether agents of a configuration are processes."""
+    from frontdesk.gateway.blueprint_config import tables_of
+
+    return any(each.isolation == "process" for each in tables_of(config).values())
 
 
 def check_clock(now_s: float) -> Finding:
@@ -182,14 +186,12 @@ def is_synchronised() -> bool | None:
 
 def check_kernel(config: Config | None) -> Iterator[Finding]:
     """Look at what the kernel has for agents in processes, and what it keeps them from."""
-    from frontdesk.gateway.blueprint_config import tables_of
     from frontdesk.keeper.landlock import abi, not_enforced
     from frontdesk.keeper.platform_needs import lacking
 
     system = f"{os.uname().sysname} {os.uname().release}"
     if (missing := lacking()) is not None:
-        tables = {} if config is None else tables_of(config)
-        wanted = any(each.isolation == "process" for each in tables.values())
+        wanted = config is not None and in_processes(config)
         advice = "run agents in tasks, or on a newer Linux"
         yield Finding("kernel", "wrong" if wanted else "note", f"{system}: {missing}", advice)
         return

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from frontdesk.errors import MissingExtra
+
 if TYPE_CHECKING:
     from frontdesk.gateway.settings import Config
 
@@ -43,6 +45,9 @@ def finding_out(findings: list[Finding], check: str) -> Iterator[None]:
     """Make a finding of whatever a check fails with: the others still go on."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        missing = MissingExtra("gateway", part=check, missing=error.name or "one of its own")
+        findings.append(Finding(check, "note", "not looked at", str(missing)))
     except Exception as error:  # noqa: BLE001 - a doctor that dies of a finding finds nothing
         sentence = " ".join(str(error).split()) or type(error).__name__
         findings.append(Finding(check, "wrong", sentence, "look at what it names"))
