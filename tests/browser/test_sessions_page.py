@@ -229,6 +229,12 @@ def test_a_page_opened_late_has_the_past_hour(tab, acme):
     assert "ended: crashed" in label
     assert page.locator(".hour rect.starts").count() >= 1
     assert page.locator(".hour rect.failed").count() >= 1
+    # What happens now is counted as it happens.
+    before = page.locator(".hour figcaption").inner_text()
+    create(acme, "present")
+    expect(page.locator(".hour figcaption")).not_to_have_text(before)
+    acme.delete("/v1/sessions/present")
+    expect(page.locator(".hour figcaption")).to_contain_text("deleted")
 
 
 def sse(*events):
@@ -292,6 +298,7 @@ def test_an_operator_sees_whose_sessions_they_are_and_not_what_is_said(tab, acme
     expect(page.get_by_role("button", name="New session")).to_have_count(0)
     row(page, sid).locator("a").click()
     expect(page.locator(".empty")).to_contain_text("operators_read_text")
+    expect(page.locator(".title .state")).to_have_text("idle")
     expect(page.locator(".facts")).to_contain_text("acme")
     expect(page.locator("main")).not_to_contain_text("secret")
     assert shell.findings() == []

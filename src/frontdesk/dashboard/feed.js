@@ -5,6 +5,7 @@ const STALE_MS = 2_000;
 const SILENT_MS = 15_000;
 const LONGEST_WAIT_MS = 10_000;
 const HOUR_MINUTES = 60;
+const MINUTE_MS = 60_000;
 
 /** Names a row: two tenants may have sessions of one id. */
 export const keyOf = (row) => `${row.tenantId}/${row.sessionId}`;
@@ -191,11 +192,15 @@ export class Feed extends Stream {
   }
 
   takeRows(said) {
-    for (const row of said.changed) this.rows.set(keyOf(row), row);
+    for (const row of said.changed) {
+      if (this.rows.get(keyOf(row))?.fence !== row.fence && this.now() - row.createdAt < MINUTE_MS) this.count(row.createdAt);
+      this.rows.set(keyOf(row), row);
+    }
     for (const row of said.left ?? []) this.rows.delete(keyOf(row));
     for (const end of said.gone) {
       const key = keyOf(end);
       const row = this.rows.get(key);
+      this.count(end.at, /^\w+/.exec(end.reason)[0]);
       // A later session of the same id is another one.
       if (row && row.fence !== end.fence) continue;
       this.rows.delete(key);
@@ -203,6 +208,13 @@ export class Feed extends Stream {
       if (this.ended.size > 200) this.ended.delete(this.ended.keys().next().value);
       this.dispatchEvent(new CustomEvent("gone", { detail: this.ended.get(key) }));
     }
+  }
+
+  /** Count a start, or an end by its reason, until the gateway's own count of that minute comes. */
+  count(at, reason) {
+    const minute = at - (at % MINUTE_MS);
+    const { starts = 0, ends = {} } = this.minutes.find((each) => each.at === minute) ?? {};
+    this.takeMinutes([{ at: minute, starts: starts + !reason, ends: reason ? { ...ends, [reason]: (ends[reason] ?? 0) + 1 } : ends }]);
   }
 
   takeMinutes(minutes) {

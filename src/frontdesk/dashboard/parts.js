@@ -181,7 +181,7 @@ export class List {
       return values.length > 1 || this.get(name) ? this.choice(name, [["", `any ${name}`], ...values.map((value) => [value, STATES[value] ?? plain(value)])]) : nothing;
     };
     return html`<form class="controls" role="search" @submit=${(event) => event.preventDefault()}>
-      <input id="search" type="search" aria-label=${label} placeholder="${label}  ( / )" .value=${this.get("q")}
+      <input id="search" type="search" aria-label=${label} placeholder="${label}  /" .value=${this.get("q")}
         @input=${(event) => this.set("q", event.target.value)} autocomplete="off" spellcheck="false">
       ${Object.entries(this.fields).map(filter)}${more}</form>`;
   }

@@ -231,7 +231,7 @@ export class SessionPage {
     const { me, feed } = this.app;
     if (!this.mayRead) this.known = feed.rows.get(this.key) ?? this.known;
     const { over, asked, known, mayRead, transcript } = this;
-    const state = over ? "ended" : (asked ?? (mayRead && transcript.state) ?? known?.state ?? "idle");
+    const state = over ? "ended" : (asked ?? (mayRead ? transcript.state : null) ?? known?.state ?? "idle");
     const turns = /^(working|waiting|aborting)/.test(state);
     return html`<div class="title session">
         <p class="back"><a href="#/sessions">Sessions</a></p>
