@@ -15,6 +15,7 @@ from pathlib import Path
 from bench import (
     agents,
     beam,
+    dashboard,
     forwarding,
     gateway,
     imports,
@@ -38,6 +39,7 @@ GROUPS: dict[str, Callable[[Plan], Section]] = {
     "local-engine": local_engine.measure,
     "forwarding": forwarding.measure,
     "valkey-engine": valkey_engine.measure,
+    "dashboard": dashboard.measure,
     "others": others.measure,
 }
 

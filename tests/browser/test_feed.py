@@ -8,6 +8,7 @@ import json
 import socket
 
 import pytest
+from bench.dashboard_page import MADE_UP
 from playwright.sync_api import expect
 
 from browser.chromium import WAIT_MS
@@ -19,38 +20,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 BUSY = 5
 """How much longer than on a quiet machine something may take."""
-MADE_UP = """
-window.sources = [];
-window.EventSource = class extends EventTarget {
-  constructor(url) { super(); this.url = url; sources.push(this); }
-  close() {}
-  say(name, text, lastEventId) {
-    this.dispatchEvent(new MessageEvent(name, {data: text, lastEventId}));
-  }
-};
-window.rowOf = (n, state = "idle") => ({
-  tenantId: "acme", sessionId: `s-${n}`, fence: String(n), state, createdAt: Date.now() - n,
-  lastActivityAt: Date.now() - n, blueprint: "parrot", model: "test", turns: n, tokens: n,
-  costUsd: 0, approvals: 0, questions: 0, keyId: "k", node: "",
-});
-window.painted = (test) => new Promise((done) => {
-  const look = () => requestAnimationFrame(() => (test() ? setTimeout(done) : look()));
-  look();
-});
-window.rowsPainted = async (many) => {
-  const pages = [];
-  for (let first = 0; first < many; first += 500) {
-    const rows = Array.from({length: Math.min(500, many - first)}, (_, at) => rowOf(first + at));
-    const last = first + 500 >= many;
-    pages.push(JSON.stringify({rows, first: first === 0, last, total: many}));
-  }
-  const began = performance.now();
-  for (const each of pages) sources.at(-1).say("snapshot", each, "x-1");
-  await painted(() => document.querySelector(`[aria-rowcount="${many + 1}"]`));
-  return performance.now() - began;
-};
-"""
-"""A stream that the test speaks on, and a clock around what is painted of it."""
 
 
 def free_port():
@@ -196,21 +165,7 @@ def test_a_thousand_rows_are_painted_in_a_second_and_ten_thousand_in_three(fed):
 
 def test_input_is_answered_while_a_thousand_rows_a_second_change(fed):
     fed.evaluate("rowsPainted(10_000)")
-    fed.evaluate(
-        """() => {
-          window.answered = [];
-          const states = ["idle", "working", "waiting_approval"];
-          let n = 0;
-          window.changes = 0;
-          setInterval(() => {
-            const changed = Array.from({length: 250}, () => rowOf(n++ % 10_000, states[n % 3]));
-            changes += 250;
-            sources.at(-1).say("rows", JSON.stringify({changed, gone: [], left: []}), `x-${n}`);
-          }, 250);
-          addEventListener("keydown", ({timeStamp}) => requestAnimationFrame(() => setTimeout(
-            () => answered.push(performance.now() - timeStamp))), true);
-        }"""
-    )
+    fed.evaluate("changeRows(4, 250)")
     fed.get_by_role("searchbox").focus()
     for letter in "s-12 s-9":
         fed.keyboard.press("Backspace" if letter == " " else letter)
