@@ -194,6 +194,15 @@ REQUIREMENTS = (
         nodes="A feed has the sessions of all nodes, and says which node does not answer.",
     ),
     *_section(
+        "Operators",
+        list="Operators list the sessions of all tenants, a page at a time.",
+        filters="Filters and order of lists are those that were asked for.",
+        detail="Operators see everything of a session but text.",
+        actions="Operators stop sessions and abort turns; key, target and result are logged.",
+        text="Operators read text only where the setting allows it, and each reading is logged.",
+        nodes="All of it goes through any node.",
+    ),
+    *_section(
         "WebSocket",
         actions="Every action is answered once with {action, status}, before the events it causes.",
         errors="A refused action is answered with {action, error, message}.",

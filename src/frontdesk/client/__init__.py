@@ -86,12 +86,12 @@ from frontdesk.schemas.answer_schemas import (
 from frontdesk.schemas.operator_schemas import (
     GatewayStatus,
     Health,
-    HostedSessions,
     ListedNode,
     ListedNodes,
 )
 from frontdesk.schemas.row_schemas import (
     EndedSessions,
+    HostedSessions,
     Hour,
     NodesNow,
     Now,

@@ -10,11 +10,10 @@ from frontdesk.client.call_options import OperatorFilter, OperatorPage
 from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.schemas.operator_schemas import (
     GatewayStatus,
-    HostedSessions,
     ListedNode,
     ListedNodes,
 )
-from frontdesk.schemas.row_schemas import EndedSessions, SessionRow
+from frontdesk.schemas.row_schemas import EndedSessions, HostedSessions, SessionRow
 from frontdesk.schemas.usage_schemas import OperatorUsage
 
 

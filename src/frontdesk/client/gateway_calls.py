@@ -40,11 +40,10 @@ from frontdesk.schemas.answer_schemas import (
 from frontdesk.schemas.operator_schemas import (
     GatewayStatus,
     Health,
-    HostedSessions,
     ListedNode,
     ListedNodes,
 )
-from frontdesk.schemas.row_schemas import EndedSessions, SessionRow
+from frontdesk.schemas.row_schemas import EndedSessions, HostedSessions, SessionRow
 from frontdesk.schemas.usage_schemas import OperatorUsage, UsageReport
 
 A = TypeVar("A")

@@ -35,6 +35,7 @@ from frontdesk.gateway.routes import (
     last_ends,
     offers,
     operations,
+    operator_sessions,
     reading,
     sessions,
     streams,
@@ -60,6 +61,7 @@ ROUTERS = (
     feeds,
     health,
     operations,
+    operator_sessions,
     dashboard,
     description,
 )

@@ -25,7 +25,7 @@ from frontdesk.gateway.dashboard_login import DashboardLogins, LoginCodes, cooki
 from frontdesk.gateway.errors import MalformedRequest, RateLimited, Unauthorized
 from frontdesk.gateway.key_ring import KeyRing
 from frontdesk.gateway.keys import digest_of
-from frontdesk.gateway.paths import Endpoint
+from frontdesk.gateway.paths import IN_QUERY
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_context import RequestContext, Scope
 from frontdesk.gateway.session_tokens import SessionTokens
@@ -49,7 +49,7 @@ def secret_of(context: RequestContext) -> str | None:
     if secret := context.header(b"x-api-key") or bearer_of(context):
         return secret
     query: bytes = context.scope.get("query_string", b"")
-    in_query = context.method == "GET" and context.rule.endpoint is not Endpoint.APPLICATION
+    in_query = context.method == "GET" and context.rule.endpoint in IN_QUERY
     if not in_query or b"api_key=" not in query:
         return None
     try:
@@ -226,7 +226,7 @@ class Authenticator:
         key = self._ring.named(caller.key_id)
         return (
             key is not None
-            and key.tenant_id == caller.tenant_id
+            and key.tenant_id == (None if caller.operator else caller.tenant_id)
             and caller.scopes <= key.scopes
             and caller.digest in key.digests(now_ms)
         )

@@ -33,6 +33,8 @@ class Caller:
     """Of the key's secret that was shown, or that made the token: it ends with that."""
     signing_key: str | None = None
     """The key of the identity provider that signed it, where there is no key of ours."""
+    operator: bool = False
+    """An operator, who acts on a session of that tenant."""
     forwarded: bool = False
     """Let in by another node, which counts what is limited and ends what is open."""
 

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from frontdesk.cluster.records import NodeStatus
     from frontdesk.gateway.request_context import RequestContext
+    from frontdesk.gateway.rows.hosted_rows import HostedQuery
     from frontdesk.gateway.rows.row_questions import RowsAnswer, RowsQuestion
     from frontdesk.schemas.answer_schemas import SessionList
-    from frontdesk.schemas.operator_schemas import GatewayNumbers, HostedSession
-    from frontdesk.schemas.row_schemas import EndedSession
+    from frontdesk.schemas.operator_schemas import GatewayNumbers
+    from frontdesk.schemas.row_schemas import EndedSession, HostedSession, HostedSessionDetail
 
 
 class Drained(NamedTuple):
@@ -89,6 +90,10 @@ class Elsewhere(Protocol):
         """Return the last ends of all nodes, the newest first, and whether some did not answer."""
         ...
 
-    async def hosted_sessions(self) -> list[HostedSession]:
-        """Return the live sessions of each node that answers, oldest first."""
+    async def hosted_sessions(self, query: HostedQuery) -> tuple[list[HostedSession], bool]:
+        """Return the first sessions of each node that answers, and whether some do not."""
+        ...
+
+    async def hosted_session(self, key: str) -> HostedSessionDetail | None:
+        """Return a session of another node; `OwnerUnreachable` where that does not answer."""
         ...

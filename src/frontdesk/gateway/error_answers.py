@@ -46,7 +46,7 @@ FORBIDDEN = ErrorAnswer(
     403,
     "forbidden",
     "the credential is good, and lacks the scope that `scope` names; or it is a session token, and "
-    "no session is named",
+    "no session is named; or an operator asks for what is said in a session",
     gateway.ScopeMissing("prompt"),
 )
 LOGIN_UNSAFE = ErrorAnswer(

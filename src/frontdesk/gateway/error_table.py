@@ -294,6 +294,12 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         "`server.trusted_proxies`), or use an SSH tunnel to 127.0.0.1",
         LOGIN_UNSAFE,
     ),
+    gateway.TextNotForOperators: ErrorRow(
+        Fault.CALLER,
+        "An operator asked for messages or events of a session. Operators see all but this; "
+        "`operators_read_text` in `[server]` allows that too, and the log has each reading",
+        FORBIDDEN,
+    ),
     gateway.NodeNotFound: ErrorRow(
         Fault.CALLER,
         "No node of the cluster has this name or incarnation. `GET /ops/nodes` lists those that "

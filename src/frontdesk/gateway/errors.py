@@ -22,6 +22,7 @@ __all__ = [
     "RateLimited",
     "ScopeMissing",
     "StateUnusable",
+    "TextNotForOperators",
     "TooLarge",
     "Unauthorized",
 ]
@@ -159,6 +160,16 @@ class LoginUnsafe(FrontdeskError):
         super().__init__(
             "logging in needs HTTPS, or an address of this machine such as http://127.0.0.1: the "
             "login would travel in clear"
+        )
+
+
+class TextNotForOperators(FrontdeskError):
+    """An operator asks for what is said in a session, and the configuration does not allow it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "what is said in sessions is their tenants': operators read it where "
+            "operators_read_text is set in [server]"
         )
 
 

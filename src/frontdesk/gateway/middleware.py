@@ -24,6 +24,7 @@ from frontdesk.gateway.cors import (
 )
 from frontdesk.gateway.errors import OutsideSession, RateLimited
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.operator_requests import answer_operator, tenant_request_of
 from frontdesk.gateway.paths import Access, Endpoint
 from frontdesk.gateway.problems import no_such_route
 from frontdesk.gateway.rate_limit import Allowance
@@ -131,6 +132,10 @@ class GatewayMiddleware:
             self._gateway.bodies.enter(context.key.key_id, room)
             context.body_room = room
         context.scope[SCOPE_KEY] = context
+        return self._answer(context)
+
+    def _answer(self, context: RequestContext) -> Awaitable[None]:
+        """Return what answers a request that was let in, here or on another node."""
         if self._gateway.forwarding is not None:
             elsewhere = self._gateway.forwarding.route(context)
             if elsewhere is not None:
@@ -143,6 +148,10 @@ class GatewayMiddleware:
             if endpoint is Endpoint.WEBSOCKET:
                 return SessionSocket(self._gateway, context, session_id=session_id).run()
             return context.refuse(no_such_route("GET", context.path))
+        if endpoint is Endpoint.FOR_TENANT:
+            asked = tenant_request_of(context)
+            if asked is not None:
+                return answer_operator(self._gateway, context, asked, self._answer)
         if endpoint is Endpoint.ROW_STREAM and context.method in ("GET", "HEAD"):
             feed = RowStream(self._gateway, context)
             return feed.run() if context.method == "GET" else feed.head()

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 
 from frontdesk.agents.events import EVENTS, Gap
 from frontdesk.gateway.error_answers import ANSWERS
-from frontdesk.gateway.paths import Access, Endpoint, PathRule, match_path
+from frontdesk.gateway.paths import IN_QUERY, Access, PathRule, match_path
 from frontdesk.gateway.problems import example_of
 from frontdesk.gateway.scopes import KeyScope
 from frontdesk.schemas.answer_schemas import Answer
@@ -130,7 +130,7 @@ def correct_operation(
         # The framework's own; ours answer what is wrong with a request with 400.
         del responses["422"]
     if rule.access is not Access.OPEN:
-        schemes = SCHEMES if rule.endpoint is not Endpoint.APPLICATION else IN_HEADERS
+        schemes = SCHEMES if rule.endpoint in IN_QUERY else IN_HEADERS
         # Beside a scheme stands what its credential has to be good for.
         scopes = [] if needed is None else [needed.value]
         operation["security"] = [{scheme: scopes} for scheme in schemes]

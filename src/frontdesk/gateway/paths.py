@@ -47,8 +47,14 @@ class Endpoint(Enum):
     """GET is a stream that bypasses the application; its key may stand in the query."""
     ROW_STREAM = auto()
     """GET is a feed of sessions that bypasses the application; its key may stand in the query."""
+    FOR_TENANT = auto()
+    """An operator's request becomes the tenant's own (`operator_requests.py`)."""
     WEBSOCKET = auto()
     """As a WebSocket it bypasses the application; its key may stand in the query."""
+
+
+IN_QUERY = (Endpoint.EVENT_STREAM, Endpoint.ROW_STREAM, Endpoint.WEBSOCKET)
+"""Where a browser can set no header, a key may stand in the query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,11 @@ PATHS = (
     _v1(r"/v1(/|$)"),
     _rule(r"/(healthz|readyz)\Z", Access.OPEN, logged=False, always_answered=True),
     _rule(r"/ops/feed\Z", Access.OPERATOR, Endpoint.ROW_STREAM),
+    _rule(
+        r"/ops/sessions/[^/]+/(?P<session_id>[^/]+)/(stop|abort|messages|events)\Z",
+        Access.OPERATOR,
+        Endpoint.FOR_TENANT,
+    ),
     _rule(r"/(ops|metrics)(/|$)", Access.OPERATOR),
     _rule(r"/\.well-known/agent\.json\Z", Access.OPEN),
     _rule(r"/(dashboard/.*)?\Z", Access.OPEN),

@@ -100,24 +100,6 @@ class GatewayStatus(GatewayNumbers, frozen=True, kw_only=True):
     draining: bool
 
 
-class HostedSession(Answer, frozen=True, kw_only=True):
-    """A live session and the process that its agent runs in, null for a task."""
-
-    tenant_id: str
-    session_id: str
-    key_id: str | None
-    blueprint: str | None
-    model: str | None
-    pid: int | None
-    created_at: int
-
-
-class HostedSessions(Answer, frozen=True, kw_only=True):
-    """Every live session, oldest first."""
-
-    sessions: tuple[HostedSession, ...]
-
-
 class ListedNode(Answer, frozen=True, kw_only=True):
     """A node of the cluster, as this one has last heard of it.
 

@@ -41,6 +41,34 @@ class SessionRow(Answer, frozen=True, kw_only=True):
     node: str
 
 
+class HostedSession(SessionRow, frozen=True, kw_only=True):
+    """A session that lives, and the process that its agent runs in, null for a task."""
+
+    pid: int | None
+
+
+class HostedSessions(Answer, frozen=True, kw_only=True):
+    """A page of live sessions. `next` is what `after` continues with, null on the last page.
+
+    `partial` where some node of several did not say which it has.
+    """
+
+    sessions: tuple[HostedSession, ...]
+    next: str | None
+    partial: bool
+
+
+class HostedSessionDetail(HostedSession, frozen=True, kw_only=True):
+    """A live session as operators see it: what it waits for by its tools' names, without texts."""
+
+    restarts: int
+    queued: Annotated[int, msgspec.Meta(description="prompts that wait")]
+    running_tools: tuple[str, ...]
+    waiting_tools: Annotated[
+        tuple[str, ...], msgspec.Meta(description="tools that wait for an approval")
+    ]
+
+
 class GoneRow(Answer, frozen=True, kw_only=True):
     """A session that has ended."""
 

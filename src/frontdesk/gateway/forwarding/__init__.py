@@ -31,6 +31,7 @@ is passed to answers it, or says that the session is not there. Which path is an
     /ops/feed                       here; the sessions of all nodes
     /ops/ends                       by all nodes
     /ops/sessions                   by all nodes
+    /ops/sessions/{tenant}/{sessionId}    by the session's node, and so is what is below
     /ops/nodes                      here, by what this node last heard of the others
     /ops/nodes/{node}/drain         by that node
     /metrics                        here; of workers, by any one for all of its service

@@ -38,10 +38,11 @@ from frontdesk.gateway.forwarding.session_lists import SessionLists
 from frontdesk.gateway.forwarding.signing import HopSigner
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.request_context import RequestContext
+from frontdesk.gateway.rows.hosted_rows import HostedQuery
 from frontdesk.gateway.rows.row_questions import RowsAnswer, RowsQuestion
 from frontdesk.schemas.answer_schemas import SessionList
-from frontdesk.schemas.operator_schemas import GatewayNumbers, HostedSession
-from frontdesk.schemas.row_schemas import EndedSession
+from frontdesk.schemas.operator_schemas import GatewayNumbers
+from frontdesk.schemas.row_schemas import EndedSession, HostedSession, HostedSessionDetail
 
 LOOKUPS = 2
 """A request that a node does not answer for is looked up once more, and no more often."""
@@ -276,9 +277,13 @@ class Forwarding:
         """Return the numbers of each node that answers, by its name."""
         return await self._views.numbers()
 
-    async def hosted_sessions(self) -> list[HostedSession]:
-        """Return the live sessions of each node that answers, oldest first."""
-        return await self._views.hosted()
+    async def hosted_sessions(self, query: HostedQuery) -> tuple[list[HostedSession], bool]:
+        """Return the first sessions of each node that answers, and whether some do not."""
+        return await self._views.hosted(query)
+
+    async def hosted_session(self, key: str) -> HostedSessionDetail | None:
+        """Return a session of another node; `OwnerUnreachable` where that does not answer."""
+        return await self._views.session(key)
 
     # -- within ----------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk import __version__
-from frontdesk.agents.ids import split
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.errors import NodeNotFound
@@ -26,8 +25,6 @@ from frontdesk.gateway.request_context import context_of
 from frontdesk.schemas.operator_schemas import (
     GatewayNumbers,
     GatewayStatus,
-    HostedSession,
-    HostedSessions,
     ListedNode,
     ListedNodes,
 )
@@ -58,21 +55,6 @@ STATUS = GatewayStatus(
     log_lines_dropped=0,
     draining=False,
 )
-SESSIONS = HostedSessions(
-    sessions=(
-        HostedSession(
-            tenant_id="acme",
-            session_id="support-42",
-            key_id="env:ci",
-            blueprint="assistant",
-            model="test",
-            pid=4711,
-            created_at=1795339800000,
-        ),
-    )
-)
-
-
 NODES = ListedNodes(
     nodes=(
         ListedNode(
@@ -104,17 +86,6 @@ async def status(gateway: InGateway) -> Response:
             numbers[name] = sum(getattr(each, name) for each in of_all)
     draining = not gateway.takes_sessions
     return encoded(GatewayStatus(**numbers, version=__version__, draining=draining))
-
-
-@router.get("/ops/sessions", operation_id="listHostedSessions", responses=answers(SESSIONS))
-async def sessions(gateway: InGateway) -> Response:
-    """Return every live session with the process that its agent runs in, oldest first.
-
-    Of several nodes: those of all that answer.
-    """
-    if gateway.forwarding is None:
-        return encoded(HostedSessions(sessions=tuple(hosted_here(gateway))))
-    return encoded(HostedSessions(sessions=tuple(await gateway.forwarding.hosted_sessions())))
 
 
 @router.get("/ops/nodes", operation_id="listNodes", responses=answers(NODES))
@@ -176,20 +147,3 @@ def numbers_here(gateway: Gateway) -> GatewayNumbers:
         metered_keys=gateway.meter.tracked_keys,
         log_lines_dropped=lines_dropped(),
     )
-
-
-def hosted_here(gateway: Gateway) -> list[HostedSession]:
-    """Return the live sessions of this process, oldest first."""
-    return [
-        HostedSession(
-            tenant_id=tenant_id,
-            session_id=session_id,
-            key_id=each.api_key,
-            blueprint=each.blueprint,
-            model=each.model,
-            pid=each.pid,
-            created_at=each.created_at,
-        )
-        for each in gateway.store.list()
-        for tenant_id, session_id in [split(each.session_id)]
-    ]

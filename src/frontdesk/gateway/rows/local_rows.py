@@ -164,6 +164,14 @@ class LocalRows:
 
     # -- rows ------------------------------------------------------------------------------------
 
+    def now_ms(self) -> int:
+        """Return the time that rows are made by."""
+        return self._clock.wall_ms()
+
+    def live(self, tenant_id: str | None) -> list[Conversation]:
+        """Return the sessions of a tenant, or of all, that there may be rows of."""
+        return list(self._live(tenant_id))
+
     def rows(self, tenant_id: str | None) -> Iterator[SessionRow]:
         """Give the rows of a tenant, or of all, each as it is when its turn comes."""
         for each in list(self._live(tenant_id)):
