@@ -13,7 +13,7 @@ from gateway.asgi import ask, filled
 from gateway.identity import AUDIENCE, ISSUER, Signer, provider
 from gateway.requirements import covers
 from gateway.running import ACME, KEYS, OPERATOR, UMBRELLA, RunningGateway, create
-from gateway.test_rights import PREFIXES, ROUTES, TO_EVERYBODY
+from gateway.test_rights import PREFIXES, ROUTES, TEXT_OF_TENANTS, TO_EVERYBODY
 from gateway.test_scopes import SCOPED, SECRETS
 from support.waiting import eventually
 
@@ -165,7 +165,8 @@ def test_what_is_shown_opens_just_the_routes_that_it_is_good_for(walked, name, p
         where = (name, prefix, method, path, there)
         if outcome == "open":
             # There are no nodes here.
-            statuses = {404} if "{node}" in path else TO_EVERYBODY.get(path, {200})
+            statuses = {404} if "{" in path else {200}
+            statuses = {403} if path in TEXT_OF_TENANTS else TO_EVERYBODY.get(path, statuses)
             assert there.status in statuses, where
         elif outcome in (401, 403):
             code = "unauthorized" if outcome == 401 else "forbidden"

@@ -12,7 +12,7 @@ from gateway.running import ACME, OPERATOR, UMBRELLA, RunningGateway, create
 @pytest.mark.parametrize("path", ROUTES_WITH_GET)
 def test_head_answers_what_get_does_without_its_body(gateway, acme, sid, path):
     create(acme, sid)
-    asked = path.replace("{sessionId}", sid)
+    asked = path.replace("{sessionId}", sid).replace("{tenant}", "acme")
     with gateway.client(OPERATOR) as operator:
         client = operator if path.startswith(("/ops", "/metrics")) else acme
         head = client.head(asked)

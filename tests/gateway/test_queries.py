@@ -13,7 +13,7 @@ from frontdesk.agents.events import EVENTS
 from frontdesk.gateway.app import ROUTERS
 from frontdesk.gateway.paths import PATHS, Access, match_path
 from gateway.asgi import filled
-from gateway.running import ACME, OPERATOR, create, events, until
+from gateway.running import ACME, OPERATOR, RunningGateway, create, events, until
 
 ROUTES = sorted(
     (method, route.path_format)
@@ -21,7 +21,13 @@ ROUTES = sorted(
     for route in module.router.routes
     for method in (*route.methods, *(["HEAD"] if "GET" in route.methods else []))
 )
+FILTERS = {"keyId", "blueprint", "model", "state", "node", "olderThan", "prefix"}
 TAKES = {
+    "/v1/feed": {*FILTERS, "since", "api_key"},
+    "/ops/feed": {*FILTERS, "since", "api_key", "tenant"},
+    "/ops/sessions": {*FILTERS, "limit", "after", "sort", "tenant"},
+    "/ops/sessions/{tenant}/{sessionId}/messages": {"limit", "after"},
+    "/ops/sessions/{tenant}/{sessionId}/events": {"since", "types", "api_key", "envelope"},
     "/v1/sessions": {"limit", "after"},
     "/v1/usage": {"limit", "after", "by", "from", "to"},
     "/v1/sessions/{sessionId}/messages": {"limit", "after"},
@@ -41,6 +47,14 @@ FIELDS = {
     "x",
     "envelope",
 }
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory):
+    """A gateway whose operators may ask for everything."""
+    server = {"operators_read_text": True}
+    with RunningGateway(tmp_path_factory.mktemp("state"), server=server) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

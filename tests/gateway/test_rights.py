@@ -19,6 +19,10 @@ ROUTES = sorted(
     {(route.path_format, method) for module in ROUTERS for route in module.router.routes
      for method in route.methods}
 )  # fmt: skip
+TEXT_OF_TENANTS = {
+    f"/ops/sessions/{{tenant}}/{{sessionId}}/{each}" for each in ("messages", "events")
+}
+"""Closed to operators, unless the configuration opens them."""
 CALLERS = {
     "no key": ((), set()),
     "a wrong key": (((b"x-api-key", b"wrong"),), set()),
@@ -105,6 +109,8 @@ def test_every_route_asks_for_its_right_under_every_prefix(gateway, prefix, call
             assert (answer.status, answer.error) == (401, "unauthorized"), (method, path)
         elif needed is Access.OPEN:
             assert answer.status in TO_EVERYBODY.get(path, {200}), (method, path, answer)
+        elif path in TEXT_OF_TENANTS:
+            assert (answer.status, answer.error) == (403, "forbidden"), (method, path)
         elif "{" in path:
             assert answer.status in (400, 404), (method, path, answer)
             assert answer.error in ("bad_request", "not_found"), (method, path)
@@ -135,7 +141,9 @@ def test_what_depends_on_a_key_is_stored_by_no_cache_refusals_included(gateway, 
     for spell in (lambda path: path, *SPELLINGS.values()):
         for path, method, needed, answer in walked(gateway, app, "", "", spell, caller=caller):
             if needed is not Access.OPEN:
-                assert answer.headers[b"cache-control"] == b"no-store", (method, path, answer)
+                stored = answer.headers[b"cache-control"]
+                stream = answer.headers.get(b"content-type", b"").startswith(b"text/event-stream")
+                assert stored == (b"no-cache" if stream else b"no-store"), (method, path, answer)
 
 
 @pytest.mark.parametrize(

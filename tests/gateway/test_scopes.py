@@ -106,6 +106,11 @@ def test_a_key_without_the_scope_is_answered_403_which_names_it(gateway, scope):
     with gateway.client(SECRETS[scope]) as client:
         for method, path in ROUTES:
             needed = match_path(path).rule.scope_of(method)
+            if needed is scope and path == "/v1/feed":
+                # Without an end: its beginning is what it is answered with.
+                with client.stream(method, path) as feed:
+                    assert feed.status_code == 200
+                continue
             answer = client.request(method, filled(path))
             if needed is scope:
                 assert answer.status_code != 403, (method, path)

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 
 from frontdesk.agents.events import EVENTS, Gap
 from frontdesk.gateway.error_answers import ANSWERS
-from frontdesk.gateway.paths import IN_QUERY, Access, PathRule, match_path
+from frontdesk.gateway.paths import IN_QUERY, Access, Endpoint, PathRule, match_path
 from frontdesk.gateway.problems import example_of
 from frontdesk.gateway.scopes import KeyScope
 from frontdesk.schemas.answer_schemas import Answer
@@ -134,7 +134,7 @@ def correct_operation(
         # Beside a scheme stands what its credential has to be good for.
         scopes = [] if needed is None else [needed.value]
         operation["security"] = [{scheme: scopes} for scheme in schemes]
-    if needed is None and "403" in responses:
+    if needed is None and rule.endpoint is not Endpoint.FOR_TENANT and "403" in responses:
         # No scope lacks; another reason may stay.
         examples = responses["403"]["content"]["application/json"]["examples"]
         if not (examples := {code: one for code, one in examples.items() if code != "forbidden"}):

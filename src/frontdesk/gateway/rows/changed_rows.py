@@ -40,6 +40,34 @@ class ChangedRows:
             yield self._by_tenant[tenant_id]
 
 
+RowKey = tuple[str, str]
+
+
+class NewestRows:
+    """Several changes one after the other, as one: each row as it is at last, and all ends."""
+
+    __slots__ = ("gone", "rows")
+
+    def __init__(self) -> None:
+        self.rows: dict[RowKey, SessionRow] = {}
+        self.gone: list[GoneRow] = []
+
+    def add(self, changed: ChangedRows, tenant_id: str | None) -> None:
+        """Add what has changed of a tenant, or of all, after what was added before."""
+        for gone, rows in changed.of(tenant_id):
+            for end in gone:
+                known = self.rows.get((end.tenant_id, end.session_id))
+                if known is not None and known.fence == end.fence:
+                    del self.rows[end.tenant_id, end.session_id]
+            self.gone += gone
+            self.rows.update((key_of(row), row) for row in rows)
+
+
+def key_of(row: SessionRow) -> RowKey:
+    """Return what names a row."""
+    return row.tenant_id, row.session_id
+
+
 class RowSource(Protocol):
     """What has rows: this process, or another node, as this one last heard of it."""
 

@@ -12,7 +12,7 @@ import asyncio
 import msgspec
 
 from frontdesk.feed import FellBehind
-from frontdesk.gateway.rows.changed_rows import CAPACITY
+from frontdesk.gateway.rows.changed_rows import CAPACITY, NewestRows
 from frontdesk.gateway.rows.local_rows import LocalRows
 from frontdesk.schemas.row_schemas import GoneRow, Minute, SessionRow
 
@@ -60,13 +60,20 @@ async def answer_rows(rows: LocalRows, question: RowsQuestion) -> RowsAnswer:
             except FellBehind:
                 break
             position += len(batches)
-            parts = [part for batch in batches for part in batch.of(question.tenant_id)]
-            if parts or rows.closed or not await _wait(rows, position, until=deadline):
+            newest = NewestRows()
+            for each in batches:
+                newest.add(each, question.tenant_id)
+            if (
+                newest.rows
+                or newest.gone
+                or rows.closed
+                or not await _wait(rows, position, until=deadline)
+            ):
                 return RowsAnswer(
                     run=rows.run,
                     position=position,
-                    rows=[row for _, changed in parts for row in changed],
-                    gone=[each for gone, _ in parts for each in gone],
+                    rows=list(newest.rows.values()),
+                    gone=newest.gone,
                     minutes=_minutes(rows, question),
                 )
         return _page(rows, question, 0, position=rows.ring.head)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from frontdesk.clock import Clock
 from frontdesk.feed import FellBehind
-from frontdesk.gateway.rows.changed_rows import CAPACITY, RowSource
+from frontdesk.gateway.rows.changed_rows import CAPACITY, NewestRows, RowKey, RowSource, key_of
 from frontdesk.gateway.rows.row_filter import RowQuery
 from frontdesk.schemas.row_schemas import (
     GoneRow,
@@ -32,8 +32,6 @@ SLICE = 500
 COUNTED_TENANTS = 200
 SUSPECT = "s"
 PLACE = re.compile(rf"([0-9a-f]{{1,32}})-([0-9]{{1,15}})({SUSPECT}?)")
-
-RowKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +170,7 @@ class RowReader:
         `FellBehind` where a source does not hold it any more: then everything is told anew.
         """
         places = self._places or {}
-        newest: dict[RowKey, SessionRow] = {}
-        gone: list[GoneRow] = []
+        newest = NewestRows()
         sources = self._sources()
         if places.keys() - {each.run for each in sources}:
             raise FellBehind
@@ -181,15 +178,14 @@ class RowReader:
             place = places.get(source.run)
             if source.over and place is None:
                 continue
+            if place is not None:
+                self._read(source, place, newest)
             if place is None or place.suspect != source.suspect:
                 # New here, or all of its rows are otherwise now.
-                self._read(source, place, newest, gone)
-                newest.update((key_of(row), row) for row in source.rows(self._tenant_id))
-            else:
-                self._read(source, place, newest, gone)
+                newest.rows.update((key_of(row), row) for row in source.rows(self._tenant_id))
             places[source.run] = FeedPlace(source.ring.head, source.suspect)
         self._places = places
-        return self._filtered(newest, gone)
+        return self._filtered(newest.rows, newest.gone)
 
     def grown(self) -> RowChanges | None:
         """Return the rows that match by now because they have grown older."""
@@ -200,25 +196,11 @@ class RowReader:
             {key: row for row in rows for key in [key_of(row)] if key not in self._matched}, []
         )
 
-    def _read(
-        self,
-        source: RowSource,
-        place: FeedPlace | None,
-        newest: dict[RowKey, SessionRow],
-        gone: list[GoneRow],
-    ) -> None:
-        if place is None:
-            return
+    def _read(self, source: RowSource, place: FeedPlace, newest: NewestRows) -> None:
         if place.position > source.ring.head:
             raise FellBehind
-        for batch in source.ring.read(place.position, limit=CAPACITY):
-            for ends, rows in batch.of(self._tenant_id):
-                for end in ends:
-                    known = newest.get((end.tenant_id, end.session_id))
-                    if known is not None and known.fence == end.fence:
-                        del newest[end.tenant_id, end.session_id]
-                    gone.append(end)
-                newest.update((key_of(row), row) for row in rows)
+        for changed in source.ring.read(place.position, limit=CAPACITY):
+            newest.add(changed, self._tenant_id)
 
     def _filtered(self, newest: dict[RowKey, SessionRow], gone: list[GoneRow]) -> RowChanges | None:
         """Return what of it the query asks for, and take back what matches no more."""
@@ -249,8 +231,3 @@ class RowReader:
                     LeftRow(tenant_id=row.tenant_id, session_id=row.session_id, fence=fence)
                 )
         return matching, left
-
-
-def key_of(row: SessionRow) -> RowKey:
-    """Return what names a row."""
-    return row.tenant_id, row.session_id
