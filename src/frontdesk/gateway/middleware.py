@@ -24,7 +24,7 @@ from frontdesk.gateway.cors import (
 )
 from frontdesk.gateway.errors import OutsideSession, RateLimited
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.operator_requests import answer_operator, tenant_request_of
+from frontdesk.gateway.operator_requests import OperatorRequest, tenant_request_of
 from frontdesk.gateway.paths import Access, Endpoint
 from frontdesk.gateway.problems import no_such_route
 from frontdesk.gateway.rate_limit import Allowance
@@ -151,7 +151,7 @@ class GatewayMiddleware:
         if endpoint is Endpoint.FOR_TENANT:
             asked = tenant_request_of(context)
             if asked is not None:
-                return answer_operator(self._gateway, context, asked, self._answer)
+                return OperatorRequest(self._gateway, context, asked, self._answer).run()
         if endpoint is Endpoint.ROW_STREAM and context.method in ("GET", "HEAD"):
             feed = RowStream(self._gateway, context)
             return feed.run() if context.method == "GET" else feed.head()

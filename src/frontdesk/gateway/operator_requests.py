@@ -16,7 +16,7 @@ from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.errors import TextNotForOperators
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.log_events import log_operator_action
-from frontdesk.gateway.request_context import SCOPE_KEY, Message, RequestContext
+from frontdesk.gateway.request_context import SCOPE_KEY, Message, RequestContext, Scope
 from frontdesk.gateway.scopes import KeyScope
 
 
@@ -44,6 +44,9 @@ REQUESTS: Mapping[tuple[str, str], TenantRequest] = MappingProxyType(
 )
 """By the verb and the last part of the path."""
 
+MAX_TARGET = 200
+"""So much of what a path names is logged."""
+
 Answer = Callable[[RequestContext], Awaitable[None]]
 
 
@@ -53,61 +56,85 @@ def tenant_request_of(context: RequestContext) -> TenantRequest | None:
     return REQUESTS.get((verb, context.path.rpartition("/")[2]))
 
 
-async def answer_operator(
-    gateway: Gateway, context: RequestContext, asked: TenantRequest, answer: Answer
-) -> None:
-    """Answer an operator's request as the tenant's own; `answer` is what answers those."""
-    operator = context.tenant_key
-    tenant_id, session_id = context.path.split("/")[3:5]
-    logged = False
+class OperatorRequest:
+    """An operator's request on its way as a tenant's own; `answer` is what answers those."""
 
-    def log(result: str) -> None:
-        nonlocal logged
-        if not logged:
-            logged = True
-            log_operator_action(
-                key_id=operator.key_id,
-                action=asked.action,
-                target=f"{tenant_id}/{session_id}"[:200],
-                result=result,
-            )
+    __slots__ = (
+        "_answer",
+        "_asked",
+        "_context",
+        "_gateway",
+        "_logged",
+        "_session_id",
+        "_tenant_id",
+    )
 
-    if asked.text and not gateway.config.server.operators_read_text:
-        log("forbidden")
-        raise TextNotForOperators
+    def __init__(
+        self, gateway: Gateway, context: RequestContext, asked: TenantRequest, answer: Answer
+    ) -> None:
+        self._gateway, self._context = gateway, context
+        self._asked, self._answer = asked, answer
+        self._tenant_id, self._session_id = context.path.split("/")[3:5]
+        self._logged = False
 
-    async def send(message: Message) -> None:
-        # Before the rest: a stream may be open for hours.
-        if message["type"] == "http.response.start" and message["status"] < 400:
-            log("ok")
-        await context.send_on(message)
+    async def run(self) -> None:
+        """Answer, and write what came of it."""
+        context = self._context
+        if self._asked.text and not self._gateway.config.server.operators_read_text:
+            self._log("forbidden")
+            raise TextNotForOperators
+        acting = RequestContext(
+            self._scope(), context.receive, self._send, body_limit=context.body_limit
+        )
+        acting.client = context.client
+        try:
+            acting.key = self._caller()
+            acting.sessions = self._gateway.sessions_of(acting.key)
+            acting.granted_scope, acting.granted = self._asked.scope, acting.rule.access
+            acting.scope[SCOPE_KEY] = acting
+            await self._answer(acting)
+        except Exception as error:  # noqa: BLE001 - each becomes an answer, or is raised by `fail`
+            await acting.fail(error)
+        finally:
+            context.started, context.status = acting.started, acting.status
+            context.refused = acting.refused
+            self._log(acting.refused or str(acting.status or "failed"))
 
-    path = f"/v1/sessions/{session_id}{asked.below}"
-    root_path = context.scope.get("root_path", "")
-    scope = {
-        **context.scope,
-        "method": "HEAD" if context.method == "HEAD" else asked.method,
-        "path": root_path + path,
-        "raw_path": quote(root_path + path).encode("ascii"),
-    }
-    acting = RequestContext(scope, context.receive, send, body_limit=context.body_limit)
-    acting.client = context.client
-    try:
-        acting.key = Caller(
+    def _scope(self) -> Scope:
+        """Return the scope of the tenant's own request."""
+        scope, asked = self._context.scope, self._asked
+        path = f"{scope.get('root_path', '')}/v1/sessions/{self._session_id}{asked.below}"
+        return {
+            **scope,
+            "method": "HEAD" if self._context.method == "HEAD" else asked.method,
+            "path": path,
+            "raw_path": quote(path).encode("ascii"),
+        }
+
+    def _caller(self) -> Caller:
+        """Return the operator as one who may do just this, to sessions of that tenant."""
+        operator = self._context.tenant_key
+        return Caller(
             operator.key_id,
-            tenant_id,
-            frozenset({asked.scope}),
+            self._tenant_id,
+            frozenset({self._asked.scope}),
             operator.expires_at,
             digest=operator.digest,
             operator=True,
         )
-        acting.sessions = gateway.sessions_of(acting.key)
-        acting.granted_scope, acting.granted = asked.scope, acting.rule.access
-        acting.scope[SCOPE_KEY] = acting
-        await answer(acting)
-    except Exception as error:  # noqa: BLE001 - each becomes an answer, or is raised by `fail`
-        await acting.fail(error)
-    finally:
-        context.started, context.status = acting.started, acting.status
-        context.refused = acting.refused
-        log(acting.refused or str(acting.status or "failed"))
+
+    async def _send(self, message: Message) -> None:
+        # Before the rest: a stream may be open for hours.
+        if message["type"] == "http.response.start" and message["status"] < 400:
+            self._log("ok")
+        await self._context.send_on(message)
+
+    def _log(self, result: str) -> None:
+        if not self._logged:
+            self._logged = True
+            log_operator_action(
+                key_id=self._context.tenant_key.key_id,
+                action=self._asked.action,
+                target=f"{self._tenant_id}/{self._session_id}"[:MAX_TARGET],
+                result=result,
+            )
