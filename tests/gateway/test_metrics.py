@@ -223,6 +223,14 @@ def test_requests_are_counted_by_route_and_refusals_by_their_code_however_early(
         assert count("frontdesk_refusals_total", error=error) == number, error
 
 
+def test_what_no_application_sees_is_counted_as_refused_too(gateway, before):
+    with gateway.connect() as connection:
+        connection.sendall(b"this is no request\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400")
+    assert grown(gateway, before, "frontdesk_refusals_total", error="bad_request") == 1
+    assert grown(gateway, before, "frontdesk_http_requests_total") == 0
+
+
 def test_a_client_that_leaves_and_a_stream_are_no_durations(gateway, acme, sid, before):
     create(acme, sid)
     with events(acme, sid):

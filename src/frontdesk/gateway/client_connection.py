@@ -37,6 +37,8 @@ class WireConfig(uvicorn.Config):
         )
         self.unread: UnreadAnswers = UnreadAnswers(max_bytes=limits.unread_bytes_per_key)
         self.starts: FairStarts = FairStarts(call_soon)
+        self.on_refused: Callable[[str], None] | None = None
+        """Told the error's code of each request that no application saw."""
         self.closing: bool = False
         """Whether each answer is the last on its connection: the server ends."""
         super().__init__(app, **settings)

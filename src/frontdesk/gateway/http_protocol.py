@@ -427,6 +427,8 @@ class BoundedHttp(ClientConnection, HttpToolsProtocol):
         elif self._begun:
             self.transport.close()
             return
+        if self.config.on_refused is not None:
+            self.config.on_refused(answer.code)
         body = msgspec.json.encode(Refusal(error=answer.code, message=sentence))
         status = HTTPStatus(answer.status)
         head = (

@@ -61,6 +61,7 @@ class GatewayServer(uvicorn.Server):
         alive: Alive | None = None,
     ) -> None:
         wire = wire_config(app, gateway.config)
+        wire.on_refused = gateway.metrics.requests.on_refused
         super().__init__(wire)
         self._wire, self._gateway = wire, gateway
         self.tls = tls
