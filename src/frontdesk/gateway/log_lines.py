@@ -36,7 +36,6 @@ MAX_VALUES = 1_000
 Line = dict[str, Any]
 Render = Callable[[Line], str]
 
-_PLACES = {name: place for place, name in enumerate(FIRST_FIELDS)}
 _OF_EVERY_RECORD = frozenset(
     {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "event"}
 )
@@ -66,10 +65,15 @@ class LineFormatter(logging.Formatter):
 
 def finished(line: Line, *, level: str, at_s: float) -> Line:
     """Return a line in its order, with what every line has, and fit to be shown anywhere."""
-    at = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds")
-    line = {"ts": at.replace("+00:00", "Z"), "level": level, "trace_id": trace_id(), **line}
-    names = sorted(line, key=lambda name: _PLACES.get(name, len(_PLACES)))
-    return {name: printable_value(line[name]) for name in names if line[name] is not None}
+    line = {"ts": timestamp(at_s), "level": level, "trace_id": trace_id(), **line}
+    ordered = {name: line.pop(name, None) for name in FIRST_FIELDS} | line
+    return {name: printable_value(each) for name, each in ordered.items() if each is not None}
+
+
+def timestamp(at_s: float) -> str:
+    """Return a time as the log writes it."""
+    at = datetime.fromtimestamp(at_s, UTC).replace(tzinfo=None)
+    return at.isoformat(timespec="microseconds") + "Z"
 
 
 def trace_id() -> str | None:
@@ -87,14 +91,14 @@ def printable_value(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
-        return _text(value)
+        return printable_text(value)
     if depth < MAX_DEPTH and isinstance(value, dict):
         some = list(value.items())[:MAX_VALUES]
-        return {_text(str(name)): printable_value(each, depth + 1) for name, each in some}
+        return {printable_text(str(name)): printable_value(each, depth + 1) for name, each in some}
     if depth < MAX_DEPTH and isinstance(value, list | tuple | set | frozenset):
         return [printable_value(each, depth + 1) for each in list(value)[:MAX_VALUES]]
     try:
-        return _text(repr(value))
+        return printable_text(repr(value))
     except Exception:  # noqa: BLE001 - the repr is whoever made it
         return f"<{type(value).__name__}>"
 
@@ -158,10 +162,11 @@ def _message_of(record: logging.LogRecord) -> str:
         return f"{record.msg!r}, whose arguments do not fit"
 
 
-def _text(text: str) -> str:
-    text = _shortened(text, MAX_TRACEBACK_CHARACTERS if "\n" in text else MAX_TEXT_CHARACTERS)
-    if text.isprintable():
+def printable_text(text: str) -> str:
+    """Return a text without controls, bounded."""
+    if len(text) <= MAX_TEXT_CHARACTERS and text.isprintable():
         return text
+    text = _shortened(text, MAX_TRACEBACK_CHARACTERS if "\n" in text else MAX_TEXT_CHARACTERS)
     return "\n".join(printable(part) for part in text.split("\n"))
 
 

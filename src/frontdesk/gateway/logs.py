@@ -16,7 +16,14 @@ import time
 from functools import partial
 from typing import Any, TextIO
 
-from frontdesk.gateway.log_lines import LineFormatter, Render, as_json, finished, for_people
+from frontdesk.gateway.log_lines import (
+    LineFormatter,
+    Render,
+    as_json,
+    for_people,
+    printable_text,
+    timestamp,
+)
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.repeated_errors import RepeatedErrors
 from frontdesk.gateway.settings import LogSettings
@@ -58,9 +65,16 @@ class RequestLines:
 
     def info(self, event: str, **fields: Any) -> None:
         """Write the line of a request."""
-        if self._written:
-            line = {"event": event, "node": self._node, **fields}
-            self._stream.write(self._render(finished(line, level="info", at_s=time.time())) + "\n")
+        if not self._written:
+            return
+        # In their order already: this is one line for every request.
+        line = {"ts": timestamp(time.time()), "level": "info", "event": event, "node": self._node}
+        for name, value in fields.items():
+            if value is not None:
+                line[name] = value if type(value) is not str else printable_text(value)
+        if self._node is None:
+            del line["node"]
+        self._stream.write(self._render(line) + "\n")
 
 
 def log_stray_errors() -> None:
