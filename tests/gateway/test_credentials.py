@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from frontdesk.gateway.app import create_app
+from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.keys import Key, digest_of
 from frontdesk.gateway.paths import Access, match_path
 from frontdesk.gateway.scopes import ALL_SCOPES, KeyScope
@@ -41,6 +42,10 @@ class Shown:
     def headers(self):
         if self.secret is None:
             return ()
+        if self.header == "login":
+            # As the dashboard's own page shows it.
+            own = ((b"sec-fetch-site", b"same-origin"), (b"x-frontdesk", b"1"))
+            return ((b"cookie", f"frontdesk={self.secret}".encode()), *own)
         if self.header == "bearer":
             return ((b"authorization", b"Bearer " + self.secret.encode()),)
         return ((self.header.encode(), self.secret.encode()),)
@@ -52,6 +57,10 @@ def shown_by(running):
     def token(client, session_id, *scopes, **more):
         body = {"scopes": list(scopes or ALL_SCOPES), **more}
         return client.post(f"/v1/sessions/{session_id}/tokens", json=body).json()["token"]
+
+    def login(key):
+        caller = Caller.with_key(key, digest=key.digest)
+        return running.gateway.authenticator.logins.make(caller, now_ms=time.time_ns() // 10**6)[0]
 
     now = int(time.time())
     with running.client() as acme, running.client(SHORT) as short:
@@ -81,6 +90,9 @@ def shown_by(running):
         "an expired key": Shown(EXPIRED),
         "another tenant's key": Shown(UMBRELLA, ALL_SCOPES, here=False),
         "an operator's key": Shown(OPERATOR, operator=True),
+        "a login": Shown(login(KEYS[0]), ALL_SCOPES, header="login"),
+        "an operator's login": Shown(login(KEYS[2]), operator=True, header="login"),
+        "a login as a key": Shown(login(KEYS[0])),
         **tokens,
         "a bearer token": Shown(SIGNER.token(), ALL_SCOPES),
         "a bearer token to prompt": Shown(
@@ -101,6 +113,7 @@ NAMES = (
     "nothing", "a wrong key", "a key", "a key as a cookie",
     *(f"a key to {scope}" for scope in KeyScope),
     "an expired key", "another tenant's key", "an operator's key",
+    "a login", "an operator's login", "a login as a key",
     "a token of this session", "a token to read it", "a token of another session",
     "a token of an ended session", "a token of a revoked key",
     "a bearer token", "a bearer token to prompt", "a bearer token of another tenant",

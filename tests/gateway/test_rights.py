@@ -13,7 +13,11 @@ from frontdesk.gateway.paths import Access, match_path
 from gateway.asgi import ask, filled
 from gateway.running import ACME, OPERATOR, Lines, RunningGateway
 
-TO_EVERYBODY = {"/dashboard/login": {400}, "/dashboard/logout": {400}, "/dashboard/me": {200, 204}}
+TO_EVERYBODY = {
+    "/dashboard/login": {400},
+    "/dashboard/logout": {204, 400},
+    "/dashboard/me": {200, 204},
+}
 """What becomes of a request without a body, where it is not 200."""
 ROUTES = sorted(
     {(route.path_format, method) for module in ROUTERS for route in module.router.routes

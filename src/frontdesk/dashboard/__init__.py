@@ -4,8 +4,9 @@
     app.js          who is logged in, which page is shown
     api.js          requests, and the errors that they are answered with
     feed.js         the rows of all sessions as they change: one stream a tab
+    transcript.js   what is said in a session, as it is said
     words.js        ages, figures, reasons, states, as people read them
-    parts.js        what pages have in common: charts, dialogs, notices
+    parts.js        what pages have in common: lists, charts, dialogs, notices
     sessions.js, session.js, operations.js     the pages
     lit-html/       the library that draws, as its authors ship it, with their licence
 
