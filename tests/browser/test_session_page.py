@@ -391,3 +391,24 @@ def test_a_session_is_accessible_in_every_look(tab, acme, sid, look):
     page.get_by_label("Why not?").press("Enter")
     expect(page.get_by_label("Your answer")).to_be_visible()
     assert shell.findings() == []
+
+
+def test_an_operator_reads_what_is_said_where_that_is_on_and_the_page_says_so(tab, tmp_path):
+    tables = {"server": {"operators_read_text": True}}
+    with RunningGateway(tmp_path, agents=AGENTS, **tables) as gateway, gateway.client() as acme:
+        create(acme, "read", blueprint="careful")
+        shell = tab("operator", url=gateway.url)
+        page = shell.open("#/session/acme/read")
+        expect(page.locator(".stale")).to_contain_text("operators_read_text is on")
+        prompt(acme, "read", "of acme")
+        expect(said(page).locator(".user p")).to_have_text("of acme")
+        # To look is not to answer.
+        expect(page.locator(".asks.open")).to_contain_text("refund")
+        expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+        expect(page.get_by_label("Prompt", exact=True)).to_have_count(0)
+        assert shell.findings() == []
+        page.get_by_role("button", name="Abort turn").click()
+        expect(page.locator(".title .state")).to_have_text("idle")
+        page.get_by_role("button", name="End session").click()
+        page.get_by_role("button", name="End it").click()
+        expect(page.locator(".ending")).to_contain_text("Somebody ended it.")

@@ -304,6 +304,30 @@ def test_an_operator_sees_whose_sessions_they_are_and_not_what_is_said(tab, acme
     assert shell.findings() == []
 
 
+def test_an_operator_ends_a_session_of_any_tenant(tab, acme, sid):
+    create(acme, sid)
+    page = tab("operator").open()
+    row(page, sid).hover()
+    page.get_by_role("button", name=f"End session {sid}").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(f"{sid} of acme")
+    dialog.get_by_role("button", name="End it").click()
+    expect(row(page, sid)).to_contain_text("ended")
+
+
+def test_an_operator_aborts_a_turn_of_any_tenant(tab, acme, sid):
+    create(acme, sid, blueprint="patient")
+    prompt(acme, sid, "work")
+    page = tab("operator").open(f"#/session/acme/{sid}")
+    expect(page.locator(".title .state")).to_have_text("working")
+    page.get_by_role("button", name="Abort turn").click()
+    expect(page.locator(".title .state")).to_have_text("idle")
+    expect(page.get_by_role("button", name="Abort turn")).to_have_count(0)
+    page.get_by_role("button", name="End session").click()
+    page.get_by_role("button", name="End it").click()
+    expect(page.locator(".ending")).to_contain_text("Somebody ended it.")
+
+
 @pytest.mark.parametrize("look", ["light", "dark", "narrow"])
 def test_the_list_is_accessible_in_every_look(tab, acme, look):
     create(acme, "one")
