@@ -33,6 +33,9 @@ ALONE = {
     "acp": ("frontdesk.agents.acp.blueprint",),
     "guardrails": ("re2",),
     "jwt": ("jwt", "cryptography"),
+    "client": ("frontdesk.client",),
+    "cli": ("frontdesk.cli.commands", "frontdesk.cli.top_screen", "frontdesk.client"),
+    "otel": ("opentelemetry.trace",),
 }
 """What an extra is asked for, by modules."""
 
@@ -80,6 +83,9 @@ def test_what_an_extra_does_not_bring_is_named_by_the_extra_that_does(environmen
         "acp": ("frontdesk.agents.pydantic_ai", "pydantic-ai"),
         "guardrails": ("frontdesk.agents", "agents"),
         "jwt": ("frontdesk.agents", "agents"),
+        "client": ("frontdesk.gateway; frontdesk.gateway.create_app", "gateway"),
+        "cli": ("frontdesk.gateway; frontdesk.gateway.create_app", "gateway"),
+        "otel": ("frontdesk.gateway; frontdesk.gateway.create_app", "gateway"),
     }
     module, needed = lacking[extra]
     told = ran(python, "-c", f"import {module}", cwd=tmp_path, check=False)
@@ -107,7 +113,23 @@ def test_the_programs_of_the_documents_run_with_the_extra_that_they_are_about(
         shown = page(block.page).shown_below(block)
         checker = doctest.OutputChecker()
         assert shown is None or checker.check_output(shown, done.stdout, doctest.ELLIPSIS), block
-    assert blocks or extra in {"guardrails", "acp", "jwt"}
+    assert blocks or extra in {"guardrails", "acp", "jwt", "client", "cli", "otel"}
+
+
+def test_with_the_extra_cli_alone_commands_ask_a_gateway_and_others_name_theirs(
+    wheel, tmp_path_factory
+):
+    python = installed(wheel, tmp_path_factory.mktemp("cli") / "venv", extra="cli")
+    for arguments, code, said in (
+        ("version", 0, ""),
+        ("sessions ls --url http://127.0.0.1:9", 5, "nothing answers"),
+        ("top", 2, "needs a terminal"),
+        ("keys list", 2, "pip install 'frontdesk[gateway]'"),
+        ("serve", 2, "pip install 'frontdesk[gateway]'"),
+    ):
+        command = (python, "-m", "frontdesk.cli", *arguments.split())
+        done = ran(*command, cwd=tmp_path_factory.mktemp("at"), check=False)
+        assert (done.returncode, said in done.stderr) == (code, True), done.stderr
 
 
 def test_every_extra_is_among_those_that_are_tried():
