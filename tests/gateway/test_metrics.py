@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
 from websockets.sync.client import connect
 
 from frontdesk.agents import Blueprints, Turn, blueprint
@@ -280,6 +281,8 @@ def test_a_scraper_gets_the_form_that_it_asks_for(gateway):
     assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert opened.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert opened.text.endswith("# EOF\n")
+    strictly = {each.name for each in openmetrics.text_string_to_metric_families(opened.text)}
+    assert {name.removesuffix("_total") for name in METRICS} == strictly
     assert (head.status_code, head.content) == (200, b"")
 
 
