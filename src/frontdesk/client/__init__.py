@@ -7,7 +7,8 @@
 
 `gateway_calls` says what can be asked (with `call_options`), at which `gateway_address`; `retrying`
 what is asked again; `event_parser` and `event_stream` what becomes of a stream that is cut. None of
-them opens a connection: `sync_transport` and `async_transport` do, and nothing else.
+them opens a connection, nor does `both_clients`, which has what both are: `sync_transport` and
+`async_transport` do, and nothing else.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ from frontdesk.client.call_options import (
     RowFilter,
     SessionOptions,
     SortOrder,
+    ToolOptions,
     UsageFilter,
 )
 from frontdesk.client.errors import *  # noqa: F403 - each is public
@@ -115,6 +117,7 @@ __all__ = [
     # what calls take
     "SessionOptions",
     "FileToAttach",
+    "ToolOptions",
     "RowFilter",
     "OperatorFilter",
     "OperatorPage",

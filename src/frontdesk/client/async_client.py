@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self, Unpack
@@ -11,6 +10,7 @@ from frontdesk.client import gateway_calls as calls
 from frontdesk.client.async_operator import AsyncClientOperator
 from frontdesk.client.async_session import AsyncClientSession
 from frontdesk.client.async_transport import AsyncStream, AsyncTransport
+from frontdesk.client.both_clients import AnyClient
 from frontdesk.client.call_options import RowFilter, SessionOptions, UsageFilter
 from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.client.gateway_address import GatewayAddress
@@ -25,42 +25,16 @@ from frontdesk.schemas.row_schemas import EndedSessions
 from frontdesk.schemas.usage_schemas import UsageReport
 
 
-class AsyncClient:
-    """Ask one gateway, with one key.
+class AsyncClient(AnyClient[AsyncTransport]):
+    """Ask one gateway, with one key, on an event loop of asyncio.
 
-    `url` is the gateway's address, else `FRONTDESK_URL`, else `http://127.0.0.1:4000`. The key is
-    `key`, or what `key_file` has, else `FRONTDESK_KEY`; a tenant's key, a session token or an
-    operator's key. It is in no repr, error or log. `timeout_s` bounds connecting, and each answer
-    that is not a stream or a wait. A key goes over plain `http` to this machine only, unless
-    `insecure` (or `FRONTDESK_INSECURE=1`).
-
-    Requests that cannot do anything twice are sent up to five times more where the gateway cannot
-    be reached or says that it is busy. Use it in a `with`: leaving it closes every stream and
-    connection within a second or two, whatever the gateway does. May be used by several threads;
-    a turn, or another iterator, by one at a time.
-
-    Raises `InvalidArgument` for what cannot be an address or a key.
+    What is said of `Client` holds here as well; what asks is awaited. Tasks may share it; a turn,
+    or another stream, is for one of them at a time. Leaving it ends what its other tasks wait for
+    with `ClientClosedError`.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        key: str | None = None,
-        key_file: str | os.PathLike[str] | None = None,
-        timeout_s: float = 30.0,
-        insecure: bool = False,
-    ) -> None:
-        address = GatewayAddress.of(url, key=key, key_file=key_file, insecure=insecure)
-        self._transport = AsyncTransport(address, timeout_s=timeout_s)
-
-    @property
-    def url(self) -> str:
-        """Return the gateway's address."""
-        return self._transport.address.url
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
+    def _transport_to(self, address: GatewayAddress, *, timeout_s: float) -> AsyncTransport:
+        return AsyncTransport(address, timeout_s=timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,11 +90,7 @@ class AsyncClient:
             after = page.next
 
     def feed(self, **chosen: Unpack[RowFilter]) -> AsyncStream[FeedEvent]:
-        """Follow the tenant's sessions: pages of all that there are, then what changes.
-
-        A feed that is cut goes on; where it cannot, a new snapshot comes (`first` is true), which
-        replaces what was known. It ends when the client is closed.
-        """
+        """Follow the tenant's sessions, as `Client.feed` does, with `async for`."""
         target = calls.feed_target("/v1/feed", chosen)
         return self._transport.follow(FeedFollowing(target))
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from inspect import isawaitable
-from typing import Any
+from typing import Any, Unpack
 
 from frontdesk.agents.events import (
-    AgentAbort,
-    AgentEnd,
     ApprovalRequired,
     AskUser,
     Event,
@@ -18,17 +16,21 @@ from frontdesk.agents.events import (
 from frontdesk.agents.records import Approval, Message
 from frontdesk.client import gateway_calls as calls
 from frontdesk.client.async_transport import AsyncStream, AsyncTransport
-from frontdesk.client.call_options import FileToAttach, OnApprovalAsync, OnQuestionAsync
+from frontdesk.client.both_clients import AnySession, AnyTurn
+from frontdesk.client.call_options import (
+    FileToAttach,
+    OnApprovalAsync,
+    OnQuestionAsync,
+    ToolOptions,
+)
 from frontdesk.client.errors import BadRequestError, SessionDeadError
 from frontdesk.client.event_stream import SessionFollowing, StreamEvent
 from frontdesk.client.turn_progress import (
-    TurnProgress,
     approval_call,
     is_pending,
     question_call,
 )
 from frontdesk.schemas.answer_schemas import (
-    PromptAccepted,
     SessionStats,
     SessionStatus,
     SessionSummary,
@@ -36,15 +38,8 @@ from frontdesk.schemas.answer_schemas import (
 )
 
 
-class AsyncClientSession:
+class AsyncClientSession(AnySession[AsyncTransport]):
     """One session. Each method may raise `NotFoundError` and `SessionDeadError`."""
-
-    def __init__(self, transport: AsyncTransport, session_id: str) -> None:
-        self._transport = transport
-        self.session_id: str = session_id
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.session_id!r})"
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -72,13 +67,7 @@ class AsyncClientSession:
     def events(
         self, *, since: str | None = None, types: Iterable[str] = ()
     ) -> AsyncStream[StreamEvent | Gap]:
-        """Follow the session's events until it ends.
-
-        Begins after `since` (an event's id, or an index: 0 for all that is kept); without it, at
-        the prompt that was accepted last. A stream that is cut goes on after its last event, with
-        nothing lost or given twice; what the gateway no more holds is a `Gap`. `types` are the
-        names of the events that are wanted.
-        """
+        """Follow the session's events until it ends, as `ClientSession.events` does."""
         path = calls.events_path(self.session_id)
         return self._transport.follow(SessionFollowing(path, since=since, types=types))
 
@@ -94,12 +83,7 @@ class AsyncClientSession:
     ) -> AsyncClientTurn:
         """Send a prompt, and return its turn once the gateway has accepted it.
 
-        `on_approval` is asked where a tool needs an approval, `on_question` where the agent asks;
-        both while the turn is iterated, or its text is waited for. Without them, or where they give
-        None, others may answer; the gateway gives up after a while. An error of theirs comes out of
-        the iteration, and the turn goes on.
-
-        `PromptQueueFullError`, `BudgetExceededError`, `GuardrailError`, `AttachmentRefusedError`.
+        As `ClientSession.prompt`; the callbacks may be coroutines.
         """
         accepted = await self._transport.send(calls.send_prompt(self.session_id, text, attachments))
         return AsyncClientTurn(
@@ -139,25 +123,11 @@ class AsyncClientSession:
     # -- tools, tokens, its end ------------------------------------------------------------------
 
     async def attach_tool(
-        self,
-        name: str,
-        callback_url: str,
-        *,
-        description: str = "",
-        parameters: Mapping[str, Any] | None = None,
-        timeout_ms: int = 30_000,
+        self, name: str, callback_url: str, **options: Unpack[ToolOptions]
     ) -> None:
         """Attach a tool that the gateway runs by posting to its URL. `RegistrationFailedError`."""
-        await self._transport.send(
-            calls.attach_tool(
-                self.session_id,
-                name=name,
-                callback_url=callback_url,
-                description=description,
-                parameters=parameters or {},
-                timeout_ms=timeout_ms,
-            )
-        )
+        call = calls.attach_tool(self.session_id, name, callback_url, options)
+        await self._transport.send(call)
 
     async def detach_tool(self, name: str) -> None:
         """Take a callback tool from the session. `NotFoundError`."""
@@ -172,46 +142,13 @@ class AsyncClientSession:
         await self._transport.send(calls.stop_session(self.session_id))
 
 
-class AsyncClientTurn:
-    """One prompt and what the agent does about it, from `prompt_received` to its one end.
-
-    Iterate it for its events, or take its `text()`. Leaving an iteration changes nothing at the
-    gateway: the turn goes on, and iterating again goes on where it was left. `abort` ends it.
-    """
-
-    session: AsyncClientSession
-    request_id: str
-    queued: bool
-
-    def __init__(
-        self,
-        session: AsyncClientSession,
-        transport: AsyncTransport,
-        accepted: PromptAccepted,
-        *,
-        on_approval: OnApprovalAsync | None,
-        on_question: OnQuestionAsync | None,
-    ) -> None:
-        self.session, self._transport = session, transport
-        self.request_id, self.queued = accepted.request_id, accepted.queued
-        self._on_approval, self._on_question = on_approval, on_question
-        self._progress = TurnProgress(accepted)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.session.session_id!r}, {self.request_id!r})"
-
-    @property
-    def end(self) -> AgentEnd | AgentAbort | None:
-        """Return the event that ended the turn, once it was given."""
-        return self._progress.end
+class AsyncClientTurn(
+    AnyTurn[AsyncClientSession, AsyncTransport, OnApprovalAsync, OnQuestionAsync]
+):
+    """One prompt and what the agent does about it: a `ClientTurn` for `async for`."""
 
     async def __aiter__(self) -> AsyncGenerator[Event | Gap]:
-        """Give the turn's events, up to and with its `agent_end` or `agent_abort`.
-
-        A stream that is cut goes on. `Gap` stands for what the gateway no more holds; where the end
-        is among that, `TurnLostError` follows. `SessionDeadError` where the session ended before
-        the turn began; `UnreachableError` where the gateway stays away.
-        """
+        """Give the turn's events, as iterating a `ClientTurn` does."""
         async with aclosing(self._transport.follow(self._progress.following)) as items:
             async for item in items:
                 event = self._progress.own(item)
@@ -254,10 +191,6 @@ class AsyncClientTurn:
         return self._progress.text
 
     async def abort(self, *, reason: str | None = None) -> None:
-        """End the turn; iterate on to see it end. Nothing happens where it was seen to end.
-
-        What is aborted is the session's turn under way: where this one still waits in the queue,
-        that is another one.
-        """
+        """End the turn, as `ClientTurn.abort` does."""
         if self.end is None:
             await self.session.abort(reason=reason)

@@ -51,6 +51,14 @@ class SessionOptions(TypedDict, total=False):
     prompt_mode: str | None
 
 
+class ToolOptions(TypedDict, total=False):
+    """What may be said of a callback tool: for whom, with what, and how long it may take."""
+
+    description: str
+    parameters: Mapping[str, Any]
+    timeout_ms: int
+
+
 class RowFilter(TypedDict, total=False):
     """Which sessions a feed or list has: those that are as each of the fields says."""
 

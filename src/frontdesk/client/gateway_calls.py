@@ -18,6 +18,7 @@ from frontdesk.agents.records import Approval
 from frontdesk.client.call_options import (
     FileToAttach,
     SessionOptions,
+    ToolOptions,
     UsageFilter,
 )
 from frontdesk.errors import InvalidArgument
@@ -204,21 +205,10 @@ def answer_question(session_id: str, ref: str, response: Any) -> GatewayCall[Sta
 
 
 def attach_tool(
-    session_id: str,
-    *,
-    name: str,
-    callback_url: str,
-    description: str,
-    parameters: Mapping[str, Any],
-    timeout_ms: int,
+    session_id: str, name: str, callback_url: str, options: ToolOptions
 ) -> GatewayCall[AttachedTool]:
-    body = _given(
-        name=name,
-        callback_url=callback_url,
-        description=description,
-        parameters=dict(parameters),
-        timeout_ms=timeout_ms,
-    )
+    given = {"description": "", "parameters": {}, **options}
+    body = _given(name=name, callback_url=callback_url, **given)
     return GatewayCall("POST", _session(session_id, "tools"), AttachedTool, body=body)
 
 

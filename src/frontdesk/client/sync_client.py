@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Self, Unpack
 
 from frontdesk.client import gateway_calls as calls
+from frontdesk.client.both_clients import AnyClient
 from frontdesk.client.call_options import RowFilter, SessionOptions, UsageFilter
 from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.client.gateway_address import GatewayAddress
@@ -25,7 +25,7 @@ from frontdesk.schemas.row_schemas import EndedSessions
 from frontdesk.schemas.usage_schemas import UsageReport
 
 
-class Client:
+class Client(AnyClient[SyncTransport]):
     """Ask one gateway, with one key.
 
     `url` is the gateway's address, else `FRONTDESK_URL`, else `http://127.0.0.1:4000`. The key is
@@ -42,25 +42,8 @@ class Client:
     Raises `InvalidArgument` for what cannot be an address or a key.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        key: str | None = None,
-        key_file: str | os.PathLike[str] | None = None,
-        timeout_s: float = 30.0,
-        insecure: bool = False,
-    ) -> None:
-        address = GatewayAddress.of(url, key=key, key_file=key_file, insecure=insecure)
-        self._transport = SyncTransport(address, timeout_s=timeout_s)
-
-    @property
-    def url(self) -> str:
-        """Return the gateway's address."""
-        return self._transport.address.url
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
+    def _transport_to(self, address: GatewayAddress, *, timeout_s: float) -> SyncTransport:
+        return SyncTransport(address, timeout_s=timeout_s)
 
     def __enter__(self) -> Self:
         return self

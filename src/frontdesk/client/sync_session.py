@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any, Unpack
 
 from frontdesk.agents.events import (
-    AgentAbort,
-    AgentEnd,
     ApprovalRequired,
     AskUser,
     Event,
@@ -15,18 +13,17 @@ from frontdesk.agents.events import (
 )
 from frontdesk.agents.records import Approval, Message
 from frontdesk.client import gateway_calls as calls
-from frontdesk.client.call_options import FileToAttach, OnApproval, OnQuestion
+from frontdesk.client.both_clients import AnySession, AnyTurn
+from frontdesk.client.call_options import FileToAttach, OnApproval, OnQuestion, ToolOptions
 from frontdesk.client.errors import BadRequestError, SessionDeadError
 from frontdesk.client.event_stream import SessionFollowing, StreamEvent
 from frontdesk.client.sync_transport import SyncTransport
 from frontdesk.client.turn_progress import (
-    TurnProgress,
     approval_call,
     is_pending,
     question_call,
 )
 from frontdesk.schemas.answer_schemas import (
-    PromptAccepted,
     SessionStats,
     SessionStatus,
     SessionSummary,
@@ -34,15 +31,8 @@ from frontdesk.schemas.answer_schemas import (
 )
 
 
-class ClientSession:
+class ClientSession(AnySession[SyncTransport]):
     """One session. Each method may raise `NotFoundError` and `SessionDeadError`."""
-
-    def __init__(self, transport: SyncTransport, session_id: str) -> None:
-        self._transport = transport
-        self.session_id: str = session_id
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.session_id!r})"
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -135,26 +125,10 @@ class ClientSession:
 
     # -- tools, tokens, its end ------------------------------------------------------------------
 
-    def attach_tool(
-        self,
-        name: str,
-        callback_url: str,
-        *,
-        description: str = "",
-        parameters: Mapping[str, Any] | None = None,
-        timeout_ms: int = 30_000,
-    ) -> None:
+    def attach_tool(self, name: str, callback_url: str, **options: Unpack[ToolOptions]) -> None:
         """Attach a tool that the gateway runs by posting to its URL. `RegistrationFailedError`."""
-        self._transport.send(
-            calls.attach_tool(
-                self.session_id,
-                name=name,
-                callback_url=callback_url,
-                description=description,
-                parameters=parameters or {},
-                timeout_ms=timeout_ms,
-            )
-        )
+        call = calls.attach_tool(self.session_id, name, callback_url, options)
+        self._transport.send(call)
 
     def detach_tool(self, name: str) -> None:
         """Take a callback tool from the session. `NotFoundError`."""
@@ -169,38 +143,12 @@ class ClientSession:
         self._transport.send(calls.stop_session(self.session_id))
 
 
-class ClientTurn:
+class ClientTurn(AnyTurn[ClientSession, SyncTransport, OnApproval, OnQuestion]):
     """One prompt and what the agent does about it, from `prompt_received` to its one end.
 
     Iterate it for its events, or take its `text()`. Leaving an iteration changes nothing at the
     gateway: the turn goes on, and iterating again goes on where it was left. `abort` ends it.
     """
-
-    session: ClientSession
-    request_id: str
-    queued: bool
-
-    def __init__(
-        self,
-        session: ClientSession,
-        transport: SyncTransport,
-        accepted: PromptAccepted,
-        *,
-        on_approval: OnApproval | None,
-        on_question: OnQuestion | None,
-    ) -> None:
-        self.session, self._transport = session, transport
-        self.request_id, self.queued = accepted.request_id, accepted.queued
-        self._on_approval, self._on_question = on_approval, on_question
-        self._progress = TurnProgress(accepted)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.session.session_id!r}, {self.request_id!r})"
-
-    @property
-    def end(self) -> AgentEnd | AgentAbort | None:
-        """Return the event that ended the turn, once it was given."""
-        return self._progress.end
 
     def __iter__(self) -> Generator[Event | Gap]:
         """Give the turn's events, up to and with its `agent_end` or `agent_abort`.
