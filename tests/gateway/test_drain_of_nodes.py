@@ -41,7 +41,7 @@ def listed(client, name):
 def test_a_node_that_an_operator_drains_keeps_its_sessions_and_leaves_new_ones_to_others(
     pair, asked, sid, caplog
 ):
-    caplog.set_level("INFO", logger="frontdesk.gateway")
+    caplog.set_level("INFO", logger="frontdesk")
     drained, other = pair
     with (
         pair[asked].client(OPERATOR) as operator,
@@ -70,16 +70,16 @@ def test_a_node_that_an_operator_drains_keeps_its_sessions_and_leaves_new_ones_t
         again = drain(operator, answer.json()["incarnation"])
         assert (again.status_code, again.json()["draining"]) == (200, True)
     said = [each.getMessage() for each in caplog.records]
-    assert [each for each in said if each.startswith("operator ")] == [
-        "operator k-operator drains node 'host/1': it begins",
-        "operator k-operator drains node 'host/1': it drains already",
+    assert [each for each in said if each.startswith("operator_action ")] == [
+        "operator_action key_id='k-operator' action='drain' target='host/1' result='ok'",
+        "operator_action key_id='k-operator' action='drain' target='host/1' result='already'",
     ]
     assert len([each for each in said if each.startswith("an operator drains this node")]) == 1
 
 
 @covers("cluster.drain-by-an-operator")
 def test_only_operators_drain_and_only_nodes_that_there_are(pair, sid, caplog):
-    caplog.set_level("INFO", logger="frontdesk.gateway")
+    caplog.set_level("INFO", logger="frontdesk")
     with pair[0].client() as tenant, pair[0].client(OPERATOR) as operator:
         # As with all that is the operators': a tenant's key is none there.
         assert drain(tenant, "host/2").status_code == 401
@@ -89,17 +89,18 @@ def test_only_operators_drain_and_only_nodes_that_there_are(pair, sid, caplog):
         assert operator.get("/ops/nodes/host/2/drain").status_code == 405
         assert not any(each["draining"] for each in operator.get("/ops/nodes").json()["nodes"])
         create(tenant, sid)
-    assert "operator k-operator drains node 'host/3': no node 'host/3'" in caplog.text
+    assert "action='drain' target='host/3' result='not_found'" in caplog.text
 
 
 def test_a_node_that_does_not_answer_is_said_not_to_have_been_drained(caplog):
+    caplog.set_level("INFO", logger="frontdesk")
     with cluster("one", "two", proxied=True) as (one, two), one.client(OPERATOR) as operator:
         assert eventually(lambda: len(one.gateway.node.nodes()) == 2)
         two.proxy.refuse()
         refused = drain(operator, "two")
         assert (refused.status_code, refused.json()["error"]) == (503, "unavailable")
         assert int(refused.headers["retry-after"]) >= 1
-        assert "operator k-operator drains node 'two': the node that is asked" in caplog.text
+        assert "action='drain' target='two' result='unavailable'" in caplog.text
 
 
 def test_where_no_other_node_takes_sessions_those_that_are_asked_for_are_refused(pair, sid):

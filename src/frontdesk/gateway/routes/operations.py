@@ -5,7 +5,7 @@ Only operators' keys get here, and they get nowhere else.
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -19,8 +19,10 @@ from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.errors import NodeNotFound
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.listed_nodes import all_listed, listed
+from frontdesk.gateway.log_events import log_operator_action
 from frontdesk.gateway.logs import lines_dropped
 from frontdesk.gateway.openapi import answers, problems
+from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.request_context import context_of
 from frontdesk.schemas.operator_schemas import (
     GatewayNumbers,
@@ -28,8 +30,6 @@ from frontdesk.schemas.operator_schemas import (
     ListedNode,
     ListedNodes,
 )
-
-logger: logging.Logger = logging.getLogger("frontdesk.gateway")
 
 router: APIRouter = APIRouter(tags=["operations"], route_class=GatewayRoute)
 
@@ -107,16 +107,17 @@ async def drain_node(request: Request, gateway: InGateway, named: NodeInPath) ->
     Asked again, it stays as it is. What ends the process is whoever runs it, by SIGTERM.
     """
     operator = context_of(request.scope).key
-    key_id = None if operator is None else operator.key_id
+    log = partial(
+        log_operator_action, key_id=None if operator is None else operator.key_id, action="drain"
+    )
     try:
         if gateway.node is None or gateway.forwarding is None:
             raise NodeNotFound(named)
         status, new = await gateway.forwarding.drain(named)
     except FrontdeskError as error:
-        logger.warning("operator %s drains node %r: %s", key_id, named[:200], error)
+        log(target=named[:200], result=problem_of(error).refusal.error)
         raise
-    result = "it begins" if new else "it drains already"
-    logger.info("operator %s drains node %r: %s", key_id, status.node.name, result)
+    log(target=status.node.name, result="ok" if new else "already")
     return encoded(msgspec.structs.replace(listed(status, gateway.node), draining=True))
 
 
