@@ -16,7 +16,7 @@ from frontdesk.agents import Turn, blueprint
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.agents.events import ThinkingDelta, ToolExecutionEnd, ToolExecutionStart
 from gateway.agents import BLUEPRINTS
-from gateway.running import ACME, OPERATOR, RunningGateway, create, events, until
+from gateway.running import ACME, OPERATOR, UMBRELLA, RunningGateway, create, events, until
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -281,6 +281,34 @@ def test_an_operators_key_lists_all_tenants_and_a_tenants_name_is_asked_of_opera
     assert done.out.split("\t")[:2] == [sid, "acme"]
     refused = run("sessions", "prompt", f"acme/{sid}", "?", url=desk.url, key=OPERATOR)
     assert (refused.code, "not an operator's" in refused.err) == (2, True)
+
+
+def test_an_operator_shows_and_stops_by_tenant_and_id_and_sees_no_text(desk, client, sid):
+    create(client, sid, blueprint="careful")
+    run("sessions", "prompt", sid, "a secret order", url=desk.url, key=ACME)
+    asked = {"url": desk.url, "key": OPERATOR}
+    row = run("sessions", "show", f"acme/{sid}", **asked)
+    assert row.code == 0, row.err
+    fields = dict(line.split("\t") for line in row.out.splitlines())
+    assert (fields["tenant"], fields["state"]) == ("acme", "waiting_approval")
+    assert fields["waits for"] == "1 approval"
+    told = run("sessions", "show", f"acme/{sid}", "--json", **asked)
+    assert json.loads(told.out)["session"]["approvals"] == 1
+    assert "a secret order" not in row.out + told.out
+    stopped = run("sessions", "stop", f"acme/{sid}", f"umbrella/{sid}", **asked)
+    assert (stopped.code, stopped.out) == (3, f"{sid}\tacme\tstopped\n{sid}\tumbrella\tgone\n")
+    assert sid not in living(client)
+
+
+def test_an_operator_stops_all_that_are_as_a_filter_says_of_one_tenant(desk, client, sid):
+    create(client, f"{sid}-a")
+    with desk.client(UMBRELLA) as other:
+        create(other, f"{sid}-b")
+        asked = {"url": desk.url, "key": OPERATOR}
+        done = run("sessions", "stop", "--tenant", "acme", "--prefix", sid, "--yes", **asked)
+        assert (done.code, done.out) == (0, f"{sid}-a\tacme\tstopped\n")
+        assert f"{sid}-b" in living(other)
+        other.delete(f"/v1/sessions/{sid}-b")
 
 
 # -- how it ends -----------------------------------------------------------------------------------

@@ -205,6 +205,8 @@ def fields_of(
 
 def fields_of_row(row: SessionRow) -> Iterator[tuple[str, object]]:
     """Give what an operator is shown of a session."""
+    from frontdesk.schemas.row_schemas import HostedSessionDetail
+
     yield "session", row.session_id
     yield "tenant", row.tenant_id
     yield "state", row.state
@@ -218,3 +220,9 @@ def fields_of_row(row: SessionRow) -> Iterator[tuple[str, object]]:
     yield "waits for", waits(row)
     yield "key", row.key_id
     yield "node", row.node
+    if isinstance(row, HostedSessionDetail):
+        yield "process", row.pid
+        yield "restarts", row.restarts
+        yield "prompts queued", row.queued
+        yield from (("tool", name) for name in row.running_tools)
+        yield from (("approval", name) for name in row.waiting_tools)
