@@ -6,14 +6,16 @@ from client.both import client_of
 from frontdesk import __version__
 from frontdesk.client import (
     AlreadyExistsError,
+    ApprovalRequired,
     BadRequestError,
     ForbiddenError,
     NotFoundError,
     SessionDeadError,
+    TurnAbortedError,
     UnauthorizedError,
     gateway_calls,
 )
-from gateway.running import ACME, OPERATOR, UMBRELLA
+from gateway.running import ACME, OPERATOR, UMBRELLA, RunningGateway
 
 
 def test_a_session_is_opened_read_and_stopped(acme, sid):
@@ -135,6 +137,56 @@ def test_operators_see_what_runs(gateway, kind, acme, sid):
             client.list()
     with pytest.raises(UnauthorizedError):
         acme.operator.status()
+
+
+def test_operators_filter_sessions_and_look_at_one(gateway, kind, acme, sid):
+    session = acme.open("test", session_id=sid, blueprint="careful")
+    turn = session.prompt("17")
+    next(each for each in turn if isinstance(each, ApprovalRequired))
+    with client_of(kind, gateway.url, key=OPERATOR) as client:
+        page = client.operator.sessions(prefix=sid, tenant="acme", sort="-created", limit=10)
+        assert [each.session_id for each in page.sessions] == [sid]
+        assert client.operator.sessions(prefix=sid, tenant="umbrella").sessions == ()
+        assert client.operator.sessions(prefix=sid, older_than_s=3600).sessions == ()
+        seen = client.operator.session("acme", sid)
+        assert (seen.state, seen.waiting_tools) == ("waiting_approval", ("refund",))
+        told = next(each for each in client.operator.feed(prefix=sid) if hasattr(each, "rows"))
+        assert [each.session_id for each in told.rows] == [sid]
+
+
+def test_operators_abort_and_stop(gateway, kind, acme, sid):
+    session = acme.open("test", session_id=sid, blueprint="patient")
+    turn = session.prompt("work")
+    with client_of(kind, gateway.url, key=OPERATOR) as client:
+        client.operator.abort("acme", sid, reason="enough")
+        with pytest.raises(TurnAbortedError) as aborted:
+            turn.text()
+        assert aborted.value.reason == "enough"
+        client.operator.stop("acme", sid)
+        with pytest.raises(NotFoundError):
+            client.operator.session("acme", sid)
+        assert client.operator.ends().ends[0].session_id == sid
+    with pytest.raises(SessionDeadError):
+        session.get()
+
+
+def test_operators_read_text_where_they_may(gateway, kind, acme, tmp_path, sid):
+    acme.open("test", session_id=sid).prompt("a secret").text()
+    with client_of(kind, gateway.url, key=OPERATOR) as client:
+        with pytest.raises(ForbiddenError):
+            list(client.operator.messages("acme", sid))
+        with pytest.raises(ForbiddenError):
+            list(client.operator.events("acme", sid, since="0"))
+    with (
+        RunningGateway(tmp_path, server={"operators_read_text": True}) as open_gateway,
+        client_of(kind, open_gateway.url, key=ACME) as tenant,
+        client_of(kind, open_gateway.url, key=OPERATOR) as client,
+    ):
+        tenant.open("test", session_id=sid).prompt("a secret").text()
+        told = [each.content for each in client.operator.messages("acme", sid)]
+        assert told == ["a secret", "a secret "]
+        tenant.stop(sid)
+        assert len(list(client.operator.events("acme", sid, since="0"))) == 7
 
 
 def test_the_key_is_taken_from_the_environment(gateway, kind, monkeypatch):

@@ -93,6 +93,7 @@ from frontdesk.schemas.operator_schemas import (
 )
 from frontdesk.schemas.row_schemas import (
     EndedSessions,
+    HostedSessionDetail,
     HostedSessions,
     Hour,
     NodesNow,
@@ -169,6 +170,7 @@ __all__ = [
     "Health",
     "GatewayStatus",
     "HostedSessions",
+    "HostedSessionDetail",
     "ListedNode",
     "ListedNodes",
     "EndedSessions",

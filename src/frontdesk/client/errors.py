@@ -75,6 +75,10 @@ class RefusedError(ClientError):
     `retry_after_s` is when to come again, where the gateway says so.
     """
 
+    code: str
+    status: int | None
+    facts: Mapping[str, Any]
+
     def __init__(
         self, code: str, message: str, *, status: int, facts: Mapping[str, Any] | None = None
     ) -> None:
@@ -185,13 +189,13 @@ class UnavailableError(RefusedError):
 class UnreachableError(ClientError):
     """No answer came: no connection, one that broke, or nothing in time, as often as was tried."""
 
-    code = "unreachable"
+    code: str = "unreachable"
 
 
 class MalformedAnswerError(ClientError):
     """What came is no answer of a gateway's: too long, no JSON, or with other fields."""
 
-    code = "malformed_answer"
+    code: str = "malformed_answer"
 
 
 class TurnAbortedError(ClientError):
@@ -200,7 +204,8 @@ class TurnAbortedError(ClientError):
     `text` is what its last message was by then.
     """
 
-    code = "turn_aborted"
+    code: str = "turn_aborted"
+    facts: Mapping[str, Any]
     reason: str
     error: str | None
     text: str
@@ -215,7 +220,7 @@ class TurnAbortedError(ClientError):
 class TurnLostError(ClientError):
     """The turn has ended, and how is no more held: its client was away for too long."""
 
-    code = "turn_lost"
+    code: str = "turn_lost"
     request_id: str
 
     def __init__(self, request_id: str) -> None:
@@ -226,7 +231,7 @@ class TurnLostError(ClientError):
 class ClientClosedError(ClientError):
     """The client was closed, by leaving its `with` or by `close()`."""
 
-    code = "client_closed"
+    code: str = "client_closed"
 
     def __init__(self) -> None:
         super().__init__("the client is closed")
@@ -235,7 +240,7 @@ class ClientClosedError(ClientError):
 class NoEventLoopError(ClientError):
     """An `AsyncClient` is used where no event loop of asyncio runs."""
 
-    code = "no_event_loop"
+    code: str = "no_event_loop"
 
     def __init__(self) -> None:
         super().__init__(

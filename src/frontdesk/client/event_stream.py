@@ -132,6 +132,9 @@ class Following(ABC, Generic[T]):
 class SessionFollowing(Following[StreamEvent | Gap]):
     """The events of a session, until it ends."""
 
+    ended: bool
+    position: str | None
+
     def __init__(self, path: str, *, since: str | None, types: Iterable[str]) -> None:
         super().__init__()
         self._path, self._types = path, ",".join(types)
@@ -203,6 +206,8 @@ FEED_EVENTS: Mapping[str, type[KnownFeedEvent]] = {
 
 class FeedFollowing(Following[FeedEvent]):
     """The rows of sessions, until the client is closed."""
+
+    position: str | None
 
     def __init__(self, target: str) -> None:
         super().__init__()

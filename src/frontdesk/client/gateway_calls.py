@@ -44,7 +44,7 @@ from frontdesk.schemas.operator_schemas import (
     ListedNode,
     ListedNodes,
 )
-from frontdesk.schemas.row_schemas import EndedSessions, HostedSessions, SessionRow
+from frontdesk.schemas.row_schemas import EndedSessions, HostedSessionDetail, HostedSessions
 from frontdesk.schemas.usage_schemas import OperatorUsage, UsageReport
 
 A = TypeVar("A")
@@ -273,17 +273,29 @@ def hosted_sessions(chosen: Mapping[str, Any]) -> GatewayCall[HostedSessions]:
     return GatewayCall("GET", "/ops/sessions", HostedSessions, row_query(chosen))
 
 
-def hosted_session(tenant_id: str, session_id: str) -> GatewayCall[SessionRow]:
-    return GatewayCall("GET", _hosted(tenant_id, session_id), SessionRow)
+def hosted_session(tenant_id: str, session_id: str) -> GatewayCall[HostedSessionDetail]:
+    return GatewayCall("GET", _hosted(tenant_id, session_id), HostedSessionDetail)
+
+
+def hosted_messages(tenant_id: str, session_id: str, *, after: str | None) -> GatewayCall[Messages]:
+    query = {"limit": MESSAGES_PAGE, "after": after or None}
+    return GatewayCall("GET", _hosted(tenant_id, session_id, "messages"), Messages, query)
+
+
+def hosted_events_path(tenant_id: str, session_id: str) -> str:
+    """Return the path at which an operator follows a session's events."""
+    return _hosted(tenant_id, session_id, "events")
 
 
 def stop_hosted(tenant_id: str, session_id: str) -> GatewayCall[SessionDeleted]:
     return GatewayCall("POST", _hosted(tenant_id, session_id, "stop"), SessionDeleted)
 
 
-def abort_hosted(tenant_id: str, session_id: str, reason: str | None) -> GatewayCall[Status]:
+def abort_hosted(
+    tenant_id: str, session_id: str, reason: str | None, *, kill_tools: bool
+) -> GatewayCall[Status]:
     path = _hosted(tenant_id, session_id, "abort")
-    return GatewayCall("POST", path, Status, body=_given(reason=reason))
+    return GatewayCall("POST", path, Status, body=_given(reason=reason, kill_tools=kill_tools))
 
 
 def usage_of_all(*, limit: int | None, after: str | None) -> GatewayCall[OperatorUsage]:
