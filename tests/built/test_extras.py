@@ -116,19 +116,28 @@ def test_the_programs_of_the_documents_run_with_the_extra_that_they_are_about(
     assert blocks or extra in {"guardrails", "acp", "jwt", "client", "cli", "otel"}
 
 
-def test_with_the_extra_cli_alone_commands_ask_a_gateway_and_others_name_theirs(
-    wheel, tmp_path_factory
-):
-    python = installed(wheel, tmp_path_factory.mktemp("cli") / "venv", extra="cli")
-    for arguments, code, said in (
+COMMANDS = {
+    "gateway": (
+        ("version", 0, ""),
+        ("keys list", 2, "no gateway has its state here"),
+        ("top", 2, "pip install 'frontdesk[cli]'"),
+    ),
+    "cli": (
         ("version", 0, ""),
         ("sessions ls --url http://127.0.0.1:9", 5, "nothing answers"),
         ("top", 2, "needs a terminal"),
         ("keys list", 2, "pip install 'frontdesk[gateway]'"),
         ("serve", 2, "pip install 'frontdesk[gateway]'"),
-    ):
+    ),
+}
+"""Commands, with an extra alone: how they end, and what they say."""
+
+
+def test_a_command_works_with_its_extra_and_names_it_without(environment, tmp_path):
+    extra, python = environment
+    for arguments, code, said in COMMANDS.get(extra, ()):
         command = (python, "-m", "frontdesk.cli", *arguments.split())
-        done = ran(*command, cwd=tmp_path_factory.mktemp("at"), check=False)
+        done = ran(*command, cwd=tmp_path, check=False)
         assert (done.returncode, said in done.stderr) == (code, True), done.stderr
 
 
