@@ -139,6 +139,8 @@ export class Feed extends Stream {
     this.minutes = [];
     /** How much the gateway's clock is ahead of this one. */
     this.aheadMs = 0;
+    /** When the gateway last gave its own count. */
+    this.countedMs = 0;
     this.ended = new Map();
     this.filter = "";
   }
@@ -168,7 +170,10 @@ export class Feed extends Stream {
   take(name, said) {
     if (name === "now") this.aheadMs = said.at - Date.now();
     if (name === "nodes") this.nodes = said.nodes ?? [];
-    if (name === "hour") this.takeMinutes(said.minutes);
+    if (name === "hour") {
+      this.countedMs = this.now();
+      this.takeMinutes(said.minutes);
+    }
     if (name === "too_many") {
       this.rows = new Map();
       this.tooMany = said;
@@ -200,7 +205,7 @@ export class Feed extends Stream {
     for (const end of said.gone) {
       const key = keyOf(end);
       const row = this.rows.get(key);
-      this.count(end.at, /^\w+/.exec(end.reason)[0]);
+      this.count(end.at, /^\w+/.exec(end.reason)?.[0] ?? "unknown");
       // A later session of the same id is another one.
       if (row && row.fence !== end.fence) continue;
       this.rows.delete(key);
@@ -212,6 +217,7 @@ export class Feed extends Stream {
 
   /** Count a start, or an end by its reason, until the gateway's own count of that minute comes. */
   count(at, reason) {
+    if (at <= this.countedMs) return;
     const minute = at - (at % MINUTE_MS);
     const { starts = 0, ends = {} } = this.minutes.find((each) => each.at === minute) ?? {};
     this.takeMinutes([{ at: minute, starts: starts + !reason, ends: reason ? { ...ends, [reason]: (ends[reason] ?? 0) + 1 } : ends }]);
