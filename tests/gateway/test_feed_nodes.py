@@ -108,6 +108,22 @@ def test_rows_of_a_node_that_does_not_answer_are_suspect_until_it_does(pair):
         assert opened.held.ends == []
 
 
+@covers("feed.nodes")
+def test_of_a_node_that_does_not_answer_from_the_first_the_index_tells_the_rows(pair):
+    one, two = pair
+    with one.client() as here, two.client() as there:
+        create(there, "there")
+        two.proxy.refuse()
+        with feed(here) as opened:
+            held = opened.until(lambda held: "there" in held.ids)
+            assert held.rows["acme", "there"]["state"] == "suspect"
+            assert held.rows["acme", "there"]["node"] == "two"
+            two.proxy.heal()
+            opened.until(lambda held: held.rows.get(("acme", "there"), {}).get("state") == "idle")
+            there.delete("/v1/sessions/there")
+            opened.until(lambda held: not held.ids)
+
+
 @covers("feed.costs-nothing")
 def test_a_node_makes_rows_for_others_only_while_they_read(pair):
     one, two = pair

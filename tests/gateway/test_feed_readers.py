@@ -1,7 +1,6 @@
 """After any sequence of changes, cuts and resumes, a reader holds what there is and matches."""
 
 import asyncio
-from types import SimpleNamespace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -219,11 +218,13 @@ def test_a_reader_that_is_cut_after_each_read_hears_of_each_end_once(opened):
 def test_what_another_node_tells_is_what_it_has_at_its_own_positions(steps):
     clock, there = Clock(), Source("ab12")
 
-    async def never(question):
-        del question
+    async def never(*_):
+        """Nobody is asked."""
 
-    here = NodeRows(never, name="two", tenant_id=None, clock=clock, wakers=Wakers())
-    here._begin_anew({}, SimpleNamespace(run=there.run, position=0))
+    here = NodeRows(
+        never, indexed=never, run="", name="two", tenant_id=None, clock=clock, wakers=Wakers()
+    )
+    here._begin_anew({}, run=there.run, position=0)
     client = Client([here], OperatorFeedQuery(), None, clock)
     taken = 0
     for kind, key in (*steps, ("read", None)):
@@ -235,7 +236,7 @@ def test_what_another_node_tells_is_what_it_has_at_its_own_positions(steps):
             client.connect()
         if there.ring.oldest - 1 > taken:
             rows = {f"{row.tenant_id}/{row.session_id}": row for row in there.by_key.values()}
-            here._begin_anew(rows, SimpleNamespace(run=there.run, position=there.ring.head))
+            here._begin_anew(rows, run=there.run, position=there.ring.head)
         elif kind == "read":
             newest = NewestRows()
             for each in there.ring.read(taken):

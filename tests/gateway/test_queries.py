@@ -25,6 +25,7 @@ FILTERS = {"keyId", "blueprint", "model", "state", "node", "olderThan", "prefix"
 TAKES = {
     "/v1/feed": {*FILTERS, "since", "api_key"},
     "/ops/feed": {*FILTERS, "since", "api_key", "tenant"},
+    "/ops/usage": {"limit", "after"},
     "/ops/sessions": {*FILTERS, "limit", "after", "sort", "tenant"},
     "/ops/sessions/{tenant}/{sessionId}/messages": {"limit", "after"},
     "/ops/sessions/{tenant}/{sessionId}/events": {"since", "types", "api_key", "envelope"},
@@ -65,7 +66,7 @@ def asked(gateway):
 
         def ask(method, path, query):
             client = operator if match_path(path).rule.access is Access.OPERATOR else acme
-            url = filled(path, "queried") + "?" + query
+            url = filled(path.replace("{tenant}", "acme"), "queried") + "?" + query
             return client.request(method, url)
 
         yield ask

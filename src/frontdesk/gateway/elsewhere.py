@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from frontdesk.gateway.rows.row_questions import RowsAnswer, RowsQuestion
     from frontdesk.schemas.answer_schemas import SessionList
     from frontdesk.schemas.operator_schemas import GatewayNumbers
-    from frontdesk.schemas.row_schemas import EndedSession, HostedSession, HostedSessionDetail
+    from frontdesk.schemas.row_schemas import (
+        EndedSession,
+        HostedSession,
+        HostedSessionDetail,
+        SessionRow,
+    )
 
 
 class Drained(NamedTuple):
@@ -80,6 +85,10 @@ class Elsewhere(Protocol):
 
     def asking_rows(self, node: NodeStatus) -> Callable[[RowsQuestion], Awaitable[RowsAnswer]]:
         """Return what asks a node for its rows; `OwnerUnreachable` where it does not answer."""
+        ...
+
+    async def indexed_rows(self, node: NodeStatus, tenant_id: str | None) -> list[SessionRow]:
+        """Return what the index knows of a node's sessions; nothing where it does not answer."""
         ...
 
     def reason_of_end(self, key: str) -> str:

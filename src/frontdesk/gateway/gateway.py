@@ -66,7 +66,6 @@ if TYPE_CHECKING:
     from frontdesk.gateway.placement import Placement
     from frontdesk.gateway.request_context import RequestContext
     from frontdesk.records import Ended
-    from frontdesk.sessions.conversation import Conversation
 
 FOLLOW_KEYS_S = 0.25
 
@@ -221,11 +220,8 @@ class Gateway:
         self._stack.enter_context(polling)
 
     def _open_rows(self, service: SessionService) -> None:
-        def live(tenant_id: str | None) -> Iterable[Conversation]:
-            return service.all_live() if tenant_id is None else service.live_of_tenant(tenant_id)
-
         name = "" if self.node is None else self.node.record.name
-        self.rows = LocalRows(clock=self.clock, node=name, run=self.run_id, live=live)
+        self.rows = LocalRows(clock=self.clock, node=name, run=self.run_id, live=service.all_live)
         self.scopes = RowScopes(self.rows, clock=self.clock)
         self.observers.add(self.rows)
         self._stack.callback(self._close_rows)

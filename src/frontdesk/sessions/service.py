@@ -315,9 +315,13 @@ class SessionService:
         ]
         return sorted(live, key=lambda each: each.number)
 
-    def all_live(self) -> list[Conversation]:
-        """Return every tenant's live sessions, those between two agents included."""
-        return [each.conversation for each in self._live]
+    def all_live(self, tenant_id: str | None = None) -> list[Conversation]:
+        """Return every tenant's live sessions, or one's, those between two agents included.
+
+        Whether each agent lives still, nobody is asked: it costs what it returns, and little of it.
+        """
+        live = self._live if tenant_id is None else self._live.of_tenant(tenant_id)
+        return [each.conversation for each in live]
 
     async def delete(self, key: str, session_id: str) -> None:
         """End a session; see `TenantSessions.delete`."""

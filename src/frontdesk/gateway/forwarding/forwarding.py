@@ -42,7 +42,12 @@ from frontdesk.gateway.rows.hosted_rows import HostedQuery
 from frontdesk.gateway.rows.row_questions import RowsAnswer, RowsQuestion
 from frontdesk.schemas.answer_schemas import SessionList
 from frontdesk.schemas.operator_schemas import GatewayNumbers
-from frontdesk.schemas.row_schemas import EndedSession, HostedSession, HostedSessionDetail
+from frontdesk.schemas.row_schemas import (
+    EndedSession,
+    HostedSession,
+    HostedSessionDetail,
+    SessionRow,
+)
 
 LOOKUPS = 2
 """A request that a node does not answer for is looked up once more, and no more often."""
@@ -264,6 +269,10 @@ class Forwarding:
     def asking_rows(self, node: NodeStatus) -> Callable[[RowsQuestion], Awaitable[RowsAnswer]]:
         """Return what asks a node for its rows; `OwnerUnreachable` where it does not answer."""
         return self._rows.asking(node)
+
+    async def indexed_rows(self, node: NodeStatus, tenant_id: str | None) -> list[SessionRow]:
+        """Return what the index knows of a node's sessions; nothing where it does not answer."""
+        return await self._rows.indexed(node, tenant_id)
 
     def reason_of_end(self, key: str) -> str:
         """Return how a session of a dead node ended, by its key in the registry."""

@@ -10,16 +10,18 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from frontdesk.cluster.errors import OwnerUnreachable
+from frontdesk.agents.ids import split
+from frontdesk.cluster.errors import EngineUnavailable, OwnerUnreachable, Recovering
 from frontdesk.cluster.node import Node
-from frontdesk.cluster.records import NodeStatus
+from frontdesk.cluster.records import IndexEntry, NodeStatus, Selection
 from frontdesk.errors import SessionNotFound
 from frontdesk.gateway.forwarding.node_calls import ANSWER_S, NodeCalls
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.rows.last_ends import merged
+from frontdesk.gateway.rows.last_ends import fence_of_entry, merged
 from frontdesk.gateway.rows.row_questions import WAIT_S, RowsAnswer, RowsQuestion, answer_rows
+from frontdesk.gateway.rows.row_reader import MOST
 from frontdesk.records import ExitKind
-from frontdesk.schemas.row_schemas import EndedSession
+from frontdesk.schemas.row_schemas import EndedSession, SessionRow
 
 ROWS, ENDS = "/-/rows", "/-/ends"
 
@@ -40,6 +42,20 @@ class NodeRowQuestions:
             return msgspec.json.decode(answer, type=RowsAnswer)
 
         return ask
+
+    async def indexed(self, node: NodeStatus, tenant_id: str | None) -> list[SessionRow]:
+        """Return what the index knows of a node's sessions; nothing where it does not answer."""
+        selection = Selection(tenant_id=tenant_id, incarnation=node.node.incarnation)
+        rows: list[SessionRow] = []
+        after, more = 0, True
+        try:
+            while more and len(rows) <= MOST:
+                page = await self._node.list(selection, after=after)
+                rows += [row_of_entry(each, node=node.node.name) for each in page.entries]
+                after, more = page.entries[-1].fence if page.entries else 0, page.more
+        except (EngineUnavailable, Recovering):
+            pass
+        return rows
 
     def reason_of_end(self, key: str) -> str:
         """Return how a session of a dead node ended: as the log has it, else that it is lost."""
@@ -78,3 +94,26 @@ class NodeRowQuestions:
         """Answer with the last ends here, of a tenant or of all."""
         tenant_id = msgspec.json.decode(body, type=str | None)
         return msgspec.json.encode(self._gateway.rows.ends.newest(tenant_id))
+
+
+def row_of_entry(indexed: IndexEntry, *, node: str) -> SessionRow:
+    """Return what the index knows of a session whose node does not say how it is doing."""
+    entry = indexed.entry
+    tenant_id, session_id = split(entry.session_id)
+    return SessionRow(
+        tenant_id=tenant_id,
+        session_id=session_id,
+        fence=fence_of_entry(entry.session_id, indexed.fence),
+        state="suspect",
+        created_at=entry.created_at,
+        last_activity_at=entry.created_at,
+        blueprint=entry.blueprint or "",
+        model=entry.model or "",
+        turns=0,
+        tokens=0,
+        cost_usd=0.0,
+        approvals=0,
+        questions=0,
+        key_id=entry.api_key,
+        node=node,
+    )

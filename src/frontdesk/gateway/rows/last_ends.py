@@ -53,8 +53,7 @@ class LastEnds:
     def add_lost(self, ended: Ended, *, tenant_id: str, session_id: str, node: str) -> EndedSession:
         """Note the end of a session whose node died: what the index knows of it, and no more."""
         session = ended.session
-        # The fence that clients knew went with the node; the index's is not for them.
-        fence = hashlib.sha256(f"{session.session_id}/{session.fence}".encode()).hexdigest()[:16]
+        fence = fence_of_entry(session.session_id, session.fence)
         end = EndedSession(
             tenant_id=tenant_id,
             session_id=session_id,
@@ -110,6 +109,15 @@ def _once(ends: Iterable[EndedSession]) -> Iterator[EndedSession]:
 def log_id_of(conversation: Conversation) -> str:
     """Return what stands in the log's line of a session's end."""
     return _log_id(conversation.tenant_id, conversation.session_id, str(conversation.fence))
+
+
+def fence_of_entry(key: str, fence: int) -> str:
+    """Return what tells a session from others of its id, where its own node cannot say.
+
+    The fence that clients knew went with that; the index's counts every tenant's sessions, and is
+    not for them.
+    """
+    return hashlib.sha256(f"{key}/{fence}".encode()).hexdigest()[:16]
 
 
 def _log_id(tenant_id: str, session_id: str, fence: str) -> str:

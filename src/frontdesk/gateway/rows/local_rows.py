@@ -174,14 +174,14 @@ class LocalRows:
 
     def rows(self, tenant_id: str | None) -> Iterator[SessionRow]:
         """Give the rows of a tenant, or of all, each as it is when its turn comes."""
-        for each in list(self._live(tenant_id)):
+        for each in self.live(tenant_id):
             row = self.row(each)
             if row is not None:
                 yield row
 
     def count(self, tenant_id: str | None) -> int:
         """Return about how many rows a tenant has, or all have together."""
-        return sum(1 for _ in self._live(tenant_id))
+        return len(self.live(tenant_id))
 
     def page(
         self, tenant_id: str | None, *, after: int, limit: int

@@ -21,6 +21,7 @@ AGAIN_S = 0.5
 
 NOTHING = ChangedRows((), ())
 
+Indexed = Callable[[], Awaitable[list[SessionRow]]]
 Ask = Callable[[RowsQuestion], Awaitable[RowsAnswer]]
 
 
@@ -28,10 +29,20 @@ class NodeRows:
     """Follow a node by asking it, for as long as `follow` runs. Belongs to one event loop.
 
     Its positions are the node's own, so that a reader may go on with them at any other node.
+    `indexed` gives what the index knows of its sessions, under the name `run`, where it does not
+    answer from the first.
     """
 
     def __init__(
-        self, ask: Ask, *, name: str, tenant_id: str | None, clock: Clock, wakers: Wakers
+        self,
+        ask: Ask,
+        *,
+        indexed: Indexed,
+        run: str,
+        name: str,
+        tenant_id: str | None,
+        clock: Clock,
+        wakers: Wakers,
     ) -> None:
         self.name: str = name
         self.run: str = ""
@@ -41,7 +52,8 @@ class NodeRows:
         self.over: bool = False
         self.answered: asyncio.Event = asyncio.Event()
         """It has told all its rows, or does not answer."""
-        self._ask, self._tenant_id, self._clock, self._wakers = ask, tenant_id, clock, wakers
+        self._ask, self._indexed, self._run = ask, indexed, run
+        self._tenant_id, self._clock, self._wakers = tenant_id, clock, wakers
         self._rows: dict[str, SessionRow] = {}
         self._minutes: dict[int, Minute] = {}
         self._since_ms = 0
@@ -62,8 +74,11 @@ class NodeRows:
             try:
                 answer = await self._ask(question)
             except OwnerUnreachable:
+                if not self.run:
+                    # It has never said anything: then the rows are what the index knows.
+                    rows = {_key_of(row): row for row in await self._indexed()}
+                    self._begin_anew(rows, run=self._run, position=0)
                 self._set_suspect(True)
-                self.answered.set()
                 await asyncio.sleep(AGAIN_S)
                 continue
             if answer.anew:
@@ -71,7 +86,7 @@ class NodeRows:
                 coming.update((_key_of(row), row) for row in answer.rows)
                 page = answer.page
                 if page is None:
-                    self._begin_anew(coming, answer)
+                    self._begin_anew(coming, run=answer.run, position=answer.position)
                     coming = {}
             else:
                 self._take(answer)
@@ -79,9 +94,9 @@ class NodeRows:
             self._take_minutes(answer.minutes)
             self._set_suspect(False)
 
-    def _begin_anew(self, rows: dict[str, SessionRow], answer: RowsAnswer) -> None:
-        self._rows, self.run = rows, answer.run
-        self.ring.restart(answer.position)
+    def _begin_anew(self, rows: dict[str, SessionRow], *, run: str, position: int) -> None:
+        self._rows, self.run = rows, run
+        self.ring.restart(position)
         self.answered.set()
         self._wakers.wake_all()
 

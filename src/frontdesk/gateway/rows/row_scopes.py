@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from frontdesk.clock import Clock
@@ -99,6 +100,8 @@ class RowScope:
             if incarnation not in self._nodes:
                 rows = NodeRows(
                     elsewhere.asking_rows(status),
+                    indexed=partial(elsewhere.indexed_rows, status, self.tenant_id),
+                    run=incarnation,
                     name=status.node.name,
                     tenant_id=self.tenant_id,
                     clock=self._clock,
