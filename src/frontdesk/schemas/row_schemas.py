@@ -18,9 +18,10 @@ from frontdesk.schemas.operator_schemas import ListedNode
 RowState = State | Literal["stopping", "suspect"]
 
 
-class SessionRow(Answer, frozen=True, kw_only=True):
+class SessionRow(Answer, frozen=True, kw_only=True, gc=False):
     """A session that lives. Times are wall clock, in milliseconds.
 
+    Nothing in it can point back at it: thousands of them are no work for the garbage collector.
     `state` is `stopping` while it ends, `suspect` where its node does not say how it is doing.
     """
 
@@ -69,7 +70,7 @@ class HostedSessionDetail(HostedSession, frozen=True, kw_only=True):
     ]
 
 
-class GoneRow(Answer, frozen=True, kw_only=True):
+class GoneRow(Answer, frozen=True, kw_only=True, gc=False):
     """A session that has ended."""
 
     tenant_id: str
@@ -79,7 +80,7 @@ class GoneRow(Answer, frozen=True, kw_only=True):
     at: int
 
 
-class LeftRow(Answer, frozen=True, kw_only=True):
+class LeftRow(Answer, frozen=True, kw_only=True, gc=False):
     """A session that lives on and matches the filter no more."""
 
     tenant_id: str
