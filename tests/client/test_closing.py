@@ -13,7 +13,14 @@ import pytest
 
 from client.both import client_of
 from client.scripted import ScriptedServer, answer, frame, silent, stream
-from frontdesk.client import AsyncClient, Client, ClientClosedError, MessageDelta, NoEventLoopError
+from frontdesk.client import (
+    AsyncClient,
+    Client,
+    ClientClosedError,
+    MalformedAnswerError,
+    MessageDelta,
+    NoEventLoopError,
+)
 from gateway.running import ACME
 
 SOON_S = 10
@@ -145,10 +152,25 @@ def test_leaving_while_cancelled_ends_at_once():
         asyncio.run(asyncio.wait_for(main(server.url, server), SOON_S))
 
 
+def test_a_stream_that_is_none_closes_its_connection_without_waiting_for_the_client(kind):
+    closed = threading.Event()
+
+    def no_stream(connection, _):
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n<html>")
+        if connection.recv(1) == b"":
+            closed.set()
+
+    with ScriptedServer(no_stream) as server, client_of(kind, server.url, key=ACME) as client:
+        events = client.session("s").events(since="0")
+        with pytest.raises(MalformedAnswerError):
+            next(iter(events))
+        assert closed.wait(SOON_S - 2)
+
+
 def test_no_socket_is_left_whatever_was_left_early(gateway, kind):
     gc.collect()
     before = open_sockets()
-    for _ in range(5):
+    for _ in range(2):
         with client_of(kind, gateway.url, key=ACME) as client:
             session = client.open("test", blueprint="patient")
             for event in session.prompt("work"):

@@ -133,19 +133,21 @@ class AsyncStream(Generic[T]):
 
     async def _read_on(self) -> None:
         """Read one piece, after opening a connection where there is none."""
+        failed: ClientError | None = None
         try:
             pieces = self._pieces or await self._open()
             if (piece := await anext(pieces, None)) is not None:
                 self._items = self._following.items(piece)
                 return
-            wait_s = self._following.on_end()
         except httpx2.HTTPError as error:
             self._transport.require_open()
-            wait_s = self._following.on_end(unreachable(error, self._transport.address))
+            failed = unreachable(error, self._transport.address)
+            failed.__cause__ = error
         except ClientError as error:
-            wait_s = self._following.on_end(error)
+            failed = error
+        # Whether there is another connection or not: this one is over.
         await self.aclose()
-        await asyncio.sleep(wait_s)
+        await asyncio.sleep(self._following.on_end(failed))
 
     async def _open(self) -> AsyncGenerator[bytes]:
         self._transport.require_open()
