@@ -86,7 +86,8 @@ def program_here() -> str:
     beside = Path(sys.executable).with_name("frontdesk")
     if shutil.which("frontdesk") is not None or not beside.exists():
         return "frontdesk"
-    return os.path.relpath(beside)
+    near = os.path.relpath(beside)
+    return str(beside) if near.startswith(os.pardir) else near
 
 
 def _advice(url: str, blueprints: Blueprints, model: str) -> Iterator[str]:
