@@ -45,13 +45,21 @@ class NodeRowQuestions:
 
     async def indexed(self, node: NodeStatus, tenant_id: str | None) -> list[SessionRow]:
         """Return what the index knows of a node's sessions; nothing where it does not answer."""
-        selection = Selection(tenant_id=tenant_id, incarnation=node.node.incarnation)
+        incarnation = node.node.incarnation
+        # By one of both: a tenant has fewer, as a rule.
+        selection = Selection(tenant_id=tenant_id)
+        if tenant_id is None:
+            selection = Selection(incarnation=incarnation)
         rows: list[SessionRow] = []
         after, more = 0, True
         try:
             while more and len(rows) <= MOST:
                 page = await self._node.list(selection, after=after)
-                rows += [row_of_entry(each, node=node.node.name) for each in page.entries]
+                rows += [
+                    row_of_entry(each, node=node.node.name)
+                    for each in page.entries
+                    if each.entry.incarnation == incarnation
+                ]
                 after, more = page.entries[-1].fence if page.entries else 0, page.more
         except (EngineUnavailable, Recovering):
             pass

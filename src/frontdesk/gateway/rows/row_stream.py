@@ -51,6 +51,8 @@ class RowStream:
         self._operator = self._tenant_id is None
         self._ended = asyncio.Event()
         self._minutes: dict[int, Minute] = {}
+        self._hour_of: set[str] = set()
+        """The sources that the hour was sent of."""
         self._nodes: NodesNow | None = None
         self._counted: TooManyRows | None = None
         self._sent_s = 0.0
@@ -157,14 +159,16 @@ class RowStream:
         if nodes != self._nodes:
             self._nodes = nodes
             await self._send_event("nodes", nodes)
-        since_ms = self._clock.wall_ms() - 2 * MINUTE_MS if self._minutes else 0
-        now = minutes_of(
-            each.minutes(self._tenant_id, since_ms=since_ms) for each in self._scope.sources()
-        )
+        sources = self._scope.sources()
+        runs = {each.run for each in sources}
+        # The whole hour at first, and where a node has come with its own.
+        whole = runs != self._hour_of
+        since_ms = 0 if whole else self._clock.wall_ms() - 2 * MINUTE_MS
+        now = minutes_of(each.minutes(self._tenant_id, since_ms=since_ms) for each in sources)
         new = tuple(each for each in now if self._minutes.get(each.at) != each)
-        if new or not self._minutes:
+        if new or not self._hour_of:
             await self._send_event("hour", Hour(minutes=new))
-        self._minutes = {each.at: each for each in now}
+        self._minutes, self._hour_of = {each.at: each for each in now}, runs
 
     async def _send_event(self, name: str, content: Answer, *, numbered: bool = False) -> None:
         position = f"id: {self._reader.position}\n".encode() if numbered else b""
