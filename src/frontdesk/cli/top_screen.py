@@ -101,7 +101,7 @@ class Keys(ModalScreen[None]):
 class TopScreen(App[None]):
     """The whole of it."""
 
-    CSS = """
+    CSS: ClassVar[str] = """
     #status { height: 1; padding: 0 1; background: $panel; }
     #status.stale { background: $error; color: $text; }
     #rows { height: 1fr; }
@@ -111,7 +111,7 @@ class TopScreen(App[None]):
     .box { width: auto; max-width: 90%; height: auto; padding: 1 2; border: round $primary; }
     .box Label { width: auto; max-width: 100%; }
     """
-    ENABLE_COMMAND_PALETTE = False
+    ENABLE_COMMAND_PALETTE: ClassVar[bool] = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "leave"),
         Binding("slash", "filter", "filter"),

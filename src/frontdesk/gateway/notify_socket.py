@@ -27,7 +27,8 @@ class NotifySocket:
     """
 
     def __init__(self, address: str | None, *, watchdog_s: float | None = None) -> None:
-        self._address, self.watchdog_s = address, watchdog_s
+        self._address = address
+        self.watchdog_s: float | None = watchdog_s
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str]) -> NotifySocket:

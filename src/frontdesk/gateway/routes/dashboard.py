@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from frontdesk import __version__
 from frontdesk.gateway.body_schemas import LoginBody
 from frontdesk.gateway.callers import Caller
-from frontdesk.gateway.dashboard_files import GZIP, PAGE, POLICY, dashboard_files
+from frontdesk.gateway.dashboard_files import GZIP, PAGE, POLICY, ServedFile, dashboard_files
 from frontdesk.gateway.dashboard_login import cookie_name, from_own_page, set_cookie
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.errors import LoginUnsafe, MalformedRequest
@@ -45,7 +46,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-files_of_the_dashboard = cache(dashboard_files)
+files_of_the_dashboard: Callable[[], Mapping[str, ServedFile]] = cache(dashboard_files)
 
 
 @router.post(
