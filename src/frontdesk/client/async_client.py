@@ -14,12 +14,7 @@ from frontdesk.client.both_clients import AnyClient
 from frontdesk.client.call_options import RowFilter, SessionOptions, UsageFilter
 from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.client.gateway_address import GatewayAddress
-from frontdesk.schemas.answer_schemas import (
-    BlueprintList,
-    ModelList,
-    SessionList,
-    SessionSummary,
-)
+from frontdesk.schemas.answer_schemas import BlueprintList, ModelList, SessionList, SessionSummary
 from frontdesk.schemas.operator_schemas import Health
 from frontdesk.schemas.row_schemas import EndedSessions
 from frontdesk.schemas.usage_schemas import UsageReport

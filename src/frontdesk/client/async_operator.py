@@ -10,17 +10,8 @@ from frontdesk.agents.records import Message
 from frontdesk.client import gateway_calls as calls
 from frontdesk.client.async_transport import AsyncStream, AsyncTransport
 from frontdesk.client.call_options import OperatorFilter, OperatorPage
-from frontdesk.client.event_stream import (
-    FeedEvent,
-    FeedFollowing,
-    SessionFollowing,
-    StreamEvent,
-)
-from frontdesk.schemas.operator_schemas import (
-    GatewayStatus,
-    ListedNode,
-    ListedNodes,
-)
+from frontdesk.client.event_stream import FeedEvent, FeedFollowing, SessionFollowing, StreamEvent
+from frontdesk.schemas.operator_schemas import GatewayStatus, ListedNode, ListedNodes
 from frontdesk.schemas.row_schemas import EndedSessions, HostedSessionDetail, HostedSessions
 from frontdesk.schemas.usage_schemas import OperatorUsage
 

@@ -7,12 +7,7 @@ from contextlib import aclosing
 from inspect import isawaitable
 from typing import Any, Unpack
 
-from frontdesk.agents.events import (
-    ApprovalRequired,
-    AskUser,
-    Event,
-    Gap,
-)
+from frontdesk.agents.events import ApprovalRequired, AskUser, Event, Gap
 from frontdesk.agents.records import Approval, Message
 from frontdesk.client import gateway_calls as calls
 from frontdesk.client.async_transport import AsyncStream, AsyncTransport
@@ -25,11 +20,7 @@ from frontdesk.client.call_options import (
 )
 from frontdesk.client.errors import BadRequestError, SessionDeadError
 from frontdesk.client.event_stream import SessionFollowing, StreamEvent
-from frontdesk.client.turn_progress import (
-    approval_call,
-    is_pending,
-    question_call,
-)
+from frontdesk.client.turn_progress import approval_call, is_pending, question_call
 from frontdesk.schemas.answer_schemas import (
     SessionStats,
     SessionStatus,

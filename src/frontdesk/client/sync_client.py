@@ -14,12 +14,7 @@ from frontdesk.client.gateway_address import GatewayAddress
 from frontdesk.client.sync_operator import ClientOperator
 from frontdesk.client.sync_session import ClientSession
 from frontdesk.client.sync_transport import SyncTransport
-from frontdesk.schemas.answer_schemas import (
-    BlueprintList,
-    ModelList,
-    SessionList,
-    SessionSummary,
-)
+from frontdesk.schemas.answer_schemas import BlueprintList, ModelList, SessionList, SessionSummary
 from frontdesk.schemas.operator_schemas import Health
 from frontdesk.schemas.row_schemas import EndedSessions
 from frontdesk.schemas.usage_schemas import UsageReport

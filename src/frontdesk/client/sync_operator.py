@@ -9,18 +9,9 @@ from frontdesk.agents.events import Gap
 from frontdesk.agents.records import Message
 from frontdesk.client import gateway_calls as calls
 from frontdesk.client.call_options import OperatorFilter, OperatorPage
-from frontdesk.client.event_stream import (
-    FeedEvent,
-    FeedFollowing,
-    SessionFollowing,
-    StreamEvent,
-)
+from frontdesk.client.event_stream import FeedEvent, FeedFollowing, SessionFollowing, StreamEvent
 from frontdesk.client.sync_transport import SyncTransport
-from frontdesk.schemas.operator_schemas import (
-    GatewayStatus,
-    ListedNode,
-    ListedNodes,
-)
+from frontdesk.schemas.operator_schemas import GatewayStatus, ListedNode, ListedNodes
 from frontdesk.schemas.row_schemas import EndedSessions, HostedSessionDetail, HostedSessions
 from frontdesk.schemas.usage_schemas import OperatorUsage
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Unpack
 
-from frontdesk.agents.events import (
-    ApprovalRequired,
-    AskUser,
-    Event,
-    Gap,
-)
+from frontdesk.agents.events import ApprovalRequired, AskUser, Event, Gap
 from frontdesk.agents.records import Approval, Message
 from frontdesk.client import gateway_calls as calls
 from frontdesk.client.both_clients import AnySession, AnyTurn
@@ -18,11 +13,7 @@ from frontdesk.client.call_options import FileToAttach, OnApproval, OnQuestion, 
 from frontdesk.client.errors import BadRequestError, SessionDeadError
 from frontdesk.client.event_stream import SessionFollowing, StreamEvent
 from frontdesk.client.sync_transport import SyncTransport
-from frontdesk.client.turn_progress import (
-    approval_call,
-    is_pending,
-    question_call,
-)
+from frontdesk.client.turn_progress import approval_call, is_pending, question_call
 from frontdesk.schemas.answer_schemas import (
     SessionStats,
     SessionStatus,
