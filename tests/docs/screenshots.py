@@ -88,7 +88,7 @@ def is_in(client, path: str, state: str) -> bool:
 def without_numbers(text: str) -> str:
     """Return what a picture shows, but for what is another one each time."""
     text = re.sub(r"\d[\d.,:]*", "N", text)
-    lines = re.sub(r"\bN ?(s|m|min|h|d)\b", "N s", text).splitlines()
+    lines = re.sub(r"\bN ?(ms|s|m|min|h|d)\b", "N s", text).splitlines()
     return "\n".join(line for each in lines if (line := " ".join(each.split()))) + "\n"
 
 
@@ -122,7 +122,15 @@ def text_of(page) -> str:
 
 def at_a_terminal(gateway: RunningGateway) -> list[tuple[str, str]]:
     """Type the commands at a terminal; return each with what it printed there."""
-    return [(" ".join(("frontdesk", *words)), run(gateway, *words)) for words in TYPED]
+    typed = []
+    for words in TYPED:
+        typed.append((" ".join(("frontdesk", *words)), run(gateway, *words)))
+        if words[-1] == "crash":
+            # Its turn has ended, and its session is about to.
+            with gateway.client() as client:
+                path = "/v1/sessions/hello"
+                eventually(lambda: client.get(path).status_code == 404, within_s=WITHIN_S)  # noqa: B023
+    return typed
 
 
 def run(gateway: RunningGateway, *words: str) -> str:
