@@ -179,6 +179,20 @@ def test_a_second_ctrl_c_leaves_at_once(asked, client, sid):
     assert "Traceback" not in terminal.output
 
 
+def test_ctrl_c_while_the_prompt_waits_leaves_the_turn_of_another_alone(asked, client, sid):
+    create(client, sid, blueprint="patient")
+    client.post(f"/v1/sessions/{sid}/prompt", json={"text": "first"}).raise_for_status()
+    eventually(lambda: state_of(client, sid) == "working")
+    with on_terminal("sessions", "prompt", sid, "second", **asked) as terminal:
+        terminal.read_until("the prompt waits")
+        terminal.interrupt()
+        assert terminal.wait() == 130
+    assert "stays in the session's queue" in terminal.output
+    assert state_of(client, sid) == "working"
+    assert client.get(f"/v1/sessions/{sid}/status").json()["queues"]["prompts"] == 1
+    client.delete(f"/v1/sessions/{sid}")
+
+
 def test_what_an_encoding_lacks_is_written_out(asked, client, sid):
     create(client, sid)
     done = run("sessions", "prompt", sid, "日本 ok", PYTHONIOENCODING="ascii", **asked)

@@ -117,6 +117,16 @@ BY_CODE: Mapping[str, tuple[ExitCode, str]] = {
 }
 """Of each code of the gateway's and the client's: how the command ends, and what to do next."""
 
+BY_STATUS: Mapping[int | None, ExitCode] = {
+    401: ExitCode.NOT_ALLOWED,
+    403: ExitCode.NOT_ALLOWED,
+    404: ExitCode.NOT_FOUND,
+    413: ExitCode.LIMIT,
+    429: ExitCode.LIMIT,
+    **dict.fromkeys(range(500, 600), ExitCode.UNAVAILABLE),
+}
+"""Of a code that a newer gateway has, and this command line does not know."""
+
 BY_NAME: Mapping[str, tuple[ExitCode, str]] = {
     "ConfigurationWrong": (ExitCode.USAGE, "correct it, then look: `frontdesk config check`"),
     "KeyNotFound": (ExitCode.USAGE, "`frontdesk keys list` shows them"),
@@ -149,7 +159,8 @@ def failure_of(error: BaseException) -> Failure | None:
         return None
     name = type(error).__name__
     code = getattr(error, "code", None) or re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-    exit_code, advice = BY_NAME.get(name) or BY_CODE.get(code) or (ExitCode.USAGE, "")
+    otherwise = (BY_STATUS.get(getattr(error, "status", None), ExitCode.USAGE), "")
+    exit_code, advice = BY_NAME.get(name) or BY_CODE.get(code) or otherwise
     separator = "\n" if "\n" in str(error) else ": "
     return Failure(code, f"{error}{separator}{advice}" if advice else str(error), exit_code)
 

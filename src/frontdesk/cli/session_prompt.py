@@ -6,7 +6,9 @@ there is none, the command ends with what waits.
 
 from __future__ import annotations
 
+import select
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -69,19 +71,20 @@ class PromptedTurn:
     def __init__(self, session: ClientSession, printer: TurnPrinter) -> None:
         self._session, self._printer = session, printer
         self._turn: ClientTurn | None = None
-        self._answering = self._interrupted = False
+        self._signals: socket.socket
+        self._answering = self._interrupted = self._begun = False
 
     def run(self, text: str) -> None:
         """Send the prompt and print its turn; returns where it ended well."""
-        turn = self._session.prompt(
-            text, on_approval=self._on_approval, on_question=self._on_question
-        )
-        self._turn = turn
-        if turn.queued:
-            inform("the prompt waits until another turn has ended")
         with self._interruptions():
+            self._turn = turn = self._session.prompt(
+                text, on_approval=self._on_approval, on_question=self._on_question
+            )
+            if turn.queued:
+                inform("the prompt waits until another turn has ended")
             try:
                 for event in turn:
+                    self._begun = True
                     self._printer.print(event)
             finally:
                 self._printer.end()
@@ -133,6 +136,9 @@ class PromptedTurn:
         self._answering = True
         try:
             print(question, end="", file=sys.stderr, flush=True)  # noqa: T201 - asks at a terminal
+            # Not at once `readline`: a signal just before it blocks would wait for the line.
+            while sys.stdin not in select.select([sys.stdin, self._signals], [], [])[0]:
+                self._signals.recv(64)
             line = sys.stdin.readline()
         except _AbortTurn:
             self._abort()
@@ -152,14 +158,24 @@ class PromptedTurn:
 
     @contextmanager
     def _interruptions(self) -> Iterator[None]:
+        self._signals, waking = socket.socketpair()
+        waking.setblocking(False)
         before = signal.signal(signal.SIGINT, self._on_interrupt)
+        signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
+            signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGINT, before)
+            self._signals.close()
+            waking.close()
 
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        if self._interrupted:
+        if self._interrupted or self._turn is None:
+            raise KeyboardInterrupt
+        if self._turn.queued and not self._begun:
+            # What is under way is another prompt's turn, and a prompt cannot be taken back.
+            inform("left: the prompt stays in the session's queue")
             raise KeyboardInterrupt
         self._interrupted = True
         if self._answering:
