@@ -140,7 +140,9 @@ def run(gateway: RunningGateway, *words: str) -> str:
     environment = {
         **os.environ, "FRONTDESK_URL": gateway.url, "FRONTDESK_KEY": ACME, "TERM": "xterm-256color",
     }  # fmt: skip
-    environment.pop("NO_COLOR", None)
+    for each in ("NO_COLOR", "LINES"):
+        environment.pop(each, None)
+    environment["COLUMNS"] = str(COLUMNS)
     command = [sys.executable, "-m", "frontdesk.cli", *words]
     with subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, close_fds=True
