@@ -62,6 +62,17 @@ class NewestRows:
             self.gone += gone
             self.rows.update((key_of(row), row) for row in rows)
 
+    def join(self, other: NewestRows) -> None:
+        """Add what another source says. Of an id on both, the session that was opened last counts.
+
+        The other one has gone, which its source is yet to say.
+        """
+        self.gone += other.gone
+        for key, row in other.rows.items():
+            known = self.rows.get(key)
+            if known is None or row.created_at >= known.created_at:
+                self.rows[key] = row
+
 
 def key_of(row: SessionRow) -> RowKey:
     """Return what names a row."""

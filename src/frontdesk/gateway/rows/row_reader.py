@@ -178,11 +178,14 @@ class RowReader:
             place = places.get(source.run)
             if source.over and place is None:
                 continue
+            # By itself: an id that has moved to and fro is in the changes of several.
+            own = NewestRows()
             if place is not None:
-                self._read(source, place, newest)
+                self._read(source, place, own)
             if place is None or place.suspect != source.suspect:
                 # New here, or all of its rows are otherwise now.
-                newest.rows.update((key_of(row), row) for row in source.rows(self._tenant_id))
+                own.rows.update((key_of(row), row) for row in source.rows(self._tenant_id))
+            newest.join(own)
             places[source.run] = FeedPlace(source.ring.head, source.suspect)
         self._places = places
         return self._filtered(newest.rows, newest.gone)
