@@ -171,6 +171,15 @@ def test_uses_that_another_gateway_writes_are_no_change_of_the_keys(state, file,
     assert not ring.refresh()
 
 
+def test_a_key_opens_as_soon_as_it_is_made_and_the_change_is_told_all_the_same(state, file, clock):
+    ring = KeyRing(file=file)
+    with KeyFile(state, clock=clock) as other:
+        new = other.create(tenant_id="acme", name="ci")
+    assert ring.find("fd_wrong", now_ms=clock.wall_ms()) is None
+    assert ring.find(new.secret, now_ms=clock.wall_ms()) == new.key
+    assert [ring.refresh(), ring.refresh()] == [True, False]
+
+
 def test_a_file_from_before_scopes_has_keys_that_may_do_everything(tmp_path, clock):
     state = StateDir.make(tmp_path)
     open_database(state.keys, schema=SCHEMA[:1]).close()

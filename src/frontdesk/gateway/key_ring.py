@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.key_file import KeyFile
-from frontdesk.gateway.keys import Key, conflicts, digest_of
+from frontdesk.gateway.keys import KEY_PREFIX, Key, conflicts, digest_of
 
 USE_WRITTEN_EVERY_MS = 60_000
 
@@ -25,12 +25,22 @@ class KeyRing:
     sees either the old keys or the new ones.
     """
 
-    __slots__ = ("_by_digest", "_by_id", "_file", "_fixed", "_unwritten", "_version", "_written")
+    __slots__ = (
+        "_by_digest",
+        "_by_id",
+        "_changed",
+        "_file",
+        "_fixed",
+        "_unwritten",
+        "_version",
+        "_written",
+    )
 
     def __init__(self, *, file: KeyFile | None, fixed: Iterable[Key] = ()) -> None:
         self._file = file
         self._fixed = tuple(fixed)
         self._version = file.version() if file else None
+        self._changed = False
         self._by_digest: Mapping[bytes, Key] = {}
         self._by_id: Mapping[str, Key] = {}
         self._unwritten: dict[str, int] = {}
@@ -39,9 +49,16 @@ class KeyRing:
         self.reload()
 
     def find(self, secret: str, *, now_ms: int) -> Key | None:
-        """Return the key of this secret, None where there is none or it has expired."""
+        """Return the key of this secret, None where there is none or it has expired.
+
+        One that was made a moment ago is there: the file is looked at before a secret of our form
+        is held to be wrong.
+        """
         digest = digest_of(secret)
         key = self._by_digest.get(digest)
+        if key is None and secret.startswith(KEY_PREFIX) and self._read_changes():
+            self._changed = True
+            key = self._by_digest.get(digest)
         return key if key is not None and digest in key.digests(now_ms) else None
 
     def named(self, key_id: str) -> Key | None:
@@ -70,8 +87,12 @@ class KeyRing:
         """Follow changes that other processes made to the file; say whether the keys differ.
 
         Costs one PRAGMA where nothing changed. A file that is locked for the moment is looked at
-        again the next time.
+        again the next time. What `find` has read since the last time counts.
         """
+        changed, self._changed = self._read_changes() or self._changed, False
+        return changed
+
+    def _read_changes(self) -> bool:
         if self._file is None:
             return False
         before = self._by_id

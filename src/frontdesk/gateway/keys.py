@@ -23,6 +23,7 @@ from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.scopes import ALL_SCOPES, KeyScope
 
 SECRET_BYTES = 32
+KEY_PREFIX = "fd_"
 MIN_ENV_SECRET_CHARACTERS = 24
 MAX_SECRET_CHARACTERS = 512
 """A head has room for it, whatever its bound."""
@@ -94,7 +95,7 @@ def signing_secret_of(master: bytes, key_id: str) -> str:
 
 def fresh_secret() -> str:
     """Return a secret of 256 random bits."""
-    return "fd_" + secrets.token_urlsafe(SECRET_BYTES)
+    return KEY_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
 
 
 def mint(
