@@ -204,8 +204,10 @@ def test_an_iteration_that_is_left_closes_its_connection_without_waiting_for_the
 
 
 PROGRAM = """
-import sys
+import signal, sys
 from frontdesk.client import Client
+# Whoever runs the tests may ignore it, which is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Client(sys.argv[1], key="k" * 24) as client:
     for event in client.session("s").events(since="0"):
         print(event.index, flush=True)

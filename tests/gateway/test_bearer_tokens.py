@@ -84,8 +84,10 @@ def test_a_bearer_token_opens_its_tenants_sessions_and_its_subject_is_what_count
         opened = create(client, f"j-{sid}")
         assert opened["tenantId"] == "acme"
     assert acme.get(f"/v1/sessions/j-{sid}").status_code == 200
-    lines = eventually(lambda: [each for each in gateway.log.lines if each["session"] == sid])
-    assert "jwt:acme/carol" in {line["key"] for line in lines}
+    lines = eventually(
+        lambda: [each for each in gateway.log.lines if each.get("session_id") == sid]
+    )
+    assert "jwt:acme/carol" in {line["key_id"] for line in lines if "key_id" in line}
 
 
 def test_a_token_of_another_tenant_sees_what_an_unknown_session_is(gateway, acme, sid):

@@ -316,8 +316,10 @@ def test_what_a_token_asks_for_counts_for_the_key_that_made_it(gateway, acme, si
     with gateway.client(token) as client:
         turn_of(client, sid, "hello")
     assert gateway.gateway.meter.of_key("acme", "k-acme").prompts == before + 1
-    lines = eventually(lambda: [each for each in gateway.log.lines if each["session"] == sid])
-    assert {line["key"] for line in lines} == {"k-acme"}
+    lines = eventually(
+        lambda: [each for each in gateway.log.lines if each.get("session_id") == sid]
+    )
+    assert {line["key_id"] for line in lines if "key_id" in line} == {"k-acme"}
     assert token not in str(gateway.log.lines)
 
 

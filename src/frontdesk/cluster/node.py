@@ -435,6 +435,11 @@ class Node:
         """Return all nodes, this one included, as last heard: no older than a quarter lease."""
         return self._membership.nodes
 
+    @property
+    def heard_age_s(self) -> float:
+        """Return how long ago it heard of the nodes: more than a lease where it is cut off."""
+        return self._membership.heard_age_s
+
     def node(self, incarnation: str) -> NodeStatus | None:
         """Return one node, as last heard of."""
         return self._membership.node(incarnation)

@@ -134,7 +134,7 @@ export class NodesPage extends AskingPage {
   }
 
   summary({ nodes }) {
-    const unwell = nodes.filter((node) => node.state !== "alive").length;
+    const unwell = nodes.filter((node) => node.state !== "alive" || node.leaseLeftMs <= 0).length;
     const sessions = nodes.reduce((sum, node) => sum + node.sessions, 0);
     return nodes.length ? html`<p class="summary"><b>${nodes.length}</b> in all · <b class=${unwell ? "attention" : ""}>${unwell}</b> not well · <b>${figure(sessions)}</b> sessions</p>` : nothing;
   }

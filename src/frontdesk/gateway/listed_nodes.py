@@ -18,7 +18,8 @@ def listed(status: NodeStatus, node: Node) -> ListedNode:
         name=status.node.name,
         incarnation=status.node.incarnation,
         state=status.state.value,
-        lease_left_ms=round(status.lease_left_s * 1000),
+        # What was heard of it grows old where this node hears no more.
+        lease_left_ms=round((status.lease_left_s - node.heard_age_s) * 1000),
         sessions=status.sessions,
         draining=status.draining,
         version=status.node.version,

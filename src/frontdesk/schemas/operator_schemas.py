@@ -103,8 +103,8 @@ class GatewayStatus(GatewayNumbers, frozen=True, kw_only=True):
 class ListedNode(Answer, frozen=True, kw_only=True):
     """A node of the cluster, as this one has last heard of it.
 
-    `leaseLeftMs` is below 0 where it has not renewed in time. Where `configDigest` differs from
-    that of others, keys, blueprints or limits do.
+    `leaseLeftMs` is below 0 where it has not renewed in time, or this node has not heard of it.
+    Where `configDigest` differs from that of others, keys, blueprints or limits do.
     """
 
     name: str
