@@ -18,7 +18,7 @@ from frontdesk.errors import SessionNotFound
 from frontdesk.gateway.forwarding.owner_application import OwnerApplication
 from frontdesk.records import Ended, ExitReason, Metadata
 from gateway.cluster_running import cluster
-from gateway.running import create, events, turn_of, until
+from gateway.running import OPERATOR, create, events, turn_of, until
 from gateway.test_websocket import opened, said
 from gateway.test_websocket import until as until_on
 from support.waiting import eventually
@@ -382,6 +382,21 @@ def test_an_owner_is_asked_itself_where_the_index_cannot_be(nodes, here, sid):
     )
     assert entry.fence == nodes[0].gateway.node.fence(f"acme/{sid}")
     assert nodes[1].call(ask, f"acme/none-{sid}", status) is None
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[1]", b"no JSON"])
+def test_an_answer_by_the_rules_of_another_version_is_none(nodes, monkeypatch, answer):
+    async def answer_otherwise(_):
+        return answer
+
+    other = nodes[0].forwarding
+    for path in [path for path in other.calls.answers if path != "/-/rows"]:
+        monkeypatch.setitem(other.calls.answers, path, answer_otherwise)
+    with nodes[1].client() as client, nodes[1].client(OPERATOR) as operator:
+        assert client.get("/v1/sessions").status_code == 200
+        assert operator.get("/ops/sessions").json()["partial"] is True
+        assert operator.get("/ops/ends").json()["partial"] is True
+        assert operator.get("/ops/status").status_code == 200
 
 
 def test_the_listener_ages_while_nothing_answers_on_it(nodes, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -40,13 +41,17 @@ class NodeCalls:
 
         `OwnerUnreachable` where it does not answer.
         """
-        answer = await self.ask(node, ENTRY, msgspec.json.encode(session_id))
-        return msgspec.json.decode(answer, type=IndexEntry | None)
+        body = msgspec.json.encode(session_id)
+        answer: IndexEntry | None = await self.ask(node, ENTRY, body, kind=IndexEntry | None)
+        return answer
 
     async def ask(
-        self, node: NodeStatus, path: str, body: bytes, *, within_s: float = ANSWER_S
-    ) -> bytes:
-        """Ask a node; `OwnerUnreachable` where it does not answer in time."""
+        self, node: NodeStatus, path: str, body: bytes, *, kind: Any, within_s: float = ANSWER_S
+    ) -> Any:
+        """Ask a node, and return its answer, which is of this kind.
+
+        `OwnerUnreachable` where it does not answer in time, or by the rules of another version.
+        """
         request = HopRequest("POST", path, body)
         try:
             async with asyncio.timeout(within_s), self._hops.exchange(node, request) as connection:
@@ -54,9 +59,10 @@ class NodeCalls:
         except (HopBroken, TimeoutError) as error:
             problem = str(error) or "no answer in time"
             raise OwnerUnreachable("", problem=problem) from None
-        if connection.status != 200 or is_from_node(connection):
-            raise OwnerUnreachable("", problem="it is another node, or of another version")
-        return answer
+        if connection.status == 200 and not is_from_node(connection):
+            with suppress(msgspec.DecodeError):
+                return msgspec.json.decode(answer, type=kind)
+        raise OwnerUnreachable("", problem="it is another node, or of another version")
 
     async def answer_entry(self, body: bytes) -> bytes:
         """Answer with the entry of a session of this node, null where it has none."""

@@ -33,8 +33,7 @@ class NodeDrains:
         status = self._named(node)
         if status.node.incarnation == self._node.incarnation:
             return Drained(status, self._gateway.begin_passing_on())
-        answer = await self._calls.ask(status, DRAIN, b"")
-        return Drained(status, msgspec.json.decode(answer, type=bool))
+        return Drained(status, await self._calls.ask(status, DRAIN, b"", kind=bool))
 
     def _named(self, node: str) -> NodeStatus:
         """Return the node; of two lives of one name the one that lives, not the one before it."""

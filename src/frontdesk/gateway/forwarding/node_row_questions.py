@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -38,8 +39,10 @@ class NodeRowQuestions:
 
         async def ask(question: RowsQuestion) -> RowsAnswer:
             body = msgspec.json.encode(question)
-            answer = await self._calls.ask(node, ROWS, body, within_s=WAIT_S + ANSWER_S)
-            return msgspec.json.decode(answer, type=RowsAnswer)
+            answer: RowsAnswer = await self._calls.ask(
+                node, ROWS, body, kind=RowsAnswer, within_s=WAIT_S + ANSWER_S
+            )
+            return answer
 
         return ask
 
@@ -80,11 +83,12 @@ class NodeRowQuestions:
         ]
 
         async def asked(each: NodeStatus) -> list[EndedSession] | None:
-            try:
-                answer = await self._calls.ask(each, ENDS, body)
-            except OwnerUnreachable:
-                return None
-            return msgspec.json.decode(answer, type=list[EndedSession])
+            with suppress(OwnerUnreachable):
+                ends: list[EndedSession] = await self._calls.ask(
+                    each, ENDS, body, kind=list[EndedSession]
+                )
+                return ends
+            return None
 
         answers = await asyncio.gather(*map(asked, others))
         own = self._gateway.rows.ends.newest(tenant_id)

@@ -7,6 +7,7 @@ stand, `/healthz` says.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -61,23 +62,26 @@ class OperatorViews:
             return None
         if located.node.node.incarnation == self._node.incarnation:
             return None
-        answer = await self._calls.ask(located.node, SESSION, msgspec.json.encode(key))
-        return msgspec.json.decode(answer, type=HostedSessionDetail | None)
+        body, kind = msgspec.json.encode(key), HostedSessionDetail | None
+        answer: HostedSessionDetail | None = await self._calls.ask(
+            located.node, SESSION, body, kind=kind
+        )
+        return answer
 
     async def _of_all(self, path: str, body: bytes, own: T, *, kind: type[T]) -> dict[str, T]:
         others = [
             each for each in self._node.nodes() if each.node.incarnation != self._node.incarnation
         ]
 
-        async def asked(each: NodeStatus) -> bytes | None:
-            try:
-                return await self._calls.ask(each, path, body)
-            except OwnerUnreachable:
-                return None
+        async def asked(each: NodeStatus) -> T | None:
+            with suppress(OwnerUnreachable):
+                answer: T = await self._calls.ask(each, path, body, kind=kind)
+                return answer
+            return None
 
         answers = await asyncio.gather(*map(asked, others))
         found = {
-            each.node.name: msgspec.json.decode(answer, type=kind)
+            each.node.name: answer
             for each, answer in zip(others, answers, strict=True)
             if answer is not None
         }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -139,25 +140,25 @@ class SessionLists:
         if status is None:
             # Dead: its sessions are gone.
             return PageAnswer([None] * len(question.keys), [])
-        try:
-            answer = await self._calls.ask(status, SUMMARIES, msgspec.json.encode(question))
-        except OwnerUnreachable:
-            return None
-        return msgspec.json.decode(answer, type=PageAnswer)
+        body = msgspec.json.encode(question)
+        with suppress(OwnerUnreachable):
+            answer: PageAnswer = await self._calls.ask(status, SUMMARIES, body, kind=PageAnswer)
+            return answer
+        return None
 
     async def _page_of_nodes(self, asked: OwnSelection) -> SessionList:
         """Return a page as the nodes last known tell it, each of its own."""
         body = msgspec.json.encode(asked)
         others = [
-            self._calls.ask(each, OWN, body)
+            self._calls.ask(each, OWN, body, kind=list[FencedSummary])
             for each in self._node.nodes()
             if each.node.incarnation != self._node.incarnation
         ]
         answers: list[Any] = await asyncio.gather(*others, return_exceptions=True)
         rows = self._own(asked)
         for answer in answers:
-            if isinstance(answer, bytes):
-                rows += msgspec.json.decode(answer, type=list[FencedSummary])
+            if isinstance(answer, list):
+                rows += answer
             elif not isinstance(answer, OwnerUnreachable):
                 raise answer
         rows.sort(key=lambda each: each.fence)
