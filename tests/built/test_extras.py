@@ -9,7 +9,13 @@ import pytest
 
 from built.building import built, installed, ran
 from docs.pages import ROOT, page
-from docs.test_code_blocks import WORKING, brought_by_an_extra, imported, run
+from docs.test_code_blocks import (
+    WORKING,
+    brought_by_an_extra,
+    gateway_of_pages,
+    imported,
+    run,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -19,6 +25,7 @@ ABOUT = {
     "jwt": r"auth\.jwt|JwtSettings",
     "acp": r"frontdesk\.agents\.acp|\bacp\b",
     "pydantic-ai": r"pydantic_ai|\"test\"|'test'",
+    "client": r"frontdesk\.client",
     "gateway": r"frontdesk\.(gateway|cli)|fastapi|httpx2|anyio",
     "cluster": r"frontdesk\.cluster",
     "agents": r"frontdesk\.(agents|sessions|keeper)",
@@ -46,6 +53,8 @@ TOGETHER = {
     "pydantic-ai": "gateway,pydantic-ai",
 }
 """What programs of the documents use one with."""
+
+__all__ = ["gateway_of_pages"]  # a fixture of the documents' tests
 
 
 def about(block):
@@ -94,9 +103,10 @@ def test_what_an_extra_does_not_bring_is_named_by_the_extra_that_does(environmen
 
 
 def test_the_programs_of_the_documents_run_with_the_extra_that_they_are_about(
-    environment, wheel, tmp_path_factory
+    environment, wheel, tmp_path_factory, request
 ):
     extra, python = environment
+    beside = request.getfixturevalue("gateway_of_pages") if extra == "client" else None
     if extra in TOGETHER:
         place = tmp_path_factory.mktemp("together") / "venv"
         python = installed(wheel, place, extra=TOGETHER[extra])
@@ -108,12 +118,12 @@ def test_the_programs_of_the_documents_run_with_the_extra_that_they_are_about(
         if about(block) == extra and set(imported(block)) <= known
     ]
     for block in blocks:
-        done = run(block, tmp_path_factory.mktemp("program"), python=python)
+        done = run(block, tmp_path_factory.mktemp("program"), python=python, variables=beside)
         assert done.returncode == 0, f"{block}: {done.stderr}"
         shown = page(block.page).shown_below(block)
         checker = doctest.OutputChecker()
         assert shown is None or checker.check_output(shown, done.stdout, doctest.ELLIPSIS), block
-    assert blocks or extra in {"guardrails", "acp", "jwt", "client", "cli", "otel"}
+    assert blocks or extra in {"guardrails", "acp", "jwt", "cli", "otel"}
 
 
 COMMANDS = {

@@ -313,7 +313,8 @@ export class SessionPage {
 
   scroll(box) {
     const newest = this.first + WINDOW + STEP >= this.transcript.entries.length;
-    const atEnd = newest && box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
+    // Entries may have come that are not drawn yet: who follows the end goes on following it.
+    const atEnd = (newest || this.atEnd) && box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
     if (atEnd === this.atEnd) return;
     this.atEnd = atEnd;
     this.app.draw();
