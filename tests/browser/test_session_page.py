@@ -346,6 +346,8 @@ def test_by_keyboard_alone_from_login_to_an_approval_to_the_end(tab, acme, sid):
     expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
     keys.press("/")
     keys.type(sid)
+    # Under its head: the list has made up its mind.
+    expect(page.get_by_role("row")).to_have_count(2)
     keys.press("ArrowDown")
     keys.press("Enter")
     expect(page.get_by_role("heading", name=sid)).to_be_visible()

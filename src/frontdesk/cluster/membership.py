@@ -66,7 +66,7 @@ class Membership:
         self.renew_soon: Callable[[], object] = tuple
         self.changed: Wakers = Wakers()
         self._nodes: dict[str, NodeStatus] = {}
-        self._heard_s: float = hooks.now_s()
+        self._nodes_at_s: float = hooks.now_s()
 
     @property
     def record(self) -> NodeRecord:
@@ -132,7 +132,7 @@ class Membership:
     @nodes.setter
     def nodes(self, nodes: Sequence[NodeStatus]) -> None:
         before, self._nodes = self._nodes, {each.node.incarnation: each for each in nodes}
-        self._heard_s = self.hooks.now_s()
+        self._nodes_at_s = self.hooks.now_s()
         for incarnation in {**before, **self._nodes}:
             then, now = before.get(incarnation), self._nodes.get(incarnation)
             if (state := _state(now)) != _state(then):
@@ -141,9 +141,9 @@ class Membership:
                 _log_change(status, state)
 
     @property
-    def heard_age_s(self) -> float:
+    def nodes_age_s(self) -> float:
         """How long ago that was."""
-        return self.hooks.now_s() - self._heard_s
+        return self.hooks.now_s() - self._nodes_at_s
 
     def node(self, incarnation: str) -> NodeStatus | None:
         """Return one of them."""

@@ -436,9 +436,9 @@ class Node:
         return self._membership.nodes
 
     @property
-    def heard_age_s(self) -> float:
+    def nodes_age_s(self) -> float:
         """Return how long ago it heard of the nodes: more than a lease where it is cut off."""
-        return self._membership.heard_age_s
+        return self._membership.nodes_age_s
 
     def node(self, incarnation: str) -> NodeStatus | None:
         """Return one node, as last heard of."""

@@ -19,7 +19,7 @@ def listed(status: NodeStatus, node: Node) -> ListedNode:
         incarnation=status.node.incarnation,
         state=status.state.value,
         # What was heard of it grows old where this node hears no more.
-        lease_left_ms=round((status.lease_left_s - node.heard_age_s) * 1000),
+        lease_left_ms=round((status.lease_left_s - node.nodes_age_s) * 1000),
         sessions=status.sessions,
         draining=status.draining,
         version=status.node.version,

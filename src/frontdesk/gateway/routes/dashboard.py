@@ -73,7 +73,9 @@ async def log_in(request: Request, gateway: InGateway, body: LoginBody) -> Respo
     return answer
 
 
-@router.post("/dashboard/logout", operation_id="logOut", status_code=204)
+@router.post(
+    "/dashboard/logout", operation_id="logOut", status_code=204, responses=problems("bad_request")
+)
 async def log_out(request: Request, gateway: InGateway) -> Response:
     """Take the cookie away, by the dashboard's own page."""
     own_page(request)
