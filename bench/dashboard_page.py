@@ -78,7 +78,7 @@ def opened(url: str, secret: str) -> Iterator[Page]:
         page.goto(url)
         page.get_by_label("API key").fill(secret)
         page.keyboard.press("Enter")
-        page.wait_for_function("window.sources.length === 1")
+        page.wait_for_function("() => window.sources.length === 1")
         try:
             yield page
         finally:
