@@ -134,22 +134,23 @@ def test_a_task_that_is_cancelled_ends_at_once_and_closes_its_connection(act):
 
 
 def test_leaving_while_cancelled_ends_at_once():
-    async def main(url, server):
+    async def main(url):
+        reading = asyncio.Event()
+
         async def use():
             async with AsyncClient(url, key=ACME) as client:
                 async for _ in client.session("s").events(since="0"):
-                    await asyncio.sleep(1000)
+                    reading.set()
+                    await asyncio.Event().wait()
 
         task = asyncio.create_task(use())
-        while not server.requests:
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.01)
+        await reading.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     with ScriptedServer(hanging) as server:
-        asyncio.run(asyncio.wait_for(main(server.url, server), SOON_S))
+        asyncio.run(asyncio.wait_for(main(server.url), SOON_S))
 
 
 def test_a_stream_that_is_none_closes_its_connection_without_waiting_for_the_client(kind):

@@ -60,12 +60,8 @@ def stop(
         got = "both" if by_filter else "neither"
         raise InvalidArgument("what to stop", expected="ids, or a filter (or --all)", got=got)
     ask = by_filter and not (yes or dry_run)
-    if ask and not somebody_is_there():
-        raise CommandFailed(
-            "confirmation_needed",
-            "nobody can be asked here: say --yes, or see which there are with --dry-run",
-            exit_code=ExitCode.USAGE,
-        )
+    if ask:
+        require_somebody()
     with asking(url, key_file) as client:
         if by_filter:
             found = listing(client, choice)
@@ -78,6 +74,16 @@ def stop(
         stop_all(client, outcomes, as_json=as_json)
     if not by_filter:
         check_found(outcomes)
+
+
+def require_somebody() -> None:
+    """Refuse to go on where there is no terminal to ask at."""
+    if not somebody_is_there():
+        raise CommandFailed(
+            "confirmation_needed",
+            "nobody can be asked here: say --yes, or see which there are with --dry-run",
+            exit_code=ExitCode.USAGE,
+        )
 
 
 @dataclass(slots=True)
