@@ -147,7 +147,7 @@ def test_after_an_edit_the_gateway_is_begun_anew_with_the_same_key(project):
         url, *others = run.welcome(2)
         assert others == [secret, operator]
         assert answer(url, secret) == "second"
-        assert "my_agents.py changed" in run.log
+        eventually(lambda: "my_agents.py changed" in run.log, within_s=START_S)
 
         # A mistake is told, and waits for its correction.
         (project / "frontdesk.toml").write_text(CONFIG.replace("kind", "kin"))

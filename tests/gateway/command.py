@@ -17,6 +17,8 @@ from support.waiting import eventually
 START_S = 60
 KEYS = f"acme/ci:{ACME}"
 TESTS = Path(__file__).parents[1]
+NEVER_IDLE = httpx.Limits(keepalive_expiry=None)
+"""Else a client that waits for 5 s has another connection, which another worker may accept."""
 
 CONFIG = """
 [blueprints.parrot]
@@ -48,7 +50,11 @@ class Served:
 
     def client(self, secret=ACME):
         return httpx.Client(
-            base_url=self.url, headers={"X-API-Key": secret}, trust_env=False, timeout=30
+            base_url=self.url,
+            headers={"X-API-Key": secret},
+            trust_env=False,
+            timeout=30,
+            limits=NEVER_IDLE,
         )
 
     @staticmethod

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from frontdesk.gateway.app import create_app
 from frontdesk.gateway.rows.hosted_rows import HostedQuery, page_of
 from frontdesk.gateway.rows.row_filter import SORT_KEYS
 from frontdesk.schemas.row_schemas import HostedSession
+from gateway.asgi import ask
 from gateway.cluster_running import cluster
 from gateway.requirements import covers
 from gateway.running import OPERATOR, UMBRELLA, RunningGateway, create, events, turn_of, until
@@ -172,6 +174,30 @@ def test_an_operator_stops_and_aborts_and_the_log_has_key_target_and_result(oper
         ("k-operator", "stop", "acme/none", "not_found"),
         ("k-operator", "stop", "ACME/none", "bad_request"),
     ]
+
+
+@covers("operators.actions")
+@pytest.mark.parametrize(
+    ("target", "result"),
+    [("acme/mine", "ok"), ("acme/none", "not_found"), ("ACME/none", "bad_request")],
+)
+def test_whoever_has_the_answer_to_an_action_finds_its_line(gateway, acme, caplog, target, result):
+    caplog.set_level("INFO", logger="frontdesk.events")
+    create(acme, "mine")
+    app, found = create_app(gateway.gateway), []
+
+    async def looking(scope, receive, send):
+        async def look(message):
+            if message["type"] == "http.response.start":
+                found.extend(logged(caplog))
+            await send(message)
+
+        await app(scope, receive, look)
+
+    headers = [(b"x-api-key", OPERATOR.encode())]
+    path = f"/ops/sessions/{target}/stop"
+    gateway.call(lambda: ask(looking, path, method="POST", headers=headers))
+    assert found == [("k-operator", "stop", target, result)]
 
 
 @covers("operators.actions")

@@ -47,7 +47,8 @@ def test_a_request_over_a_hop_to_a_tool_call_is_one_tree(tmp_path):
             lambda: len(found := spans.named("POST /v1/sessions/{sessionId}/prompt")) == 2 and found
         )
         ((_, headers, _),) = tool.asked
-        (line,) = service.lines(event="request", path=f"/v1/sessions/{sid}/prompt")
+        path = f"/v1/sessions/{sid}/prompt"
+        (line,) = eventually(lambda: service.lines(event="request", path=path))
         assert service.server.terminate() == 0
     parents = {span["context"]["span_id"]: span["parent_id"] for span in requests}
     (first_hop,) = [span for span, parent in parents.items() if parent == f"0x{SPAN}"]

@@ -60,6 +60,7 @@ class OperatorRequest:
     """An operator's request on its way as a tenant's own; `answer` is what answers those."""
 
     __slots__ = (
+        "_acting",
         "_answer",
         "_asked",
         "_context",
@@ -78,12 +79,12 @@ class OperatorRequest:
         self._logged = False
 
     async def run(self) -> None:
-        """Answer, and write what came of it."""
+        """Write what came of it, and answer."""
         context = self._context
         if self._asked.text and not self._gateway.config.server.operators_read_text:
             self._log("forbidden")
             raise TextNotForOperators
-        acting = RequestContext(
+        acting = self._acting = RequestContext(
             self._scope(), context.receive, self._send, body_limit=context.body_limit
         )
         acting.client = context.client
@@ -98,7 +99,7 @@ class OperatorRequest:
         finally:
             context.started, context.status = acting.started, acting.status
             context.refused = acting.refused
-            self._log(acting.refused or str(acting.status or "failed"))
+            self._log(acting.refused or "failed")
 
     def _scope(self) -> Scope:
         """Return the scope of the tenant's own request."""
@@ -124,9 +125,10 @@ class OperatorRequest:
         )
 
     async def _send(self, message: Message) -> None:
-        # Before the rest: a stream may be open for hours.
-        if message["type"] == "http.response.start" and message["status"] < 400:
-            self._log("ok")
+        # Before the answer: who has that finds the line, and a stream may be open for hours.
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            self._log("ok" if status < 400 else self._acting.refused or str(status))
         await self._context.send_on(message)
 
     def _log(self, result: str) -> None:
