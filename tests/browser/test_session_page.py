@@ -173,6 +173,24 @@ def test_stopping_asks_by_name_and_says_why_it_ended(tab, acme, sid):
     assert shell.findings() == []
 
 
+def test_a_session_that_ends_while_its_page_asks_for_its_figures_is_shown_as_ended(tab, acme, sid):
+    create(acme, sid)
+    page = tab("tenant").open(f"#/session/{sid}")
+    expect(page.get_by_label("Prompt", exact=True)).to_be_visible()
+
+    def end_first(route):
+        acme.delete(f"/v1/sessions/{sid}")
+        route.continue_()
+
+    page.route("**/status", end_first)
+    with page.expect_response("**/status") as answer:
+        prompt(acme, sid, "hello there")
+    assert answer.value.status == 404
+    expect(page.get_by_role("heading", name="This session has ended")).to_be_visible()
+    expect(page.locator(".ending")).to_contain_text("Somebody ended it.")
+    expect(said(page)).to_contain_text("hello there")
+
+
 def test_a_crash_says_why_and_what_was_said_stays(tab, acme, sid):
     create(acme, sid, blueprint="demo", model="demo")
     page = tab("tenant").open(f"#/session/{sid}")
@@ -362,6 +380,7 @@ def test_by_keyboard_alone_from_login_to_an_approval_to_the_end(tab, acme, sid):
     keys.press("Shift+Tab")
     expect(page.locator(".asks.open").get_by_role("button", name="Reject")).to_be_focused()
     keys.press("Enter")
+    expect(page.get_by_label("Why not?")).to_be_focused()
     keys.type("no more")
     keys.press("Enter")
     expect(said(page)).to_contain_text("rejected: no more")
@@ -373,7 +392,7 @@ def test_by_keyboard_alone_from_login_to_an_approval_to_the_end(tab, acme, sid):
     keys.press("Tab")
     keys.press("Enter")
     expect(page.get_by_role("heading", name="This session has ended")).to_be_visible()
-    assert page.evaluate("document.activeElement.tagName") == "MAIN"
+    expect(page.locator("main")).to_be_focused()
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "narrow"])

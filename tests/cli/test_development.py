@@ -130,7 +130,7 @@ def test_an_operators_key_is_printed_and_opens_what_operators_see(project):
         seen = {}
         for secret in (tenant, operator):
             headers = {"X-API-Key": secret}
-            with httpx.Client(base_url=url, headers=headers, trust_env=False) as client:
+            with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=30) as client:
                 seen[secret] = [
                     client.get(path).status_code for path in ("/v1/sessions", "/ops/sessions")
                 ]
@@ -172,7 +172,7 @@ def test_the_gateway_ends_with_the_killed_process_that_begins_it_anew(project):
 
         def gone():
             try:
-                httpx.get(f"{url}/healthz", trust_env=False)
+                httpx.get(f"{url}/healthz", trust_env=False, timeout=30)
             except httpx.TransportError:
                 return True
             return False

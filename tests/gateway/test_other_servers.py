@@ -70,7 +70,7 @@ def test_a_servers_root_path_opens_no_route(tmp_path, http):
 def test_the_lifespan_opens_and_closes_the_gateway(tmp_path):
     with plain_uvicorn(tmp_path, http="h11") as (gateway, url):
         assert gateway.open
-        assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+        assert httpx.get(f"{url}/readyz", trust_env=False, timeout=20).status_code == 200
 
 
 def test_before_it_is_opened_a_gateway_answers_that_it_is_not_ready(tmp_path):

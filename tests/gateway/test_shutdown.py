@@ -296,7 +296,11 @@ def test_tls_is_served_with_a_certificate_and_key(tmp_path):
             assert silent.recv(1) == b"", "a handshake has a deadline"
         trusting = ssl.create_default_context(cafile=certificate)
         with httpx.Client(
-            base_url=server.url, verify=trusting, headers={"X-API-Key": ACME}, trust_env=False
+            base_url=server.url,
+            verify=trusting,
+            headers={"X-API-Key": ACME},
+            trust_env=False,
+            timeout=30,
         ) as client:
             create(client, "s")
             assert turn_of(client, "s", "over tls")[-1][1] == "agent_end"
@@ -323,7 +327,7 @@ def test_no_log_of_the_server_ever_has_a_secret_in_it(tmp_path):
     with serving(tmp_path, FRONTDESK_LOG__LEVEL="debug") as server, server.client() as client:
         create(client, "s")
         url = f"{server.url}/v1/sessions/s/events?api_key={ACME}"
-        with httpx.stream("GET", url, trust_env=False) as response:
+        with httpx.stream("GET", url, trust_env=False, timeout=30) as response:
             assert response.status_code == 200
         with connect(url.replace("http", "ws", 1).replace("/events", "/ws")) as ws:
             ws.send("{}")

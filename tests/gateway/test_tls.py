@@ -10,7 +10,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from gateway.command import CONFIG, serving
+from gateway.command import CONFIG, NEVER_IDLE, serving
 from gateway.running import ACME, create, turn_of
 from support.waiting import eventually
 
@@ -39,7 +39,14 @@ class Files:
     def client(self, url):
         trusting = ssl.create_default_context(cafile=self.certificate)
         headers = {"X-API-Key": ACME}
-        return httpx.Client(base_url=url, verify=trusting, headers=headers, trust_env=False)
+        return httpx.Client(
+            base_url=url,
+            verify=trusting,
+            headers=headers,
+            trust_env=False,
+            timeout=30,
+            limits=NEVER_IDLE,
+        )
 
 
 @pytest.fixture

@@ -175,7 +175,8 @@ def test_an_agents_process_that_is_killed_is_counted_with_how_long_its_clean_up_
 
 def test_whoever_has_no_operators_key_gets_no_metrics(service):
     for headers in ({}, {"X-API-Key": "wrong-key-0123456789"}):
-        assert httpx.get(f"{service.server.url}/metrics", headers=headers).status_code == 401
+        url = f"{service.server.url}/metrics"
+        assert httpx.get(url, headers=headers, trust_env=False, timeout=30).status_code == 401
     with service.server.client() as tenant:
         assert tenant.get("/metrics").status_code == 401
 
