@@ -1,0 +1,134 @@
+"""What a store of conversations can do: SQLite's and PostgreSQL's are alike to everybody else.
+
+All methods block, and each may be called from any thread; `apply` is called by one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from frontdesk.persistence.kept import (
+    KeptAnswer,
+    KeptCheckpoint,
+    KeptConversation,
+    KeptFrame,
+    KeptMemory,
+    KeptRequest,
+    KeptTurn,
+    Listed,
+)
+from frontdesk.persistence.operations import AnyOperation, TurnState
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What came of a batch: the numbers of conversations that are another node's by now.
+
+    Nothing of those was written; everything else was, and is on the disk.
+    """
+
+    lost: frozenset[int] = frozenset()
+
+
+class StoredMessage(NamedTuple):
+    """A message of the history, encoded, under its position."""
+
+    position: int
+    message: bytes
+
+
+class Conversations(Protocol):
+    """Conversations on a disk. `StorageUnavailable` where it cannot be reached or is full.
+
+    `StorageBroken` where a sync or a read failed: whoever gets it ends the process. What is
+    another tenant's is as if it were not there.
+    """
+
+    def apply(self, operations: Sequence[AnyOperation]) -> Applied:
+        """Carry out the operations in their order, in one transaction, and sync it.
+
+        Carrying out the same batch again, as after a commit of unknown outcome, changes nothing.
+        """
+        ...
+
+    def claim(self, number: int | None = None) -> list[int]:
+        """Make what has no living owner this node's: one conversation, or all; return which.
+
+        Those that are not ended and were another owner's before.
+        """
+        ...
+
+    def unfinished(self) -> list[KeptConversation]:
+        """Return this node's conversations that are live, or have turns that are not ended."""
+        ...
+
+    def find(
+        self, tenant_id: str, session_id: str, *, fence: int | None = None
+    ) -> KeptConversation | None:
+        """Return the newest conversation of an id, or the one with this fence."""
+        ...
+
+    def page(self, listed: Listed) -> list[KeptConversation]:
+        """Return a page of a tenant's conversations, in the order of their numbers."""
+        ...
+
+    def count(self, tenant_id: str) -> int:
+        """Return how many conversations a tenant has that are stored."""
+        ...
+
+    def frames(self, number: int, *, after: int, limit: int, max_bytes: int) -> list[KeptFrame]:
+        """Return events after an index, at least one if there is one, in order."""
+        ...
+
+    def messages(self, number: int, *, after: int = 0, limit: int = 1000) -> list[StoredMessage]:
+        """Return messages after a position, oldest first."""
+        ...
+
+    def last_messages(self, number: int, *, limit: int, max_bytes: int) -> list[StoredMessage]:
+        """Return the newest messages, oldest first."""
+        ...
+
+    def turns(
+        self,
+        number: int,
+        *,
+        states: tuple[TurnState, ...] = (),
+        after: int = 0,
+        limit: int = 1000,
+    ) -> list[KeptTurn]:
+        """Return turns after a position, oldest first; of these states, if any are named."""
+        ...
+
+    def turn(self, number: int, request_id: str) -> KeptTurn | None:
+        """Return one turn."""
+        ...
+
+    def memories(self, number: int) -> list[KeptMemory]:
+        """Return what agents left, oldest first."""
+        ...
+
+    def requests(self, number: int) -> list[KeptRequest]:
+        """Return the approvals and questions of turns that have not ended, oldest first."""
+        ...
+
+    def checkpoints(self, number: int) -> list[KeptCheckpoint]:
+        """Return the checkpoints, oldest first."""
+        ...
+
+    def answer(self, slot: str, *, now_ms: int) -> KeptAnswer | None:
+        """Return the answer that is stored in a slot, while its time has not run out."""
+        ...
+
+    def greatest_fence(self) -> int:
+        """Return the greatest fence of all conversations, 0 where there is none."""
+        ...
+
+    def expired(self, *, before_ms: int, limit: int) -> list[KeptConversation]:
+        """Return this node's that nobody used since, are not live, and have no turn waiting."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open."""
+        ...
