@@ -1,10 +1,10 @@
-"""Where conversations are kept: what is written, what is read back, and the stores that do it.
+"""Where conversations are stored: what is written, what is read back, and the stores that do it.
 
 Beside the agents and below the session service; it knows neither. One thread writes what all
 conversations of a process have said, in their order, many in one transaction.
 
     operations              what is written: one record for each thing that happened
-    kept                    what is read back
+    stored                  what is read back
     frames                  how one event is stored
     conversations           what a store can do, whichever it is
 """

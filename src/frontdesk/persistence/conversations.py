@@ -10,15 +10,15 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from frontdesk.persistence.kept import (
-    KeptAnswer,
-    KeptCheckpoint,
-    KeptConversation,
-    KeptFrame,
-    KeptMemory,
-    KeptRequest,
-    KeptTurn,
-    Listed,
+from frontdesk.persistence.stored import (
+    StoredAnswer,
+    StoredCheckpoint,
+    StoredConversation,
+    StoredFrame,
+    StoredMemory,
+    StoredRequest,
+    StoredTurn,
+    ListQuery,
 )
 from frontdesk.persistence.operations import AnyOperation, TurnState
 
@@ -60,17 +60,17 @@ class Conversations(Protocol):
         """
         ...
 
-    def unfinished(self) -> list[KeptConversation]:
+    def unfinished(self) -> list[StoredConversation]:
         """Return this node's conversations that are live, or have turns that are not ended."""
         ...
 
     def find(
         self, tenant_id: str, session_id: str, *, fence: int | None = None
-    ) -> KeptConversation | None:
+    ) -> StoredConversation | None:
         """Return the newest conversation of an id, or the one with this fence."""
         ...
 
-    def page(self, listed: Listed) -> list[KeptConversation]:
+    def page(self, listed: ListQuery) -> list[StoredConversation]:
         """Return a page of a tenant's conversations, in the order of their numbers."""
         ...
 
@@ -78,7 +78,7 @@ class Conversations(Protocol):
         """Return how many conversations a tenant has that are stored."""
         ...
 
-    def frames(self, number: int, *, after: int, limit: int, max_bytes: int) -> list[KeptFrame]:
+    def frames(self, number: int, *, after: int, limit: int, max_bytes: int) -> list[StoredFrame]:
         """Return events after an index, at least one if there is one, in order."""
         ...
 
@@ -97,27 +97,31 @@ class Conversations(Protocol):
         states: tuple[TurnState, ...] = (),
         after: int = 0,
         limit: int = 1000,
-    ) -> list[KeptTurn]:
+    ) -> list[StoredTurn]:
         """Return turns after a position, oldest first; of these states, if any are named."""
         ...
 
-    def turn(self, number: int, request_id: str) -> KeptTurn | None:
+    def turn(self, number: int, request_id: str) -> StoredTurn | None:
         """Return one turn."""
         ...
 
-    def memories(self, number: int) -> list[KeptMemory]:
+    def latest_turn(self, number: int) -> StoredTurn | None:
+        """Return the newest turn, queued or not."""
+        ...
+
+    def memories(self, number: int) -> list[StoredMemory]:
         """Return what agents left, oldest first."""
         ...
 
-    def requests(self, number: int) -> list[KeptRequest]:
+    def requests(self, number: int) -> list[StoredRequest]:
         """Return the approvals and questions of turns that have not ended, oldest first."""
         ...
 
-    def checkpoints(self, number: int) -> list[KeptCheckpoint]:
+    def checkpoints(self, number: int) -> list[StoredCheckpoint]:
         """Return the checkpoints, oldest first."""
         ...
 
-    def answer(self, slot: str, *, now_ms: int) -> KeptAnswer | None:
+    def answer(self, slot: str, *, now_ms: int) -> StoredAnswer | None:
         """Return the answer that is stored in a slot, while its time has not run out."""
         ...
 
@@ -125,7 +129,7 @@ class Conversations(Protocol):
         """Return the greatest fence of all conversations, 0 where there is none."""
         ...
 
-    def expired(self, *, before_ms: int, limit: int) -> list[KeptConversation]:
+    def expired(self, *, before_ms: int, limit: int) -> list[StoredConversation]:
         """Return this node's that nobody used since, are not live, and have no turn waiting."""
         ...
 

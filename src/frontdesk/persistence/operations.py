@@ -28,7 +28,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return 256
 
 
-class Opened(Operation, frozen=True, kw_only=True, tag=True):
+class ConversationOpened(Operation, frozen=True, kw_only=True, tag=True):
     """A conversation begins, live, with its first epoch.
 
     `options` are what it was opened with, as JSON: they may hold a client's secrets, and are
@@ -108,7 +108,7 @@ class MessageAdded(Operation, frozen=True, kw_only=True, tag=True):
         return 256 + len(self.message)
 
 
-class Remembered(Operation, frozen=True, kw_only=True, tag=True):
+class MemoryAdded(Operation, frozen=True, kw_only=True, tag=True):
     """What an agent wants its next one to have, of one turn; see `agents.records.Memory`.
 
     One that `replaces` takes the place of every earlier one of its kind.
@@ -125,7 +125,7 @@ class Remembered(Operation, frozen=True, kw_only=True, tag=True):
         return 256 + len(self.content)
 
 
-class TurnEnded(Operation, frozen=True, kw_only=True, tag=True):
+class TurnFinished(Operation, frozen=True, kw_only=True, tag=True):
     """A turn has its end, at this index. `end` is its `TurnEnd`, `usage` its counters, encoded.
 
     Its frames may be compressed from here on. `totals` are the conversation's own counters.
@@ -153,7 +153,7 @@ class TurnSuspended(Operation, frozen=True, kw_only=True, tag=True):
         return 256 + len(self.content)
 
 
-class Asked(Operation, frozen=True, kw_only=True, tag=True):
+class RequestAsked(Operation, frozen=True, kw_only=True, tag=True):
     """An approval or a question waits for its answer; `event` is what went out, encoded."""
 
     request_id: str
@@ -162,7 +162,7 @@ class Asked(Operation, frozen=True, kw_only=True, tag=True):
     event: bytes
 
 
-class Answered(Operation, frozen=True, kw_only=True, tag=True):
+class RequestAnswered(Operation, frozen=True, kw_only=True, tag=True):
     """It was answered, and `answer` is how, encoded; a suspended turn goes on with it.
 
     None where it waits no longer and has no answer: its turn has ended.
@@ -172,20 +172,20 @@ class Answered(Operation, frozen=True, kw_only=True, tag=True):
     answer: bytes | None
 
 
-class Left(Operation, frozen=True, kw_only=True, tag=True):
+class ConversationLeft(Operation, frozen=True, kw_only=True, tag=True):
     """Its agent has ended and none follows now: it is dormant."""
 
     at_ms: int
 
 
-class Ended(Operation, frozen=True, kw_only=True, tag=True):
+class ConversationEnded(Operation, frozen=True, kw_only=True, tag=True):
     """The session has ended, for this reason as JSON; its log is whole."""
 
     reason: bytes
     at_ms: int
 
 
-class Erased(Operation, frozen=True, kw_only=True, tag=True):
+class ConversationErased(Operation, frozen=True, kw_only=True, tag=True):
     """Everything of it goes, and can be found nowhere in the files a minute later."""
 
 
@@ -230,21 +230,21 @@ class AnswerStored(Operation, frozen=True, kw_only=True, tag=True):
 
 
 AnyOperation = (
-    Opened
+    ConversationOpened
     | EpochBegun
     | OptionsChanged
     | TurnQueued
     | TurnBegun
     | FramesAppended
     | MessageAdded
-    | Remembered
-    | TurnEnded
+    | MemoryAdded
+    | TurnFinished
     | TurnSuspended
-    | Asked
-    | Answered
-    | Left
-    | Ended
-    | Erased
+    | RequestAsked
+    | RequestAnswered
+    | ConversationLeft
+    | ConversationEnded
+    | ConversationErased
     | TenantErased
     | FramesDropped
     | CheckpointMade

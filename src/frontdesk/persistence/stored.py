@@ -7,14 +7,14 @@ import msgspec
 from frontdesk.persistence.operations import ConversationState, TurnState
 
 
-class KeptEpoch(msgspec.Struct, frozen=True):
+class StoredEpoch(msgspec.Struct, frozen=True):
     """From `first_index` on, events carry this fence."""
 
     fence: int
     first_index: int
 
 
-class KeptConversation(msgspec.Struct, frozen=True, kw_only=True):
+class StoredConversation(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation as it is stored, without its events, messages and turns.
 
     `fence` is that of its first epoch, which names it; `epochs` are all, oldest first.
@@ -34,7 +34,7 @@ class KeptConversation(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     last_activity_ms: int
     fence: int
-    epochs: tuple[KeptEpoch, ...]
+    epochs: tuple[StoredEpoch, ...]
     oldest_index: int
     last_index: int
     last_position: int
@@ -49,7 +49,7 @@ class KeptConversation(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: str | None = None
 
 
-class KeptTurn(msgspec.Struct, frozen=True, kw_only=True):
+class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
     """A turn as it is stored. `first_index` and `last_index` are 0 while it has none.
 
     `memory` is what a suspended one goes on from.
@@ -70,10 +70,10 @@ class KeptTurn(msgspec.Struct, frozen=True, kw_only=True):
     ended_at_ms: int | None
     end: bytes | None
     usage: bytes | None
-    suspended: KeptMemory | None
+    suspended: StoredMemory | None
 
 
-class KeptMemory(msgspec.Struct, frozen=True, kw_only=True):
+class StoredMemory(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent left for the next one."""
 
     request_id: str
@@ -83,7 +83,7 @@ class KeptMemory(msgspec.Struct, frozen=True, kw_only=True):
     replaces: bool = False
 
 
-class KeptRequest(msgspec.Struct, frozen=True, kw_only=True):
+class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     """An approval or a question that waits, or was answered while its turn is suspended."""
 
     request_id: str
@@ -93,7 +93,7 @@ class KeptRequest(msgspec.Struct, frozen=True, kw_only=True):
     answer: bytes | None
 
 
-class KeptFrame(msgspec.Struct, frozen=True):
+class StoredFrame(msgspec.Struct, frozen=True):
     """One event of a log: its fence and index, and the frame as it was appended."""
 
     fence: int
@@ -101,7 +101,7 @@ class KeptFrame(msgspec.Struct, frozen=True):
     frame: bytes
 
 
-class KeptCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
+class StoredCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A named end of a turn."""
 
     name: str
@@ -110,14 +110,14 @@ class KeptCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
-class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to an idempotency key."""
 
     digest: bytes
     answer: bytes
 
 
-class Listed(msgspec.Struct, frozen=True, kw_only=True):
+class ListQuery(msgspec.Struct, frozen=True, kw_only=True):
     """What a list of a tenant's conversations asks for; None asks for all.
 
     `after` is the number of the last one of the page before, in ascending order.

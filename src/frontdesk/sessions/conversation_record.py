@@ -1,0 +1,264 @@
+"""What one conversation says to the storage, in the order in which it happened.
+
+A conversation that is stored has one, else none. Everything that is said in one stretch of code,
+without an `await`, is committed together or not at all (`CommitQueue`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from frontdesk.agents.attachments import Attachment
+from frontdesk.agents.events import ApprovalRequired, AskUser, MessageDelta
+from frontdesk.agents.records import CallbackTool, Memory, Message, SessionContext
+from frontdesk.clock import Clock
+from frontdesk.persistence.frames import Frame, encode_frame
+from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.persistence.operations import (
+    RequestAnswered,
+    AnyOperation,
+    RequestAsked,
+    ConversationEnded,
+    EpochBegun,
+    ConversationErased,
+    FramesAppended,
+    ConversationLeft,
+    MessageAdded,
+    ConversationOpened,
+    OptionsChanged,
+    MemoryAdded,
+    TurnBegun,
+    TurnFinished,
+    TurnQueued,
+    TurnState,
+)
+from frontdesk.records import ExitReason
+from frontdesk.sessions.counters import Counters
+from frontdesk.sessions.event_log import EventLog, LoggedEvent
+from frontdesk.sessions.history import History
+from frontdesk.sessions.queue import Prompt
+from frontdesk.sessions.turn_ends import TurnEnd
+
+
+class StoredOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session was opened with, and what was set since: as the storage has it, encrypted."""
+
+    context: SessionContext
+    tools: tuple[CallbackTool, ...] = ()
+    tool_keys: dict[str, str | None] = {}
+
+
+class ConversationRecord:
+    """Write down what happens in one conversation. On one event loop; nothing here waits.
+
+    Its log's readers see an event once it is committed. The messages of a turn are written with the
+    turn's end: what a turn that is cut off had said is made out from its events.
+    """
+
+    __slots__ = ("_began", "_clock", "_early", "_ledger", "_log", "_messages", "number")
+
+    def __init__(
+        self,
+        commits: CommitQueue,
+        *,
+        number: int,
+        log: EventLog,
+        history: History,
+        clock: Clock,
+        opened: bool,
+    ) -> None:
+        self.number: int = number
+        self._early: list[AnyOperation] | None = None if opened else []
+        """What was said before it was opened: nothing is written where that fails."""
+        self._ledger, self._log, self._clock = commits, log, clock
+        self._messages: list[MessageAdded] | None = None
+        self._began = False
+        log.on_store = self._on_event
+        history.on_add = self._on_message
+        commits.follow(number, log.show)
+
+    async def committed(self, *, wait_s: float | None = 5.0) -> None:
+        """Wait until all that was said is committed; `StorageUnavailable` after `wait_s`."""
+        await self._ledger.committed(self.number, wait_s=wait_s)
+
+    def close(self) -> None:
+        """Follow what is committed no longer: the conversation is not held here any more."""
+        self._ledger.unfollow(self.number)
+
+    @property
+    def backlog(self) -> int:
+        """Return how many bytes are said and not committed."""
+        return self._ledger.backlog(self.number)
+
+    # -- the conversation ------------------------------------------------------------------------
+
+    def open(
+        self,
+        options: StoredOptions,
+        *,
+        api_key: str | None,
+        created_at_ms: int,
+        label: str | None,
+        forked_from: str | None,
+    ) -> None:
+        """Say that the conversation begins; what was said before comes after that."""
+        context, early = options.context, self._early or []
+        self._early = None
+        self._say(
+            ConversationOpened(
+                number=self.number,
+                tenant_id=context.tenant_id,
+                session_id=context.session_id,
+                blueprint=context.blueprint,
+                model=context.model,
+                api_key=api_key,
+                label=label,
+                created_at_ms=created_at_ms,
+                fence=self._log.fence,
+                options=msgspec.json.encode(options),
+                forked_from=forked_from,
+            ),
+            *early,
+        )
+
+    def begin_epoch(self) -> None:
+        """Say that another agent's entry begins, under the fence that the log has now."""
+        self._say(
+            EpochBegun(
+                number=self.number,
+                fence=self._log.fence,
+                first_index=self._log.last_index + 1,
+                at_ms=self._clock.wall_ms(),
+            )
+        )
+
+    def change(self, *, model: str | None = None, options: StoredOptions | None = None) -> None:
+        """Say that the model or an option is another from now on."""
+        encoded = None if options is None else msgspec.json.encode(options)
+        self._say(OptionsChanged(number=self.number, model=model, options=encoded))
+
+    def leave(self) -> None:
+        """Say that no agent answers now."""
+        self._say(ConversationLeft(number=self.number, at_ms=self._clock.wall_ms()))
+
+    def end(self, reason: ExitReason) -> None:
+        """Say that the session has ended."""
+        encoded = msgspec.json.encode(reason)
+        self._say(ConversationEnded(number=self.number, reason=encoded, at_ms=self._clock.wall_ms()))
+
+    def erase(self) -> None:
+        """Say that all of it goes."""
+        self._say(ConversationErased(number=self.number))
+
+    # -- turns -----------------------------------------------------------------------------------
+
+    def queue(self, prompt: Prompt) -> None:
+        """Say that a prompt was accepted."""
+        files = msgspec.msgpack.encode(prompt.attachments) if prompt.attachments else b""
+        self._say(
+            TurnQueued(
+                number=self.number,
+                request_id=prompt.request_id,
+                text=prompt.text,
+                api_key=prompt.api_key,
+                attachments=files,
+                at_ms=self._clock.wall_ms(),
+            )
+        )
+
+    def begin(self, request_id: str) -> None:
+        """Say that a turn begins with the next event; its first message is written at once."""
+        self._say(
+            TurnBegun(
+                number=self.number,
+                request_id=request_id,
+                first_index=self._log.last_index + 1,
+                at_ms=self._clock.wall_ms(),
+            )
+        )
+
+    def begun(self) -> None:
+        """Hold the messages from now on for the end of the turn."""
+        self._messages, self._began = [], True
+
+    def finish(self, end: TurnEnd, *, usage: Counters, totals: Counters, state: TurnState) -> None:
+        """Say that a turn has ended, with the messages that it added."""
+        messages, self._messages = self._messages or [], None
+        self._say(
+            *messages,
+            TurnFinished(
+                number=self.number,
+                request_id=end.request_id,
+                state=state,
+                last_index=end.last_index,
+                end=msgspec.json.encode(end),
+                usage=msgspec.json.encode(usage),
+                totals=msgspec.json.encode(totals),
+                at_ms=self._clock.wall_ms(),
+            ),
+        )
+
+    def remember(self, request_id: str, memory: Memory) -> None:
+        """Say what the agent wants the next one to have."""
+        self._say(
+            MemoryAdded(
+                number=self.number,
+                request_id=request_id,
+                kind=memory.kind,
+                version=memory.version,
+                content=memory.content,
+                replaces=memory.replaces,
+            )
+        )
+
+    def ask(self, request_id: str, event: ApprovalRequired | AskUser) -> None:
+        """Say that somebody's answer is waited for."""
+        approval = isinstance(event, ApprovalRequired)
+        self._say(
+            RequestAsked(
+                number=self.number,
+                request_id=request_id,
+                reference=event.approval_id if isinstance(event, ApprovalRequired) else event.ref,
+                kind="approval" if approval else "question",
+                event=msgspec.json.encode(event),
+            )
+        )
+
+    def answer(self, reference: str, answer: object | None) -> None:
+        """Say how it was answered; None where it waits no longer."""
+        encoded = None if answer is None else msgspec.json.encode(answer)
+        self._say(RequestAnswered(number=self.number, reference=reference, answer=encoded))
+
+    # -- within ----------------------------------------------------------------------------------
+
+    def _say(self, *operations: AnyOperation) -> None:
+        if self._early is None:
+            self._ledger.add(*operations)
+        else:
+            self._early += operations
+
+    def _on_event(self, logged: LoggedEvent) -> None:
+        frame = encode_frame(Frame(logged.name, logged.request_id, logged.json))
+        self._say(
+            FramesAppended(
+                number=self.number, fence=logged.fence, first_index=logged.index, frames=(frame,)
+            )
+        )
+        if self._began and logged.name == MessageDelta.name:
+            # Somebody waits for the first word.
+            self._began = False
+            self._ledger.hasten()
+
+    def _on_message(self, position: int, message: Message) -> None:
+        added = MessageAdded(
+            number=self.number, position=position, message=msgspec.json.encode(message)
+        )
+        if self._messages is None:
+            self._say(added)
+        else:
+            self._messages.append(added)
+
+
+def attachments_in(stored: bytes) -> tuple[Attachment, ...]:
+    """Return the attachments of a prompt as it was stored."""
+    return msgspec.msgpack.decode(stored, type=tuple[Attachment, ...]) if stored else ()

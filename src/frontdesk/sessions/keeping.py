@@ -1,0 +1,283 @@
+"""Conversations that are stored and have no agent now: loaded when asked for, resumed when needed.
+
+    a request asks for one that is not here     `load`: it is read, and is dormant (or has ended)
+    a dormant one is asked to do something      `wake`: the supervisor starts an agent for it
+    the process starts                          `recover`: what another left is brought to rest, and
+                                                what waits there is resumed, a few at a time
+
+What is loaded and idle goes again where more is loaded than `max_loaded`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from frontdesk.agents.blueprints import Blueprint, Blueprints
+from frontdesk.agents.errors import CreateFailed
+from frontdesk.agents.ids import registry_key
+from frontdesk.agents.protocol import RunningAgent
+from frontdesk.agents.records import Memory, Message, Restored, SessionContext
+from frontdesk.persistence.conversations import Conversations
+from frontdesk.persistence.stored import StoredConversation
+from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.persistence.operations import AnyOperation
+from frontdesk.sessions.context import ServiceContext
+from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.conversation_record import StoredOptions
+from frontdesk.sessions.earlier_life import EarlierLife
+from frontdesk.sessions.live import LiveSession, LiveSessions
+from frontdesk.sessions.recovery import counters_in, recovered
+from frontdesk.sessions.supervision import Supervisor
+
+_log = logging.getLogger("frontdesk.sessions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepingSettings:
+    """How conversations are stored: how many are resumed at once after a start, and held in memory."""
+
+    resume_at_once: int = 4
+    max_loaded: int = 1000
+
+
+class Keeping:
+    """Load, resume and recover stored conversations for a session service. On its event loop."""
+
+    def __init__(
+        self,
+        commits: CommitQueue,
+        *,
+        context: ServiceContext,
+        live_sessions: LiveSessions,
+        supervisor: Callable[[], Supervisor],
+        blueprints: Callable[[], Blueprints],
+        settings: KeepingSettings,
+    ) -> None:
+        self.commits: CommitQueue = commits
+        self._context, self._live, self._settings = context, live_sessions, settings
+        self._supervisor, self._blueprints = supervisor, blueprints
+        self._dormant: OrderedDict[str, LiveSession] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._resuming: asyncio.Task[None] | None = None
+
+    # -- what is here ------------------------------------------------------------------------
+
+    def get(self, key: str) -> LiveSession | None:
+        """Return the dormant session of a key, if it is loaded."""
+        found = self._dormant.get(key)
+        if found is not None:
+            self._dormant.move_to_end(key)
+        return found
+
+    def loading(self, tenant_id: str, session_id: str) -> Awaitable[None] | None:
+        """Return what loads a session that a request asks for; None where that is here.
+
+        One whose agent is just being ended, and which stays, is waited for.
+        """
+        key = registry_key(tenant_id, session_id)
+        live_session = self._live.get(key)
+        if live_session is not None:
+            ends = live_session.goes_dormant and live_session.ending is not None
+            return _ended(live_session.ending) if ends and live_session.ending else None
+        if key in self._dormant or self._supervisor().recent.get(key) is not None:
+            return None
+        task = self._loading.get(key)
+        if task is None:
+            task = asyncio.create_task(self._load(key, tenant_id, session_id))
+            self._loading[key] = task
+            task.add_done_callback(lambda _: self._loading.pop(key, None))
+        return asyncio.shield(task)
+
+    async def is_taken(self, tenant_id: str, session_id: str) -> bool:
+        """Say whether a stored conversation that has not ended has this id."""
+        found = await self.commits.read(lambda store: store.find(tenant_id, session_id))
+        return found is not None and found.state != "ended"
+
+    # -- dormant sessions --------------------------------------------------------------------
+
+    def add(self, live_session: LiveSession) -> None:
+        """Hold a session whose agent has ended; let those go that were not used for longest."""
+        self._dormant[live_session.registry_key] = live_session
+        for key, each in list(self._dormant.items()):
+            if len(self._dormant) <= self._settings.max_loaded:
+                break
+            if not each.conversation.in_use:
+                self._unload(key)
+
+    def wake(self, conversation: Conversation) -> None:
+        """Start an agent for a dormant session: it was asked something."""
+        key = registry_key(conversation.tenant_id, conversation.session_id)
+        live_session = self._dormant.get(key)
+        if live_session is not None and live_session.conversation is conversation:
+            self.resume(live_session)
+
+    def resume(self, live_session: LiveSession) -> asyncio.Task[None]:
+        """Begin to start an agent for a dormant session; twice is once."""
+        return self._supervisor().resume(live_session)
+
+    def on_live(self, live_session: LiveSession) -> None:
+        """Hold it no longer: it has an agent."""
+        self._dormant.pop(live_session.registry_key, None)
+
+    async def erase(self, live_session: LiveSession, end: Callable[[], None]) -> None:
+        """End a dormant session, and erase it."""
+        if live_session.resuming is not None:
+            await asyncio.wait({live_session.resuming})
+        if self._dormant.pop(live_session.registry_key, None) is not None:
+            end()
+
+    def _unload(self, key: str) -> None:
+        live_session = self._dormant.pop(key)
+        if (record := live_session.conversation.record) is not None:
+            record.close()
+
+    # -- loading -----------------------------------------------------------------------------
+
+    async def _load(self, key: str, tenant_id: str, session_id: str) -> None:
+        def find(store: Conversations) -> StoredConversation | None:
+            return store.find(tenant_id, session_id)
+
+        stored = await self.commits.read(find)
+        if stored is None:
+            return
+        live_session = await self.read(stored)
+        if self._live.get(key) is not None or key in self._dormant:
+            return
+        if live_session.conversation.ended is not None:
+            self._supervisor().recent.add(key, live_session.conversation)
+        else:
+            self.add(live_session)
+
+    async def read(self, stored: StoredConversation) -> LiveSession:
+        """Return a stored conversation, dormant or ended, without holding it."""
+        limits = self._context.settings
+        life = await self.commits.read(
+            lambda store: _life(
+                store, stored, messages=limits.max_messages, max_bytes=limits.max_history_bytes
+            )
+        )
+        context = life.options.context
+        rules = self._blueprints().get(stored.blueprint) or _gone(stored.blueprint)
+        conversation = Conversation(
+            context,
+            service=self._context,
+            blueprint=rules,
+            api_key=stored.api_key,
+            number=stored.number,
+            stored=True,
+            life=life,
+        )
+        key = registry_key(stored.tenant_id, stored.session_id)
+        live_session = LiveSession(conversation, key=key, minted=False)
+        live_session.restored = Restored(history=life.messages, memories=life.memories)
+        return live_session
+
+    # -- after a start -----------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Bring to rest what another process left, and begin to resume what waits.
+
+        Costs a read of what was under way, and one commit for all of it.
+        """
+        fence, now_ms = self._context.next_fence, self._context.clock.wall_ms()
+        self._context.latest_fence = await self.commits.read(lambda store: store.greatest_fence())
+
+        def ask(store: Conversations) -> tuple[list[StoredConversation], list[list[AnyOperation]]]:
+            store.claim()
+            found = store.unfinished()
+            return found, [recovered(store, each, fence=fence, now_ms=now_ms) for each in found]
+
+        found, operations = await self.commits.read(ask)
+        for each in operations:
+            if each:
+                self.commits.add(*each)
+        for each in found:
+            await self.commits.committed(each.number, wait_s=None)
+        if operations:
+            _log.info("%d conversations of an earlier run were brought to rest", len(operations))
+        waiting = [each for each in found if each.waiting]
+        self._resuming = asyncio.create_task(self._resume_waiting(waiting))
+
+    async def close(self) -> None:
+        """Resume no more."""
+        if self._resuming is not None:
+            self._resuming.cancel()
+            await asyncio.wait({self._resuming})
+
+    async def _resume_waiting(self, waiting: list[StoredConversation]) -> None:
+        """Resume the conversations with prompts that wait, a few at a time."""
+        places = asyncio.Semaphore(self._settings.resume_at_once)
+
+        async def resume(stored: StoredConversation) -> None:
+            async with places:
+                if (loading := self.loading(stored.tenant_id, stored.session_id)) is not None:
+                    await loading
+                live_session = self._dormant.get(registry_key(stored.tenant_id, stored.session_id))
+                if live_session is not None and live_session.conversation.prompts:
+                    await asyncio.wait({self.resume(live_session)})
+
+        async with asyncio.TaskGroup() as group:
+            for stored in waiting:
+                group.create_task(resume(stored))
+
+
+async def _ended(ending: asyncio.Task[None]) -> None:
+    await asyncio.wait({ending})
+
+
+def _life(
+    store: Conversations, stored: StoredConversation, *, messages: int, max_bytes: int
+) -> EarlierLife:
+    """Read what a conversation goes on from. Blocks."""
+    number = stored.number
+    stored = store.last_messages(number, limit=messages, max_bytes=max_bytes)
+    return EarlierLife(
+        stored=stored,
+        options=_options_of(stored),
+        messages=tuple(msgspec.json.decode(each.message, type=Message) for each in stored),
+        memories=tuple(
+            Memory(each.kind, each.version, each.content, each.replaces)
+            for each in store.memories(number)
+        ),
+        totals=counters_in(stored.totals),
+        waiting=tuple(store.turns(number, states=("queued", "running", "suspended"))),
+        latest=store.latest_turn(number),
+        requests=tuple(store.requests(number)),
+    )
+
+
+def _options_of(stored: StoredConversation) -> StoredOptions:
+    if stored.unreadable is None:
+        return msgspec.json.decode(stored.options, type=StoredOptions)
+    return StoredOptions(
+        context=SessionContext(
+            session_id=stored.session_id,
+            tenant_id=stored.tenant_id,
+            blueprint=stored.blueprint,
+            model=stored.model,
+        )
+    )
+
+
+class _NoFactory:
+    """In place of what a blueprint made that there is no more."""
+
+    def __init__(self, blueprint: str) -> None:
+        self._problem = f"there is no blueprint {blueprint!r} any more"
+
+    def check(self, context: SessionContext) -> None:  # noqa: ARG002
+        raise CreateFailed(self._problem)
+
+    async def start(self, context: SessionContext) -> RunningAgent:  # noqa: ARG002
+        raise CreateFailed(self._problem)
+
+
+def _gone(name: str) -> Blueprint:
+    """Return a blueprint that makes no agents."""
+    return Blueprint(name=name, kind="gone", factory=_NoFactory(name))

@@ -1,0 +1,121 @@
+"""What a process that went down left in the storage, brought to an end.
+
+A turn that was under way is ended, not repeated: its one `agent_abort{interrupted}` follows the
+last event that was committed, and its messages are made out from its events, so that the next
+agent knows which tools ran and which were cut off. All of one conversation is one commit: a
+recovery that is cut off itself is done again, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import msgspec
+
+from frontdesk.agents.events import AgentAbort, Event, encode, event_class
+from frontdesk.agents.records import Message
+from frontdesk.persistence.conversations import Conversations
+from frontdesk.persistence.frames import Frame, decode_frame, encode_frame
+from frontdesk.persistence.stored import StoredConversation, StoredTurn
+from frontdesk.persistence.operations import (
+    AnyOperation,
+    EpochBegun,
+    FramesAppended,
+    ConversationLeft,
+    MessageAdded,
+    TurnFinished,
+)
+from frontdesk.sessions.counters import Counters
+from frontdesk.sessions.history import History
+from frontdesk.sessions.transcript import Transcript
+from frontdesk.sessions.turn_ends import TurnEnd
+
+INTERRUPTED = "interrupted"
+"""Why a turn ended whose process went down."""
+
+_BATCH = 1024
+_BATCH_BYTES = 1024 * 1024
+
+
+def recovered(
+    store: Conversations, stored: StoredConversation, *, fence: Callable[[], int], now_ms: int
+) -> list[AnyOperation]:
+    """Return what brings a conversation to rest that nobody serves any more. Blocks."""
+    operations: list[AnyOperation] = []
+    last_index, position = stored.last_index, stored.last_position
+    for turn in store.turns(stored.number, states=("running",)):
+        messages, text = _said(store, turn)
+        for message in messages:
+            position += 1
+            operations.append(_added(stored.number, position, message))
+        last_index += 1
+        epoch = fence()
+        operations += _aborted(stored, turn, index=last_index, fence=epoch, text=text, now_ms=now_ms)
+    if operations or stored.state == "live":
+        operations.append(ConversationLeft(number=stored.number, at_ms=now_ms))
+    return operations
+
+
+def _aborted(
+    stored: StoredConversation, turn: StoredTurn, *, index: int, fence: int, text: str, now_ms: int
+) -> list[AnyOperation]:
+    """Return the one end of a turn that was cut off."""
+    event = AgentAbort(INTERRUPTED)
+    frame = Frame(event.name, turn.request_id, encode(event, request_id=turn.request_id))
+    end = TurnEnd(
+        request_id=turn.request_id, text=text, tokens=None, last_index=index, aborted=INTERRUPTED
+    )
+    totals = counters_in(stored.totals)
+    totals.turns += 1
+    totals.unknown_usage += 1
+    number = stored.number
+    return [
+        EpochBegun(number=number, fence=fence, first_index=index, at_ms=now_ms),
+        FramesAppended(
+            number=number, fence=fence, first_index=index, frames=(encode_frame(frame),)
+        ),
+        TurnFinished(
+            number=number,
+            request_id=turn.request_id,
+            state="failed",
+            last_index=index,
+            end=msgspec.json.encode(end),
+            usage=msgspec.json.encode(Counters(unknown_usage=1)),
+            totals=msgspec.json.encode(totals),
+            at_ms=now_ms,
+        ),
+    ]
+
+
+def _said(store: Conversations, turn: StoredTurn) -> tuple[list[Message], str]:
+    """Return the messages that a turn's events make, and the last text."""
+    history = History(max_messages=10_000, max_bytes=64 * 1024 * 1024)
+    transcript = Transcript(history)
+    for event in _events(store, turn):
+        transcript.add(event)
+    last = transcript.close()
+    return list(history.all()), last.content
+
+
+def _events(store: Conversations, turn: StoredTurn) -> Iterator[Event]:
+    after = turn.first_index - 1
+    while True:
+        frames = store.frames(turn.number, after=after, limit=_BATCH, max_bytes=_BATCH_BYTES)
+        for each in frames:
+            frame = decode_frame(each.frame)
+            if frame.request_id == turn.request_id:
+                with suppress(KeyError):  # an event that only another version knows
+                    yield msgspec.json.decode(frame.json, type=event_class(frame.name))
+        if not frames:
+            return
+        after = frames[-1].index
+
+
+def _added(number: int, position: int, message: Message) -> MessageAdded:
+    return MessageAdded(number=number, position=position, message=msgspec.json.encode(message))
+
+
+def counters_in(stored: bytes) -> Counters:
+    """Return counters as they were stored; none where there are none yet."""
+    return msgspec.json.decode(stored, type=Counters) if stored else Counters()

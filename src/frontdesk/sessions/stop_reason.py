@@ -1,0 +1,17 @@
+"""Why a turn is ended before its agent is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StopReason:
+    """Why a turn is ended before its agent is done; `error` explains it where something failed.
+
+    A `silent` stop lets nothing more out; otherwise the agent may tell of its clean-up.
+    """
+
+    reason: str
+    error: str | None = None
+    silent: bool = False
