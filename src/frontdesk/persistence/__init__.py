@@ -7,4 +7,8 @@ conversations of a process have said, in their order, many in one transaction.
     stored                  what is read back
     frames                  how one event is stored
     conversations           what a store can do, whichever it is
+    remote_conversations    the store that one of several workers has: its supervisor's
+    conversation_server     the supervisor's side of it
+    storage_wire            calls and answers between them
+    group_commit            the batches of all workers that wait, as one transaction
 """

@@ -5,12 +5,14 @@ All methods block, and each may be called from any thread; `apply` is called by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 
+from frontdesk.persistence.operations import AnyOperation, TurnState
 from frontdesk.persistence.stored import (
+    ListQuery,
     StoredAnswer,
     StoredCheckpoint,
     StoredConversation,
@@ -18,9 +20,7 @@ from frontdesk.persistence.stored import (
     StoredMemory,
     StoredRequest,
     StoredTurn,
-    ListQuery,
 )
-from frontdesk.persistence.operations import AnyOperation, TurnState
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -30,6 +30,13 @@ class Applied(msgspec.Struct, frozen=True):
     """
 
     lost: frozenset[int] = frozenset()
+
+
+class OwnedBatch(NamedTuple):
+    """A batch of one node."""
+
+    owner: str
+    operations: Sequence[AnyOperation]
 
 
 class StoredMessage(NamedTuple):
@@ -131,6 +138,28 @@ class Conversations(Protocol):
 
     def expired(self, *, before_ms: int, limit: int) -> list[StoredConversation]:
         """Return this node's that nobody used since, are not live, and have no turn waiting."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open."""
+        ...
+
+
+class JointConversations(Protocol):
+    """An open store that one process writes for several nodes: the supervisor for its workers."""
+
+    def apply_together(self, batches: Sequence[OwnedBatch]) -> list[Applied]:
+        """Carry out batches of several nodes in one transaction, and sync it once.
+
+        Each as `Conversations.apply` would: what its owner has no longer is left out of it.
+        """
+        ...
+
+    def owned_by(self, owner: str, *, lives: Callable[[str], bool]) -> Conversations:
+        """Return the store as this owner sees it, which claims from those that do not live.
+
+        Its `close` closes nothing.
+        """
         ...
 
     def close(self) -> None:
