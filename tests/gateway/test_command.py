@@ -38,7 +38,8 @@ def test_a_second_gateway_on_a_state_directory_is_refused_until_the_first_has_en
             place = tmp_path / "state"
             assert second.log.splitlines() == [
                 f"frontdesk: the state directory cannot be used: {place}: "
-                "another gateway that runs has its state here: --state-dir names another"
+                f"another gateway that runs has its state here (process {first.process.pid}): "
+                "--state-dir names another"
             ]
         with first.client() as client:
             create(client, "s")

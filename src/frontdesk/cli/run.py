@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import os
 import resource
 import sys
@@ -94,7 +95,9 @@ class Run:
                 if self._worker is not None:
                     self._await_engine()
                     self._worker.waits()
-                stack.enter_context(locked(self._state, waiting=self._worker is not None))
+                # A worker's successor waits for as long as that drains.
+                patience_s = 0.0 if self._worker is None else math.inf
+                stack.enter_context(locked(self._state, patience_s=patience_s))
                 alone = self._worker is None and self._config.cluster.url is None
                 if alone and self._state.worker_numbers():
                     # Late: there were workers here, and there are none now.
