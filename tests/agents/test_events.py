@@ -32,7 +32,7 @@ WIRE = {
     "steering": {"text"},
     "tool_attached": {"name"},
     "tool_detached": {"name"},
-    "agent_restarted": {"reason", "count"},
+    "agent_restarted": {"reason", "count", "memory"},
     "out_of_turn": {"kind", "text"},
     "session_end": {"reason"},
 }

@@ -12,7 +12,12 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 import msgspec
 
 from frontdesk.agents.attachments import AttachedFile
-from frontdesk.agents.records import ApprovalDetails, ApprovalStatus, ToolStatus
+from frontdesk.agents.records import (
+    ApprovalDetails,
+    ApprovalStatus,
+    MemoryOutcome,
+    ToolStatus,
+)
 from frontdesk.agents.values import ENCODER, json_value
 from frontdesk.errors import InvalidArgument
 
@@ -216,13 +221,17 @@ class ToolDetached(Event, frozen=True, rename="camel"):
     tool_name: str = msgspec.field(name="name")
 
 
-class AgentRestarted(Event, frozen=True, rename="camel"):
-    """A new agent took over the conversation; `count` says how often that has happened."""
+class AgentRestarted(Event, frozen=True, rename="camel", omit_defaults=True):
+    """A new agent took over the conversation; `count` says how often that has happened.
+
+    `memory` is what it knows of the turns before; left out where that was not asked.
+    """
 
     name: ClassVar[str] = "agent_restarted"
     in_turn: ClassVar[Literal["always", "sometimes", "never"]] = "never"
     reason: str
     count: int
+    memory: MemoryOutcome | None = None
 
 
 class OutOfTurn(Event, frozen=True, rename="camel"):

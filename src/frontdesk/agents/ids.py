@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import Literal
 
 from frontdesk.errors import InvalidArgument
 
@@ -71,3 +72,12 @@ def _quoted(value: object) -> str:
     if len(value) <= _SHOWN_CHARACTERS:
         return repr(value)
     return f"{value[:_SHOWN_CHARACTERS]!r}... ({len(value)} characters)"
+
+
+def new_reference(kind: Literal["apr", "ask"]) -> str:
+    """Return what a new approval, or a new question, is called.
+
+    >>> new_reference("apr")[:4], len(new_reference("ask"))
+    ('apr_', 20)
+    """
+    return f"{kind}_{secrets.token_hex(8)}"

@@ -6,14 +6,22 @@ An `AgentFactory` makes a `RunningAgent` for each session: a task (`task.py`), o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
+
 from frontdesk.agents.events import Event, OutOfTurn
-from frontdesk.agents.records import SessionContext
+from frontdesk.agents.records import Memory, MemoryOutcome, Restored, SessionContext
 from frontdesk.agents.turn import Turn, TurnPort
 from frontdesk.background import in_own_thread
+
+MAX_RESTORED_BYTES = 16 * 1024 * 1024
+"""Bytes of memories that an agent is given."""
+
+_log = logging.getLogger("frontdesk.agents")
 
 AgentFunction = Callable[[Turn], AsyncIterator[str | Event] | Awaitable[str | None]]
 """What answers a turn: an async generator function of text and events, or a coroutine function."""
@@ -24,7 +32,10 @@ class Program(Protocol):
 
     One whose `check` may block at first, by an import for instance, also has `ready(context)`,
     which says whether `check` is quick now; where it is not, `check` is called in a thread. One
-    that knows which options and tools its sessions may have has `rules`, an `AuthorRules`.
+    that knows which options and tools its sessions may have has `rules`, an `AuthorRules`. One
+    whose sessions remember more than the history has `reopen(context, restored)`, which opens a
+    session that is not new and also returns how much of it is known (`MemoryOutcome`); one whose
+    turns can be suspended has `suspends`, the kind of `Memory` that they go on from.
     """
 
     def check(self, context: SessionContext) -> None:
@@ -62,7 +73,8 @@ class RunningAgent(Protocol):
     One that can do something by itself also has `listen(listener)`, which is called before its
     first turn; one that can be cut off has `lost`, which says whether it is; one that leaves
     something for the next agent of its session has `discard()`, see `discard`; one that takes
-    fewer attachments than its blueprint may say so by `takes(media_type)`.
+    fewer attachments than its blueprint may say so by `takes(media_type)`; one that goes on with
+    turns which a former agent began has `suspends`, see `goes_on`.
     """
 
     @property
@@ -95,7 +107,9 @@ class RunningAgent(Protocol):
 class AgentFactory(Protocol):
     """How a blueprint makes agents. It may have a `ready` as a `Program` may.
 
-    One whose agents go on with what a former one left also has `restart`, see `start_after`.
+    One whose agents go on with what a former one left also has `restart`, see `start_after`; one
+    whose agents can take over a session of which only records are left, `restore`, see
+    `start_restored`.
     """
 
     def check(self, context: SessionContext) -> None:
@@ -119,6 +133,53 @@ async def start_after(
         factory.start(context) if restart is None else restart(context, former)
     )
     return agent
+
+
+async def start_restored(
+    factory: AgentFactory, context: SessionContext, restored: Restored
+) -> tuple[RunningAgent, MemoryOutcome]:
+    """Start an agent for a session that has no agent any more, and say how much of it that knows.
+
+    A factory with `restore(context, restored)` decides. The agents of any other know nothing of
+    former turns, unless there was nothing. Memories of more than 16 MiB together are left out.
+    `CreateFailed`, as `start`.
+    """
+    size = sum(len(memory.content) for memory in restored.memories)
+    if size > MAX_RESTORED_BYTES:
+        _log.warning("session %s: its memory has %d bytes", context.session_id, size)
+        left = len(restored.history)
+        restored = msgspec.structs.replace(restored, memories=(), unremembered=left)
+    restore = getattr(factory, "restore", None)
+    if restore is None:
+        return await factory.start(context), "kept" if restored.is_empty else "none"
+    agent: RunningAgent
+    outcome: MemoryOutcome
+    agent, outcome = await restore(context, restored)
+    return agent, outcome
+
+
+def reopened(
+    program: Program, context: SessionContext, restored: Restored
+) -> tuple[AgentFunction, MemoryOutcome]:
+    """Open a program for a session that is not new.
+
+    One without `reopen` finds what was said in each turn's history: that is `rebuilt`.
+    """
+    reopen = getattr(program, "reopen", None)
+    if reopen is None:
+        return program.open(context), "kept" if restored.is_empty else "rebuilt"
+    function: AgentFunction
+    outcome: MemoryOutcome
+    function, outcome = reopen(context, restored)
+    return function, outcome
+
+
+def goes_on(agent: RunningAgent, memory: Memory) -> bool:
+    """Say whether an agent can go on with a turn that was suspended with this memory.
+
+    Where it cannot, the turn must not reach it: it would begin it once more.
+    """
+    return bool(getattr(agent, "suspends", None) == memory.kind)
 
 
 async def discard(agent: RunningAgent) -> None:

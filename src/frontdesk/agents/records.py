@@ -29,6 +29,19 @@ broken off."""
 State = Literal["idle", "working", "waiting_approval", "waiting_input", "restarting"]
 
 
+MemoryOutcome = Literal["kept", "rebuilt", "none"]
+"""What a new agent knows of its session's former turns: what the former one knew, what the history
+says, or nothing. Where there was nothing to know it is `kept`."""
+
+MAX_MEMORY_BYTES = 2 * 1024 * 1024
+"""Bytes of one `Memory`."""
+
+MAX_TURN_MEMORY_BYTES = 16 * 1024 * 1024
+"""Bytes of what one turn leaves to be remembered."""
+
+REFERENCE = r"(?:apr|ask)_[0-9a-f]{16}"
+"""What an approval or a question may be called that outlives its agent."""
+
 MAX_USED_TOKENS = 2**53
 """The greatest number of tokens that JSON carries to everybody unchanged; sums stop there."""
 
@@ -241,8 +254,56 @@ class Accepted(msgspec.Struct, frozen=True, rename="camel"):
     since: str
 
 
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent leaves for the next one of its session; it alone understands `content`.
+
+    `kind` says what wrote it, `version` in which form: whoever cannot read that rebuilds what it
+    can from the history, and says so. One that `replaces` takes the place of every earlier one of
+    its kind; others are added, so that a turn leaves only what is new. Raises `InvalidArgument`
+    for more than 2 MiB.
+    """
+
+    kind: str
+    version: int
+    content: bytes
+    replaces: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.content) > MAX_MEMORY_BYTES:
+            got = f"{len(self.content)} bytes"
+            raise InvalidArgument("memory", expected=f"{MAX_MEMORY_BYTES} bytes at most", got=got)
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is of a session for an agent that takes it over: its first turn is not its first.
+
+    `memories` are what its agents left, oldest first. The last `unremembered` messages of `history`
+    are of turns that left no memory, as they were cut off. A turn that is suspended is in neither.
+    """
+
+    history: tuple[Message, ...] = ()
+    memories: tuple[Memory, ...] = ()
+    unremembered: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether there is nothing to know."""
+        return not self.history and not self.memories
+
+
+class Suspended(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a turn goes on that another agent began: what that left, and the answers since.
+
+    Both by reference. What has no answer was not answered in time.
+    """
+
+    memory: Memory
+    approvals: dict[str, Approval] = {}
+    responses: dict[str, Any] = {}
+
+
 class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn begins with."""
+    """What a turn begins with, or goes on with where it was `suspended`."""
 
     text: str
     request_id: str
@@ -253,3 +314,4 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...] = ()
     fence: int = 0
     traceparent: str | None = None
+    suspended: Suspended | None = None

@@ -12,8 +12,8 @@ from time import perf_counter
 from typing import cast
 
 from frontdesk.agents.events import Event, MessageDelta
-from frontdesk.agents.protocol import AgentFunction, Program, is_ready
-from frontdesk.agents.records import SessionContext
+from frontdesk.agents.protocol import AgentFunction, Program, is_ready, reopened
+from frontdesk.agents.records import MemoryOutcome, Restored, SessionContext
 from frontdesk.agents.turn import Turn, TurnPort
 from frontdesk.errors import InvalidType
 
@@ -87,12 +87,14 @@ def _emit(port: TurnPort, piece: str | Event | None) -> None:
 class TaskAgent:
     """An agent in the gateway's own process: the task that runs its turns is the agent."""
 
-    __slots__ = ("_function",)
+    __slots__ = ("_function", "suspends")
 
     registry_agent = None
 
-    def __init__(self, function: AgentFunction) -> None:
+    def __init__(self, function: AgentFunction, *, suspends: str | None = None) -> None:
         self._function = function
+        self.suspends: str | None = suspends
+        """The kind of memory that its turns can go on from."""
 
     async def run_turn(self, port: TurnPort) -> None:
         """Run the function over one turn."""
@@ -120,7 +122,17 @@ class TaskAgentFactory:
 
     async def start(self, context: SessionContext) -> TaskAgent:
         """Open the program for a session."""
-        return TaskAgent(self.program.open(context))
+        return self._agent(self.program.open(context))
+
+    async def restore(
+        self, context: SessionContext, restored: Restored
+    ) -> tuple[TaskAgent, MemoryOutcome]:
+        """Open the program for a session that is not new; say how much of it that knows."""
+        function, outcome = reopened(self.program, context, restored)
+        return self._agent(function), outcome
+
+    def _agent(self, function: AgentFunction) -> TaskAgent:
+        return TaskAgent(function, suspends=getattr(self.program, "suspends", None))
 
 
 class FunctionProgram:

@@ -10,6 +10,7 @@ from frontdesk.agents.events import Error, Event, MessageDelta
 from frontdesk.agents.records import (
     Approval,
     ApprovalDetails,
+    Memory,
     SessionContext,
     TokenUsage,
     ToolSpec,
@@ -77,6 +78,12 @@ class RecordingTurnPort:
     def listen(self, listener: TurnListener | None) -> None:
         """Notify nobody: nothing changes."""
 
+    def remember(self, memory: Memory) -> None:
+        """Keep nothing: no other agent follows."""
+
+    def suspend(self, memory: Memory) -> None:
+        """Keep nothing: what is asked is answered at once."""
+
     async def approval(
         self,
         tool: str,  # noqa: ARG002
@@ -84,11 +91,12 @@ class RecordingTurnPort:
         *,
         hint: str | None = None,  # noqa: ARG002
         details: ApprovalDetails | None = None,  # noqa: ARG002
+        reference: str | None = None,  # noqa: ARG002
     ) -> Approval:
         """Approve of nothing."""
         return Approval("rejected", ANSWER)
 
-    async def ask(self, question: str) -> Any:  # noqa: ARG002
+    async def ask(self, question: str, *, reference: str | None = None) -> Any:  # noqa: ARG002
         """Answer with a sentence."""
         return ANSWER
 

@@ -14,8 +14,10 @@ from frontdesk.agents.events import Event
 from frontdesk.agents.records import (
     Approval,
     ApprovalDetails,
+    Memory,
     Message,
     SessionContext,
+    Suspended,
     TokenUsage,
     ToolSpec,
     TurnContext,
@@ -87,6 +89,22 @@ class TurnPort(Protocol):
         """Notify this listener, and no other, of what changes from now on."""
         ...
 
+    def remember(self, memory: Memory) -> None:
+        """Keep this with the turn's end; soon, where it has ended. Never raises `TurnOver`.
+
+        `InvalidArgument` for more than 16 MiB a turn. Where conversations are not kept, it is not
+        either.
+        """
+        ...
+
+    def suspend(self, memory: Memory) -> None:
+        """Let the turn go on from this in another agent, while what is asked by reference waits.
+
+        It is kept before such a request is seen. The last one counts. Once all such requests are
+        answered it counts no longer: the turn goes on here, and is cut off like any other.
+        """
+        ...
+
     async def approval(
         self,
         tool: str,
@@ -94,12 +112,20 @@ class TurnPort(Protocol):
         *,
         hint: str | None = None,
         details: ApprovalDetails | None = None,
+        reference: str | None = None,
     ) -> Approval:
-        """Wait until somebody approves or rejects, or until it is too late."""
+        """Wait until somebody approves or rejects, or until it is too late.
+
+        With a `reference` that the agent made (`new_reference`), it outlives the agent: see
+        `suspend`. `InvalidArgument` for one that is none, or waits already.
+        """
         ...
 
-    async def ask(self, question: str) -> Any:
-        """Wait for the user's answer; `QuestionExpired` when there is none in time."""
+    async def ask(self, question: str, *, reference: str | None = None) -> Any:
+        """Wait for the user's answer; `QuestionExpired` when there is none in time.
+
+        `reference` as in `approval`.
+        """
         ...
 
     async def call_tool(self, name: str, args: Any = None, *, call_id: str | None = None) -> Any:
@@ -205,18 +231,51 @@ class Turn:
         """Take the texts that came since the last look, oldest first."""
         return self._port.steering()
 
-    async def approval(self, tool: str, args: Any = None, *, hint: str | None = None) -> Approval:
+    @property
+    def suspended(self) -> Suspended | None:
+        """Return where the turn goes on, where another agent began it; None for a new one.
+
+        Only programs that say so (`suspends`) get such turns.
+        """
+        return self._port.context.suspended
+
+    def remember(self, memory: Memory) -> None:
+        """Leave something for the next agent of the session: kept with the turn's end.
+
+        For programs with a form of their own, which they read again in `reopen`. Nothing is kept
+        where conversations are not. `InvalidArgument` for more than 16 MiB a turn.
+        """
+        self._port.remember(memory)
+
+    def suspend(self, memory: Memory) -> None:
+        """Let the turn go on from this in another agent, while what is asked by reference waits.
+
+        It is kept before any such request is seen, until all of them are answered.
+        """
+        self._port.suspend(memory)
+
+    async def approval(
+        self,
+        tool: str,
+        args: Any = None,
+        *,
+        hint: str | None = None,
+        reference: str | None = None,
+    ) -> Approval:
         """Ask whether a tool may run; true where it may.
 
         Waits until a client approves or rejects, at most 120 s by default: then the answer is false
         with status `expired` (`cancelled`, where the turn ends first). `reason` is the client's.
-        The turn goes on either way.
+        The turn goes on either way. `reference` is for programs that suspend: see `suspend`.
         """
-        return await self._port.approval(tool, args, hint=hint)
+        return await self._port.approval(tool, args, hint=hint, reference=reference)
 
-    async def ask(self, question: str) -> Any:
-        """Ask the user, and return the response. `QuestionExpired` after 300 s by default."""
-        return await self._port.ask(question)
+    async def ask(self, question: str, *, reference: str | None = None) -> Any:
+        """Ask the user, and return the response. `QuestionExpired` after 300 s by default.
+
+        `reference` is for programs that suspend: see `suspend`.
+        """
+        return await self._port.ask(question, reference=reference)
 
     async def call_tool(self, name: str, args: Any = None) -> Any:
         """Run a callback tool of this session, with its events, and return its result.

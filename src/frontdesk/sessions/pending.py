@@ -40,6 +40,9 @@ class PendingRequests(Generic[R, A]):
     def __len__(self) -> int:
         return len(self._by_reference)
 
+    def __contains__(self, reference: object) -> bool:
+        return reference in self._by_reference
+
     def requests(self) -> tuple[R, ...]:
         """Return what waits, oldest first."""
         return tuple(each.request for each in self._by_reference.values())

@@ -8,6 +8,7 @@ that is discarded.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,10 +34,13 @@ from frontdesk.agents.events import (
     TurnTokens,
     normal,
 )
+from frontdesk.agents.ids import new_reference
 from frontdesk.agents.records import (
     NO_USAGE,
+    REFERENCE,
     Approval,
     ApprovalDetails,
+    Memory,
     SessionContext,
     TokenUsage,
     ToolSpec,
@@ -44,7 +48,7 @@ from frontdesk.agents.records import (
 )
 from frontdesk.agents.turn import TurnListener
 from frontdesk.agents.values import HalfJoiner, encodable, json_value
-from frontdesk.errors import InvalidType
+from frontdesk.errors import InvalidArgument, InvalidType
 from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.errors import GuardrailRefused
@@ -55,8 +59,11 @@ from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.pending import PendingApprovals, PendingRequests
 from frontdesk.sessions.phases import TurnPhase
 from frontdesk.sessions.transcript import Transcript
+from frontdesk.sessions.turn_memories import TurnMemories
 
 _EMITTABLE = frozenset(AGENT_EVENTS)
+
+_REFERENCE = re.compile(REFERENCE)
 
 E = TypeVar("E", bound=Event)
 
@@ -149,6 +156,7 @@ class RunningTurn:
         "counters",
         "deadline_s",
         "done",
+        "memories",
         "model",
         "over",
         "phase",
@@ -186,6 +194,7 @@ class RunningTurn:
         """Why it is being stopped, or was; None where nobody asked for that."""
         self.counters: Counters = Counters()
         self.running_tools: dict[str, ToolExecutionStart] = {}
+        self.memories: TurnMemories = TurnMemories()
         self._transcript = Transcript(parts.history)
         self._halves = HalfJoiner()
         self._delta_kind: type[MessageDelta | ThinkingDelta] = MessageDelta
@@ -257,6 +266,15 @@ class RunningTurn:
         """Notify this listener, and no other, of what changes from now on."""
         self._listener = listener
 
+    def remember(self, memory: Memory) -> None:
+        """Keep this with the turn's end, or soon after it."""
+        self.memories.add(memory, over=self.phase is TurnPhase.FINISHED)
+
+    def suspend(self, memory: Memory) -> None:
+        """Let the turn go on from this in another agent, while what is asked by reference waits."""
+        self._require_open()
+        self.memories.suspension = memory
+
     async def approval(
         self,
         tool: str,
@@ -264,10 +282,12 @@ class RunningTurn:
         *,
         hint: str | None = None,
         details: ApprovalDetails | None = None,
+        reference: str | None = None,
     ) -> Approval:
         """Wait until somebody approves or rejects, or until it is too late."""
         self._require_open()
-        reference, service = f"apr_{secrets.token_hex(8)}", self._parts.service
+        service = self._parts.service
+        reference = self._checked_reference(reference) or new_reference("apr")
         hint = None if hint is None else encodable(hint)
         self._check_text(hint or "")
         event = ApprovalRequired(
@@ -285,10 +305,10 @@ class RunningTurn:
         )
         return with_option(answer, details)
 
-    async def ask(self, question: str) -> Any:
+    async def ask(self, question: str, *, reference: str | None = None) -> Any:
         """Wait for the user's answer; `QuestionExpired` when there is none in time."""
         self._require_open()
-        reference = f"ask_{secrets.token_hex(8)}"
+        reference = self._checked_reference(reference) or new_reference("ask")
         question = encodable(question)
         self._check_text(question)
         event = self._append(AskUser(reference, question))
@@ -368,6 +388,13 @@ class RunningTurn:
         silenced = self.stopped is not None and self.stopped.silent
         if self.phase is TurnPhase.FINISHED or late or silenced:
             raise TurnOver(self.request_id)
+
+    def _checked_reference(self, reference: str | None) -> str | None:
+        """Return a reference that the agent made, where it made one that can be taken."""
+        taken = reference in self._parts.approvals or reference in self._parts.questions
+        if reference is not None and (taken or not _REFERENCE.fullmatch(reference)):
+            raise InvalidArgument("reference", expected=REFERENCE, got=repr(reference[:40]))
+        return reference
 
     def _emit_delta(self, event: MessageDelta | ThinkingDelta) -> None:
         opening = self._transcript.opening(event)

@@ -31,7 +31,7 @@ from frontdesk.agents.process.messages import (
     pack,
 )
 from frontdesk.agents.process.remote_turn import RemoteTurn
-from frontdesk.agents.records import SessionContext
+from frontdesk.agents.records import MemoryOutcome, Restored, SessionContext
 from frontdesk.agents.turn import EndSession, TurnPort
 from frontdesk.keeper.process import ManagedProcess, ManagedProcessRef
 from frontdesk.records import ExitReason
@@ -64,20 +64,31 @@ class ProcessAgent:
         self._process, self._label = process, label
         self._numbers = itertools.count(1)
         self._turns: dict[int, RemoteTurn] = {}
-        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._opened: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()
+        self.memory: MemoryOutcome = "kept"
+        """How much it knows of what was restored to it."""
+        self.suspends: str | None = None
+        """The kind of memory that its turns can go on from."""
         self._lost: str | None = None
         self._listening = asyncio.create_task(self._listen(), name=f"frontdesk process {label}")
 
     @classmethod
     async def open(
-        cls, process: ManagedProcess, *, context: SessionContext, label: str
+        cls,
+        process: ManagedProcess,
+        *,
+        context: SessionContext,
+        label: str,
+        restored: Restored | None = None,
     ) -> ProcessAgent:
         """Open a program in a fresh process. `CreateFailed`; the process is ended then."""
         agent = cls(process, label=label)
         try:
-            agent._send(Begin(context))
+            agent._send(Begin(context, restored))
             async with asyncio.timeout(OPEN_DEADLINE_S):
-                await agent._opened
+                opened = await agent._opened
+            agent.memory = opened.memory or agent.memory
+            agent.suspends = opened.suspends
         except TimeoutError:
             problem = f"the agent was not ready after {OPEN_DEADLINE_S:g} s"
             _log.error("session %s: %s", label, problem)
@@ -187,7 +198,7 @@ class ProcessAgent:
             # Nothing can be done with it: it is ended for what it did, and that is told.
             self._process.kill(problem)
         self._lost = problem
-        _resolve(self._opened, AgentLost(problem))
+        _fail(self._opened, AgentLost(problem))
         for turn in self._turns.values():
             turn.fail(AgentLost(problem))
         self._turns.clear()
@@ -203,21 +214,18 @@ class ProcessAgent:
 
     def _on_message(self, message: FromWorker) -> None:
         if isinstance(message, Opened):
-            _resolve(self._opened, None)
+            if not self._opened.done():
+                self._opened.set_result(message)
         elif isinstance(message, OpenFailed):
-            _resolve(self._opened, _refusal(message.error, label=self._label))
+            _fail(self._opened, _refusal(message.error, label=self._label))
         elif (turn := self._turns.get(message.turn)) is not None:
             turn.on_message(message)
             if isinstance(message, Finished):
                 del self._turns[message.turn]
 
 
-def _resolve(future: asyncio.Future[None], error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
+def _fail(future: asyncio.Future[Opened], error: Exception) -> None:
+    if not future.done():
         future.set_exception(error)
         future.exception()  # read, so that it is not reported where nobody waits
 

@@ -19,7 +19,7 @@ from frontdesk.agents.ids import registry_key
 from frontdesk.agents.process.agent import ProcessAgent
 from frontdesk.agents.process.messages import ProgramSource
 from frontdesk.agents.protocol import Program
-from frontdesk.agents.records import SessionContext
+from frontdesk.agents.records import MemoryOutcome, Restored, SessionContext
 from frontdesk.keeper.client import Keeper
 from frontdesk.keeper.environment import allowed_environment, search_path
 from frontdesk.keeper.errors import ForkServerFailed, KeeperLost, SpawnFailed
@@ -135,6 +135,16 @@ class ProcessAgentFactory:
 
         Costs a fork and two messages there and back, once the fork server is warm.
         """
+        return await self._start(context, restored=None)
+
+    async def restore(
+        self, context: SessionContext, restored: Restored
+    ) -> tuple[ProcessAgent, MemoryOutcome]:
+        """Start a process and open the program in it for a session that is not new; as `start`."""
+        agent = await self._start(context, restored=restored)
+        return agent, agent.memory
+
+    async def _start(self, context: SessionContext, *, restored: Restored | None) -> ProcessAgent:
         label = registry_key(context.tenant_id, context.session_id)
         request = SpawnRequest(
             run=Fork(server=self.fork_server),
@@ -151,4 +161,4 @@ class ProcessAgentFactory:
             # Not the caller's fault, and it passes: the gateway answers 503.
             _log.error("%s", error)
             raise
-        return await ProcessAgent.open(process, context=context, label=label)
+        return await ProcessAgent.open(process, context=context, label=label, restored=restored)

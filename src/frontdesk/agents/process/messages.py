@@ -23,6 +23,9 @@ from frontdesk.agents.events import (
 )
 from frontdesk.agents.records import (
     ApprovalDetails,
+    Memory,
+    MemoryOutcome,
+    Restored,
     SessionContext,
     TokenUsage,
     ToolSpec,
@@ -72,9 +75,13 @@ class RemoteError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
-    """Open the program for a session. Answered by `Opened` or `OpenFailed`."""
+    """Open the program for a session, one that is not new where something is restored.
+
+    Answered by `Opened` or `OpenFailed`.
+    """
 
     context: SessionContext
+    restored: Restored | None = None
 
 
 class RunTurn(msgspec.Struct, frozen=True, tag="run"):
@@ -131,7 +138,13 @@ ToWorker = Begin | RunTurn | AbortTurn | Steered | ModelChanged | ToolsChanged |
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
-    """The program is open for the session."""
+    """The program is open for the session, and this is known of what was restored.
+
+    `suspends` is the kind of `Memory` that its turns can go on from, if they can.
+    """
+
+    memory: MemoryOutcome | None = None
+    suspends: str | None = None
 
 
 class OpenFailed(msgspec.Struct, frozen=True, tag="open_failed"):
@@ -162,6 +175,20 @@ class SteeringTaken(msgspec.Struct, frozen=True, tag="taken"):
     count: int
 
 
+class MemoryGiven(msgspec.Struct, frozen=True, tag="memory"):
+    """What the next agent of the session is to have."""
+
+    turn: int
+    memory: Memory
+
+
+class SuspensionGiven(msgspec.Struct, frozen=True, tag="suspension"):
+    """What the turn could go on from in another agent."""
+
+    turn: int
+    memory: Memory
+
+
 class ApprovalAsked(msgspec.Struct, frozen=True, tag="approval"):
     """A call: may this tool run?"""
 
@@ -171,6 +198,7 @@ class ApprovalAsked(msgspec.Struct, frozen=True, tag="approval"):
     args: Any
     hint: str | None
     details: ApprovalDetails | None = None
+    reference: str | None = None
 
 
 class QuestionAsked(msgspec.Struct, frozen=True, tag="question"):
@@ -179,6 +207,7 @@ class QuestionAsked(msgspec.Struct, frozen=True, tag="question"):
     turn: int
     call: int
     question: str
+    reference: str | None = None
 
 
 class ToolCalled(msgspec.Struct, frozen=True, tag="tool"):
@@ -206,7 +235,10 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
 
 
 Call = ApprovalAsked | QuestionAsked | ToolCalled
-FromWorker = Opened | OpenFailed | Emitted | Used | SteeringTaken | Call | CallDropped | Finished
+Given = MemoryGiven | SuspensionGiven
+FromWorker = (
+    Opened | OpenFailed | Emitted | Used | SteeringTaken | Given | Call | CallDropped | Finished
+)
 
 # -- framing -----------------------------------------------------------------------------------
 

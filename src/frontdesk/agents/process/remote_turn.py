@@ -17,12 +17,15 @@ from frontdesk.agents.process.messages import (
     CallDropped,
     Emitted,
     Finished,
+    Given,
+    MemoryGiven,
     ModelChanged,
     QuestionAsked,
     RemoteError,
     RunTurn,
     Steered,
     SteeringTaken,
+    SuspensionGiven,
     ToolCalled,
     ToolsChanged,
     ToWorker,
@@ -32,7 +35,7 @@ from frontdesk.agents.process.messages import (
 )
 from frontdesk.agents.turn import TurnPort
 
-TurnMessage = Emitted | Used | SteeringTaken | Call | CallDropped | Finished
+TurnMessage = Emitted | Used | SteeringTaken | Given | Call | CallDropped | Finished
 
 MAX_CALLS = 256
 """Calls of one turn that may wait for answers at a time."""
@@ -87,6 +90,10 @@ class RemoteTurn:
                         self._port.usage(used)
                 case SteeringTaken():
                     self._steering_sent -= len(self._port.steering(message.count))
+                case MemoryGiven(memory=memory):
+                    self._port.remember(memory)
+                case SuspensionGiven(memory=memory):
+                    self._port.suspend(memory)
                 case ApprovalAsked() | QuestionAsked() | ToolCalled():
                     self._call(message)
                 case CallDropped():
@@ -120,11 +127,15 @@ class RemoteTurn:
             match call:
                 case ApprovalAsked():
                     answer = await self._port.approval(
-                        call.tool, call.args, hint=call.hint, details=call.details
+                        call.tool,
+                        call.args,
+                        hint=call.hint,
+                        details=call.details,
+                        reference=call.reference,
                     )
                     value = [answer.status, answer.reason, answer.option_id]
                 case QuestionAsked():
-                    value = await self._port.ask(call.question)
+                    value = await self._port.ask(call.question, reference=call.reference)
                 case ToolCalled():
                     value = await self._port.call_tool(call.name, call.args, call_id=call.call_id)
             self._send(Answered(self.number, call.call, value))

@@ -38,7 +38,8 @@ from frontdesk.agents.process.messages import (
 )
 from frontdesk.agents.process.warm_up import warm_up
 from frontdesk.agents.process.worker_turn import WorkerTurnPort
-from frontdesk.agents.protocol import AgentFunction, Program
+from frontdesk.agents.protocol import AgentFunction, Program, reopened
+from frontdesk.agents.records import MemoryOutcome
 from frontdesk.agents.targets import import_target
 from frontdesk.agents.task import FunctionProgram, TaskAgentFactory, drive
 from frontdesk.agents.trace_context import traced_context
@@ -164,11 +165,15 @@ class _Child:
     def _begin(self, begin: Begin) -> None:
         try:
             self._program.check(begin.context)
-            self._function = self._program.open(begin.context)
+            outcome: MemoryOutcome | None = None
+            if begin.restored is None:
+                self._function = self._program.open(begin.context)
+            else:
+                self._function, outcome = reopened(self._program, begin.context, begin.restored)
         except Exception as error:  # noqa: BLE001 - whatever it is, the gateway gets it
             self._send(OpenFailed(_remote_error(error)))
         else:
-            self._send(Opened())
+            self._send(Opened(outcome, getattr(self._program, "suspends", None)))
 
     # -- turns ---------------------------------------------------------------------------------
 

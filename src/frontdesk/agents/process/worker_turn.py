@@ -20,11 +20,13 @@ from frontdesk.agents.process.messages import (
     Call,
     CallDropped,
     FromWorker,
+    MemoryGiven,
     ModelChanged,
     QuestionAsked,
     RunTurn,
     Steered,
     SteeringTaken,
+    SuspensionGiven,
     ToolCalled,
     ToolsChanged,
     Used,
@@ -34,6 +36,7 @@ from frontdesk.agents.process.messages import (
 from frontdesk.agents.records import (
     Approval,
     ApprovalDetails,
+    Memory,
     TokenUsage,
     ToolSpec,
     TurnContext,
@@ -111,6 +114,15 @@ class WorkerTurnPort:
         """Notify this listener, and no other, of what changes from now on."""
         self._listener = listener
 
+    def remember(self, memory: Memory) -> None:
+        """Keep this with the turn's end, or soon after it."""
+        self._send(MemoryGiven(self._number, memory))
+
+    def suspend(self, memory: Memory) -> None:
+        """Let the turn go on from this in another agent."""
+        self._require_open()
+        self._send(SuspensionGiven(self._number, memory))
+
     async def approval(
         self,
         tool: str,
@@ -118,19 +130,21 @@ class WorkerTurnPort:
         *,
         hint: str | None = None,
         details: ApprovalDetails | None = None,
+        reference: str | None = None,
     ) -> Approval:
         """Wait until somebody approves or rejects, or until it is too late."""
         hint_text = hint if hint is None else encodable(hint)
         answer = await self._call(
             lambda call: ApprovalAsked(
-                self._number, call, encodable(tool), json_value(args), hint_text, details
+                self._number, call, encodable(tool), json_value(args), hint_text, details, reference
             )
         )
         return Approval(*answer)
 
-    async def ask(self, question: str) -> Any:
+    async def ask(self, question: str, *, reference: str | None = None) -> Any:
         """Wait for the user's answer; `QuestionExpired` when there is none in time."""
-        return await self._call(lambda call: QuestionAsked(self._number, call, encodable(question)))
+        text = encodable(question)
+        return await self._call(lambda call: QuestionAsked(self._number, call, text, reference))
 
     async def call_tool(self, name: str, args: Any = None, *, call_id: str | None = None) -> Any:
         """Run a callback tool, with its events; `ToolFailed` when it fails."""
