@@ -8,8 +8,7 @@ from frontdesk.agents.ids import new_reference
 from frontdesk.agents.protocol import goes_on, start_restored
 from frontdesk.agents.records import Memory, Restored, Suspended
 from frontdesk.errors import InvalidArgument
-from support.isolated_sessions import ISOLATIONS
-from support.restored_agents import CONTEXT, left, open_factory, restored_agent, run, told
+from support.restored_agents import CONTEXT, EITHER, left, open_factory, restored_agent, run, told
 from support.sessions import BOUND_S, Stream, open_service, open_session, scripted
 
 pytestmark = pytest.mark.anyio
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.anyio
 PROGRAMS = "support.programs.remembering_agents"
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize("isolation", EITHER)
 async def test_what_an_agent_leaves_reaches_its_turn_and_the_next_agent_gets_it(isolation):
     async with open_factory(isolation, f"{PROGRAMS}:counting_program") as factory:
         first, _ = await restored_agent(factory)
@@ -32,7 +31,7 @@ async def test_what_an_agent_leaves_reaches_its_turn_and_the_next_agent_gets_it(
         await second.end(1.0)
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize("isolation", EITHER)
 async def test_a_program_that_leaves_nothing_finds_what_was_said_in_its_history(isolation):
     async with open_factory(isolation, "support.programs.process_agents:parrot") as factory:
         agent, known = await restored_agent(factory, left(history=told("one", "two")))
@@ -40,7 +39,7 @@ async def test_a_program_that_leaves_nothing_finds_what_was_said_in_its_history(
         await agent.end(1.0)
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize("isolation", EITHER)
 async def test_where_there_is_nothing_to_know_everything_is_kept(isolation):
     async with open_factory(isolation, "support.programs.process_agents:parrot") as factory:
         agent, known = await restored_agent(factory, Restored())
@@ -73,7 +72,7 @@ def test_one_memory_has_a_bound():
         Memory(kind="counting", version=1, content=bytes(2**21 + 1))
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize("isolation", EITHER)
 async def test_only_an_agent_that_can_go_on_says_so(isolation):
     memory = Memory(kind="counting", version=1, content=b"7")
     async with open_factory(isolation, f"{PROGRAMS}:counting_program") as factory:

@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import pytest
+
 from frontdesk.agents.events import MessageDelta
 from frontdesk.agents.process.factory import ProcessAgentFactory
 from frontdesk.agents.process.messages import ProgramSource
@@ -13,6 +15,9 @@ from frontdesk.agents.targets import import_target
 from frontdesk.agents.task import TaskAgentFactory
 from frontdesk.agents.testing import RecordingTurnPort
 from frontdesk.keeper.client import Keeper
+
+EITHER = ("task", pytest.param("process", marks=pytest.mark.slow))
+"""How an agent may live. A process takes a while to start."""
 
 CONTEXT = SessionContext(session_id="s", tenant_id="acme", blueprint="b", model="none")
 

@@ -158,22 +158,6 @@ async def start_restored(
     return agent, outcome
 
 
-def reopened(
-    program: Program, context: SessionContext, restored: Restored
-) -> tuple[AgentFunction, MemoryOutcome]:
-    """Open a program for a session that is not new.
-
-    One without `reopen` finds what was said in each turn's history: that is `rebuilt`.
-    """
-    reopen = getattr(program, "reopen", None)
-    if reopen is None:
-        return program.open(context), "kept" if restored.is_empty else "rebuilt"
-    function: AgentFunction
-    outcome: MemoryOutcome
-    function, outcome = reopen(context, restored)
-    return function, outcome
-
-
 def goes_on(agent: RunningAgent, memory: Memory) -> bool:
     """Say whether an agent can go on with a turn that was suspended with this memory.
 

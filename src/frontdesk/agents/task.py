@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from time import perf_counter
 from typing import cast
 
 from frontdesk.agents.events import Event, MessageDelta
-from frontdesk.agents.protocol import AgentFunction, Program, is_ready, reopened
+from frontdesk.agents.json_memory import JsonMemory
+from frontdesk.agents.protocol import AgentFunction, Program, is_ready
 from frontdesk.agents.records import MemoryOutcome, Restored, SessionContext
 from frontdesk.agents.turn import Turn, TurnPort
-from frontdesk.errors import InvalidType
+from frontdesk.errors import InvalidArgument, InvalidType
 
 PIECE_CHARACTERS = 65_536
 """Longer texts go out in pieces of this length."""
@@ -28,13 +29,27 @@ class AgentQuit(Exception):
     """An agent called `sys.exit()`: that ends its turn, and not the process that it lives in."""
 
 
-async def drive(function: AgentFunction, port: TurnPort) -> None:
+async def drive(function: AgentFunction, port: TurnPort, memory: JsonMemory) -> None:
     """Run a program's function over one turn, and emit what it yields or returns.
 
     Yields to the event loop every few pieces, so that an agent that yields without ever waiting
-    can be stopped. Raises what the function raises; a generator is closed in every case.
+    can be stopped. Raises what the function raises; a generator is closed in every case. However it
+    ends, what it has in `memory` is left to the next turn.
     """
-    answer = function(Turn(port))
+    of_turn = memory.begin(port)
+    try:
+        await _drive(function(Turn(port, of_turn)), port)
+    except BaseException:
+        # Why the turn failed is more than that its memory cannot be kept either.
+        with contextlib.suppress(InvalidArgument):
+            of_turn.end()
+        raise
+    of_turn.end()
+
+
+async def _drive(
+    answer: AsyncIterator[str | Event] | Awaitable[str | None], port: TurnPort
+) -> None:
     try:
         if isinstance(answer, AsyncGenerator):
             loop_yield = _LoopYield()
@@ -87,18 +102,24 @@ def _emit(port: TurnPort, piece: str | Event | None) -> None:
 class TaskAgent:
     """An agent in the gateway's own process: the task that runs its turns is the agent."""
 
-    __slots__ = ("_function", "suspends")
+    __slots__ = ("_function", "_memory", "suspends")
 
     registry_agent = None
 
-    def __init__(self, function: AgentFunction, *, suspends: str | None = None) -> None:
-        self._function = function
+    def __init__(
+        self,
+        function: AgentFunction,
+        *,
+        memory: JsonMemory | None = None,
+        suspends: str | None = None,
+    ) -> None:
+        self._function, self._memory = function, memory or JsonMemory()
         self.suspends: str | None = suspends
         """The kind of memory that its turns can go on from."""
 
     async def run_turn(self, port: TurnPort) -> None:
         """Run the function over one turn."""
-        await drive(self._function, port)
+        await drive(self._function, port, self._memory)
 
     async def end(self, grace_s: float) -> None:
         """Do nothing: the runner's task ends, and nothing else is there."""
@@ -122,17 +143,40 @@ class TaskAgentFactory:
 
     async def start(self, context: SessionContext) -> TaskAgent:
         """Open the program for a session."""
-        return self._agent(self.program.open(context))
+        return self._agent(self.program.open(context), memory=None)
 
     async def restore(
         self, context: SessionContext, restored: Restored
     ) -> tuple[TaskAgent, MemoryOutcome]:
         """Open the program for a session that is not new; say how much of it that knows."""
-        function, outcome = reopened(self.program, context, restored)
-        return self._agent(function), outcome
+        reopened = Reopened(self.program, context, restored)
+        return self._agent(reopened.function, memory=reopened.memory), reopened.outcome
 
-    def _agent(self, function: AgentFunction) -> TaskAgent:
-        return TaskAgent(function, suspends=getattr(self.program, "suspends", None))
+    def _agent(self, function: AgentFunction, *, memory: JsonMemory | None) -> TaskAgent:
+        suspends = getattr(self.program, "suspends", None)
+        return TaskAgent(function, memory=memory, suspends=suspends)
+
+
+class Reopened:
+    """A program that was opened for a session that is not new, and how much of that it knows.
+
+    One without `reopen` finds what was said in each turn's history, which is `rebuilt`; what it
+    had in `turn.memory` is `kept`.
+    """
+
+    __slots__ = ("function", "memory", "outcome")
+
+    def __init__(self, program: Program, context: SessionContext, restored: Restored) -> None:
+        self.function: AgentFunction
+        self.memory: JsonMemory | None = JsonMemory.restored(restored)
+        self.outcome: MemoryOutcome
+        reopen = getattr(program, "reopen", None)
+        if reopen is not None:
+            self.function, self.outcome = reopen(context, restored)
+        else:
+            self.function = program.open(context)
+            whole = self.memory is not None or restored.is_empty
+            self.outcome = "kept" if whole else "rebuilt"
 
 
 class FunctionProgram:

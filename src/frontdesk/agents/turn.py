@@ -133,6 +133,12 @@ class TurnPort(Protocol):
         ...
 
 
+class MemoryValue(Protocol):
+    """What an agent has in `turn.memory`."""
+
+    value: Any
+
+
 class Turn:
     """One prompt and what an agent may do about it.
 
@@ -147,10 +153,10 @@ class Turn:
         ...         yield word + " "
     """
 
-    __slots__ = ("_port",)
+    __slots__ = ("_memory", "_port")
 
-    def __init__(self, port: TurnPort) -> None:
-        self._port = port
+    def __init__(self, port: TurnPort, memory: MemoryValue) -> None:
+        self._port, self._memory = port, memory
 
     @property
     def text(self) -> str:
@@ -194,6 +200,29 @@ class Turn:
     def history(self) -> tuple[Message, ...]:
         """Return the messages before this turn, oldest first. The history kept is bounded."""
         return self._port.context.history
+
+    @property
+    def memory(self) -> Any:
+        """Hold what the agent wants to find in the next turn: a JSON value, None at first.
+
+        Assign it, or change what it returns. Where conversations are kept it outlives the agent
+        and the gateway: it is kept with the turn's end, however that ends, or not at all. From one
+        turn to the next it is what JSON makes of it, so that a tuple becomes a list.
+        `InvalidArgument` for what is no JSON and for more than 1 MiB: at once where it is assigned,
+        else at the turn's end, which then is an error.
+
+        Examples:
+            >>> from frontdesk.agents import Turn, blueprint
+            >>> @blueprint("counter")
+            ... async def counter(turn: Turn):
+            ...     turn.memory = (turn.memory or 0) + 1
+            ...     yield f"This is prompt {turn.memory}."
+        """
+        return self._memory.value
+
+    @memory.setter
+    def memory(self, value: Any) -> None:
+        self._memory.value = value
 
     @property
     def model(self) -> str:

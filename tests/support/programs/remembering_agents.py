@@ -1,6 +1,12 @@
 """Agents that the tests start again: each remembers something in its own way."""
 
+import ast
+import asyncio
+import contextlib
+
+from frontdesk.agents import blueprint
 from frontdesk.agents.records import Memory
+from frontdesk.errors import InvalidArgument
 
 
 class CountingProgram:
@@ -38,3 +44,28 @@ class CountingProgram:
 
 
 counting_program = CountingProgram()
+
+
+@blueprint("note_taker")
+async def note_taker(turn):
+    """Say what is in `turn.memory`, then do to it what the prompt says."""
+    yield repr(turn.memory)
+    verb, _, argument = turn.text.partition(" ")
+    match verb:
+        case "set":
+            turn.memory = ast.literal_eval(argument)
+        case "add":
+            turn.memory["added"] = ast.literal_eval(argument)
+        case "large":
+            turn.memory = "x" * (2**20 - 1)
+        case "object":
+            turn.memory = object()
+        case "fail":
+            turn.memory["failed"] = True
+            raise ValueError("as asked")
+        case "wait":
+            turn.memory["waits"] = True
+            await asyncio.get_running_loop().create_future()
+        case "refused":
+            with contextlib.suppress(InvalidArgument):
+                turn.memory = {"a set": {1}}

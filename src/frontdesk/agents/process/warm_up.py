@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from frontdesk.agents.json_memory import JsonMemory
 from frontdesk.agents.protocol import Program
 from frontdesk.agents.records import SessionContext
 from frontdesk.agents.task import drive
@@ -30,4 +31,5 @@ def warm_up(program: Program, *, model: str) -> None:
 async def _run_turn(program: Program, context: SessionContext) -> None:
     program.check(context)
     async with asyncio.timeout(DEADLINE_S):
-        await drive(program.open(context), RecordingTurnPort(context, "warm-up"))
+        port = RecordingTurnPort(context, "warm-up")
+        await drive(program.open(context), port, JsonMemory())

@@ -18,6 +18,7 @@ from typing import Any, cast
 import msgspec
 
 from frontdesk.agents.blueprints import AuthorRules, Blueprint
+from frontdesk.agents.json_memory import JsonMemory
 from frontdesk.agents.process.messages import (
     MAX_FROM_WORKER_BYTES,
     MAX_TO_WORKER_BYTES,
@@ -38,10 +39,10 @@ from frontdesk.agents.process.messages import (
 )
 from frontdesk.agents.process.warm_up import warm_up
 from frontdesk.agents.process.worker_turn import WorkerTurnPort
-from frontdesk.agents.protocol import AgentFunction, Program, reopened
+from frontdesk.agents.protocol import AgentFunction, Program
 from frontdesk.agents.records import MemoryOutcome
 from frontdesk.agents.targets import import_target
-from frontdesk.agents.task import FunctionProgram, TaskAgentFactory, drive
+from frontdesk.agents.task import FunctionProgram, Reopened, TaskAgentFactory, drive
 from frontdesk.agents.trace_context import traced_context
 from frontdesk.agents.turn import EndSession
 from frontdesk.errors import InvalidType
@@ -114,6 +115,7 @@ class _Child:
         self._program, self._channel = program, channel
         self._frames = Frames(largest=MAX_TO_WORKER_BYTES)
         self._function: AgentFunction | None = None
+        self._memory = JsonMemory()
         self._turns: dict[int, tuple[WorkerTurnPort, asyncio.Task[None]]] = {}
         self._closing = asyncio.Event()
 
@@ -169,7 +171,9 @@ class _Child:
             if begin.restored is None:
                 self._function = self._program.open(begin.context)
             else:
-                self._function, outcome = reopened(self._program, begin.context, begin.restored)
+                reopened = Reopened(self._program, begin.context, begin.restored)
+                self._function, outcome = reopened.function, reopened.outcome
+                self._memory = reopened.memory or self._memory
         except Exception as error:  # noqa: BLE001 - whatever it is, the gateway gets it
             self._send(OpenFailed(_remote_error(error)))
         else:
@@ -182,7 +186,7 @@ class _Child:
         port = WorkerTurnPort(run, self._send)
         # In the trace that the turn is part of.
         context = traced_context(run.context.traceparent)
-        task = asyncio.create_task(drive(self._function, port), context=context)
+        task = asyncio.create_task(drive(self._function, port, self._memory), context=context)
         self._turns[run.turn] = port, task
         task.add_done_callback(lambda _: self._finished(run.turn))
 
