@@ -75,7 +75,7 @@ class OwnersView:
     def __init__(self, store, owner, lives):
         self._store, self._owner, self._lives = store, owner, lives
 
-    def claim(self, number=None):
+    def claim(self, number=None, *, dead=None):
         owners = self._store.owners
         asked = owners if number is None else [number]
         claimed = [each for each in asked if not self._lives(owners[each])]

@@ -7,6 +7,12 @@ conversations of a process have said, in their order, many in one transaction.
     stored                  what is read back
     frames                  how one event is stored
     conversations           what a store can do, whichever it is
+    commit_queue            what waits to be written, on the event loop
+    writer                  the thread that writes it
+    schema                  the tables
+    sealing, segments       encryption of what is stored, and compression of events
+    sqlite_conversations    a store in an SQLite file: over sqlite_database, which has it open,
+                            sqlite_batch and sqlite_log, which write, and stored_reader
     remote_conversations    the store that one of several workers has: its supervisor's
     conversation_server     the supervisor's side of it
     storage_wire            calls and answers between them

@@ -60,10 +60,12 @@ class Conversations(Protocol):
         """
         ...
 
-    def claim(self, number: int | None = None) -> list[int]:
+    def claim(self, number: int | None = None, *, dead: frozenset[str] | None = None) -> list[int]:
         """Make what has no living owner this node's: one conversation, or all; return which.
 
-        Those that are not ended and were another owner's before.
+        `dead` are the owners that are known to be; None leaves that to the store, for which
+        everybody else is dead where it has one user. Those that have ended change their owner too,
+        and are not returned.
         """
         ...
 

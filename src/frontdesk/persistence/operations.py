@@ -153,6 +153,12 @@ class TurnSuspended(Operation, frozen=True, kw_only=True, tag=True):
         return 256 + len(self.content)
 
 
+class TurnResumed(Operation, frozen=True, kw_only=True, tag=True):
+    """A suspended turn goes on: it is running again, and what it goes on from is gone."""
+
+    request_id: str
+
+
 class RequestAsked(Operation, frozen=True, kw_only=True, tag=True):
     """An approval or a question waits for its answer; `event` is what went out, encoded."""
 
@@ -240,6 +246,7 @@ AnyOperation = (
     | MemoryAdded
     | TurnFinished
     | TurnSuspended
+    | TurnResumed
     | RequestAsked
     | RequestAnswered
     | ConversationLeft
