@@ -44,6 +44,7 @@ class RunningGateway:
         tables["limits"] = {"requests_per_minute": 1_000_000, **tables["limits"]}
         tables.setdefault("turns", {})
         tables["turns"] = {"end_grace_s": 1, **tables["turns"]}
+        tables.setdefault("conversations", {"store": "memory"})
         self.keys, self.config = keys, Config(**tables)
         self.gateway = Gateway(self.config, blueprints=agents, keys=keys, clock=clock)
         self.log = Lines()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from frontdesk.agents import EndSession
 from frontdesk.agents.events import ToolExecutionEnd, ToolExecutionStart
 from frontdesk.sessions.errors import Draining, PromptQueueFull, SessionDead, SteeringQueueFull
-from frontdesk.sessions.running_turn import StopReason
+from frontdesk.sessions.stop_reason import StopReason
 from support.sessions import open_service, open_session, passes, scripted
 
 KINDS = ("say", "raise", "wait", "deaf", "approve", "ask", "tool", "leave", "crash", "burst")

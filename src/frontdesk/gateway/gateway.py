@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
+import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from frontdesk.gateway.auth import Authenticator
 from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.budgets import TenantBudgets
 from frontdesk.gateway.callers import Caller
+from frontdesk.gateway.conversation_storage import ConversationStorage
 from frontdesk.gateway.dashboard_login import DashboardLogins
 from frontdesk.gateway.errors import AddressRefused, Unauthorized
 from frontdesk.gateway.forwarded import TrustedProxies
@@ -52,6 +55,7 @@ from frontdesk.gateway.tracing.tracing import Tracing
 from frontdesk.keeper.client import Keeper
 from frontdesk.sessions.context import SessionSettings
 from frontdesk.sessions.errors import Draining
+from frontdesk.sessions.keeping import KeepingSettings
 from frontdesk.sessions.service import SessionService, TenantSessions
 from frontdesk.store import Limits, SessionStore
 
@@ -180,7 +184,7 @@ class Gateway:
         self.budgets = TenantBudgets(self.config, meter=self.usage, clock=self.clock)
         callbacks = Callbacks.of(self.config.callbacks, state, clock=self.clock)
         self.callbacks = await self._stack.enter_async_context(callbacks)
-        await self._open_sessions()
+        await self._open_sessions(state)
         reader = AttachmentReader(
             callbacks.guard,
             room=self.service.attachments,
@@ -190,15 +194,20 @@ class Gateway:
         self._run_in_background(self._follow_keys(), name="frontdesk-keys")
         self.known = await self._stack.enter_async_context(KnownBlueprints(self._blueprints))
 
-    async def _open_sessions(self) -> None:
+    async def _open_sessions(self, state: StateDir) -> None:
         """Make the registry, join the cluster with it, and serve sessions over it."""
         limits = self.config.options(Limits)
         self.store = self._stack.enter_context(SessionStore(limits=limits, clock=self.clock))
         if self._cluster is not None:
             await self._join(self._cluster)
+        storage = await self._stack.enter_async_context(
+            ConversationStorage(self.config.conversations, state, on_broken=self._on_storage_broken)
+        )
         service = SessionService(
             self.store,
             self._blueprints,
+            commits=storage.commits,
+            keeping=KeepingSettings(resume_at_once=self.config.conversations.resume_at_once),
             clock=self.clock,
             settings=self.config.options(SessionSettings),
             meter=self.metrics.meter(self.meter),
@@ -229,6 +238,15 @@ class Gateway:
     def _close_rows(self) -> None:
         self.rows.close()
         self.scopes.close()
+
+    def _on_storage_broken(self, error: BaseException) -> None:
+        """End the process at once: what it would still say may not be stored, or not be true.
+
+        Whoever starts it again has it recover from what is on the disk.
+        """
+        logger.critical("the storage of conversations is broken: %s", error)
+        logging.shutdown()
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _begin_tracing(self, service: SessionService) -> None:
         """Have spans of requests and turns, where somebody has set up what takes them."""
@@ -309,6 +327,9 @@ class Gateway:
             self.node.begin_draining()
         await self.service.drain(grace_s)
         self._close_rows()
+        if self.service.stores:
+            # Conversations that are stored have not ended, and their streams neither.
+            self.streams.end_all()
         if self.forwarding is not None:
             self.forwarding.end_streams()
 

@@ -143,6 +143,18 @@ class GatewayMiddleware:
         return self._respond(context)
 
     def _respond(self, context: RequestContext) -> Awaitable[None]:
+        if context.session_id is not None and context.sessions is not None:
+            loading = context.sessions.loading(context.session_id)
+            if loading is not None:
+                return self._respond_after(loading, context)
+        return self._respond_now(context)
+
+    async def _respond_after(self, loading: Awaitable[None], context: RequestContext) -> None:
+        """Answer once a session that is stored has been read."""
+        await loading
+        await self._respond_now(context)
+
+    def _respond_now(self, context: RequestContext) -> Awaitable[None]:
         endpoint, session_id = context.rule.endpoint, context.session_id or ""
         if context.websocket:
             if endpoint is Endpoint.WEBSOCKET:

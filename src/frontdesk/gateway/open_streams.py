@@ -70,6 +70,10 @@ class OpenStreams:
             for end in list(self._by_caller[caller]):
                 end()
 
+    def end_all(self) -> None:
+        """End every stream: the gateway ends, and those that could go on would hold it up."""
+        self.end_where_not(lambda _: False)
+
     def by_kind(self) -> dict[StreamKind, int]:
         """Return how many of each kind are open."""
         return Counter(self._kinds.values())

@@ -33,6 +33,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 SCOPE_KEY = "frontdesk"
 CACHE_CONTROL = b"cache-control"
+READING: frozenset[str] = frozenset({"GET", "HEAD"})
+"""The verbs that change nothing."""
 NO_STORE = (CACHE_CONTROL, b"no-store")
 
 logger: logging.Logger = logging.getLogger("frontdesk.gateway")
@@ -160,6 +162,7 @@ class RequestContext:
         """Send; the first message of an answer gets the headers that every answer has."""
         kind = message["type"]
         if kind == "http.response.start" or kind == "websocket.http.response.start":
+            await self._commit(message["status"])
             self.started, self.status = True, message["status"]
             headers = message.get("headers", ())
             own = any(name == CACHE_CONTROL for name, _ in headers)
@@ -168,6 +171,12 @@ class RequestContext:
         elif kind == "websocket.accept":
             self.started, self.status = True, 101
         await self._send(message)
+
+    async def _commit(self, status: int) -> None:
+        """Wait until what a request did is stored: then it may be told that it was done."""
+        changed = 200 <= status < 300 and self.method not in READING
+        if changed and self.sessions is not None and self.sessions.found is not None:
+            await self.sessions.found.committed()
 
     @property
     def send_on(self) -> Send:

@@ -21,6 +21,7 @@ from frontdesk.gateway import patterns
 from frontdesk.gateway.auth_settings import AuthSettings
 from frontdesk.gateway.blueprint_settings import BlueprintName, BlueprintSettings
 from frontdesk.gateway.cluster_settings import ClusterSettings
+from frontdesk.gateway.conversation_settings import ConversationSettings
 from frontdesk.gateway.metering import STORED_DAYS
 from frontdesk.gateway.setting_types import (
     Money,
@@ -384,6 +385,7 @@ class Config(BaseSettings):
     budgets: BudgetSettings = BudgetSettings()
     log: LogSettings = LogSettings()
     cluster: ClusterSettings = ClusterSettings()
+    conversations: ConversationSettings = ConversationSettings()
     tenants: dict[Tenant, TenantSettings] = {}
     blueprints: dict[BlueprintName, BlueprintSettings] = {}
     default_blueprint: str | None = None

@@ -27,6 +27,8 @@ HEARTBEAT_HEADER = b"x-frontdesk-heartbeat"
 """How many seconds pass at most before a stream gives a sign of life."""
 WELCOME = b": welcome\n\n"
 HEARTBEAT = b": still here\n\n"
+RETRY = b"retry: 1000\n\n"
+"""How soon a client comes again where the gateway ends and its stream does not."""
 
 
 class EventStream:
@@ -70,6 +72,8 @@ class EventStream:
                 self._listener = asyncio.create_task(self._wait_for_disconnect())
             while (batch := await self._reader.next()) is not None:
                 await self._send(frames(batch, encoder) or HEARTBEAT)
+            if self._gateway.draining and not conversation.log.over:
+                await self._send(RETRY)
             await self._context.send_on(end())
         except ReaderTooSlow:
             self._gateway.metrics.requests.on_slow_reader()

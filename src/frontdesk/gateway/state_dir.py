@@ -100,6 +100,16 @@ class StateDir:
         return self.own / "node.incarnation"
 
     @property
+    def conversations(self) -> Path:
+        """Where one process writes what is said in sessions."""
+        return self.path / "conversations.sqlite3"
+
+    @property
+    def conversation_keys(self) -> Path:
+        """Where the keys are that it is encrypted with, one a tenant."""
+        return self.path / "conversation-keys"
+
+    @property
     def homes(self) -> Path:
         """Where agents of each tenant have their home: beside it, as they may not see into it."""
         return self.path.with_name(f"{self.path.name}-homes")

@@ -27,7 +27,7 @@ from frontdesk.schemas.refusal import Refusal
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
 
-ENDED, REVOKED, FAILED, TOO_SLOW = 1000, 1008, 1011, 1013
+ENDED, GOING_AWAY, REVOKED, FAILED, TOO_SLOW = 1000, 1001, 1008, 1011, 1013
 FAILURE = FAILED, "the gateway failed"
 MAX_REFUSED = 20
 """Messages in a row that the rate limit refuses before the socket is closed."""
@@ -83,10 +83,11 @@ class SessionSocket:
             while (message := await self._context.receive_on())["type"] == "websocket.receive":
                 asked, do = await self._understood(conversation, message)
                 async with self._sending:
-                    # Nothing is awaited between the action and its answer, and the lock is fair:
-                    # events that the action causes come after.
+                    # The lock is fair: events that the action causes come after its answer, which
+                    # comes once it is stored.
                     try:
                         answer = do()
+                        await conversation.committed()
                     except FrontdeskError as error:
                         answer = problem_of(error).refusal
                     if isinstance(answer, Refusal):
@@ -157,7 +158,12 @@ class SessionSocket:
         await self._context.send_on({"type": "websocket.send", "text": text.decode()})
 
     def _on_key_revoked(self) -> None:
-        self._closing = (REVOKED, "the key opens nothing any more")
+        """Close because the key opens nothing any more, or because the gateway ends."""
+        self._closing = (
+            (GOING_AWAY, "the gateway ends; connect again with ?since=")
+            if self._gateway.draining
+            else (REVOKED, "the key opens nothing any more")
+        )
         self._reader.close()
         if (connection := connection_of(self._context.scope)) is not None:
             connection.abort_if_stalled()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -77,18 +77,39 @@ class CallbackTools:
         self._by_name.clear()
         self._keys.clear()
 
+    def restore(self, tools: Iterable[CallbackTool], *, keys: Mapping[str, str | None]) -> None:
+        """Attach what was attached in an earlier life; it was checked then."""
+        for tool in tools:
+            self._by_name[tool.name], self._keys[tool.name] = tool, keys.get(tool.name)
+
+    def attached(self) -> tuple[CallbackTool, ...]:
+        """Return the tools as they were attached."""
+        return tuple(self._by_name.values())
+
+    def keys(self) -> dict[str, str | None]:
+        """Return which key attached which tool."""
+        return dict(self._keys)
+
     async def call(
-        self, name: str, args: Any, *, emit: Callable[[Event], None], call_id: str | None
+        self,
+        name: str,
+        args: Any,
+        *,
+        emit: Callable[[Event], None],
+        call_id: str | None,
+        committed: Callable[[], Awaitable[None]],
     ) -> Any:
         """Call one tool and return its result, between `tool_execution_start` and `_end`.
 
-        Raises `UnknownTool`, and `ToolFailed` when the tool fails.
+        It is called once its start is `committed`. Raises `UnknownTool`, and `ToolFailed` when the
+        tool fails.
         """
         tool, caller = self._by_name.get(name), self._service.call_tool
         if tool is None or caller is None:
             raise UnknownTool(name)
         now = self._service.clock.monotonic
         with ToolRun(emit, name, args, now=now, call_id=call_id) as run:
+            await committed()
             result = await caller.call(
                 tool,
                 call_id=run.call_id,

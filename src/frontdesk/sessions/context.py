@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frontdesk.clock import Clock, SystemClock
+from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.sessions.attachment_room import AttachmentRoom
 from frontdesk.sessions.hooks import (
     Budgets,
@@ -60,12 +61,15 @@ class ServiceContext:
     """Settings, clock and hooks of the service, and what its conversations ask of it.
 
     `update_model` writes a new model into the registry, `expire` ends a session whose time has run
-    out. `stuck` holds the turns that were abandoned while their task still ran: a task cannot be
-    killed. `node` is this process's part in a cluster, None without one.
+    out (or, where it only idled and is stored, its agent), `wake` starts an agent for one that is
+    dormant. `commits` takes what is stored, None where nothing is. `stuck` holds the turns that
+    were abandoned while their task still ran: a task cannot be killed. `node` is this process's
+    part in a cluster, None without one.
     """
 
     update_model: Callable[[Any, str], None]
     expire: Callable[[Any], None]
+    wake: Callable[[Any], None]
     settings: SessionSettings = field(default_factory=SessionSettings)
     clock: Clock = field(default_factory=SystemClock)
     meter: Meter = field(default_factory=NoMeter)
@@ -75,12 +79,19 @@ class ServiceContext:
     observer: SessionObserver | None = None
     tracer: TurnTracer | None = None
     node: Node | None = None
+    commits: CommitQueue | None = None
+    latest_fence: int = 0
     draining: bool = False
     stuck: set[asyncio.Task[None]] = field(default_factory=set)
     attachments: AttachmentRoom = field(init=False)
 
     def __post_init__(self) -> None:
         self.attachments = AttachmentRoom(self.settings.max_attachment_bytes)
+
+    def next_fence(self) -> int:
+        """Return a fence above every stored one and the clock: a restored backup repeats none."""
+        self.latest_fence = max(self.latest_fence + 1, self.clock.wall_ms() * 1000)
+        return self.latest_fence
 
     def abandon(self, task: asyncio.Task[None]) -> None:
         """Cancel a task and wait for it no longer; it is held, and counted, until it ends."""

@@ -3,8 +3,9 @@
 The verbs that a client may ask for come first, then what the runner does (turns begin and finish),
 then what the supervisor does (an agent is bound, its end interrupts, the session ends). All are
 synchronous, quick, and belong to one event loop. It outlives the registry's entry where another
-agent takes over. Every turn that begins ends with exactly one `agent_end` or `agent_abort`, and
-`session_end` is the last event of all.
+agent takes over, at once or, where it is stored, whenever somebody asks something. What is answered
+to a client, and what an agent gets, comes once it is `committed`. Every turn that begins ends with
+exactly one `agent_end` or `agent_abort`, and `session_end` is the last event of all.
 """
 
 from __future__ import annotations
@@ -43,15 +44,23 @@ from frontdesk.agents.records import (
     Accepted,
     Approval,
     CallbackTool,
+    MemoryOutcome,
     Message,
     SessionContext,
     State,
     TurnContext,
 )
 from frontdesk.agents.restart import CRASHES
-from frontdesk.records import ExitReason, Session
+from frontdesk.records import ExitKind, ExitReason, Session
 from frontdesk.sessions.attachment_room import TakesType, require_types
 from frontdesk.sessions.context import ServiceContext
+from frontdesk.sessions.conversation_record import (
+    ConversationRecord,
+    StoredOptions,
+    attachments_in,
+)
+from frontdesk.sessions.counters import Counters
+from frontdesk.sessions.earlier_life import EarlierLife
 from frontdesk.sessions.errors import (
     GuardrailRefused,
     PromptQueueFull,
@@ -67,7 +76,8 @@ from frontdesk.sessions.input_checks import checked_prompt, filtered, refusing_m
 from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.phases import SessionPhase, TurnPhase
 from frontdesk.sessions.queue import Prompt, PromptQueue
-from frontdesk.sessions.running_turn import Counters, RunningTurn, StopReason, TurnParts
+from frontdesk.sessions.running_turn import RunningTurn, TurnParts
+from frontdesk.sessions.stop_reason import StopReason
 from frontdesk.sessions.turn_ends import TurnEnd, TurnEnds
 
 T = TypeVar("T")
@@ -103,12 +113,14 @@ class Conversation:
         "ends",
         "expiry",
         "history",
+        "label",
         "log",
         "model",
         "number",
         "parts",
         "phase",
         "prompts",
+        "record",
         "restarts",
         "rules",
         "service",
@@ -141,6 +153,8 @@ class Conversation:
         blueprint: Blueprint,
         api_key: str | None,
         number: int,
+        stored: bool = False,
+        life: EarlierLife | None = None,
     ) -> None:
         self.session_id, self.tenant_id = context.session_id, context.tenant_id
         self.context, self.model, self.api_key = context, context.model, api_key
@@ -150,6 +164,7 @@ class Conversation:
         self.rules: Blueprint = blueprint
         """The blueprint, as it was when the session was opened."""
         self.created_at, self.born_s = service.clock.wall_ms(), service.clock.monotonic()
+        self.label: str | None = None
         self.phase = SessionPhase.OPENING
         self.ending_reason: ExitReason | None = None
         """Why it ends or has ended; None while it does not."""
@@ -157,7 +172,10 @@ class Conversation:
         self.takes: TakesType | None = None
         """Says which attachments its agent takes, where that is fewer than its blueprint says."""
         self._pid: int | None = None
-        self.parts: TurnParts = TurnParts.make(context, service=service)
+        self.parts: TurnParts = TurnParts.make(
+            context, service=service, number=number, stored=stored, life=life
+        )
+        self.record: ConversationRecord | None = self.parts.record
         self.log, self.history = self.parts.log, self.parts.history
         if (observer := service.observer) is not None:
             self.log.on_append = partial(observer.on_event, self)
@@ -166,13 +184,40 @@ class Conversation:
         self.ends: TurnEnds = TurnEnds()
         self.turn: RunningTurn | None = None
         """The turn under way."""
-        times = LifeTimes(blueprint.idle_timeout_s, blueprint.unused_timeout_s, blueprint.max_age_s)
-        self.expiry: Expiry = Expiry(
-            times, clock=service.clock, expire=lambda: service.expire(self)
-        )
         self._stop_next: StopReason | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._latest_request = self._latest_index = self.cleanup_s = None
+        if life is not None:
+            self._go_on_from(life)
+        self.expiry: Expiry = self._new_expiry()
+
+    def _new_expiry(self) -> Expiry:
+        rules, service = self.rules, self.service
+        times = LifeTimes(rules.idle_timeout_s, rules.unused_timeout_s, rules.max_age_s)
+        if self.phase is not SessionPhase.OPENING:
+            times = LifeTimes()
+        return Expiry(
+            times, clock=service.clock, born_s=self.born_s, expire=lambda: service.expire(self)
+        )
+
+    def _go_on_from(self, life: EarlierLife) -> None:
+        """Be what was stored: dormant, or ended, with what waits in its queue."""
+        stored = life.stored
+        self.model, self.created_at, self.label = stored.model, stored.created_at_ms, stored.label
+        self.born_s -= max(0, self.service.clock.wall_ms() - stored.created_at_ms) / 1000
+        if life.latest is not None:
+            self._latest_request = life.latest.request_id
+            self._latest_index = life.latest.first_index or None
+        if (reason := life.ended) is not None:
+            self.ending_reason, self.phase = reason, self.phase.to(SessionPhase.ENDED)
+            self.log.close()
+            return
+        self.phase = self.phase.to(SessionPhase.DORMANT)
+        for turn in life.waiting:
+            if turn.state == "queued":
+                files = attachments_in(turn.attachments)
+                self.prompts.put(Prompt(turn.request_id, turn.text, turn.api_key, files))
+                self.ends.expect(turn.request_id)
 
     # -- what it is --------------------------------------------------------------------------
 
@@ -187,9 +232,14 @@ class Conversation:
         return self.ending_reason if self.phase is SessionPhase.ENDED else None
 
     @property
+    def dormant(self) -> bool:
+        """Say whether it is stored and has no agent now."""
+        return self.phase is SessionPhase.DORMANT
+
+    @property
     def restarting(self) -> bool:
-        """Say whether it is between two agents."""
-        return self.phase is SessionPhase.RESTARTING
+        """Say whether it is between two agents, or waits for one that is asked for already."""
+        return self.phase is SessionPhase.RESTARTING or (self.dormant and len(self.prompts) > 0)
 
     @property
     def pid(self) -> int | None:
@@ -199,7 +249,7 @@ class Conversation:
     @property
     def fence(self) -> int:
         """Return what tells two sessions of one id apart, in any life of the process."""
-        return self.log.fence
+        return self.log.fence_of(1)
 
     @property
     def entry_fence(self) -> int:
@@ -232,6 +282,11 @@ class Conversation:
     def busy(self) -> bool:
         """Say whether a prompt that comes now has to wait."""
         return self.turn is not None or len(self.prompts) > 0 or self.restarting
+
+    @property
+    def in_use(self) -> bool:
+        """Say whether somebody reads its events, or something waits in it."""
+        return self._readers > 0 or self.busy
 
     @property
     def state(self) -> State:
@@ -275,6 +330,8 @@ class Conversation:
         request_id = f"req_{secrets.token_hex(8)}"
         prompt = Prompt(request_id, text, api_key, files, origin, accepted_s)
         self._latest_request, self._latest_index = prompt.request_id, None
+        if self.record is not None:
+            self.record.queue(prompt)
         self.prompts.put(prompt)
         self.ends.expect(prompt.request_id)
         self.counters.prompts += 1
@@ -284,7 +341,9 @@ class Conversation:
         )
         if queued:
             self._on_changed()
-        since = f"{self.log.fence}-{self.log.last_index}"
+        since = self.log.id_of(self.log.last_index)
+        if self.dormant:
+            self.service.wake(self)
         return Accepted(prompt.request_id, self.session_id, queued, since)
 
     def require_types(self, media_types: Sequence[str]) -> None:
@@ -365,7 +424,7 @@ class Conversation:
             self.rules.factory.check(msgspec.structs.replace(self.context, model=model))
         former, self.model = self.model, model
         self.service.update_model(self, model)
-        self._append_to_turn(ModelSwitched(former, model))
+        self._on_model_stored(ModelSwitched(former, model))
         self._count_turn_for(api_key)
         if self.turn is not None:
             self.turn.on_model_switched(model)
@@ -409,6 +468,11 @@ class Conversation:
         self.expiry.busy()
         return reader
 
+    async def committed(self) -> None:
+        """Wait until all that was said and done is stored; `StorageUnavailable` if that fails."""
+        if self.record is not None:
+            await self.record.committed()
+
     # -- turns: called by the runner ---------------------------------------------------------
 
     def begin(self, prompt: Prompt) -> RunningTurn:
@@ -430,7 +494,11 @@ class Conversation:
             context, self.parts, deadline_s=deadline_s, api_key=prompt.api_key, trace=trace
         )
         files = tuple(each.without_content for each in prompt.attachments)
+        if self.record is not None:
+            self.record.begin(prompt.request_id)
         self.history.add(Message("user", prompt.text, attachments=files))
+        if self.record is not None:
+            self.record.begun()
         self.log.append_shortened(PromptReceived(prompt.text, files), request_id=prompt.request_id)
         if prompt.request_id == self._latest_request:
             self._latest_index = self.log.last_index
@@ -460,10 +528,18 @@ class Conversation:
             if stop.error is not None:
                 self.log.append_shortened(Error(stop.error), request_id=turn.request_id)
             self.log.append_shortened(AgentAbort(stop.reason), request_id=turn.request_id)
-        self.ends.add(
-            TurnEnd.of(turn.request_id, stop, text=last.content, tokens=tokens, log=self.log)
-        )
+        end = TurnEnd.of(turn.request_id, stop, text=last.content, tokens=tokens, log=self.log)
+        self.ends.add(end)
         self.counters.turns += 1
+        if self.record is not None:
+            for memory in turn.memories:
+                self.record.remember(turn.request_id, memory)
+            self.record.finish(
+                end,
+                usage=turn.counters,
+                totals=self.counters,
+                state="completed" if stop is None else "failed",
+            )
         self.parts.steering_texts.clear()
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
@@ -478,7 +554,7 @@ class Conversation:
             return
         former, self.model = self.model, model
         self.service.update_model(self, model)
-        self._append_to_turn(ModelSwitched(former, model))
+        self._on_model_stored(ModelSwitched(former, model))
         if self.turn is not None:
             self.turn.model = model
 
@@ -518,11 +594,37 @@ class Conversation:
         self._abort_for(reason)
         self._on_changed()
 
-    def resume(self, reason: ExitReason) -> None:
+    def leave(self, reason: ExitReason) -> None:
+        """Be dormant: its agent has ended for this reason, and none follows now."""
+        self._abort_for(reason)
+        self.phase = self.phase.to(SessionPhase.DORMANT)
+        self._pid = self.ending_reason = None
+        self.expiry.cancel()
+        if self.record is not None:
+            self.record.leave()
+        self._on_changed()
+
+    def begin_resuming(self) -> None:
+        """Wait for an agent: it is dormant, and somebody asked something."""
+        self.phase = self.phase.to(SessionPhase.RESTARTING)
+        self._on_changed()
+
+    def stay_dormant(self) -> None:
+        """Wait for an agent no longer: none could be started."""
+        self.phase = self.phase.to(SessionPhase.DORMANT)
+        self._on_changed()
+
+    def resume(self, reason: ExitReason, *, memory: MemoryOutcome | None = None) -> None:
         """Go on with a new agent, after the last has ended for this reason."""
         self.phase = self.phase.to(SessionPhase.LIVE)
         self.restarts += 1
-        self.log.append_shortened(AgentRestarted(reason.public_text, self.restarts))
+        self.prompts.go_on()
+        if self.record is not None:
+            self.log.begin_epoch(self.service.next_fence())
+            self.record.begin_epoch()
+            if self.expiry.over:
+                self.expiry = self._new_expiry()
+        self.log.append_shortened(AgentRestarted(reason.public_text, self.restarts, memory))
         self._idle_if_unused()
 
     def begin_ending(self, reason: ExitReason) -> None:
@@ -545,7 +647,15 @@ class Conversation:
         for prompt in never_begun:
             self.service.attachments.give(self.tenant_id, prompt.attachments)
             stop = StopReason(reason.public_text)
-            self.ends.add(TurnEnd.of(prompt.request_id, stop, tokens=TurnTokens(), log=self.log))
+            end = TurnEnd.of(prompt.request_id, stop, tokens=TurnTokens(), log=self.log)
+            self.ends.add(end)
+            if self.record is not None:
+                unused = Counters()
+                self.record.finish(end, usage=unused, totals=self.counters, state="cancelled")
+        if self.record is not None and reason.kind is ExitKind.DELETED:
+            self.record.erase()
+        elif self.record is not None:
+            self.record.end(reason)
         # Its stream may be replayed for a while; nobody asks for the rest any more.
         self.history.clear()
         self.parts.tools.clear()
@@ -586,7 +696,20 @@ class Conversation:
             event, request_id=None if self.turn is None else self.turn.request_id
         )
 
+    def _on_model_stored(self, event: ModelSwitched) -> None:
+        if self.record is not None:
+            self.record.change(model=event.to_model)
+        self._append_to_turn(event)
+
+    @property
+    def options(self) -> StoredOptions:
+        """Return what its next agent needs to know beside its messages."""
+        tools = self.parts.tools
+        return StoredOptions(context=self.context, tools=tools.attached(), tool_keys=tools.keys())
+
     def _on_tools_changed(self, event: ToolAttached | ToolDetached) -> None:
+        if self.record is not None:
+            self.record.change(options=self.options)
         self._append_to_turn(event)
         if self.turn is not None:
             self.turn.on_tools_changed()

@@ -12,21 +12,21 @@ from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.events import ApprovalRequired, AskUser, MessageDelta
 from frontdesk.agents.records import CallbackTool, Memory, Message, SessionContext
 from frontdesk.clock import Clock
-from frontdesk.persistence.frames import Frame, encode_frame
 from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.persistence.frames import Frame, encode_frame
 from frontdesk.persistence.operations import (
-    RequestAnswered,
     AnyOperation,
-    RequestAsked,
     ConversationEnded,
-    EpochBegun,
     ConversationErased,
-    FramesAppended,
     ConversationLeft,
-    MessageAdded,
     ConversationOpened,
-    OptionsChanged,
+    EpochBegun,
+    FramesAppended,
     MemoryAdded,
+    MessageAdded,
+    OptionsChanged,
+    RequestAnswered,
+    RequestAsked,
     TurnBegun,
     TurnFinished,
     TurnQueued,
@@ -144,7 +144,9 @@ class ConversationRecord:
     def end(self, reason: ExitReason) -> None:
         """Say that the session has ended."""
         encoded = msgspec.json.encode(reason)
-        self._say(ConversationEnded(number=self.number, reason=encoded, at_ms=self._clock.wall_ms()))
+        self._say(
+            ConversationEnded(number=self.number, reason=encoded, at_ms=self._clock.wall_ms())
+        )
 
     def erase(self) -> None:
         """Say that all of it goes."""

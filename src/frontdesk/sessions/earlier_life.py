@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from frontdesk.agents.records import Memory, Message
+from frontdesk.agents.records import Message
 from frontdesk.persistence.stored import StoredConversation, StoredRequest, StoredTurn
 from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.conversation_record import StoredOptions
@@ -25,7 +25,6 @@ class EarlierLife:
     stored: StoredConversation
     options: StoredOptions
     messages: tuple[Message, ...]
-    memories: tuple[Memory, ...]
     totals: Counters
     waiting: tuple[StoredTurn, ...]
     latest: StoredTurn | None

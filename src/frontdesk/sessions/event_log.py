@@ -2,6 +2,8 @@
 
 One writer, on one event loop; any number of readers (`event_reader.py`) with a cursor each, and no
 queue for any of them. It holds events and their JSON; how a protocol frames them is the protocol's.
+Where conversations are stored, readers see an event once it is committed (`show`), and what is no
+longer held here is read from the storage.
 """
 
 from __future__ import annotations
@@ -9,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from frontdesk.agents.errors import EventTooLarge
 from frontdesk.agents.events import Event, PromptReceived, encode, shortened
@@ -57,6 +59,17 @@ class LoggedEvent:
         self._encoder: Callable[[LoggedEvent], bytes] | None = None
         self._encoded = b""
 
+    @classmethod
+    def stored(
+        cls, name: str, json: bytes, *, fence: int, index: int, request_id: str | None
+    ) -> Self:
+        """Return an event as it was logged before, from what was stored of it."""
+        logged = cls.__new__(cls)
+        logged.name, logged.json = name, json
+        logged.fence, logged.index, logged.request_id = fence, index, request_id
+        logged._encoder, logged._encoded = None, b""
+        return logged
+
     @property
     def held_bytes(self) -> int:
         """Return the memory that it takes, with one protocol's frame of it."""
@@ -77,6 +90,23 @@ class LoggedEvent:
         return f"<LoggedEvent {self.id} {self.name}>"
 
 
+class Epoch(NamedTuple):
+    """The events from `first_index` on, up to the next epoch's, carry this fence."""
+
+    fence: int
+    first_index: int
+
+
+class StoredEvents(NamedTuple):
+    """What a storage holds of a log: from the index `oldest` on, and how it is read.
+
+    `read(after)` returns at least one event after an index, where there is one.
+    """
+
+    oldest: int
+    read: Callable[[int], Awaitable[list[LoggedEvent]]]
+
+
 class EventLog:
     """Hold the whole latest turn and the last `min_events` events, within `max_bytes`.
 
@@ -86,9 +116,13 @@ class EventLog:
     most half of the loop's: what comes faster than that goes out in batches. `max_bytes` bounds
     the memory that they take, their frames for streams included; the newest is kept whatever its
     size.
+
+    With `stored`, readers see events up to `visible` only, and what is no longer held is read from
+    there; `epochs` are those of an earlier life, whose events ended at `head`.
     """
 
     __slots__ = (
+        "_epochs",
         "_max_bytes",
         "_max_event_bytes",
         "_min_events",
@@ -103,9 +137,13 @@ class EventLog:
         "fence",
         "held_bytes",
         "on_append",
+        "on_store",
+        "stored",
+        "visible",
     )
     closed: bool
     held_bytes: int
+    visible: int
 
     def __init__(
         self,
@@ -114,16 +152,24 @@ class EventLog:
         min_events: int = 1024,
         max_bytes: int = 8 * 1024 * 1024,
         max_event_bytes: int = 1024 * 1024,
+        head: int = 0,
+        epochs: Sequence[Epoch] = (),
     ) -> None:
         self.fence: int = fence
+        self._epochs = [*epochs] or [Epoch(fence, 1)]
         self.closed = False
+        self.visible = head
+        """The index of the newest event that readers may see."""
+        self.stored: StoredEvents | None = None
+        self.on_store: Callable[[LoggedEvent], None] | None = None
+        """Called with each event, where it is stored: `show` follows once it is."""
         self.on_append: Callable[[Event, LoggedEvent], None] | None = None
         """Called with each event and what was made of it, where somebody observes."""
         self.held_bytes = 0
         self._min_events, self._max_bytes = min_events, max_bytes
         self._max_event_bytes = max_event_bytes
         self._turn_from = sys.maxsize
-        self._ring: Ring[LoggedEvent] = Ring(capacity=sys.maxsize)
+        self._ring: Ring[LoggedEvent] = Ring(capacity=sys.maxsize, head=head)
         self._wakers = Wakers()
         self._wake_timer: asyncio.TimerHandle | None = None
         self._woken_s = self._rest_until_s = 0.0
@@ -141,8 +187,10 @@ class EventLog:
         if type(event) is PromptReceived:
             self._turn_from = logged.index
         self._trim()
-        if self._wakers:
-            self._wake_soon()
+        if self.on_store is not None:
+            self.on_store(logged)
+        else:
+            self.show(logged.index)
         if self.on_append is not None:
             self.on_append(event, logged)
         return logged
@@ -160,6 +208,18 @@ class EventLog:
             self.append(event, request_id=request_id)
         return event
 
+    def show(self, index: int) -> None:
+        """Let readers see the events up to an index, and wake them."""
+        if index > self.visible:
+            self.visible = index
+            if self._wakers:
+                self._wake_soon()
+
+    def begin_epoch(self, fence: int) -> None:
+        """Have the events from here on carry another fence."""
+        self.fence = fence
+        self._epochs.append(Epoch(fence, self.last_index + 1))
+
     @property
     def last_index(self) -> int:
         """Return the index of the newest event, 0 where there is none."""
@@ -167,15 +227,34 @@ class EventLog:
 
     @property
     def oldest(self) -> int:
-        """Return the index of the oldest event that is held, `last_index + 1` where none is."""
-        return self._ring.oldest
+        """Return the index of the oldest event that can be read, `last_index + 1` without any."""
+        return self._ring.oldest if self.stored is None else self.stored.oldest
+
+    @property
+    def over(self) -> bool:
+        """Say whether nothing follows what readers may see."""
+        return self.closed and self.visible == self._ring.head
+
+    def is_held(self, after: int) -> bool:
+        """Say whether what follows an index is held here: else `stored` has it, or nobody."""
+        return after >= self._ring.oldest - 1
+
+    def fence_of(self, index: int) -> int:
+        """Return the fence that the event of an index carries."""
+        return next(
+            (each.fence for each in reversed(self._epochs) if each.first_index <= index), self.fence
+        )
+
+    def id_of(self, index: int) -> str:
+        """Return what `Last-Event-ID` is for the event of an index."""
+        return f"{self.fence_of(index)}-{index}"
 
     def __len__(self) -> int:
         return len(self._ring)
 
     def read(self, after: int, *, limit: int) -> list[LoggedEvent]:
         """Return up to `limit` events after the index `after`; `FellBehind` if one is gone."""
-        return self._ring.read(after, limit=limit)
+        return self._ring.read(after, limit=min(limit, self.visible - after))
 
     def close(self) -> None:
         """Take no more events; readers come to an end after the last."""
@@ -241,6 +320,8 @@ class EventLog:
         while ring.oldest < keep_from or (
             self.held_bytes > self._max_bytes and ring.oldest < ring.head
         ):
+            if self.on_store is not None and ring.oldest > self.visible:
+                return
             (logged,) = ring.read(ring.oldest - 1, limit=1)
             self.held_bytes -= logged.held_bytes
             ring.forget(logged.index)

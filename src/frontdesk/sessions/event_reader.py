@@ -39,8 +39,8 @@ class StreamStart:
         if match is None:
             raise InvalidArgument("since", expected="an event id or an index", got=repr(since[:40]))
         fence, index = match[1], int(match[2])
-        known = fence is None or int(fence) == log.fence
-        if known and log.oldest - 1 <= index <= log.last_index:
+        known = fence is None or int(fence) == log.fence_of(index)
+        if known and log.oldest - 1 <= index <= log.visible:
             return cls(index)
         return cls._after_gap(since, log)
 
@@ -49,14 +49,14 @@ class StreamStart:
         """Begin at the latest accepted prompt: at its index, or when it comes; at 1 without any."""
         if request_id is not None and index is None:
             # Its turn never comes where the session has ended: the end is what there is to tell.
-            after = log.last_index - 1 if log.closed else log.last_index
+            after = log.visible - 1 if log.over else log.visible
             return cls(max(after, log.oldest - 1), awaited_request=request_id)
         first = index or 1
         return cls(first - 1) if first >= log.oldest else cls._after_gap(str(first - 1), log)
 
     @classmethod
     def _after_gap(cls, requested: str, log: EventLog) -> StreamStart:
-        gap = Gap(requested=requested, resumes_at=f"{log.fence}-{log.oldest}")
+        gap = Gap(requested=requested, resumes_at=log.id_of(log.oldest))
         return cls(log.oldest - 1, gap=gap)
 
 
@@ -92,7 +92,7 @@ class EventReader:
     @property
     def drained(self) -> bool:
         """Say whether nothing is left to read and nothing will ever come (204)."""
-        if not self._log.closed or self._gap is not None:
+        if not self._log.over or self._gap is not None or self._is_behind:
             return False
         try:
             return not self._wanted(self._read(len(self._log)))
@@ -109,7 +109,10 @@ class EventReader:
             if self._gap is not None:
                 gap, self._gap = self._gap, None
                 return gap
-            events, over = self._take()
+            if self._is_behind and not self._nudged:
+                events, over = await self._take_stored(), False
+            else:
+                events, over = self._take()
             if events or self._nudged:
                 self._nudged = False
                 return events
@@ -133,6 +136,25 @@ class EventReader:
             self._log.wake(self)
             self._on_close()
 
+    @property
+    def _is_behind(self) -> bool:
+        """Say whether what comes next is read from the storage."""
+        return self._log.stored is not None and not self._log.is_held(self._cursor)
+
+    async def _take_stored(self) -> list[LoggedEvent]:
+        """Return the next events that are wanted of those that are stored; none is no end."""
+        assert self._log.stored is not None
+        while self._is_behind and not self._closed:
+            events = await self._log.stored.read(self._cursor)
+            if not events:
+                raise ReaderTooSlow(next_index=self._cursor + 1, oldest=self._log.oldest)
+            wanted = self._wanted(events)
+            found = any(self._is_awaited(event) for event in events)
+            self._cursor, self._awaited = events[-1].index, None if found else self._awaited
+            if wanted:
+                return wanted
+        return []
+
     def _take(self) -> tuple[list[LoggedEvent], bool]:
         """Return the next events that are wanted, and whether nothing follows them."""
         while True:
@@ -141,7 +163,7 @@ class EventReader:
                 sizes = accumulate(len(event.json) for event in events)
                 events = events[: max(1, sum(size <= BATCH_BYTES for size in sizes))]
             if not events:
-                return [], self._log.closed
+                return [], self._log.over
             wanted = self._wanted(events)
             found = any(self._is_awaited(event) for event in events)
             # Last and in one: nothing can break off the reading once it counts as read.

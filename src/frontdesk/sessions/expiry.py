@@ -29,6 +29,7 @@ class Expiry:
     """
 
     __slots__ = (
+        "_age_limit_s",
         "_born_s",
         "_clock",
         "_expire",
@@ -39,10 +40,18 @@ class Expiry:
         "_used",
     )
 
-    def __init__(self, times: LifeTimes, *, clock: Clock, expire: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        times: LifeTimes,
+        *,
+        clock: Clock,
+        expire: Callable[[], None],
+        born_s: float | None = None,
+    ) -> None:
         self._times, self._clock, self._expire = times, clock, expire
-        self._born_s = clock.monotonic()
-        self._idle_from_s: float | None = self._born_s
+        self._born_s = clock.monotonic() if born_s is None else born_s
+        self._age_limit_s = times.age_s
+        self._idle_from_s: float | None = clock.monotonic()
         self._used = False
         self._timer: asyncio.TimerHandle | None = None
         self._rings_s = 0.0
@@ -58,6 +67,17 @@ class Expiry:
         if self._idle_from_s is None:
             self._idle_from_s = self._clock.monotonic()
             self._set()
+
+    @property
+    def over(self) -> bool:
+        """Say whether it will never expire any more."""
+        return self._times == LifeTimes()
+
+    @property
+    def aged(self) -> bool:
+        """Say whether it has lived for as long as it may."""
+        limit_s = self._age_limit_s
+        return limit_s is not None and self._clock.monotonic() >= self._born_s + limit_s
 
     def cancel(self) -> None:
         """Never expire."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -30,10 +31,12 @@ class History:
     cursor stays right while old messages go.
     """
 
-    __slots__ = ("_max_bytes", "_max_messages", "_messages", "_newest", "_size")
+    __slots__ = ("_max_bytes", "_max_messages", "_messages", "_newest", "_size", "on_add")
 
     def __init__(self, *, max_messages: int, max_bytes: int) -> None:
         self._max_messages, self._max_bytes = max_messages, max_bytes
+        self.on_add: Callable[[int, Message], None] | None = None
+        """Called with each message and its number, where it is stored."""
         self._messages: deque[Message] = deque()
         self._size = self._newest = 0
 
@@ -46,6 +49,19 @@ class History:
             len(self._messages) > self._max_messages or self._size > self._max_bytes
         ):
             self._size -= _size_of(self._messages.popleft())
+        if self.on_add is not None:
+            self.on_add(self._newest, message)
+
+    def restore(self, messages: Iterable[Message], *, newest: int) -> None:
+        """Hold what was stored of an earlier life, up to the message of the number `newest`."""
+        for message in messages:
+            self.add(message)
+        self._newest = newest
+
+    @property
+    def last_position(self) -> int:
+        """Return the number of the newest message, 0 before the first."""
+        return self._newest
 
     def all(self) -> tuple[Message, ...]:
         """Return every message that is held, oldest first."""

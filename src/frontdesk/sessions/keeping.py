@@ -23,10 +23,10 @@ from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.protocol import RunningAgent
 from frontdesk.agents.records import Memory, Message, Restored, SessionContext
-from frontdesk.persistence.conversations import Conversations
-from frontdesk.persistence.stored import StoredConversation
 from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.operations import AnyOperation
+from frontdesk.persistence.stored import StoredConversation
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.conversation_record import StoredOptions
@@ -40,7 +40,7 @@ _log = logging.getLogger("frontdesk.sessions")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepingSettings:
-    """How conversations are stored: how many are resumed at once after a start, and held in memory."""
+    """How many conversations are resumed at once after a start, and held in memory."""
 
     resume_at_once: int = 4
     max_loaded: int = 1000
@@ -174,9 +174,15 @@ class Keeping:
             life=life,
         )
         key = registry_key(stored.tenant_id, stored.session_id)
-        live_session = LiveSession(conversation, key=key, minted=False)
-        live_session.restored = Restored(history=life.messages, memories=life.memories)
-        return live_session
+        return LiveSession(conversation, key=key, minted=False)
+
+    async def restored(self, conversation: Conversation) -> Restored:
+        """Return what the next agent of a dormant conversation gets of its earlier ones."""
+        await conversation.committed()
+        history = conversation.history.all()
+        return await self.commits.read(
+            lambda store: _restored(store, conversation.number, history=history)
+        )
 
     # -- after a start -----------------------------------------------------------------------
 
@@ -236,19 +242,42 @@ def _life(
 ) -> EarlierLife:
     """Read what a conversation goes on from. Blocks."""
     number = stored.number
-    stored = store.last_messages(number, limit=messages, max_bytes=max_bytes)
+    newest = store.last_messages(number, limit=messages, max_bytes=max_bytes)
     return EarlierLife(
         stored=stored,
         options=_options_of(stored),
-        messages=tuple(msgspec.json.decode(each.message, type=Message) for each in stored),
-        memories=tuple(
-            Memory(each.kind, each.version, each.content, each.replaces)
-            for each in store.memories(number)
-        ),
+        messages=tuple(msgspec.json.decode(each.message, type=Message) for each in newest),
         totals=counters_in(stored.totals),
         waiting=tuple(store.turns(number, states=("queued", "running", "suspended"))),
         latest=store.latest_turn(number),
         requests=tuple(store.requests(number)),
+    )
+
+
+def _restored(store: Conversations, number: int, *, history: tuple[Message, ...]) -> Restored:
+    """Read what agents left, and find the messages of turns that left nothing. Blocks."""
+    found = store.memories(number)
+    ended = store.turns(number, states=("completed", "failed"))
+    last = {each.request_id for each in found}
+    silent = 0
+    for turn in reversed(ended):
+        if turn.request_id in last:
+            break
+        silent += 1
+    begins = [at for at, each in enumerate(history) if each.role == "user"]
+    first = begins[-min(silent, len(begins))] if silent and begins else len(history)
+    return Restored(
+        history=history,
+        memories=tuple(
+            Memory(
+                kind=each.kind,
+                version=each.version,
+                content=each.content,
+                replaces=each.replaces,
+            )
+            for each in found
+        ),
+        unremembered=len(history) - first,
     )
 
 

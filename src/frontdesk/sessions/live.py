@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from frontdesk.agents.ids import registry_key
+from frontdesk.agents.records import MemoryOutcome
 from frontdesk.agents.restart import RestartState
+from frontdesk.records import ExitReason
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.runner import Runner
 from frontdesk.sessions.supervised_agent import SupervisedAgent
@@ -20,15 +22,21 @@ class LiveSession:
     """One session: its conversation, and the agent that answers in it now.
 
     `runner` is None while no agent does: between two of them, and at the end. `minted` says that
-    its id was drawn here, so that nobody else can get it.
+    its id was drawn here, so that nobody else can get it. `goes_dormant` says that its agent is
+    being ended, or was, and not the conversation.
     """
 
     __slots__ = (
+        "blocked",
         "conversation",
         "ending",
+        "goes_dormant",
+        "left_for",
+        "memory",
         "minted",
         "registry_key",
         "restart_state",
+        "resuming",
         "runner",
         "supervised_agent",
     )
@@ -41,6 +49,14 @@ class LiveSession:
         self.supervised_agent: SupervisedAgent | None = None
         self.restart_state: RestartState = RestartState()
         self.ending: asyncio.Task[None] | None = None
+        self.resuming: asyncio.Task[None] | None = None
+        self.goes_dormant: bool = False
+        self.left_for: ExitReason | None = None
+        """Why its last agent ended, where it is dormant."""
+        self.memory: MemoryOutcome | None = None
+        """What an agent that took over knows of the turns before."""
+        self.blocked: str | None = None
+        """Why no agent could be started when one was needed."""
 
 
 class LiveSessions:

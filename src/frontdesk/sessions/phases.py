@@ -12,14 +12,15 @@ P = TypeVar("P", bound=StrEnum)
 class SessionPhase(StrEnum):
     """What a session is in the middle of.
 
-        opening -> live <-> restarting
-           |        |           |
-           |        +-> ending <+
-           |        |     |     |
-           +--------+-> ended <-+
+        opening -> live <-> restarting <-> dormant
+           |        |           |           ^  |
+           |        +-> ending <+-----------+  |
+           |        |     |     |              |
+           +--------+-> ended <-+--------------+
 
     `opening`: its first agent is being started. `live`: an agent answers. `restarting`: its agent
-    ended and the next one is being started. `ending`: it is being ended, and takes nothing new.
+    ended and the next one is being started. `dormant`: it is stored and has no agent, until
+    something is asked. `ending`: it is being ended, and takes nothing new.
     `ended`: its stream is over. An agent that dies while its session is `ending` ends it; nothing
     leads out of `ended`.
     """
@@ -27,6 +28,7 @@ class SessionPhase(StrEnum):
     OPENING = "opening"
     LIVE = "live"
     RESTARTING = "restarting"
+    DORMANT = "dormant"
     ENDING = "ending"
     ENDED = "ended"
 
@@ -56,14 +58,17 @@ class TurnPhase(StrEnum):
 
 
 _SESSION_STEPS: Mapping[SessionPhase, frozenset[SessionPhase]] = {
-    SessionPhase.OPENING: frozenset({SessionPhase.LIVE, SessionPhase.ENDED}),
+    SessionPhase.OPENING: frozenset({SessionPhase.LIVE, SessionPhase.DORMANT, SessionPhase.ENDED}),
     SessionPhase.LIVE: frozenset(
-        {SessionPhase.RESTARTING, SessionPhase.ENDING, SessionPhase.ENDED}
+        {SessionPhase.RESTARTING, SessionPhase.DORMANT, SessionPhase.ENDING, SessionPhase.ENDED}
     ),
     SessionPhase.RESTARTING: frozenset(
-        {SessionPhase.LIVE, SessionPhase.ENDING, SessionPhase.ENDED}
+        {SessionPhase.LIVE, SessionPhase.DORMANT, SessionPhase.ENDING, SessionPhase.ENDED}
     ),
-    SessionPhase.ENDING: frozenset({SessionPhase.ENDED}),
+    SessionPhase.DORMANT: frozenset(
+        {SessionPhase.RESTARTING, SessionPhase.ENDING, SessionPhase.ENDED}
+    ),
+    SessionPhase.ENDING: frozenset({SessionPhase.DORMANT, SessionPhase.ENDED}),
     SessionPhase.ENDED: frozenset(),
 }
 

@@ -28,7 +28,7 @@ class PromptQueue:
     """Hold prompts until the runner takes them, one at a time. All on one event loop.
 
     Its bound is the conversation's, which refuses a prompt that is too many. Costs an empty list
-    while nothing waits. `pause` keeps what waits from being taken (drain).
+    while nothing waits. `pause` keeps what waits from being taken (drain), until `go_on`.
     """
 
     __slots__ = ("_paused", "_taker", "_waiting")
@@ -60,6 +60,12 @@ class PromptQueue:
     def pause(self) -> None:
         """Give out no more prompts."""
         self._paused = True
+
+    def go_on(self) -> None:
+        """Give out prompts again."""
+        self._paused = False
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)
 
     def clear(self) -> list[Prompt]:
         """Forget what waits, and return it."""

@@ -17,15 +17,15 @@ from frontdesk.agents.events import AgentAbort, Event, encode, event_class
 from frontdesk.agents.records import Message
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.frames import Frame, decode_frame, encode_frame
-from frontdesk.persistence.stored import StoredConversation, StoredTurn
 from frontdesk.persistence.operations import (
     AnyOperation,
+    ConversationLeft,
     EpochBegun,
     FramesAppended,
-    ConversationLeft,
     MessageAdded,
     TurnFinished,
 )
+from frontdesk.persistence.stored import StoredConversation, StoredTurn
 from frontdesk.sessions.counters import Counters
 from frontdesk.sessions.history import History
 from frontdesk.sessions.transcript import Transcript
@@ -51,7 +51,9 @@ def recovered(
             operations.append(_added(stored.number, position, message))
         last_index += 1
         epoch = fence()
-        operations += _aborted(stored, turn, index=last_index, fence=epoch, text=text, now_ms=now_ms)
+        operations += _aborted(
+            stored, turn, index=last_index, fence=epoch, text=text, now_ms=now_ms
+        )
     if operations or stored.state == "live":
         operations.append(ConversationLeft(number=stored.number, at_ms=now_ms))
     return operations

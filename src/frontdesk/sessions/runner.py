@@ -17,7 +17,8 @@ from frontdesk.agents.protocol import RunningAgent
 from frontdesk.agents.turn import EndSession
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.queue import Prompt
-from frontdesk.sessions.running_turn import RunningTurn, StopReason
+from frontdesk.sessions.running_turn import RunningTurn
+from frontdesk.sessions.stop_reason import StopReason
 
 EXIT_S = 1.0
 """From the last word of an agent that cannot be reached any more to its exit."""
@@ -83,7 +84,11 @@ class Runner:
             self.died_s = perf_counter()
 
     async def _run_turns(self) -> None:
-        while not self._retired and await self._run(await self._conversation.prompts.take()):
+        conversation = self._conversation
+        while not self._retired and await self._run(await conversation.prompts.take()):
+            if conversation.record is not None:
+                # The next turn begins once this one's end is stored.
+                await conversation.record.committed(wait_s=None)
             if getattr(self.agent, "lost", False):
                 # It ended with its turn. Whoever comes next takes the prompt that waits, once its
                 # exit is known, at which this task is cancelled (`retire`).
@@ -111,7 +116,8 @@ class Runner:
         conversation = self._conversation
         turn = conversation.begin(prompt)
         traced = None if turn.trace is None else turn.trace.context
-        work = asyncio.create_task(self.agent.run_turn(turn), context=traced)
+        running = self._run_stored if conversation.record is not None else self.agent.run_turn
+        work = asyncio.create_task(running(turn), context=traced)
         work.add_done_callback(turn.wake)
         try:
             await turn.over
@@ -125,6 +131,11 @@ class Runner:
             if not work.done():
                 conversation.service.abandon(work)  # case 2
         return await self._finish(turn, error)
+
+    async def _run_stored(self, turn: RunningTurn) -> None:
+        """Give the agent the turn once its beginning is stored."""
+        await turn.committed()
+        await self.agent.run_turn(turn)
 
     async def _finish(self, turn: RunningTurn, error: BaseException | None) -> bool:
         conversation = self._conversation

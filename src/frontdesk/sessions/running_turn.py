@@ -31,12 +31,10 @@ from frontdesk.agents.events import (
     ThinkingDelta,
     ToolExecutionEnd,
     ToolExecutionStart,
-    TurnTokens,
     normal,
 )
 from frontdesk.agents.ids import new_reference
 from frontdesk.agents.records import (
-    NO_USAGE,
     REFERENCE,
     Approval,
     ApprovalDetails,
@@ -51,6 +49,9 @@ from frontdesk.agents.values import HalfJoiner, encodable, json_value
 from frontdesk.errors import InvalidArgument, InvalidType
 from frontdesk.sessions.callback_tools import CallbackTools
 from frontdesk.sessions.context import ServiceContext
+from frontdesk.sessions.conversation_record import ConversationRecord
+from frontdesk.sessions.counters import Counters
+from frontdesk.sessions.earlier_life import EarlierLife
 from frontdesk.sessions.errors import GuardrailRefused
 from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.history import History
@@ -58,6 +59,8 @@ from frontdesk.sessions.hooks import TurnTrace
 from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.pending import PendingApprovals, PendingRequests
 from frontdesk.sessions.phases import TurnPhase
+from frontdesk.sessions.stop_reason import StopReason
+from frontdesk.sessions.stored_log import stored_events
 from frontdesk.sessions.transcript import Transcript
 from frontdesk.sessions.turn_memories import TurnMemories
 
@@ -66,38 +69,6 @@ _EMITTABLE = frozenset(AGENT_EVENTS)
 _REFERENCE = re.compile(REFERENCE)
 
 E = TypeVar("E", bound=Event)
-
-
-@dataclass(frozen=True, slots=True)
-class StopReason:
-    """Why a turn is ended before its agent is done; `error` explains it where something failed.
-
-    A `silent` stop lets nothing more out; otherwise the agent may tell of its clean-up.
-    """
-
-    reason: str
-    error: str | None = None
-    silent: bool = False
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a session, or a turn, has used so far. Changed on one event loop."""
-
-    turns: int = 0
-    prompts: int = 0
-    tool_calls: int = 0
-    tokens: TokenUsage = NO_USAGE
-    unknown_usage: int = 0
-    """Turns whose agent did not say what they used."""
-
-    @property
-    def turn_tokens(self) -> TurnTokens | None:
-        """Return the tokens as an event tells them; None where the agent did not say."""
-        used = self.tokens
-        if self.unknown_usage and not used.total:
-            return None
-        return TurnTokens(used.prompt, used.completion, used.total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,32 +84,67 @@ class TurnParts:
     steering_texts: list[str]
     approvals: PendingApprovals
     questions: PendingRequests[AskUser, Any]
+    record: ConversationRecord | None
+    """What is written down of the conversation; None where it is not stored."""
 
     @classmethod
-    def make(cls, context: SessionContext, *, service: ServiceContext) -> TurnParts:
-        """Make the parts of a new session."""
+    def make(
+        cls,
+        context: SessionContext,
+        *,
+        service: ServiceContext,
+        number: int,
+        stored: bool,
+        life: EarlierLife | None,
+    ) -> TurnParts:
+        """Make the parts of a new session, or of one that goes on from an earlier life."""
         settings = service.settings
+        log = EventLog(
+            # Random, not the registry's: that one counts what all tenants do, and begins again
+            # with the process, so that a client could resume in another conversation. Where they
+            # are stored, above every stored one.
+            fence=service.next_fence() if stored else secrets.randbelow(10**15),
+            min_events=settings.min_events,
+            max_bytes=settings.max_log_bytes,
+            max_event_bytes=settings.max_event_bytes,
+            head=0 if life is None else life.stored.last_index,
+            epochs=() if life is None else life.epochs,
+        )
+        history = History(max_messages=settings.max_messages, max_bytes=settings.max_history_bytes)
+        tools = CallbackTools(context, service=service)
+        if life is not None:
+            log.fence = life.epochs[-1].fence
+            history.restore(life.messages, newest=life.stored.last_position)
+            tools.restore(life.options.tools, keys=life.options.tool_keys)
+        record = None
+        if stored and service.commits is not None:
+            oldest = 1 if life is None else life.stored.oldest_index
+            log.stored = stored_events(service.commits, number=number, oldest=oldest)
+            record = ConversationRecord(
+                service.commits,
+                number=number,
+                log=log,
+                history=history,
+                clock=service.clock,
+                opened=life is not None,
+            )
         return cls(
             service=service,
             tenant_id=context.tenant_id,
-            log=EventLog(
-                # Random, not the registry's: that one counts what all tenants do, and begins again
-                # with the process, so that a client could resume in another conversation.
-                fence=secrets.randbelow(10**15),
-                min_events=settings.min_events,
-                max_bytes=settings.max_log_bytes,
-                max_event_bytes=settings.max_event_bytes,
-            ),
-            history=History(
-                max_messages=settings.max_messages,
-                max_bytes=settings.max_history_bytes,
-            ),
-            counters=Counters(),
-            tools=CallbackTools(context, service=service),
+            log=log,
+            history=history,
+            record=record,
+            counters=Counters() if life is None else life.totals,
+            tools=tools,
             steering_texts=[],
             approvals=PendingApprovals("approvalId"),
             questions=PendingRequests("ref"),
         )
+
+    async def committed(self) -> None:
+        """Wait until all that was said is stored, however long: a turn's own end ends the wait."""
+        if self.record is not None:
+            await self.record.committed(wait_s=None)
 
 
 class RunningTurn:
@@ -295,6 +301,8 @@ class RunningTurn:
         )
         # What waits is what went out: without arguments that are too large.
         event = self._append(event)
+        if (record := self._parts.record) is not None:
+            record.ask(self.request_id, event)
         answer = await self._parts.approvals.wait(
             reference,
             event,
@@ -303,6 +311,7 @@ class RunningTurn:
             dismissed=Approval("cancelled"),
             on_answer=partial(self._on_approval, event),
         )
+        await self._parts.committed()
         return with_option(answer, details)
 
     async def ask(self, question: str, *, reference: str | None = None) -> Any:
@@ -312,10 +321,18 @@ class RunningTurn:
         question = encodable(question)
         self._check_text(question)
         event = self._append(AskUser(reference, question))
+        if (record := self._parts.record) is not None:
+            record.ask(self.request_id, event)
         timeout_s = self._parts.service.settings.question_timeout_s
         answer = await self._parts.questions.wait(
-            reference, event, timeout_s=timeout_s, late=_NO_ANSWER, dismissed=_NO_ANSWER
+            reference,
+            event,
+            timeout_s=timeout_s,
+            late=_NO_ANSWER,
+            dismissed=_NO_ANSWER,
+            on_answer=partial(self._on_response, reference),
         )
+        await self._parts.committed()
         if answer is _NO_ANSWER:
             self._require_open()
             raise QuestionExpired(reference, waited_s=timeout_s)
@@ -325,9 +342,15 @@ class RunningTurn:
         """Run a callback tool, with its events; `ToolFailed` when it fails."""
         self._require_open()
         args = json_value(args)
-        return await self._parts.tools.call(name, args, emit=self.emit, call_id=call_id)
+        return await self._parts.tools.call(
+            name, args, emit=self.emit, call_id=call_id, committed=self._parts.committed
+        )
 
     # -- the conversation's side -----------------------------------------------------------------
+
+    async def committed(self) -> None:
+        """Wait until all that was said is stored."""
+        await self._parts.committed()
 
     @property
     def request_id(self) -> str:
@@ -470,7 +493,13 @@ class RunningTurn:
             self.stop(StopReason("guardrail", error="guardrail", silent=True))
             raise TurnOver(self.request_id) from None
 
+    def _on_response(self, reference: str, answer: Any) -> None:
+        if (record := self._parts.record) is not None:
+            record.answer(reference, None if answer is _NO_ANSWER else answer)
+
     def _on_approval(self, asked: ApprovalRequired, answer: Approval) -> None:
+        if (record := self._parts.record) is not None:
+            record.answer(asked.approval_id, answer)
         if self.phase is not TurnPhase.FINISHED:
             answer = with_option(answer, asked.details)
             self._append(ApprovalResolved(asked.approval_id, answer.status, answer.option_id))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.blueprints import Blueprint, Blueprints
-from frontdesk.agents.ids import check_tenant, registry_key
+from frontdesk.agents.ids import check_session_id, check_tenant, registry_key
 from frontdesk.agents.protocol import check
-from frontdesk.agents.records import Accepted, CreateSession
+from frontdesk.agents.records import Accepted, CreateSession, Restored, SessionContext
 from frontdesk.clock import Clock, SystemClock
 from frontdesk.errors import (
     FrontdeskError,
@@ -30,7 +30,8 @@ from frontdesk.errors import (
     SessionNotFound,
 )
 from frontdesk.monitors import Watcher
-from frontdesk.records import Change, Ended, ExitReason, Fence, Snapshot
+from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.records import Change, Ended, ExitKind, ExitReason, Fence, Snapshot
 from frontdesk.sessions.admission import admit
 from frontdesk.sessions.attachment_room import AttachmentRoom, require_types
 from frontdesk.sessions.context import ServiceContext, SessionSettings
@@ -46,6 +47,7 @@ from frontdesk.sessions.hooks import (
     TurnTracer,
 )
 from frontdesk.sessions.input_checks import checked_prompt
+from frontdesk.sessions.keeping import Keeping, KeepingSettings
 from frontdesk.sessions.live import LiveSession, LiveSessions
 from frontdesk.sessions.reservations import Place, Reservations
 from frontdesk.sessions.supervision import Supervisor
@@ -108,12 +110,15 @@ class SessionService:
         call_tool: ToolCaller | None = None,
         observer: SessionObserver | None = None,
         node: Node | None = None,
+        commits: CommitQueue | None = None,
+        keeping: KeepingSettings | None = None,
     ) -> None:
         self.blueprints = blueprints
         self._store = store
         self._context = ServiceContext(
             update_model=self._on_model_switched,
             expire=self._on_expired,
+            wake=self._on_asked,
             settings=settings or SessionSettings(),
             clock=clock or SystemClock(),
             meter=meter or NoMeter(),
@@ -122,6 +127,7 @@ class SessionService:
             call_tool=call_tool,
             observer=observer,
             node=node,
+            commits=commits,
         )
         self._watcher, self._live = Watcher(), LiveSessions()
         self._reservations = Reservations(store)
@@ -131,7 +137,20 @@ class SessionService:
             live_sessions=self._live,
             reservations=self._reservations,
             watcher=self._watcher,
+            on_live=self._on_live,
+            on_dormant=self._on_dormant,
+            restored=self._restored,
         )
+        self._keeping: Keeping | None = None
+        if commits is not None:
+            self._keeping = Keeping(
+                commits,
+                context=self._context,
+                live_sessions=self._live,
+                supervisor=lambda: self._supervisor,
+                blueprints=lambda: self.blueprints,
+                settings=keeping or KeepingSettings(),
+            )
         self._latest_number = 0
         self._watch: Watch | None = None
         self._following: asyncio.Task[None] | None = None
@@ -145,6 +164,8 @@ class SessionService:
         self._following = asyncio.create_task(
             self._follow(self._watch), name="frontdesk session service"
         )
+        if self._keeping is not None:
+            await self._keeping.recover()
         return self
 
     async def __aexit__(
@@ -153,6 +174,8 @@ class SessionService:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        if self._keeping is not None:
+            await self._keeping.close()
         await self.drain(0.0)
         if self._watch is not None and self._following is not None:
             self._watch.close()
@@ -163,6 +186,11 @@ class SessionService:
     def draining(self) -> bool:
         """Say whether it is draining: it takes no new sessions and no new prompts."""
         return self._context.draining
+
+    @property
+    def stores(self) -> bool:
+        """Say whether conversations are stored, so that they outlive it."""
+        return self._keeping is not None
 
     @property
     def settings(self) -> SessionSettings:
@@ -188,10 +216,11 @@ class SessionService:
         self._context.draining = True
 
     async def drain(self, grace_s: float) -> None:
-        """Take nothing new, let turns finish for `grace_s`, then end every session.
+        """Take nothing new, let turns finish for `grace_s`, then end every agent.
 
-        Prompts that wait are not begun. Streams get `session_end{reason: "shutdown"}`. Returns
-        when all have ended, at the latest the agents' own grace period after `grace_s`.
+        Prompts that wait are not begun. What is stored is dormant then; streams of the rest get
+        `session_end{reason: "shutdown"}`. Returns when all have ended, at the latest the agents'
+        own grace period after `grace_s`.
         """
         self.begin_draining()
         for live_session in self._live:
@@ -201,7 +230,7 @@ class SessionService:
             turn = live_session.conversation.turn
             if turn is not None and grace_s > 0:
                 await asyncio.wait({turn.done}, timeout=grace_s)
-            await self._supervisor.begin_ending(live_session, _SHUTDOWN)
+            await self._supervisor.begin_ending(live_session, _SHUTDOWN, dormant=True)
 
         await asyncio.gather(*map(end, self._live))
         await self._supervisor.join()
@@ -232,6 +261,10 @@ class SessionService:
         )
         await check(rules.factory, context)
         key = registry_key(tenant_id, context.session_id)
+        minted = request.session_id is None
+        stored = self._keeping is not None
+        if self._keeping is not None and not minted:
+            await self._refuse_stored(self._keeping, context)
         self._refuse_taken(key, context.session_id)
         self._refuse_over_limit(tenant_id, rules)
         self._reservations.refuse_over_limit(tenant_id, api_key)
@@ -239,21 +272,64 @@ class SessionService:
         self._reservations.reserve(key, Place(tenant_id, api_key, rules.name))
         try:
             # Its place in lists: a number that says nothing of other tenants' sessions.
-            number = max(self._latest_number + 1, time.monotonic_ns() // 1000)
-            self._latest_number = number
             conversation = Conversation(
-                context, service=self._context, blueprint=rules, api_key=api_key, number=number
+                context,
+                service=self._context,
+                blueprint=rules,
+                api_key=api_key,
+                number=self._next_number(),
+                stored=stored,
             )
-            minted = request.session_id is None
             live_session = LiveSession(conversation, key=key, minted=minted)
             try:
                 await self._supervisor.open(live_session)
             except BaseException:
                 conversation.expiry.cancel()
                 raise
+            await self._store_opened(live_session)
             return conversation
         finally:
             self._reservations.release(key)
+
+    def _next_number(self) -> int:
+        """Return a number above every other one, in any life of the process if it is stored."""
+        now = time.monotonic_ns() // 1000
+        if self._keeping is not None:
+            now = self._context.clock.wall_ms() * 1000
+        self._latest_number = max(self._latest_number + 1, now)
+        return self._latest_number
+
+    async def _store_opened(self, live_session: LiveSession) -> None:
+        """Store a session that was opened; one that cannot be is ended again."""
+        conversation = live_session.conversation
+        if conversation.record is None:
+            return
+        conversation.record.open(
+            conversation.options,
+            api_key=conversation.api_key,
+            created_at_ms=conversation.created_at,
+            label=conversation.label,
+            forked_from=None,
+        )
+        try:
+            await conversation.committed()
+        except BaseException:
+            self._supervisor.begin_ending(live_session, _DELETED)
+            raise
+
+    async def _refuse_stored(self, keeping: Keeping, context: SessionContext) -> None:
+        """Refuse an id that a stored conversation has which has not ended."""
+        if await keeping.is_taken(context.tenant_id, context.session_id):
+            raise SessionAlreadyExists(context.session_id, holder=None)
+
+    def loading(self, tenant_id: str, session_id: str) -> Awaitable[None] | None:
+        """Return what reads a session that is stored and not here; None where nothing has to be.
+
+        Whoever looks for a session by its id awaits it first.
+        """
+        if self._keeping is None:
+            return None
+        return self._keeping.loading(tenant_id, session_id)
 
     def check_prompt(
         self,
@@ -278,10 +354,14 @@ class SessionService:
         live_session = self._live.get(key)
         if live_session is not None and self._supervisor.refresh(live_session):
             return live_session.conversation
+        if self._keeping is not None and (dormant := self._keeping.get(key)) is not None:
+            return dormant.conversation
         ended = self._supervisor.recent.get(key)
         if ended is not None and ended.ended is not None:
             raise SessionDead(session_id, reason=ended.ended)
         reason = self._ended_reason(key)
+        if self._keeping is not None and reason is not None and reason.kind is ExitKind.DELETED:
+            raise SessionNotFound(session_id)  # erased: as if it had never been
         raise (
             SessionNotFound(session_id)
             if reason is None
@@ -295,6 +375,8 @@ class SessionService:
     def latest(self, key: str) -> Conversation | None:
         """Return the conversation of an id that is live, or ended last and is held."""
         live_session = self._live.get(key)
+        if live_session is None and self._keeping is not None:
+            live_session = self._keeping.get(key)
         if live_session is not None:
             return live_session.conversation
         return self.recently_ended(key)
@@ -325,11 +407,14 @@ class SessionService:
 
     async def delete(self, key: str, session_id: str) -> None:
         """End a session; see `TenantSessions.delete`."""
-        self.live(key, session_id)
+        conversation = self.live(key, session_id)
         live_session = self._live.get(key)
         if live_session is not None:
             # Shielded: a client that leaves does not keep its session from ending.
             await asyncio.shield(self._supervisor.begin_ending(live_session, _DELETED))
+        elif self._keeping is not None and (dormant := self._keeping.get(key)) is not None:
+            await self._keeping.erase(dormant, lambda: conversation.end(_DELETED))
+        await conversation.committed()
 
     # -- within ----------------------------------------------------------------------------------
 
@@ -366,7 +451,7 @@ class SessionService:
         live_session = self._live.get(key)
         runner = None if live_session is None else live_session.runner
         if live_session is not None and runner is not None and runner.fence == fence:
-            self._supervisor.begin_ending(live_session, reason)
+            self._supervisor.begin_ending(live_session, reason, dormant=reason is _LOST)
 
     async def _follow(self, watch: Watch) -> None:
         """Learn from the registry which agents have ended. One error does not end the watch."""
@@ -392,7 +477,24 @@ class SessionService:
     def _on_expired(self, conversation: Conversation) -> None:
         live_session = self._live.of(conversation)
         if live_session is not None:
-            self._supervisor.begin_ending(live_session, _EXPIRED)
+            stays = not conversation.expiry.aged
+            self._supervisor.begin_ending(live_session, _EXPIRED, dormant=stays)
+
+    def _on_asked(self, conversation: Conversation) -> None:
+        if self._keeping is not None:
+            self._keeping.wake(conversation)
+
+    async def _restored(self, conversation: Conversation) -> Restored:
+        assert self._keeping is not None, "nothing is dormant without"
+        return await self._keeping.restored(conversation)
+
+    def _on_live(self, live_session: LiveSession) -> None:
+        if self._keeping is not None:
+            self._keeping.on_live(live_session)
+
+    def _on_dormant(self, live_session: LiveSession) -> None:
+        if self._keeping is not None:
+            self._keeping.add(live_session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,10 +511,12 @@ class TenantSessions:
     With `only`, every session but that one is `SessionNotFound`, as if it had never been.
     """
 
-    __slots__ = ("_only", "_service", "api_key", "tenant_id")
+    __slots__ = ("_only", "_service", "api_key", "found", "tenant_id")
 
     tenant_id: str
     api_key: str | None
+    found: Conversation | None
+    """The conversation that was asked for last: what was done to it is stored once that says so."""
 
     def __init__(
         self,
@@ -422,7 +526,7 @@ class TenantSessions:
         api_key: str | None,
         only: OneConversation | None = None,
     ) -> None:
-        self._service, self._only = service, only
+        self._service, self._only, self.found = service, only, None
         self.tenant_id, self.api_key = check_tenant(tenant_id), api_key
 
     async def create(self, request: CreateSession) -> Conversation:
@@ -433,7 +537,14 @@ class TenantSessions:
         """
         if self._only is not None:
             raise SessionNotFound(request.session_id or "")
-        return await self._service.open(request, tenant_id=self.tenant_id, api_key=self.api_key)
+        self.found = await self._service.open(
+            request, tenant_id=self.tenant_id, api_key=self.api_key
+        )
+        return self.found
+
+    def loading(self, session_id: str) -> Awaitable[None] | None:
+        """Return what has to be awaited before a session is looked for; None where nothing has."""
+        return self._service.loading(self.tenant_id, check_session_id(session_id))
 
     async def require_types(self, blueprint: str | None, media_types: Sequence[str]) -> None:
         """Raise `AttachmentRefused` for a type that a blueprint's sessions do not take."""
@@ -471,7 +582,8 @@ class TenantSessions:
         Never returns one whose agent has ended, told of it or not. Raises `SessionNotFound`,
         `SessionDead` where it ended recently, `InvalidArgument` for an impossible id.
         """
-        return self._service.live(self._key_of(session_id), session_id)
+        self.found = self._service.live(self._key_of(session_id), session_id)
+        return self.found
 
     def recent(self, session_id: str) -> Conversation:
         """Return a live session, or the last that ended under this id: its stream replays.
@@ -480,12 +592,12 @@ class TenantSessions:
         """
         key = self._key_of(session_id)
         try:
-            return self._service.live(key, session_id)
+            self.found = self._service.live(key, session_id)
         except SessionNotFound:
-            ended = self._service.recently_ended(key)
-            if ended is None:
+            self.found = self._service.recently_ended(key)
+            if self.found is None:
                 raise
-            return ended
+        return self.found
 
     def sessions(
         self, *, limit: int = 100, after: str | None = None

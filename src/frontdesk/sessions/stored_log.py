@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.frames import decode_frame
 from frontdesk.persistence.stored import StoredFrame
-from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.sessions.event_log import LoggedEvent, StoredEvents
 
 BATCH = 256

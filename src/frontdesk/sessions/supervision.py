@@ -21,7 +21,8 @@ An agent's end, once for each entry, whoever hears of it first:
        conversation goes on with `agent_restarted`. If it fails, the session ends for the reason
        for which its last agent did.
     3. The same, but the session is being ended: it ends, for the reason that it was ended for.
-    4. Everything else ends the session for the registry's reason.
+    4. Everything else ends the session for the registry's reason: or, where it is stored and only
+       its agent was to go, leaves it dormant.
 
 In cases 2 to 4 what is left of the agent is cleared away beside that. Where a turn is under way in
 a process, what that had sent before its exit comes first: the turn ends by it, or a second later.
@@ -32,14 +33,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from frontdesk.agents.errors import AgentUnavailable, CreateFailed
-from frontdesk.agents.protocol import RunningAgent, discard, start_after
+from frontdesk.agents.protocol import (
+    RunningAgent,
+    check,
+    discard,
+    start_after,
+    start_restored,
+)
+from frontdesk.agents.records import Restored
 from frontdesk.agents.restart import restarts
 from frontdesk.errors import FrontdeskError, SessionAlreadyExists, SessionNotFound, StoreClosed
 from frontdesk.keeper.errors import SHORTAGES, KeeperLost
@@ -52,7 +60,7 @@ from frontdesk.sessions.live import LiveSession, LiveSessions, RecentlyEnded
 from frontdesk.sessions.phases import SessionPhase
 from frontdesk.sessions.reservations import Place, Reservations
 from frontdesk.sessions.runner import Runner
-from frontdesk.sessions.running_turn import StopReason
+from frontdesk.sessions.stop_reason import StopReason
 from frontdesk.sessions.supervised_agent import SupervisedAgent
 from frontdesk.store import SessionStore
 
@@ -82,8 +90,13 @@ class Supervisor:
         live_sessions: LiveSessions,
         reservations: Reservations,
         watcher: Watcher,
+        on_live: Callable[[LiveSession], None],
+        on_dormant: Callable[[LiveSession], None],
+        restored: Callable[[Conversation], Awaitable[Restored]],
     ) -> None:
         self._store, self._service, self._watcher = store, service, watcher
+        self._on_live, self._on_dormant = on_live, on_dormant
+        self._restored = restored
         self._entries: ClusterEntries | None = None
         if service.node is not None:
             from frontdesk.sessions.cluster_entries import ClusterEntries
@@ -98,8 +111,10 @@ class Supervisor:
 
     # -- starting ----------------------------------------------------------------------------
 
-    async def open(self, live_session: LiveSession) -> None:
+    async def open(self, live_session: LiveSession, *, restored: Restored | None = None) -> None:
         """Start the first agent of a session; from here on the session is one that lives.
+
+        With what is `restored`, it is the first here of a conversation that was dormant.
 
         With other nodes, the id and a place under the limits are theirs as well:
 
@@ -113,12 +128,12 @@ class Supervisor:
         the index refuses.
         """
         if self._entries is None:
-            await self.start(live_session)
+            await self.start(live_session, restored=restored)
             self._add(live_session)
             return
         token = await self._reserve(live_session, self._entries)
         try:
-            await self.start(live_session)
+            await self.start(live_session, restored=restored)
             await self._entries.enter(live_session, token=token)
             self._refuse_if_draining()
         except BaseException:
@@ -127,6 +142,38 @@ class Supervisor:
         self._add(live_session)
         if not self.refresh(live_session):
             raise CreateFailed("the agent ended as soon as it was started")
+
+    def resume(self, live_session: LiveSession) -> asyncio.Task[None]:
+        """Begin to start an agent for a dormant conversation; twice is once.
+
+        Where none can be started it stays dormant, and `blocked` says why. The result is the task
+        that does it, which never fails.
+        """
+        if live_session.resuming is None:
+            live_session.conversation.begin_resuming()
+            live_session.resuming = self._spawn(self._resume(live_session))
+        return live_session.resuming
+
+    async def _resume(self, live_session: LiveSession) -> None:
+        conversation = live_session.conversation
+        place = Place(conversation.tenant_id, conversation.api_key, conversation.rules.name)
+        live_session.blocked = None
+        try:
+            context = msgspec.structs.replace(conversation.context, model=conversation.model)
+            await check(conversation.rules.factory, context)
+            self._reservations.refuse_over_limit(conversation.tenant_id, conversation.api_key)
+            self._reservations.reserve(live_session.registry_key, place)
+            await self.open(live_session, restored=await self._restored(conversation))
+        except FrontdeskError as error:
+            _log.warning("session %s has no agent: %s", conversation.session_id, error)
+            live_session.blocked = str(error)
+            conversation.stay_dormant()
+            self._on_dormant(live_session)
+        else:
+            conversation.resume(live_session.left_for or _UNKNOWN, memory=live_session.memory)
+        finally:
+            self._reservations.release(live_session.registry_key)
+            live_session.resuming = None
 
     async def _reserve(self, live_session: LiveSession, entries: ClusterEntries) -> str:
         """Reserve an id; where the caller is cancelled meanwhile, it is released afterwards."""
@@ -139,6 +186,7 @@ class Supervisor:
 
     def _add(self, live_session: LiveSession) -> None:
         self._live.add(live_session)
+        self._on_live(live_session)
         if self._service.observer is not None:
             self._service.observer.on_started(live_session.conversation)
         self.watch_runner(live_session)
@@ -152,7 +200,11 @@ class Supervisor:
         await entries.release(live_session, token=token)
 
     async def start(
-        self, live_session: LiveSession, *, former: RunningAgent | None = None
+        self,
+        live_session: LiveSession,
+        *,
+        former: RunningAgent | None = None,
+        restored: Restored | None = None,
     ) -> Runner:
         """Start an agent for the conversation, after a former one where that ended; register it.
 
@@ -164,10 +216,12 @@ class Supervisor:
         context = msgspec.structs.replace(conversation.context, model=conversation.model)
         try:
             factory = conversation.rules.factory
-            if former is None:
-                agent = await factory.start(context)
-            else:
+            if restored is not None:
+                agent, live_session.memory = await start_restored(factory, context, restored)
+            elif former is not None:
                 agent = await start_after(factory, context, former)
+            else:
+                agent = await factory.start(context)
         except (AgentUnavailable, CreateFailed, KeeperLost):
             raise
         except Exception as error:
@@ -319,7 +373,7 @@ class Supervisor:
         runner.task.cancel()
         conversation = live_session.conversation
         last = restart is None or conversation.ending_reason is not None
-        self._spawn(self._clear_away(runner, last=last))
+        self._spawn(self._clear_away(runner, last=last and not live_session.goes_dormant))
         if restart is None or last:
             self._close(live_session, conversation.ending_reason or reason)
         else:
@@ -381,10 +435,19 @@ class Supervisor:
     # -- bringing an end about ---------------------------------------------------------------
 
     def begin_ending(
-        self, live_session: LiveSession, reason: ExitReason, *, grace_s: float | None = None
+        self,
+        live_session: LiveSession,
+        reason: ExitReason,
+        *,
+        grace_s: float | None = None,
+        dormant: bool = False,
     ) -> asyncio.Task[None]:
-        """Begin to end a session; the first reason counts. Returns what ends it."""
+        """Begin to end a session; the first reason counts. Returns what ends it.
+
+        With `dormant`, one that is stored stays, and only its agent ends.
+        """
         if live_session.ending is None:
+            live_session.goes_dormant = dormant and live_session.conversation.record is not None
             if live_session.conversation.ended is None:
                 live_session.conversation.begin_ending(reason)
             if grace_s is None:
@@ -411,7 +474,8 @@ class Supervisor:
             StopReason(reason.public_text), grace_s=grace_s if is_task else grace_s / 2
         )
         if not is_task:
-            await self._end_agent(runner, max(0.0, until_s - _now_s()), last=True)
+            last = not live_session.goes_dormant
+            await self._end_agent(runner, max(0.0, until_s - _now_s()), last=last)
         # The entry goes after its agent, or after the grace period, and before the runner's task:
         # the registry would call that `cancelled`.
         self._delete_entry(live_session, runner, reason)
@@ -441,15 +505,28 @@ class Supervisor:
             await _end(runner.agent, 0.0, last=last)
 
     def _close(self, live_session: LiveSession, reason: ExitReason) -> None:
-        """End the conversation; from here on the session is one that has ended recently."""
-        live_session.conversation.end(reason)
+        """End the conversation; from here on the session is one that has ended recently.
+
+        Or, where only its agent was to go, leave it dormant.
+        """
+        conversation = live_session.conversation
+        if live_session.goes_dormant:
+            conversation.leave(reason)
+        else:
+            conversation.end(reason)
         self._reservations.release(live_session.registry_key)
         if self._entries is not None and (token := self._entries.next_token(live_session)):
             # What was held for a next agent, which will not come.
             self._spawn(self._entries.release(live_session, token=token))
-        if self._live.remove(live_session):
-            self.recent.add(live_session.registry_key, live_session.conversation)
         live_session.supervised_agent = None
+        if not self._live.remove(live_session):
+            return
+        if live_session.goes_dormant:
+            live_session.goes_dormant, live_session.ending = False, None
+            live_session.left_for = reason
+            self._on_dormant(live_session)
+        elif conversation.record is None or reason.kind is not ExitKind.DELETED:
+            self.recent.add(live_session.registry_key, conversation)
 
     # -- the registry ------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import msgspec
 
 from frontdesk.agents.events import TurnTokens
 from frontdesk.sessions.event_log import EventLog
-from frontdesk.sessions.running_turn import StopReason
+from frontdesk.sessions.stop_reason import StopReason
 
 MAX_STORED = 32
 """Ends that a conversation remembers."""
