@@ -18,7 +18,7 @@ from frontdesk.sessions.service import SessionService, SessionSettings
 BOUND_S = 20
 """How long a test waits for what must come."""
 
-PORTS = ("clock", "meter", "budgets", "guardrails", "call_tool", "observer")
+PORTS = ("clock", "meter", "budgets", "guardrails", "call_tool", "observer", "commits", "keeping")
 
 
 @asynccontextmanager

@@ -1,0 +1,164 @@
+"""Conversations that are stored: what was seen is there after a restart, and they go on."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from frontdesk import SessionAlreadyExists, SessionNotFound
+from frontdesk.agents.records import Message
+from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.persistence.sealing import Sealing
+from frontdesk.persistence.sqlite_conversations import SqliteConversations
+from support.sessions import Stream, open_service, open_session, parrot, scripted
+
+pytestmark = pytest.mark.anyio
+
+SECRET = b"m" * 32
+
+
+@asynccontextmanager
+async def stored(directory, *blueprints, **options):
+    """Open a service whose conversations are in a directory; close it as a process ends."""
+    sealing = Sealing(directory / "keys", master_secret=SECRET)
+    store = SqliteConversations(directory / "c.sqlite3", owner="", sealing=sealing)
+    async with (
+        CommitQueue(store) as commits,
+        open_service(*blueprints, commits=commits, **options) as service,
+    ):
+        yield service
+
+
+async def found(service, session_id="s-1", tenant="acme"):
+    """Return a session as a request finds it."""
+    sessions = service.tenant(tenant, "key-1")
+    if (loading := sessions.loading(session_id)) is not None:
+        await loading
+    return sessions.find(session_id)
+
+
+def names(events):
+    return [each.name for each in events]
+
+
+async def test_a_conversation_that_was_left_is_dormant_and_its_next_agent_knows_the_history(tmp_path):
+    seen = []
+
+    async def script(turn):
+        seen.append([each.content for each in turn.history])
+        yield f"{turn.text}!"
+
+    agent = scripted(script)
+    async with stored(tmp_path, agent) as service:
+        conversation = await open_session(service, session_id="s-1")
+        stream = Stream(conversation)
+        conversation.prompt("one")
+        before = await stream.until("agent_end")
+        stream.close()
+    async with stored(tmp_path, agent) as service:
+        conversation = await found(service)
+        assert conversation.state == "idle" and conversation.dormant
+        assert conversation.counters.turns == 1
+        stream = Stream(conversation, since=before[-1].id)
+        conversation.prompt("two")
+        events = await stream.until("agent_end")
+        stream.close()
+        assert names(events)[:2] == ["agent_restarted", "prompt_received"]
+        assert [each.index for each in events] == list(
+            range(before[-1].index + 1, before[-1].index + 1 + len(events))
+        )
+        whole = Stream(conversation)
+        assert [each.id for each in await whole.until("agent_end", count=2)] == [
+            each.id for each in (*before, *events)
+        ]
+        whole.close()
+    assert seen == [["one"], ["one", "one!", "two"]] or seen == [[], ["one", "one!"]]
+
+
+async def test_what_waits_when_the_service_ends_begins_in_the_next(tmp_path):
+    begun = asyncio.Event()
+
+    async def script(turn):
+        if turn.text == "first":
+            begun.set()
+            await asyncio.Event().wait()
+        yield turn.text
+
+    agent = scripted(script)
+    async with stored(tmp_path, agent, end_grace_s=0.2) as service:
+        conversation = await open_session(service, session_id="s-1")
+        conversation.prompt("first")
+        await begun.wait()
+        accepted = conversation.prompt("second")
+        await conversation.committed()
+    async with stored(tmp_path, agent) as service:
+        conversation = await found(service)
+        stream = Stream(conversation)
+        events = await stream.until("agent_end")
+        stream.close()
+        aborts = [each for each in events if each.name == "agent_abort"]
+        assert [each.json for each in aborts] and b'"shutdown"' in aborts[0].json
+        assert events[-1].request_id == accepted.request_id
+
+
+async def test_a_dormant_id_is_taken_and_another_tenants_is_free(tmp_path):
+    async with stored(tmp_path, parrot) as service:
+        await open_session(service, session_id="s-1")
+    async with stored(tmp_path, parrot) as service:
+        with pytest.raises(SessionAlreadyExists):
+            await open_session(service, session_id="s-1")
+        assert await open_session(service, session_id="s-1", tenant="other")
+
+
+async def test_what_was_deleted_is_as_if_it_had_never_been(tmp_path):
+    async with stored(tmp_path, parrot) as service:
+        for session_id in ("s-1", "s-2"):
+            conversation = await open_session(service, session_id=session_id)
+            conversation.prompt("hello")
+            await conversation.committed()
+        await service.tenant("acme", "key-1").delete("s-1")
+        with pytest.raises(SessionNotFound) as refused:
+            await found(service)
+        assert type(refused.value) is SessionNotFound
+    async with stored(tmp_path, parrot) as service:
+        await found(service, "s-2")
+        await service.tenant("acme", "key-1").delete("s-2")
+        for session_id in ("s-1", "s-2"):
+            with pytest.raises(SessionNotFound):
+                await found(service, session_id)
+        assert await open_session(service, session_id="s-1")
+
+
+async def test_the_messages_of_turns_are_there_after_a_restart_each_once(tmp_path):
+    async with stored(tmp_path, parrot) as service:
+        conversation = await open_session(service, session_id="s-1")
+        stream = Stream(conversation)
+        for text in ("one", "two"):
+            conversation.prompt(text)
+            await stream.until("agent_end")
+        stream.close()
+        before = conversation.history.all()
+    async with stored(tmp_path, parrot) as service:
+        conversation = await found(service)
+        assert conversation.history.all() == before
+        assert before[0] == Message("user", "one")
+
+
+async def test_an_idle_session_is_dormant_and_wakes_at_its_next_prompt(tmp_path):
+    agent = scripted(parrot_script, idle_timeout_s=0.05, unused_timeout_s=0.05)
+    async with stored(tmp_path, agent) as service:
+        conversation = await open_session(service, session_id="s-1")
+        async with asyncio.timeout(20):
+            while not conversation.dormant:
+                await asyncio.sleep(0.01)
+        assert service.store.count() == 0
+        again = await found(service)
+        stream = Stream(again, since=None)
+        again.prompt("hello")
+        events = await stream.until("agent_end")
+        stream.close()
+        assert "prompt_received" in names(events)
+
+
+async def parrot_script(turn):
+    yield turn.text
