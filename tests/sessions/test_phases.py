@@ -8,13 +8,20 @@ from frontdesk.sessions.phases import SessionPhase, TurnPhase
 
 SESSION_STEPS = {
     ("opening", "live"),
+    ("opening", "dormant"),
     ("opening", "ended"),
     ("live", "restarting"),
+    ("live", "dormant"),
     ("live", "ending"),
     ("live", "ended"),
     ("restarting", "live"),
+    ("restarting", "dormant"),
     ("restarting", "ending"),
     ("restarting", "ended"),
+    ("dormant", "restarting"),
+    ("dormant", "ending"),
+    ("dormant", "ended"),
+    ("ending", "dormant"),
     ("ending", "ended"),
 }
 TURN_STEPS = {("running", "stopping"), ("running", "finished"), ("stopping", "finished")}

@@ -36,7 +36,7 @@ class ConversationStorage:
         if settings.store == MEMORY:
             return
         keys: Path = settings.keys or state.conversation_keys
-        sealing = Sealing(keys, master_secret=state.master_secret(), encrypt=settings.encrypt)
+        sealing = Sealing(state.master_secret(), keys, encrypt=settings.encrypt)
         store = SqliteConversations(
             state.conversations, owner="", sealing=sealing, sync=settings.sync
         )

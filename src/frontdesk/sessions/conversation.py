@@ -532,8 +532,9 @@ class Conversation:
         self.ends.add(end)
         self.counters.turns += 1
         if self.record is not None:
-            for memory in turn.memories:
+            for memory in turn.memories.left:
                 self.record.remember(turn.request_id, memory)
+            turn.memories.on_late = partial(self.record.remember, turn.request_id)
             self.record.finish(
                 end,
                 usage=turn.counters,

@@ -200,9 +200,9 @@ class Keeping:
             return found, [recovered(store, each, fence=fence, now_ms=now_ms) for each in found]
 
         found, operations = await self.commits.read(ask)
-        for each in operations:
-            if each:
-                self.commits.add(*each)
+        for of_one in operations:
+            if of_one:
+                self.commits.add(*of_one)
         for each in found:
             await self.commits.committed(each.number, wait_s=None)
         if operations:
