@@ -105,6 +105,7 @@ ALLOWED: Mapping[str, str] = {
     "hold_s": "the cluster's: how long a dead node's ids are held back",
     "kept_events": "an operator's setting: how many events a session keeps",
     "facts": "the contract's: what an error of the client knows beside its code",
+    "kept_per_tenant": "an operator's setting: how many conversations of a tenant are stored",
     "kept_bytes": "an operator's setting: how many bytes of them",
 }
 """Names, whole, that have a banned word and may, with the reason."""

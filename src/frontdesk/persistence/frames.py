@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Frame(NamedTuple):
+class EventFrame(NamedTuple):
     """One event of a log, as every stream gets it."""
 
     name: str
@@ -13,12 +13,12 @@ class Frame(NamedTuple):
     json: bytes
 
 
-def encode_frame(frame: Frame) -> bytes:
+def encode_frame(frame: EventFrame) -> bytes:
     """Encode a frame. Neither a type nor an id has a line feed, and neither has JSON."""
     return b"%b\n%b\n%b" % (frame.name.encode(), (frame.request_id or "").encode(), frame.json)
 
 
-def decode_frame(encoded: bytes) -> Frame:
+def decode_frame(encoded: bytes) -> EventFrame:
     """Decode what `encode_frame` made."""
     name, request_id, json = encoded.split(b"\n", 2)
-    return Frame(name.decode(), request_id.decode() or None, json)
+    return EventFrame(name.decode(), request_id.decode() or None, json)

@@ -13,7 +13,7 @@ from frontdesk.agents.events import ApprovalRequired, AskUser, MessageDelta
 from frontdesk.agents.records import CallbackTool, Memory, Message, SessionContext
 from frontdesk.clock import Clock
 from frontdesk.persistence.commit_queue import CommitQueue
-from frontdesk.persistence.frames import Frame, encode_frame
+from frontdesk.persistence.frames import EventFrame, encode_frame
 from frontdesk.persistence.operations import (
     AnyOperation,
     ConversationEnded,
@@ -55,7 +55,7 @@ class ConversationRecord:
     turn's end: what a turn that is cut off had said is made out from its events.
     """
 
-    __slots__ = ("_began", "_clock", "_early", "_ledger", "_log", "_messages", "number")
+    __slots__ = ("_began", "_clock", "_commits", "_early", "_log", "_messages", "number")
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class ConversationRecord:
         self.number: int = number
         self._early: list[AnyOperation] | None = None if opened else []
         """What was said before it was opened: nothing is written where that fails."""
-        self._ledger, self._log, self._clock = commits, log, clock
+        self._commits, self._log, self._clock = commits, log, clock
         self._messages: list[MessageAdded] | None = None
         self._began = False
         log.on_store = self._on_event
@@ -79,16 +79,16 @@ class ConversationRecord:
 
     async def committed(self, *, wait_s: float | None = 5.0) -> None:
         """Wait until all that was said is committed; `StorageUnavailable` after `wait_s`."""
-        await self._ledger.committed(self.number, wait_s=wait_s)
+        await self._commits.committed(self.number, wait_s=wait_s)
 
     def close(self) -> None:
         """Follow what is committed no longer: the conversation is not held here any more."""
-        self._ledger.unfollow(self.number)
+        self._commits.unfollow(self.number)
 
     @property
     def backlog(self) -> int:
         """Return how many bytes are said and not committed."""
-        return self._ledger.backlog(self.number)
+        return self._commits.backlog(self.number)
 
     # -- the conversation ------------------------------------------------------------------------
 
@@ -235,12 +235,12 @@ class ConversationRecord:
 
     def _say(self, *operations: AnyOperation) -> None:
         if self._early is None:
-            self._ledger.add(*operations)
+            self._commits.add(*operations)
         else:
             self._early += operations
 
     def _on_event(self, logged: LoggedEvent) -> None:
-        frame = encode_frame(Frame(logged.name, logged.request_id, logged.json))
+        frame = encode_frame(EventFrame(logged.name, logged.request_id, logged.json))
         self._say(
             FramesAppended(
                 number=self.number, fence=logged.fence, first_index=logged.index, frames=(frame,)
@@ -249,7 +249,7 @@ class ConversationRecord:
         if self._began and logged.name == MessageDelta.name:
             # Somebody waits for the first word.
             self._began = False
-            self._ledger.hasten()
+            self._commits.hasten()
 
     def _on_message(self, position: int, message: Message) -> None:
         added = MessageAdded(

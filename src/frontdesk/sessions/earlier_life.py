@@ -11,7 +11,7 @@ from frontdesk.persistence.stored import StoredConversation, StoredRequest, Stor
 from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.conversation_record import StoredOptions
 from frontdesk.sessions.counters import Counters
-from frontdesk.sessions.event_log import Epoch
+from frontdesk.sessions.event_log import LogEpoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +31,9 @@ class EarlierLife:
     requests: tuple[StoredRequest, ...]
 
     @property
-    def epochs(self) -> tuple[Epoch, ...]:
+    def epochs(self) -> tuple[LogEpoch, ...]:
         """Return which fence its events carry from which index on."""
-        return tuple(Epoch(each.fence, each.first_index) for each in self.stored.epochs)
+        return tuple(LogEpoch(each.fence, each.first_index) for each in self.stored.epochs)
 
     @property
     def ended(self) -> ExitReason | None:

@@ -90,7 +90,7 @@ class LoggedEvent:
         return f"<LoggedEvent {self.id} {self.name}>"
 
 
-class Epoch(NamedTuple):
+class LogEpoch(NamedTuple):
     """The events from `first_index` on, up to the next epoch's, carry this fence."""
 
     fence: int
@@ -153,10 +153,10 @@ class EventLog:
         max_bytes: int = 8 * 1024 * 1024,
         max_event_bytes: int = 1024 * 1024,
         head: int = 0,
-        epochs: Sequence[Epoch] = (),
+        epochs: Sequence[LogEpoch] = (),
     ) -> None:
         self.fence: int = fence
-        self._epochs = [*epochs] or [Epoch(fence, 1)]
+        self._epochs = [*epochs] or [LogEpoch(fence, 1)]
         self.closed = False
         self.visible = head
         """The index of the newest event that readers may see."""
@@ -218,7 +218,7 @@ class EventLog:
     def begin_epoch(self, fence: int) -> None:
         """Have the events from here on carry another fence."""
         self.fence = fence
-        self._epochs.append(Epoch(fence, self.last_index + 1))
+        self._epochs.append(LogEpoch(fence, self.last_index + 1))
 
     @property
     def last_index(self) -> int:

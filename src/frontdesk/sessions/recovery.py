@@ -16,7 +16,7 @@ import msgspec
 from frontdesk.agents.events import AgentAbort, Event, encode, event_class
 from frontdesk.agents.records import Message
 from frontdesk.persistence.conversations import Conversations
-from frontdesk.persistence.frames import Frame, decode_frame, encode_frame
+from frontdesk.persistence.frames import EventFrame, decode_frame, encode_frame
 from frontdesk.persistence.operations import (
     AnyOperation,
     ConversationLeft,
@@ -45,7 +45,7 @@ def recovered(
     operations: list[AnyOperation] = []
     last_index, position = stored.last_index, stored.last_position
     for turn in store.turns(stored.number, states=("running",)):
-        messages, text = _said(store, turn)
+        messages, text = _messages_of(store, turn)
         for message in messages:
             position += 1
             operations.append(_added(stored.number, position, message))
@@ -64,7 +64,7 @@ def _aborted(
 ) -> list[AnyOperation]:
     """Return the one end of a turn that was cut off."""
     event = AgentAbort(INTERRUPTED)
-    frame = Frame(event.name, turn.request_id, encode(event, request_id=turn.request_id))
+    frame = EventFrame(event.name, turn.request_id, encode(event, request_id=turn.request_id))
     end = TurnEnd(
         request_id=turn.request_id, text=text, tokens=None, last_index=index, aborted=INTERRUPTED
     )
@@ -90,7 +90,7 @@ def _aborted(
     ]
 
 
-def _said(store: Conversations, turn: StoredTurn) -> tuple[list[Message], str]:
+def _messages_of(store: Conversations, turn: StoredTurn) -> tuple[list[Message], str]:
     """Return the messages that a turn's events make, and the last text."""
     history = History(max_messages=10_000, max_bytes=64 * 1024 * 1024)
     transcript = Transcript(history)

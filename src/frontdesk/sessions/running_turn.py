@@ -99,21 +99,10 @@ class TurnParts:
     ) -> TurnParts:
         """Make the parts of a new session, or of one that goes on from an earlier life."""
         settings = service.settings
-        log = EventLog(
-            # Random, not the registry's: that one counts what all tenants do, and begins again
-            # with the process, so that a client could resume in another conversation. Where they
-            # are stored, above every stored one.
-            fence=service.next_fence() if stored else secrets.randbelow(10**15),
-            min_events=settings.min_events,
-            max_bytes=settings.max_log_bytes,
-            max_event_bytes=settings.max_event_bytes,
-            head=0 if life is None else life.stored.last_index,
-            epochs=() if life is None else life.epochs,
-        )
+        log = _log_of(service, stored=stored, life=life)
         history = History(max_messages=settings.max_messages, max_bytes=settings.max_history_bytes)
         tools = CallbackTools(context, service=service)
         if life is not None:
-            log.fence = life.epochs[-1].fence
             history.restore(life.messages, newest=life.stored.last_position)
             tools.restore(life.options.tools, keys=life.options.tool_keys)
         record = None
@@ -503,6 +492,27 @@ class RunningTurn:
         if self.phase is not TurnPhase.FINISHED:
             answer = with_option(answer, asked.details)
             self._append(ApprovalResolved(asked.approval_id, answer.status, answer.option_id))
+
+
+def _log_of(service: ServiceContext, *, stored: bool, life: EarlierLife | None) -> EventLog:
+    """Return the log of a new session, or of one that goes on from an earlier life."""
+    settings = service.settings
+    if life is not None:
+        fence = life.epochs[-1].fence
+    elif stored:
+        fence = service.next_fence()
+    else:
+        # Random, not the registry's: that one counts what all tenants do, and begins again with the
+        # process, so that a client could resume in another conversation.
+        fence = secrets.randbelow(10**15)
+    return EventLog(
+        fence=fence,
+        min_events=settings.min_events,
+        max_bytes=settings.max_log_bytes,
+        max_event_bytes=settings.max_event_bytes,
+        head=0 if life is None else life.stored.last_index,
+        epochs=() if life is None else life.epochs,
+    )
 
 
 _NO_ANSWER = object()

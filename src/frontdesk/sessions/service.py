@@ -36,6 +36,7 @@ from frontdesk.sessions.admission import admit
 from frontdesk.sessions.attachment_room import AttachmentRoom, require_types
 from frontdesk.sessions.context import ServiceContext, SessionSettings
 from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.conversation_record import ConversationRecord
 from frontdesk.sessions.errors import Draining, SessionDead
 from frontdesk.sessions.hooks import (
     Budgets,
@@ -141,19 +142,23 @@ class SessionService:
             on_dormant=self._on_dormant,
             restored=self._restored,
         )
-        self._keeping: Keeping | None = None
-        if commits is not None:
-            self._keeping = Keeping(
-                commits,
-                context=self._context,
-                live_sessions=self._live,
-                supervisor=lambda: self._supervisor,
-                blueprints=lambda: self.blueprints,
-                settings=keeping or KeepingSettings(),
-            )
+        self._keeping: Keeping | None = self._make_keeping(keeping)
         self._latest_number = 0
         self._watch: Watch | None = None
         self._following: asyncio.Task[None] | None = None
+
+    def _make_keeping(self, settings: KeepingSettings | None) -> Keeping | None:
+        """Return what deals with stored conversations, where there are any."""
+        if self._context.commits is None:
+            return None
+        return Keeping(
+            self._context.commits,
+            context=self._context,
+            live_sessions=self._live,
+            supervisor=lambda: self._supervisor,
+            blueprints=lambda: self.blueprints,
+            settings=settings or KeepingSettings(),
+        )
 
     def trace(self, tracer: TurnTracer) -> None:
         """Have turns traced that begin from now on."""
@@ -262,7 +267,6 @@ class SessionService:
         await check(rules.factory, context)
         key = registry_key(tenant_id, context.session_id)
         minted = request.session_id is None
-        stored = self._keeping is not None
         if self._keeping is not None and not minted:
             await self._refuse_stored(self._keeping, context)
         self._refuse_taken(key, context.session_id)
@@ -271,40 +275,45 @@ class SessionService:
         # From here on nothing waits until the place is reserved: no burst gets past a limit.
         self._reservations.reserve(key, Place(tenant_id, api_key, rules.name))
         try:
-            # Its place in lists: a number that says nothing of other tenants' sessions.
             conversation = Conversation(
                 context,
                 service=self._context,
                 blueprint=rules,
                 api_key=api_key,
                 number=self._next_number(),
-                stored=stored,
+                stored=self._keeping is not None,
             )
-            live_session = LiveSession(conversation, key=key, minted=minted)
-            try:
-                await self._supervisor.open(live_session)
-            except BaseException:
-                conversation.expiry.cancel()
-                raise
-            await self._store_opened(live_session)
-            return conversation
+            return await self._opened(LiveSession(conversation, key=key, minted=minted))
         finally:
             self._reservations.release(key)
 
+    async def _opened(self, live_session: LiveSession) -> Conversation:
+        """Start the first agent of a session, and store that it is opened."""
+        conversation = live_session.conversation
+        try:
+            await self._supervisor.open(live_session)
+        except BaseException:
+            conversation.expiry.cancel()
+            raise
+        if conversation.record is not None:
+            await self._store_opened(live_session, conversation.record)
+        return conversation
+
     def _next_number(self) -> int:
-        """Return a number above every other one, in any life of the process if it is stored."""
+        """Return a session's place in lists, above every other one, also of an earlier process.
+
+        It says nothing of other tenants' sessions.
+        """
         now = time.monotonic_ns() // 1000
         if self._keeping is not None:
             now = self._context.clock.wall_ms() * 1000
         self._latest_number = max(self._latest_number + 1, now)
         return self._latest_number
 
-    async def _store_opened(self, live_session: LiveSession) -> None:
+    async def _store_opened(self, live_session: LiveSession, record: ConversationRecord) -> None:
         """Store a session that was opened; one that cannot be is ended again."""
         conversation = live_session.conversation
-        if conversation.record is None:
-            return
-        conversation.record.open(
+        record.open(
             conversation.options,
             api_key=conversation.api_key,
             created_at_ms=conversation.created_at,
