@@ -1,0 +1,41 @@
+"""`frontdesk serve` that kills itself at one commit: before it, or after it and before anybody knows.
+
+`KILLED` is `before:<what>` or `after:<what>`; what is the name of an operation, or the type of an
+event that is among those that the commit has.
+"""
+
+import os
+import signal
+
+from frontdesk.cli import main
+from frontdesk.persistence.frames import decode_frame
+from frontdesk.persistence.operations import FramesAppended
+from frontdesk.persistence.sqlite_conversations import SqliteConversations
+
+WHEN, _, WHAT = os.environ["KILLED"].partition(":")
+COMMIT = SqliteConversations.apply_together
+
+
+def names_in(operations):
+    """Return what a commit has: operations by their names, events by their types."""
+    for each in operations:
+        yield type(each).__name__
+        if isinstance(each, FramesAppended):
+            yield from (decode_frame(frame).name for frame in each.frames)
+
+
+def commit_or_die(store, batches):
+    """Commit, and die before or after that where it is the commit that is meant."""
+    meant = any(WHAT in names_in(batch.operations) for batch in batches)
+    if meant and WHEN == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    applied = COMMIT(store, batches)
+    if meant:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return applied
+
+
+SqliteConversations.apply_together = commit_or_die
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The write path, cut everywhere: a real gateway is killed before and after each kind of commit.
+
+Whatever a client was answered or had seen before is true afterwards, each accepted prompt has one
+end, and no agent gets a turn twice.
+"""
+
+from collections import Counter
+
+import httpx
+import pytest
+
+from gateway.command import serving
+from gateway.running import create, parsed
+from support.waiting import eventually
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
+
+CONFIG = """
+[blueprints.witness]
+kind = "python"
+target = "gateway.durable_agents:witness"
+"""
+ENDS = ("agent_end", "agent_abort")
+CUTS = (
+    "ConversationOpened",
+    "TurnQueued",
+    "TurnBegun",
+    "message_delta",
+    "tool_execution_start",
+    "RequestAsked",
+    "RequestAnswered",
+    "TurnFinished",
+    "ConversationErased",
+)
+
+
+class Seen:
+    """What a client was answered, and the events that it got, until its gateway was gone."""
+
+    def __init__(self, client):
+        self.client = client
+        self.opened = self.erased = False
+        self.accepted = []
+        self.events = []
+
+    def go_on(self):
+        """Do what there is to do with a session, as far as the gateway lets."""
+        try:
+            create(self.client, "s-1", blueprint="witness")
+            self.opened = True
+            self.prompt("one")
+            self.prompt("ask for two")
+            self.read()
+            self.erased = self.client.delete("/v1/sessions/s-1").status_code == 200
+        except httpx.HTTPError:
+            return
+
+    def prompt(self, text):
+        answer = self.client.post("/v1/sessions/s-1/prompt", json={"text": text})
+        assert answer.status_code == 202, answer.text
+        self.accepted.append(answer.json()["requestId"])
+
+    def read(self):
+        """Read, answering what is asked, until each accepted prompt has had its end."""
+        left = set(self.accepted)
+        with self.client.stream("GET", "/v1/sessions/s-1/events", params={"since": "0"}) as answer:
+            for event in parsed(answer.iter_lines()):
+                self.events.append(event)
+                if event[1] == "approval_required":
+                    approval = {"approvalId": event[2]["approvalId"]}
+                    self.client.post("/v1/sessions/s-1/approve", json=approval)
+                if event[1] in ENDS:
+                    left.discard(event[2]["requestId"])
+                if not left:
+                    return
+
+
+def log_of(client, *, last):
+    """Return the events of the session's log from its beginning on, up to the end of a turn."""
+    found = []
+    with client.stream("GET", "/v1/sessions/s-1/events?since=0") as answer:
+        assert answer.status_code == 200
+        for event in parsed(answer.iter_lines()):
+            found.append(event)
+            if event[1] == "approval_required":
+                approval = {"approvalId": event[2]["approvalId"]}
+                client.post("/v1/sessions/s-1/approve", json=approval)
+            if event[1] in ENDS and event[2]["requestId"] == last:
+                break
+    return found
+
+
+def lines_of(path):
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize("what", CUTS)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_was_answered_and_seen_is_true_after_a_kill(tmp_path, when, what):
+    witnessed = tmp_path / "witnessed"
+    options = {"config": CONFIG, "WITNESSED": str(witnessed)}
+    with serving(
+        tmp_path, module="gateway.killed_serve", KILLED=f"{when}:{what}", **options
+    ) as one:
+        with one.client() as client:
+            seen = Seen(client)
+            seen.go_on()
+        eventually(lambda: one.process.poll() is not None, within_s=30)
+    with serving(tmp_path, **options) as two, two.client() as client:
+        found = client.get("/v1/sessions/s-1").status_code
+        if seen.opened and not what.endswith("Erased"):
+            assert found == 200, "a 201 is true"
+        if found == 404:
+            assert (what, when) in {
+                ("ConversationOpened", "before"),
+                ("ConversationErased", "after"),
+            }
+            return
+        follow_up = client.post("/v1/sessions/s-1/prompt", json={"text": "three"}).json()
+        events = log_of(client, last=follow_up["requestId"])
+        check(seen, events, lines_of(witnessed), follow_up["requestId"])
+
+
+def check(seen, log, witnessed, last):
+    """Compare what a client had with the log that there is now."""
+    assert log[: len(seen.events)] == seen.events, "what was seen is what is there"
+    indices = [int(event_id.split("-")[1]) for event_id, _, _ in log]
+    assert indices == list(range(1, len(log) + 1))
+    ends = Counter(data["requestId"] for _, kind, data in log if kind in ENDS)
+    assert set(ends.values()) == {1}, "each turn has one end"
+    assert {*seen.accepted, last} <= set(ends), "each prompt that was accepted has one"
+    turns = Counter(line.split()[0] for line in witnessed)
+    assert not turns or max(turns.values()) == 1, "no agent gets a turn twice"
