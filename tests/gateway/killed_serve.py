@@ -1,4 +1,5 @@
-"""`frontdesk serve` that kills itself at one commit: before it, or after it and before anybody knows.
+"""`frontdesk serve` that kills itself at one commit, before it or after it.
+
 
 `KILLED` is `before:<what>` or `after:<what>`; what is the name of an operation, or the type of an
 event that is among those that the commit has.
@@ -10,10 +11,10 @@ import signal
 from frontdesk.cli import main
 from frontdesk.persistence.frames import decode_frame
 from frontdesk.persistence.operations import FramesAppended
-from frontdesk.persistence.sqlite_conversations import SqliteConversations
+from frontdesk.persistence.sqlite_database import SqliteDatabase
 
 WHEN, _, WHAT = os.environ["KILLED"].partition(":")
-COMMIT = SqliteConversations.apply_together
+COMMIT = SqliteDatabase.apply_together
 
 
 def names_in(operations):
@@ -35,7 +36,7 @@ def commit_or_die(store, batches):
     return applied
 
 
-SqliteConversations.apply_together = commit_or_die
+SqliteDatabase.apply_together = commit_or_die
 
 if __name__ == "__main__":
     main()
