@@ -41,7 +41,9 @@ def names(events):
     return [each.name for each in events]
 
 
-async def test_a_conversation_that_was_left_is_dormant_and_its_next_agent_knows_the_history(tmp_path):
+async def test_a_conversation_that_was_left_is_dormant_and_its_next_agent_knows_the_history(
+    tmp_path,
+):
     seen = []
 
     async def script(turn):

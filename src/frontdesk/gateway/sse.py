@@ -16,6 +16,7 @@ from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.open_streams import StreamKind
 from frontdesk.gateway.queries import EventStreamQuery, query_of
 from frontdesk.gateway.request_context import Message, RequestContext
+from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ReaderTooSlow
 
 HEADERS = (
@@ -72,9 +73,7 @@ class EventStream:
                 self._listener = asyncio.create_task(self._wait_for_disconnect())
             while (batch := await self._reader.next()) is not None:
                 await self._send(frames(batch, encoder) or HEARTBEAT)
-            if self._gateway.draining and not conversation.log.over:
-                await self._send(RETRY)
-            await self._context.send_on(end())
+            await self._end(conversation)
         except ReaderTooSlow:
             self._gateway.metrics.requests.on_slow_reader()
             # The client is disconnected after what was sent, and can resume after that.
@@ -88,6 +87,12 @@ class EventStream:
                 self._listener.cancel()
             if (connection := connection_of(self._context.scope)) is not None:
                 connection.on_disconnect = None
+
+    async def _end(self, conversation: Conversation) -> None:
+        """End the stream; where the gateway ends and the session does not, its client comes again."""
+        if self._gateway.draining and not conversation.log.over:
+            await self._send(RETRY)
+        await self._context.send_on(end())
 
     async def head(self) -> None:
         """Answer as the stream would begin, without one."""

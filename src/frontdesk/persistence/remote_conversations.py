@@ -85,9 +85,7 @@ class RemoteConversations:
         call = wire.APPLY.call(operations)
         return wire.APPLY.result(self._writers.ask(call, again=True))
 
-    def claim(
-        self, number: int | None = None, *, dead: frozenset[str] | None = None
-    ) -> list[int]:
+    def claim(self, number: int | None = None, *, dead: frozenset[str] | None = None) -> list[int]:
         """Claim as `Conversations.claim` does; where its outcome is not known, `unfinished` is."""
         # Not asked twice: the second answer lacks what the first claimed.
         return wire.CLAIM.result(self._writers.ask(wire.CLAIM.call(number, dead=dead), again=False))

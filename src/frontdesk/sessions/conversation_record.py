@@ -104,7 +104,7 @@ class ConversationRecord:
         """Say that the conversation begins; what was said before comes after that."""
         context, early = options.context, self._early or []
         self._early = None
-        self._say(
+        self._add(
             ConversationOpened(
                 number=self.number,
                 tenant_id=context.tenant_id,
@@ -123,7 +123,7 @@ class ConversationRecord:
 
     def begin_epoch(self) -> None:
         """Say that another agent's entry begins, under the fence that the log has now."""
-        self._say(
+        self._add(
             EpochBegun(
                 number=self.number,
                 fence=self._log.fence,
@@ -135,29 +135,29 @@ class ConversationRecord:
     def change(self, *, model: str | None = None, options: StoredOptions | None = None) -> None:
         """Say that the model or an option is another from now on."""
         encoded = None if options is None else msgspec.json.encode(options)
-        self._say(OptionsChanged(number=self.number, model=model, options=encoded))
+        self._add(OptionsChanged(number=self.number, model=model, options=encoded))
 
     def leave(self) -> None:
         """Say that no agent answers now."""
-        self._say(ConversationLeft(number=self.number, at_ms=self._clock.wall_ms()))
+        self._add(ConversationLeft(number=self.number, at_ms=self._clock.wall_ms()))
 
     def end(self, reason: ExitReason) -> None:
         """Say that the session has ended."""
         encoded = msgspec.json.encode(reason)
-        self._say(
+        self._add(
             ConversationEnded(number=self.number, reason=encoded, at_ms=self._clock.wall_ms())
         )
 
     def erase(self) -> None:
         """Say that all of it goes."""
-        self._say(ConversationErased(number=self.number))
+        self._add(ConversationErased(number=self.number))
 
     # -- turns -----------------------------------------------------------------------------------
 
     def queue(self, prompt: Prompt) -> None:
         """Say that a prompt was accepted."""
         files = msgspec.msgpack.encode(prompt.attachments) if prompt.attachments else b""
-        self._say(
+        self._add(
             TurnQueued(
                 number=self.number,
                 request_id=prompt.request_id,
@@ -170,7 +170,7 @@ class ConversationRecord:
 
     def begin(self, request_id: str) -> None:
         """Say that a turn begins with the next event; its first message is written at once."""
-        self._say(
+        self._add(
             TurnBegun(
                 number=self.number,
                 request_id=request_id,
@@ -186,7 +186,7 @@ class ConversationRecord:
     def finish(self, end: TurnEnd, *, usage: Counters, totals: Counters, state: TurnState) -> None:
         """Say that a turn has ended, with the messages that it added."""
         messages, self._messages = self._messages or [], None
-        self._say(
+        self._add(
             *messages,
             TurnFinished(
                 number=self.number,
@@ -202,7 +202,7 @@ class ConversationRecord:
 
     def remember(self, request_id: str, memory: Memory) -> None:
         """Say what the agent wants the next one to have."""
-        self._say(
+        self._add(
             MemoryAdded(
                 number=self.number,
                 request_id=request_id,
@@ -216,7 +216,7 @@ class ConversationRecord:
     def ask(self, request_id: str, event: ApprovalRequired | AskUser) -> None:
         """Say that somebody's answer is waited for."""
         approval = isinstance(event, ApprovalRequired)
-        self._say(
+        self._add(
             RequestAsked(
                 number=self.number,
                 request_id=request_id,
@@ -229,11 +229,11 @@ class ConversationRecord:
     def answer(self, reference: str, answer: object | None) -> None:
         """Say how it was answered; None where it waits no longer."""
         encoded = None if answer is None else msgspec.json.encode(answer)
-        self._say(RequestAnswered(number=self.number, reference=reference, answer=encoded))
+        self._add(RequestAnswered(number=self.number, reference=reference, answer=encoded))
 
     # -- within ----------------------------------------------------------------------------------
 
-    def _say(self, *operations: AnyOperation) -> None:
+    def _add(self, *operations: AnyOperation) -> None:
         if self._early is None:
             self._commits.add(*operations)
         else:
@@ -241,7 +241,7 @@ class ConversationRecord:
 
     def _on_event(self, logged: LoggedEvent) -> None:
         frame = encode_frame(EventFrame(logged.name, logged.request_id, logged.json))
-        self._say(
+        self._add(
             FramesAppended(
                 number=self.number, fence=logged.fence, first_index=logged.index, frames=(frame,)
             )
@@ -256,7 +256,7 @@ class ConversationRecord:
             number=self.number, position=position, message=msgspec.json.encode(message)
         )
         if self._messages is None:
-            self._say(added)
+            self._add(added)
         else:
             self._messages.append(added)
 
