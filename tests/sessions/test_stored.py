@@ -59,7 +59,7 @@ async def test_a_conversation_that_was_left_is_dormant_and_its_next_agent_knows_
         stream.close()
     async with stored(tmp_path, agent) as service:
         conversation = await found(service)
-        assert conversation.state == "idle" and conversation.dormant
+        assert (conversation.state, conversation.dormant) == ("idle", True)
         assert conversation.counters.turns == 1
         stream = Stream(conversation, since=before[-1].id)
         conversation.prompt("two")
