@@ -1,4 +1,4 @@
-"""Where in the journal the frames of each conversation are: in memory, since it has no index.
+"""Where in the journal the events of each conversation are: in memory, since it has no index.
 
 The journal is one table that grows at its end, whichever conversation a row is of, so that a commit
 writes few pages. Its rows become segments; then they are forgotten here, and cleared from the disk
@@ -8,8 +8,8 @@ by then is in a segment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -19,7 +19,7 @@ MAX_WITHOUT_ROWS = 16_384
 """Tails of conversations without rows here, which only save a look at their row."""
 
 
-class JournalRow(NamedTuple):
+class JournalRow(msgspec.Struct, frozen=True, gc=False):
     """A row of the journal that is not in a segment yet."""
 
     id: int
@@ -29,27 +29,41 @@ class JournalRow(NamedTuple):
     held_bytes: int
 
 
-class Tail(msgspec.Struct, frozen=True):
-    """The end of a conversation's log, and whose it is."""
+class Tail(msgspec.Struct, frozen=True, gc=False):
+    """The end of a conversation's log, and whose it is.
+
+    The tails that follow each other have one list of rows, which only ever grows: each has the
+    first of them, up to its own count.
+    """
 
     key: KeyOf
     owner: str
     last_index: int
-    rows: tuple[JournalRow, ...] = ()
+    listed: list[JournalRow] = []
+    count: int = 0
     held_bytes: int = 0
     """Of the rows."""
 
+    @property
+    def rows(self) -> Sequence[JournalRow]:
+        """Its rows, oldest first."""
+        return self.listed[: self.count]
+
     def extended(self, row: JournalRow) -> Tail:
         """Return it with one more row."""
-        stored = self.held_bytes + row.held_bytes
-        return Tail(self.key, self.owner, row.last_index, (*self.rows, row), stored)
+        listed, count = self.listed, self.count
+        if len(listed) != count or not count:  # another one, of a transaction that failed, has it
+            listed = list(islice(listed, count))
+        listed.append(row)
+        held_bytes = self.held_bytes + row.held_bytes
+        return Tail(self.key, self.owner, row.last_index, listed, count + 1, held_bytes)
 
     def without_rows(self) -> Tail:
         """Return it once its rows are in segments."""
         return Tail(self.key, self.owner, self.last_index)
 
 
-class Slice(NamedTuple):
+class Slice(msgspec.Struct, frozen=True, gc=False):
     """Some of the journal's rows that follow each other: up to which, and how large they are."""
 
     last_id: int
@@ -78,7 +92,7 @@ class JournalIndex:
                 self.tails[number] = tail
         self.slices, self.next_id = slices, next_id
         if len(self.tails) > MAX_WITHOUT_ROWS:
-            self.tails = {n: tail for n, tail in self.tails.items() if tail.rows}
+            self.tails = {n: tail for n, tail in self.tails.items() if tail.count}
 
     def own(self, owner: str, numbers: Iterable[int]) -> None:
         """Take over what was claimed."""
@@ -87,9 +101,9 @@ class JournalIndex:
                 self.tails[number] = msgspec.structs.replace(tail, owner=owner)
 
 
-def with_row(slices: tuple[Slice, ...], row: JournalRow, *, max_bytes: int) -> tuple[Slice, ...]:
-    """Return the slices with one more row, in the last one while that has room."""
-    if slices and slices[-1].held_bytes + row.held_bytes <= max_bytes:
-        last = slices[-1]
-        return (*slices[:-1], Slice(row.id, last.held_bytes + row.held_bytes))
-    return (*slices, Slice(row.id, row.held_bytes))
+def with_rows(slices: tuple[Slice, ...], rows: Slice, *, max_bytes: int) -> tuple[Slice, ...]:
+    """Return the slices with more rows, in the last one while that has room."""
+    if slices and slices[-1].held_bytes + rows.held_bytes <= max_bytes:
+        joined = Slice(rows.last_id, slices[-1].held_bytes + rows.held_bytes)
+        return (*slices[:-1], joined)
+    return (*slices, rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 SEGMENT_BYTES: int = 64 * 1024
 """So much of one conversation in the journal becomes a segment, also within a turn."""
@@ -18,8 +18,10 @@ LEVEL = 6
 _length = struct.Struct(">I")
 
 
-def pack_frames(frames: Iterable[bytes]) -> bytes:
+def pack_frames(frames: Sequence[bytes]) -> bytes:
     """Put frames into one value."""
+    if len(frames) == 1:
+        return _length.pack(len(frames[0])) + frames[0]
     return b"".join(part for frame in frames for part in (_length.pack(len(frame)), frame))
 
 

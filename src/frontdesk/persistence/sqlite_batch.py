@@ -42,18 +42,17 @@ class SqliteBatch:
         """Carry out operations of one owner, in their order."""
         lost: set[int] = set()
         for operation in operations:
-            if isinstance(operation, ops.TenantErased):
-                self.erase_tenant(operation.tenant_id)
-                continue
             number = operation.number
             tail = self.log.tail(number)
-            if tail is None and isinstance(operation, ops.ConversationOpened):
-                self.open(owner, operation)
-            elif tail is not None and tail.owner == owner:
+            if tail is not None and tail.owner == owner:
                 try:
                     STEPS[type(operation)](self, tail, operation)
                 except ConversationUnreadable:
                     continue  # its key is gone: what must not be stored in clear is not stored
+            elif isinstance(operation, ops.TenantErased):
+                self.erase_tenant(operation.tenant_id)
+            elif tail is None and isinstance(operation, ops.ConversationOpened):
+                self.open(owner, operation)
             elif number not in self.erased:
                 lost.add(number)
         return Applied(frozenset(lost))

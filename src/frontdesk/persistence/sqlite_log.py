@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from frontdesk.persistence.journal_index import JournalIndex, JournalRow, Slice, Tail, with_row
+from frontdesk.persistence.journal_index import JournalIndex, JournalRow, Slice, Tail, with_rows
 from frontdesk.persistence.operations import FramesAppended
 from frontdesk.persistence.sealing import KeyOf, Sealing
 from frontdesk.persistence.segments import SEGMENT_BYTES, compress, pack_frames
@@ -56,7 +56,7 @@ class SqliteLog:
         self._execute = connection.execute
         self._many = connection.executemany
         self._sealing = sealing
-        self._journal = journal
+        self._before = journal.tails
         self.next_id: int = journal.next_id
         self.tails: dict[int, Tail | None] = {}
         self.slices: tuple[Slice, ...] = journal.slices
@@ -67,7 +67,7 @@ class SqliteLog:
         """Return the end of a conversation's log, None where there is no such conversation."""
         if number in self.tails:
             return self.tails[number]
-        if (tail := self._journal.tails.get(number)) is not None:
+        if (tail := self._before.get(number)) is not None:
             return tail
         self.tails[number] = tail = read_tail(self._execute, number)
         return tail
@@ -81,20 +81,19 @@ class SqliteLog:
             first = tail.last_index + 1
         if not frames:
             return
-        number = operation.number
+        number, fence, row_id = operation.number, operation.fence, self.next_id
         stored = self._sealing.keep(pack_frames(frames), key=tail.key, column=f"frames:{first}")
-        row = JournalRow(self.next_id, operation.fence, first, last, len(stored))
-        self._rows.append((row.id, number, row.fence, first, last, row.held_bytes, stored))
-        self.next_id += 1
-        self.tails[number] = tail = tail.extended(row)
-        self.slices = with_row(self.slices, row, max_bytes=SLICE_BYTES)
+        size = len(stored)
+        self._rows.append((row_id, number, fence, first, last, size, stored))
+        self.next_id = row_id + 1
+        self.tails[number] = tail = tail.extended(JournalRow(row_id, fence, first, last, size))
         if tail.held_bytes >= SEGMENT_BYTES:
             self.compress(tail)
 
     def drop(self, tail: Tail, *, before: int) -> None:
         """Remove the events before an index; a segment that has others too stays as it is."""
         number = tail.key.number
-        if tail.rows and tail.rows[0].first_index < before:
+        if tail.count and tail.listed[0].first_index < before:
             self.compress(tail)
         dropped = "FROM segment WHERE number = ? AND last_index < ?"
         found = self._execute(f"SELECT coalesce(sum(held_bytes), 0) {dropped}", (number, before))
@@ -109,7 +108,7 @@ class SqliteLog:
 
     def compress(self, tail: Tail) -> None:
         """Make segments of what a conversation has in the journal; its rows are cleared later."""
-        if not tail.rows:
+        if not tail.count:
             return
         self.flush()
         rows: list[JournalRow] = []
@@ -140,6 +139,8 @@ class SqliteLog:
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 self._rows,
             )
+            written = Slice(self.next_id - 1, sum(row[5] for row in self._rows))
+            self.slices = with_rows(self.slices, written, max_bytes=SLICE_BYTES)
             self._rows = []
 
     def finish(self) -> None:
@@ -157,9 +158,9 @@ class SqliteLog:
         )
 
     def _clear_slice(self, oldest: Slice) -> None:
-        tails = {**self._journal.tails, **self.tails}
+        tails = {**self._before, **self.tails}
         for tail in tails.values():
-            if tail is not None and tail.rows and tail.rows[0].id <= oldest.last_id:
+            if tail is not None and tail.count and tail.listed[0].id <= oldest.last_id:
                 self.compress(tail)
         self._execute("DELETE FROM journal WHERE rowid <= ?", (oldest.last_id,))
 
@@ -191,7 +192,7 @@ def read_journal(connection: sqlite3.Connection, journal: JournalIndex) -> None:
         " ORDER BY rowid"
     ):
         row = JournalRow(row_id, *columns)
-        slices = with_row(slices, row, max_bytes=SLICE_BYTES)
+        slices = with_rows(slices, Slice(row_id, row.held_bytes), max_bytes=SLICE_BYTES)
         if number not in tails:
             tails[number] = read_tail(connection.execute, number)
         tail = tails[number]

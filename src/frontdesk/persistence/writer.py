@@ -105,34 +105,45 @@ def joined(operations: Iterable[AnyOperation]) -> list[AnyOperation]:
     They move to where the first of them stands, among operations that do not depend on them.
     """
     result: list[AnyOperation] = []
-    groups: dict[int, list[FramesAppended]] = {}
-    latest: dict[int, int] = {}
+    groups: list[_Group] = []
+    latest: dict[int, _Group] = {}
     for each in operations:
         if type(each) is not FramesAppended:
             result.append(each)
             continue
-        group = groups.get(latest.get(each.number, -1))
-        if group is not None and _follows(group, each):
-            group.append(each)
-            continue
-        latest[each.number] = len(result)
-        groups[len(result)] = [each]
-        result.append(each)
-    for place, group in groups.items():
-        if len(group) > 1:
-            result[place] = FramesAppended(
-                number=group[0].number,
-                fence=group[0].fence,
-                first_index=group[0].first_index,
-                frames=tuple(frame for part in group for frame in part.frames),
+        group = latest.get(each.number)
+        if group is None or not group.takes(each):
+            latest[each.number] = group = _Group(len(result), each)
+            groups.append(group)
+            result.append(each)
+    for group in groups:
+        if len(group.frames) > len(group.first.frames):
+            first = group.first
+            result[group.place] = FramesAppended(
+                number=first.number,
+                fence=first.fence,
+                first_index=first.first_index,
+                frames=tuple(group.frames),
             )
     return result
 
 
-def _follows(group: list[FramesAppended], each: FramesAppended) -> bool:
-    last = group[-1]
-    return (
-        last.fence == each.fence
-        and last.first_index + len(last.frames) == each.first_index
-        and (len(group) < 64 or sum(part.held_bytes for part in group) < MAX_JOINED_BYTES)
-    )
+class _Group:
+    """Events of one conversation that follow each other, and where the first of them stands."""
+
+    __slots__ = ("first", "frames", "place", "size")
+
+    def __init__(self, place: int, first: FramesAppended) -> None:
+        self.place = place
+        self.first = first
+        self.frames = list(first.frames)
+        self.size = first.held_bytes
+
+    def takes(self, each: FramesAppended) -> bool:
+        """Take events that follow, while there are not too many."""
+        follows = self.first.first_index + len(self.frames) == each.first_index
+        if not follows or self.first.fence != each.fence or self.size >= MAX_JOINED_BYTES:
+            return False
+        self.frames += each.frames
+        self.size += each.held_bytes
+        return True
