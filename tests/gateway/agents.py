@@ -26,6 +26,16 @@ async def patient(turn: Turn):
     yield "done "
 
 
+@blueprint("recalling")
+async def recalling(turn: Turn):
+    """Say what was said before; where the prompt is `wait`, only once some steering says `go`."""
+    if turn.text == "wait":
+        yield "working "
+        while "go" not in turn.steering():
+            await asyncio.sleep(0.01)
+    yield "; ".join(f"{each.role}: {each.content}" for each in turn.history)
+
+
 @blueprint("careful")
 async def careful(turn: Turn):
     """Ask before it uses a tool."""

@@ -120,10 +120,10 @@ def events(client, session_id, *, headers=None, **query):
 
 
 def parsed(lines):
-    """Yield (id, type, data) of each frame; comments are skipped."""
+    """Yield (id, type, data) of each frame; comments, and when to come again, are skipped."""
     frame = {}
     for line in lines:
-        if not line and frame:
+        if not line and "data" in frame:
             yield frame.get("id"), frame.get("event"), json.loads(frame["data"])
             frame = {}
         elif line and not line.startswith(":"):

@@ -18,7 +18,7 @@ from frontdesk.gateway.cluster_settings import ClusterSettings
 from frontdesk.gateway.node_tls import node_tls
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
-from frontdesk.gateway.workers.sockets import engine_socket, worker_socket
+from frontdesk.gateway.workers.sockets import engine_socket, storage_socket, worker_socket
 from frontdesk.gateway.workers.worker_server import AssignedWorker
 
 ASK_AGAIN_S = 1.0
@@ -39,6 +39,7 @@ def member_of(config: Config, state: StateDir, worker: AssignedWorker | None) ->
             secret=state.master_secret(),
             terms=settings.terms,
             state=state,
+            storage=storage_socket(worker.sockets),
         )
     tls = node_tls(settings)
     return ClusterMember(

@@ -27,6 +27,7 @@ from frontdesk.cli.welcome import welcome
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.app import create_app
+from frontdesk.gateway.conversation_storage import lock_patience_s
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key, keys_from_environment
 from frontdesk.gateway.log_writer import LogWriter
@@ -96,7 +97,9 @@ class Run:
                     self._await_engine()
                     self._worker.waits()
                 # A worker's successor waits for as long as that drains.
-                patience_s = 0.0 if self._worker is None else math.inf
+                patience_s = math.inf
+                if self._worker is None:
+                    patience_s = lock_patience_s(self._config.conversations)
                 stack.enter_context(locked(self._state, patience_s=patience_s))
                 alone = self._worker is None and self._config.cluster.url is None
                 if alone and self._state.worker_numbers():

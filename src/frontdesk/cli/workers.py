@@ -25,6 +25,7 @@ from frontdesk.cli.address import refused, url_of
 from frontdesk.cli.exit_codes import ExitCode
 from frontdesk.cli.options import loaded
 from frontdesk.cluster.local.server import LocalServer
+from frontdesk.gateway.conversation_storage import lock_patience_s
 from frontdesk.gateway.left_usage import take_over_usage
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.logs import configure_logs, log_stray_errors
@@ -36,9 +37,11 @@ from frontdesk.gateway.state_lock import locked
 from frontdesk.gateway.workers.channel import Assignment, WorkerChannel
 from frontdesk.gateway.workers.child_processes import ChildProcesses
 from frontdesk.gateway.workers.listening import PublicAddress
-from frontdesk.gateway.workers.sockets import engine_socket, sockets_directory
+from frontdesk.gateway.workers.sockets import engine_socket, sockets_directory, storage_socket
+from frontdesk.gateway.workers.storage import served_storage
 from frontdesk.gateway.workers.supervisor import Service, ServiceSupervisor
 from frontdesk.keeper.prctl import become_undumpable
+from frontdesk.persistence.errors import StorageBroken
 
 LAST_LINES_S = 2.0
 MAX_TOLD_BYTES = 16 * 1024
@@ -66,6 +69,7 @@ class SupervisedRun:
         self._children = ChildProcesses()
         self._notify = NotifySocket.from_environment(os.environ)
         self._first = True
+        self._deaths: list[Callable[[int], None]] = []
 
     @property
     def check_command(self) -> list[str]:
@@ -75,22 +79,22 @@ class SupervisedRun:
 
     def run(self) -> int:
         """Supervise until a signal ends the service; return the exit code."""
-        log = LogWriter(sys.stderr)
+        log = self._log = LogWriter(sys.stderr)
         configure_logs(self._config.log, to=log, node="supervisor")
         log_stray_errors()
         with suppress(OSError):  # a system without it has no agents in processes either
             become_undumpable()
         try:
-            return asyncio.run(self._supervise())
+            state = StateDir.make(self._config.server.state_dir)
+            with locked(state, patience_s=lock_patience_s(self._config.conversations)):
+                return asyncio.run(self._supervise(state))
         finally:
             log.close(timeout_s=LAST_LINES_S)
 
-    async def _supervise(self) -> int:
+    async def _supervise(self, state: StateDir) -> int:
         server = self._config.server
         async with AsyncExitStack() as stack:
             enter = stack.enter_context
-            state = StateDir.make(server.state_dir)
-            enter(locked(state))
             remove_cells(state.metrics())
             try:
                 address = PublicAddress(server.host, server.port, count=server.workers)
@@ -98,18 +102,26 @@ class SupervisedRun:
                 raise refused(server, error) from None
             self._address = enter(address)
             self._directory = enter(sockets_directory(state))
-            engine = None
+            storage = served_storage(
+                self._config.conversations,
+                state,
+                socket=storage_socket(self._directory),
+                on_broken=self._storage_broke,
+            )
+            # The first to hear of a death: who is told by the engine may claim at once.
+            self._deaths.append(enter(storage))
             if self._config.cluster.url is None:
                 # An engine elsewhere has the sums of nodes that there are no more.
                 take_over_usage(state.worker(1), workers=server.workers)
                 engine = LocalServer(engine_socket(self._directory), revisions=state.revisions)
                 await stack.enter_async_context(engine)
+                self._deaths.append(engine.process_died)
             service = Service(
                 workers=server.workers,
                 spawn=self._spawn,
                 check=self._check,
                 on_crash=self._address.renew,
-                on_death=engine.process_died if engine is not None else lambda _: None,
+                on_death=self._on_death,
                 on_serving=self._serving,
                 notify=self._notify,
                 drain_s=lambda: drain_limit_s(self._config),
@@ -139,6 +151,19 @@ class SupervisedRun:
             )
         )
         return pid, channel
+
+    def _on_death(self, pid: int) -> None:
+        for hears in self._deaths:
+            hears(pid)
+
+    def _storage_broke(self, error: StorageBroken) -> None:
+        """End at once, and all workers with it: what they would still say may not be stored.
+
+        Whoever starts the service again has it recover from what is on the disk.
+        """
+        logger.critical("the service ends: %s", error)
+        self._log.close(timeout_s=LAST_LINES_S)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _serving(self) -> None:
         self._first = False

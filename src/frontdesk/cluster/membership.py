@@ -34,6 +34,7 @@ class Membership:
 
     Attributes:
         incarnation (str): This run of it, since it last joined.
+        owner (str): Its name and the first of its incarnations.
         standing (Standing): How it stands; moved by `decisions` only.
         moved_s (float): When the event loop last moved.
         joins (int): Changes with every join's begin and end.
@@ -58,6 +59,7 @@ class Membership:
         self.clock: Clock = clock
         self.hooks: NodeHooks = hooks
         self.incarnation: str = secrets.token_hex(16)
+        self.owner: str = f"{name}/{self.incarnation}"
         self.standing: Standing = Standing()
         self.moved_s: float = hooks.now_s()
         self.joins: int = 0

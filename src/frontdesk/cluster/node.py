@@ -198,6 +198,19 @@ class Node:
         return self._membership.incarnation
 
     @property
+    def owner(self) -> str:
+        """As what it owns stored conversations: its name, and a process of that name.
+
+        Another incarnation of the same process owns what that had, however it joined anew.
+        """
+        return self._membership.owner
+
+    def named(self, owner: str) -> NodeStatus | None:
+        """Return the living node whose name an owner's begins with, as it was heard of last."""
+        name = owner.rpartition("/")[0]
+        return next((each for each in self._membership.nodes if each.node.name == name), None)
+
+    @property
     def record(self) -> NodeRecord:
         """What it says of itself to the others, since it last joined."""
         return self._membership.record

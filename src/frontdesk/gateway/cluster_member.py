@@ -11,6 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from frontdesk.cluster.node import Node
 from frontdesk.cluster.node_records import NodeHooks
@@ -39,6 +40,7 @@ class ClusterMember:
         terms (LeaseTerms): How long leases, graces and holds last.
         state (StateDir | None): Whose lock this process has: there is written as what it joined,
             and what the one before it had joined is buried at once.
+        storage (Path | None): The socket on which a supervisor serves the storage of conversations.
     """
 
     engine: OpenedEngine
@@ -50,6 +52,7 @@ class ClusterMember:
     tls_client: ssl.SSLContext | None = None
     terms: LeaseTerms = field(default_factory=LeaseTerms)
     state: StateDir | None = None
+    storage: Path | None = None
 
     @asynccontextmanager
     async def joined(self, gateway: Gateway, config_digest: str) -> AsyncIterator[Node]:

@@ -6,6 +6,7 @@ Below the gateway; `cluster_member.py` has it. Without one, nothing of a cluster
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -34,5 +35,10 @@ class ClusterPart(Protocol):
 
     @property
     def engine(self) -> OpenedEngine: ...
+
+    @property
+    def storage(self) -> Path | None:
+        """Where a supervisor serves the storage of conversations; None where there is none."""
+        ...
 
     def joined(self, gateway: Any, config_digest: str) -> AbstractAsyncContextManager[Node]: ...

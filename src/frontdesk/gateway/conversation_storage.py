@@ -13,15 +13,26 @@ from typing import Self
 
 from frontdesk.gateway.conversation_settings import ConversationSettings
 from frontdesk.gateway.state_dir import StateDir
+from frontdesk.gateway.state_lock import STORAGE_PATIENCE_S
 from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.persistence.conversations import Conversations
+from frontdesk.persistence.remote_conversations import RemoteConversations
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
 
-MEMORY = "memory"
+MEMORY, SQLITE = "memory", "sqlite"
 
 
 class ConversationStorage:
-    """The storage of conversations. An async context manager; `commits` is None with `memory`."""
+    """The storage of conversations. An async context manager; `commits` is None with `memory`.
+
+    Args:
+        settings: Which it is.
+        state: Where SQLite's is.
+        on_broken: Told that it failed; the process is to end.
+        owner: As what this gateway owns conversations, which has its state's lock.
+        socket: Where a supervisor serves SQLite's, which writes it for all its workers.
+    """
 
     commits: CommitQueue | None
 
@@ -31,15 +42,17 @@ class ConversationStorage:
         state: StateDir,
         *,
         on_broken: Callable[[BaseException], None],
+        owner: str = "",
+        socket: Path | None = None,
     ) -> None:
         self.commits = None
         if settings.store == MEMORY:
             return
-        keys: Path = settings.keys or state.conversation_keys
-        sealing = Sealing(state.master_secret(), keys, encrypt=settings.encrypt)
-        store = SqliteConversations(
-            state.conversations, owner="", sealing=sealing, sync=settings.sync
-        )
+        store: Conversations
+        if settings.store == SQLITE and socket is not None:
+            store = RemoteConversations(socket, owner=owner, place=str(state.own))
+        else:
+            store = sqlite_conversations(settings, state, owner=owner)
         self.commits = CommitQueue(
             store, commit_interval_s=settings.commit_interval_ms / 1000, on_broken=on_broken
         )
@@ -57,3 +70,22 @@ class ConversationStorage:
     ) -> None:
         if self.commits is not None:
             await self.commits.__aexit__(kind, error, at)
+
+
+def lock_patience_s(settings: ConversationSettings) -> float:
+    """Return how long a start waits for the state directory, which one that drains may still have.
+
+    Without SQLite there, not at all: two on one directory are a mistake, which is told at once.
+    """
+    return STORAGE_PATIENCE_S if settings.store == SQLITE else 0.0
+
+
+def sqlite_conversations(
+    settings: ConversationSettings, state: StateDir, *, owner: str
+) -> SqliteConversations:
+    """Open SQLite's storage in a state directory whose lock this process has; `StorageRefused`."""
+    keys: Path = settings.keys or state.conversation_keys
+    sealing = Sealing(state.master_secret(), keys, encrypt=settings.encrypt)
+    return SqliteConversations(
+        state.conversations, owner=owner, sealing=sealing, sync=settings.sync
+    )

@@ -200,14 +200,22 @@ class Gateway:
         self.store = self._stack.enter_context(SessionStore(limits=limits, clock=self.clock))
         if self._cluster is not None:
             await self._join(self._cluster)
-        storage = await self._stack.enter_async_context(
-            ConversationStorage(self.config.conversations, state, on_broken=self._on_storage_broken)
+        owner = "" if self.node is None else self.node.owner
+        storage = ConversationStorage(
+            self.config.conversations,
+            state,
+            on_broken=self._on_storage_broken,
+            owner=owner,
+            socket=None if self._cluster is None else self._cluster.storage,
         )
+        await self._stack.enter_async_context(storage)
         service = SessionService(
             self.store,
             self._blueprints,
             commits=storage.commits,
-            keeping=KeepingSettings(resume_at_once=self.config.conversations.resume_at_once),
+            keeping=KeepingSettings(
+                owner=owner, resume_at_once=self.config.conversations.resume_at_once
+            ),
             clock=self.clock,
             settings=self.config.options(SessionSettings),
             meter=self.metrics.meter(self.meter),

@@ -122,6 +122,7 @@ class EventLog:
     """
 
     __slots__ = (
+        "_cut",
         "_epochs",
         "_max_bytes",
         "_max_event_bytes",
@@ -173,7 +174,7 @@ class EventLog:
         self._wakers = Wakers()
         self._wake_timer: asyncio.TimerHandle | None = None
         self._woken_s = self._rest_until_s = 0.0
-        self._missed = False
+        self._missed = self._cut = False
 
     def append(self, event: Event, *, request_id: str | None = None) -> LoggedEvent:
         """Append an event, wake the readers, return it. `EventTooLarge` changes nothing."""
@@ -233,7 +234,7 @@ class EventLog:
     @property
     def over(self) -> bool:
         """Say whether nothing follows what readers may see."""
-        return self.closed and self.visible == self._ring.head
+        return self._cut or (self.closed and self.visible == self._ring.head)
 
     def is_held(self, after: int) -> bool:
         """Say whether what follows an index is held here: else `stored` has it, or nobody."""
@@ -262,6 +263,11 @@ class EventLog:
         if self._wake_timer is not None:
             self._wake_timer.cancel()
             self._wake_timer = None
+        self._wakers.wake_all()
+
+    def cut(self) -> None:
+        """Have readers come to an end after what they may see: the log goes on elsewhere."""
+        self._cut = True
         self._wakers.wake_all()
 
     def wait(self, reader: object) -> Coroutine[Any, Any, None]:

@@ -15,6 +15,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from zlib import crc32
 
 import msgspec
 
@@ -25,23 +26,27 @@ from frontdesk.agents.protocol import RunningAgent
 from frontdesk.agents.records import Memory, Message, Restored, SessionContext
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
-from frontdesk.persistence.operations import AnyOperation
 from frontdesk.persistence.stored import StoredConversation
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.conversation_record import StoredOptions
 from frontdesk.sessions.earlier_life import EarlierLife
 from frontdesk.sessions.live import LiveSession, LiveSessions
-from frontdesk.sessions.recovery import counters_in, recovered
+from frontdesk.sessions.recovery import counters_in
 from frontdesk.sessions.supervision import Supervisor
+from frontdesk.sessions.takeover import Takeover
 
 _log = logging.getLogger("frontdesk.sessions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepingSettings:
-    """How many conversations are resumed at once after a start, and held in memory."""
+    """How many conversations are resumed at once after a start, and held in memory.
 
+    `owner` is as what this process owns them, where several share a storage.
+    """
+
+    owner: str = ""
     resume_at_once: int = 4
     max_loaded: int = 1000
 
@@ -65,6 +70,12 @@ class Keeping:
         self._dormant: OrderedDict[str, LiveSession] = OrderedDict()
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._resuming: asyncio.Task[None] | None = None
+        self._takeover = Takeover(commits, context=context, owner=settings.owner)
+
+    @property
+    def node_number(self) -> int:
+        """Return a number below 1024 that other owners of the same storage hardly have."""
+        return crc32(self.owner.encode()) % 1024 if self.owner else 0
 
     # -- what is here ------------------------------------------------------------------------
 
@@ -93,6 +104,21 @@ class Keeping:
             self._loading[key] = task
             task.add_done_callback(lambda _: self._loading.pop(key, None))
         return asyncio.shield(task)
+
+    @property
+    def owner(self) -> str:
+        """As what this process owns conversations."""
+        return self._takeover.owner
+
+    async def owner_of(self, tenant_id: str, session_id: str) -> str | None:
+        """Return who answers for a stored conversation, dead or alive; None where there is none.
+
+        For one that has ended, whoever is asked.
+        """
+        found = await self.commits.read(lambda store: store.find(tenant_id, session_id))
+        if found is None:
+            return None
+        return self.owner if found.state == "ended" else found.owner
 
     async def is_taken(self, tenant_id: str, session_id: str) -> bool:
         """Say whether a stored conversation that has not ended has this id."""
@@ -125,6 +151,13 @@ class Keeping:
         """Hold it no longer: it has an agent."""
         self._dormant.pop(live_session.registry_key, None)
 
+    def forget(self, number: int) -> None:
+        """Hold a conversation no longer that is another process's by now."""
+        for key, each in list(self._dormant.items()):
+            if each.conversation.number == number:
+                each.conversation.log.cut()
+                self._unload(key)
+
     async def erase(self, live_session: LiveSession, end: Callable[[], None]) -> None:
         """End a dormant session, and erase it."""
         if live_session.resuming is not None:
@@ -146,13 +179,18 @@ class Keeping:
         stored = await self.commits.read(find)
         if stored is None:
             return
+        if stored.state != "ended" and stored.owner != self.owner:
+            stored = await self._takeover.one(stored)
         live_session = await self.read(stored)
         if self._live.get(key) is not None or key in self._dormant:
             return
         if live_session.conversation.ended is not None:
             self._supervisor().recent.add(key, live_session.conversation)
-        else:
-            self.add(live_session)
+            return
+        self.add(live_session)
+        if live_session.conversation.prompts:
+            # What its last owner had accepted.
+            self.resume(live_session)
 
     async def read(self, stored: StoredConversation) -> LiveSession:
         """Return a stored conversation, dormant or ended, without holding it."""
@@ -191,22 +229,7 @@ class Keeping:
 
         Costs a read of what was under way, and one commit for all of it.
         """
-        fence, now_ms = self._context.next_fence, self._context.clock.wall_ms()
-        self._context.latest_fence = await self.commits.read(lambda store: store.greatest_fence())
-
-        def ask(store: Conversations) -> tuple[list[StoredConversation], list[list[AnyOperation]]]:
-            store.claim()
-            found = store.unfinished()
-            return found, [recovered(store, each, fence=fence, now_ms=now_ms) for each in found]
-
-        found, operations = await self.commits.read(ask)
-        for of_one in operations:
-            if of_one:
-                self.commits.add(*of_one)
-        for each in found:
-            await self.commits.committed(each.number, wait_s=None)
-        if operations:
-            _log.info("%d conversations of an earlier run were brought to rest", len(operations))
+        found = await self._takeover.all()
         waiting = [each for each in found if each.waiting]
         self._resuming = asyncio.create_task(self._resume_waiting(waiting))
 

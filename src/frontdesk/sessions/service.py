@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 
 MAX_PAGE = 1000
 MAX_CURSOR_DIGITS = 20
+NUMBERED_NODES = 1024
+"""So many processes give conversations numbers at a time; 63 bits last until the year 2255."""
 
 _log = logging.getLogger("frontdesk.sessions")
 
@@ -151,6 +153,7 @@ class SessionService:
         """Return what deals with stored conversations, where there are any."""
         if self._context.commits is None:
             return None
+        self._context.commits.on_lost = self._on_lost
         return Keeping(
             self._context.commits,
             context=self._context,
@@ -302,13 +305,15 @@ class SessionService:
     def _next_number(self) -> int:
         """Return a session's place in lists, above every other one, also of an earlier process.
 
-        It says nothing of other tenants' sessions.
+        It says nothing of other tenants' sessions. Where others store beside this process, it is
+        none of theirs: its last digits are this one's own.
         """
-        now = time.monotonic_ns() // 1000
-        if self._keeping is not None:
-            now = self._context.clock.wall_ms() * 1000
+        if self._keeping is None:
+            self._latest_number = max(self._latest_number + 1, time.monotonic_ns() // 1000)
+            return self._latest_number
+        now = self._context.clock.wall_ms() * 1000
         self._latest_number = max(self._latest_number + 1, now)
-        return self._latest_number
+        return self._latest_number * NUMBERED_NODES + self._keeping.node_number
 
     async def _store_opened(self, live_session: LiveSession, record: ConversationRecord) -> None:
         """Store a session that was opened; one that cannot be is ended again."""
@@ -339,6 +344,12 @@ class SessionService:
         if self._keeping is None:
             return None
         return self._keeping.loading(tenant_id, session_id)
+
+    async def owner_of(self, tenant_id: str, session_id: str) -> str | None:
+        """Return which node answers for a session that is stored; None where it is not."""
+        if self._keeping is None:
+            return None
+        return await self._keeping.owner_of(tenant_id, session_id)
 
     def check_prompt(
         self,
@@ -380,6 +391,10 @@ class SessionService:
     def lives(self, key: str) -> bool:
         """Say whether a session of this key is here, between two agents included."""
         return self._live.get(key) is not None
+
+    def is_dormant(self, key: str) -> bool:
+        """Say whether a stored session of this key is here, without an agent."""
+        return self._keeping is not None and self._keeping.get(key) is not None
 
     def latest(self, key: str) -> Conversation | None:
         """Return the conversation of an id that is live, or ended last and is held."""
@@ -479,6 +494,18 @@ class SessionService:
             ended = self._live.get(item.session.session_id)
             if ended is not None:
                 self._supervisor.on_agent_exit(ended, item.session.fence, item.reason)
+
+    def _on_lost(self, number: int) -> None:
+        """Stop what answers in a conversation that another process owns by now.
+
+        Nothing of it is stored here any more. Its streams are cut: they go on over there.
+        """
+        for live_session in list(self._live):
+            if live_session.conversation.number == number:
+                live_session.conversation.log.cut()
+                self._supervisor.begin_ending(live_session, _SUPERSEDED)
+        if self._keeping is not None:
+            self._keeping.forget(number)
 
     def _on_model_switched(self, conversation: Conversation, model: str) -> None:
         self._supervisor.update_model(conversation, model)

@@ -1,6 +1,7 @@
 """Where a request goes whose session is not here: to its owner, or to whoever had it last.
 
-Below the forwarding, above the node, which knows where sessions are and how they ended.
+Below the forwarding, above the node, which knows where sessions are and how they ended. One that is
+stored and has no agent is answered for by its owner, which the storage knows.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ async def destination_of(
     try:
         located = await node.find(key)
     except SessionNotFound:
+        owner = await gateway.service.owner_of(context.tenant_sessions.tenant_id, session_id)
+        if owner is not None:
+            return destination_of_owner(node, context, key, owner)
         return await destination_of_ended(node, context, key)
     except (EngineUnavailable, Recovering):
         if gateway.service.recently_ended(key) is not None:
@@ -62,6 +66,22 @@ async def destination_of(
     if located.node.state is NodeState.STALLED:
         raise OwnerUnreachable(session_id, problem="it has stalled")
     return Destination(key, session_id, located.node, located.entry.fence)
+
+
+def destination_of_owner(
+    node: Node, context: RequestContext, key: str, owner: str
+) -> Destination | None:
+    """Return the node that owns a stored conversation without an agent; None where that is here.
+
+    So it is where the owner is dead: who is asked takes it over.
+    """
+    status = None if owner == node.owner else node.named(owner)
+    if status is None or status.node.incarnation == node.incarnation:
+        return None
+    session_id = context.session_id or ""
+    if status.state is NodeState.STALLED:
+        raise OwnerUnreachable(session_id, problem="it has stalled")
+    return Destination(key, session_id, status, None)
 
 
 async def destination_of_ended(node: Node, context: RequestContext, key: str) -> Destination | None:

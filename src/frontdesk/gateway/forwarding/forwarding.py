@@ -156,7 +156,8 @@ class Forwarding:
             key = registry_key(context.tenant_sessions.tenant_id, session_id)
         except InvalidArgument:
             return None
-        if self._gateway.service.lives(key):
+        service = self._gateway.service
+        if service.lives(key) or service.is_dormant(key):
             return None
         return self._answer_elsewhere(self._node, context, key)
 

@@ -2,7 +2,8 @@
 
 Beside `passed_socket.py`, below the forwarding. Nothing is stored of an answer: who reads slowly
 makes the owner wait, who leaves ends the connection to it, and an owner that ends ends the answer.
-An event stream whose owner is dead ends as that of a session does, if it still can be written.
+An event stream whose owner is dead ends as that of a session does, if it still can be written; that
+of one that is stored just ends, and goes on where its client comes again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from frontdesk.gateway.open_streams import StreamKind
 from frontdesk.gateway.paths import Endpoint
 from frontdesk.gateway.queries import EventStreamQuery, query_of
 from frontdesk.gateway.request_context import RequestContext
+from frontdesk.gateway.sse import RETRY
 from frontdesk.sessions.errors import SessionDead
 
 BOUNDARY = b"\n\n"
@@ -117,6 +119,12 @@ class PassedRequest:
         query = query_of(self._context.query, EventStreamQuery)
         node = self._gateway.node
         if node is None or (query.wanted is not None and SessionEnd.name not in query.wanted):
+            return
+        if await self._gateway.service.owner_of(
+            self._context.tenant_sessions.tenant_id, self._destination.session_id
+        ):
+            # It lives on without its node: who comes again finds it.
+            await self._send(RETRY, more=True)
             return
         reason = await reason_of_end(node, self._destination.key)
         if reason is not None and not self._left:

@@ -136,8 +136,12 @@ class PassedSocket:
             return self._closing
         if (received := self._socket.protocol.close_rcvd) is not None:
             return received.code, received.reason
-        node = self._gateway.node
-        reason = None if node is None else await reason_of_end(node, self._destination.key)
+        stored = await self._gateway.service.owner_of(
+            self._context.tenant_sessions.tenant_id, self._destination.session_id
+        )
+        node, reason = self._gateway.node, None
+        if node is not None and stored is None:
+            reason = await reason_of_end(node, self._destination.key)
         if reason is None:
             return RESTARTING, "the session's node does not answer; connect again"
         await self._send(last_message(reason).decode())

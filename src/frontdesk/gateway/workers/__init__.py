@@ -4,6 +4,7 @@
     child_processes  and how the supervisor hears from the kernel that one has ended
     channel      the socket between the supervisor and one worker: orders one way, reports the other
     listening    the public address, once for each worker
+    storage      the conversations of all of them, in one file that the supervisor writes
     sockets      where the private sockets between workers lie
     death_limit  how many deaths are too many
 

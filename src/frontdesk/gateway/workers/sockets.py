@@ -14,7 +14,7 @@ from pathlib import Path
 from frontdesk.gateway.state_dir import StateDir
 
 MAX_NAME_BYTES = 107
-LONGEST_OWN = len("/engine.sock")
+LONGEST_OWN = len("/storage.sock")
 
 
 @contextmanager
@@ -33,6 +33,11 @@ def sockets_directory(state: StateDir) -> Iterator[Path]:
 def engine_socket(directory: Path) -> Path:
     """Return where the supervisor serves the index."""
     return directory / "engine.sock"
+
+
+def storage_socket(directory: Path) -> Path:
+    """Return where the supervisor serves the storage of conversations."""
+    return directory / "storage.sock"
 
 
 def worker_socket(directory: Path, number: int) -> Path:

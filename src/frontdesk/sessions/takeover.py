@@ -1,0 +1,87 @@
+"""Taking over conversations that another process owned: claimed, then brought to rest.
+
+    a process starts       `all`: whatever has no living owner, those that were under way first
+    one is asked for here  `one`: if its owner is dead; a living one answers for it itself
+
+Who claims is decided by the storage: of two that try, one has it. What is claimed and not brought
+to rest, because the claimer died in between, is the next one's to claim.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from frontdesk.cluster.errors import OwnerUnreachable
+from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.persistence.conversations import Conversations
+from frontdesk.persistence.operations import AnyOperation
+from frontdesk.persistence.stored import StoredConversation
+from frontdesk.sessions.context import ServiceContext
+from frontdesk.sessions.recovery import recovered
+
+_log = logging.getLogger("frontdesk.sessions")
+
+
+class Takeover:
+    """Claim conversations for an owner, and bring them to rest. On one event loop."""
+
+    def __init__(self, commits: CommitQueue, *, context: ServiceContext, owner: str) -> None:
+        self._commits, self._context = commits, context
+        self.owner: str = owner
+
+    async def all(self) -> list[StoredConversation]:
+        """Claim what has no living owner; return what was under way, as it was before.
+
+        Costs a read of what was under way, and one commit for all of it.
+        """
+        self._begin_above(await self._commits.read(lambda store: store.greatest_fence()))
+
+        def claim(store: Conversations) -> list[StoredConversation]:
+            store.claim()
+            return store.unfinished()
+
+        found = await self._commits.read(claim)
+        brought = await self._bring_to_rest(found)
+        if brought:
+            _log.info("%d conversations of an earlier run were brought to rest", brought)
+        return found
+
+    async def one(self, stored: StoredConversation) -> StoredConversation:
+        """Claim one that another process owned; return it as it is at rest.
+
+        `OwnerUnreachable` where that lives.
+        """
+
+        def claim(store: Conversations) -> StoredConversation | None:
+            store.claim(stored.number)
+            return store.find(stored.tenant_id, stored.session_id, fence=stored.fence)
+
+        found = await self._commits.read(claim)
+        if found is None or found.owner != self.owner:
+            raise OwnerUnreachable(stored.session_id, problem="it was not asked")
+        self._begin_above(max((each.fence for each in found.epochs), default=0))
+        if not await self._bring_to_rest([found]):
+            return found
+        _log.info("session %s is taken over from %s", stored.session_id, stored.owner)
+        at_rest = await self._commits.read(
+            lambda store: store.find(stored.tenant_id, stored.session_id, fence=stored.fence)
+        )
+        return at_rest or found
+
+    def _begin_above(self, fence: int) -> None:
+        self._context.latest_fence = max(self._context.latest_fence, fence)
+
+    async def _bring_to_rest(self, found: Sequence[StoredConversation]) -> int:
+        """End what was cut off; return how many conversations there was something to do for."""
+        fence, now_ms = self._context.next_fence, self._context.clock.wall_ms()
+
+        def ask(store: Conversations) -> list[list[AnyOperation]]:
+            return [recovered(store, each, fence=fence, now_ms=now_ms) for each in found]
+
+        operations = await self._commits.read(ask)
+        for some in operations:
+            self._commits.add(*some)
+        for each in found:
+            await self._commits.committed(each.number, wait_s=None)
+        return len([some for some in operations if some])
