@@ -1,40 +1,15 @@
 """Conversations that are stored: what was seen is there after a restart, and they go on."""
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 
 from frontdesk import SessionAlreadyExists, SessionNotFound
 from frontdesk.agents.records import Message
-from frontdesk.persistence.commit_queue import CommitQueue
-from frontdesk.persistence.sealing import Sealing
-from frontdesk.persistence.sqlite_conversations import SqliteConversations
-from support.sessions import Stream, open_service, open_session, parrot, scripted
+from support.sessions import Stream, open_session, parrot, scripted
+from support.stored_services import found, stored
 
 pytestmark = pytest.mark.anyio
-
-SECRET = b"m" * 32
-
-
-@asynccontextmanager
-async def stored(directory, *blueprints, **options):
-    """Open a service whose conversations are in a directory; close it as a process ends."""
-    sealing = Sealing(SECRET, directory / "keys")
-    store = SqliteConversations(directory / "c.sqlite3", owner="", sealing=sealing)
-    async with (
-        CommitQueue(store) as commits,
-        open_service(*blueprints, commits=commits, **options) as service,
-    ):
-        yield service
-
-
-async def found(service, session_id="s-1", tenant="acme"):
-    """Return a session as a request finds it."""
-    sessions = service.tenant(tenant, "key-1")
-    if (loading := sessions.loading(session_id)) is not None:
-        await loading
-    return sessions.find(session_id)
 
 
 def names(events):

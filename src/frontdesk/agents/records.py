@@ -86,9 +86,20 @@ class TokenUsage(msgspec.Struct, frozen=True):
 NO_USAGE = TokenUsage()
 
 
+class ForkPoint(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where a session is forked: at the end of a turn, by its request id or a checkpoint's name.
+
+    Without `after`, at the end of the last turn that has ended.
+    """
+
+    session_id: str
+    after: str | None = None
+
+
 class CreateSession(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a client asks for: the body of `POST /v1/sessions`.
 
+    With `fork`, options are those of the other session, and so is the model where it is "".
     The repr leaves out what may hold a client's secrets.
     """
 
@@ -105,6 +116,7 @@ class CreateSession(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     provider_opts: dict[str, Any] = {}
     user_data: Any = None
     prompt_mode: str | None = None
+    fork: ForkPoint | None = None
 
     def __repr__(self) -> str:
         return f"CreateSession(model={self.model!r}, session_id={self.session_id!r}, ...)"

@@ -93,6 +93,7 @@ BY_CODE: Mapping[str, tuple[ExitCode, str]] = {
     "already_exists": (ExitCode.USAGE, "choose another id"),
     "idempotency_mismatch": (ExitCode.USAGE, "run the command again"),
     "queue_full": (ExitCode.LIMIT, COME_AGAIN),
+    "not_stored": (ExitCode.USAGE, "name a session that is stored"),
     "too_large": (ExitCode.LIMIT, "send less, or have the operator raise the limit"),
     "create_failed": (ExitCode.USAGE, "name what the blueprint offers: GET /v1/blueprints"),
     "registration_failed": (ExitCode.USAGE, "correct it"),

@@ -26,6 +26,7 @@ __all__ = [
     "AlreadyExistsError",
     "IdempotencyMismatchError",
     "QueueFullError",
+    "NotStoredError",
     "TooLargeError",
     "CreateFailedError",
     "RegistrationFailedError",
@@ -137,6 +138,10 @@ class IdempotencyMismatchError(RefusedError):
 
 class QueueFullError(RefusedError):
     """As many steering texts wait as may."""
+
+
+class NotStoredError(RefusedError):
+    """The session is in memory only, and was asked for what needs a stored one."""
 
 
 class TooLargeError(RefusedError):
@@ -261,6 +266,7 @@ CLASS_OF_CODE: Mapping[str, type[RefusedError]] = MappingProxyType(
         "already_exists": AlreadyExistsError,
         "idempotency_mismatch": IdempotencyMismatchError,
         "queue_full": QueueFullError,
+        "not_stored": NotStoredError,
         "too_large": TooLargeError,
         "create_failed": CreateFailedError,
         "registration_failed": RegistrationFailedError,

@@ -97,6 +97,13 @@ QUEUE_FULL = ErrorAnswer(
     "three steering texts wait already",
     sessions.SteeringQueueFull("support-42", limit=3),
 )
+NOT_STORED = ErrorAnswer(
+    409,
+    "not_stored",
+    "the session is in memory only, and was asked for what needs a stored one: to be forked, "
+    "exported, to have a checkpoint",
+    sessions.NotStored("support-42"),
+)
 TOO_LARGE = ErrorAnswer(
     413,
     "too_large",
@@ -192,6 +199,7 @@ ANSWERS = (
     ALREADY_EXISTS,
     IDEMPOTENCY_MISMATCH,
     QUEUE_FULL,
+    NOT_STORED,
     TOO_LARGE,
     CREATE_FAILED,
     REGISTRATION_FAILED,

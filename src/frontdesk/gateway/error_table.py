@@ -33,6 +33,7 @@ from frontdesk.gateway.error_answers import (
     INTERNAL,
     LOGIN_UNSAFE,
     NOT_FOUND,
+    NOT_STORED,
     PROMPT_QUEUE_FULL,
     QUEUE_FULL,
     RATE_LIMITED,
@@ -177,6 +178,12 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         Fault.CALLER,
         "A filter of the operator's refused the text",
         GUARDRAIL,
+    ),
+    sessions.NotStored: ErrorRow(
+        Fault.CALLER,
+        "The session is ephemeral, or conversations are in memory only: nothing of it can be "
+        "copied. Ask a stored one",
+        NOT_STORED,
     ),
     sessions.OptionRefused: ErrorRow(
         Fault.CALLER,

@@ -15,6 +15,7 @@ from frontdesk.agents.blueprints import Blueprint, Blueprints
 from frontdesk.agents.errors import CreateFailed, ModelRefused
 from frontdesk.agents.ids import check_session_id, mint_session_id
 from frontdesk.agents.records import CreateSession, SessionContext
+from frontdesk.sessions.forking import ForkSource
 
 OPTIONS = (
     "system_prompt",
@@ -61,6 +62,29 @@ def admit(
         model=request.model,
         **given,
     )
+    return context, chosen
+
+
+def admit_fork(
+    request: CreateSession, source: ForkSource, *, blueprints: Blueprints
+) -> tuple[SessionContext, Blueprint]:
+    """Return the context of a session that is a copy of another, and its blueprint.
+
+    Its options are the other's, its model if the request names none. Raises what `admit` does.
+    """
+    of_source = source.options.context
+    given = [each for each in ("blueprint", *OPTIONS) if getattr(request, each)]
+    if given or request.max_turns is not None or request.max_tokens is not None:
+        raise CreateFailed("a fork has the blueprint and the options of the session that it copies")
+    chosen = blueprints.get(of_source.blueprint)
+    if chosen is None:
+        raise CreateFailed(f"there is no blueprint {of_source.blueprint!r} any more")
+    model = request.model or source.model
+    if not chosen.allows(model):
+        raise ModelRefused(model, problem=f"blueprint {chosen.name!r} does not allow it")
+    wanted = request.session_id
+    session_id = mint_session_id() if wanted is None else check_session_id(wanted)
+    context = msgspec.structs.replace(of_source, session_id=session_id, model=model)
     return context, chosen
 
 

@@ -70,6 +70,7 @@ from frontdesk.sessions.errors import (
 from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.event_reader import EventReader, StreamStart
 from frontdesk.sessions.expiry import Expiry, LifeTimes
+from frontdesk.sessions.forking import ForkSource
 from frontdesk.sessions.history import History
 from frontdesk.sessions.hooks import TurnTrace
 from frontdesk.sessions.input_checks import checked_prompt, filtered, refusing_model
@@ -103,6 +104,7 @@ class Conversation:
         "_pid",
         "_readers",
         "_stop_next",
+        "_took",
         "api_key",
         "born_s",
         "cleanup_s",
@@ -112,6 +114,7 @@ class Conversation:
         "ending_reason",
         "ends",
         "expiry",
+        "forked_from",
         "history",
         "label",
         "log",
@@ -165,6 +168,9 @@ class Conversation:
         """The blueprint, as it was when the session was opened."""
         self.created_at, self.born_s = service.clock.wall_ms(), service.clock.monotonic()
         self.label: str | None = None
+        self.forked_from: str | None = None
+        """The session that it is a copy of."""
+        self._took: StoredOptions | None = None if life is None else life.options
         self.phase = SessionPhase.OPENING
         self.ending_reason: ExitReason | None = None
         """Why it ends or has ended; None while it does not."""
@@ -200,10 +206,24 @@ class Conversation:
             times, clock=service.clock, born_s=self.born_s, expire=lambda: service.expire(self)
         )
 
+    def take_over(self, source: ForkSource) -> None:
+        """Begin as a copy of another session: before anything else is said."""
+        self.forked_from = source.session_id
+        for message in source.messages:
+            self.history.add(message)
+        if self.record is not None:
+            for each in source.memories:
+                self.record.remember(each.request_id, each.memory)
+        self.parts.tools.restore(source.options.tools, keys=source.options.tool_keys)
+        inherited = self.history.last_position
+        known = max(0, inherited - source.unremembered) if source.memories else 0
+        self._took = msgspec.structs.replace(source.options, inherited=inherited, remembered=known)
+
     def _go_on_from(self, life: EarlierLife) -> None:
         """Be what was stored: dormant, or ended, with what waits in its queue."""
         stored = life.stored
         self.model, self.created_at, self.label = stored.model, stored.created_at_ms, stored.label
+        self.forked_from = stored.forked_from
         self.born_s -= max(0, self.service.clock.wall_ms() - stored.created_at_ms) / 1000
         if life.latest is not None:
             self._latest_request = life.latest.request_id
@@ -528,7 +548,14 @@ class Conversation:
             if stop.error is not None:
                 self.log.append_shortened(Error(stop.error), request_id=turn.request_id)
             self.log.append_shortened(AgentAbort(stop.reason), request_id=turn.request_id)
-        end = TurnEnd.of(turn.request_id, stop, text=last.content, tokens=tokens, log=self.log)
+        end = TurnEnd.of(
+            turn.request_id,
+            stop,
+            text=last.content,
+            tokens=tokens,
+            log=self.log,
+            last_position=self.history.last_position,
+        )
         self.ends.add(end)
         self.counters.turns += 1
         if self.record is not None:
@@ -542,10 +569,13 @@ class Conversation:
                 state="completed" if stop is None else "failed",
             )
         self.parts.steering_texts.clear()
+        self._cancel_deadline()
+        self._idle_if_unused()
+
+    def _cancel_deadline(self) -> None:
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
             self._deadline_timer = None
-        self._idle_if_unused()
 
     # -- agents: what one does by itself, AgentListener ---------------------------------------
 
@@ -705,8 +735,14 @@ class Conversation:
     @property
     def options(self) -> StoredOptions:
         """Return what its next agent needs to know beside its messages."""
-        tools = self.parts.tools
-        return StoredOptions(context=self.context, tools=tools.attached(), tool_keys=tools.keys())
+        tools, took = self.parts.tools, self._took
+        return StoredOptions(
+            context=self.context,
+            tools=tools.attached(),
+            tool_keys=tools.keys(),
+            inherited=0 if took is None else took.inherited,
+            remembered=0 if took is None else took.remembered,
+        )
 
     def _on_tools_changed(self, event: ToolAttached | ToolDetached) -> None:
         if self.record is not None:

@@ -41,11 +41,17 @@ from frontdesk.sessions.turn_ends import TurnEnd
 
 
 class StoredOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session was opened with, and what was set since: as the storage has it, encrypted."""
+    """What a session was opened with, and what was set since: as the storage has it, encrypted.
+
+    Where it is a fork, it began with `inherited` messages, and memory of those up to the number
+    `remembered`.
+    """
 
     context: SessionContext
     tools: tuple[CallbackTool, ...] = ()
     tool_keys: dict[str, str | None] = {}
+    inherited: int = 0
+    remembered: int = 0
 
 
 class ConversationRecord:

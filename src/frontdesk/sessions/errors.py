@@ -15,6 +15,7 @@ __all__ = [
     "BudgetExceeded",
     "Draining",
     "GuardrailRefused",
+    "NotStored",
     "OptionRefused",
     "PromptQueueFull",
     "ReaderTooSlow",
@@ -127,6 +128,16 @@ class OptionRefused(FrontdeskError):
     def __init__(self, option_id: str, *, problem: str) -> None:
         self.option_id, self.problem = option_id, problem
         super().__init__(f"optionId {option_id[:80]!r} {problem}")
+
+
+class NotStored(FrontdeskError):
+    """A session that is in memory only was asked for what needs one that is stored."""
+
+    session_id: str
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        super().__init__(f"session {session_id!r} is not stored")
 
 
 class ToolRefused(FrontdeskError):

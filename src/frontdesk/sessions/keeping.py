@@ -23,7 +23,7 @@ from frontdesk.agents.blueprints import Blueprint, Blueprints
 from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.protocol import RunningAgent
-from frontdesk.agents.records import Memory, Message, Restored, SessionContext
+from frontdesk.agents.records import Message, Restored, SessionContext
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.stored import StoredConversation
@@ -33,6 +33,7 @@ from frontdesk.sessions.conversation_record import StoredOptions
 from frontdesk.sessions.earlier_life import EarlierLife
 from frontdesk.sessions.live import LiveSession, LiveSessions
 from frontdesk.sessions.recovery import counters_in
+from frontdesk.sessions.remembered import restored
 from frontdesk.sessions.supervision import Supervisor
 from frontdesk.sessions.takeover import Takeover
 
@@ -217,9 +218,12 @@ class Keeping:
     async def restored(self, conversation: Conversation) -> Restored:
         """Return what the next agent of a dormant conversation gets of its earlier ones."""
         await conversation.committed()
-        history = conversation.history.all()
+        history, options = conversation.history, conversation.options
+        messages, newest = history.all(), history.last_position
         return await self.commits.read(
-            lambda store: _restored(store, conversation.number, history=history)
+            lambda store: restored(
+                store, conversation.number, history=messages, newest=newest, options=options
+            )
         )
 
     # -- after a start -----------------------------------------------------------------------
@@ -274,33 +278,6 @@ def _life(
         waiting=tuple(store.turns(number, states=("queued", "running", "suspended"))),
         latest=store.latest_turn(number),
         requests=tuple(store.requests(number)),
-    )
-
-
-def _restored(store: Conversations, number: int, *, history: tuple[Message, ...]) -> Restored:
-    """Read what agents left, and find the messages of turns that left nothing. Blocks."""
-    found = store.memories(number)
-    ended = store.turns(number, states=("completed", "failed"))
-    last = {each.request_id for each in found}
-    silent = 0
-    for turn in reversed(ended):
-        if turn.request_id in last:
-            break
-        silent += 1
-    begins = [at for at, each in enumerate(history) if each.role == "user"]
-    first = begins[-min(silent, len(begins))] if silent and begins else len(history)
-    return Restored(
-        history=history,
-        memories=tuple(
-            Memory(
-                kind=each.kind,
-                version=each.version,
-                content=each.content,
-                replaces=each.replaces,
-            )
-            for each in found
-        ),
-        unremembered=len(history) - first,
     )
 
 

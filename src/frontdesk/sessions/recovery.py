@@ -52,7 +52,13 @@ def recovered(
         last_index += 1
         epoch = fence()
         operations += _aborted(
-            stored, turn, index=last_index, fence=epoch, text=text, now_ms=now_ms
+            stored,
+            turn,
+            index=last_index,
+            position=position,
+            fence=epoch,
+            text=text,
+            now_ms=now_ms,
         )
     if operations or stored.state == "live":
         operations.append(ConversationLeft(number=stored.number, at_ms=now_ms))
@@ -60,13 +66,25 @@ def recovered(
 
 
 def _aborted(
-    stored: StoredConversation, turn: StoredTurn, *, index: int, fence: int, text: str, now_ms: int
+    stored: StoredConversation,
+    turn: StoredTurn,
+    *,
+    index: int,
+    position: int,
+    fence: int,
+    text: str,
+    now_ms: int,
 ) -> list[AnyOperation]:
     """Return the one end of a turn that was cut off."""
     event = AgentAbort(INTERRUPTED)
     frame = EventFrame(event.name, turn.request_id, encode(event, request_id=turn.request_id))
     end = TurnEnd(
-        request_id=turn.request_id, text=text, tokens=None, last_index=index, aborted=INTERRUPTED
+        request_id=turn.request_id,
+        text=text,
+        tokens=None,
+        last_index=index,
+        aborted=INTERRUPTED,
+        last_position=position,
     )
     totals = counters_in(stored.totals)
     totals.turns += 1

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.blueprints import Blueprint, Blueprints
+from frontdesk.agents.events import AgentRestarted
 from frontdesk.agents.ids import check_session_id, check_tenant, registry_key
 from frontdesk.agents.protocol import check
 from frontdesk.agents.records import Accepted, CreateSession, Restored, SessionContext
@@ -32,12 +33,13 @@ from frontdesk.errors import (
 from frontdesk.monitors import Watcher
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.records import Change, Ended, ExitKind, ExitReason, Fence, Snapshot
-from frontdesk.sessions.admission import admit
+from frontdesk.sessions.admission import admit, admit_fork
 from frontdesk.sessions.attachment_room import AttachmentRoom, require_types
 from frontdesk.sessions.context import ServiceContext, SessionSettings
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.conversation_record import ConversationRecord
-from frontdesk.sessions.errors import Draining, SessionDead
+from frontdesk.sessions.errors import Draining, NotStored, SessionDead
+from frontdesk.sessions.forking import ForkSource, fork_source
 from frontdesk.sessions.hooks import (
     Budgets,
     Guardrails,
@@ -62,6 +64,9 @@ MAX_PAGE = 1000
 MAX_CURSOR_DIGITS = 20
 NUMBERED_NODES = 1024
 """So many processes give conversations numbers at a time; 63 bits last until the year 2255."""
+
+FORKED = "forked"
+"""Why the first agent of a fork is one that takes over: the reason of its first event."""
 
 _log = logging.getLogger("frontdesk.sessions")
 
@@ -261,13 +266,8 @@ class SessionService:
         """Open a session for a tenant; see `TenantSessions.create`."""
         if self._context.draining:
             raise Draining
-        context, rules = admit(
-            request,
-            tenant_id=tenant_id,
-            blueprints=await self.blueprints.completed(request.blueprint),
-            tenants_root=self._context.settings.tenants_root,
-        )
-        await check(rules.factory, context)
+        source = await self._fork_source(request, tenant_id)
+        context, rules = await self._admitted(request, tenant_id, source)
         key = registry_key(tenant_id, context.session_id)
         minted = request.session_id is None
         if self._keeping is not None and not minted:
@@ -286,18 +286,57 @@ class SessionService:
                 number=self._next_number(),
                 stored=self._keeping is not None,
             )
-            return await self._opened(LiveSession(conversation, key=key, minted=minted))
+            if source is not None:
+                conversation.take_over(source)
+            live_session = LiveSession(conversation, key=key, minted=minted)
+            return await self._opened(live_session, source)
         finally:
             self._reservations.release(key)
 
-    async def _opened(self, live_session: LiveSession) -> Conversation:
+    async def _admitted(
+        self, request: CreateSession, tenant_id: str, source: ForkSource | None
+    ) -> tuple[SessionContext, Blueprint]:
+        """Return what a session that is asked for will be, once its blueprint has agreed."""
+        name = request.blueprint if source is None else source.options.context.blueprint
+        blueprints = await self.blueprints.completed(name)
+        if source is not None:
+            context, rules = admit_fork(request, source, blueprints=blueprints)
+        else:
+            root = self._context.settings.tenants_root
+            context, rules = admit(
+                request, tenant_id=tenant_id, blueprints=blueprints, tenants_root=root
+            )
+        await check(rules.factory, context)
+        return context, rules
+
+    async def _fork_source(self, request: CreateSession, tenant_id: str) -> ForkSource | None:
+        """Return what a fork takes over; `SessionNotFound`, `NotStored`."""
+        point = request.fork
+        if point is None:
+            return None
+        key = registry_key(tenant_id, point.session_id)
+        found = self.latest(key)
+        if found is not None and found.record is not None:
+            await found.committed()
+        elif found is not None or self._context.commits is None:
+            self.live(key, point.session_id)
+            raise NotStored(point.session_id)
+        assert self._context.commits is not None
+        return await self._context.commits.read(lambda store: fork_source(store, tenant_id, point))
+
+    async def _opened(self, live_session: LiveSession, source: ForkSource | None) -> Conversation:
         """Start the first agent of a session, and store that it is opened."""
         conversation = live_session.conversation
+        restored = None
+        if source is not None:
+            restored = source.restored(conversation.history.all())
         try:
-            await self._supervisor.open(live_session)
+            await self._supervisor.open(live_session, restored=restored)
         except BaseException:
             conversation.expiry.cancel()
             raise
+        if source is not None:
+            conversation.log.append_shortened(AgentRestarted(FORKED, 0, live_session.memory))
         if conversation.record is not None:
             await self._store_opened(live_session, conversation.record)
         return conversation
@@ -323,7 +362,7 @@ class SessionService:
             api_key=conversation.api_key,
             created_at_ms=conversation.created_at,
             label=conversation.label,
-            forked_from=None,
+            forked_from=conversation.forked_from,
         )
         try:
             await conversation.committed()

@@ -29,7 +29,8 @@ class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):
 
     `aborted` is why, where it ended before its agent was done, and `error` what explains that.
     `text` is its last message as far as it came, `tokens` are None where the agent did not say what
-    it used, and `last_index` is the index of the event that told of the end.
+    it used, and `last_index` is the index of the event that told of the end. `last_position` is the
+    number of the history's newest message then, 0 for a turn that never began.
     """
 
     request_id: str
@@ -38,6 +39,7 @@ class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):
     last_index: int
     aborted: str | None = None
     error: str | None = None
+    last_position: int = 0
 
     @classmethod
     def of(
@@ -48,6 +50,7 @@ class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):
         tokens: TurnTokens | None,
         log: EventLog,
         text: str = "",
+        last_position: int = 0,
     ) -> TurnEnd:
         """Return the end that the log has just told of; `stop` is None where it ended well."""
         return cls(
@@ -57,6 +60,7 @@ class TurnEnd(msgspec.Struct, frozen=True, kw_only=True):
             last_index=log.last_index,
             aborted=None if stop is None else stop.reason,
             error=None if stop is None else stop.error,
+            last_position=last_position,
         )
 
 
