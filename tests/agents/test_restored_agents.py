@@ -61,7 +61,7 @@ async def test_an_agent_of_a_factory_that_restores_nothing_knows_nothing_and_tha
 
 async def test_a_memory_that_is_too_large_together_is_left_out_and_that_is_said():
     async with open_factory("task", f"{PROGRAMS}:counting_program") as factory:
-        memories = [Memory(kind="counting", version=1, content=bytes(2**21))] * 9
+        memories = [Memory(kind="counting", version=1, content=bytes(2**21))] * 13
         agent, known = await restored_agent(factory, left(*memories, history=told("one", "1")))
         assert known == "rebuilt"
         assert (await run(agent)).said == "1"

@@ -18,7 +18,7 @@ from frontdesk.agents.records import Memory, MemoryOutcome, Restored, SessionCon
 from frontdesk.agents.turn import Turn, TurnPort
 from frontdesk.background import in_own_thread
 
-MAX_RESTORED_BYTES = 16 * 1024 * 1024
+MAX_RESTORED_BYTES = 24 * 1024 * 1024
 """Bytes of memories that an agent is given."""
 
 _log = logging.getLogger("frontdesk.agents")
@@ -141,7 +141,7 @@ async def start_restored(
     """Start an agent for a session that has no agent any more, and say how much of it that knows.
 
     A factory with `restore(context, restored)` decides. The agents of any other know nothing of
-    former turns, unless there was nothing. Memories of more than 16 MiB together are left out.
+    former turns, unless there was nothing. Memories of more than 24 MiB together are left out.
     `CreateFailed`, as `start`.
     """
     size = sum(len(memory.content) for memory in restored.memories)

@@ -5,6 +5,8 @@ import json
 import os
 import signal
 
+from pydantic_ai import ModelRetry, RunContext, Tool
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
 from pydantic_ai.messages import ModelResponse, ToolCallPart
 from pydantic_ai.models.function import DeltaToolCall, FunctionModel
 
@@ -93,4 +95,32 @@ def _begin_of(messages):
 
 obedient_program = PydanticAIProgram(
     tools=TOOLS, named={"fn": FunctionModel(stream_function=obedient)}
+)
+
+
+async def transfer(amount: int) -> str:
+    """Send money, once somebody has agreed."""
+    return f"sent {amount}"
+
+
+async def careful(ctx: RunContext, amount: int) -> str:
+    """Send much money only once somebody has agreed."""
+    if amount > 10 and not ctx.tool_call_approved:
+        raise ApprovalRequired
+    return f"sent {amount} carefully"
+
+
+async def elsewhere(question: str) -> str:
+    """Have somebody else do it."""
+    raise CallDeferred
+
+
+async def picky() -> str:
+    """Never be content."""
+    raise ModelRetry("say please")
+
+
+waiting_program = PydanticAIProgram(
+    tools=(*TOOLS, Tool(transfer, requires_approval=True), careful, elsewhere, picky),
+    named={"fn": FunctionModel(stream_function=obedient)},
 )

@@ -24,6 +24,7 @@ try:
     from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
     from pydantic_ai.usage import UsageLimits
 
+    from frontdesk.agents.pydantic_ai.memory import SessionMemory
     from frontdesk.agents.pydantic_ai.models import (
         HTTPClient,
         Models,
@@ -32,6 +33,7 @@ try:
     )
     from frontdesk.agents.pydantic_ai.prompts import ATTACHMENTS
     from frontdesk.agents.pydantic_ai.session import PydanticAISession, SessionAgent
+    from frontdesk.agents.pydantic_ai.stored_messages import KIND
     from frontdesk.agents.pydantic_ai.tools import TurnDeps, ask_user
 except ImportError as _missing:
     raise MissingExtra(
@@ -40,11 +42,9 @@ except ImportError as _missing:
 
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.protocol import AgentFunction
-from frontdesk.agents.records import SessionContext
+from frontdesk.agents.records import MemoryOutcome, Restored, SessionContext
 from frontdesk.agents.task import TaskAgentFactory
 from frontdesk.agents.turn import Turn
-
-KIND = "pydantic-ai"
 
 OPTIONS = frozenset(
     {
@@ -79,6 +79,8 @@ class PydanticAIProgram:
     the addresses that clients may name in `providerOpts.baseUrl`, none by default, and
     `http_client` makes the HTTP client that calls those for a tenant.
     """
+
+    suspends = KIND
 
     def __init__(
         self,
@@ -119,8 +121,18 @@ class PydanticAIProgram:
 
     def open(self, context: SessionContext) -> AgentFunction:
         """Return a session's own part: a memory, and how it calls models."""
+        return PydanticAISession(self._agent_of(context)).answer
+
+    def reopen(
+        self, context: SessionContext, restored: Restored
+    ) -> tuple[AgentFunction, MemoryOutcome]:
+        """Return it for a session that is not new, with the memory that its last agent left."""
+        memory, outcome = SessionMemory.restored(restored)
+        return PydanticAISession(self._agent_of(context), memory).answer, outcome
+
+    def _agent_of(self, context: SessionContext) -> SessionAgent:
         options = ProviderOptions.of(context)
-        session = SessionAgent(
+        return SessionAgent(
             agent=self.agent,
             deps=deps_of_turn,
             find_model=SessionModels(self.models, options, tenant_id=context.tenant_id).find,
@@ -129,7 +141,6 @@ class PydanticAIProgram:
             limits=UsageLimits(request_limit=context.max_turns or DEFAULT_MAX_TURNS),
             toolsets=self.toolsets(context),
         )
-        return PydanticAISession(session).answer
 
     def instructions(self, context: SessionContext) -> str | None:
         """Return the system prompt of a session."""

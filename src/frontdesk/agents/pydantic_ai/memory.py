@@ -8,6 +8,7 @@ wants it; one that was cut off says so.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -26,10 +27,13 @@ from pydantic_ai.messages import (
 
 from frontdesk.agents.pydantic_ai.prompts import FileBudget, Prompt, prompt_from_history
 from frontdesk.agents.pydantic_ai.run import RunTranslator
-from frontdesk.agents.records import Message, ToolCall
+from frontdesk.agents.pydantic_ai.stored_messages import MemoryUnreadable, StoredMessages
+from frontdesk.agents.records import Memory, MemoryOutcome, Message, Restored, ToolCall
 
 MAX_MESSAGES = 400
 """Model messages that are kept; they are cut where a user's prompt begins."""
+
+_log = logging.getLogger("frontdesk.agents")
 
 CUT_OFF = "The call was cut off. Whether it took effect is not known."
 """What a model reads in place of a result that there is none of."""
@@ -38,13 +42,14 @@ CUT_OFF = "The call was cut off. Whether it took effect is not known."
 class TurnMemory:
     """The memory with what one turn adds to it, as far as that has come; `run` once it runs.
 
-    `returned` is what its tools returned, by the ids of their calls.
+    `begun` is what the run begins with, a prompt or where a former agent stopped. `returned` is
+    what its tools returned, by the ids of their calls.
     """
 
-    __slots__ = ("_before", "_prompt", "finished", "returned", "run")
+    __slots__ = ("begun", "finished", "returned", "run")
 
-    def __init__(self, before: Sequence[ModelMessage], prompt: Prompt) -> None:
-        self._before, self._prompt = before, prompt
+    def __init__(self, begun: list[ModelMessage]) -> None:
+        self.begun: list[ModelMessage] = begun
         self.run: RunTranslator | None = None
         self.finished: bool = False
         self.returned: dict[str, Any] = {}
@@ -62,20 +67,40 @@ class TurnMemory:
         while messages and interrupted(messages[-1]):
             messages.pop()
         if not messages:
-            messages = [*self._before, ModelRequest(parts=[UserPromptPart(self._prompt)])]
+            messages = list(self.begun)
         if self.run is not None and self.run.sent:
             messages.append(ModelResponse(parts=[TextPart("".join(self.run.sent))]))
         return answered(messages, self.returned)
 
 
-class Memory:
-    """The model messages of one session, oldest first, up to the turn under way."""
+class SessionMemory:
+    """The model messages of one session, oldest first, up to the turn under way.
 
-    __slots__ = ("_turn", "messages")
+    `stored` is what the next agent will find of them. Where a session is `restored`, that is what
+    its last agent left; the last `unremembered` messages of its history are not in that.
+    """
 
-    def __init__(self) -> None:
-        self.messages: list[ModelMessage] = []
+    __slots__ = ("_left", "_turn", "_unremembered", "messages", "stored")
+
+    def __init__(self, *, stored: StoredMessages | None = None, unremembered: int = 0) -> None:
+        self.stored: StoredMessages = stored or StoredMessages()
+        self.messages: list[ModelMessage] = list(self.stored.messages)
+        self._unremembered = unremembered
         self._turn: TurnMemory | None = None
+        self._left: list[Memory] = []
+        """What a turn that was given up leaves: the next one brings it along."""
+
+    @classmethod
+    def restored(cls, restored: Restored) -> tuple[SessionMemory, MemoryOutcome]:
+        """Return the memory of a session that is not new, and how much of it there is."""
+        stored = StoredMessages()
+        try:
+            stored.read(restored.memories)
+        except MemoryUnreadable as problem:
+            _log.warning("the memory of a Pydantic AI agent cannot be read: %s", problem)
+        if not stored.messages:
+            return cls(), "kept" if restored.is_empty else "rebuilt"
+        return cls(stored=stored, unremembered=restored.unremembered), "kept"
 
     def begin(self, prompt: Prompt, history: Sequence[Message]) -> TurnMemory:
         """Begin a turn, whose request begins with `messages`: rebuilt for a new agent.
@@ -83,17 +108,34 @@ class Memory:
         A turn that was given up, and may still run, is remembered as far as it has come.
         """
         if self._turn is not None:
-            self.end(self._turn)
-        if not self.messages and history:
+            self._left = self.end(self._turn)
+        if not self.messages:
             self.messages = rebuilt(history)
-        self._turn = TurnMemory(self.messages, prompt)
+        elif self._unremembered:
+            self.messages += rebuilt(history[-self._unremembered :])
+        begun: list[ModelMessage] = [ModelRequest(parts=[UserPromptPart(prompt)])]
+        return self._begin([*self.messages, *begun])
+
+    def resume(self, begun: list[ModelMessage]) -> TurnMemory:
+        """Go on with a turn that a former agent has brought to these messages."""
+        return self._begin(begun)
+
+    def _begin(self, begun: list[ModelMessage]) -> TurnMemory:
+        self._unremembered = 0
+        self._turn = TurnMemory(begun)
         return self._turn
 
-    def end(self, turn: TurnMemory) -> None:
-        """Keep what there is after a turn, as far as there is room. Once for each."""
-        if turn is self._turn:
-            self._turn = None
-            self.messages = FileBudget().within(bounded(turn.messages()))
+    def end(self, turn: TurnMemory) -> list[Memory]:
+        """Keep what there is after a turn, as far as there is room. Once for each.
+
+        Returns what is to be stored of it.
+        """
+        if turn is not self._turn:
+            return []
+        self._turn = None
+        self.messages = FileBudget().within(bounded(turn.messages()))
+        left, self._left = self._left, []
+        return [*left, *self.stored.memories(self.messages)]
 
 
 def interrupted(message: ModelMessage) -> bool:

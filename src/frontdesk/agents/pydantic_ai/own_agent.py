@@ -23,11 +23,13 @@ from frontdesk.agents.blueprints import AuthorRules
 from frontdesk.agents.errors import CreateFailed, ModelRefused
 from frontdesk.agents.protocol import AgentFunction
 from frontdesk.agents.pydantic_ai import deps_of_turn
+from frontdesk.agents.pydantic_ai.memory import SessionMemory
 from frontdesk.agents.pydantic_ai.models import Models, ProviderOptions
 from frontdesk.agents.pydantic_ai.prompts import ATTACHMENTS
 from frontdesk.agents.pydantic_ai.session import PydanticAISession, SessionAgent
+from frontdesk.agents.pydantic_ai.stored_messages import KIND
 from frontdesk.agents.pydantic_ai.tools import TurnDeps
-from frontdesk.agents.records import SessionContext
+from frontdesk.agents.records import MemoryOutcome, Restored, SessionContext
 from frontdesk.agents.targets import import_target
 from frontdesk.agents.turn import Turn
 from frontdesk.errors import InvalidArgument, InvalidType
@@ -54,6 +56,8 @@ class OwnAgentProgram:
     `deps` names a `DepsFactory`; without one an agent of `deps_type=TurnDeps` gets those.
     `system_prompt`: clients may add instructions to the agent's own.
     """
+
+    suspends = KIND
 
     def __init__(
         self, *, target: str, deps: str | None = None, system_prompt: bool = False
@@ -88,6 +92,16 @@ class OwnAgentProgram:
 
     def open(self, context: SessionContext) -> AgentFunction:
         """Return a session's own part: a memory, and the agent, which may be its own too."""
+        return PydanticAISession(self._agent_of(context)).answer
+
+    def reopen(
+        self, context: SessionContext, restored: Restored
+    ) -> tuple[AgentFunction, MemoryOutcome]:
+        """Return it for a session that is not new, with the memory that its last agent left."""
+        memory, outcome = SessionMemory.restored(restored)
+        return PydanticAISession(self._agent_of(context), memory).answer, outcome
+
+    def _agent_of(self, context: SessionContext) -> SessionAgent:
         agent = self._found if isinstance(self._found, AbstractAgent) else self._made_for(context)
         options = ProviderOptions.of(context)
 
@@ -95,7 +109,7 @@ class OwnAgentProgram:
             return None if name == OWN_MODEL else self._models.find(name, options)
 
         limits = UsageLimits(request_limit=context.max_turns) if context.max_turns else None
-        session = SessionAgent(
+        return SessionAgent(
             agent=agent,
             deps=self._deps or (deps_of_turn if agent.deps_type is TurnDeps else _no_deps),
             find_model=find_model,
@@ -107,7 +121,6 @@ class OwnAgentProgram:
             # A history that was rebuilt for a new agent has no system prompt in it.
             capabilities=[ReinjectSystemPrompt(id=None)],
         )
-        return PydanticAISession(session).answer
 
     def _made_for(self, context: SessionContext) -> AbstractAgent[Any, Any]:
         try:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pydantic_ai import Agent
 from pydantic_ai.messages import (
+    FunctionToolResultEvent,
     ModelMessage,
+    ModelRequestPart,
     NativeToolCallPart,
     NativeToolReturnPart,
     PartDeltaEvent,
@@ -22,6 +25,7 @@ from pydantic_ai.messages import (
     TextPartDelta,
     ThinkingPart,
     ThinkingPartDelta,
+    UserPromptPart,
 )
 from pydantic_ai.run import AgentRun
 from pydantic_ai.usage import RunUsage
@@ -33,12 +37,29 @@ from frontdesk.agents.turn import Turn
 
 
 class RunTranslator:
-    """Translate one run. `sent` is the text that went out of a response that is not complete."""
+    """Translate one run. `sent` is the text that went out of a response that is not complete.
 
-    __slots__ = ("_in_message", "_native", "_reported", "_run", "_streamed", "_turn", "sent")
+    `results` are those of the tools of a step that is under way. `on_result` is called after each
+    of them. The first step of a run that is `resumed` is one that clients know of.
+    """
 
-    def __init__(self, run: AgentRun[Any, Any], turn: Turn) -> None:
-        self._run, self._turn = run, turn
+    __slots__ = (
+        "_in_message",
+        "_native",
+        "_reported",
+        "_resumed",
+        "_run",
+        "_streamed",
+        "_turn",
+        "on_result",
+        "results",
+        "sent",
+    )
+
+    def __init__(self, run: AgentRun[Any, Any], turn: Turn, *, resumed: bool = False) -> None:
+        self._run, self._turn, self._resumed = run, turn, resumed
+        self.results: list[ModelRequestPart] = []
+        self.on_result: Callable[[], None] | None = None
         self._reported = RunUsage()
         self._in_message = False
         self.sent: list[str] = []
@@ -80,15 +101,29 @@ class RunTranslator:
         self.sent.clear()
 
     async def _tools_step(self, node: Any) -> None:
+        if not self._resumed:
+            self._emit_calls(node)
+        self._resumed = False
+        async with node.stream(self._run.ctx) as stream:
+            async for event in stream:
+                if isinstance(event, FunctionToolResultEvent):
+                    self._on_result(event)
+        self.results.clear()
+        self._report(self._run.usage)
+
+    def _emit_calls(self, node: Any) -> None:
         tools = self._run.ctx.deps.tool_manager
         found = [tools.get_tool_def(call.tool_name) for call in node.model_response.tool_calls]
         # An answer that comes as a call of an output tool is none.
         if calls := sum(each is None or each.kind != "output" for each in found):
             self._turn.emit(ToolCalls(calls))
-        async with node.stream(self._run.ctx) as stream:
-            async for _ in stream:
-                pass
-        self._report(self._run.usage)
+
+    def _on_result(self, event: FunctionToolResultEvent) -> None:
+        self.results.append(event.part)
+        if event.content:
+            self.results.append(UserPromptPart(event.content))
+        if self.on_result is not None:
+            self.on_result()
 
     def _unsaid(self, output: Any) -> str | None:
         """Return an agent's output as the text of a message of its own, unless the model said it.

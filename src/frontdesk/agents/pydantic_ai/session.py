@@ -19,9 +19,10 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.usage import UsageLimits
 
-from frontdesk.agents.pydantic_ai.memory import Memory
+from frontdesk.agents.pydantic_ai.memory import SessionMemory, TurnMemory
 from frontdesk.agents.pydantic_ai.prompts import prompt_of
 from frontdesk.agents.pydantic_ai.run import RunTranslator
+from frontdesk.agents.pydantic_ai.suspension import Resumed, TurnSuspension
 from frontdesk.agents.pydantic_ai.turn_capability import Selected, Selector, TurnCapability
 from frontdesk.agents.turn import Turn
 from frontdesk.background import OwnThreads
@@ -56,44 +57,62 @@ class PydanticAISession:
 
     __slots__ = ("_memory", "_of", "_threads")
 
-    def __init__(self, of: SessionAgent) -> None:
+    def __init__(self, of: SessionAgent, memory: SessionMemory | None = None) -> None:
         self._of = of
-        self._memory = Memory()
+        self._memory = memory or SessionMemory()
         # The library's are forty for the whole loop: slow tools of one session would be all of it.
         self._threads = OwnThreads(THREADS_PER_SESSION, name="tools")
 
     async def answer(self, turn: Turn) -> str | None:
-        """Run one turn; return what is still to be said.
+        """Run one turn, or go on with one that was suspended; return what is still to be said.
 
         What cuts it short leaves what it has said and done to be remembered.
         """
-        of, prompt = self._of, prompt_of(turn.text, turn.attachments)
-        remembered = self._memory.begin(prompt, turn.history)
+        memory, suspended = self._memory, turn.suspended
+        if suspended is None:
+            prompt = prompt_of(turn.text, turn.attachments)
+            remembered = memory.begin(prompt, turn.history)
+            start: dict[str, Any] = {"user_prompt": prompt, "message_history": memory.messages}
+        else:
+            resumed = Resumed.of(turn, suspended, stored=memory.stored)
+            remembered = memory.resume(resumed.messages)
+            start = {
+                "message_history": resumed.messages,
+                "deferred_tool_results": resumed.results,
+            }
+        try:
+            return await self._run(turn, remembered, start)
+        finally:
+            for each in memory.end(remembered):
+                turn.remember(each)
+
+    async def _run(self, turn: Turn, remembered: TurnMemory, start: dict[str, Any]) -> str | None:
+        of = self._of
+        suspension = TurnSuspension(turn, remembered=remembered, stored=self._memory.stored)
         of_turn = TurnCapability(
             turn,
+            suspension,
             find_model=of.find_model,
             own_model=of.own_model,
             chosen=of.chosen,
             returned=remembered.returned,
         )
-        try:
-            with Agent.using_thread_executor(self._threads):
-                async with (
-                    of.deps(turn) as deps,
-                    of.agent.iter(
-                        prompt,
-                        message_history=self._memory.messages,
-                        deps=deps,
-                        instructions=of.instructions,
-                        model_settings=of.settings,
-                        usage_limits=of.limits,
-                        toolsets=of.toolsets,
-                        capabilities=[*of.capabilities, of_turn],
-                    ) as run,
-                ):
-                    remembered.run = RunTranslator(run, turn)
-                    unsaid = await remembered.run.go()
-                    remembered.finished = True
-                    return unsaid
-        finally:
-            self._memory.end(remembered)
+        with Agent.using_thread_executor(self._threads):
+            async with (
+                of.deps(turn) as deps,
+                of.agent.iter(
+                    **start,
+                    deps=deps,
+                    instructions=of.instructions,
+                    model_settings=of.settings,
+                    usage_limits=of.limits,
+                    toolsets=of.toolsets,
+                    capabilities=[*of.capabilities, of_turn],
+                ) as run,
+            ):
+                resumed = turn.suspended is not None
+                remembered.run = RunTranslator(run, turn, resumed=resumed)
+                remembered.run.on_result = suspension.on_result
+                unsaid = await remembered.run.go()
+                remembered.finished = True
+                return unsaid

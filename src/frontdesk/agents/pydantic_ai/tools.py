@@ -7,35 +7,23 @@ an agent's deps are its own affair.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
-from pydantic_ai.messages import ToolCallPart
-from pydantic_ai.tools import (
-    DeferredToolRequests,
-    DeferredToolResults,
-    RunContext,
-    ToolApproved,
-    ToolDefinition,
-    ToolDenied,
-)
+from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import WrapperToolset
 from pydantic_ai.toolsets.abstract import ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
 from frontdesk.agents.errors import QuestionExpired, ToolFailed
+from frontdesk.agents.pydantic_ai.suspension import NO_ANSWER, TurnSuspension, suspension_in
 from frontdesk.agents.tool_run import ToolRun
 from frontdesk.agents.turn import Turn
 
 _ANY_ARGUMENTS = SchemaValidator(core_schema.any_schema())
 _NO_PARAMETERS = {"type": "object", "properties": {}}
-
-NO_ANSWER = "The user did not answer."
-"""What a model reads where nobody answered its question in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +45,7 @@ class TurnToolset(WrapperToolset[Any]):
     turn: Turn
     chosen: frozenset[str]
     returned: dict[str, Any]
+    suspension: TurnSuspension
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return the tools as they are at this step of the model."""
@@ -99,6 +88,7 @@ class TurnToolset(WrapperToolset[Any]):
             except ToolFailed as error:
                 return {"error": error.problem}
         with ToolRun(self.turn.emit, name, tool_args, now=time.monotonic) as run:
+            self.suspension.on_begun(ctx.tool_call_id, run)
             try:
                 run.result = await self.wrapped.call_tool(name, tool_args, ctx, tool)
             except (ApprovalRequired, CallDeferred):
@@ -115,44 +105,10 @@ async def ask_user(ctx: RunContext[TurnDeps], question: str) -> str:
         ctx: The turn.
         question: What to ask, in one or two sentences.
     """
+    suspension = suspension_in(ctx)
     try:
-        return str(await ctx.deps.turn.ask(question))
-    except QuestionExpired:
-        return NO_ANSWER
-
-
-async def resolve_deferred(turn: Turn, requests: DeferredToolRequests) -> DeferredToolResults:
-    """Ask for every approval that the model's calls need, and for every result of those elsewhere.
-
-    A call that runs elsewhere (`ExternalToolset`, `CallDeferred`) is a question to the user.
-    """
-    approvals, calls = requests.approvals, requests.calls
-    answers = await asyncio.gather(*(approval_of(turn, call) for call in approvals))
-    results = await asyncio.gather(*(result_elsewhere(turn, call) for call in calls))
-    return DeferredToolResults(
-        approvals={
-            call.tool_call_id: answer for call, answer in zip(approvals, answers, strict=True)
-        },
-        calls={call.tool_call_id: result for call, result in zip(calls, results, strict=True)},
-    )
-
-
-async def approval_of(turn: Turn, call: ToolCallPart) -> ToolApproved | ToolDenied:
-    """Ask whether a call may run, and return it as the model is told."""
-    answer = await turn.approval(call.tool_name, call.args_as_dict())
-    if answer.approved:
-        return ToolApproved()
-    reason = f": {answer.reason}" if answer.reason else "."
-    return ToolDenied(f"The user did not approve this call ({answer.status}){reason}")
-
-
-async def result_elsewhere(turn: Turn, call: ToolCallPart) -> Any:
-    """Ask for the result of a call that runs elsewhere: the user gives it."""
-    args = call.args_as_dict()
-    question = args.get("question")
-    if not isinstance(question, str):
-        question = f"{call.tool_name}: {json.dumps(args, ensure_ascii=False)}"
-    try:
-        return await turn.ask(question)
+        if suspension is None or ctx.tool_call_id is None:
+            return str(await ctx.deps.turn.ask(question))
+        return str(await suspension.ask(question, call_id=ctx.tool_call_id))
     except QuestionExpired:
         return NO_ANSWER

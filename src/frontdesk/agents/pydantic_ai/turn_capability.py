@@ -15,7 +15,8 @@ from pydantic_ai.models import Model, ModelSelectionContext
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, RunContext
 from pydantic_ai.toolsets import AbstractToolset
 
-from frontdesk.agents.pydantic_ai.tools import TurnToolset, resolve_deferred
+from frontdesk.agents.pydantic_ai.suspension import TurnSuspension
+from frontdesk.agents.pydantic_ai.tools import TurnToolset
 from frontdesk.agents.turn import Turn
 
 Selected = Model | str
@@ -28,10 +29,11 @@ class TurnCapability(AbstractCapability[Any]):
 
     `find_model` returns the model of a name, None for the agent's own, which is `own_model`: what
     the agent's capabilities say, or else the model that it was made with. `returned` gets what
-    tools return, by the ids of their calls.
+    tools return, by the ids of their calls. What is asked goes by way of the `suspension`.
     """
 
     turn: Turn
+    suspension: TurnSuspension
     find_model: Callable[[str], Model | None]
     own_model: Selected | Selector | None = None
     chosen: frozenset[str] = frozenset()
@@ -44,7 +46,7 @@ class TurnCapability(AbstractCapability[Any]):
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the agent's tools with their events, and the client's beside them."""
-        return TurnToolset(toolset, self.turn, self.chosen, self.returned)
+        return TurnToolset(toolset, self.turn, self.chosen, self.returned, self.suspension)
 
     async def handle_deferred_tool_calls(
         self,
@@ -53,7 +55,7 @@ class TurnCapability(AbstractCapability[Any]):
         requests: DeferredToolRequests,
     ) -> DeferredToolResults:
         """Ask the client for what the agent's own capabilities have not resolved."""
-        return await resolve_deferred(self.turn, requests)
+        return await self.suspension.resolve(requests)
 
     async def _select(self, ctx: ModelSelectionContext[Any]) -> Selected:
         if ctx.run_step == 1:
