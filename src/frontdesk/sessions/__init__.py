@@ -8,8 +8,10 @@
     cluster_entries     the same on all nodes, where there are others: a place first, then the entry
     supervised_agent    what the registry monitors where a session has a word in the reason
     runner              the one task of a session: its turns, one after another
-    conversation        what a client sees of a session; made of the parts below
-    running_turn        the turn under way, as its agent sees it
+    conversation        what a client sees of a session, and may ask of it; over
+    session_turns       its turns, how they begin and end; over
+    session_state       what it is; made of the parts below
+    running_turn        the turn under way, as its agent sees it; turn_parts, what it shares
     transcript          its messages, for the history
     input_checks        what is asked before anything reaches an agent
     attachment_room     which files may come with a prompt, and how many bytes of them are held

@@ -1,0 +1,283 @@
+"""What one session is: its parts, where it stands, and what can be read of it.
+
+Below `session_turns.py`, where its turns begin and end, and `conversation.py`, where it is asked to
+do something. Here nothing happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import msgspec
+
+from frontdesk.agents.blueprints import Blueprint
+from frontdesk.agents.events import Event
+from frontdesk.agents.ids import registry_key
+from frontdesk.agents.records import SessionContext, State
+from frontdesk.records import ExitReason
+from frontdesk.sessions.attachment_room import TakesType
+from frontdesk.sessions.context import ServiceContext
+from frontdesk.sessions.conversation_record import ConversationRecord, StoredOptions, attachments_in
+from frontdesk.sessions.counters import Counters
+from frontdesk.sessions.earlier_life import EarlierLife
+from frontdesk.sessions.event_log import EventLog
+from frontdesk.sessions.expiry import Expiry, LifeTimes
+from frontdesk.sessions.forking import ForkSource
+from frontdesk.sessions.history import History
+from frontdesk.sessions.phases import SessionPhase
+from frontdesk.sessions.queue import Prompt, PromptQueue
+from frontdesk.sessions.running_turn import RunningTurn
+from frontdesk.sessions.stop_reason import StopReason
+from frontdesk.sessions.turn_ends import TurnEnds
+from frontdesk.sessions.turn_parts import TurnParts
+
+
+class SessionState:
+    """What one session is. See `Conversation`, which is all of it."""
+
+    __slots__ = (
+        "_deadline_timer",
+        "_entry_fence",
+        "_latest_index",
+        "_latest_request",
+        "_pid",
+        "_readers",
+        "_stop_next",
+        "_took",
+        "api_key",
+        "born_s",
+        "cleanup_s",
+        "context",
+        "counters",
+        "created_at",
+        "ending_reason",
+        "ends",
+        "expiry",
+        "forked_from",
+        "history",
+        "label",
+        "log",
+        "model",
+        "number",
+        "parts",
+        "phase",
+        "prompts",
+        "record",
+        "restarts",
+        "rules",
+        "service",
+        "session_id",
+        "takes",
+        "tenant_id",
+        "turn",
+    )
+    _deadline_timer: asyncio.TimerHandle | None
+    _latest_index: int | None
+    _latest_request: str | None
+    _pid: int | None
+    _stop_next: StopReason | None
+    _took: StoredOptions | None
+    api_key: str | None
+    born_s: float
+    cleanup_s: float | None
+    """From its last agent's death to the end of its entry; None where that was brought about."""
+    context: SessionContext
+    counters: Counters
+    created_at: int
+    ending_reason: ExitReason | None
+    """Why it ends or has ended; None while it does not."""
+    forked_from: str | None
+    """The session that it is a copy of."""
+    history: History
+    label: str | None
+    log: EventLog
+    model: str
+    number: int
+    """Its place among its tenant's sessions: greater than that of any session before it."""
+    parts: TurnParts
+    phase: SessionPhase
+    record: ConversationRecord | None
+    restarts: int
+    rules: Blueprint
+    """The blueprint, as it was when the session was opened."""
+    service: ServiceContext
+    session_id: str
+    takes: TakesType | None
+    """Says which attachments its agent takes, where that is fewer than its blueprint says."""
+    tenant_id: str
+    turn: RunningTurn | None
+    """The turn under way."""
+
+    def __init__(
+        self,
+        context: SessionContext,
+        *,
+        service: ServiceContext,
+        blueprint: Blueprint,
+        api_key: str | None,
+        number: int,
+        stored: bool = False,
+        life: EarlierLife | None = None,
+    ) -> None:
+        self.session_id, self.tenant_id = context.session_id, context.tenant_id
+        self.context, self.model, self.api_key = context, context.model, api_key
+        self.number, self.service, self.rules = number, service, blueprint
+        self.created_at, self.born_s = service.clock.wall_ms(), service.clock.monotonic()
+        self.label, self.phase, self.ending_reason = None, SessionPhase.OPENING, None
+        self.forked_from, self._took = None, None if life is None else life.options
+        self.restarts = self._entry_fence = self._readers = 0
+        self.takes = self._pid = self.turn = None
+        self.parts = TurnParts.make(
+            context, service=service, number=number, stored=stored, life=life
+        )
+        self.record, self.log, self.history = self.parts.record, self.parts.log, self.parts.history
+        if (observer := service.observer) is not None:
+            self.log.on_append = partial(observer.on_event, self)
+        self.counters = self.parts.counters
+        self.prompts: PromptQueue = PromptQueue()
+        self.ends: TurnEnds = TurnEnds()
+        self._stop_next = self._deadline_timer = None
+        self._latest_request = self._latest_index = self.cleanup_s = None
+        if life is not None:
+            self._go_on_from(life)
+        self.expiry: Expiry = self._new_expiry()
+
+    def _new_expiry(self) -> Expiry:
+        rules, service = self.rules, self.service
+        times = LifeTimes(rules.idle_timeout_s, rules.unused_timeout_s, rules.max_age_s)
+        if self.phase is not SessionPhase.OPENING:
+            times = LifeTimes()
+        return Expiry(
+            times, clock=service.clock, born_s=self.born_s, expire=lambda: service.expire(self)
+        )
+
+    def take_over(self, source: ForkSource) -> None:
+        """Begin as a copy of another session: before anything else is said."""
+        self.forked_from = source.session_id
+        for message in source.messages:
+            self.history.add(message)
+        if self.record is not None:
+            for each in source.memories:
+                self.record.remember(each.request_id, each.memory)
+        self.parts.tools.restore(source.options.tools, keys=source.options.tool_keys)
+        inherited = self.history.last_position
+        known = max(0, inherited - source.unremembered) if source.memories else 0
+        self._took = msgspec.structs.replace(source.options, inherited=inherited, remembered=known)
+
+    def _go_on_from(self, life: EarlierLife) -> None:
+        """Be what was stored: dormant, or ended, with what waits in its queue."""
+        stored = life.stored
+        self.model, self.created_at, self.label = stored.model, stored.created_at_ms, stored.label
+        self.forked_from = stored.forked_from
+        self.born_s -= max(0, self.service.clock.wall_ms() - stored.created_at_ms) / 1000
+        if life.latest is not None:
+            self._latest_request = life.latest.request_id
+            self._latest_index = life.latest.first_index or None
+        if (reason := life.ended) is not None:
+            self.ending_reason, self.phase = reason, self.phase.to(SessionPhase.ENDED)
+            self.log.close()
+            return
+        self.phase = self.phase.to(SessionPhase.DORMANT)
+        for turn in life.waiting:
+            if turn.state == "queued":
+                files = attachments_in(turn.attachments)
+                self.prompts.put(Prompt(turn.request_id, turn.text, turn.api_key, files))
+                self.ends.expect(turn.request_id)
+
+    # -- what it is --------------------------------------------------------------------------
+
+    @property
+    def blueprint(self) -> str:
+        """Return the name of the blueprint that its agents are built from."""
+        return self.rules.name
+
+    @property
+    def ended(self) -> ExitReason | None:
+        """Return how it ended; None before that."""
+        return self.ending_reason if self.phase is SessionPhase.ENDED else None
+
+    @property
+    def dormant(self) -> bool:
+        """Say whether it is stored and has no agent now."""
+        return self.phase is SessionPhase.DORMANT
+
+    @property
+    def restarting(self) -> bool:
+        """Say whether it is between two agents, or waits for one that is asked for already."""
+        return self.phase is SessionPhase.RESTARTING or (self.dormant and len(self.prompts) > 0)
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process of its own that the agent runs in; None for a task."""
+        return None if self.rules.isolation == "task" else self._pid
+
+    @property
+    def fence(self) -> int:
+        """Return what tells two sessions of one id apart, in any life of the process."""
+        return self.log.fence_of(1)
+
+    @property
+    def entry_fence(self) -> int:
+        """Return the fence of its agent's entry: that of the cluster, where there is one.
+
+        It is for agents, not for clients: in it every tenant's sessions count. While the index has
+        not been told of the next agent, it is that of the last.
+        """
+        if (node := self.service.node) is not None:
+            fence = node.fence(registry_key(self.tenant_id, self.session_id))
+            self._entry_fence = fence or self._entry_fence
+        return self._entry_fence
+
+    @property
+    def turn_timeout_s(self) -> float:
+        """Return the deadline of its turns."""
+        return self.rules.turn_timeout_s or self.service.settings.turn_timeout_s
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the memory that it takes for those who come later: its events and ends."""
+        return self.log.held_bytes + self.ends.held_bytes
+
+    @property
+    def uptime_ms(self) -> int:
+        """Return how long ago the session was opened."""
+        return round((self.service.clock.monotonic() - self.born_s) * 1000)
+
+    @property
+    def busy(self) -> bool:
+        """Say whether a prompt that comes now has to wait."""
+        return self.turn is not None or len(self.prompts) > 0 or self.restarting
+
+    @property
+    def in_use(self) -> bool:
+        """Say whether somebody reads its events, or something waits in it."""
+        return self._readers > 0 or self.busy
+
+    @property
+    def state(self) -> State:
+        """Return what the session is doing."""
+        if self.restarting:
+            return "restarting"
+        if not self.busy:
+            return "idle"
+        if self.parts.approvals:
+            return "waiting_approval"
+        return "waiting_input" if self.parts.questions else "working"
+
+    # -- within ------------------------------------------------------------------------------
+
+    def _on_changed(self) -> None:
+        if self.service.observer is not None:
+            self.service.observer.on_changed(self)
+
+    def _idle_if_unused(self) -> None:
+        """Begin the idle time where nothing is under way and nobody listens."""
+        if not self.busy and not self._readers and self.phase is not SessionPhase.ENDED:
+            self.expiry.idle()
+
+    def _append_to_turn(self, event: Event) -> None:
+        """Append an event that belongs to the turn under way, where there is one."""
+        self.log.append_shortened(
+            event, request_id=None if self.turn is None else self.turn.request_id
+        )

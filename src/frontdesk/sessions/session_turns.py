@@ -1,0 +1,127 @@
+"""The turns of one session: each begins and ends here, once.
+
+Above what the session is (`session_state.py`), below what it is asked to do (`conversation.py`).
+Called by the runner, and by whoever ends its agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from frontdesk.agents.events import AgentAbort, AgentEnd, AgentStart, Error, PromptReceived
+from frontdesk.agents.records import Message, TurnContext
+from frontdesk.agents.restart import CRASHES
+from frontdesk.records import ExitReason
+from frontdesk.sessions.hooks import TurnTrace
+from frontdesk.sessions.phases import TurnPhase
+from frontdesk.sessions.queue import Prompt
+from frontdesk.sessions.running_turn import RunningTurn
+from frontdesk.sessions.session_state import SessionState
+from frontdesk.sessions.stop_reason import StopReason
+from frontdesk.sessions.turn_ends import TurnEnd
+
+
+class SessionTurns(SessionState):
+    """A session that runs turns. See `Conversation`, which is all of it."""
+
+    __slots__ = ()
+
+    def begin(self, prompt: Prompt) -> RunningTurn:
+        """Begin the turn of a prompt."""
+        timeout_s, trace = self.turn_timeout_s, self._traced(prompt)
+        context = TurnContext(
+            text=prompt.text,
+            request_id=prompt.request_id,
+            session=self.context,
+            model=self.model,
+            history=self.history.all(),
+            tools=self.parts.tools.specs(),
+            attachments=prompt.attachments,
+            fence=self.entry_fence,
+            traceparent=None if trace is None else trace.traceparent,
+        )
+        deadline_s = self.service.clock.monotonic() + timeout_s
+        turn = self.turn = RunningTurn(
+            context, self.parts, deadline_s=deadline_s, api_key=prompt.api_key, trace=trace
+        )
+        files = tuple(each.without_content for each in prompt.attachments)
+        if self.record is not None:
+            self.record.begin(prompt.request_id)
+        self.history.add(Message("user", prompt.text, attachments=files))
+        if self.record is not None:
+            self.record.begun()
+        self.log.append_shortened(PromptReceived(prompt.text, files), request_id=prompt.request_id)
+        if prompt.request_id == self._latest_request:
+            self._latest_index = self.log.last_index
+        self.log.append_shortened(AgentStart(), request_id=prompt.request_id)
+        late = StopReason("deadline", error="deadline", silent=True)
+        self._deadline_timer = asyncio.get_running_loop().call_later(timeout_s, turn.stop, late)
+        # One that was aborted when its prompt was accepted but had not begun stops at once.
+        stop, self._stop_next = self._stop_next, None
+        if stop is not None:
+            turn.stop(stop)
+        return turn
+
+    def finish(self, turn: RunningTurn, stop: StopReason | None = None) -> None:
+        """End a turn, well or with the reason of a stop. What was finished stays as it is."""
+        if turn.phase is TurnPhase.FINISHED:
+            return
+        if stop is None and turn.refuses_end():
+            stop = turn.stopped
+        self.parts.approvals.dismiss_all()
+        self.parts.questions.dismiss_all()
+        last, tokens = turn.close(), turn.counters.turn_tokens
+        self.service.attachments.give(self.tenant_id, turn.context.attachments)
+        self.turn = None
+        if stop is None:
+            self.log.append_shortened(AgentEnd(last, tokens), request_id=turn.request_id)
+        else:
+            if stop.error is not None:
+                self.log.append_shortened(Error(stop.error), request_id=turn.request_id)
+            self.log.append_shortened(AgentAbort(stop.reason), request_id=turn.request_id)
+        end = TurnEnd.of(
+            turn.request_id,
+            stop,
+            text=last.content,
+            tokens=tokens,
+            log=self.log,
+            last_position=self.history.last_position,
+        )
+        self.ends.add(end)
+        self.counters.turns += 1
+        if self.record is not None:
+            for memory in turn.memories.left:
+                self.record.remember(turn.request_id, memory)
+            turn.memories.on_late = partial(self.record.remember, turn.request_id)
+            self.record.finish(
+                end,
+                usage=turn.counters,
+                totals=self.counters,
+                state="completed" if stop is None else "failed",
+            )
+        self.parts.steering_texts.clear()
+        self._cancel_deadline()
+        self._idle_if_unused()
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+            self._deadline_timer = None
+
+    def _abort_for(self, reason: ExitReason) -> None:
+        """End the turn under way because of the end of its agent, or of its session."""
+        if self.turn is not None:
+            text = reason.public_text
+            failed = reason.kind in CRASHES
+            stop = StopReason("agent_ended" if failed else text, error=text if failed else None)
+            self.finish(self.turn, self.turn.stopped or stop)
+
+    # -- within ------------------------------------------------------------------------------
+
+    def _traced(self, prompt: Prompt) -> TurnTrace | None:
+        """Begin the trace of a prompt's turn, where there are traces."""
+        if (tracer := self.service.tracer) is None:
+            return None
+        queued_s = self.service.clock.monotonic() - prompt.accepted_s
+        return tracer.begin_turn(self, origin=prompt.origin, queued_s=queued_s)
