@@ -67,3 +67,11 @@ def turn(number, request_id, *, first, frames, text="hi", position=1):
             at_ms=3,
         ),
     ]
+
+
+def begun(number, request_id):
+    """A turn that has begun."""
+    return [
+        ops.TurnQueued(number=number, request_id=request_id, text="x", api_key=None, at_ms=5),
+        ops.TurnBegun(number=number, request_id=request_id, first_index=1, at_ms=6),
+    ]

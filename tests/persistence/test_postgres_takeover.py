@@ -1,0 +1,198 @@
+"""Conversations that several nodes have in turn: whoever had one before writes nothing of it."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from frontdesk.persistence import operations as ops
+from support.persistence import opened, turn
+from support.programs import postgres_node
+from support.programs.postgres_node import written_by
+
+pytestmark = [pytest.mark.slow, pytest.mark.chaos]
+
+WITHIN_S = 60
+STEPS = 24
+"""More than a batch has: of the last conversations, the node is stopped in its next batch."""
+
+
+class StoppedNode:
+    """A node in a process of its own, which stops itself in its batches."""
+
+    def __init__(self, stores):
+        words = [postgres_node.__file__, stores.server.url(), stores.schema, stores.keys, STEPS]
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+    def until_it_is_stopped(self):
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+
+    def lines_until_it_is_told_that_it_lost(self):
+        lines = []
+        while not lines or not lines[-1]["lost"]:
+            lines.append(json.loads(self.process.stdout.readline()))
+        return lines
+
+    def goes_on(self):
+        os.kill(self.process.pid, 18)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate(timeout=WITHIN_S)
+
+
+def test_batches_of_two_owners_never_interleave_wherever_the_first_is_stopped(stores):
+    other = stores.open("other")
+    with StoppedNode(stores) as node:
+        for number in range(1, STEPS + 1):
+            node.until_it_is_stopped()
+            assert other.claim(number, dead=frozenset({"stopped"})) == [number]
+            before = texts(other, number)
+            position = len(before) // 2
+            for batch in range(position + 1, position + 4):
+                assert not other.apply(written_by("other", number, batch)).lost
+            node.goes_on()
+            told = node.lines_until_it_is_told_that_it_lost()
+            stored = [one["batch"] for one in told if not one["lost"]]
+            after = texts(other, number)
+            assert after[: len(before)] == before
+            assert all(text.startswith("other ") for text in after[len(before) :])
+            assert len(after) == len(before) + 6
+            assert [text for text in before if text.endswith("a")] == [
+                f"stopped {batch} a" for batch in range(1, position + 1)
+            ]
+            assert stored == list(range(1, position + 1)), "it was told what is not stored"
+            assert [one.message.decode() for one in other.messages(number)] == [
+                text[:-2] for text in after[::2]
+            ]
+
+
+def texts(store, number):
+    frames = store.frames(number, after=0, limit=10_000, max_bytes=10**9)
+    assert [one.index for one in frames] == list(range(1, len(frames) + 1))
+    return [one.frame.decode() for one in frames]
+
+
+def test_a_node_that_lost_one_conversation_goes_on_with_what_nobody_claimed(stores):
+    first, second = stores.open("first"), stores.open("second")
+    first.apply([opened(1), opened(2)])
+    assert second.claim(1, dead=frozenset({"first"})) == [1]
+    applied = first.apply([*turn(1, "r", first=1, frames=[b"x"]), opened(3), left(2)])
+    assert applied.lost == {1}
+    assert second.turns(1) == []
+    assert [one.number for one in first.unfinished()] == [3]
+    assert second.find("t", "s2").state == "dormant"
+
+
+def left(number):
+    return ops.ConversationLeft(number=number, at_ms=1)
+
+
+def test_what_a_living_node_owns_is_not_claimed(stores):
+    first, second = stores.open("first"), stores.open("second")
+    first.apply([opened(1)])
+    assert second.claim(1, dead=frozenset()) == []
+    assert second.claim(dead=frozenset({"another"})) == []
+    assert first.apply([left(1)]).lost == set()
+
+
+def test_what_a_node_released_at_its_end_anybody_may_have(stores):
+    first, second = stores.open("first"), stores.open("second")
+    first.apply([opened(1), opened(2), ops.ConversationEnded(number=2, reason=b"{}", at_ms=1)])
+    first.close()
+    assert second.claim(dead=frozenset()) == [1]
+    assert {one.owner for one in (second.find("t", "s1"), second.find("t", "s2"))} == {"second"}
+
+
+def test_of_nodes_that_claim_at_once_one_gets_each(stores):
+    stores.open("first").apply([opened(number) for number in range(1, 41)])
+    nodes = [stores.open(f"n{number}") for number in range(4)]
+    claimed, ready = [], threading.Barrier(len(nodes))
+
+    def claim(node):
+        ready.wait(WITHIN_S)
+        claimed.extend(node.claim(dead=frozenset({"first"})))
+
+    run_together(*(lambda node=node: claim(node) for node in nodes))
+    assert sorted(claimed) == list(range(1, 41))
+
+
+def run_together(*calls):
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WITHIN_S)
+        assert not thread.is_alive()
+
+
+def test_a_log_that_another_node_went_on_with_is_continued_where_it_ended(stores):
+    first, second = stores.open("first"), stores.open("second")
+    first.apply([opened(1), *written_by("first", 1, 1)])
+    second.claim(1, dead=frozenset({"first"}))
+    second.apply(written_by("second", 1, 2))
+    assert first.claim(1, dead=frozenset({"second"})) == [1]
+    first.apply(written_by("first", 1, 3))
+    assert [text.split()[0] for text in texts(first, 1)] == ["first"] * 2 + ["second"] * 2 + [
+        "first"
+    ] * 2
+
+
+def test_a_tenant_is_erased_whole_though_another_node_writes_into_it(stores):
+    first, second = stores.open("first"), stores.open("second")
+    second.apply([opened(2), opened(3, tenant_id="other")])
+    lost, stop = set(), threading.Event()
+
+    def write():
+        batch = 0
+        while not stop.is_set() and not lost:
+            batch += 1
+            lost.update(second.apply(written_by("second", 2, batch)).lost)
+
+    def erase():
+        first.apply([opened(1), ops.TenantErased(number=0, tenant_id="t")])
+
+    try:
+        writing = threading.Thread(target=write)
+        writing.start()
+        erase()
+        writing.join(WITHIN_S)
+    finally:
+        stop.set()
+    assert lost == {2}
+    for table in ("conversation", "journal", "message", "epoch", "tenant_key"):
+        wanted = (
+            [("other",)] if table == "tenant_key" else [(3,)] * (table in {"conversation", "epoch"})
+        )
+        column = "tenant_id" if table == "tenant_key" else "number"
+        assert stores.ask(f"SELECT {column} FROM {table}") == wanted
+    assert stores.ask("SELECT * FROM doomed_key") == []
+    assert second.find("other", "s3").unreadable is None
+
+
+def test_nodes_that_open_a_tenants_first_conversations_at_once_have_one_key(stores):
+    nodes = [stores.open(f"n{number}") for number in range(4)]
+    ready = threading.Barrier(len(nodes))
+
+    def open_one(number):
+        ready.wait(WITHIN_S)
+        nodes[number].apply([opened(number + 1)])
+
+    run_together(*(lambda number=number: open_one(number) for number in range(len(nodes))))
+    assert len(stores.ask("SELECT DISTINCT key_id FROM conversation")) == 1
+    assert [one.unreadable for one in map(nodes[0].find, "tttt", ("s1", "s2", "s3", "s4"))] == [
+        None
+    ] * 4
+    assert len(list(stores.keys.iterdir())) == 1
