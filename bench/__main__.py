@@ -16,6 +16,7 @@ from bench import (
     agents,
     beam,
     dashboard,
+    durable,
     forwarding,
     gateway,
     imports,
@@ -39,6 +40,7 @@ GROUPS: dict[str, Callable[[Plan], Section]] = {
     "local-engine": local_engine.measure,
     "forwarding": forwarding.measure,
     "valkey-engine": valkey_engine.measure,
+    "durable": durable.measure,
     "dashboard": dashboard.measure,
     "others": others.measure,
 }

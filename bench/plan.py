@@ -61,6 +61,25 @@ class ClusterPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class DurablePlan:
+    """Say how much is stored, and how often it is asked for."""
+
+    prompts: int = 60
+    conversations: int = 100
+    events: int = 150
+    """Of each conversation, one every `each_s`."""
+    each_s: float = 0.02
+    readers: int = 100
+    burst: int = 2_000
+    dormant: int = 10_000
+    cut: int = 200
+    """Turns that a kill cut off, which have `journal_bytes` of events together."""
+    journal_bytes: int = 16 * 1024 * 1024
+    listed: int = 100_000
+    pages: int = 50
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Say how much is measured. The defaults are the sizes that the bounds speak of."""
 
@@ -84,6 +103,7 @@ class Plan:
     """Fresh interpreters that each import once."""
     servers: ServerPlan = ServerPlan()
     cluster: ClusterPlan = ClusterPlan()
+    durable: DurablePlan = DurablePlan()
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -133,6 +153,18 @@ QUICK = Plan(
     ),
     cluster=ClusterPlan(
         rounds=1, each=20, sessions=150, kills=2, followers=1, large=500, requests=300, changes=10
+    ),
+    durable=DurablePlan(
+        prompts=3,
+        conversations=3,
+        events=5,
+        readers=2,
+        burst=20,
+        dormant=20,
+        cut=3,
+        journal_bytes=10_000,
+        listed=200,
+        pages=2,
     ),
 )
 """Everything once and tiny: shows that the benchmark runs, and says nothing about costs."""
