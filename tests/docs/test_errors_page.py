@@ -81,6 +81,7 @@ def test_every_error_is_exported_by_a_public_package(name):
         frontdesk.agents,
         frontdesk.cluster,
         frontdesk.gateway,
+        frontdesk.persistence,
         frontdesk.sessions,
     )
     assert [each for each in packages if name in each.__all__ and hasattr(each, name)]

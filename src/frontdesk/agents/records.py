@@ -99,12 +99,15 @@ class ForkPoint(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class CreateSession(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a client asks for: the body of `POST /v1/sessions`.
 
-    With `fork`, options are those of the other session, and so is the model where it is "".
-    The repr leaves out what may hold a client's secrets.
+    `ephemeral` has nothing of it stored, `label` is what lists can be asked for. With `fork`,
+    options are those of the other session, and so is the model where it is "". The repr leaves out
+    what may hold a client's secrets.
     """
 
     model: str
     session_id: str | None = None
+    label: str | None = None
+    ephemeral: bool = False
     system_prompt: str | None = None
     working_dir: str | None = None
     tools: tuple[str, ...] = ()

@@ -91,6 +91,12 @@ IDEMPOTENCY_MISMATCH = ErrorAnswer(
     "an `Idempotency-Key` came again with another body",
     gateway.IdempotencyMismatch("7f3c"),
 )
+NOT_RESUMABLE = ErrorAnswer(
+    409,
+    "not_resumable",
+    "no agent can be started for this conversation now; `blocked` of the session says why",
+    sessions.NotResumable("support-42", problem="there is no blueprint 'support' any more"),
+)
 QUEUE_FULL = ErrorAnswer(
     409,
     "queue_full",
@@ -101,7 +107,7 @@ NOT_STORED = ErrorAnswer(
     409,
     "not_stored",
     "the session is in memory only, and was asked for what needs a stored one: to be forked, "
-    "exported, to have a checkpoint",
+    "closed, exported, to have a checkpoint",
     sessions.NotStored("support-42"),
 )
 TOO_LARGE = ErrorAnswer(
@@ -183,7 +189,8 @@ INTERNAL = ErrorAnswer(
 UNAVAILABLE = ErrorAnswer(
     503,
     "unavailable",
-    "starting, draining, full in total, out of descriptors; or the cluster cannot answer now; "
+    "starting, draining, full in total, out of descriptors; or the cluster cannot answer now, or "
+    "nothing can be stored; "
     "`retryAfter`",
     sessions.Draining(),
 )
@@ -198,8 +205,9 @@ ANSWERS = (
     TOO_SLOW,
     ALREADY_EXISTS,
     IDEMPOTENCY_MISMATCH,
-    QUEUE_FULL,
+    NOT_RESUMABLE,
     NOT_STORED,
+    QUEUE_FULL,
     TOO_LARGE,
     CREATE_FAILED,
     REGISTRATION_FAILED,

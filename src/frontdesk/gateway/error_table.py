@@ -33,6 +33,7 @@ from frontdesk.gateway.error_answers import (
     INTERNAL,
     LOGIN_UNSAFE,
     NOT_FOUND,
+    NOT_RESUMABLE,
     NOT_STORED,
     PROMPT_QUEUE_FULL,
     QUEUE_FULL,
@@ -46,6 +47,7 @@ from frontdesk.gateway.error_answers import (
     ErrorAnswer,
 )
 from frontdesk.keeper import errors as keeper
+from frontdesk.persistence import errors as persistence
 from frontdesk.sessions import errors as sessions
 
 
@@ -154,6 +156,12 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         SESSION_DEAD,
         fields=lambda error: {"reason": error.reason.public_text},
     ),
+    sessions.NotResumable: ErrorRow(
+        Fault.CALLER,
+        "No agent can be started for a conversation that is stored: `problem` says why. What it "
+        "says can be read; ask the operator",
+        NOT_RESUMABLE,
+    ),
     sessions.PromptQueueFull: ErrorRow(
         Fault.CALLER,
         "As many prompts wait as may. Wait for a turn to end",
@@ -182,7 +190,7 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
     sessions.NotStored: ErrorRow(
         Fault.CALLER,
         "The session is ephemeral, or conversations are in memory only: nothing of it can be "
-        "copied. Ask a stored one",
+        "copied, or go on without its agent. Ask a stored one",
         NOT_STORED,
     ),
     sessions.OptionRefused: ErrorRow(
@@ -377,6 +385,30 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
     agents.ToolFailed: ErrorRow(
         Fault.WORLD,
         "A callback tool failed, timed out, or answered nonsense",
+        INTERNAL,
+    ),
+    persistence.StorageUnavailable: ErrorRow(
+        Fault.WORLD,
+        "What conversations are stored in takes nothing now: the disk is full, or the database "
+        "cannot be reached; `problem` is for operators. What can be read is read. Come again",
+        UNAVAILABLE,
+        sentence="nothing can be stored now; ask again",
+    ),
+    persistence.StorageBroken: ErrorRow(
+        Fault.WORLD,
+        "A sync, a write or a read of stored conversations failed. The process ends, and its next "
+        "start finds out what is on the disk",
+        INTERNAL,
+    ),
+    persistence.StorageRefused: ErrorRow(
+        Fault.WORLD,
+        "What lies where conversations are stored cannot be used: newer, damaged, read-only, or "
+        "on a network file system; `problem` says which. Nothing of it was changed",
+        INTERNAL,
+    ),
+    persistence.ConversationUnreadable: ErrorRow(
+        Fault.WORLD,
+        "What is stored of a conversation cannot be decrypted: its key is gone or another one",
         INTERNAL,
     ),
     cluster.EngineUnavailable: ErrorRow(

@@ -18,3 +18,10 @@ conversations of a process have said, in their order, many in one transaction.
     storage_wire            calls and answers between them
     group_commit            the batches of all workers that wait, as one transaction
 """
+
+from __future__ import annotations
+
+from frontdesk.persistence import errors as _errors
+from frontdesk.persistence.errors import *  # noqa: F403 - each is public
+
+__all__ = _errors.__all__

@@ -20,8 +20,10 @@ from frontdesk.agents.events import (
     TurnTokens,
 )
 from frontdesk.agents.records import Accepted, AgentOption, CreateSession, Message, State
+from frontdesk.persistence.stored import StoredConversation
 from frontdesk.sessions.admission import OPTIONS
 from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.recovery import counters_in
 from frontdesk.sessions.turn_ends import TurnEnd
 
 P = TypeVar("P", bound=Event)
@@ -31,15 +33,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The root of all answers. Each field is always there; a newer gateway may have more."""
 
 
-class SessionSummary(Answer, frozen=True, kw_only=True):
-    """How a session is doing.
+SummaryState = State | Literal["ended", "suspect"]
 
-    In lists over several nodes, `state` is `suspect` where a session's node does not say: then its
-    numbers are 0.
+
+class SessionSummary(Answer, frozen=True, kw_only=True):
+    """How a session is doing. One that is not `live` is stored, and has no agent now.
+
+    `blocked` says why none could be started when one was needed. `fence` tells two sessions of one
+    id apart. In lists over several nodes, `state` is `suspect` where a session's node does not
+    say: then its numbers are 0, and what nobody else knows is null.
     """
 
     session_id: str
-    state: Literal[State, "suspect"]
+    state: SummaryState
     turns: int
     tool_calls: int
     total_tokens: int
@@ -50,13 +56,20 @@ class SessionSummary(Answer, frozen=True, kw_only=True):
     tenant_id: str
     restarts: int
     pid: int | None
+    live: bool
+    label: str | None
+    blocked: str | None
+    last_activity_at: int
+    forked_from: Annotated[str | None, msgspec.Meta(description="the session that it is a copy of")]
+    fence: str | None
 
     @classmethod
     def of(cls, conversation: Conversation, **more: Any) -> Self:
+        """Return how a session is doing that is here."""
         counters = conversation.counters
         return cls(
             session_id=conversation.session_id,
-            state=conversation.state,
+            state=conversation.state if conversation.ended is None else "ended",
             turns=counters.turns,
             tool_calls=counters.tool_calls,
             total_tokens=counters.tokens.total,
@@ -67,7 +80,39 @@ class SessionSummary(Answer, frozen=True, kw_only=True):
             tenant_id=conversation.tenant_id,
             restarts=conversation.restarts,
             pid=conversation.pid,
+            live=conversation.live,
+            label=conversation.label,
+            blocked=conversation.blocked,
+            last_activity_at=conversation.last_activity_at,
+            forked_from=conversation.forked_from,
+            fence=str(conversation.fence),
             **more,
+        )
+
+    @classmethod
+    def of_stored(cls, stored: StoredConversation, *, now_ms: int) -> Self:
+        """Return how a session is doing that is stored, and has no agent now."""
+        counters = counters_in(stored.totals)
+        state: SummaryState = "restarting" if stored.waiting else "idle"
+        return cls(
+            session_id=stored.session_id,
+            state="ended" if stored.state == "ended" else state,
+            turns=counters.turns,
+            tool_calls=counters.tool_calls,
+            total_tokens=counters.tokens.total,
+            uptime_ms=max(0, now_ms - stored.created_at_ms),
+            model=stored.model,
+            blueprint=stored.blueprint,
+            created_at=stored.created_at_ms,
+            tenant_id=stored.tenant_id,
+            restarts=max(0, len(stored.epochs) - 1),
+            pid=None,
+            live=False,
+            label=stored.label,
+            blocked=stored.unreadable,
+            last_activity_at=stored.last_activity_ms,
+            forked_from=stored.forked_from,
+            fence=str(stored.fence),
         )
 
 
@@ -160,7 +205,6 @@ class SessionCreated(SessionSummary, frozen=True, kw_only=True):
     `turn` is how its turn ended, null where that was not waited for, or not for long enough.
     """
 
-    fence: Annotated[str, msgspec.Meta(description="tells two sessions of one id apart")]
     prompt: PromptAccepted | None
     turn: TurnEnded | None
 

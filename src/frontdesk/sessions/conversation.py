@@ -98,6 +98,7 @@ class Conversation(SessionTurns):
         request_id = f"req_{secrets.token_hex(8)}"
         prompt = Prompt(request_id, text, api_key, files, origin, accepted_s)
         self._latest_request, self._latest_index = prompt.request_id, None
+        self._on_activity()
         if self.record is not None:
             self.record.queue(prompt)
         self.prompts.put(prompt)
@@ -294,6 +295,7 @@ class Conversation(SessionTurns):
         self._abort_for(reason)
         self.phase = self.phase.to(SessionPhase.DORMANT)
         self._pid = self.ending_reason = None
+        self._on_activity()
         self.expiry.cancel()
         if self.record is not None:
             self.record.leave()
@@ -313,6 +315,7 @@ class Conversation(SessionTurns):
         """Go on with a new agent, after the last has ended for this reason."""
         self.phase = self.phase.to(SessionPhase.LIVE)
         self.restarts += 1
+        self._on_activity()
         self.prompts.go_on()
         if self.record is not None:
             self.log.begin_epoch(self.service.next_fence())

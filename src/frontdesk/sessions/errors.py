@@ -15,6 +15,7 @@ __all__ = [
     "BudgetExceeded",
     "Draining",
     "GuardrailRefused",
+    "NotResumable",
     "NotStored",
     "OptionRefused",
     "PromptQueueFull",
@@ -35,6 +36,17 @@ class SessionDead(SessionNotFound):
 
     def __str__(self) -> str:
         return f"session {self.session_id!r} has ended: {self.reason.kind}"
+
+
+class NotResumable(FrontdeskError):
+    """No agent can be started for a conversation that is stored; `problem` says why not."""
+
+    session_id: str
+    problem: str
+
+    def __init__(self, session_id: str, *, problem: str) -> None:
+        self.session_id, self.problem = session_id, problem
+        super().__init__(f"session {session_id!r} cannot be resumed: {problem}")
 
 
 class PromptQueueFull(FrontdeskError):

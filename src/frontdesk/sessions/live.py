@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.records import MemoryOutcome
 from frontdesk.agents.restart import RestartState
+from frontdesk.errors import FrontdeskError
 from frontdesk.records import ExitReason
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.runner import Runner
@@ -27,13 +28,13 @@ class LiveSession:
     """
 
     __slots__ = (
-        "blocked",
         "conversation",
         "ending",
         "goes_dormant",
         "left_for",
         "memory",
         "minted",
+        "refused",
         "registry_key",
         "restart_state",
         "resuming",
@@ -55,8 +56,8 @@ class LiveSession:
         """Why its last agent ended, where it is dormant."""
         self.memory: MemoryOutcome | None = None
         """What an agent that took over knows of the turns before."""
-        self.blocked: str | None = None
-        """Why no agent could be started when one was needed."""
+        self.refused: FrontdeskError | None = None
+        """What kept an agent from being started when one was needed last."""
 
 
 class LiveSessions:

@@ -46,6 +46,7 @@ class SessionState:
         "_stop_next",
         "_took",
         "api_key",
+        "blocked",
         "born_s",
         "cleanup_s",
         "context",
@@ -57,6 +58,7 @@ class SessionState:
         "forked_from",
         "history",
         "label",
+        "last_activity_at",
         "log",
         "model",
         "number",
@@ -79,6 +81,8 @@ class SessionState:
     _stop_next: StopReason | None
     _took: StoredOptions | None
     api_key: str | None
+    blocked: str | None
+    """Why it has no agent though it needs one; None where nothing keeps one away."""
     born_s: float
     cleanup_s: float | None
     """From its last agent's death to the end of its entry; None where that was brought about."""
@@ -91,6 +95,8 @@ class SessionState:
     """The session that it is a copy of."""
     history: History
     label: str | None
+    last_activity_at: int
+    """When a turn was asked for, began or ended, or an agent came or left; in milliseconds."""
     log: EventLog
     model: str
     number: int
@@ -124,7 +130,8 @@ class SessionState:
         self.context, self.model, self.api_key = context, context.model, api_key
         self.number, self.service, self.rules = number, service, blueprint
         self.created_at, self.born_s = service.clock.wall_ms(), service.clock.monotonic()
-        self.label, self.phase, self.ending_reason = None, SessionPhase.OPENING, None
+        self.last_activity_at, self.phase = self.created_at, SessionPhase.OPENING
+        self.label = self.blocked = self.ending_reason = None
         self.forked_from, self._took = None, None if life is None else life.options
         self.restarts = self._entry_fence = self._readers = 0
         self.takes = self._pid = self.turn = None
@@ -169,7 +176,7 @@ class SessionState:
         """Be what was stored: dormant, or ended, with what waits in its queue."""
         stored = life.stored
         self.model, self.created_at, self.label = stored.model, stored.created_at_ms, stored.label
-        self.forked_from = stored.forked_from
+        self.last_activity_at, self.forked_from = stored.last_activity_ms, stored.forked_from
         self.born_s -= max(0, self.service.clock.wall_ms() - stored.created_at_ms) / 1000
         if life.latest is not None:
             self._latest_request = life.latest.request_id
@@ -201,6 +208,11 @@ class SessionState:
     def dormant(self) -> bool:
         """Say whether it is stored and has no agent now."""
         return self.phase is SessionPhase.DORMANT
+
+    @property
+    def live(self) -> bool:
+        """Say whether an agent answers in it now, or the next one is being started."""
+        return self.phase not in (SessionPhase.DORMANT, SessionPhase.ENDED)
 
     @property
     def restarting(self) -> bool:
@@ -266,6 +278,9 @@ class SessionState:
         return "waiting_input" if self.parts.questions else "working"
 
     # -- within ------------------------------------------------------------------------------
+
+    def _on_activity(self) -> None:
+        self.last_activity_at = self.service.clock.wall_ms()
 
     def _on_changed(self) -> None:
         if self.service.observer is not None:

@@ -90,6 +90,7 @@ class SessionTurns(SessionState):
         )
         self.ends.add(end)
         self.counters.turns += 1
+        self._on_activity()
         if self.record is not None:
             for memory in turn.memories.left:
                 self.record.remember(turn.request_id, memory)

@@ -225,4 +225,10 @@ def summary_of_entry(indexed: IndexEntry, *, now_ms: int) -> SessionSummary:
         tenant_id=tenant_id,
         restarts=0,
         pid=entry.pid,
+        live=True,
+        label=None,
+        blocked=None,
+        last_activity_at=entry.created_at,
+        forked_from=None,
+        fence=None,
     )

@@ -59,10 +59,15 @@ INFO = SessionSummary(
     tenant_id="acme",
     restarts=0,
     pid=4711,
+    live=True,
+    label="support",
+    blocked=None,
+    last_activity_at=1795339860000,
+    forked_from=None,
+    fence="1795339800000123",
 )
 CREATED = SessionCreated(
     **{**msgspec.structs.asdict(INFO), "turns": 0, "total_tokens": 0, "uptime_ms": 0},
-    fence="42",
     prompt=None,
     turn=None,
 )
@@ -168,9 +173,7 @@ async def opened(gateway: Gateway, context: RequestContext, body: CreateSessionB
         )
         accepted = PromptAccepted.of(taken)
         context.request_id = accepted.request_id
-    created = SessionCreated.of(
-        conversation, fence=str(conversation.fence), prompt=accepted, turn=None
-    )
+    created = SessionCreated.of(conversation, prompt=accepted, turn=None)
     return msgspec.json.encode(created)
 
 
