@@ -10,6 +10,7 @@ import pytest
 
 import frontdesk
 import frontdesk.cluster
+import frontdesk.persistence
 from docs.pages import page
 from docs.tables import facts_of
 from frontdesk import errors
@@ -19,6 +20,7 @@ from frontdesk.gateway import errors as gateway_errors
 from frontdesk.gateway.error_answers import ANSWERS, INTERNAL
 from frontdesk.gateway.error_table import ERRORS
 from frontdesk.keeper import errors as keeper_errors
+from frontdesk.persistence import errors as persistence_errors
 from frontdesk.sessions import errors as sessions_errors
 
 PAGE = page("docs/reference/errors.md")
@@ -28,6 +30,7 @@ KINDS = {
         errors,
         keeper_errors,
         cluster_errors,
+        persistence_errors,
         agents_errors,
         sessions_errors,
         gateway_errors,
