@@ -73,7 +73,7 @@ class SessionTurns(SessionState):
         self.parts.questions.dismiss_all()
         last, tokens = turn.close(), turn.counters.turn_tokens
         self.service.attachments.give(self.tenant_id, turn.context.attachments)
-        self.turn = None
+        self.turn, self.last_activity_at = None, self.service.clock.wall_ms()
         if stop is None:
             self.log.append_shortened(AgentEnd(last, tokens), request_id=turn.request_id)
         else:
@@ -90,7 +90,6 @@ class SessionTurns(SessionState):
         )
         self.ends.add(end)
         self.counters.turns += 1
-        self._on_activity()
         if self.record is not None:
             for memory in turn.memories.left:
                 self.record.remember(turn.request_id, memory)
