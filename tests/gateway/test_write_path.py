@@ -4,13 +4,14 @@ Whatever a client was answered or had seen before is true afterwards, each accep
 end, and no agent gets a turn twice.
 """
 
+import shutil
 from collections import Counter
 
 import httpx
 import pytest
 
 from gateway.command import serving
-from gateway.running import create, parsed
+from gateway.running import create, parsed, until
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
@@ -75,10 +76,11 @@ class Seen:
                     return
 
 
-def log_of(client, *, last):
-    """Return the events of the session's log from its beginning on, up to the end of a turn."""
+def log_of(client, *, last, after="0"):
+    """Return the events of the session's log after an id, up to the end of a turn."""
     found = []
-    with client.stream("GET", "/v1/sessions/s-1/events?since=0") as answer:
+    headers = {"Last-Event-ID": after}
+    with client.stream("GET", "/v1/sessions/s-1/events", headers=headers) as answer:
         assert answer.status_code == 200
         for event in parsed(answer.iter_lines()):
             found.append(event)
@@ -117,8 +119,48 @@ def test_what_was_answered_and_seen_is_true_after_a_kill(tmp_path, when, what):
             }
             return
         follow_up = client.post("/v1/sessions/s-1/prompt", json={"text": "three"}).json()
-        events = log_of(client, last=follow_up["requestId"])
-        check(seen, events, lines_of(witnessed), follow_up["requestId"])
+        last = follow_up["requestId"]
+        log = log_of(client, last=last)
+        check(seen, log, lines_of(witnessed), last)
+        if seen.events:
+            resumed = log_of(client, last=last, after=seen.events[-1][0])
+            assert resumed == log[len(seen.events) :], "a stream goes on where it was"
+        messages = client.get("/v1/sessions/s-1/messages").json()["messages"]
+        known = int(lines_of(witnessed)[-1].split()[1])
+        of_last = [each["content"] for each in messages].index("three")
+        assert known == of_last, "the next agent knows what was said"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_recovery_that_is_killed_ends_like_one_that_is_not(tmp_path, when):
+    witnessed = tmp_path / "witnessed"
+    options = {"config": CONFIG, "WITNESSED": str(witnessed)}
+    program = {"module": "gateway.killed_serve", **options}
+    with serving(tmp_path, **program, KILLED="after:tool_execution_start") as one:
+        with one.client() as client:
+            seen = Seen(client)
+            seen.go_on()
+        eventually(lambda: one.process.poll() is not None, within_s=30)
+    assert seen.accepted
+    left = tmp_path / "left"
+    shutil.copytree(tmp_path / "state", left)
+    logs = []
+    for _ in range(2):
+        with serving(tmp_path, **options) as served, served.client() as client:
+            logs.append([each[1:] for each in until_abort(client)])
+        if len(logs) == 1:
+            shutil.rmtree(tmp_path / "state")
+            shutil.copytree(left, tmp_path / "state")
+            with serving(tmp_path, **program, wait=False, KILLED=f"{when}:TurnFinished") as killed:
+                eventually(lambda killed=killed: killed.process.poll() is not None, within_s=60)
+    assert logs[0] == logs[1]
+    assert [kind for kind, _ in logs[0]].count("agent_abort") == 1
+
+
+def until_abort(client):
+    """Return the events of the log up to the end of the turn that was cut off."""
+    with client.stream("GET", "/v1/sessions/s-1/events?since=0") as answer:
+        return until(parsed(answer.iter_lines()), "agent_abort")
 
 
 def check(seen, log, witnessed, last):
