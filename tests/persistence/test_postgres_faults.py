@@ -328,5 +328,7 @@ def open_at(stores, address):
     from frontdesk.persistence.postgres_conversations import PostgresConversations
     from frontdesk.persistence.sealing import Sealing
 
-    sealing = Sealing(b"x" * 32, stores.keys)
+    def sealing(keys):
+        return Sealing(b"x" * 32, keys)
+
     return PostgresConversations(address, owner="n1", sealing=sealing, schema=stores.schema)

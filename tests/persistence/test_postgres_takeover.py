@@ -196,3 +196,36 @@ def test_nodes_that_open_a_tenants_first_conversations_at_once_have_one_key(stor
         None
     ] * 4
     assert len(list(stores.keys.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("standing", "still", "asked_for", "has_it"),
+    [
+        ("lives", True, True, False),
+        ("unknown", False, True, False),
+        ("unknown", True, True, True),
+        ("unknown", True, False, True),
+        ("buried", False, True, True),
+        ("buried", False, False, False),
+        ("buried", True, False, True),
+        ("dead", False, False, True),
+    ],
+)
+def test_who_may_live_on_loses_what_is_asked_for_and_the_rest_once_it_was_still(
+    stores, standing, still, asked_for, has_it
+):
+    stores.open("first").apply([opened(1)])
+    hold_s = 0.0 if still else 3600.0
+    second = stores.open("second", standing_of={"first": standing}.get, hold_s=hold_s)
+    assert second.claim(1 if asked_for else None) == [1] * has_it
+
+
+def test_without_a_place_for_keys_they_are_in_the_database_and_go_with_their_tenant(stores):
+    stores.keys = None
+    first, second = stores.open("first"), stores.open("second")
+    first.apply([opened(1, options=b"what is secret")])
+    assert second.find("t", "s1").options == b"what is secret"
+    ((wrapped,),) = stores.ask("SELECT wrapped FROM wrapped_key")
+    assert len(wrapped) > 32
+    second.apply([ops.TenantErased(number=0, tenant_id="t")])
+    assert stores.ask("SELECT * FROM wrapped_key") == []

@@ -15,7 +15,7 @@ class Stores:
     """Open stores on one server, as whichever node; all are closed at the end."""
 
     server: object
-    keys: Path
+    keys: Path | None
     schema: str = field(default_factory=lambda: f"test_{next(_NUMBERS)}")
     stack: ExitStack = field(default_factory=ExitStack)
 
@@ -28,7 +28,9 @@ class Stores:
         from frontdesk.persistence.postgres_conversations import PostgresConversations
         from frontdesk.persistence.sealing import Sealing
 
-        sealing = Sealing(secret, self.keys, encrypt=encrypt)
+        def sealing(keys):
+            return Sealing(secret, self.keys or keys, encrypt=encrypt)
+
         store = PostgresConversations(
             self.address(port=port), owner=owner, sealing=sealing, schema=self.schema, **options
         )

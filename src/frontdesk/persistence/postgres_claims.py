@@ -9,7 +9,8 @@ connections ended: whatever it had not committed is undone.
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import psycopg
 
@@ -20,7 +21,10 @@ from frontdesk.persistence.postgres_connections import (
     backend_name,
 )
 
-__all__ = ["DatabaseClaims"]
+__all__ = ["DatabaseClaims", "OwnerStanding"]
+
+OwnerStanding = Literal["lives", "dead", "buried", "unknown"]
+"""What is known of an owner. One that is buried may live on, cut off from those who buried it."""
 
 LOCK_WAIT_MS = 500
 """For so long a batch in flight is waited for before the connections of its node are ended."""
@@ -32,8 +36,16 @@ ATTEMPTS = 20
 class DatabaseClaims:
     """Make conversations this node's, one call at a time; any thread may call it."""
 
-    def __init__(self, connections: DatabaseConnections, *, node: str) -> None:
+    def __init__(
+        self,
+        connections: DatabaseConnections,
+        *,
+        node: str,
+        standing_of: Callable[[str], OwnerStanding],
+        hold_s: float,
+    ) -> None:
         self._connections, self._node = connections, node
+        self._standing_of, self._hold_ms = standing_of, hold_s * 1000
         self._lock = threading.Lock()
         self._unsure: set[int] = set()
         """What an earlier call had, whose commit nobody knows the outcome of."""
@@ -41,7 +53,7 @@ class DatabaseClaims:
     def claim(self, number: int | None, dead: frozenset[str] | None) -> list[int]:
         """Return the numbers of those that were another's before, and are not ended.
 
-        `dead` names the owners that are; None says that all others are. What an owner has released,
+        `dead` names the owners that are; None asks `standing_of`. What an owner has released,
         anybody may have.
         """
         values = {"node": self._node, "number": number}
@@ -55,15 +67,31 @@ class DatabaseClaims:
     ) -> set[int]:
         owners = [
             owner
-            for owner, is_entered in connection.execute(sql.OWNERS, values)
-            if not is_entered or dead is None or owner in dead
+            for owner, still_ms in connection.execute(sql.OWNERS, values)
+            if self._may_have(owner, still_ms, dead, is_asked_for=values["number"] is not None)
         ]
-        self._lock_rows(connection, owners)
-        claimed = connection.execute(sql.CLAIM, {**values, "owners": owners}).fetchall()
-        self._unsure.update(number for number, state in claimed if state != "ended")
-        connection.execute("COMMIT")
+        if owners:
+            self._lock_rows(connection, owners)
+            claimed = connection.execute(sql.CLAIM, {**values, "owners": owners}).fetchall()
+            self._unsure.update(number for number, state in claimed if state != "ended")
+            connection.execute("COMMIT")
+        if not self._unsure:
+            return set()
         unsure = connection.execute(sql.STILL_OWNED, [list(self._unsure), self._node])
         return {number for (number,) in unsure}
+
+    def _may_have(
+        self, owner: str, still_ms: int | None, dead: frozenset[str] | None, *, is_asked_for: bool
+    ) -> bool:
+        """Tell whether this node may have what an owner has, whose row was still for so long."""
+        if still_ms is None:
+            return True  # released
+        if dead is not None:
+            return owner in dead
+        standing = self._standing_of(owner)
+        if standing == "dead" or (standing == "buried" and is_asked_for):
+            return True
+        return standing != "lives" and still_ms >= self._hold_ms
 
     def _lock_rows(self, connection: BoundedConnection, owners: list[str]) -> None:
         """Lock the owners' rows, in an order that is everybody's; the transaction stays open."""

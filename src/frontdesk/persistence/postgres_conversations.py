@@ -11,7 +11,7 @@ process has committed. Nothing is written then, and `StorageBroken` says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -19,13 +19,14 @@ import psycopg
 
 from frontdesk.persistence.conversations import Applied, StoredMessage
 from frontdesk.persistence.operations import AnyOperation, TurnState
-from frontdesk.persistence.postgres_claims import DatabaseClaims
+from frontdesk.persistence.postgres_claims import DatabaseClaims, OwnerStanding
 from frontdesk.persistence.postgres_connections import (
     DatabaseAddress,
     DatabaseConnections,
     WaitLimits,
     failure_of,
 )
+from frontdesk.persistence.postgres_keys import DatabaseKeys
 from frontdesk.persistence.postgres_reader import DatabaseReader
 from frontdesk.persistence.postgres_schema import prepare_schema
 from frontdesk.persistence.postgres_writer import NodeWriter, remove_doomed_keys
@@ -49,8 +50,13 @@ class PostgresConversations:
 
     Opening makes the tables, in the schema `schema`, where there are none. Raises
     `StorageUnavailable` where the database cannot be reached, and `StorageRefused` where it cannot
-    be used. `owner` names this process among all that there ever were. `sync="edges"` syncs all but
-    what is only events: those of the last moments are lost where the server crashes.
+    be used.
+
+    `owner` names this process among all that there ever were. `sealing` makes what encrypts, and
+    is given the keys that lie in the database, for nodes that have no other place for them.
+    `sync="edges"` syncs all but what is only events: those of the last moments are lost where the
+    server crashes. `standing_of` says what is known of another owner, by default that it is dead;
+    from one that may live on, what nobody asks for is claimed once its row was still for `hold_s`.
     """
 
     def __init__(
@@ -58,21 +64,27 @@ class PostgresConversations:
         address: DatabaseAddress,
         *,
         owner: str,
-        sealing: Sealing,
+        sealing: Callable[[DatabaseKeys], Sealing],
         sync: Literal["always", "edges"] = "always",
         schema: str = "frontdesk",
+        standing_of: Callable[[str], OwnerStanding] = lambda _: "dead",
+        hold_s: float = 0.0,
         limits: WaitLimits = WaitLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._connections = DatabaseConnections(address, schema=schema, node=owner, limits=limits)
-        edges = sync == "edges"
-        self._writer = NodeWriter(self._connections, node=owner, sealing=sealing, edges=edges)
-        self._claims = DatabaseClaims(self._connections, node=owner)
-        self._reader = DatabaseReader(sealing, owner=owner)
+        sealed = sealing(DatabaseKeys(self._connections))
+        self._writer = NodeWriter(
+            self._connections, node=owner, sealing=sealed, edges=sync == "edges"
+        )
+        self._claims = DatabaseClaims(
+            self._connections, node=owner, standing_of=standing_of, hold_s=hold_s
+        )
+        self._reader = DatabaseReader(sealed, owner=owner)
         try:
             connection = self._connections.connect()
             try:
                 prepare_schema(connection, schema)
-                remove_doomed_keys(connection, sealing)
+                remove_doomed_keys(connection, sealed)
                 self._writer.register(connection)
             except BaseException:
                 with suppress(psycopg.Error):
@@ -100,7 +112,7 @@ class PostgresConversations:
         """Make what has no living owner this node's: one conversation, or all; return which.
 
         Those that are not ended and were another owner's before. `dead` are the owners that are
-        known not to live; None says that nobody else does.
+        known to be; None asks `standing_of`.
         """
         claimed = self._claims.claim(number, dead)
         self._writer.forget(claimed)

@@ -26,6 +26,10 @@ _OWN: Sequence[str] = (
         sequence bigint NOT NULL,
         at_ms bigint NOT NULL
     ) WITH (fillfactor = 10)""",
+    """CREATE TABLE wrapped_key (
+        key_id text COLLATE "C" NOT NULL PRIMARY KEY,
+        wrapped bytea NOT NULL
+    )""",
     "CREATE INDEX conversation_by_owner ON conversation (owner)",
     "CREATE INDEX conversation_open ON conversation (tenant_id, number) WHERE state <> 'ended'",
     "CREATE INDEX conversation_by_tenant ON conversation (tenant_id, number)",

@@ -164,7 +164,8 @@ WHERE number = %(number)s
 """
 
 REGISTER: str = """
-INSERT INTO node (incarnation, sequence, at_ms) VALUES (%(node)s, 0, %(at_ms)s)
+INSERT INTO node (incarnation, sequence, at_ms)
+VALUES (%(node)s, 0, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
 ON CONFLICT (incarnation) DO UPDATE SET sequence = node.sequence + 1, at_ms = excluded.at_ms
 RETURNING sequence
 """
@@ -172,8 +173,9 @@ RETURNING sequence
 RELEASE: str = "DELETE FROM node WHERE incarnation = %s"
 
 RAISE: str = """
-UPDATE node SET sequence = sequence + 1, at_ms = %(at_ms)s WHERE incarnation = %(node)s
-RETURNING sequence
+UPDATE node
+SET sequence = sequence + 1, at_ms = (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+WHERE incarnation = %s RETURNING sequence
 """
 
 SEQUENCE: str = "SELECT sequence FROM node WHERE incarnation = %s FOR UPDATE"
@@ -212,8 +214,10 @@ RETURNING key_id
 """
 
 OWNERS: str = """
-SELECT owner, EXISTS (SELECT FROM node WHERE incarnation = owner) FROM conversation
-WHERE owner <> %(node)s AND (%(number)s::bigint IS NULL OR number = %(number)s) GROUP BY owner
+SELECT c.owner, (extract(epoch FROM clock_timestamp()) * 1000)::bigint - n.at_ms
+FROM (SELECT DISTINCT owner FROM conversation WHERE owner <> %(node)s
+    AND (%(number)s::bigint IS NULL OR number = %(number)s)) c
+LEFT JOIN node n ON n.incarnation = c.owner
 """
 
 LOCK_NODES: str = """
@@ -242,3 +246,11 @@ WHERE number = %(number)s AND request_id = %(request_id)s AND state = 'suspended
 """
 
 ANSWERS_EXPIRED: str = "DELETE FROM idempotency WHERE until_ms <= %s"
+
+KEY_ADDED: str = """
+INSERT INTO wrapped_key (key_id, wrapped) VALUES (%(key_id)s, %(wrapped)b) ON CONFLICT DO NOTHING
+"""
+
+KEY: str = "SELECT wrapped FROM wrapped_key WHERE key_id = %s"
+
+KEY_REMOVED: str = "DELETE FROM wrapped_key WHERE key_id = %s"

@@ -9,7 +9,6 @@ a number that it has already, and does not.
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -75,8 +74,7 @@ class NodeWriter:
 
         One that is entered already is raised, so that another process of that name is refused.
         """
-        values = {"node": self._node, "at_ms": _now_ms()}
-        row = connection.execute(sql.REGISTER, values).fetchone()
+        row = connection.execute(sql.REGISTER, {"node": self._node}).fetchone()
         self._connection, self._sequence = connection, row[0] if row else 0
         self._backend_pid = connection.info.backend_pid
 
@@ -191,7 +189,7 @@ class NodeWriter:
             if batch.erased_tenants:
                 # Their owners' batches in flight are waited for, in an order that is everybody's.
                 connection.execute(sql.LOCK_OWNERS, [self._node, batch.erased_tenants])
-            raised = connection.execute(sql.RAISE, {"node": self._node, "at_ms": _now_ms()})
+            raised = connection.execute(sql.RAISE, [self._node])
             rows = connection.execute(sql.ROWS, [batch.numbers])
             ends = connection.execute(sql.LOG_ENDS, [logging]) if logging else None
             packed = connection.execute(sql.JOURNAL_ROWS, [compressing]) if compressing else None
@@ -253,7 +251,3 @@ def remove_doomed_keys(connection: BoundedConnection, sealing: Sealing) -> None:
         for (key_id,) in connection.execute("SELECT key_id FROM doomed_key").fetchall():
             sealing.remove_key(key_id)
             connection.execute("DELETE FROM doomed_key WHERE key_id = %s", [key_id])
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

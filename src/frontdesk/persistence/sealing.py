@@ -1,7 +1,8 @@
 """Encryption of what is stored: AES-256-GCM, under a key per conversation, from one per tenant.
 
-A tenant's key lies in a small file of its own, encrypted under the master secret of all nodes, away
-from the database: without the file nobody reads what it sealed, in backups of the database either.
+A tenant's key is encrypted under the master secret of all nodes, and lies in a small file of its
+own, away from the database: without it nobody reads what it sealed, in backups of the database
+either. Nodes without a directory that all of them see have the keys in their database.
 Each conversation's key is derived, so that the nonces, which are random, never run short. What is
 sealed names its place (tenant, conversation, column, row) as associated data: moved elsewhere, it
 does not open. The first byte of a stored value says whether it is sealed.
@@ -13,14 +14,14 @@ import hashlib
 import hmac
 import os
 import secrets
-from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from frontdesk.persistence.errors import ConversationUnreadable
+from frontdesk.persistence.key_files import KeyFiles
 
 CLEAR = b"\0"
 SEALED = b"\1"
@@ -30,8 +31,24 @@ MAX_CACHED = 4096
 """Conversations and tenants whose keys are held ready."""
 
 
+class WrappedKeys(Protocol):
+    """Where tenants' keys lie, encrypted, each under a name of its own."""
+
+    def add(self, key_id: str, wrapped: bytes) -> None:
+        """Store a key, for good once this returns."""
+        ...
+
+    def read(self, key_id: str) -> bytes:
+        """Return a key; `ConversationUnreadable` where it is not to be had."""
+        ...
+
+    def remove(self, key_id: str) -> None:
+        """Remove a key, for good; nothing happens where there is none."""
+        ...
+
+
 class KeyOf(NamedTuple):
-    """Which key seals what a conversation has: that of its tenant, by the name of its file."""
+    """Which key seals what a conversation has: that of its tenant, by its name."""
 
     tenant_id: str
     number: int
@@ -41,26 +58,27 @@ class KeyOf(NamedTuple):
 class Sealing:
     """Seal and open what is stored. Any thread may call it.
 
-    `encrypt` seals contents too; without it, only what may hold secrets. What was stored the other
-    way opens as well.
+    `keys` is where tenants' keys lie, which may be a directory. `encrypt` seals contents too;
+    without it, only what may hold secrets. What was stored the other way opens as well.
     """
 
     __slots__ = ("_ciphers", "_encrypt", "_keys", "_master", "_tenant_keys")
 
-    def __init__(self, master_secret: bytes, keys: Path, *, encrypt: bool = False) -> None:
-        keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._keys = keys
+    def __init__(
+        self, master_secret: bytes, keys: Path | WrappedKeys, *, encrypt: bool = False
+    ) -> None:
+        self._keys: WrappedKeys = KeyFiles(keys) if isinstance(keys, Path) else keys
         self._encrypt = encrypt
         self._master = AESGCM(hmac.digest(master_secret, b"conversation-keys", hashlib.sha256))
         self._tenant_keys: dict[str, bytes] = {}
         self._ciphers: dict[KeyOf, AESGCM] = {}
 
     def new_key(self, tenant_id: str) -> str:
-        """Make a tenant's key, synced to the disk, and return the name of its file."""
+        """Make a tenant's key, stored and synced, and return its name."""
         key_id = secrets.token_hex(16)
         key, nonce = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(NONCE_BYTES)
         wrapped = SEALED + nonce + self._master.encrypt(nonce, key, _wrapping(tenant_id, key_id))
-        _write_synced(self._file(key_id), wrapped)
+        self._keys.add(key_id, wrapped)
         return key_id
 
     def has_key(self, tenant_id: str, key_id: str) -> bool:
@@ -76,10 +94,7 @@ class Sealing:
         self._tenant_keys.pop(key_id, None)
         for key in [each for each in list(self._ciphers) if each.key_id == key_id]:
             self._ciphers.pop(key, None)
-        with suppress(FileNotFoundError):
-            _overwrite(self._file(key_id))
-            self._file(key_id).unlink()
-        _sync_directory(self._keys)
+        self._keys.remove(key_id)
 
     def seal(self, content: bytes, *, key: KeyOf, column: str) -> bytes:
         """Return what may hold secrets as it is stored: always encrypted."""
@@ -126,19 +141,13 @@ class Sealing:
         return secret
 
     def _unwrapped(self, tenant_id: str, key_id: str) -> bytes:
-        try:
-            wrapped = self._file(key_id).read_bytes()
-        except OSError as error:
-            raise ConversationUnreadable(f"its tenant's key: {error.strerror}") from None
+        wrapped = self._keys.read(key_id)
         nonce, sealed = wrapped[1 : 1 + NONCE_BYTES], wrapped[1 + NONCE_BYTES :]
         try:
             return self._master.decrypt(nonce, sealed, _wrapping(tenant_id, key_id))
         except (InvalidTag, ValueError):
             problem = "its tenant's key was made with another master secret, or is damaged"
             raise ConversationUnreadable(problem) from None
-
-    def _file(self, key_id: str) -> Path:
-        return self._keys / f"{key_id}.key"
 
 
 def _wrapping(tenant_id: str, key_id: str) -> bytes:
@@ -147,27 +156,3 @@ def _wrapping(tenant_id: str, key_id: str) -> bytes:
 
 def _place(key: KeyOf, column: str) -> bytes:
     return f"{key.number}:{column}:{key.tenant_id}".encode()
-
-
-def _write_synced(place: Path, content: bytes) -> None:
-    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    _sync_directory(place.parent)
-
-
-def _overwrite(place: Path) -> None:
-    with place.open("r+b") as file:
-        file.write(bytes(place.stat().st_size))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -45,9 +45,10 @@ def main(url, schema, keys, conversations):
     steps = Steps()
     BoundedConnection.execute = steps.counted(BoundedConnection.execute)
     BoundedConnection.wait = steps.counted(BoundedConnection.wait)
-    sealing = Sealing(SECRET, Path(keys))
     address = DatabaseAddress.parse(url)
-    store = PostgresConversations(address, owner="stopped", sealing=sealing, schema=schema)
+    store = PostgresConversations(
+        address, owner="stopped", sealing=lambda _: Sealing(SECRET, Path(keys)), schema=schema
+    )
     for number in range(1, int(conversations) + 1):
         store.apply([opened(number)])
         for batch in range(1, 1000):
