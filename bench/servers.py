@@ -30,6 +30,8 @@ SECRET = "bench-secret-0123456789abcdef"
 KEY = {"x-api-key": SECRET}
 
 LIMITS = """
+[conversations]
+store = "memory"
 [server]
 grace_s = 0.5
 [limits]
