@@ -11,20 +11,9 @@ from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.records import ForkPoint
 from frontdesk.sessions.errors import NotStored
 from support.sessions import Stream, open_service, open_session, parrot, scripted
-from support.stored_services import found, stored
+from support.stored_services import found, stored, turned
 
 pytestmark = pytest.mark.anyio
-
-
-async def turned(conversation, *texts):
-    """Have turns of these prompts, one after another; return their request ids."""
-    ids = []
-    stream = Stream(conversation, since=None, from_now=True)
-    for text in texts:
-        ids.append(conversation.prompt(text).request_id)
-        await stream.until("agent_end")
-    stream.close()
-    return ids
 
 
 async def fork(service, *, after=None, tenant="acme", of="s-1", **order):

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
-from support.sessions import open_service
+from support.sessions import Stream, open_service
 
 SECRET = b"m" * 32
 
@@ -28,3 +28,31 @@ async def found(service, session_id="s-1", tenant="acme"):
     if (loading := sessions.loading(session_id)) is not None:
         await loading
     return sessions.find(session_id)
+
+
+async def turned(conversation, *texts):
+    """Have turns of these prompts, one after another; return their request ids."""
+    ids = []
+    stream = Stream(conversation, since=None, from_now=True)
+    for text in texts:
+        ids.append(conversation.prompt(text).request_id)
+        await stream.until("agent_end", "agent_abort")
+    stream.close()
+    return ids
+
+
+async def exported(service, session_id="s-1", tenant="acme"):
+    """Return a session's lines."""
+    await found(service, session_id, tenant)
+    parts = [part async for part in service.tenant(tenant, "key-1").export(session_id)]
+    return b"".join(parts).splitlines(keepends=True)
+
+
+async def imported(service, lines, *, session_id=None, tenant="acme"):
+    """Import lines as they come over a network: cut anywhere."""
+    sessions = service.tenant(tenant, "key-1")
+    reader = sessions.importing()
+    whole = b"".join(lines)
+    for start in range(0, len(whole), 1000):
+        reader.feed(whole[start : start + 1000])
+    return await sessions.import_lines(reader, session_id=session_id)

@@ -26,12 +26,15 @@ __all__ = [
     "AlreadyExistsError",
     "IdempotencyMismatchError",
     "QueueFullError",
+    "CheckpointRefusedError",
+    "NotResumableError",
     "NotStoredError",
     "TooLargeError",
     "CreateFailedError",
     "RegistrationFailedError",
     "GuardrailError",
     "AttachmentRefusedError",
+    "ImportRefusedError",
     "RateLimitedError",
     "PromptQueueFullError",
     "SessionLimitError",
@@ -140,6 +143,14 @@ class QueueFullError(RefusedError):
     """As many steering texts wait as may."""
 
 
+class CheckpointRefusedError(RefusedError):
+    """No turn has ended yet, the name is another turn's, or there are too many."""
+
+
+class NotResumableError(RefusedError):
+    """The session can be read and has no agent, nor can it have one now; the message says why."""
+
+
 class NotStoredError(RefusedError):
     """The session is in memory only, and was asked for what needs a stored one."""
 
@@ -162,6 +173,10 @@ class GuardrailError(RefusedError):
 
 class AttachmentRefusedError(RefusedError):
     """An attachment that this agent does not take, or that cannot be fetched."""
+
+
+class ImportRefusedError(RefusedError):
+    """Lines of an import are wrong, each of them is named; nothing was imported."""
 
 
 class RateLimitedError(RefusedError):
@@ -266,12 +281,15 @@ CLASS_OF_CODE: Mapping[str, type[RefusedError]] = MappingProxyType(
         "already_exists": AlreadyExistsError,
         "idempotency_mismatch": IdempotencyMismatchError,
         "queue_full": QueueFullError,
+        "checkpoint_refused": CheckpointRefusedError,
+        "not_resumable": NotResumableError,
         "not_stored": NotStoredError,
         "too_large": TooLargeError,
         "create_failed": CreateFailedError,
         "registration_failed": RegistrationFailedError,
         "guardrail": GuardrailError,
         "attachment_refused": AttachmentRefusedError,
+        "import_refused": ImportRefusedError,
         "rate_limited": RateLimitedError,
         "prompt_queue_full": PromptQueueFullError,
         "session_limit": SessionLimitError,

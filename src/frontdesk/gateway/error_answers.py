@@ -103,6 +103,12 @@ QUEUE_FULL = ErrorAnswer(
     "three steering texts wait already",
     sessions.SteeringQueueFull("support-42", limit=3),
 )
+CHECKPOINT_REFUSED = ErrorAnswer(
+    409,
+    "checkpoint_refused",
+    "no turn has ended yet; the name is another turn's; a session has 100 checkpoints",
+    sessions.CheckpointRefused("draft", problem="no turn has ended yet"),
+)
 NOT_STORED = ErrorAnswer(
     409,
     "not_stored",
@@ -141,6 +147,12 @@ ATTACHMENT_REFUSED = ErrorAnswer(
     "attachment_refused",
     "an attachment that this agent does not take, or that cannot be fetched",
     sessions.AttachmentRefused("image/png", problem="blueprint 'support' takes no attachments"),
+)
+IMPORT_REFUSED = ErrorAnswer(
+    422,
+    "import_refused",
+    "lines of an import are wrong: each is named, and nothing was imported",
+    sessions.ImportRefused([(3, "index is 7, not 6")]),
 )
 UPGRADE_REQUIRED = ErrorAnswer(
     426,
@@ -206,6 +218,7 @@ ANSWERS = (
     ALREADY_EXISTS,
     IDEMPOTENCY_MISMATCH,
     NOT_RESUMABLE,
+    CHECKPOINT_REFUSED,
     NOT_STORED,
     QUEUE_FULL,
     TOO_LARGE,
@@ -213,6 +226,7 @@ ANSWERS = (
     REGISTRATION_FAILED,
     GUARDRAIL,
     ATTACHMENT_REFUSED,
+    IMPORT_REFUSED,
     UPGRADE_REQUIRED,
     RATE_LIMITED,
     PROMPT_QUEUE_FULL,

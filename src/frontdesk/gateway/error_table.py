@@ -26,10 +26,12 @@ from frontdesk.gateway.error_answers import (
     ATTACHMENT_REFUSED,
     BAD_REQUEST,
     BUDGET_EXCEEDED,
+    CHECKPOINT_REFUSED,
     CREATE_FAILED,
     FORBIDDEN,
     GUARDRAIL,
     IDEMPOTENCY_MISMATCH,
+    IMPORT_REFUSED,
     INTERNAL,
     LOGIN_UNSAFE,
     NOT_FOUND,
@@ -186,6 +188,22 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         Fault.CALLER,
         "A filter of the operator's refused the text",
         GUARDRAIL,
+    ),
+    sessions.UnknownCheckpoint: ErrorRow(
+        Fault.CALLER,
+        "The session has no checkpoint of this name",
+        NOT_FOUND,
+    ),
+    sessions.CheckpointRefused: ErrorRow(
+        Fault.CALLER,
+        "The end of the last turn cannot have this name: `problem` says why. Take another name",
+        CHECKPOINT_REFUSED,
+    ),
+    sessions.ImportRefused: ErrorRow(
+        Fault.CALLER,
+        "Lines of an import are wrong: `problems` are their numbers and what is wrong with each. "
+        "Nothing was imported",
+        IMPORT_REFUSED,
     ),
     sessions.NotStored: ErrorRow(
         Fault.CALLER,

@@ -5,6 +5,7 @@ Each error carries its facts as attributes and writes its own message from them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from frontdesk.errors import FrontdeskError, SessionNotFound
@@ -13,8 +14,10 @@ __all__ = [
     "AttachmentRefused",
     "AttachmentsFull",
     "BudgetExceeded",
+    "CheckpointRefused",
     "Draining",
     "GuardrailRefused",
+    "ImportRefused",
     "NotResumable",
     "NotStored",
     "OptionRefused",
@@ -23,6 +26,7 @@ __all__ = [
     "SessionDead",
     "SteeringQueueFull",
     "ToolRefused",
+    "UnknownCheckpoint",
     "UnknownReference",
 ]
 
@@ -150,6 +154,38 @@ class NotStored(FrontdeskError):
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         super().__init__(f"session {session_id!r} is not stored")
+
+
+class UnknownCheckpoint(FrontdeskError, LookupError):
+    """The session has no checkpoint of this name."""
+
+    name: str
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is no checkpoint {name[:80]!r}")
+
+
+class CheckpointRefused(FrontdeskError):
+    """The end of the last turn cannot have this name; `problem` says why."""
+
+    name: str
+    problem: str
+
+    def __init__(self, name: str, *, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"checkpoint {name[:80]!r}: {problem}")
+
+
+class ImportRefused(FrontdeskError):
+    """Lines that cannot be imported: `problems` are their numbers, from 1, and what is wrong."""
+
+    problems: tuple[tuple[int, str], ...]
+
+    def __init__(self, problems: Iterable[tuple[int, str]]) -> None:
+        self.problems = tuple(problems)
+        told = "; ".join(f"line {line}: {problem[:200]}" for line, problem in self.problems)
+        super().__init__(f"nothing was imported: {told or 'there is no line'}")
 
 
 class ToolRefused(FrontdeskError):

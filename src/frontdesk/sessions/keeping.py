@@ -26,6 +26,7 @@ from frontdesk.agents.protocol import RunningAgent
 from frontdesk.agents.records import Message, Restored, SessionContext
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
+from frontdesk.persistence.operations import AnyOperation, ConversationErased
 from frontdesk.persistence.stored import StoredConversation
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation import Conversation
@@ -38,6 +39,8 @@ from frontdesk.sessions.supervision import Supervisor
 from frontdesk.sessions.takeover import Takeover
 
 _log = logging.getLogger("frontdesk.sessions")
+
+_COMMIT_WHOLE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +128,21 @@ class Keeping:
         """Say whether a stored conversation that has not ended has this id."""
         found = await self.commits.read(lambda store: store.find(tenant_id, session_id))
         return found is not None and found.state != "ended"
+
+    async def commit_whole(self, operations: list[AnyOperation]) -> None:
+        """Store a conversation with all that it has in one commit; nothing where that fails.
+
+        Two writes where the storage takes too long: the operations are written as soon as it can
+        be done, and their erasure right after them. A crash between leaves a conversation that
+        nobody was told of, whole.
+        """
+        number = operations[0].number
+        self.commits.add(*operations)
+        try:
+            await self.commits.committed(number, wait_s=_COMMIT_WHOLE_S)
+        except BaseException:
+            self.commits.add(ConversationErased(number=number))
+            raise
 
     # -- dormant sessions --------------------------------------------------------------------
 

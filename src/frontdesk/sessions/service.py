@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -39,6 +39,7 @@ from frontdesk.sessions.context import ServiceContext, SessionSettings
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.conversation_record import ConversationRecord
 from frontdesk.sessions.errors import Draining, NotStored, SessionDead
+from frontdesk.sessions.exporting import exported
 from frontdesk.sessions.forking import ForkSource, fork_source
 from frontdesk.sessions.hooks import (
     Budgets,
@@ -49,6 +50,7 @@ from frontdesk.sessions.hooks import (
     ToolCaller,
     TurnTracer,
 )
+from frontdesk.sessions.importing import ImportedConversation
 from frontdesk.sessions.input_checks import checked_prompt
 from frontdesk.sessions.keeping import Keeping, KeepingSettings
 from frontdesk.sessions.live import LiveSession, LiveSessions
@@ -390,6 +392,46 @@ class SessionService:
             return None
         return await self._keeping.owner_of(tenant_id, session_id)
 
+    def exported(self, conversation: Conversation) -> AsyncIterator[bytes]:
+        """Give a stored conversation as JSON lines; see `TenantSessions.export`."""
+        if conversation.record is None or self._context.commits is None:
+            raise NotStored(conversation.session_id)
+        return exported(self._context.commits, conversation)
+
+    async def add_imported(
+        self,
+        imported: ImportedConversation,
+        *,
+        tenant_id: str,
+        api_key: str | None,
+        session_id: str | None = None,
+    ) -> str:
+        """Store what was read as a dormant session; see `TenantSessions.import_lines`."""
+        if self._context.draining:
+            raise Draining
+        wanted = imported.wanted(session_id)
+        if self._keeping is None:
+            raise NotStored(wanted.session_id or "")
+        imported.check(self._context, tenant_id=tenant_id)
+        context, _ = await self._admitted(wanted, tenant_id, None)
+        key = registry_key(tenant_id, context.session_id)
+        await self._refuse_stored(self._keeping, context)
+        self._refuse_taken(key, context.session_id)
+        self._reservations.reserve(key, Place(tenant_id, api_key, blueprint=None))
+        try:
+            await self._keeping.commit_whole(
+                imported.operations(
+                    context,
+                    number=self._next_number(),
+                    fence=self._context.next_fence(),
+                    api_key=api_key,
+                    now_ms=self._context.clock.wall_ms(),
+                )
+            )
+        finally:
+            self._reservations.release(key)
+        return context.session_id
+
     def check_prompt(
         self,
         text: str,
@@ -650,6 +692,37 @@ class TenantSessions:
             with suppress(SessionNotFound):
                 await self.delete(conversation.session_id)
             raise
+
+    def export(self, session_id: str) -> AsyncIterator[bytes]:
+        """Give a session as JSON lines, a part at a time: live, dormant or ended.
+
+        All that has come to an end when it begins; an iteration that raises was cut off. Raises
+        `SessionNotFound`, `SessionDead`, `NotStored`; `CreateFailed` where it cannot be decrypted.
+        """
+        return self._service.exported(self.recent(session_id))
+
+    def importing(self) -> ImportedConversation:
+        """Return what lines are read into, for `import_lines`."""
+        return ImportedConversation(max_event_bytes=self._service.settings.max_event_bytes)
+
+    async def import_lines(
+        self, imported: ImportedConversation, *, session_id: str | None = None
+    ) -> Conversation:
+        """Store a session whose lines were all read, under its own id or another; all or nothing.
+
+        It is dormant, or has ended as it had. No agent is started, and none of its events is told
+        to anybody. Raises `ImportRefused` with every wrong line, `SessionAlreadyExists`,
+        `CreateFailed`, `NotStored`, `Draining`.
+        """
+        imported.finish()
+        if self._only is not None:
+            raise SessionNotFound(session_id or "")
+        added = await self._service.add_imported(
+            imported, tenant_id=self.tenant_id, api_key=self.api_key, session_id=session_id
+        )
+        if (loading := self.loading(added)) is not None:
+            await loading
+        return self.recent(added)
 
     def find(self, session_id: str) -> Conversation:
         """Return a live session.
