@@ -28,6 +28,24 @@ def _section(source, **sentences):
 
 REQUIREMENTS = (
     *_section(
+        "Durable",
+        frames_are_the_log="Received frames, joined over restarts, are the log.",
+        accepted_ends_or_waits="Every 202 has one end or waits.",
+        begins_once="No agent sees a request id twice, unless suspended.",
+        owners_do_not_interleave="Batches of two owners never interleave.",
+        tools_run_once="A tool that ran before a suspension does not run again.",
+        memory_is_honest="Unreadable memory is said.",
+        replay_is_no_event="A load's replay is no event.",
+        erased_is_gone="A minute after DELETE its text is in no SQLite file.",
+        absent_is_absent="Foreign, erased, unknown: alike, byte for byte.",
+        stored_before_2xx="No 2xx for what is not stored.",
+        recovery_is_repeatable="Recovery killed anywhere ends the same.",
+        no_secret_in_clear="No secret lies in clear.",
+        forks_know="A fork's agent knows the history.",
+        ephemeral_leaves_nothing="`ephemeral` leaves no byte.",
+        memory_as_before="With `memory`, GATEWAY.md holds as before.",
+    ),
+    *_section(
         "Wire",
         json_camel_case="Bodies are JSON in UTF-8 with camelCase names.",
         default_address="`frontdesk serve` listens on 127.0.0.1:4000 unless told otherwise.",

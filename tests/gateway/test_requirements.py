@@ -5,11 +5,11 @@ from pathlib import Path
 
 from gateway.requirements import BY_ID, REQUIREMENTS
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def covered_ids():
-    for path in HERE.glob("test_*.py"):
+    for path in sorted(TESTS.glob("**/test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "covers":
                 for argument in node.args:

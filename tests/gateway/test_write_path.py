@@ -5,13 +5,16 @@ end, and no agent gets a turn twice.
 """
 
 import shutil
-from collections import Counter
+import sqlite3
+from contextlib import closing
 
 import httpx
 import pytest
 
 from gateway.command import serving
+from gateway.requirements import covers
 from gateway.running import create, parsed, until
+from support.log_checker import ENDS, Had, problems_of
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
@@ -21,7 +24,6 @@ CONFIG = """
 kind = "python"
 target = "gateway.durable_agents:witness"
 """
-ENDS = ("agent_end", "agent_abort")
 CUTS = (
     "ConversationOpened",
     "TurnQueued",
@@ -96,6 +98,7 @@ def lines_of(path):
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
+@covers("durable.frames-are-the-log", "durable.accepted-ends-or-waits", "durable.begins-once")
 @pytest.mark.parametrize("what", CUTS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_what_was_answered_and_seen_is_true_after_a_kill(tmp_path, when, what):
@@ -121,7 +124,9 @@ def test_what_was_answered_and_seen_is_true_after_a_kill(tmp_path, when, what):
         follow_up = client.post("/v1/sessions/s-1/prompt", json={"text": "three"}).json()
         last = follow_up["requestId"]
         log = log_of(client, last=last)
-        check(seen, log, lines_of(witnessed), last)
+        turns = [line.split()[0] for line in lines_of(witnessed)]
+        had = Had(seen.events, [*seen.accepted, last], turns)
+        assert problems_of(log, had) == []
         if seen.events:
             resumed = log_of(client, last=last, after=seen.events[-1][0])
             assert resumed == log[len(seen.events) :], "a stream goes on where it was"
@@ -131,6 +136,7 @@ def test_what_was_answered_and_seen_is_true_after_a_kill(tmp_path, when, what):
         assert known == of_last, "the next agent knows what was said"
 
 
+@covers("durable.recovery-is-repeatable")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_recovery_that_is_killed_ends_like_one_that_is_not(tmp_path, when):
     witnessed = tmp_path / "witnessed"
@@ -157,19 +163,39 @@ def test_a_recovery_that_is_killed_ends_like_one_that_is_not(tmp_path, when):
     assert [kind for kind, _ in logs[0]].count("agent_abort") == 1
 
 
+PLANTED = {
+    "a turn begins twice": "UPDATE turn SET state = 'queued' WHERE state = 'running'",
+    "an end is missing": "UPDATE turn SET state = 'failed' WHERE state = 'running'",
+    "a frame is lost": (
+        "DELETE FROM journal WHERE first_index = (SELECT min(first_index) FROM journal)"
+    ),
+    "an index is reused": "DELETE FROM journal",
+    "an accepted prompt is lost": "DELETE FROM turn WHERE state = 'running'",
+    "the order is changed": None,
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_found_by_the_checker(tmp_path, fault):
+    witnessed = tmp_path / "witnessed"
+    options = {"config": CONFIG, "WITNESSED": str(witnessed)}
+    planted = {"PLANTED": "order"} if PLANTED[fault] is None else {}
+    program = {"module": "gateway.killed_serve", "KILLED": "after:RequestAsked", **planted}
+    with serving(tmp_path, **program, **options) as one, one.client() as client:
+        seen = Seen(client)
+        seen.go_on()
+        eventually(lambda: one.process.poll() is not None, within_s=30)
+    if (statement := PLANTED[fault]) is not None:
+        with closing(sqlite3.connect(tmp_path / "state" / "conversations.sqlite3")) as file, file:
+            assert file.execute(statement).rowcount
+    with serving(tmp_path, **options) as two, two.client() as client:
+        last = client.post("/v1/sessions/s-1/prompt", json={"text": "three"}).json()["requestId"]
+        log = log_of(client, last=last)
+    turns = [line.split()[0] for line in lines_of(witnessed)]
+    assert problems_of(log, Had(seen.events, seen.accepted, turns)) != []
+
+
 def until_abort(client):
     """Return the events of the log up to the end of the turn that was cut off."""
     with client.stream("GET", "/v1/sessions/s-1/events?since=0") as answer:
         return until(parsed(answer.iter_lines()), "agent_abort")
-
-
-def check(seen, log, witnessed, last):
-    """Compare what a client had with the log that there is now."""
-    assert log[: len(seen.events)] == seen.events, "what was seen is what is there"
-    indices = [int(event_id.split("-")[1]) for event_id, _, _ in log]
-    assert indices == list(range(1, len(log) + 1))
-    ends = Counter(data["requestId"] for _, kind, data in log if kind in ENDS)
-    assert set(ends.values()) == {1}, "each turn has one end"
-    assert {*seen.accepted, last} <= set(ends), "each prompt that was accepted has one"
-    turns = Counter(line.split()[0] for line in witnessed)
-    assert not turns or max(turns.values()) == 1, "no agent gets a turn twice"
