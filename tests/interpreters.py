@@ -23,7 +23,10 @@ FROM_DEBIAN = frozenset({"3.14", "3.15"})
 FORCED = {"3.15": "agent-client-protocol, which says <3.15"}
 ROOT = Path(__file__).resolve().parent.parent
 # Not the documents nor the benchmark's own tests: slow, and alike on all of them.
-SUITES = ("unit", "laws", "property", "keeper", "cluster", "agents", "sessions", "gateway", "cli")
+SUITES = (
+    *("unit", "laws", "property", "keeper", "cluster", "agents"),
+    *("persistence", "sessions", "gateway", "cli"),
+)
 ELSEWHERE = ("tests/unit/test_bench.py", "tests/unit/test_bench_gateway.py")
 
 
