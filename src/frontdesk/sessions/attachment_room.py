@@ -39,6 +39,11 @@ class AttachmentRoom:
             raise InvalidArgument("attachments", expected=expected, got=str(size))
         self._reserve(tenant_id, size)
 
+    def hold(self, tenant_id: str, attachments: Sequence[Attachment]) -> None:
+        """Take room for what was accepted in an earlier life, even where there is none."""
+        if size := _size_of(attachments):
+            self._by_tenant[tenant_id] += size
+
     def give(self, tenant_id: str, attachments: Sequence[Attachment]) -> None:
         """Give room back."""
         self._release(tenant_id, _size_of(attachments))

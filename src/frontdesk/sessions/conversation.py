@@ -111,8 +111,7 @@ class Conversation(SessionTurns):
         if queued:
             self._on_changed()
         since = self.log.id_of(self.log.last_index)
-        if self.dormant:
-            self.service.wake(self)
+        self._wake_if_wanted()
         return Accepted(prompt.request_id, self.session_id, queued, since)
 
     def require_types(self, media_types: Sequence[str]) -> None:
@@ -158,7 +157,9 @@ class Conversation(SessionTurns):
         """
         self._require_open()
         stop = StopReason((reason or "aborted")[:MAX_REASON_CHARACTERS])
-        if self.turn is not None:
+        if self.turn is not None and self.suspended is not None:
+            self.finish(self.turn, stop)
+        elif self.turn is not None:
             self.turn.stop(stop)
         elif self.prompts:
             self._stop_next = stop
@@ -287,12 +288,17 @@ class Conversation(SessionTurns):
         self.phase = self.phase.to(SessionPhase.RESTARTING)
         self._pid = None
         self.expiry.busy()
-        self._abort_for(reason)
+        if self.suspended is None:
+            self._abort_for(reason)
         self._on_changed()
 
     def leave(self, reason: ExitReason) -> None:
-        """Be dormant: its agent has ended for this reason, and none follows now."""
-        self._abort_for(reason)
+        """Be dormant: its agent has ended for this reason, and none follows now.
+
+        A turn that waits for somebody's answers waits on.
+        """
+        if self.suspended is None and not self.set_aside():
+            self._abort_for(reason)
         self.phase = self.phase.to(SessionPhase.DORMANT)
         self._pid = self.ending_reason = None
         self._on_activity()

@@ -30,12 +30,15 @@ from frontdesk.persistence.operations import (
     TurnBegun,
     TurnFinished,
     TurnQueued,
+    TurnResumed,
     TurnState,
+    TurnSuspended,
 )
 from frontdesk.records import ExitReason
 from frontdesk.sessions.counters import Counters
 from frontdesk.sessions.event_log import EventLog, LoggedEvent
 from frontdesk.sessions.history import History
+from frontdesk.sessions.pending import NO_ANSWER
 from frontdesk.sessions.queue import Prompt
 from frontdesk.sessions.turn_ends import TurnEnd
 
@@ -52,6 +55,13 @@ class StoredOptions(msgspec.Struct, frozen=True, kw_only=True):
     tool_keys: dict[str, str | None] = {}
     inherited: int = 0
     remembered: int = 0
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """An event by which somebody is asked, as it is stored; whether its turn can wait for it."""
+
+    event: msgspec.Raw
+    outlives: bool
 
 
 class ConversationRecord:
@@ -219,22 +229,41 @@ class ConversationRecord:
             )
         )
 
-    def ask(self, request_id: str, event: ApprovalRequired | AskUser) -> None:
-        """Say that somebody's answer is waited for."""
+    def suspend(self, request_id: str, memory: Memory) -> None:
+        """Say what another agent can go on from, while this turn waits."""
+        self._add(
+            TurnSuspended(
+                number=self.number,
+                request_id=request_id,
+                kind=memory.kind,
+                version=memory.version,
+                content=memory.content,
+            )
+        )
+
+    def resume(self, request_id: str) -> None:
+        """Say that a suspended turn goes on: from here on it is cut off like any other."""
+        self._add(TurnResumed(number=self.number, request_id=request_id))
+
+    def ask(
+        self, request_id: str, event: ApprovalRequired | AskUser, *, outlives: bool = False
+    ) -> None:
+        """Say that somebody's answer is waited for, and whether it `outlives` the agent."""
         approval = isinstance(event, ApprovalRequired)
+        stored = StoredEvent(msgspec.Raw(msgspec.json.encode(event)), outlives)
         self._add(
             RequestAsked(
                 number=self.number,
                 request_id=request_id,
                 reference=event.approval_id if isinstance(event, ApprovalRequired) else event.ref,
                 kind="approval" if approval else "question",
-                event=msgspec.json.encode(event),
+                event=msgspec.json.encode(stored),
             )
         )
 
-    def answer(self, reference: str, answer: object | None) -> None:
-        """Say how it was answered; None where it waits no longer."""
-        encoded = None if answer is None else msgspec.json.encode(answer)
+    def answer(self, reference: str, answer: object) -> None:
+        """Say how it was answered; `NO_ANSWER` where it waits no longer."""
+        encoded = None if answer is NO_ANSWER else msgspec.json.encode(answer)
         self._add(RequestAnswered(number=self.number, reference=reference, answer=encoded))
 
     # -- within ----------------------------------------------------------------------------------

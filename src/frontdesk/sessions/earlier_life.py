@@ -2,24 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 
-from frontdesk.agents.records import Message
+from frontdesk.agents.events import ApprovalRequired, AskUser
+from frontdesk.agents.records import Memory, Message
 from frontdesk.persistence.stored import StoredConversation, StoredRequest, StoredTurn
 from frontdesk.records import ExitKind, ExitReason
-from frontdesk.sessions.conversation_record import StoredOptions
+from frontdesk.sessions.conversation_record import StoredEvent, StoredOptions
 from frontdesk.sessions.counters import Counters
 from frontdesk.sessions.event_log import LogEpoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierTurn:
+    """A turn that is suspended: `messages` is what it came to, `text` the last that it said.
+
+    `requests` are those of its questions that can be answered without it, or were.
+    """
+
+    stored: StoredTurn
+    messages: tuple[Message, ...]
+    text: str
+    requests: tuple[EarlierRequest, ...]
+
+    @property
+    def memory(self) -> Memory | None:
+        """Return what it goes on from; None where that cannot be read any more."""
+        left = self.stored.suspended
+        if left is None:
+            return None
+        return Memory(kind=left.kind, version=left.version, content=left.content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierRequest:
+    """A request of a suspended turn: the event that went out, and the answer, if there is one."""
+
+    reference: str
+    event: ApprovalRequired | AskUser
+    answer: bytes | None
+
+    @classmethod
+    def all_of(cls, requests: Iterable[StoredRequest]) -> tuple[EarlierRequest, ...]:
+        """Return those that can be answered without their agent."""
+        found = []
+        for each in requests:
+            stored = msgspec.json.decode(each.event, type=StoredEvent)
+            event: ApprovalRequired | AskUser
+            if each.kind == "approval":
+                event = msgspec.json.decode(stored.event, type=ApprovalRequired)
+            else:
+                event = msgspec.json.decode(stored.event, type=AskUser)
+            if stored.outlives:
+                found.append(cls(reference=each.reference, event=event, answer=each.answer))
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierLife:
     """A conversation as it was read from the storage.
 
-    `messages` are the newest that its history holds; `waiting` the turns that have not ended, and
-    `latest` the newest of all. `requests` wait for an answer, or have one for a suspended turn.
+    `messages` are the newest that its history holds; `waiting` the turns that have not begun,
+    `suspended` the one that waits for somebody's answers, and `latest` the newest of all.
     """
 
     stored: StoredConversation
@@ -27,8 +74,8 @@ class EarlierLife:
     messages: tuple[Message, ...]
     totals: Counters
     waiting: tuple[StoredTurn, ...]
+    suspended: EarlierTurn | None
     latest: StoredTurn | None
-    requests: tuple[StoredRequest, ...]
 
     @property
     def epochs(self) -> tuple[LogEpoch, ...]:

@@ -27,13 +27,13 @@ from frontdesk.agents.records import Message, Restored, SessionContext
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.operations import AnyOperation, ConversationErased
-from frontdesk.persistence.stored import StoredConversation
+from frontdesk.persistence.stored import StoredConversation, StoredTurn
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.conversation_record import StoredOptions
-from frontdesk.sessions.earlier_life import EarlierLife
+from frontdesk.sessions.earlier_life import EarlierLife, EarlierRequest, EarlierTurn
 from frontdesk.sessions.live import LiveSession, LiveSessions
-from frontdesk.sessions.recovery import counters_in
+from frontdesk.sessions.recovery import counters_in, messages_of
 from frontdesk.sessions.remembered import restored
 from frontdesk.sessions.supervision import Supervisor
 from frontdesk.sessions.takeover import Takeover
@@ -147,8 +147,14 @@ class Keeping:
     # -- dormant sessions --------------------------------------------------------------------
 
     def add(self, live_session: LiveSession) -> None:
-        """Hold a session whose agent has ended; let those go that were not used for longest."""
+        """Hold a session whose agent has ended; let those go that were not used for longest.
+
+        One with a turn that was set aside is read anew.
+        """
         self._dormant[live_session.registry_key] = live_session
+        if live_session.conversation.is_aside:
+            live_session.conversation.log.cut()
+            self._unload(live_session.registry_key)
         for key, each in list(self._dormant.items()):
             if len(self._dormant) <= self._settings.max_loaded:
                 break
@@ -207,7 +213,7 @@ class Keeping:
             self._supervisor().recent.add(key, live_session.conversation)
             return
         self.add(live_session)
-        if live_session.conversation.prompts:
+        if live_session.conversation.wants_agent:
             # What its last owner had accepted.
             self.resume(live_session)
 
@@ -238,6 +244,9 @@ class Keeping:
         await conversation.committed()
         history, options = conversation.history, conversation.options
         messages, newest = history.all(), history.last_position
+        if conversation.suspended is not None:
+            # Its prompt is not of the turns before.
+            messages, newest = messages[:-1], newest - 1
         return await self.commits.read(
             lambda store: restored(
                 store, conversation.number, history=messages, newest=newest, options=options
@@ -270,7 +279,7 @@ class Keeping:
                 if (loading := self.loading(stored.tenant_id, stored.session_id)) is not None:
                     await loading
                 live_session = self._dormant.get(registry_key(stored.tenant_id, stored.session_id))
-                if live_session is not None and live_session.conversation.prompts:
+                if live_session is not None and live_session.conversation.wants_agent:
                     await asyncio.wait({self.resume(live_session)})
 
         async with asyncio.TaskGroup() as group:
@@ -288,14 +297,23 @@ def _life(
     """Read what a conversation goes on from. Blocks."""
     number = stored.number
     newest = store.last_messages(number, limit=messages, max_bytes=max_bytes)
+    suspended = store.turns(number, states=("suspended",))
     return EarlierLife(
         stored=stored,
         options=_options_of(stored),
         messages=tuple(msgspec.json.decode(each.message, type=Message) for each in newest),
         totals=counters_in(stored.totals),
-        waiting=tuple(store.turns(number, states=("queued", "running", "suspended"))),
+        waiting=tuple(store.turns(number, states=("queued",))),
+        suspended=_earlier_turn(store, suspended[0]) if suspended else None,
         latest=store.latest_turn(number),
-        requests=tuple(store.requests(number)),
+    )
+
+
+def _earlier_turn(store: Conversations, turn: StoredTurn) -> EarlierTurn:
+    messages, text = messages_of(store, turn)
+    own = [each for each in store.requests(turn.number) if each.request_id == turn.request_id]
+    return EarlierTurn(
+        stored=turn, messages=tuple(messages), text=text, requests=EarlierRequest.all_of(own)
     )
 
 

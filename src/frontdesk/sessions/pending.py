@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from frontdesk.agents.approval_options import problem_of_choice
 from frontdesk.agents.events import ApprovalRequired
@@ -13,6 +13,9 @@ from frontdesk.sessions.errors import OptionRefused, UnknownReference
 
 R = TypeVar("R")
 A = TypeVar("A")
+
+NO_ANSWER: Final = object()
+"""In place of the response to a question, where there is none."""
 
 
 class _Pending(Generic[R, A]):
@@ -70,6 +73,25 @@ class PendingRequests(Generic[R, A]):
         finally:
             timer.cancel()
             self._resolve(reference, dismissed)
+
+    def restore(
+        self,
+        reference: str,
+        request: R,
+        *,
+        timeout_s: float,
+        late: A,
+        dismissed: A,
+        on_answer: Callable[[A], object],
+    ) -> None:
+        """Hold a request of an earlier life, as `wait` does: nobody here waits for its answer."""
+
+        def answered(answer: A) -> None:
+            timer.cancel()
+            on_answer(answer)
+
+        self._by_reference[reference] = _Pending(request, dismissed=dismissed, on_answer=answered)
+        timer = asyncio.get_running_loop().call_later(timeout_s, self._resolve, reference, late)
 
     def answer(self, reference: str, answer: A) -> None:
         """Give the answer; `UnknownReference` where nothing waits under this reference any more."""

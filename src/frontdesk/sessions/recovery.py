@@ -1,9 +1,10 @@
 """What a process that went down left in the storage, brought to an end.
 
-A turn that was under way is ended, not repeated: its one `agent_abort{interrupted}` follows the
-last event that was committed, and its messages are made out from its events, so that the next
-agent knows which tools ran and which were cut off. All of one conversation is one commit: a
-recovery that is cut off itself is done again, with the same result.
+A turn that waits for somebody, and can go on in another agent, is left. Any other that was under
+way is ended, not repeated: its one `agent_abort{interrupted}` follows the last event that was
+committed, and its messages are made out from its events, so that the next agent knows which tools
+ran and which were cut off. All of one conversation is one commit: a recovery that is cut off itself
+is done again, with the same result.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def recovered(
     operations: list[AnyOperation] = []
     last_index, position = stored.last_index, stored.last_position
     for turn in store.turns(stored.number, states=("running",)):
-        messages, text = _messages_of(store, turn)
+        messages, text = messages_of(store, turn)
         for message in messages:
             position += 1
             operations.append(_added(stored.number, position, message))
@@ -60,6 +61,10 @@ def recovered(
             text=text,
             now_ms=now_ms,
         )
+    if not operations and stored.state == "live" and stored.waiting:
+        # Of what a client saw of a turn that is suspended, the last may be lost: what is said of it
+        # from here on has other ids.
+        operations.append(_epoch(stored.number, fence=fence(), index=last_index + 1, now_ms=now_ms))
     if operations or stored.state == "live":
         operations.append(ConversationLeft(number=stored.number, at_ms=now_ms))
     return operations
@@ -91,7 +96,7 @@ def _aborted(
     totals.unknown_usage += 1
     number = stored.number
     return [
-        EpochBegun(number=number, fence=fence, first_index=index, at_ms=now_ms),
+        _epoch(number, fence=fence, index=index, now_ms=now_ms),
         FramesAppended(
             number=number, fence=fence, first_index=index, frames=(encode_frame(frame),)
         ),
@@ -108,7 +113,7 @@ def _aborted(
     ]
 
 
-def _messages_of(store: Conversations, turn: StoredTurn) -> tuple[list[Message], str]:
+def messages_of(store: Conversations, turn: StoredTurn) -> tuple[list[Message], str]:
     """Return the messages that a turn's events make, and the last text."""
     history = History(max_messages=10_000, max_bytes=64 * 1024 * 1024)
     transcript = Transcript(history)
@@ -130,6 +135,10 @@ def _events(store: Conversations, turn: StoredTurn) -> Iterator[Event]:
         if not frames:
             return
         after = frames[-1].index
+
+
+def _epoch(number: int, *, fence: int, index: int, now_ms: int) -> EpochBegun:
+    return EpochBegun(number=number, fence=fence, first_index=index, at_ms=now_ms)
 
 
 def _added(number: int, position: int, message: Message) -> MessageAdded:

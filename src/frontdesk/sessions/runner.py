@@ -13,10 +13,10 @@ import logging
 from time import perf_counter
 
 from frontdesk.agents.errors import AgentLost, TurnOver
-from frontdesk.agents.protocol import RunningAgent
+from frontdesk.agents.protocol import RunningAgent, goes_on
 from frontdesk.agents.turn import EndSession
 from frontdesk.sessions.conversation import Conversation
-from frontdesk.sessions.queue import Prompt
+from frontdesk.sessions.recovery import INTERRUPTED
 from frontdesk.sessions.running_turn import RunningTurn
 from frontdesk.sessions.stop_reason import StopReason
 
@@ -55,7 +55,7 @@ class Runner:
         """Stop the turn under way and wait for its clean-up, for at most the grace period."""
         self._conversation.prompts.pause()
         turn = self._conversation.turn
-        if turn is not None:
+        if turn is not None and self._conversation.suspended is None:
             turn.stop(stop)
             await asyncio.wait({turn.done}, timeout=grace_s)
 
@@ -85,7 +85,7 @@ class Runner:
 
     async def _run_turns(self) -> None:
         conversation = self._conversation
-        while not self._retired and await self._run(await conversation.prompts.take()):
+        while not self._retired and await self._run(await self._next()):
             if conversation.record is not None:
                 # The next turn begins once this one's end is stored.
                 await conversation.record.committed(wait_s=None)
@@ -95,7 +95,24 @@ class Runner:
                 exited = asyncio.get_running_loop().create_future()
                 await asyncio.wait({exited}, timeout=EXIT_S)
 
-    async def _run(self, prompt: Prompt) -> bool:
+    async def _next(self) -> RunningTurn:
+        """Begin the next turn: one that another agent began, once it has its answers, comes first.
+
+        That one is ended where this agent cannot go on with it: it must not begin it once more.
+        """
+        conversation = self._conversation
+        while (suspended := conversation.suspended) and (turn := conversation.turn):
+            ends = {suspended.answered, turn.done}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            memory = suspended.earlier.memory
+            if turn.done.done():
+                continue
+            if memory is not None and goes_on(self.agent, memory):
+                return conversation.go_on(turn, suspended, memory)
+            conversation.finish(turn, StopReason(INTERRUPTED))
+        return conversation.begin(await conversation.prompts.take())
+
+    async def _run(self, turn: RunningTurn) -> bool:
         """Run one turn; say whether there may be another.
 
         The turn is over (`turn.over`) when its agent returns or raises, or when somebody stops it:
@@ -114,7 +131,6 @@ class Runner:
         When this task itself is cancelled, the supervisor ends the turn.
         """
         conversation = self._conversation
-        turn = conversation.begin(prompt)
         traced = None if turn.trace is None else turn.trace.context
         running = self._run_stored if conversation.record is not None else self.agent.run_turn
         work = asyncio.create_task(running(turn), context=traced)
@@ -139,6 +155,8 @@ class Runner:
 
     async def _finish(self, turn: RunningTurn, error: BaseException | None) -> bool:
         conversation = self._conversation
+        if turn.is_aside:
+            return False
         if isinstance(error, AgentLost):  # case 3
             _log.warning("session %s: %s", conversation.session_id, error)
             if turn.stopped is not None:

@@ -48,8 +48,10 @@ from frontdesk.sessions.counters import Counters
 from frontdesk.sessions.errors import GuardrailRefused
 from frontdesk.sessions.hooks import TurnTrace
 from frontdesk.sessions.output_filter import OutputFilter
+from frontdesk.sessions.pending import NO_ANSWER
 from frontdesk.sessions.phases import TurnPhase
 from frontdesk.sessions.stop_reason import StopReason
+from frontdesk.sessions.suspension import Suspension
 from frontdesk.sessions.transcript import Transcript
 from frontdesk.sessions.turn_memories import TurnMemories
 from frontdesk.sessions.turn_parts import TurnParts
@@ -70,6 +72,7 @@ class RunningTurn:
         "_halves",
         "_listener",
         "_parts",
+        "_suspension",
         "_transcript",
         "api_key",
         "context",
@@ -115,6 +118,7 @@ class RunningTurn:
         self.counters: Counters = Counters()
         self.running_tools: dict[str, ToolExecutionStart] = {}
         self.memories: TurnMemories = TurnMemories()
+        self._suspension = Suspension(context.request_id, parts)
         self._transcript = Transcript(parts.history)
         self._halves = HalfJoiner()
         self._delta_kind: type[MessageDelta | ThinkingDelta] = MessageDelta
@@ -193,7 +197,8 @@ class RunningTurn:
     def suspend(self, memory: Memory) -> None:
         """Let the turn go on from this in another agent, while what is asked by reference waits."""
         self._require_open()
-        self.memories.suspension = memory
+        self._suspension.memory = memory
+        self._suspension.renew()
 
     async def approval(
         self,
@@ -206,7 +211,7 @@ class RunningTurn:
     ) -> Approval:
         """Wait until somebody approves or rejects, or until it is too late."""
         self._require_open()
-        service = self._parts.service
+        service, outlives = self._parts.service, reference is not None
         reference = self._checked_reference(reference) or new_reference("apr")
         hint = None if hint is None else encodable(hint)
         self._check_text(hint or "")
@@ -215,8 +220,7 @@ class RunningTurn:
         )
         # What waits is what went out: without arguments that are too large.
         event = self._append(event)
-        if (record := self._parts.record) is not None:
-            record.ask(self.request_id, event)
+        self._suspension.on_asked(reference, event, outlives=outlives)
         answer = await self._parts.approvals.wait(
             reference,
             event,
@@ -225,29 +229,29 @@ class RunningTurn:
             dismissed=Approval("cancelled"),
             on_answer=partial(self._on_approval, event),
         )
-        await self._parts.committed()
+        await self._suspension.until_stored(reference)
         return with_option(answer, details)
 
     async def ask(self, question: str, *, reference: str | None = None) -> Any:
         """Wait for the user's answer; `QuestionExpired` when there is none in time."""
         self._require_open()
+        outlives = reference is not None
         reference = self._checked_reference(reference) or new_reference("ask")
         question = encodable(question)
         self._check_text(question)
         event = self._append(AskUser(reference, question))
-        if (record := self._parts.record) is not None:
-            record.ask(self.request_id, event)
+        self._suspension.on_asked(reference, event, outlives=outlives)
         timeout_s = self._parts.service.settings.question_timeout_s
         answer = await self._parts.questions.wait(
             reference,
             event,
             timeout_s=timeout_s,
-            late=_NO_ANSWER,
-            dismissed=_NO_ANSWER,
-            on_answer=partial(self._on_response, reference),
+            late=NO_ANSWER,
+            dismissed=NO_ANSWER,
+            on_answer=partial(self._suspension.on_answer, reference),
         )
-        await self._parts.committed()
-        if answer is _NO_ANSWER:
+        await self._suspension.until_stored(reference)
+        if answer is NO_ANSWER:
             self._require_open()
             raise QuestionExpired(reference, waited_s=timeout_s)
         return answer
@@ -292,7 +296,28 @@ class RunningTurn:
         if self.phase is TurnPhase.RUNNING:
             self.phase = self.phase.to(TurnPhase.STOPPING)
             self.stopped = stop
+            self._suspension.end()
             self.wake()
+
+    @property
+    def waits_suspended(self) -> bool:
+        """Say whether it could go on in another agent, as it waits for what was asked."""
+        return self._suspension.is_stored
+
+    def go_on(self, context: TurnContext, *, deadline_s: float, said: str) -> None:
+        """Be the turn of another agent, which goes on where the last one had `said` this."""
+        self.context, self.model, self.deadline_s = context, context.model, deadline_s
+        self._transcript.go_on(said)
+
+    @property
+    def is_aside(self) -> bool:
+        """Say whether it was set aside."""
+        return self._suspension.is_left
+
+    def set_aside(self) -> None:
+        """Be over here, and nothing more is said of it: it goes on in another agent, later."""
+        self._suspension.leave()
+        self.close()
 
     def wake(self, _: object = None) -> None:
         """Wake whoever waits for the turn to be over."""
@@ -407,16 +432,8 @@ class RunningTurn:
             self.stop(StopReason("guardrail", error="guardrail", silent=True))
             raise TurnOver(self.request_id) from None
 
-    def _on_response(self, reference: str, answer: Any) -> None:
-        if (record := self._parts.record) is not None:
-            record.answer(reference, None if answer is _NO_ANSWER else answer)
-
     def _on_approval(self, asked: ApprovalRequired, answer: Approval) -> None:
-        if (record := self._parts.record) is not None:
-            record.answer(asked.approval_id, answer)
+        self._suspension.on_answer(asked.approval_id, answer)
         if self.phase is not TurnPhase.FINISHED:
             answer = with_option(answer, asked.details)
             self._append(ApprovalResolved(asked.approval_id, answer.status, answer.option_id))
-
-
-_NO_ANSWER = object()

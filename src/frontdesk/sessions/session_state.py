@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from math import inf
 
 import msgspec
 
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.events import Event
 from frontdesk.agents.ids import registry_key
-from frontdesk.agents.records import SessionContext, State
+from frontdesk.agents.records import SessionContext, State, TurnContext
 from frontdesk.records import ExitReason
 from frontdesk.sessions.attachment_room import TakesType
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation_record import ConversationRecord, StoredOptions, attachments_in
 from frontdesk.sessions.counters import Counters
-from frontdesk.sessions.earlier_life import EarlierLife
+from frontdesk.sessions.earlier_life import EarlierLife, EarlierTurn
 from frontdesk.sessions.event_log import EventLog
 from frontdesk.sessions.expiry import Expiry, LifeTimes
 from frontdesk.sessions.forking import ForkSource
@@ -29,6 +30,7 @@ from frontdesk.sessions.phases import SessionPhase
 from frontdesk.sessions.queue import Prompt, PromptQueue
 from frontdesk.sessions.running_turn import RunningTurn
 from frontdesk.sessions.stop_reason import StopReason
+from frontdesk.sessions.suspended_turn import SuspendedTurn
 from frontdesk.sessions.turn_ends import TurnEnds
 from frontdesk.sessions.turn_parts import TurnParts
 
@@ -57,6 +59,7 @@ class SessionState:
         "expiry",
         "forked_from",
         "history",
+        "is_aside",
         "label",
         "last_activity_at",
         "log",
@@ -70,6 +73,7 @@ class SessionState:
         "rules",
         "service",
         "session_id",
+        "suspended",
         "takes",
         "tenant_id",
         "turn",
@@ -109,6 +113,8 @@ class SessionState:
     """The blueprint, as it was when the session was opened."""
     service: ServiceContext
     session_id: str
+    suspended: SuspendedTurn | None
+    """What its turn waits for that another agent began; None where it has none such."""
     takes: TakesType | None
     """Says which attachments its agent takes, where that is fewer than its blueprint says."""
     tenant_id: str
@@ -134,7 +140,9 @@ class SessionState:
         self.label = self.blocked = self.ending_reason = None
         self.forked_from, self._took = None, None if life is None else life.options
         self.restarts = self._entry_fence = self._readers = 0
-        self.takes = self._pid = self.turn = None
+        self.is_aside: bool = False
+        """Whether a turn of it waits in the storage alone: it is read anew when it is asked for."""
+        self.takes = self._pid = self.turn = self.suspended = None
         self.parts = TurnParts.make(
             context, service=service, number=number, stored=stored, life=life
         )
@@ -186,11 +194,34 @@ class SessionState:
             self.log.close()
             return
         self.phase = self.phase.to(SessionPhase.DORMANT)
+        if life.suspended is not None:
+            self._wait_on(life.suspended)
         for turn in life.waiting:
-            if turn.state == "queued":
-                files = attachments_in(turn.attachments)
-                self.prompts.put(Prompt(turn.request_id, turn.text, turn.api_key, files))
-                self.ends.expect(turn.request_id)
+            files = attachments_in(turn.attachments)
+            self.service.attachments.hold(self.tenant_id, files)
+            self.prompts.put(Prompt(turn.request_id, turn.text, turn.api_key, files))
+            self.ends.expect(turn.request_id)
+
+    def _wait_on(self, earlier: EarlierTurn) -> None:
+        """Wait for the answers to what a turn asked whose agent is lost; then wake."""
+        stored = earlier.stored
+        files = attachments_in(stored.attachments)
+        self.service.attachments.hold(self.tenant_id, files)
+        self.ends.expect(stored.request_id)
+        context = TurnContext(
+            text=stored.text,
+            request_id=stored.request_id,
+            session=self.context,
+            model=self.model,
+            attachments=files,
+        )
+        self.turn = RunningTurn(context, self.parts, deadline_s=inf, api_key=stored.api_key)
+        self.suspended = SuspendedTurn(earlier, self.parts)
+        self.suspended.answered.add_done_callback(lambda _: self._wake_if_wanted())
+
+    def _wake_if_wanted(self) -> None:
+        if self.dormant and self.wants_agent:
+            self.service.wake(self)
 
     # -- what it is --------------------------------------------------------------------------
 
@@ -217,7 +248,14 @@ class SessionState:
     @property
     def restarting(self) -> bool:
         """Say whether it is between two agents, or waits for one that is asked for already."""
-        return self.phase is SessionPhase.RESTARTING or (self.dormant and len(self.prompts) > 0)
+        return self.phase is SessionPhase.RESTARTING or (self.dormant and self.wants_agent)
+
+    @property
+    def wants_agent(self) -> bool:
+        """Say whether there is something for an agent to do."""
+        if self.suspended is not None:
+            return self.suspended.answered.done()
+        return len(self.prompts) > 0
 
     @property
     def pid(self) -> int | None:

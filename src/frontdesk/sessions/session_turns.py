@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import msgspec
+
 from frontdesk.agents.events import AgentAbort, AgentEnd, AgentStart, Error, PromptReceived
-from frontdesk.agents.records import Message, TurnContext
+from frontdesk.agents.records import Memory, Message, TurnContext
 from frontdesk.agents.restart import CRASHES
 from frontdesk.records import ExitReason
+from frontdesk.sessions.earlier_life import EarlierTurn
 from frontdesk.sessions.hooks import TurnTrace
 from frontdesk.sessions.phases import TurnPhase
 from frontdesk.sessions.queue import Prompt
 from frontdesk.sessions.running_turn import RunningTurn
 from frontdesk.sessions.session_state import SessionState
 from frontdesk.sessions.stop_reason import StopReason
+from frontdesk.sessions.suspended_turn import SuspendedTurn
 from frontdesk.sessions.turn_ends import TurnEnd
 
 
@@ -55,13 +59,57 @@ class SessionTurns(SessionState):
         if prompt.request_id == self._latest_request:
             self._latest_index = self.log.last_index
         self.log.append_shortened(AgentStart(), request_id=prompt.request_id)
-        late = StopReason("deadline", error="deadline", silent=True)
-        self._deadline_timer = asyncio.get_running_loop().call_later(timeout_s, turn.stop, late)
+        self._set_deadline(turn, timeout_s)
         # One that was aborted when its prompt was accepted but had not begun stops at once.
         stop, self._stop_next = self._stop_next, None
         if stop is not None:
             turn.stop(stop)
         return turn
+
+    def go_on(self, turn: RunningTurn, suspended: SuspendedTurn, memory: Memory) -> RunningTurn:
+        """Begin again the turn that another agent began: what it asked is answered."""
+        earlier, timeout_s = suspended.earlier, self.turn_timeout_s
+        self.suspended = None
+        context = msgspec.structs.replace(
+            turn.context,
+            model=self.model,
+            history=self.history.all()[:-1],  # its prompt is there already
+            tools=self.parts.tools.specs(),
+            fence=self.entry_fence,
+            suspended=suspended.suspended(memory),
+        )
+        if self.record is not None:
+            # Stored before its agent gets it: from here on it is cut off like any other.
+            self.record.resume(turn.request_id)
+        self._add_messages(earlier)
+        deadline_s = self.service.clock.monotonic() + timeout_s
+        turn.go_on(context, deadline_s=deadline_s, said=earlier.text)
+        self._set_deadline(turn, timeout_s)
+        self._on_changed()
+        return turn
+
+    def set_aside(self) -> bool:
+        """Leave the turn under way as it is stored, where it could go on in another agent."""
+        turn = self.turn
+        if turn is None or not turn.waits_suspended:
+            return False
+        turn.set_aside()
+        self.parts.approvals.dismiss_all()
+        self.parts.questions.dismiss_all()
+        self.service.attachments.give(self.tenant_id, turn.context.attachments)
+        self.turn, self.is_aside = None, True
+        self._cancel_deadline()
+        return True
+
+    def _add_messages(self, earlier: EarlierTurn) -> None:
+        if self.record is not None:
+            self.record.begun()
+        for message in earlier.messages:
+            self.history.add(message)
+
+    def _set_deadline(self, turn: RunningTurn, timeout_s: float) -> None:
+        late = StopReason("deadline", error="deadline", silent=True)
+        self._deadline_timer = asyncio.get_running_loop().call_later(timeout_s, turn.stop, late)
 
     def finish(self, turn: RunningTurn, stop: StopReason | None = None) -> None:
         """End a turn, well or with the reason of a stop. What was finished stays as it is."""
@@ -69,6 +117,9 @@ class SessionTurns(SessionState):
             return
         if stop is None and turn.refuses_end():
             stop = turn.stopped
+        suspended, self.suspended = self.suspended, None
+        if suspended is not None:
+            self._add_messages(suspended.earlier)
         self.parts.approvals.dismiss_all()
         self.parts.questions.dismiss_all()
         last, tokens = turn.close(), turn.counters.turn_tokens
@@ -103,6 +154,7 @@ class SessionTurns(SessionState):
         self.parts.steering_texts.clear()
         self._cancel_deadline()
         self._idle_if_unused()
+        self._wake_if_wanted()
 
     def _cancel_deadline(self) -> None:
         if self._deadline_timer is not None:

@@ -468,6 +468,8 @@ class Supervisor:
             return
         if live_session.supervised_agent is not None:
             live_session.supervised_agent.set_reason(reason)
+        if live_session.goes_dormant:
+            live_session.conversation.set_aside()
         is_task = runner.agent.registry_agent is None
         # A process needs some of the time for itself: it is asked before it is killed.
         await runner.stop_turn(

@@ -44,6 +44,10 @@ class Transcript:
         self._opened: type[Event] | None = None
         self._last = ""
 
+    def go_on(self, said: str) -> None:
+        """Take this for what the turn said last: another agent said it."""
+        self._last = said
+
     def opening(self, event: Event) -> Event | None:
         """Return `message_start` or `thinking_start` where a delta needs one first."""
         kind = type(event)

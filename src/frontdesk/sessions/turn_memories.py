@@ -11,15 +11,13 @@ from frontdesk.errors import InvalidArgument
 class TurnMemories:
     """Collect what is to be kept with a turn's end, up to a bound, and what comes after that.
 
-    `left` is read at the end. `suspension` is what the turn could go on from in another agent while
-    it waits for what was asked. `on_late` is called with each memory that comes after the end.
+    `left` is read at the end. `on_late` is called with each memory that comes after it.
     """
 
-    __slots__ = ("_size", "left", "on_late", "suspension")
+    __slots__ = ("_size", "left", "on_late")
 
     def __init__(self) -> None:
         self.left: list[Memory] = []
-        self.suspension: Memory | None = None
         self.on_late: Callable[[Memory], None] | None = None
         self._size = 0
 
