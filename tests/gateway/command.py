@@ -32,6 +32,9 @@ kind = "python"
 target = "gateway.agents:deaf"
 """
 
+IN_MEMORY = CONFIG + '[conversations]\nstore = "memory"\n'
+"""Conversations are not stored: they end with whoever runs their agents."""
+
 
 class Served:
     """A server process: its address, its log, and ways to end it."""

@@ -16,7 +16,7 @@ from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.config import load_config
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.keeper.client import Keeper
-from gateway.command import frontdesk, serving
+from gateway.command import IN_MEMORY, frontdesk, serving
 from gateway.requirements import covers
 from gateway.running import create, events, until
 from support.processes import descendants
@@ -33,7 +33,8 @@ def test_the_version_is_printed(tmp_path):
 def test_a_second_gateway_on_a_state_directory_is_refused_until_the_first_has_ended(tmp_path):
     state = ("--state-dir", str(tmp_path / "state"))
     with serving(tmp_path) as first:
-        with serving(tmp_path / "again", *state, wait=False) as second:
+        # One that stores conversations would wait for a while.
+        with serving(tmp_path / "again", *state, config=IN_MEMORY, wait=False) as second:
             assert second.wait() == 2
             place = tmp_path / "state"
             assert second.log.splitlines() == [

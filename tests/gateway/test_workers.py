@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.command import CONFIG, frontdesk, serving
+from gateway.command import CONFIG, IN_MEMORY, frontdesk, serving
 from gateway.running import create, events, turn_of
 from gateway.worker_processes import WITHIN_S, workers
 from support.engines import certificates
@@ -42,7 +42,7 @@ def following(client, session_id):
 
 
 def test_a_killed_workers_sessions_end_as_lost_and_all_others_go_on(tmp_path):
-    with workers(tmp_path, 2) as service:
+    with workers(tmp_path, 2, config=IN_MEMORY) as service:
         with service.client_of(1) as first, service.client_of(2) as second:
             create(first, "mine", blueprint="patient")
             create(second, "theirs", blueprint="patient")
@@ -114,7 +114,8 @@ def test_a_second_one_on_the_same_state_directory_is_refused(
     shared, both, tmp_path, state, arguments
 ):
     command = (*arguments, "--state-dir", str(shared.directory / state))
-    with serving(tmp_path / "again", *command, wait=False) as again:
+    # One that stores conversations would wait for a while.
+    with serving(tmp_path / "again", *command, config=IN_MEMORY, wait=False) as again:
         assert again.wait(WITHIN_S) == 2
         assert "another gateway that runs has its state here" in again.log
     assert both[1].get("/v1/sessions").status_code == 200
@@ -195,7 +196,7 @@ def test_a_reload_reaches_all_workers_and_a_wrong_one_none(tmp_path):
 
 
 def test_a_sigterm_drains_all_within_one_grace_and_every_stream_says_goodbye(tmp_path):
-    with workers(tmp_path, 2, "--grace-s", "60") as service:
+    with workers(tmp_path, 2, "--grace-s", "60", config=IN_MEMORY) as service:
         with service.client_of(1) as first, service.client_of(2) as second:
             followed = []
             for client, session in ((first, "a"), (second, "b")):
