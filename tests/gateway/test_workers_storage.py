@@ -139,7 +139,10 @@ def test_a_killed_service_goes_on_where_it_was_in_the_gateway_that_waited(tmp_pa
             cut = {each: prompt(first, each, "wait") for each in followers}
             queued = {each: prompt(second, each, "next") for each in followers}
             for session, follower in followers.items():
-                eventually(lambda f=follower, s=session: text_of(f, cut[s]) == "working ", within_s=WITHIN_S)
+                eventually(
+                    lambda f=follower, s=session: text_of(f, cut[s]) == "working ",
+                    within_s=WITHIN_S,
+                )
         with serving(tmp_path / "again", *state, config=STORED, wait=False) as again:
             eventually(lambda: "waiting up to 30 s" in again.log, within_s=WITHIN_S)
             assert f"(process {service.server.process.pid})" in again.log

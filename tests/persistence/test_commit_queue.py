@@ -122,9 +122,21 @@ async def test_whoever_lost_a_conversation_is_told_and_its_follower_is_not():
     async with CommitQueue(store) as commits:
         commits.on_lost = lost.append
         commits.follow(1, seen.append)
-        commits.add(event(1, 1))
-        await commits.committed(1)
+        commits.add(event(1, 1), event(2, 1))
+        with pytest.raises(StorageUnavailable, match="another node has the conversation"):
+            await commits.committed(1)
+        await commits.committed(2)
     assert (lost, seen) == ([1], [])
+
+
+async def test_what_comes_after_its_own_erasure_is_nobody_elses():
+    store = Recorded()
+    async with CommitQueue(store) as commits:
+        commits.add(ops.ConversationErased(number=1))
+        await commits.committed(1)
+        store.lost = frozenset({1})
+        commits.add(event(1, 2))
+        await commits.committed(1)
 
 
 async def test_a_batch_stays_whole_until_the_storage_takes_it():

@@ -9,6 +9,7 @@ from frontdesk import SessionStore
 from frontdesk.agents import Blueprints
 from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
 from frontdesk.sessions.keeping import KeepingSettings
@@ -105,9 +106,10 @@ async def test_a_dead_processs_turn_is_aborted_once_and_what_waits_goes_on(proce
         assert text(events) == "['wait', 'working']"
         assert await b.owner_of("acme", "s-1") == "b"
         # The one that was held to be dead lives: it says nothing more, and its stream is cut.
-        there.abort()
-        rest = await stream.rest()
-        assert rest == []
+        there.prompt("late")
+        with pytest.raises(StorageUnavailable):
+            await there.committed()
+        assert await stream.rest() == []
         async with asyncio.timeout(20):
             while a.lives(there_key(a, there)):
                 await asyncio.sleep(0.01)

@@ -7,6 +7,7 @@ each commit by one call into the loop, which wakes all who waited for something 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import NamedTuple, Self, TypeVar
 from frontdesk.background import OwnThreads
 from frontdesk.persistence.conversations import Applied, Conversations
 from frontdesk.persistence.errors import StorageBroken, StorageUnavailable
-from frontdesk.persistence.operations import AnyOperation, FramesAppended
+from frontdesk.persistence.operations import AnyOperation, ConversationErased, FramesAppended
 from frontdesk.persistence.writer import RETRY_S, Batch, StorageWriter
 
 T = TypeVar("T")
@@ -24,9 +25,14 @@ MAX_BYTES: int = 64 * 1024 * 1024
 MAX_BYTES_EACH: int = 8 * 1024 * 1024
 WAIT_S: float = 5.0
 READERS = 2
+MAX_ERASED = 1024
+"""So many conversations that were erased here are told from those that others have."""
+
+TAKEN = "another node has the conversation by now"
 
 
 class _Waiter(NamedTuple):
+    number: int
     last: int
     future: asyncio.Future[None]
 
@@ -82,6 +88,7 @@ class CommitQueue:
         self._bytes = 0
         self._waiters: list[_Waiter] = []
         self._followers: dict[int, Callable[[int], None]] = {}
+        self._erased: OrderedDict[int, None] = OrderedDict()
         self._problem: str | None = None
         self._broken: BaseException | None = None
         self.on_lost: Callable[[int], None] | None = None
@@ -120,6 +127,10 @@ class CommitQueue:
             self._bytes += size
             into.operations.append(operation)
             into.sizes[number] = into.sizes.get(number, 0) + size
+            if type(operation) is ConversationErased:
+                self._erased[number] = None
+                if len(self._erased) > MAX_ERASED:
+                    self._erased.popitem(last=False)
             if type(operation) is FramesAppended:
                 into.newest[number] = operation.first_index + len(operation.frames) - 1
         if self._hand_over_at is None and not self._under_way:
@@ -135,13 +146,14 @@ class CommitQueue:
         """Return once all that was added for a conversation so far is on the disk.
 
         At once where there is nothing. `StorageUnavailable` where the storage does not take it
-        within `wait_s` (None waits on): it is written nonetheless, once that can be done.
+        within `wait_s` (None waits on): it is written nonetheless, once that can be done; and at
+        once where the conversation is another node's by now: of that, nothing is.
         """
         if (uncommitted := self._uncommitted.get(number)) is None:
             return
         self._raise_broken()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(uncommitted.last, future)
+        waiter = _Waiter(number, uncommitted.last, future)
         self._waiters.append(waiter)
         self.hasten()
         try:
@@ -231,7 +243,11 @@ class CommitQueue:
             if uncommitted.last <= batch.last:
                 del self._uncommitted[number]
         for waiter in self._waiters:
-            if waiter.last <= batch.last and not waiter.future.done():
+            if waiter.last > batch.last or waiter.future.done():
+                continue
+            if waiter.number in lost and waiter.number not in self._erased:
+                waiter.future.set_exception(StorageUnavailable(TAKEN))
+            else:
                 waiter.future.set_result(None)
         if self._next.operations:
             self._schedule()
