@@ -42,6 +42,7 @@ class ExitKind(StrEnum):
     DELETED = "deleted"
     SHUTDOWN = "shutdown"
     EXPIRED = "expired"
+    CLOSED = "closed"
     SUPERSEDED = "superseded"
     RESTARTED = "restarted"
     UNKNOWN = "unknown"

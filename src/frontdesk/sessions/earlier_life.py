@@ -76,6 +76,8 @@ class EarlierLife:
     waiting: tuple[StoredTurn, ...]
     suspended: EarlierTurn | None
     latest: StoredTurn | None
+    reopened: bool = False
+    """It had ended, and goes on nonetheless."""
 
     @property
     def epochs(self) -> tuple[LogEpoch, ...]:
@@ -85,7 +87,7 @@ class EarlierLife:
     @property
     def ended(self) -> ExitReason | None:
         """Return how it ended; None where it may go on."""
-        if self.stored.ended is None:
+        if self.stored.ended is None or self.reopened:
             return None
         return reason_in(self.stored.ended)
 

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import msgspec
@@ -144,6 +144,10 @@ class Keeping:
             self.commits.add(ConversationErased(number=number))
             raise
 
+    def of_tenant(self, tenant_id: str) -> list[LiveSession]:
+        """Return a tenant's dormant sessions that are loaded."""
+        return [each for each in self._dormant.values() if each.conversation.tenant_id == tenant_id]
+
     # -- dormant sessions --------------------------------------------------------------------
 
     def add(self, live_session: LiveSession) -> None:
@@ -217,7 +221,19 @@ class Keeping:
             # What its last owner had accepted.
             self.resume(live_session)
 
-    async def read(self, stored: StoredConversation) -> LiveSession:
+    async def reopened(self, tenant_id: str, session_id: str) -> LiveSession | None:
+        """Return the newest conversation of an id as one that goes on, without holding it.
+
+        None where it has not ended, or is here already.
+        """
+        stored = await self.commits.read(lambda store: store.find(tenant_id, session_id))
+        if stored is None or stored.state != "ended":
+            return None
+        live_session = await self.read(stored, reopened=True)
+        key = live_session.registry_key
+        return None if self._live.get(key) is not None or key in self._dormant else live_session
+
+    async def read(self, stored: StoredConversation, *, reopened: bool = False) -> LiveSession:
         """Return a stored conversation, dormant or ended, without holding it."""
         limits = self._context.settings
         life = await self.commits.read(
@@ -225,6 +241,7 @@ class Keeping:
                 store, stored, messages=limits.max_messages, max_bytes=limits.max_history_bytes
             )
         )
+        life = replace(life, reopened=reopened)
         context = life.options.context
         rules = self._blueprints().get(stored.blueprint) or _gone(stored.blueprint)
         conversation = Conversation(

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.records import MemoryOutcome
 from frontdesk.agents.restart import RestartState
-from frontdesk.errors import FrontdeskError
 from frontdesk.records import ExitReason
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.runner import Runner
@@ -34,7 +33,6 @@ class LiveSession:
         "left_for",
         "memory",
         "minted",
-        "refused",
         "registry_key",
         "restart_state",
         "resuming",
@@ -56,8 +54,6 @@ class LiveSession:
         """Why its last agent ended, where it is dormant."""
         self.memory: MemoryOutcome | None = None
         """What an agent that took over knows of the turns before."""
-        self.refused: FrontdeskError | None = None
-        """What kept an agent from being started when one was needed last."""
 
 
 class LiveSessions:
@@ -134,6 +130,14 @@ class RecentlyEnded:
         """Return the conversation that ended last under this id, if it is still held."""
         return self._ended.get(key)
 
+    def remove(self, key: str) -> None:
+        """Hold it no longer."""
+        self._drop(key)
+
+    def of_tenant(self, tenant_id: str) -> list[str]:
+        """Return the keys of a tenant's that are held."""
+        return [key for key, each in self._ended.items() if each.tenant_id == tenant_id]
+
     def add(self, key: str, conversation: Conversation) -> None:
         """Keep a conversation that has ended; forget the oldest that are too many."""
         self._drop(key)
@@ -144,5 +148,8 @@ class RecentlyEnded:
 
     def _drop(self, key: str) -> None:
         dropped = self._ended.pop(key, None)
-        if dropped is not None:
-            self._bytes -= dropped.held_bytes
+        if dropped is None:
+            return
+        self._bytes -= dropped.held_bytes
+        if dropped.record is not None and dropped.log.over:
+            dropped.record.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,7 +24,6 @@ from frontdesk.agents.protocol import check
 from frontdesk.agents.records import Accepted, CreateSession, Restored, SessionContext
 from frontdesk.clock import Clock, SystemClock
 from frontdesk.errors import (
-    FrontdeskError,
     InvalidArgument,
     SessionAlreadyExists,
     SessionLimitExceeded,
@@ -32,7 +31,8 @@ from frontdesk.errors import (
 )
 from frontdesk.monitors import Watcher
 from frontdesk.persistence.commit_queue import CommitQueue
-from frontdesk.records import Change, Ended, ExitKind, ExitReason, Fence, Snapshot
+from frontdesk.persistence.stored import StoredConversation
+from frontdesk.records import Change, Ended, ExitReason, Fence, Snapshot
 from frontdesk.sessions.admission import admit, admit_fork
 from frontdesk.sessions.attachment_room import AttachmentRoom, require_types
 from frontdesk.sessions.context import ServiceContext, SessionSettings
@@ -53,8 +53,10 @@ from frontdesk.sessions.hooks import (
 from frontdesk.sessions.importing import ImportedConversation
 from frontdesk.sessions.input_checks import checked_prompt
 from frontdesk.sessions.keeping import Keeping, KeepingSettings
+from frontdesk.sessions.listing import SessionPage, SessionQuery
 from frontdesk.sessions.live import LiveSession, LiveSessions
 from frontdesk.sessions.reservations import Place, Reservations
+from frontdesk.sessions.stored_sessions import StoredSessions
 from frontdesk.sessions.supervision import Supervisor
 from frontdesk.store import SessionStore, Watch
 
@@ -152,6 +154,13 @@ class SessionService:
             restored=self._restored,
         )
         self._keeping: Keeping | None = self._make_keeping(keeping)
+        self.stored: StoredSessions = StoredSessions(
+            live_sessions=self._live,
+            supervisor=self._supervisor,
+            keeping=self._keeping,
+            find=self.live,
+            living=self.live_of_tenant,
+        )
         self._latest_number = 0
         self._watch: Watch | None = None
         self._following: asyncio.Task[None] | None = None
@@ -263,7 +272,12 @@ class SessionService:
     # -- what a tenant's sessions ask, by registry key -------------------------------------------
 
     async def open(
-        self, request: CreateSession, *, tenant_id: str, api_key: str | None
+        self,
+        request: CreateSession,
+        *,
+        tenant_id: str,
+        api_key: str | None,
+        first: Callable[[Conversation], None] | None = None,
     ) -> Conversation:
         """Open a session for a tenant; see `TenantSessions.create`."""
         if self._context.draining:
@@ -286,12 +300,13 @@ class SessionService:
                 blueprint=rules,
                 api_key=api_key,
                 number=self._next_number(),
-                stored=self._keeping is not None,
+                stored=self._keeping is not None and not request.ephemeral,
             )
+            conversation.label = request.label
             if source is not None:
                 conversation.take_over(source)
             live_session = LiveSession(conversation, key=key, minted=minted)
-            return await self._opened(live_session, source)
+            return await self._opened(live_session, source, first)
         finally:
             self._reservations.release(key)
 
@@ -326,8 +341,16 @@ class SessionService:
         assert self._context.commits is not None
         return await self._context.commits.read(lambda store: fork_source(store, tenant_id, point))
 
-    async def _opened(self, live_session: LiveSession, source: ForkSource | None) -> Conversation:
-        """Start the first agent of a session, and store that it is opened."""
+    async def _opened(
+        self,
+        live_session: LiveSession,
+        source: ForkSource | None,
+        first: Callable[[Conversation], None] | None,
+    ) -> Conversation:
+        """Start the first agent of a session, and store that it is opened.
+
+        `first` is called before: what it says is stored with the opening, or nothing is.
+        """
         conversation = live_session.conversation
         restored = None
         if source is not None:
@@ -339,6 +362,12 @@ class SessionService:
             raise
         if source is not None:
             conversation.log.append_shortened(AgentRestarted(FORKED, 0, live_session.memory))
+        try:
+            if first is not None:
+                first(conversation)
+        except BaseException:
+            self._supervisor.begin_ending(live_session, _DELETED)
+            raise
         if conversation.record is not None:
             await self._store_opened(live_session, conversation.record)
         return conversation
@@ -460,9 +489,8 @@ class SessionService:
         ended = self._supervisor.recent.get(key)
         if ended is not None and ended.ended is not None:
             raise SessionDead(session_id, reason=ended.ended)
-        reason = self._ended_reason(key)
-        if self._keeping is not None and reason is not None and reason.kind is ExitKind.DELETED:
-            raise SessionNotFound(session_id)  # erased: as if it had never been
+        # What is stored was looked for there: what is not is as if it had never been.
+        reason = self._ended_reason(key) if self._keeping is None else None
         raise (
             SessionNotFound(session_id)
             if reason is None
@@ -510,16 +538,16 @@ class SessionService:
         live = self._live if tenant_id is None else self._live.of_tenant(tenant_id)
         return [each.conversation for each in live]
 
-    async def delete(self, key: str, session_id: str) -> None:
-        """End a session; see `TenantSessions.delete`."""
-        conversation = self.live(key, session_id)
-        live_session = self._live.get(key)
-        if live_session is not None:
-            # Shielded: a client that leaves does not keep its session from ending.
-            await asyncio.shield(self._supervisor.begin_ending(live_session, _DELETED))
-        elif self._keeping is not None and (dormant := self._keeping.get(key)) is not None:
-            await self._keeping.erase(dormant, lambda: conversation.end(_DELETED))
-        await conversation.committed()
+    async def resume(self, tenant_id: str, session_id: str) -> Conversation:
+        """Start an agent for a session that has none; see `TenantSessions.resume`."""
+        if self._context.draining:
+            raise Draining
+        key = registry_key(tenant_id, session_id)
+        conversation = self.latest(key)
+        if conversation is not None and not conversation.live:
+            self._refuse_over_limit(tenant_id, conversation.rules)
+            self._reservations.refuse_over_limit(tenant_id, conversation.api_key)
+        return await self.stored.resume(tenant_id, session_id)
 
     # -- within ----------------------------------------------------------------------------------
 
@@ -646,8 +674,13 @@ class TenantSessions:
         self._service, self._only, self.found = service, only, None
         self.tenant_id, self.api_key = check_tenant(tenant_id), api_key
 
-    async def create(self, request: CreateSession) -> Conversation:
+    async def create(
+        self, request: CreateSession, *, first: Callable[[Conversation], None] | None = None
+    ) -> Conversation:
         """Open a session. A refused or cancelled create leaves nothing behind.
+
+        `first` is called with it once it is open: what that does is stored together with the
+        opening, and where it raises there is no session.
 
         Raises `SessionAlreadyExists`, `SessionLimitExceeded`, `CreateFailed`, `Draining`,
         `InvalidArgument`.
@@ -655,7 +688,7 @@ class TenantSessions:
         if self._only is not None:
             raise SessionNotFound(request.session_id or "")
         self.found = await self._service.open(
-            request, tenant_id=self.tenant_id, api_key=self.api_key
+            request, tenant_id=self.tenant_id, api_key=self.api_key, first=first
         )
         return self.found
 
@@ -671,27 +704,33 @@ class TenantSessions:
             require_types(media_types, rules=rules)
 
     async def create_and_prompt(
-        self, request: CreateSession, text: str, *, attachments: Sequence[Attachment] = ()
+        self,
+        request: CreateSession,
+        text: str,
+        *,
+        attachments: Sequence[Attachment] = (),
+        first: Callable[[Conversation, Accepted], None] | None = None,
     ) -> tuple[Conversation, Accepted]:
         """Open a session and prompt it; where the prompt is refused there is no session.
 
-        Raises what `create` and `Conversation.prompt` do.
+        `first` is called when it is accepted, as in `create`. Raises what `create` and `Conversation.prompt` do.
         """
         self._service.check_prompt(
             text, attachments, tenant_id=self.tenant_id, api_key=self.api_key
         )
         if attachments:
             await self.require_types(request.blueprint, [each.media_type for each in attachments])
-        conversation = await self.create(request)
-        try:
-            return conversation, conversation.prompt(
-                text, attachments=attachments, api_key=self.api_key
-            )
-        except FrontdeskError:
+        accepted: list[Accepted] = []
+
+        def prompt(conversation: Conversation) -> None:
             # Refused though it was not before: the rules were changed, or the agent has ended.
-            with suppress(SessionNotFound):
-                await self.delete(conversation.session_id)
-            raise
+            taken = conversation.prompt(text, attachments=attachments, api_key=self.api_key)
+            accepted.append(taken)
+            if first is not None:
+                first(conversation, taken)
+
+        conversation = await self.create(request, first=prompt)
+        return conversation, accepted[0]
 
     def export(self, session_id: str) -> AsyncIterator[bytes]:
         """Give a session as JSON lines, a part at a time: live, dormant or ended.
@@ -764,13 +803,47 @@ class TenantSessions:
         page = live[:limit]
         return page, str(page[-1].number) if len(live) > limit else None
 
-    async def delete(self, session_id: str) -> None:
-        """End a session; returns when its entry is gone.
+    async def listed(self, asked: SessionQuery) -> SessionPage[Conversation | StoredConversation]:
+        """Return a page of the sessions, live and dormant, in the order in which they were opened.
 
-        That is within the grace period and a second, whatever its agent does, and whoever else
-        deletes it at the same time. Raises `SessionNotFound`, `SessionDead`.
+        Those that have ended too, where that is asked for. Costs what it returns.
         """
-        await self._service.delete(self._key_of(session_id), session_id)
+        if not 1 <= asked.limit <= MAX_PAGE:
+            raise InvalidArgument("limit", expected=f"1 to {MAX_PAGE}", got=str(asked.limit))
+        if self._only is not None:
+            raise SessionNotFound(self._only.session_id)
+        return await self._service.stored.page(self.tenant_id, asked)
+
+    async def resume(self, session_id: str) -> Conversation:
+        """Start an agent for a session that has none; one that has ended goes on. Twice is once.
+
+        Raises `SessionNotFound`, `SessionDead` where nothing of it is stored, `NotResumable`,
+        `SessionLimitExceeded`, `Draining`.
+        """
+        self._key_of(session_id)
+        self.found = await self._service.resume(self.tenant_id, session_id)
+        return self.found
+
+    async def close(self, session_id: str) -> Conversation:
+        """End a session's agent and leave the session dormant; what waits in it waits on.
+
+        Raises `SessionNotFound`, `SessionDead`, `NotStored`.
+        """
+        self._key_of(session_id)
+        self.found = await self._service.stored.close(self.tenant_id, session_id)
+        return self.found
+
+    async def delete(self, session_id: str) -> None:
+        """End a session, and erase what is stored under its id; returns when that is done.
+
+        Its entry is gone within the grace period and a second, whatever its agent does, and
+        whoever else deletes it at the same time. A dormant one and one that has ended are erased
+        as well. Raises `SessionNotFound`, `SessionDead`.
+        """
+        self._key_of(session_id)
+        # A task of its own: a client that leaves does not keep its session from ending.
+        erasing = asyncio.ensure_future(self._service.stored.erase(self.tenant_id, session_id))
+        await asyncio.shield(erasing)
 
     def _key_of(self, session_id: str) -> str:
         """Return the registry's key of a session; `SessionNotFound` for what this does not open."""

@@ -157,7 +157,7 @@ class Supervisor:
     async def _resume(self, live_session: LiveSession) -> None:
         conversation = live_session.conversation
         place = Place(conversation.tenant_id, conversation.api_key, conversation.rules.name)
-        live_session.refused = conversation.blocked = None
+        conversation.blocked = None
         try:
             context = msgspec.structs.replace(conversation.context, model=conversation.model)
             await check(conversation.rules.factory, context)
@@ -166,7 +166,7 @@ class Supervisor:
             await self.open(live_session, restored=await self._restored(conversation))
         except FrontdeskError as error:
             _log.warning("session %s has no agent: %s", conversation.session_id, error)
-            live_session.refused, conversation.blocked = error, str(error)
+            conversation.blocked = str(error)
             conversation.stay_dormant()
             self._on_dormant(live_session)
         else:
