@@ -54,6 +54,12 @@ async def test_a_session_is_in_the_registry_under_its_tenant_with_its_metadata()
             "tenantId": "acme",
             "restarts": 0,
             "pid": None,
+            "live": True,
+            "label": None,
+            "blocked": None,
+            "lastActivityAt": conversation.created_at,
+            "forkedFrom": None,
+            "fence": str(conversation.fence),
         }
 
 

@@ -366,7 +366,7 @@ class SessionService:
             if first is not None:
                 first(conversation)
         except BaseException:
-            self._supervisor.begin_ending(live_session, _DELETED)
+            await asyncio.wait({self._supervisor.begin_ending(live_session, _DELETED)})
             raise
         if conversation.record is not None:
             await self._store_opened(live_session, conversation.record)
@@ -713,7 +713,8 @@ class TenantSessions:
     ) -> tuple[Conversation, Accepted]:
         """Open a session and prompt it; where the prompt is refused there is no session.
 
-        `first` is called when it is accepted, as in `create`. Raises what `create` and `Conversation.prompt` do.
+        `first` is called when it is accepted, as in `create`. Raises what `create` and
+        `Conversation.prompt` do.
         """
         self._service.check_prompt(
             text, attachments, tenant_id=self.tenant_id, api_key=self.api_key

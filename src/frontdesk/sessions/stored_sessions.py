@@ -89,12 +89,13 @@ class StoredSessions:
         if ended is None or ended.record is None:
             return None
         await ended.committed()
+        # Before it is read anew: from then on that one follows what is committed.
+        self._supervisor.recent.remove(key)
         live_session = await keeping.reopened(ended.tenant_id, session_id)
         if live_session is None:
             return keeping.get(key)
         record = live_session.conversation.record
         assert record is not None, "it was read from the storage"
-        self._supervisor.recent.remove(key)
         record.leave()
         keeping.add(live_session)
         return live_session
