@@ -4,7 +4,7 @@
     admission           what a client asks for, held against what the operator allows
     reservations        places of sessions whose entry is still to come: limits hold in a burst
     live                the sessions of now, each with its agent, and those that ended recently
-    stored_sessions     what can be asked of sessions that outlive their agents; their lists, listing
+    stored_sessions     what can be asked of sessions that outlive their agents; lists, in listing
     supervision         starts and ends agents, writes the registry, decides what an end means
     cluster_entries     the same on all nodes, where there are others: a place first, then the entry
     supervised_agent    what the registry monitors where a session has a word in the reason
