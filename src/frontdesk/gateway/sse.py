@@ -89,7 +89,7 @@ class EventStream:
                 connection.on_disconnect = None
 
     async def _end(self, conversation: Conversation) -> None:
-        """End the stream. Where the gateway ends and the session does not, its client comes again."""
+        """End the stream; where its session has not ended, the client comes again."""
         if self._gateway.draining and not conversation.log.over:
             await self._send(RETRY)
         await self._context.send_on(end())
