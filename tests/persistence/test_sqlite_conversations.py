@@ -41,6 +41,22 @@ def test_a_row_that_is_moved_to_another_conversation_does_not_open(tmp_path):
         assert store.find("t", "s8").unreadable
 
 
+def test_with_edges_a_commit_of_events_alone_is_not_synced_and_every_other_one_is(tmp_path):
+    def synced(*operations):
+        store.apply(operations)
+        return store._database._writer._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+    def event(index):
+        return ops.FramesAppended(number=7, fence=7007, first_index=index, frames=(b"e",))
+
+    with store_in(tmp_path, sync="edges") as store:
+        assert synced(opened(7))
+        assert not synced(event(1))
+        assert synced(event(2), *begun(7, "r1"))
+    with store_in(tmp_path) as store:
+        assert synced(event(3))
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "conversations.sqlite3").write_bytes(b"no database" * 1000)
     with pytest.raises(StorageRefused, match="not a database"), store_in(tmp_path):

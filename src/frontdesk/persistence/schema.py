@@ -155,7 +155,8 @@ TABLES: Sequence[Table] = (
     JOURNAL,
     SEGMENT,
     Table("tenant_key", _texts("tenant_id", "key_id"), key=("tenant_id",)),
-    # Files of keys that are to be removed: committed with the erasure, done after it.
+    # What is to be done after the commit of an erasure: files of keys that are to be removed, and
+    # an empty one where erased rows may have copies elsewhere in the store's files.
     Table("doomed_key", _texts("key_id"), key=("key_id",)),
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from frontdesk.persistence import operations as ops
@@ -34,9 +35,10 @@ class SqliteBatch:
         self._execute = connection.execute
         self._sealing = sealing
         self.log: SqliteLog = SqliteLog(connection, sealing=sealing, journal=journal)
-        self.new_keys: list[str] = []
-        self.erased: set[int] = set()
-        self.dooms_keys: bool = False
+        self._new_keys: list[str] = []
+        self._erased: set[int] = set()
+        self.erases: bool = False
+        """Something is to be done after the commit; see `sqlite_eraser`."""
 
     def carry_out(self, owner: str, operations: Sequence[ops.AnyOperation]) -> Applied:
         """Carry out operations of one owner, in their order."""
@@ -53,9 +55,15 @@ class SqliteBatch:
                 self.erase_tenant(operation.tenant_id)
             elif tail is None and isinstance(operation, ops.ConversationOpened):
                 self.open(owner, operation)
-            elif number not in self.erased:
+            elif number not in self._erased:
                 lost.add(number)
         return Applied(frozenset(lost))
+
+    def take_back(self) -> None:
+        """Remove what was made beside the database, after a transaction that failed."""
+        for key_id in self._new_keys:
+            with suppress(OSError):  # nothing was sealed with it
+                self._sealing.remove_key(key_id)
 
     # -- the conversation --------------------------------------------------------------------------
 
@@ -128,6 +136,7 @@ class SqliteBatch:
         for table in OF_A_CONVERSATION:
             self._execute(f"DELETE FROM {table} WHERE number = ?", (operation.number,))
         self._forget(operation.number)
+        self._doom("")
 
     def erase_tenant(self, tenant_id: str) -> None:
         """Remove all of a tenant's conversations, and have its keys removed after the commit."""
@@ -145,7 +154,7 @@ class SqliteBatch:
             self._execute(f"DELETE FROM {table} WHERE number IN ({own})", tenant)
         for number in numbers:
             self._forget(number)
-        self.dooms_keys = True
+        self._doom("")
 
     # -- turns -------------------------------------------------------------------------------------
 
@@ -327,9 +336,13 @@ class SqliteBatch:
     def _stored(self, tail: Tail, content: bytes, column: str) -> bytes:
         return self._sealing.keep(content, key=tail.key, column=column)
 
+    def _doom(self, key_id: str) -> None:
+        self._insert("doomed_key", key_id=key_id, conflict="OR IGNORE")
+        self.erases = True
+
     def _forget(self, number: int) -> None:
         self.log.forget(number)
-        self.erased.add(number)
+        self._erased.add(number)
 
     def _key_id(self, tenant_id: str) -> str:
         found = self._execute("SELECT key_id FROM tenant_key WHERE tenant_id = ?", (tenant_id,))
@@ -339,7 +352,7 @@ class SqliteBatch:
         # Two writes: the key's file is synced before the commit that names it. A crash between
         # leaves a file that nothing was sealed with; the other way round, rows that nobody opens.
         key_id = self._sealing.new_key(tenant_id)
-        self.new_keys.append(key_id)
+        self._new_keys.append(key_id)
         self._insert("tenant_key", tenant_id=tenant_id, key_id=key_id, conflict="OR REPLACE")
         return key_id
 
