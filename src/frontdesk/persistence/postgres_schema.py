@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from frontdesk.persistence.errors import StorageRefused
-from frontdesk.persistence.schema import TABLES, VERSION, Table
+from frontdesk.persistence.schema import TABLES, VERSION, StoredTable
 
 __all__ = ["prepare_schema"]
 
@@ -69,7 +69,7 @@ def _make(connection: psycopg.Connection[tuple[object, ...]], schema: str) -> No
     connection.execute("INSERT INTO schema_version (version) VALUES (%s)", [VERSION])
 
 
-def _statements(table: Table) -> Iterator[str]:
+def _statements(table: StoredTable) -> Iterator[str]:
     columns = [
         f"{each.name} {_TYPES[each.kind]}{'' if each.null else ' NOT NULL'}"
         for each in table.columns

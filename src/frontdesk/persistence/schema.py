@@ -13,7 +13,7 @@ VERSION: int = 1
 """Of the tables below. A store refuses to open what a newer one wrote."""
 
 
-class Column(NamedTuple):
+class StoredColumn(NamedTuple):
     """A column. Integers are of 64 bits; `null` says that there may be nothing in it."""
 
     name: str
@@ -21,7 +21,7 @@ class Column(NamedTuple):
     null: bool = False
 
 
-class Index(NamedTuple):
+class StoredIndex(NamedTuple):
     """An index, of those rows only for which `where` holds."""
 
     name: str
@@ -30,31 +30,31 @@ class Index(NamedTuple):
     where: str | None = None
 
 
-class Table(NamedTuple):
+class StoredTable(NamedTuple):
     """A table, with the columns of its primary key; one without has its rows in their order."""
 
     name: str
-    columns: tuple[Column, ...]
+    columns: tuple[StoredColumn, ...]
     key: tuple[str, ...] = ()
-    indexes: tuple[Index, ...] = ()
+    indexes: tuple[StoredIndex, ...] = ()
 
 
-def _integers(*names: str, null: bool = False) -> tuple[Column, ...]:
-    return tuple(Column(name, "integer", null) for name in names)
+def _integers(*names: str, null: bool = False) -> tuple[StoredColumn, ...]:
+    return tuple(StoredColumn(name, "integer", null) for name in names)
 
 
-def _texts(*names: str, null: bool = False) -> tuple[Column, ...]:
-    return tuple(Column(name, "text", null) for name in names)
+def _texts(*names: str, null: bool = False) -> tuple[StoredColumn, ...]:
+    return tuple(StoredColumn(name, "text", null) for name in names)
 
 
-def _bytes(*names: str, null: bool = False) -> tuple[Column, ...]:
-    return tuple(Column(name, "bytes", null) for name in names)
+def _bytes(*names: str, null: bool = False) -> tuple[StoredColumn, ...]:
+    return tuple(StoredColumn(name, "bytes", null) for name in names)
 
 
 WAITING: str = "state IN ('queued', 'running', 'suspended')"
 """Holds for turns that have not ended."""
 
-CONVERSATION = Table(
+CONVERSATION = StoredTable(
     "conversation",
     (
         *_integers("number"),
@@ -69,13 +69,13 @@ CONVERSATION = Table(
     ),
     key=("number",),
     indexes=(
-        Index("conversation_by_id", ("tenant_id", "session_id", "number")),
-        Index("conversation_by_state", ("tenant_id", "state", "number")),
-        Index("conversation_live", ("number",), where="state = 'live'"),
-        Index("conversation_unused", ("last_activity_ms",), where="state <> 'live'"),
+        StoredIndex("conversation_by_id", ("tenant_id", "session_id", "number")),
+        StoredIndex("conversation_by_state", ("tenant_id", "state", "number")),
+        StoredIndex("conversation_live", ("number",), where="state = 'live'"),
+        StoredIndex("conversation_unused", ("last_activity_ms",), where="state <> 'live'"),
     ),
 )
-TURN = Table(
+TURN = StoredTable(
     "turn",
     (
         *_integers("number", "position"),
@@ -93,32 +93,32 @@ TURN = Table(
     ),
     key=("number", "position"),
     indexes=(
-        Index("turn_by_request", ("number", "request_id"), unique=True),
-        Index("turn_waiting", ("number",), where=WAITING),
+        StoredIndex("turn_by_request", ("number", "request_id"), unique=True),
+        StoredIndex("turn_waiting", ("number",), where=WAITING),
     ),
 )
-JOURNAL = Table(
+JOURNAL = StoredTable(
     "journal",
     (*_integers("number", "fence", "first_index", "last_index", "held_bytes"), *_bytes("frames")),
     # Appended at its end and cleared from its beginning; an index would be written all over.
 )
-SEGMENT = Table("segment", JOURNAL.columns, key=("number", "first_index"))
+SEGMENT = StoredTable("segment", JOURNAL.columns, key=("number", "first_index"))
 
-TABLES: Sequence[Table] = (
+TABLES: Sequence[StoredTable] = (
     CONVERSATION,
-    Table(
+    StoredTable(
         "epoch",
         _integers("number", "fence", "first_index"),
         key=("number", "fence"),
-        indexes=(Index("epoch_by_fence", ("fence",)),),
+        indexes=(StoredIndex("epoch_by_fence", ("fence",)),),
     ),
     TURN,
-    Table(
+    StoredTable(
         "message",
         (*_integers("number", "position"), *_bytes("content")),
         key=("number", "position"),
     ),
-    Table(
+    StoredTable(
         "memory",
         (
             *_integers("number", "place"),
@@ -128,7 +128,7 @@ TABLES: Sequence[Table] = (
         ),
         key=("number", "place"),
     ),
-    Table(
+    StoredTable(
         "pending",
         (
             *_integers("number", "place"),
@@ -138,26 +138,26 @@ TABLES: Sequence[Table] = (
         ),
         key=("number", "reference"),
     ),
-    Table(
+    StoredTable(
         "checkpoint",
         (*_integers("number", "position", "at_ms"), *_texts("name", "request_id")),
         key=("number", "name"),
     ),
-    Table(
+    StoredTable(
         "idempotency",
         (*_texts("slot"), *_integers("number", "until_ms"), *_bytes("digest", "answer")),
         key=("slot",),
         indexes=(
-            Index("idempotency_by_number", ("number",)),
-            Index("idempotency_by_time", ("until_ms",)),
+            StoredIndex("idempotency_by_number", ("number",)),
+            StoredIndex("idempotency_by_time", ("until_ms",)),
         ),
     ),
     JOURNAL,
     SEGMENT,
-    Table("tenant_key", _texts("tenant_id", "key_id"), key=("tenant_id",)),
+    StoredTable("tenant_key", _texts("tenant_id", "key_id"), key=("tenant_id",)),
     # What is to be done after the commit of an erasure: files of keys that are to be removed, and
     # an empty one where erased rows may have copies elsewhere in the store's files.
-    Table("doomed_key", _texts("key_id"), key=("key_id",)),
+    StoredTable("doomed_key", _texts("key_id"), key=("key_id",)),
 )
 
 OF_A_CONVERSATION: Sequence[str] = tuple(

@@ -123,7 +123,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _statements(table: schema.Table) -> Iterator[str]:
+def _statements(table: schema.StoredTable) -> Iterator[str]:
     lines = [
         f"{each.name} {TYPES[each.kind]}{'' if each.null else ' NOT NULL'}"
         for each in table.columns

@@ -27,7 +27,7 @@ SAVE = (
 )
 
 
-class RowChanges:
+class ConversationChanges:
     """What a transaction changes of a conversation's own row, besides its state."""
 
     __slots__ = ("held_bytes", "last_activity_ms", "last_index", "last_position")
@@ -60,7 +60,7 @@ class SqliteLog:
         self.next_id: int = journal.next_id
         self.tails: dict[int, Tail | None] = {}
         self.slices: tuple[Slice, ...] = journal.slices
-        self.changes: defaultdict[int, RowChanges] = defaultdict(RowChanges)
+        self.changes: defaultdict[int, ConversationChanges] = defaultdict(ConversationChanges)
         self._rows: list[tuple[int, int, int, int, int, int, bytes]] = []
 
     def tail(self, number: int) -> Tail | None:
