@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
+from frontdesk.records import ExitReason
 from support.sessions import Stream, open_service
 
 SECRET = b"m" * 32
@@ -56,3 +57,10 @@ async def imported(service, lines, *, session_id=None, tenant="acme"):
     for start in range(0, len(whole), 1000):
         reader.feed(whole[start : start + 1000])
     return await sessions.import_lines(reader, session_id=session_id)
+
+
+async def leave(service, conversation):
+    """End the agent of a session as its idle time does: it is dormant then."""
+    live_session = service._live.of(conversation)
+    reason = ExitReason.of("expired")
+    await service._supervisor.begin_ending(live_session, reason, dormant=True)

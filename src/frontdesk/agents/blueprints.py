@@ -52,6 +52,11 @@ class Blueprint:
         unused_timeout_s (float | None): The same, before the first prompt.
         max_age_s (float | None): The longest life of a session.
         max_sessions_per_tenant (int | None): How many sessions of it a tenant may have at once.
+        durable (bool): Whether its conversations are stored, where conversations are.
+        resume (Literal["auto", "manual"]): Whether a dormant one gets an agent with its next
+            prompt, or only where that is asked for.
+        retention_days (float | None): How long one is stored after it was last used; None is as
+            the operator has it for all.
         complete (Callable[[], Awaitable[Blueprint]] | None): Returns the blueprint with the rules
             that its author wrote, where these are known to its process alone. None: it is complete.
         agent_options (Callable[[], tuple[AgentOption, ...] | None] | None): Returns the options
@@ -76,6 +81,9 @@ class Blueprint:
     unused_timeout_s: float | None = 600.0
     max_age_s: float | None = None
     max_sessions_per_tenant: int | None = None
+    durable: bool = True
+    resume: Literal["auto", "manual"] = "auto"
+    retention_days: float | None = None
     complete: Callable[[], Awaitable[Blueprint]] | None = None
     agent_options: Callable[[], tuple[AgentOption, ...] | None] | None = None
 
@@ -132,6 +140,9 @@ class AuthorRules(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     unused_timeout_s: float | None = 600.0
     max_age_s: float | None = None
     max_sessions_per_tenant: int | None = None
+    durable: bool = True
+    resume: Literal["auto", "manual"] = "auto"
+    retention_days: float | None = None
 
     @classmethod
     def of(cls, found: object) -> AuthorRules:

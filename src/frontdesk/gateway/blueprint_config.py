@@ -36,6 +36,9 @@ RULES = (
     "unused_timeout_s",
     "max_age_s",
     "max_sessions_per_tenant",
+    "durable",
+    "resume",
+    "retention_days",
 )
 
 

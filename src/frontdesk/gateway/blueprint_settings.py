@@ -59,6 +59,9 @@ class BlueprintTable(Table):
     unused_timeout_s: Seconds | None = 600.0
     max_age_s: Seconds | None = None
     max_sessions_per_tenant: Positive | None = None
+    durable: bool = True
+    resume: Literal["auto", "manual"] = "auto"
+    retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
 
 
 class ProcessTable(BlueprintTable):

@@ -91,6 +91,13 @@ IDEMPOTENCY_MISMATCH = ErrorAnswer(
     "an `Idempotency-Key` came again with another body",
     gateway.IdempotencyMismatch("7f3c"),
 )
+CONVERSATION_FULL = ErrorAnswer(
+    409,
+    "conversation_full",
+    "as much is stored of this conversation as may be (`max_mb`), without its oldest events "
+    "already; it can be read",
+    sessions.ConversationFull("support-42", max_bytes=64 * 1024 * 1024),
+)
 NOT_RESUMABLE = ErrorAnswer(
     409,
     "not_resumable",
@@ -219,6 +226,7 @@ ANSWERS = (
     IDEMPOTENCY_MISMATCH,
     NOT_RESUMABLE,
     CHECKPOINT_REFUSED,
+    CONVERSATION_FULL,
     NOT_STORED,
     QUEUE_FULL,
     TOO_LARGE,

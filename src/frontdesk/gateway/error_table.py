@@ -27,6 +27,7 @@ from frontdesk.gateway.error_answers import (
     BAD_REQUEST,
     BUDGET_EXCEEDED,
     CHECKPOINT_REFUSED,
+    CONVERSATION_FULL,
     CREATE_FAILED,
     FORBIDDEN,
     GUARDRAIL,
@@ -157,6 +158,12 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         "The session existed, and its agent ended recently: `reason` says how",
         SESSION_DEAD,
         fields=lambda error: {"reason": error.reason.public_text},
+    ),
+    sessions.ConversationFull: ErrorRow(
+        Fault.CALLER,
+        "As much is stored of the conversation as may be. Open another, or fork it from an earlier "
+        "turn",
+        CONVERSATION_FULL,
     ),
     sessions.NotResumable: ErrorRow(
         Fault.CALLER,

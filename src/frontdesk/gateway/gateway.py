@@ -336,8 +336,8 @@ class Gateway:
         await self.service.drain(grace_s)
         self._close_rows()
         if self.service.stores:
-            # Conversations that are stored have not ended, and their streams neither.
-            self.streams.end_all()
+            # What waits there begins in another process.
+            self.streams.end_waits()
         if self.forwarding is not None:
             self.forwarding.end_streams()
 

@@ -70,9 +70,11 @@ class OpenStreams:
             for end in list(self._by_caller[caller]):
                 end()
 
-    def end_all(self) -> None:
-        """End every stream: the gateway ends, and those that could go on would hold it up."""
-        self.end_where_not(lambda _: False)
+    def end_waits(self) -> None:
+        """Have nobody wait for a turn's end any more: the gateway ends, and the turn may not."""
+        for end, kind in list(self._kinds.items()):
+            if kind is StreamKind.WAIT:
+                end()
 
     def by_kind(self) -> dict[StreamKind, int]:
         """Return how many of each kind are open."""

@@ -89,8 +89,8 @@ class EventStream:
                 connection.on_disconnect = None
 
     async def _end(self, conversation: Conversation) -> None:
-        """End the stream; where its session has not ended, the client comes again."""
-        if self._gateway.draining and not conversation.log.over:
+        """End the stream. Where its log goes on elsewhere, its client comes again soon."""
+        if conversation.log.over and not conversation.log.ended:
             await self._send(RETRY)
         await self._context.send_on(end())
 

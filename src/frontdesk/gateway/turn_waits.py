@@ -66,7 +66,7 @@ class TurnWait:
             )
         finally:
             ended.cancel()
-        if self._revoked:
+        if self._revoked and not self._gateway.draining:
             raise Unauthorized
         return ended.result() if ended.done() and not ended.cancelled() else None
 

@@ -29,6 +29,7 @@ from frontdesk.sessions.errors import ReaderTooSlow, SessionDead
 
 ENDED, GOING_AWAY, REVOKED, FAILED, TOO_SLOW = 1000, 1001, 1008, 1011, 1013
 FAILURE = FAILED, "the gateway failed"
+AWAY = GOING_AWAY, "the gateway ends; connect again with ?since="
 MAX_REFUSED = 20
 """Messages in a row that the rate limit refuses before the socket is closed."""
 
@@ -78,7 +79,7 @@ class SessionSocket:
             self._reader.close()
 
     async def _serve(self, conversation: Conversation) -> None:
-        sender = asyncio.create_task(self._send_events())
+        sender = asyncio.create_task(self._send_events(conversation))
         try:
             while (message := await self._context.receive_on())["type"] == "websocket.receive":
                 asked, do = await self._understood(conversation, message)
@@ -135,13 +136,15 @@ class SessionSocket:
             refusal = problem_of(error).refusal
             return asked, lambda: refusal
 
-    async def _send_events(self) -> None:
+    async def _send_events(self, conversation: Conversation) -> None:
         """Send until the reader ends, and say why the socket closes, also after a failure."""
         try:
             while (batch := await self._reader.next()) is not None:
                 async with self._sending:
                     for text in messages(batch):
                         await self._send(text)
+            if conversation.log.over and not conversation.log.ended and self._closing[0] == ENDED:
+                self._closing = AWAY
         except ReaderTooSlow:
             self._gateway.metrics.requests.on_slow_reader()
             self._closing = (TOO_SLOW, "too slow; connect again with ?since=")
@@ -160,9 +163,7 @@ class SessionSocket:
     def _on_key_revoked(self) -> None:
         """Close because the key opens nothing any more, or because the gateway ends."""
         self._closing = (
-            (GOING_AWAY, "the gateway ends; connect again with ?since=")
-            if self._gateway.draining
-            else (REVOKED, "the key opens nothing any more")
+            AWAY if self._gateway.draining else (REVOKED, "the key opens nothing any more")
         )
         self._reader.close()
         if (connection := connection_of(self._context.scope)) is not None:

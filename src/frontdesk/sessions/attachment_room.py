@@ -39,8 +39,8 @@ class AttachmentRoom:
             raise InvalidArgument("attachments", expected=expected, got=str(size))
         self._reserve(tenant_id, size)
 
-    def hold(self, tenant_id: str, attachments: Sequence[Attachment]) -> None:
-        """Take room for what was accepted in an earlier life, even where there is none."""
+    def readmit(self, tenant_id: str, attachments: Sequence[Attachment]) -> None:
+        """Take room for those of a prompt that was accepted before, however much there is."""
         if size := _size_of(attachments):
             self._by_tenant[tenant_id] += size
 

@@ -56,20 +56,27 @@ class SessionSettings:
     tenants_root: Path | None = None
 
 
+def _nothing(_: Any) -> None:
+    """Do nothing: no session is dormant."""
+
+
 @dataclass(slots=True, kw_only=True)
 class ServiceContext:
     """Settings, clock and hooks of the service, and what its conversations ask of it.
 
     `update_model` writes a new model into the registry, `expire` ends a session whose time has run
-    out (or, where it only idled and is stored, its agent), `wake` starts an agent for one that is
-    dormant. `commits` takes what is stored, None where nothing is. `stuck` holds the turns that
+    out (or, where it only idled and is stored, its agent). Of one that is dormant, `touch` says
+    that it is used, `wake` starts an agent for it, and `require_resumable` raises where none can
+    be had. `commits` takes what is stored, None where nothing is. `stuck` holds the turns that
     were abandoned while their task still ran: a task cannot be killed. `node` is this process's
     part in a cluster, None without one.
     """
 
     update_model: Callable[[Any, str], None]
     expire: Callable[[Any], None]
-    wake: Callable[[Any], None]
+    touch: Callable[[Any], None] = _nothing
+    wake: Callable[[Any], None] = _nothing
+    require_resumable: Callable[[Any], None] = _nothing
     settings: SessionSettings = field(default_factory=SessionSettings)
     clock: Clock = field(default_factory=SystemClock)
     meter: Meter = field(default_factory=NoMeter)

@@ -78,8 +78,9 @@ class Conversation(SessionTurns):
     ) -> Accepted:
         """Accept a prompt: its turn begins at once, or after those before it.
 
-        Raises `PromptQueueFull`, `SessionDead`, `GuardrailRefused`, `BudgetExceeded`, `Draining`,
-        `AttachmentRefused`, `AttachmentsFull`.
+        `PromptQueueFull`, `SessionDead`, `GuardrailRefused`, `BudgetExceeded`, `Draining`,
+        `AttachmentRefused`, `AttachmentsFull`; `StorageUnavailable`, `ConversationFull`; of a
+        dormant one `NotResumable`, `SessionLimitExceeded`.
         """
         self.require_types([each.media_type for each in attachments])
         api_key = api_key or self.api_key
@@ -92,17 +93,17 @@ class Conversation(SessionTurns):
             raise PromptQueueFull(self.session_id, limit=limit)
         self.service.attachments.take(self.tenant_id, files)
         queued = self.busy
-        origin, accepted_s = None, 0.0
-        if (tracer := self.service.tracer) is not None:
-            origin, accepted_s = tracer.origin(), self.service.clock.monotonic()
+        tracer, accepted_s = self.service.tracer, self.service.clock.monotonic()
+        origin = None if tracer is None else tracer.origin()
         request_id = f"req_{secrets.token_hex(8)}"
         prompt = Prompt(request_id, text, api_key, files, origin, accepted_s)
-        self._latest_request, self._latest_index = prompt.request_id, None
+        self._latest_request, self._latest_index = request_id, None
+        self._wanted = self.leaving
         self._on_activity()
         if self.record is not None:
             self.record.queue(prompt)
         self.prompts.put(prompt)
-        self.ends.expect(prompt.request_id)
+        self.ends.expect(request_id)
         self.counters.prompts += 1
         self.expiry.busy(used=True)
         self.service.meter.record(
@@ -112,11 +113,17 @@ class Conversation(SessionTurns):
             self._on_changed()
         since = self.log.id_of(self.log.last_index)
         self._wake_if_wanted()
-        return Accepted(prompt.request_id, self.session_id, queued, since)
+        return Accepted(request_id, self.session_id, queued, since)
 
     def require_types(self, media_types: Sequence[str]) -> None:
-        """Raise `AttachmentRefused` for a type that the agent does not take; `SessionDead`."""
+        """Raise what keeps a prompt with such attachments from being taken, as far as is known.
+
+        `AttachmentRefused` for a type that the agent does not take, and what the session is: dead,
+        full, not to be resumed.
+        """
         self._require_open()
+        if self.dormant:
+            self.service.require_resumable(self)
         require_types(media_types, rules=self.rules, takes=self.takes)
 
     def approve(
@@ -155,7 +162,7 @@ class Conversation(SessionTurns):
 
         The turn is cancelled, the tools that it runs with it: `kill_tools` is what happens anyway.
         """
-        self._require_open()
+        self._require_open(storing=False)
         stop = StopReason((reason or "aborted")[:MAX_REASON_CHARACTERS])
         if self.turn is not None and self.suspended is not None:
             self.finish(self.turn, stop)
@@ -227,6 +234,8 @@ class Conversation(SessionTurns):
 
         Raises `InvalidArgument` for a `since` that is neither an id nor an index.
         """
+        if self.dormant:
+            self.service.touch(self)
         if since is not None:
             start = StreamStart.after(since, self.log)
         elif from_now:
@@ -302,39 +311,58 @@ class Conversation(SessionTurns):
         self.phase = self.phase.to(SessionPhase.DORMANT)
         self._pid = self.ending_reason = None
         self._on_activity()
+        self.left_for, self.leaving = reason.public_text, False
         self.expiry.cancel()
+        self.expiry = self._new_expiry()
         if self.record is not None:
+            self.record.change(options=self.options)
             self.record.leave()
         self._on_changed()
+
+    def wake_again(self) -> None:
+        """Have an agent again, where a prompt came while the last one was being ended."""
+        wanted, self._wanted = self._wanted, False
+        if wanted and self.dormant and not self.service.draining:
+            self.service.wake(self)
 
     def begin_resuming(self) -> None:
         """Wait for an agent: it is dormant, and somebody asked something."""
         self.phase = self.phase.to(SessionPhase.RESTARTING)
+        # Its first turn begins once everybody knows of the agent.
+        self.prompts.pause()
         self._on_changed()
 
-    def stay_dormant(self) -> None:
-        """Wait for an agent no longer: none could be started."""
+    def stay_dormant(self, blocked: str) -> None:
+        """Wait for an agent no longer: none could be started, for this reason."""
+        self.blocked = blocked
         self.phase = self.phase.to(SessionPhase.DORMANT)
         self._on_changed()
 
-    def resume(self, reason: ExitReason, *, memory: MemoryOutcome | None = None) -> None:
+    def resume(self, reason: str, *, memory: MemoryOutcome | None = None) -> None:
         """Go on with a new agent, after the last has ended for this reason."""
         self.phase = self.phase.to(SessionPhase.LIVE)
         self.restarts += 1
         self._on_activity()
+        self.blocked = self.left_for = None
         self.prompts.go_on()
         if self.record is not None:
             self.log.begin_epoch(self.service.next_fence())
             self.record.begin_epoch()
-            if self.expiry.over:
-                self.expiry = self._new_expiry()
-        self.log.append_shortened(AgentRestarted(reason.public_text, self.restarts, memory))
+            self.record.change(options=self.options)
+            self.expiry.cancel()
+            self.expiry = self._new_expiry()
+            if self.in_use:
+                self.expiry.busy()
+        self.log.append_shortened(AgentRestarted(reason, self.restarts, memory))
         self._idle_if_unused()
 
-    def begin_ending(self, reason: ExitReason) -> None:
-        """Take nothing new from now on; the session ends for this reason."""
+    def begin_ending(self, reason: ExitReason, *, leaving: bool = False) -> None:
+        """Take nothing new from now on; the session ends for this reason.
+
+        Or it is only `leaving`: then it takes prompts, for another agent.
+        """
         self.phase = self.phase.to(SessionPhase.ENDING)
-        self.ending_reason = reason
+        self.ending_reason, self.leaving = reason, leaving
         self._on_changed()
 
     def end(self, reason: ExitReason) -> None:
@@ -366,8 +394,12 @@ class Conversation(SessionTurns):
 
     # -- within ------------------------------------------------------------------------------
 
-    def _require_open(self) -> None:
-        if self.ending_reason is not None:
+    def _require_open(self, *, storing: bool = True) -> None:
+        if self.dormant:
+            self.service.touch(self)
+        if storing and self.record is not None and self.ending_reason is None:
+            self.record.require_storage()
+        if self.ending_reason is not None and not self.leaving:
             raise SessionDead(self.session_id, reason=self.ending_reason)
 
     def _answer(self, approval_id: str, answer: Approval, api_key: str | None) -> None:
@@ -402,6 +434,8 @@ class Conversation(SessionTurns):
             tool_keys=tools.keys(),
             inherited=0 if took is None else took.inherited,
             remembered=0 if took is None else took.remembered,
+            restarts=self.restarts,
+            left_for=self.left_for,
         )
 
     def _on_tools_changed(self, event: ToolAttached | ToolDetached) -> None:

@@ -13,6 +13,7 @@ from frontdesk.agents.events import ApprovalRequired, AskUser, MessageDelta
 from frontdesk.agents.records import CallbackTool, Memory, Message, SessionContext
 from frontdesk.clock import Clock
 from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.frames import EventFrame, encode_frame
 from frontdesk.persistence.operations import (
     AnyOperation,
@@ -53,6 +54,10 @@ class StoredOptions(msgspec.Struct, frozen=True, kw_only=True):
     context: SessionContext
     tools: tuple[CallbackTool, ...] = ()
     tool_keys: dict[str, str | None] = {}
+    restarts: int = 0
+    """How often another agent took over."""
+    left_for: str | None = None
+    """Why it has no agent now; None where it has one, or had when its process went down."""
     inherited: int = 0
     remembered: int = 0
 
@@ -91,15 +96,26 @@ class ConversationRecord:
         self._began = False
         log.on_store = self._on_event
         history.on_add = self._on_message
-        commits.follow(number, log.show)
+        self.follow()
 
     async def committed(self, *, wait_s: float | None = 5.0) -> None:
         """Wait until all that was said is committed; `StorageUnavailable` after `wait_s`."""
         await self._commits.committed(self.number, wait_s=wait_s)
 
+    def follow(self) -> None:
+        """Show readers what is committed, from now on."""
+        self._commits.follow(self.number, self._on_committed)
+
     def close(self) -> None:
         """Follow what is committed no longer: the conversation is not held here any more."""
         self._commits.unfollow(self.number)
+
+    def require_storage(self) -> None:
+        """Raise `StorageUnavailable` where nothing can be stored now."""
+        if (problem := self._commits.unavailable) is not None:
+            raise StorageUnavailable(problem)
+        if self._commits.overfull(self.number):
+            raise StorageUnavailable(f"{self.backlog} bytes of the session wait to be stored")
 
     @property
     def backlog(self) -> int:
@@ -273,6 +289,11 @@ class ConversationRecord:
             self._commits.add(*operations)
         else:
             self._early += operations
+
+    def _on_committed(self, index: int) -> None:
+        self._log.show(index)
+        if self._log.ended:
+            self.close()
 
     def _on_event(self, logged: LoggedEvent) -> None:
         frame = encode_frame(EventFrame(logged.name, logged.request_id, logged.json))

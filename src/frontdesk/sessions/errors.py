@@ -15,6 +15,7 @@ __all__ = [
     "AttachmentsFull",
     "BudgetExceeded",
     "CheckpointRefused",
+    "ConversationFull",
     "Draining",
     "GuardrailRefused",
     "ImportRefused",
@@ -208,6 +209,17 @@ class ReaderTooSlow(FrontdeskError):
     def __init__(self, *, next_index: int, oldest: int) -> None:
         self.next_index, self.oldest = next_index, oldest
         super().__init__(f"event {next_index} is no longer held, the oldest is {oldest}")
+
+
+class ConversationFull(FrontdeskError):
+    """As much is stored of the session as may be, without its oldest events already."""
+
+    session_id: str
+    max_bytes: int
+
+    def __init__(self, session_id: str, *, max_bytes: int) -> None:
+        self.session_id, self.max_bytes = session_id, max_bytes
+        super().__init__(f"session {session_id!r} takes {max_bytes} bytes, which is all it may")
 
 
 class Draining(FrontdeskError):

@@ -233,8 +233,13 @@ class EventLog:
 
     @property
     def over(self) -> bool:
-        """Say whether nothing follows what readers may see."""
-        return self._cut or (self.closed and self.visible == self._ring.head)
+        """Say whether nothing follows here what readers may see."""
+        return self._cut or self.ended
+
+    @property
+    def ended(self) -> bool:
+        """Say whether nothing will ever follow what readers may see."""
+        return self.closed and self.visible == self._ring.head
 
     def is_held(self, after: int) -> bool:
         """Say whether what follows an index is held here: else `stored` has it, or nobody."""

@@ -92,7 +92,7 @@ class EventReader:
     @property
     def drained(self) -> bool:
         """Say whether nothing is left to read and nothing will ever come (204)."""
-        if not self._log.over or self._gap is not None or self._is_behind:
+        if not self._log.ended or self._gap is not None or self._is_behind:
             return False
         try:
             return not self._wanted(self._read(len(self._log)))

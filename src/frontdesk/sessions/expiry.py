@@ -47,12 +47,13 @@ class Expiry:
         clock: Clock,
         expire: Callable[[], None],
         born_s: float | None = None,
+        used: bool = False,
     ) -> None:
         self._times, self._clock, self._expire = times, clock, expire
         self._born_s = clock.monotonic() if born_s is None else born_s
         self._age_limit_s = times.age_s
         self._idle_from_s: float | None = clock.monotonic()
-        self._used = False
+        self._used = used
         self._timer: asyncio.TimerHandle | None = None
         self._rings_s = 0.0
         self._set()
@@ -67,11 +68,6 @@ class Expiry:
         if self._idle_from_s is None:
             self._idle_from_s = self._clock.monotonic()
             self._set()
-
-    @property
-    def over(self) -> bool:
-        """Say whether it will never expire any more."""
-        return self._times == LifeTimes()
 
     @property
     def aged(self) -> bool:

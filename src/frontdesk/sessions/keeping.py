@@ -11,10 +11,12 @@ What is loaded and idle goes again where more is loaded than `max_loaded`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
+from weakref import WeakValueDictionary
 from zlib import crc32
 
 import msgspec
@@ -22,23 +24,27 @@ import msgspec
 from frontdesk.agents.blueprints import Blueprint, Blueprints
 from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.ids import registry_key
-from frontdesk.agents.protocol import RunningAgent
-from frontdesk.agents.records import Message, Restored, SessionContext
+from frontdesk.agents.protocol import RunningAgent, check
+from frontdesk.agents.records import Restored, SessionContext
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
+from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.operations import AnyOperation, ConversationErased
-from frontdesk.persistence.stored import StoredConversation, StoredTurn
+from frontdesk.persistence.stored import StoredConversation
+from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation import Conversation
-from frontdesk.sessions.conversation_record import StoredOptions
-from frontdesk.sessions.earlier_life import EarlierLife, EarlierRequest, EarlierTurn
+from frontdesk.sessions.errors import NotResumable
 from frontdesk.sessions.live import LiveSession, LiveSessions
-from frontdesk.sessions.recovery import counters_in, messages_of
 from frontdesk.sessions.remembered import restored
+from frontdesk.sessions.reservations import Reservations
+from frontdesk.sessions.resuming import Resumer, WaitingSession
+from frontdesk.sessions.stored_life import read_life
 from frontdesk.sessions.supervision import Supervisor
 from frontdesk.sessions.takeover import Takeover
 
-_log = logging.getLogger("frontdesk.sessions")
+MOST_IN_USE = 32
+"""So many of the oldest that are in use are passed over, where some have to go."""
 
 _COMMIT_WHOLE_S = 30.0
 
@@ -56,7 +62,11 @@ class KeepingSettings:
 
 
 class Keeping:
-    """Load, resume and recover stored conversations for a session service. On its event loop."""
+    """Load, resume and recover stored conversations for a session service. On its event loop.
+
+    What is not held any more, and is in somebody's hands still, is found again: of one conversation
+    there is one object.
+    """
 
     def __init__(
         self,
@@ -64,17 +74,30 @@ class Keeping:
         *,
         context: ServiceContext,
         live_sessions: LiveSessions,
+        reservations: Reservations,
         supervisor: Callable[[], Supervisor],
         blueprints: Callable[[], Blueprints],
+        refuse_over_limit: Callable[[Conversation], None],
         settings: KeepingSettings,
     ) -> None:
         self.commits: CommitQueue = commits
         self._context, self._live, self._settings = context, live_sessions, settings
         self._supervisor, self._blueprints = supervisor, blueprints
+        self._refuse_over_limit = refuse_over_limit
+        context.touch, context.wake = self.touch, self.wake
+        context.require_resumable = self.require_resumable
         self._dormant: OrderedDict[str, LiveSession] = OrderedDict()
+        self._unloaded: WeakValueDictionary[str, Conversation] = WeakValueDictionary()
         self._loading: dict[str, asyncio.Task[None]] = {}
-        self._resuming: asyncio.Task[None] | None = None
         self._takeover = Takeover(commits, context=context, owner=settings.owner)
+        self._resumer = Resumer(
+            supervisor=supervisor,
+            reservations=reservations,
+            loaded=self._loaded,
+            prepare=self._prepare,
+            refuse_over_limit=refuse_over_limit,
+            at_once=settings.resume_at_once,
+        )
 
     @property
     def node_number(self) -> int:
@@ -88,19 +111,21 @@ class Keeping:
         found = self._dormant.get(key)
         if found is not None:
             self._dormant.move_to_end(key)
+            return found
+        conversation = self._unloaded.pop(key, None)
+        if conversation is None or not conversation.dormant:
+            return None
+        conversation.load()
+        found = LiveSession(conversation, key=key, minted=False)
+        self.add(found)
         return found
 
     def loading(self, tenant_id: str, session_id: str) -> Awaitable[None] | None:
-        """Return what loads a session that a request asks for; None where that is here.
-
-        One whose agent is just being ended, and which stays, is waited for.
-        """
+        """Return what loads a session that a request asks for; None where that is here."""
         key = registry_key(tenant_id, session_id)
-        live_session = self._live.get(key)
-        if live_session is not None:
-            ends = live_session.goes_dormant and live_session.ending is not None
-            return _ended(live_session.ending) if ends and live_session.ending else None
-        if key in self._dormant or self._supervisor().recent.get(key) is not None:
+        if self._live.get(key) is not None or self.get(key) is not None:
+            return None
+        if self._supervisor().recent.get(key) is not None:
             return None
         task = self._loading.get(key)
         if task is None:
@@ -159,26 +184,54 @@ class Keeping:
         if live_session.conversation.is_aside:
             live_session.conversation.log.cut()
             self._unload(live_session.registry_key)
-        for key, each in list(self._dormant.items()):
-            if len(self._dormant) <= self._settings.max_loaded:
-                break
-            if not each.conversation.in_use:
+        too_many = len(self._dormant) - self._settings.max_loaded
+        if too_many <= 0:
+            return
+        for key, each in list(islice(self._dormant.items(), too_many + MOST_IN_USE)):
+            if too_many and each.resuming is None and each.conversation.can_be_unloaded:
                 self._unload(key)
+                too_many -= 1
+
+    def touch(self, conversation: Conversation) -> None:
+        """Hold a dormant session that is used: it goes later than others, or ends if it is old."""
+        self.get(registry_key(conversation.tenant_id, conversation.session_id))
+        if conversation.expiry.aged:
+            self._context.expire(conversation)
 
     def wake(self, conversation: Conversation) -> None:
         """Start an agent for a dormant session: it was asked something."""
-        key = registry_key(conversation.tenant_id, conversation.session_id)
-        live_session = self._dormant.get(key)
+        live_session = self.get(registry_key(conversation.tenant_id, conversation.session_id))
         if live_session is not None and live_session.conversation is conversation:
             self.resume(live_session)
 
     def resume(self, live_session: LiveSession) -> asyncio.Task[None]:
         """Begin to start an agent for a dormant session; twice is once."""
-        return self._supervisor().resume(live_session)
+        return self._resumer.resume(live_session)
+
+    def require_resumable(self, conversation: Conversation) -> None:
+        """Raise `NotResumable` where a dormant session takes no prompt, `SessionLimitExceeded`."""
+        problem = self._problem_of(conversation)
+        if problem is None and self._rules_of(conversation).resume == "manual":
+            problem = "its blueprint has it resumed only when that is asked for"
+        if problem is None and conversation.wants_agent:
+            problem = conversation.blocked
+        if problem is not None:
+            raise NotResumable(conversation.session_id, problem=problem)
+        self._refuse_over_limit(conversation)
 
     def on_live(self, live_session: LiveSession) -> None:
         """Hold it no longer: it has an agent."""
         self._dormant.pop(live_session.registry_key, None)
+
+    def on_place_free(self) -> None:
+        """Try again to resume one session: what had a place has it no longer."""
+        self._resumer.retry(first=1)
+
+    def on_blueprints_changed(self) -> None:
+        """See which sessions can be resumed by now, and resume those in which something waits."""
+        for each in self._dormant.values():
+            each.conversation.blocked = self._problem_of(each.conversation)
+        self._resumer.retry()
 
     def forget(self, number: int) -> None:
         """Hold a conversation no longer that is another process's by now."""
@@ -186,40 +239,133 @@ class Keeping:
             if each.conversation.number == number:
                 each.conversation.log.cut()
                 self._unload(key)
+                self._unloaded.pop(key, None)
 
-    async def erase(self, live_session: LiveSession, end: Callable[[], None]) -> None:
-        """End a dormant session, and erase it."""
+    def expire(self, conversation: Conversation, reason: ExitReason) -> None:
+        """End a dormant session that is too old; one that gets an agent just now ends with that."""
+        key = registry_key(conversation.tenant_id, conversation.session_id)
+        live_session = self.get(key)
+        if live_session is not None and live_session.resuming is None:
+            self._end(live_session, reason)
+
+    async def end(self, live_session: LiveSession, reason: ExitReason) -> None:
+        """End a dormant session, once nobody starts an agent for it; not one that has one by then.
+
+        Where it was deleted, it is erased.
+        """
         if live_session.resuming is not None:
             await asyncio.wait({live_session.resuming})
-        if self._dormant.pop(live_session.registry_key, None) is not None:
-            end()
+        if live_session.registry_key in self._dormant:
+            self._end(live_session, reason)
+
+    def _end(self, live_session: LiveSession, reason: ExitReason) -> None:
+        key, conversation = live_session.registry_key, live_session.conversation
+        del self._dormant[key]
+        conversation.end(reason)
+        if reason.kind is not ExitKind.DELETED:
+            self._supervisor().recent.add(key, conversation)
+
+    async def rest(self) -> None:
+        """Let streams come to an end with what was said last, once that is stored."""
+        waiting = [each.conversation for each in self._dormant.values()]
+        with suppress(StorageUnavailable):
+            await asyncio.gather(*(each.committed() for each in waiting))
+        for each in waiting:
+            each.log.cut()
 
     def _unload(self, key: str) -> None:
-        live_session = self._dormant.pop(key)
-        if (record := live_session.conversation.record) is not None:
-            record.close()
+        conversation = self._dormant.pop(key).conversation
+        conversation.unload()
+        if not conversation.is_aside:
+            self._unloaded[key] = conversation
+
+    # -- agents ------------------------------------------------------------------------------
+
+    def _rules_of(self, conversation: Conversation) -> Blueprint:
+        return self._blueprints().get(conversation.blueprint) or _gone(conversation.blueprint)
+
+    def _problem_of(self, conversation: Conversation) -> str | None:
+        """Return why a session can have no agent, as far as that is known without trying."""
+        if conversation.unreadable is not None:
+            return conversation.unreadable
+        rules = self._blueprints().get(conversation.blueprint)
+        if rules is None:
+            return f"there is no blueprint {conversation.blueprint!r} any more"
+        if not rules.allows(conversation.model):
+            return f"blueprint {rules.name!r} allows model {conversation.model!r} no more"
+        return None
+
+    async def _loaded(self, name: WaitingSession) -> LiveSession | None:
+        """Return a dormant session in which something waits, and which may be resumed unasked."""
+        if (loading := self.loading(name.tenant_id, name.session_id)) is not None:
+            await loading
+        live_session = self.get(registry_key(name.tenant_id, name.session_id))
+        if live_session is None or not live_session.conversation.wants_agent:
+            return None
+        conversation = live_session.conversation
+        if (problem := self._problem_of(conversation)) is not None:
+            conversation.blocked = problem
+            raise NotResumable(name.session_id, problem=problem)
+        return live_session if self._rules_of(conversation).resume == "auto" else None
+
+    async def _prepare(self, conversation: Conversation) -> Restored:
+        """Return what the next agent of a dormant conversation gets of its earlier ones.
+
+        Its blueprint is the one of now.
+        """
+        if (problem := self._problem_of(conversation)) is not None:
+            raise NotResumable(conversation.session_id, problem=problem)
+        known = await self._blueprints().completed(conversation.blueprint)
+        conversation.rules = known[conversation.blueprint]
+        context = msgspec.structs.replace(conversation.context, model=conversation.model)
+        await check(conversation.rules.factory, context)
+        await conversation.committed()
+        history, options = conversation.history, conversation.options
+        messages, newest = history.all(), history.last_position
+        if conversation.suspended is not None:
+            # Its prompt is not of the turns before.
+            messages, newest = messages[:-1], newest - 1
+        return await self.commits.read(
+            lambda store: restored(
+                store, conversation.number, history=messages, newest=newest, options=options
+            )
+        )
 
     # -- loading -----------------------------------------------------------------------------
 
     async def _load(self, key: str, tenant_id: str, session_id: str) -> None:
-        def find(store: Conversations) -> StoredConversation | None:
-            return store.find(tenant_id, session_id)
-
-        stored = await self.commits.read(find)
+        stored = await self._find(tenant_id, session_id)
         if stored is None:
             return
         if stored.state != "ended" and stored.owner != self.owner:
             stored = await self._takeover.one(stored)
         live_session = await self.read(stored)
-        if self._live.get(key) is not None or key in self._dormant:
+        if self._live.get(key) is not None or self.get(key) is not None:
             return
-        if live_session.conversation.ended is not None:
-            self._supervisor().recent.add(key, live_session.conversation)
+        conversation = live_session.conversation
+        if conversation.ended is not None:
+            self._supervisor().recent.add(key, conversation)
             return
+        conversation.blocked = self._problem_of(conversation)
         self.add(live_session)
-        if live_session.conversation.wants_agent:
+        self.touch(conversation)
+        if conversation.wants_agent:
             # What its last owner had accepted.
-            self.resume(live_session)
+            self._resumer.want(WaitingSession(tenant_id, session_id))
+
+    async def _find(self, tenant_id: str, session_id: str) -> StoredConversation | None:
+        """Return what is stored of a session, with all that was said of it before."""
+
+        def find(store: Conversations) -> StoredConversation | None:
+            return store.find(tenant_id, session_id)
+
+        quiet = not self.commits.backlog()
+        stored = await self.commits.read(find)
+        if stored is None or quiet:
+            return stored
+        # What was under way may have been this one's: it is read again after that.
+        await self.commits.committed(stored.number)
+        return await self.commits.read(find)
 
     async def reopened(self, tenant_id: str, session_id: str) -> LiveSession | None:
         """Return the newest conversation of an id as one that goes on, without holding it.
@@ -237,7 +383,7 @@ class Keeping:
         """Return a stored conversation, dormant or ended, without holding it."""
         limits = self._context.settings
         life = await self.commits.read(
-            lambda store: _life(
+            lambda store: read_life(
                 store, stored, messages=limits.max_messages, max_bytes=limits.max_history_bytes
             )
         )
@@ -256,20 +402,6 @@ class Keeping:
         key = registry_key(stored.tenant_id, stored.session_id)
         return LiveSession(conversation, key=key, minted=False)
 
-    async def restored(self, conversation: Conversation) -> Restored:
-        """Return what the next agent of a dormant conversation gets of its earlier ones."""
-        await conversation.committed()
-        history, options = conversation.history, conversation.options
-        messages, newest = history.all(), history.last_position
-        if conversation.suspended is not None:
-            # Its prompt is not of the turns before.
-            messages, newest = messages[:-1], newest - 1
-        return await self.commits.read(
-            lambda store: restored(
-                store, conversation.number, history=messages, newest=newest, options=options
-            )
-        )
-
     # -- after a start -----------------------------------------------------------------------
 
     async def recover(self) -> None:
@@ -277,74 +409,13 @@ class Keeping:
 
         Costs a read of what was under way, and one commit for all of it.
         """
-        found = await self._takeover.all()
-        waiting = [each for each in found if each.waiting]
-        self._resuming = asyncio.create_task(self._resume_waiting(waiting))
+        for each in await self._takeover.all():
+            if each.waiting:
+                self._resumer.want(WaitingSession(each.tenant_id, each.session_id))
 
     async def close(self) -> None:
         """Resume no more."""
-        if self._resuming is not None:
-            self._resuming.cancel()
-            await asyncio.wait({self._resuming})
-
-    async def _resume_waiting(self, waiting: list[StoredConversation]) -> None:
-        """Resume the conversations with prompts that wait, a few at a time."""
-        places = asyncio.Semaphore(self._settings.resume_at_once)
-
-        async def resume(stored: StoredConversation) -> None:
-            async with places:
-                if (loading := self.loading(stored.tenant_id, stored.session_id)) is not None:
-                    await loading
-                live_session = self._dormant.get(registry_key(stored.tenant_id, stored.session_id))
-                if live_session is not None and live_session.conversation.wants_agent:
-                    await asyncio.wait({self.resume(live_session)})
-
-        async with asyncio.TaskGroup() as group:
-            for stored in waiting:
-                group.create_task(resume(stored))
-
-
-async def _ended(ending: asyncio.Task[None]) -> None:
-    await asyncio.wait({ending})
-
-
-def _life(
-    store: Conversations, stored: StoredConversation, *, messages: int, max_bytes: int
-) -> EarlierLife:
-    """Read what a conversation goes on from. Blocks."""
-    number = stored.number
-    newest = store.last_messages(number, limit=messages, max_bytes=max_bytes)
-    suspended = store.turns(number, states=("suspended",))
-    return EarlierLife(
-        stored=stored,
-        options=_options_of(stored),
-        messages=tuple(msgspec.json.decode(each.message, type=Message) for each in newest),
-        totals=counters_in(stored.totals),
-        waiting=tuple(store.turns(number, states=("queued",))),
-        suspended=_earlier_turn(store, suspended[0]) if suspended else None,
-        latest=store.latest_turn(number),
-    )
-
-
-def _earlier_turn(store: Conversations, turn: StoredTurn) -> EarlierTurn:
-    messages, text = messages_of(store, turn)
-    own = [each for each in store.requests(turn.number) if each.request_id == turn.request_id]
-    return EarlierTurn(
-        stored=turn, messages=tuple(messages), text=text, requests=EarlierRequest.all_of(own)
-    )
-
-
-def _options_of(stored: StoredConversation) -> StoredOptions:
-    if stored.unreadable is None:
-        return msgspec.json.decode(stored.options, type=StoredOptions)
-    return StoredOptions(
-        context=SessionContext(
-            session_id=stored.session_id,
-            tenant_id=stored.tenant_id,
-            blueprint=stored.blueprint,
-            model=stored.model,
-        )
-    )
+        await self._resumer.close()
 
 
 class _NoFactory:

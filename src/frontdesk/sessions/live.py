@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.records import MemoryOutcome
 from frontdesk.agents.restart import RestartState
-from frontdesk.records import ExitReason
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.runner import Runner
 from frontdesk.sessions.supervised_agent import SupervisedAgent
@@ -30,7 +29,6 @@ class LiveSession:
         "conversation",
         "ending",
         "goes_dormant",
-        "left_for",
         "memory",
         "minted",
         "registry_key",
@@ -50,8 +48,6 @@ class LiveSession:
         self.ending: asyncio.Task[None] | None = None
         self.resuming: asyncio.Task[None] | None = None
         self.goes_dormant: bool = False
-        self.left_for: ExitReason | None = None
-        """Why its last agent ended, where it is dormant."""
         self.memory: MemoryOutcome | None = None
         """What an agent that took over knows of the turns before."""
 

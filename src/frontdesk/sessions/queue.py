@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import msgspec
 
@@ -40,6 +41,9 @@ class PromptQueue:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return iter(self._waiting)
 
     def put(self, prompt: Prompt) -> None:
         """Append a prompt."""

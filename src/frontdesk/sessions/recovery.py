@@ -29,11 +29,9 @@ from frontdesk.persistence.operations import (
 from frontdesk.persistence.stored import StoredConversation, StoredTurn
 from frontdesk.sessions.counters import Counters
 from frontdesk.sessions.history import History
+from frontdesk.sessions.stop_reason import INTERRUPTED
 from frontdesk.sessions.transcript import Transcript
 from frontdesk.sessions.turn_ends import TurnEnd
-
-INTERRUPTED = "interrupted"
-"""Why a turn ended whose process went down."""
 
 _BATCH = 1024
 _BATCH_BYTES = 1024 * 1024

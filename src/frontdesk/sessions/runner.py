@@ -16,9 +16,8 @@ from frontdesk.agents.errors import AgentLost, TurnOver
 from frontdesk.agents.protocol import RunningAgent, goes_on
 from frontdesk.agents.turn import EndSession
 from frontdesk.sessions.conversation import Conversation
-from frontdesk.sessions.recovery import INTERRUPTED
 from frontdesk.sessions.running_turn import RunningTurn
-from frontdesk.sessions.stop_reason import StopReason
+from frontdesk.sessions.stop_reason import INTERRUPTED, StopReason
 
 EXIT_S = 1.0
 """From the last word of an agent that cannot be reached any more to its exit."""

@@ -21,7 +21,7 @@ from frontdesk.agents.blueprints import Blueprint, Blueprints
 from frontdesk.agents.events import AgentRestarted
 from frontdesk.agents.ids import check_session_id, check_tenant, registry_key
 from frontdesk.agents.protocol import check
-from frontdesk.agents.records import Accepted, CreateSession, Restored, SessionContext
+from frontdesk.agents.records import Accepted, CreateSession, SessionContext
 from frontdesk.clock import Clock, SystemClock
 from frontdesk.errors import (
     InvalidArgument,
@@ -125,12 +125,11 @@ class SessionService:
         commits: CommitQueue | None = None,
         keeping: KeepingSettings | None = None,
     ) -> None:
-        self.blueprints = blueprints
+        self._blueprints = blueprints
         self._store = store
         self._context = ServiceContext(
             update_model=self._on_model_switched,
             expire=self._on_expired,
-            wake=self._on_asked,
             settings=settings or SessionSettings(),
             clock=clock or SystemClock(),
             meter=meter or NoMeter(),
@@ -143,27 +142,33 @@ class SessionService:
         )
         self._watcher, self._live = Watcher(), LiveSessions()
         self._reservations = Reservations(store)
-        self._supervisor = Supervisor(
-            store,
+        self._supervisor = self._make_supervisor()
+        self._keeping: Keeping | None = self._make_keeping(keeping)
+        self.stored: StoredSessions = self._make_stored_sessions()
+        self._latest_number = 0
+        self._watch: Watch | None = None
+        self._following: asyncio.Task[None] | None = None
+
+    def _make_supervisor(self) -> Supervisor:
+        return Supervisor(
+            self._store,
             service=self._context,
             live_sessions=self._live,
             reservations=self._reservations,
             watcher=self._watcher,
             on_live=self._on_live,
             on_dormant=self._on_dormant,
-            restored=self._restored,
+            on_place_free=self._on_place_free,
         )
-        self._keeping: Keeping | None = self._make_keeping(keeping)
-        self.stored: StoredSessions = StoredSessions(
+
+    def _make_stored_sessions(self) -> StoredSessions:
+        return StoredSessions(
             live_sessions=self._live,
             supervisor=self._supervisor,
             keeping=self._keeping,
             find=self.live,
             living=self.live_of_tenant,
         )
-        self._latest_number = 0
-        self._watch: Watch | None = None
-        self._following: asyncio.Task[None] | None = None
 
     def _make_keeping(self, settings: KeepingSettings | None) -> Keeping | None:
         """Return what deals with stored conversations, where there are any."""
@@ -174,8 +179,10 @@ class SessionService:
             self._context.commits,
             context=self._context,
             live_sessions=self._live,
+            reservations=self._reservations,
             supervisor=lambda: self._supervisor,
             blueprints=lambda: self.blueprints,
+            refuse_over_limit=self._refuse_resuming,
             settings=settings or KeepingSettings(),
         )
 
@@ -205,6 +212,17 @@ class SessionService:
             self._watch.close()
             await asyncio.wait({self._following})
         self._watcher.close()
+
+    @property
+    def blueprints(self) -> Blueprints:
+        """What sessions are opened from, and dormant ones resumed."""
+        return self._blueprints
+
+    @blueprints.setter
+    def blueprints(self, blueprints: Blueprints) -> None:
+        self._blueprints = blueprints
+        if self._keeping is not None:
+            self._keeping.on_blueprints_changed()
 
     @property
     def draining(self) -> bool:
@@ -258,6 +276,8 @@ class SessionService:
 
         await asyncio.gather(*map(end, self._live))
         await self._supervisor.join()
+        if self._keeping is not None:
+            await self._keeping.rest()
 
     # -- what the cluster's node calls -----------------------------------------------------------
 
@@ -300,7 +320,7 @@ class SessionService:
                 blueprint=rules,
                 api_key=api_key,
                 number=self._next_number(),
-                stored=self._keeping is not None and not request.ephemeral,
+                stored=self.stores and rules.durable and not request.ephemeral,
             )
             conversation.label = request.label
             if source is not None:
@@ -624,18 +644,21 @@ class SessionService:
         if live_session is not None:
             stays = not conversation.expiry.aged
             self._supervisor.begin_ending(live_session, _EXPIRED, dormant=stays)
+        elif self._keeping is not None:
+            self._keeping.expire(conversation, _EXPIRED)
 
-    def _on_asked(self, conversation: Conversation) -> None:
-        if self._keeping is not None:
-            self._keeping.wake(conversation)
-
-    async def _restored(self, conversation: Conversation) -> Restored:
-        assert self._keeping is not None, "nothing is dormant without"
-        return await self._keeping.restored(conversation)
+    def _refuse_resuming(self, conversation: Conversation) -> None:
+        """Raise `SessionLimitExceeded` where one more agent would be too many."""
+        self._refuse_over_limit(conversation.tenant_id, conversation.rules)
+        self._reservations.refuse_over_limit(conversation.tenant_id, conversation.api_key)
 
     def _on_live(self, live_session: LiveSession) -> None:
         if self._keeping is not None:
             self._keeping.on_live(live_session)
+
+    def _on_place_free(self) -> None:
+        if self._keeping is not None:
+            self._keeping.on_place_free()
 
     def _on_dormant(self, live_session: LiveSession) -> None:
         if self._keeping is not None:

@@ -29,7 +29,7 @@ from frontdesk.sessions.history import History
 from frontdesk.sessions.phases import SessionPhase
 from frontdesk.sessions.queue import Prompt, PromptQueue
 from frontdesk.sessions.running_turn import RunningTurn
-from frontdesk.sessions.stop_reason import StopReason
+from frontdesk.sessions.stop_reason import INTERRUPTED, StopReason
 from frontdesk.sessions.suspended_turn import SuspendedTurn
 from frontdesk.sessions.turn_ends import TurnEnds
 from frontdesk.sessions.turn_parts import TurnParts
@@ -39,6 +39,7 @@ class SessionState:
     """What one session is. See `Conversation`, which is all of it."""
 
     __slots__ = (
+        "__weakref__",
         "_deadline_timer",
         "_entry_fence",
         "_latest_index",
@@ -47,6 +48,7 @@ class SessionState:
         "_readers",
         "_stop_next",
         "_took",
+        "_wanted",
         "api_key",
         "blocked",
         "born_s",
@@ -62,6 +64,8 @@ class SessionState:
         "is_aside",
         "label",
         "last_activity_at",
+        "leaving",
+        "left_for",
         "log",
         "model",
         "number",
@@ -77,6 +81,7 @@ class SessionState:
         "takes",
         "tenant_id",
         "turn",
+        "unreadable",
     )
     _deadline_timer: asyncio.TimerHandle | None
     _latest_index: int | None
@@ -84,9 +89,11 @@ class SessionState:
     _pid: int | None
     _stop_next: StopReason | None
     _took: StoredOptions | None
+    _wanted: bool
+    """Whether a prompt came while its agent was being ended."""
     api_key: str | None
     blocked: str | None
-    """Why it has no agent though it needs one; None where nothing keeps one away."""
+    """Why it is dormant and no agent can be had; None where nothing is known of that."""
     born_s: float
     cleanup_s: float | None
     """From its last agent's death to the end of its entry; None where that was brought about."""
@@ -98,9 +105,15 @@ class SessionState:
     forked_from: str | None
     """The session that it is a copy of."""
     history: History
+    is_aside: bool
+    """Whether a turn of it waits in the storage alone: it is read anew when it is asked for."""
     label: str | None
     last_activity_at: int
     """When a turn was asked for, began or ended, or an agent came or left; in milliseconds."""
+    leaving: bool
+    """Whether its agent is being ended, and not the conversation: it will be dormant."""
+    left_for: str | None
+    """Why it has no agent, where it is dormant."""
     log: EventLog
     model: str
     number: int
@@ -120,6 +133,8 @@ class SessionState:
     tenant_id: str
     turn: RunningTurn | None
     """The turn under way."""
+    unreadable: str | None
+    """Why what its next agent needs cannot be decrypted."""
 
     def __init__(
         self,
@@ -140,9 +155,9 @@ class SessionState:
         self.label = self.blocked = self.ending_reason = None
         self.forked_from, self._took = None, None if life is None else life.options
         self.restarts = self._entry_fence = self._readers = 0
-        self.is_aside: bool = False
-        """Whether a turn of it waits in the storage alone: it is read anew when it is asked for."""
         self.takes = self._pid = self.turn = self.suspended = None
+        self.left_for = self.unreadable = None
+        self.is_aside = self.leaving = self._wanted = False
         self.parts = TurnParts.make(
             context, service=service, number=number, stored=stored, life=life
         )
@@ -161,10 +176,16 @@ class SessionState:
     def _new_expiry(self) -> Expiry:
         rules, service = self.rules, self.service
         times = LifeTimes(rules.idle_timeout_s, rules.unused_timeout_s, rules.max_age_s)
-        if self.phase is not SessionPhase.OPENING:
+        if self.dormant:
+            times = LifeTimes(age_s=rules.max_age_s)
+        elif self.phase is SessionPhase.ENDED:
             times = LifeTimes()
         return Expiry(
-            times, clock=service.clock, born_s=self.born_s, expire=lambda: service.expire(self)
+            times,
+            clock=service.clock,
+            born_s=self.born_s,
+            expire=lambda: service.expire(self),
+            used=self.counters.prompts > 0,
         )
 
     def take_over(self, source: ForkSource) -> None:
@@ -184,7 +205,9 @@ class SessionState:
         """Be what was stored: dormant, or ended, with what waits in its queue."""
         stored = life.stored
         self.model, self.created_at, self.label = stored.model, stored.created_at_ms, stored.label
-        self.last_activity_at, self.forked_from = stored.last_activity_ms, stored.forked_from
+        self.last_activity_at = stored.last_activity_ms
+        self.forked_from, self.unreadable = stored.forked_from, stored.unreadable
+        self.restarts, self.left_for = life.options.restarts, life.options.left_for or INTERRUPTED
         self.born_s -= max(0, self.service.clock.wall_ms() - stored.created_at_ms) / 1000
         if life.latest is not None:
             self._latest_request = life.latest.request_id
@@ -198,7 +221,7 @@ class SessionState:
             self._wait_on(life.suspended)
         for turn in life.waiting:
             files = attachments_in(turn.attachments)
-            self.service.attachments.hold(self.tenant_id, files)
+            self.service.attachments.readmit(self.tenant_id, files)
             self.prompts.put(Prompt(turn.request_id, turn.text, turn.api_key, files))
             self.ends.expect(turn.request_id)
 
@@ -206,7 +229,7 @@ class SessionState:
         """Wait for the answers to what a turn asked whose agent is lost; then wake."""
         stored = earlier.stored
         files = attachments_in(stored.attachments)
-        self.service.attachments.hold(self.tenant_id, files)
+        self.service.attachments.readmit(self.tenant_id, files)
         self.ends.expect(stored.request_id)
         context = TurnContext(
             text=stored.text,
@@ -222,6 +245,22 @@ class SessionState:
     def _wake_if_wanted(self) -> None:
         if self.dormant and self.wants_agent:
             self.service.wake(self)
+
+    def load(self) -> None:
+        """Be loaded again, dormant as it was left by `unload`."""
+        self.expiry = self._new_expiry()
+        for prompt in self.prompts:
+            self.service.attachments.readmit(self.tenant_id, prompt.attachments)
+        if self.record is not None:
+            self.record.follow()
+
+    def unload(self) -> None:
+        """Take nothing that another object for the same conversation would take again."""
+        self.expiry.cancel()
+        for prompt in self.prompts:
+            self.service.attachments.give(self.tenant_id, prompt.attachments)
+        if self.record is not None:
+            self.record.close()
 
     # -- what it is --------------------------------------------------------------------------
 
@@ -298,6 +337,13 @@ class SessionState:
     def busy(self) -> bool:
         """Say whether a prompt that comes now has to wait."""
         return self.turn is not None or len(self.prompts) > 0 or self.restarting
+
+    @property
+    def can_be_unloaded(self) -> bool:
+        """Say whether nobody would miss it, were it read from the storage when next asked for."""
+        stored = self.record is not None and not self.record.backlog
+        unused = not self._readers and self.turn is None and not self.ends.waited_for
+        return self.dormant and stored and unused
 
     @property
     def in_use(self) -> bool:

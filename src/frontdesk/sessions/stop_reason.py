@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+INTERRUPTED = "interrupted"
+"""Why a turn ended, or a session has no agent, whose process went down."""
+
 
 @dataclass(frozen=True, slots=True)
 class StopReason:

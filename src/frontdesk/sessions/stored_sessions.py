@@ -160,7 +160,7 @@ class StoredSessions:
                 await asyncio.wait({self._begin_ending(live_session, _DELETED)})
             elif self._keeping is not None and (dormant := self._keeping.get(key)) is not None:
                 conversation = dormant.conversation
-                await self._keeping.erase(dormant, lambda: dormant.conversation.end(_DELETED))
+                await self._keeping.end(dormant, _DELETED)
             else:
                 return conversation
 

@@ -33,7 +33,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,6 @@ import msgspec
 from frontdesk.agents.errors import AgentUnavailable, CreateFailed
 from frontdesk.agents.protocol import (
     RunningAgent,
-    check,
     discard,
     start_after,
     start_restored,
@@ -92,11 +91,11 @@ class Supervisor:
         watcher: Watcher,
         on_live: Callable[[LiveSession], None],
         on_dormant: Callable[[LiveSession], None],
-        restored: Callable[[Conversation], Awaitable[Restored]],
+        on_place_free: Callable[[], None],
     ) -> None:
         self._store, self._service, self._watcher = store, service, watcher
         self._on_live, self._on_dormant = on_live, on_dormant
-        self._restored = restored
+        self._on_place_free = on_place_free
         self._entries: ClusterEntries | None = None
         if service.node is not None:
             from frontdesk.sessions.cluster_entries import ClusterEntries
@@ -142,38 +141,6 @@ class Supervisor:
         self._add(live_session)
         if not self.refresh(live_session):
             raise CreateFailed("the agent ended as soon as it was started")
-
-    def resume(self, live_session: LiveSession) -> asyncio.Task[None]:
-        """Begin to start an agent for a dormant conversation; twice is once.
-
-        Where none can be started it stays dormant, and `blocked` says why. The result is the task
-        that does it, which never fails.
-        """
-        if live_session.resuming is None:
-            live_session.conversation.begin_resuming()
-            live_session.resuming = self._spawn(self._resume(live_session))
-        return live_session.resuming
-
-    async def _resume(self, live_session: LiveSession) -> None:
-        conversation = live_session.conversation
-        place = Place(conversation.tenant_id, conversation.api_key, conversation.rules.name)
-        conversation.blocked = None
-        try:
-            context = msgspec.structs.replace(conversation.context, model=conversation.model)
-            await check(conversation.rules.factory, context)
-            self._reservations.refuse_over_limit(conversation.tenant_id, conversation.api_key)
-            self._reservations.reserve(live_session.registry_key, place)
-            await self.open(live_session, restored=await self._restored(conversation))
-        except FrontdeskError as error:
-            _log.warning("session %s has no agent: %s", conversation.session_id, error)
-            conversation.blocked = str(error)
-            conversation.stay_dormant()
-            self._on_dormant(live_session)
-        else:
-            conversation.resume(live_session.left_for or _UNKNOWN, memory=live_session.memory)
-        finally:
-            self._reservations.release(live_session.registry_key)
-            live_session.resuming = None
 
     async def _reserve(self, live_session: LiveSession, entries: ClusterEntries) -> str:
         """Reserve an id; where the caller is cancelled meanwhile, it is released afterwards."""
@@ -405,7 +372,7 @@ class Supervisor:
             await self._clear_away(runner, last=True)
         elif conversation.phase is SessionPhase.RESTARTING:
             # Otherwise it is being ended, and whoever does that finds the agent.
-            conversation.resume(reason)
+            conversation.resume(reason.public_text)
 
     async def _enter_next(
         self, live_session: LiveSession, runner: Runner, entries: ClusterEntries
@@ -449,7 +416,8 @@ class Supervisor:
         if live_session.ending is None:
             live_session.goes_dormant = dormant and live_session.conversation.record is not None
             if live_session.conversation.ended is None:
-                live_session.conversation.begin_ending(reason)
+                leaving = live_session.goes_dormant
+                live_session.conversation.begin_ending(reason, leaving=leaving)
             if grace_s is None:
                 grace_s = self._service.settings.end_grace_s
             live_session.ending = self._spawn(self._end(live_session, reason, grace_s))
@@ -523,10 +491,11 @@ class Supervisor:
         live_session.supervised_agent = None
         if not self._live.remove(live_session):
             return
+        self._on_place_free()
         if live_session.goes_dormant:
             live_session.goes_dormant, live_session.ending = False, None
-            live_session.left_for = reason
             self._on_dormant(live_session)
+            conversation.wake_again()
         elif conversation.record is None or reason.kind is not ExitKind.DELETED:
             self.recent.add(live_session.registry_key, conversation)
 

@@ -103,6 +103,11 @@ class TurnEnds:
             waiting.remove(future)
 
     @property
+    def waited_for(self) -> bool:
+        """Say whether somebody waits for an end."""
+        return any(self._expected.values())
+
+    @property
     def held_bytes(self) -> int:
         """Return the memory that the texts take at most."""
         return self._characters * BYTES_OF_A_CHARACTER
