@@ -304,10 +304,10 @@ class RunningTurn:
         """Say whether it could go on in another agent, as it waits for what was asked."""
         return self._suspension.is_stored
 
-    def go_on(self, context: TurnContext, *, deadline_s: float, said: str) -> None:
-        """Be the turn of another agent, which goes on where the last one had `said` this."""
+    def go_on(self, context: TurnContext, *, deadline_s: float, text: str) -> None:
+        """Be the turn of another agent, which goes on where the last one had said this text."""
         self.context, self.model, self.deadline_s = context, context.model, deadline_s
-        self._transcript.go_on(said)
+        self._transcript.go_on(text)
 
     @property
     def is_aside(self) -> bool:

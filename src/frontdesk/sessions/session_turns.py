@@ -83,7 +83,7 @@ class SessionTurns(SessionState):
             self.record.resume(turn.request_id)
         self._add_messages(earlier)
         deadline_s = self.service.clock.monotonic() + timeout_s
-        turn.go_on(context, deadline_s=deadline_s, said=earlier.text)
+        turn.go_on(context, deadline_s=deadline_s, text=earlier.text)
         self._set_deadline(turn, timeout_s)
         self._on_changed()
         return turn
@@ -141,20 +141,24 @@ class SessionTurns(SessionState):
         )
         self.ends.add(end)
         self.counters.turns += 1
-        if self.record is not None:
-            for memory in turn.memories.left:
-                self.record.remember(turn.request_id, memory)
-            turn.memories.on_late = partial(self.record.remember, turn.request_id)
-            self.record.finish(
-                end,
-                usage=turn.counters,
-                totals=self.counters,
-                state="completed" if stop is None else "failed",
-            )
+        self._store_end(turn, end)
         self.parts.steering_texts.clear()
         self._cancel_deadline()
         self._idle_if_unused()
         self._wake_if_wanted()
+
+    def _store_end(self, turn: RunningTurn, end: TurnEnd) -> None:
+        if self.record is None:
+            return
+        for memory in turn.memories.left:
+            self.record.remember(turn.request_id, memory)
+        turn.memories.on_late = partial(self.record.remember, turn.request_id)
+        self.record.finish(
+            end,
+            usage=turn.counters,
+            totals=self.counters,
+            state="completed" if end.aborted is None else "failed",
+        )
 
     def _cancel_deadline(self) -> None:
         if self._deadline_timer is not None:

@@ -44,9 +44,9 @@ class Transcript:
         self._opened: type[Event] | None = None
         self._last = ""
 
-    def go_on(self, said: str) -> None:
+    def go_on(self, text: str) -> None:
         """Take this for what the turn said last: another agent said it."""
-        self._last = said
+        self._last = text
 
     def opening(self, event: Event) -> Event | None:
         """Return `message_start` or `thinking_start` where a delta needs one first."""

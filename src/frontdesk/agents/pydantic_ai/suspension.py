@@ -40,7 +40,7 @@ from pydantic_ai.tools import (
 from frontdesk.agents.errors import AgentFailed, QuestionExpired
 from frontdesk.agents.events import ToolExecutionEnd
 from frontdesk.agents.ids import new_reference
-from frontdesk.agents.pydantic_ai.memory import CUT_OFF, TurnMemory
+from frontdesk.agents.pydantic_ai.memory import CUT_OFF, TurnMemory, content_of
 from frontdesk.agents.pydantic_ai.stored_messages import (
     KIND,
     Change,
@@ -79,7 +79,7 @@ class WaitingCall(msgspec.Struct, frozen=True):
     begun: BegunCall | None = None
 
 
-class SuspendedTurn(msgspec.Struct, frozen=True):
+class SuspendedRun(msgspec.Struct, frozen=True):
     """What is left of a turn that waits: its messages, the calls that wait, those that ran."""
 
     change: Change
@@ -172,16 +172,21 @@ class TurnSuspension:
     def _leave(self) -> bool:
         """Leave the turn as it is now, where there is room for it; say whether there is."""
         run, calls = self._remembered.run, self._calls()
+        returned = self._remembered.returned
         results: list[ModelRequestPart] = [] if run is None else list(run.results)
         done = {getattr(part, "tool_call_id", None) for part in results}
-        cut = [each for each in calls if each.tool_call_id not in done | self._waiting.keys()]
-        results += [ToolReturnPart(each.tool_name, CUT_OFF, each.tool_call_id) for each in cut]
+        left = [each for each in calls if each.tool_call_id not in done | self._waiting.keys()]
+        for each in left:
+            # The run has not come to every result yet that clients know of.
+            content = content_of(returned.get(each.tool_call_id, CUT_OFF))
+            results.append(ToolReturnPart(each.tool_name, content, each.tool_call_id))
+        cut = [each for each in left if each.tool_call_id not in returned]
         messages = [] if run is None else run.messages()
         while messages and not isinstance(messages[-1], ModelResponse):
             messages.pop()
         if results:
             messages.append(ModelRequest(parts=results))
-        state = SuspendedTurn(
+        state = SuspendedRun(
             change=Change.between(self._stored.messages, messages),
             waiting=dict(self._waiting),
             running=tuple(
@@ -222,7 +227,7 @@ class Resumed(msgspec.Struct, frozen=True, kw_only=True):
         memory = suspended.memory
         try:
             require_version(memory)
-            state = msgspec.json.decode(memory.content, type=SuspendedTurn)
+            state = msgspec.json.decode(memory.content, type=SuspendedRun)
             messages = state.change.applied(stored.messages)
         except (MemoryUnreadable, msgspec.MsgspecError, RecursionError) as error:
             problem = f"what the turn was suspended with cannot be read: {error}"

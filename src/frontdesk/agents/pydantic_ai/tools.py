@@ -77,6 +77,8 @@ class TurnToolset(WrapperToolset[Any]):
         result = await self._result(name, tool_args, ctx, tool)
         if ctx.tool_call_id is not None:
             self.returned[ctx.tool_call_id] = result
+            # With the event that tells of it: what is stored of the turn says the same.
+            self.suspension.on_result()
         return result
 
     async def _result(
