@@ -29,6 +29,7 @@ def test_with_its_engine_cut_sessions_go_on_and_nodes_are_told_to_be_not_well(tm
     with chromium() as browser, EngineServer(VALKEY) as engine:
         settings = {
             "FRONTDESK_CLUSTER": engine.url,
+            "FRONTDESK_CONVERSATIONS__STORE": "memory",
             "FRONTDESK_CLUSTER__SECRET_FILE": str(tmp_path / "nodes"),
             "FRONTDESK_CLUSTER__LEASE_S": "3",
         }

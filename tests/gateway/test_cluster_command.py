@@ -37,6 +37,7 @@ def node(directory, engine, name, *arguments, run=serving, **environment):
         "FRONTDESK_CLUSTER": engine.url,
         "FRONTDESK_CLUSTER__NAME": name,
         "FRONTDESK_CLUSTER__SECRET_FILE": str(secret),
+        "FRONTDESK_CONVERSATIONS__STORE": "memory",
         # What is asked until a new engine knows counts as well.
         "FRONTDESK_LIMITS__REQUESTS_PER_MINUTE": "100000",
         **environment,

@@ -14,6 +14,9 @@ HERE = 'secret_file = "s"\n'
 ELSEWHERE = 'url = "valkey://10.0.0.9:6379"\nsecret_file = "s"\n'
 
 
+IN_MEMORY = '[conversations]\nstore = "memory"\n'
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -22,7 +25,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 def loaded(text, tmp_path, **more):
     path = tmp_path / "mine.toml"
-    path.write_text(f"[cluster]\n{text}", encoding="utf-8")
+    path.write_text(f"[cluster]\n{text}{IN_MEMORY}", encoding="utf-8")
     return load_config(path=path, around=mistakes_around, **more)
 
 
@@ -91,6 +94,16 @@ def test_what_is_wrong_or_unsafe_stops_the_start_with_its_line(tmp_path, text, w
     sentence = mistake(text, tmp_path)
     assert wanted in sentence
     assert sentence.startswith("line ")
+
+
+@pytest.mark.parametrize("said", ["", '[conversations]\nstore = "sqlite"\n'], ids=["not", "said"])
+def test_conversations_in_a_file_of_one_machine_are_not_for_several(tmp_path, said):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'[cluster]\nurl = "valkey://localhost"\n{HERE}{said}', encoding="utf-8")
+    with pytest.raises(ConfigurationWrong) as caught:
+        load_config(path=path, around=mistakes_around)
+    (sentence,) = caught.value.mistakes
+    assert sentence.startswith("line 1: cluster: with url, conversations.store has to be")
 
 
 def test_a_password_in_the_url_is_refused_and_not_repeated(tmp_path):

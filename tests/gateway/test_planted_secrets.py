@@ -161,6 +161,7 @@ def test_no_secret_and_no_text_is_in_a_log_a_trace_or_a_number(tmp_path):
     with EngineServer(VALKEY, requirepass=PASSWORD) as engine:
         environment = {
             "FRONTDESK_CLUSTER": engine.url,
+            "FRONTDESK_CONVERSATIONS__STORE": "memory",
             "FRONTDESK_CLUSTER__NAME": "n",
             "FRONTDESK_CLUSTER__SECRET_FILE": str(tmp_path / "nodes"),
             "FRONTDESK_CLUSTER__PASSWORD_FILE": str(tmp_path / "engine"),

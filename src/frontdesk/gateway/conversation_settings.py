@@ -12,6 +12,8 @@ from pydantic import Field
 
 from frontdesk.gateway.setting_types import Positive, Seconds, Setting, Table, matching
 
+MEMORY, SQLITE = "memory", "sqlite"
+
 Store = Annotated[
     str,
     matching(

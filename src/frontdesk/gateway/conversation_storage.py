@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from frontdesk.gateway.conversation_settings import ConversationSettings
+from frontdesk.gateway.conversation_settings import MEMORY, SQLITE, ConversationSettings
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import STORAGE_PATIENCE_S
 from frontdesk.persistence.commit_queue import CommitQueue
@@ -19,8 +19,6 @@ from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.remote_conversations import RemoteConversations
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
-
-MEMORY, SQLITE = "memory", "sqlite"
 
 
 class ConversationStorage:

@@ -21,7 +21,7 @@ from frontdesk.gateway import patterns
 from frontdesk.gateway.auth_settings import AuthSettings
 from frontdesk.gateway.blueprint_settings import BlueprintName, BlueprintSettings
 from frontdesk.gateway.cluster_settings import ClusterSettings
-from frontdesk.gateway.conversation_settings import ConversationSettings
+from frontdesk.gateway.conversation_settings import MEMORY, SQLITE, ConversationSettings
 from frontdesk.gateway.metering import STORED_DAYS
 from frontdesk.gateway.setting_types import (
     Money,
@@ -384,8 +384,8 @@ class Config(BaseSettings):
     guardrails: GuardrailSettings = GuardrailSettings()
     budgets: BudgetSettings = BudgetSettings()
     log: LogSettings = LogSettings()
-    cluster: ClusterSettings = ClusterSettings()
     conversations: ConversationSettings = ConversationSettings()
+    cluster: ClusterSettings = ClusterSettings()
     tenants: dict[Tenant, TenantSettings] = {}
     blueprints: dict[BlueprintName, BlueprintSettings] = {}
     default_blueprint: str | None = None
@@ -408,6 +408,19 @@ class Config(BaseSettings):
             raise ValueError(
                 f"kill_grace_s must be at least turns.end_grace_s ({turns.end_grace_s:g}): before "
                 "an id is given away, its agent has to be gone"
+            )
+        return cluster
+
+    @field_validator("cluster")
+    @classmethod
+    def _all_machines_reach_conversations(
+        cls, cluster: ClusterSettings, info: ValidationInfo
+    ) -> ClusterSettings:
+        conversations = info.data.get("conversations", ConversationSettings(store=MEMORY))
+        if cluster.url is not None and conversations.store == SQLITE:
+            raise ValueError(
+                "with url, conversations.store has to be postgresql://…, for all machines, or "
+                "memory, where conversations end with their node: sqlite is a file of one machine"
             )
         return cluster
 

@@ -35,6 +35,8 @@ target = "cluster.faults.rude_agents:slow"
 [blueprints.fenced]
 kind = "python"
 target = "cluster.faults.rude_agents:fenced"
+[conversations]
+store = "memory"
 [limits]
 requests_per_minute = 1000000
 sessions_per_tenant = 100000

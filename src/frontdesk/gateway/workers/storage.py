@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from frontdesk.gateway.conversation_settings import ConversationSettings
-from frontdesk.gateway.conversation_storage import SQLITE, sqlite_conversations
+from frontdesk.gateway.conversation_settings import SQLITE, ConversationSettings
+from frontdesk.gateway.conversation_storage import sqlite_conversations
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.persistence.conversation_server import ConversationServer
 from frontdesk.persistence.errors import StorageBroken
