@@ -21,6 +21,18 @@ class Seeing:
     def on_changed(self, conversation):
         self.on_started(conversation)
 
+    def on_dormant(self, conversation, reason):
+        self.on_started(reason)
+
+    def on_loaded(self, conversation):
+        self.on_started(conversation)
+
+    def on_unloaded(self, conversation):
+        self.on_started(conversation)
+
+    def on_recovered(self, *, conversations, turns):
+        self.on_started((conversations, turns))
+
 
 def test_one_that_fails_keeps_nothing_from_the_others_and_is_logged_once(caplog):
     observers, failing, seeing = Observers(), Seeing(ValueError("on purpose")), Seeing()
@@ -30,7 +42,12 @@ def test_one_that_fails_keeps_nothing_from_the_others_and_is_logged_once(caplog)
         observers.on_started("s")
         observers.on_event("s", "event", SimpleNamespace())
         observers.on_changed("s")
-    assert seeing.seen == failing.seen == ["s", "event", "s"]
+        observers.on_dormant("s", "reason")
+        observers.on_loaded("loaded")
+        observers.on_unloaded("unloaded")
+        observers.on_recovered(conversations=2, turns=1)
+    seen = ["s", "event", "s", "reason", "loaded", "unloaded", (2, 1)]
+    assert seeing.seen == failing.seen == seen
     assert [each.message for each in caplog.records] == ["Seeing failed, and goes on"]
 
 

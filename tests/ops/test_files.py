@@ -16,7 +16,7 @@ TESTS = yaml.safe_load((OPS / "alerts_test.yml").read_text())["tests"]
 
 
 def test_promtool_takes_the_alerts_and_each_fires_when_it_is_to():
-    assert "13 rules found" in promtool("check", "rules", OPS / "alerts.yml")
+    assert "15 rules found" in promtool("check", "rules", OPS / "alerts.yml")
     promtool("test", "rules", OPS / "alerts_test.yml")
 
 
@@ -60,7 +60,9 @@ def test_the_files_use_metrics_that_there_are_and_labels_that_they_have():
 
 def test_the_dashboard_has_a_row_for_each_part_and_no_panel_twice():
     rows = [each["title"] for each in DASHBOARD["panels"] if each["type"] == "row"]
-    assert rows == ["Sessions", "Turns", "Cost", "Streams", "HTTP", "Process", "Cluster"]
+    assert rows == [
+        "Sessions", "Conversations", "Turns", "Cost", "Streams", "HTTP", "Process", "Cluster",
+    ]  # fmt: skip
     numbers = [each["id"] for each in DASHBOARD["panels"]]
     assert len(set(numbers)) == len(numbers)
     places = [tuple(each["gridPos"].values()) for each in DASHBOARD["panels"]]

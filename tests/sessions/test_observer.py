@@ -3,7 +3,9 @@
 import asyncio
 
 from frontdesk.agents.events import AgentEnd, SessionEnd
+from frontdesk.sessions.keeping import KeepingSettings
 from support.sessions import Stream, open_service, open_session, parrot, scripted
+from support.stored_services import found, stored
 
 
 class Observer:
@@ -23,6 +25,19 @@ class Observer:
 
     def on_changed(self, conversation):
         self.seen.append(("changed", conversation.phase.value))
+
+    def on_dormant(self, conversation, reason):
+        assert conversation.dormant
+        self.seen.append(("dormant", reason.public_text))
+
+    def on_loaded(self, conversation):
+        self.seen.append(("loaded", conversation.session_id))
+
+    def on_unloaded(self, conversation):
+        self.seen.append(("unloaded", conversation.session_id))
+
+    def on_recovered(self, *, conversations, turns):
+        self.seen.append(("recovered", conversations, turns))
 
 
 def run(main):
@@ -68,3 +83,45 @@ def test_an_observer_sees_that_a_session_restarts():
 
     names = [name for name, _ in run(main())]
     assert names.index("changed") < names.index("agent_restarted")
+
+
+def test_an_observer_sees_a_stored_session_rest_and_go_on(tmp_path):
+    async def main():
+        first, second = Observer(), Observer()
+        async with stored(tmp_path, parrot, observer=first) as service:
+            await open_session(service, session_id="s-1")
+        async with stored(tmp_path, parrot, observer=second) as service:
+            session = await found(service)
+            session.prompt("hello")
+            stream = Stream(session)
+            await stream.until("agent_end")
+            stream.close()
+        return first.seen, second.seen
+
+    first, second = run(main())
+    assert first == [("started", "s-1"), ("changed", "ending"), ("dormant", "shutdown")]
+    assert second[:4] == [
+        ("loaded", "s-1"),
+        ("changed", "restarting"),
+        ("started", "s-1"),
+        ("agent_restarted", 1),
+    ]
+    assert second[-1] == ("dormant", "shutdown")
+
+
+def test_an_observer_sees_that_a_dormant_session_is_held_no_longer(tmp_path):
+    async def main():
+        observer = Observer()
+        keeping = KeepingSettings(max_loaded=1)
+        async with stored(tmp_path, parrot, observer=observer, keeping=keeping) as service:
+            for name in ("s-1", "s-2"):
+                await open_session(service, session_id=name)
+        async with stored(tmp_path, parrot, observer=observer, keeping=keeping) as service:
+            await found(service, "s-1")
+            await found(service, "s-2")
+            assert service.dormant_count == 1
+            assert [each.session_id for each in service.all_held()] == ["s-2"]
+        return observer.seen
+
+    seen = run(main())
+    assert seen[-3:] == [("loaded", "s-1"), ("unloaded", "s-1"), ("loaded", "s-2")]

@@ -33,6 +33,8 @@ class ConversationStorage:
     """
 
     commits: CommitQueue | None
+    file: Path | None
+    """SQLite's; None for another store."""
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class ConversationStorage:
         socket: Path | None = None,
     ) -> None:
         self.commits = None
+        self.file = state.conversations if settings.store == SQLITE else None
         if settings.store == MEMORY:
             return
         store: Conversations

@@ -26,7 +26,7 @@ from frontdesk.gateway.auth import Authenticator
 from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.budgets import TenantBudgets
 from frontdesk.gateway.callers import Caller
-from frontdesk.gateway.conversation_storage import ConversationStorage
+from frontdesk.gateway.conversation_storage import MEMORY, ConversationStorage
 from frontdesk.gateway.dashboard_login import DashboardLogins
 from frontdesk.gateway.errors import AddressRefused, Unauthorized
 from frontdesk.gateway.forwarded import TrustedProxies
@@ -134,7 +134,9 @@ class Gateway:
         """Tells this run's positions in feeds from any other's."""
         self.observers: Observers = Observers()
         """Who sees what sessions do."""
-        self.metrics: GatewayMetrics = GatewayMetrics(state, clock=self.clock)
+        self.metrics: GatewayMetrics = GatewayMetrics(
+            state, clock=self.clock, stored=config.conversations.store != MEMORY
+        )
         self.open = False
         self.forwarding: Elsewhere | None = None
         """Of a node of a cluster: where requests for other nodes' sessions go."""
@@ -226,19 +228,23 @@ class Gateway:
             node=self.node,
         )
         self._begin_tracing(service)
-        self.service = await self._stack.enter_async_context(service)
-        self._open_rows(service)
         self.observers.add(SessionLog())
         self.metrics.offered.follow(self._blueprints.values())
         self.observers.add(self.metrics.sessions)
+        self.metrics.storage.follow(storage.commits, file=storage.file)
+        self.service = await self._stack.enter_async_context(service)
+        self._open_rows(service)
         polling = self.metrics.polling(
-            streams=self.streams.by_kind, stuck=lambda: self.service.stuck, node=self.node
+            streams=self.streams.by_kind,
+            stuck=lambda: self.service.stuck,
+            dormant=lambda: self.service.dormant_count,
+            node=self.node,
         )
         self._stack.enter_context(polling)
 
     def _open_rows(self, service: SessionService) -> None:
         name = "" if self.node is None else self.node.record.name
-        self.rows = LocalRows(clock=self.clock, node=name, run=self.run_id, live=service.all_live)
+        self.rows = LocalRows(clock=self.clock, node=name, run=self.run_id, held=service.all_held)
         self.scopes = RowScopes(self.rows, clock=self.clock)
         self.observers.add(self.rows)
         self._stack.callback(self._close_rows)

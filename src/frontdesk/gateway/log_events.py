@@ -48,12 +48,16 @@ class LogEvent(Enum):
 
     SESSION_STARTED = "session_started"
     SESSION_RESTARTED = "session_restarted"
+    SESSION_DORMANT = "session_dormant"
+    SESSION_RESUMED = "session_resumed"
     SESSION_ENDED = "session_ended"
     TURN_FAILED = "turn_failed"
     REQUEST = "request"
     NODE_CHANGED = "node_changed"
     ENGINE_CHANGED = "engine_changed"
     WORKER_CHANGED = "worker_changed"
+    STORAGE_CHANGED = "storage_changed"
+    STORAGE_RECOVERED = "storage_recovered"
     OPERATOR_ACTION = "operator_action"
     REPEATED = "repeated"
     MESSAGE = "message"
@@ -69,6 +73,16 @@ DESCRIPTIONS: dict[LogEvent, EventDescription] = {
         logging.INFO,
         "a new agent has taken over its conversation",
         ("tenant", "session_id", "blueprint", "reason", "restarts"),
+    ),
+    LogEvent.SESSION_DORMANT: EventDescription(
+        logging.INFO,
+        "a session's agent has ended, and why; its conversation is stored and goes on when asked",
+        ("tenant", "session_id", "blueprint", "reason", "turns"),
+    ),
+    LogEvent.SESSION_RESUMED: EventDescription(
+        logging.INFO,
+        "a session that was dormant has an agent again; `memory` says what that knows of before",
+        ("tenant", "session_id", "blueprint", "reason", "restarts", "memory"),
     ),
     LogEvent.SESSION_ENDED: EventDescription(
         logging.INFO,
@@ -114,6 +128,16 @@ DESCRIPTIONS: dict[LogEvent, EventDescription] = {
     ),
     LogEvent.WORKER_CHANGED: EventDescription(
         logging.INFO, "a worker serves, or has ended", ("worker", "pid", "state")
+    ),
+    LogEvent.STORAGE_CHANGED: EventDescription(
+        logging.WARNING,
+        "conversations cannot be stored now (`unavailable`), or can again (`available`)",
+        ("state", "message"),
+    ),
+    LogEvent.STORAGE_RECOVERED: EventDescription(
+        logging.INFO,
+        "what an earlier process had left was brought to rest; so many turns were cut off",
+        ("conversations", "turns"),
     ),
     LogEvent.OPERATOR_ACTION: EventDescription(
         logging.INFO,

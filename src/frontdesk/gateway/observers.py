@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from frontdesk.agents.events import Event
+from frontdesk.records import ExitReason
 from frontdesk.sessions.event_log import LoggedEvent
 from frontdesk.sessions.hooks import SessionObserver
 
@@ -49,6 +51,26 @@ class Observers:
         """Show a change of state."""
         for each in self._all:
             self._show(each, each.on_changed, conversation)
+
+    def on_dormant(self, conversation: Any, reason: ExitReason) -> None:
+        """Show that a session's agent went, and none follows now."""
+        for each in self._all:
+            self._show(each, each.on_dormant, conversation, reason)
+
+    def on_loaded(self, conversation: Any) -> None:
+        """Show a dormant session that is held from now on."""
+        for each in self._all:
+            self._show(each, each.on_loaded, conversation)
+
+    def on_unloaded(self, conversation: Any) -> None:
+        """Show that a dormant session is held no longer."""
+        for each in self._all:
+            self._show(each, each.on_unloaded, conversation)
+
+    def on_recovered(self, *, conversations: int, turns: int) -> None:
+        """Show how much was brought to rest that another process had left."""
+        for each in self._all:
+            self._show(each, partial(each.on_recovered, conversations=conversations, turns=turns))
 
     def _show(self, observer: SessionObserver, show: Callable[..., None], *what: Any) -> None:
         try:

@@ -7,6 +7,7 @@ each commit by one call into the loop, which wakes all who waited for something 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,8 @@ from frontdesk.persistence.operations import AnyOperation, ConversationErased, F
 from frontdesk.persistence.writer import RETRY_S, Batch, StorageWriter
 
 T = TypeVar("T")
+
+_log = logging.getLogger("frontdesk.persistence")
 
 MAX_BYTES: int = 64 * 1024 * 1024
 MAX_BYTES_EACH: int = 8 * 1024 * 1024
@@ -92,6 +95,8 @@ class CommitQueue:
         self._problem: str | None = None
         self._broken: BaseException | None = None
         self.on_lost: Callable[[int], None] | None = None
+        self.on_commit: Callable[[Batch, float], None] | None = None
+        """Told of each batch on the disk, and how many seconds that took."""
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -236,6 +241,8 @@ class CommitQueue:
 
     def _commit(self, batch: Batch, lost: frozenset[int]) -> None:
         self._under_way = False
+        assert self._loop is not None
+        now_s, began_s = self._loop.time(), self._began
         for number, size in batch.sizes.items():
             uncommitted = self._uncommitted[number]
             uncommitted.size -= size
@@ -254,6 +261,8 @@ class CommitQueue:
         for number, index in batch.newest.items():
             if number not in lost and (follower := self._followers.get(number)) is not None:
                 follower(index)
+        if self.on_commit is not None:
+            self.on_commit(batch, now_s - began_s)
         if self.on_lost is not None:
             for number in lost:
                 self.on_lost(number)
@@ -275,7 +284,11 @@ class CommitQueue:
 
     def on_unavailable(self, problem: str | None) -> None:
         """Take over why nothing can be stored."""
-        self._problem = problem
+        former, self._problem = self._problem, problem
+        if (former is None) != (problem is None):
+            state = "available" if problem is None else "unavailable"
+            said = problem or "conversations are stored again"
+            _log.warning(said, extra={"event": "storage_changed", "state": state})
 
     def on_broken(self, error: BaseException) -> None:
         """End the process; where nobody can, nothing is stored any more."""

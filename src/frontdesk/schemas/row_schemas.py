@@ -15,14 +15,15 @@ from frontdesk.agents.records import State
 from frontdesk.schemas.answer_schemas import Answer
 from frontdesk.schemas.operator_schemas import ListedNode
 
-RowState = State | Literal["stopping", "suspect"]
+RowState = State | Literal["dormant", "stopping", "suspect"]
 
 
 class SessionRow(Answer, frozen=True, kw_only=True, gc=False):
-    """A session that lives. Times are wall clock, in milliseconds.
+    """A session that lives or is dormant. Times are wall clock, in milliseconds.
 
     Nothing in it can point back at it: thousands of them are no work for the garbage collector.
-    `state` is `stopping` while it ends, `suspect` where its node does not say how it is doing.
+    `state` is `dormant` where it is stored and has no agent, `stopping` while it ends, `suspect`
+    where its node does not say how it is doing.
     """
 
     tenant_id: str
@@ -43,13 +44,15 @@ class SessionRow(Answer, frozen=True, kw_only=True, gc=False):
 
 
 class HostedSession(SessionRow, frozen=True, kw_only=True):
-    """A session that lives, and the process that its agent runs in, null for a task."""
+    """A session, and the process that its agent runs in, null for a task or where it has none."""
 
     pid: int | None
 
 
 class HostedSessions(Answer, frozen=True, kw_only=True):
-    """A page of live sessions. `next` is what `after` continues with, null on the last page.
+    """A page of live sessions, and of dormant ones that are in memory.
+
+    `next` is what `after` continues with, null on the last page.
 
     `partial` where some node of several did not say which it has.
     """
@@ -60,7 +63,7 @@ class HostedSessions(Answer, frozen=True, kw_only=True):
 
 
 class HostedSessionDetail(HostedSession, frozen=True, kw_only=True):
-    """A live session as operators see it: what it waits for by its tools' names, without texts."""
+    """A session as operators see it: what it waits for by its tools' names, without texts."""
 
     restarts: int
     queued: Annotated[int, msgspec.Meta(description="prompts that wait")]

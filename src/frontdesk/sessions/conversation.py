@@ -317,7 +317,8 @@ class Conversation(SessionTurns):
         if self.record is not None:
             self.record.change(options=self.options)
             self.record.leave()
-        self._on_changed()
+        if self.service.observer is not None:
+            self.service.observer.on_dormant(self, reason)
 
     def wake_again(self) -> None:
         """Have an agent again, where a prompt came while the last one was being ended."""

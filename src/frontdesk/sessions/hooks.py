@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Protocol
 
 from frontdesk.agents.events import Event
 from frontdesk.agents.records import NO_USAGE, CallbackTool, TokenUsage
+from frontdesk.records import ExitReason
 from frontdesk.sessions.event_log import LoggedEvent
 
 SHOWN_CHARACTERS = 4096
@@ -128,7 +129,8 @@ class SessionObserver(Protocol):
 
     Called on the event loop, in the midst of what it sees: it never waits, never raises, and
     changes nothing. What it is shown is the `Conversation`; whoever sees `SessionEnd` finds the
-    reason in its `ending_reason`.
+    reason in its `ending_reason`. One that was dormant is started again, and its `phase` is
+    `restarting` then.
     """
 
     def on_started(self, conversation: Any) -> None:
@@ -141,6 +143,22 @@ class SessionObserver(Protocol):
 
     def on_changed(self, conversation: Any) -> None:
         """See what no event tells: a prompt waits, the session restarts, or begins to end."""
+        ...
+
+    def on_dormant(self, conversation: Any, reason: ExitReason) -> None:
+        """See that its agent has ended for this reason and none follows now: it is stored."""
+        ...
+
+    def on_loaded(self, conversation: Any) -> None:
+        """See a dormant session that was read from the storage, and is held from now on."""
+        ...
+
+    def on_unloaded(self, conversation: Any) -> None:
+        """See that a dormant session is held no longer. Another `Conversation` may follow it."""
+        ...
+
+    def on_recovered(self, *, conversations: int, turns: int) -> None:
+        """See what another process had left was brought to rest: so many turns were cut off."""
         ...
 
 

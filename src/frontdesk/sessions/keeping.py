@@ -118,6 +118,7 @@ class Keeping:
         conversation.load()
         found = LiveSession(conversation, key=key, minted=False)
         self.add(found)
+        self._show_loaded(conversation)
         return found
 
     def loading(self, tenant_id: str, session_id: str) -> Awaitable[None] | None:
@@ -148,6 +149,18 @@ class Keeping:
         if found is None:
             return None
         return self.owner if found.state == "ended" else found.owner
+
+    def __len__(self) -> int:
+        """Return how many dormant sessions are loaded."""
+        return len(self._dormant)
+
+    def held(self, tenant_id: str | None = None) -> list[Conversation]:
+        """Return the dormant sessions that are loaded: every tenant's, or one's."""
+        return [
+            each.conversation
+            for each in self._dormant.values()
+            if tenant_id is None or each.conversation.tenant_id == tenant_id
+        ]
 
     async def is_taken(self, tenant_id: str, session_id: str) -> bool:
         """Say whether a stored conversation that has not ended has this id."""
@@ -276,6 +289,8 @@ class Keeping:
     def _unload(self, key: str) -> None:
         conversation = self._dormant.pop(key).conversation
         conversation.unload()
+        if self._context.observer is not None:
+            self._context.observer.on_unloaded(conversation)
         if not conversation.is_aside:
             self._unloaded[key] = conversation
 
@@ -348,10 +363,15 @@ class Keeping:
             return
         conversation.blocked = self._problem_of(conversation)
         self.add(live_session)
+        self._show_loaded(conversation)
         self.touch(conversation)
         if conversation.wants_agent:
             # What its last owner had accepted.
             self._resumer.want(WaitingSession(tenant_id, session_id))
+
+    def _show_loaded(self, conversation: Conversation) -> None:
+        if self._context.observer is not None:
+            self._context.observer.on_loaded(conversation)
 
     async def _find(self, tenant_id: str, session_id: str) -> StoredConversation | None:
         """Return what is stored of a session, with all that was said of it before."""

@@ -558,6 +558,16 @@ class SessionService:
         live = self._live if tenant_id is None else self._live.of_tenant(tenant_id)
         return [each.conversation for each in live]
 
+    @property
+    def dormant_count(self) -> int:
+        """Return how many dormant sessions are held in memory."""
+        return 0 if self._keeping is None else len(self._keeping)
+
+    def all_held(self, tenant_id: str | None = None) -> list[Conversation]:
+        """Return what `all_live` does, and the dormant sessions that are held in memory."""
+        live = self.all_live(tenant_id)
+        return live if self._keeping is None else [*live, *self._keeping.held(tenant_id)]
+
     async def resume(self, tenant_id: str, session_id: str) -> Conversation:
         """Start an agent for a session that has none; see `TenantSessions.resume`."""
         if self._context.draining:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
-from frontdesk.persistence.operations import AnyOperation
+from frontdesk.persistence.operations import AnyOperation, TurnFinished
 from frontdesk.persistence.stored import StoredConversation
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.recovery import recovered
@@ -42,9 +42,7 @@ class Takeover:
             return store.unfinished()
 
         found = await self._commits.read(claim)
-        brought = await self._bring_to_rest(found)
-        if brought:
-            _log.info("%d conversations of an earlier run were brought to rest", brought)
+        await self._bring_to_rest(found)
         return found
 
     async def one(self, stored: StoredConversation) -> StoredConversation:
@@ -79,9 +77,12 @@ class Takeover:
         def ask(store: Conversations) -> list[list[AnyOperation]]:
             return [recovered(store, each, fence=fence, now_ms=now_ms) for each in found]
 
-        operations = await self._commits.read(ask)
+        operations = [each for each in await self._commits.read(ask) if each]
         for some in operations:
             self._commits.add(*some)
         for each in found:
             await self._commits.committed(each.number, wait_s=None)
-        return len([some for some in operations if some])
+        if operations and self._context.observer is not None:
+            ended = [each for some in operations for each in some if type(each) is TurnFinished]
+            self._context.observer.on_recovered(conversations=len(operations), turns=len(ended))
+        return len(operations)

@@ -108,6 +108,47 @@ SESSIONS = (
     _gauge("agents_stuck", meaning="Turns that were given up and still run: deaf to cancellation."),
     _gauge("agent_processes", meaning="Agents in processes of their own."),
 )
+CONVERSATIONS = (
+    _gauge("conversations_dormant", meaning="Dormant conversations that are held in memory."),
+    _counter(
+        "session_rests_total",
+        "tenant",
+        "blueprint",
+        "reason",
+        meaning="Sessions that became dormant, by the kind of their agent's exit reason.",
+    ),
+    _counter(
+        "session_resumes_total",
+        "tenant",
+        "blueprint",
+        "memory",
+        meaning=(
+            "Dormant sessions that got an agent, by what it knows of before: kept, rebuilt, none."
+        ),
+    ),
+    _counter(
+        "turns_interrupted_total",
+        meaning="Turns that were cut off with an earlier process, and ended at this one's start.",
+    ),
+    _counter("conversations_erased_total", meaning="Conversations that were erased."),
+    _gauge(
+        "storage_unavailable",
+        merging=Merging.GREATEST,
+        meaning="1 while conversations cannot be stored, else 0.",
+    ),
+    _gauge("storage_backlog_bytes", meaning="What was said and is not committed yet."),
+    _gauge(
+        "storage_file_bytes",
+        merging=Merging.GREATEST,
+        meaning="Size of the file of conversations and its log; 0 where they are elsewhere.",
+    ),
+    _histogram(
+        "storage_commit_seconds",
+        meaning="From a batch's being handed over to its being on the disk.",
+        buckets=QUICK_S,
+    ),
+    _counter("storage_committed_bytes_total", meaning="What was said and committed."),
+)
 TURNS = (
     _counter(
         "turns_total",
@@ -256,6 +297,7 @@ CLUSTER = (
 )
 GROUPS: dict[str, tuple[MetricDefinition, ...]] = {
     "Sessions": SESSIONS,
+    "Conversations": CONVERSATIONS,
     "Turns": TURNS,
     "Streams": STREAMS,
     "HTTP": HTTP,

@@ -25,6 +25,7 @@ from frontdesk.gateway.metrics.metric_cells import CountedCells, MetricCells, re
 from frontdesk.gateway.metrics.process_metrics import ProcessMetrics
 from frontdesk.gateway.metrics.request_metrics import RequestMetrics
 from frontdesk.gateway.metrics.session_metrics import CountedMeter, SessionMetrics
+from frontdesk.gateway.metrics.storage_metrics import StorageMetrics
 from frontdesk.gateway.open_streams import StreamKind
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.records import ExitKind
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 PERIOD_S = 1.0
 STARTS, ENDS = "frontdesk_session_starts_total", "frontdesk_session_ends_total"
+RESTS, RESUMES = "frontdesk_session_rests_total", "frontdesk_session_resumes_total"
+LIVES = {STARTS: 1, RESUMES: 1, ENDS: -1, RESTS: -1}
+"""What makes one session more that lives, and one fewer."""
 FORM = hashlib.sha256(repr(METRICS).encode()).hexdigest()[:8]
 """Tells files of these metrics from those of another version, which lie beside them."""
 
@@ -43,10 +47,11 @@ FORM = hashlib.sha256(repr(METRICS).encode()).hexdigest()[:8]
 class GatewayMetrics:
     """Count what a gateway does. Belongs to one event loop.
 
-    Of a worker (`state.worker_path`) what it counts is in a file, and it answers for all workers.
+    `stored` says whether sessions are, and so outlive a worker. Of a worker (`state.worker_path`)
+    what it counts is in a file, and it answers for all workers.
     """
 
-    def __init__(self, state: StateDir | None, *, clock: Clock) -> None:
+    def __init__(self, state: StateDir | None, *, clock: Clock, stored: bool = False) -> None:
         number, self._directory, self._file = 1, None, None
         if state is not None and state.worker_path is not None:
             number, self._directory = int(state.worker_path.name), state.metrics()
@@ -55,13 +60,14 @@ class GatewayMetrics:
         tenants = TenantNames(self._directory and self._directory / "tenants")
         self.offered: OfferedNames = OfferedNames()
         _forget_gauges(cells)
-        _end_lost_sessions(cells)
+        _end_lost_sessions(cells, name=RESTS if stored else ENDS)
         self.sessions: SessionMetrics = SessionMetrics(
             cells, clock=clock, tenants=tenants, offered=self.offered
         )
         self._tenants = tenants
         self.requests: RequestMetrics = RequestMetrics(cells)
         self.cluster: ClusterMetrics = ClusterMetrics(cells)
+        self.storage: StorageMetrics = StorageMetrics(cells)
         self.process: ProcessMetrics = ProcessMetrics(cells, worker=number)
         self._streams = Tally("frontdesk_streams", cells)
         self._stuck = Tally("frontdesk_agents_stuck", cells)
@@ -75,10 +81,11 @@ class GatewayMetrics:
         *,
         streams: Callable[[], Mapping[StreamKind, int]],
         stuck: Callable[[], int],
+        dormant: Callable[[], int],
         node: Node | None,
     ) -> Iterator[None]:
         """Look at this once a second, for as long as the block lasts; the gauges count then."""
-        self._poll = lambda: self._refresh(streams(), stuck(), node)
+        self._poll = lambda: self._refresh(streams(), stuck(), dormant(), node)
         self._poll()
         self._cells.begin()
         self._tick_at(asyncio.get_running_loop().time() + PERIOD_S)
@@ -123,10 +130,13 @@ class GatewayMetrics:
         # From now on: a loop that stood still is late once, not once for each second of it.
         self._tick_at(now_s + PERIOD_S)
 
-    def _refresh(self, streams: Mapping[StreamKind, int], stuck: int, node: Node | None) -> None:
+    def _refresh(
+        self, streams: Mapping[StreamKind, int], stuck: int, dormant: int, node: Node | None
+    ) -> None:
         self.sessions.refresh()
         self.process.refresh()
         self.cluster.refresh(node)
+        self.storage.refresh(dormant)
         for kind in StreamKind:
             self._streams.set(kind.value, value=streams.get(kind, 0))
         self._stuck.set(value=stuck)
@@ -139,15 +149,16 @@ def _forget_gauges(cells: MetricCells) -> None:
             cells.values[cell] = 0.0
 
 
-def _end_lost_sessions(cells: MetricCells) -> None:
-    """Count the sessions of a worker that was killed as lost: those that it had not seen end."""
+def _end_lost_sessions(cells: MetricCells, *, name: str) -> None:
+    """Count the sessions of a worker that was killed as lost: those that it had not seen end.
+
+    As ends, or where sessions are stored, as dormant from then on.
+    """
     live: Counter[tuple[str, str]] = Counter()
-    for (name, _, *labels), value in cells.counted().values.items():
-        if name == STARTS:
-            live[labels[0], labels[1]] += round(value)
-        elif name == ENDS:
-            live[labels[0], labels[1]] -= round(value)
-    ends = Tally(ENDS, cells)
+    for (counted, _, *labels), value in cells.counted().values.items():
+        if counted in LIVES:
+            live[labels[0], labels[1]] += LIVES[counted] * round(value)
+    ends = Tally(name, cells)
     for (tenant, blueprint), lost in live.items():
         if lost > 0:
             ends.add(tenant, blueprint, ExitKind.LOST.value, amount=lost)

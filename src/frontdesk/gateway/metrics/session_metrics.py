@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from frontdesk.agents.events import (
     AgentAbort,
     AgentEnd,
+    AgentRestarted,
     ApprovalRequired,
     ApprovalResolved,
     Error,
@@ -27,7 +28,7 @@ from frontdesk.clock import Clock
 from frontdesk.gateway.metrics.bounded_labels import OfferedNames, TenantNames
 from frontdesk.gateway.metrics.instruments import Distribution, Tally
 from frontdesk.gateway.metrics.metric_cells import MetricCells
-from frontdesk.records import ExitKind
+from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.event_log import LoggedEvent
 from frontdesk.sessions.hooks import Meter
@@ -69,6 +70,9 @@ class SessionMetrics:
         self._clock, self._tenants, self._offered = clock, tenants, offered
         self._sessions = Tally("frontdesk_sessions", cells)
         self._starts = Tally("frontdesk_session_starts_total", cells)
+        self._rests = Tally("frontdesk_session_rests_total", cells)
+        self._resumes = Tally("frontdesk_session_resumes_total", cells)
+        self._interrupted = Tally("frontdesk_turns_interrupted_total", cells)
         self._ends = Tally("frontdesk_session_ends_total", cells)
         self._start_s = Distribution("frontdesk_session_start_seconds", cells)
         self._cleanup_s = Distribution("frontdesk_cleanup_seconds", cells)
@@ -93,19 +97,22 @@ class SessionMetrics:
             ApprovalResolved: self._on_approval_resolved,
             AgentEnd: self._on_turn_end,
             AgentAbort: self._on_turn_end,
+            AgentRestarted: self._on_restarted,
             SessionEnd: self._on_session_end,
         }
 
     # -- what it sees ----------------------------------------------------------------------------
 
     def on_started(self, conversation: Conversation) -> None:
-        """See a session that lives from now on."""
+        """See a session that lives from now on; one that was dormant was counted before."""
+        self._changed.add(conversation)
+        if conversation.phase is SessionPhase.RESTARTING:
+            return
         labels = self._labels_of(conversation)
         self._starts.add(*labels)
         for kind in FAILURES:
             self._ends.begin(*labels, kind.value)
         self._start_s.observe(self._clock.monotonic() - conversation.born_s)
-        self._changed.add(conversation)
 
     def on_event(self, conversation: Conversation, event: Event, logged: LoggedEvent) -> None:  # noqa: ARG002
         """See an event."""
@@ -125,6 +132,30 @@ class SessionMetrics:
         if conversation.phase is SessionPhase.RESTARTING:
             self._on_agent_death(conversation)
         self._changed.add(conversation)
+
+    def on_dormant(self, conversation: Conversation, reason: ExitReason) -> None:
+        """See that a session is dormant from now on."""
+        self._rests.add(*self._labels_of(conversation), reason.kind.value)
+        self._on_agent_death(conversation)
+        self._changed.add(conversation)
+
+    def on_loaded(self, conversation: Conversation) -> None:
+        """See a dormant session, which prompts may wait in."""
+        self._changed.add(conversation)
+
+    def on_unloaded(self, conversation: Conversation) -> None:
+        """See it no longer."""
+        self._changed.discard(conversation)
+        if (former := self._counted.pop(conversation, None)) is not None:
+            self._add(former, -1)
+
+    def on_recovered(self, *, conversations: int, turns: int) -> None:  # noqa: ARG002
+        """Count the turns that an earlier process had begun."""
+        self._interrupted.add(amount=turns)
+
+    def _on_restarted(self, conversation: Conversation, event: AgentRestarted) -> None:
+        if event.memory is not None:
+            self._resumes.add(*self._labels_of(conversation), event.memory)
 
     def _on_turn(self, conversation: Conversation, _: Event) -> None:
         self._turns[conversation] = _Turn(self._clock.monotonic())
@@ -194,20 +225,26 @@ class SessionMetrics:
                 self._counted[conversation] = now
 
     def _numbers(self, conversation: Conversation) -> SessionNumbers | None:
-        """Return what a session adds now; None for one that does not live."""
+        """Return what a session adds now; None where it neither lives nor has something waiting.
+
+        The state of a dormant one is "": it is none of those that live.
+        """
         if conversation.phase in (SessionPhase.OPENING, SessionPhase.ENDED):
+            return None
+        if conversation.dormant and not conversation.prompts:
             return None
         ending = conversation.phase is SessionPhase.ENDING
         return SessionNumbers(
             tenant=self._tenants.label(conversation.tenant_id),
-            state="stopping" if ending else conversation.state,
+            state="" if conversation.dormant else "stopping" if ending else conversation.state,
             queued=len(conversation.prompts),
             approvals=len(conversation.parts.approvals),
             processes=int(conversation.pid is not None),
         )
 
     def _add(self, numbers: SessionNumbers, sign: int) -> None:
-        self._sessions.add(numbers.tenant, numbers.state, amount=sign)
+        if numbers.state:
+            self._sessions.add(numbers.tenant, numbers.state, amount=sign)
         self._queued.add(amount=sign * numbers.queued)
         self._approvals.add(amount=sign * numbers.approvals)
         self._processes.add(amount=sign * numbers.processes)

@@ -65,13 +65,18 @@ class NewestRows:
     def join(self, other: NewestRows) -> None:
         """Add what another source says. Of an id on both, the session that was opened last counts.
 
-        The other one has gone, which its source is yet to say.
+        The other one has gone, which its source is yet to say. Of one session on both, that which
+        is dormant was there before.
         """
         self.gone += other.gone
         for key, row in other.rows.items():
             known = self.rows.get(key)
-            if known is None or row.created_at >= known.created_at:
+            if known is None or _order(row) >= _order(known):
                 self.rows[key] = row
+
+
+def _order(row: SessionRow) -> tuple[int, bool]:
+    return row.created_at, row.state != "dormant"
 
 
 def key_of(row: SessionRow) -> RowKey:

@@ -17,6 +17,7 @@ from frontdesk.feed import Ring, Wakers
 from frontdesk.gateway.rows.changed_rows import CAPACITY, PERIOD_S, ChangedRows
 from frontdesk.gateway.rows.last_ends import LastEnds
 from frontdesk.gateway.rows.last_hour import LastHour
+from frontdesk.records import ExitReason
 from frontdesk.schemas.row_schemas import GoneRow, Minute, RowState, SessionRow
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.event_log import LoggedEvent
@@ -31,7 +32,8 @@ UNSEEN = (SessionPhase.OPENING, SessionPhase.ENDED)
 class LocalRows:
     """See sessions change; make rows of them for those who read. Belongs to one event loop.
 
-    `live` gives the sessions of a tenant, None of all; `run` names this life of the process.
+    `held` gives the sessions of a tenant, None of all: those that live, and the dormant ones that
+    are in memory, which were used last. `run` names this life of the process.
     """
 
     suspect: bool = False
@@ -43,9 +45,9 @@ class LocalRows:
         clock: Clock,
         node: str,
         run: str,
-        live: Callable[[str | None], Iterable[Conversation]],
+        held: Callable[[str | None], Iterable[Conversation]],
     ) -> None:
-        self._clock, self._node, self._live = clock, node, live
+        self._clock, self._node, self._held = clock, node, held
         self.run: str = run
         self.ends: LastEnds = LastEnds(clock, node=node)
         self.hour: LastHour = LastHour(clock)
@@ -64,8 +66,9 @@ class LocalRows:
     # -- what it sees ----------------------------------------------------------------------------
 
     def on_started(self, conversation: Conversation) -> None:
-        """See a session that lives from now on."""
-        self.hour.count(conversation.tenant_id)
+        """See a session that lives from now on; one that was dormant has begun before."""
+        if conversation.phase is not SessionPhase.RESTARTING:
+            self.hour.count(conversation.tenant_id)
         self._touch(conversation)
 
     def on_event(self, conversation: Conversation, event: Event, logged: LoggedEvent) -> None:  # noqa: ARG002
@@ -82,8 +85,28 @@ class LocalRows:
         """See that a session restarts, or begins to end."""
         self._touch(conversation)
 
+    def on_dormant(self, conversation: Conversation, reason: ExitReason) -> None:  # noqa: ARG002
+        """See that a session is dormant from now on: when it was last active stays."""
+        self._mark(conversation)
+
+    def on_loaded(self, conversation: Conversation) -> None:
+        """See a dormant session that has a row from now on."""
+        self._active[conversation] = conversation.created_at
+        self._mark(conversation)
+
+    def on_unloaded(self, conversation: Conversation) -> None:
+        """Forget a dormant session. Readers hear nothing: what they were told of it is still so."""
+        self._active.pop(conversation, None)
+        self._marked.discard(conversation)
+
+    def on_recovered(self, *, conversations: int, turns: int) -> None:
+        """See nothing of it: none of them is held here."""
+
     def _touch(self, conversation: Conversation) -> None:
         self._active[conversation] = self._clock.wall_ms()
+        self._mark(conversation)
+
+    def _mark(self, conversation: Conversation) -> None:
         if self._reading:
             self._marked.add(conversation)
             self._send_soon()
@@ -170,7 +193,7 @@ class LocalRows:
 
     def live(self, tenant_id: str | None) -> list[Conversation]:
         """Return the sessions of a tenant, or of all, that there may be rows of."""
-        return list(self._live(tenant_id))
+        return list(self._held(tenant_id))
 
     def rows(self, tenant_id: str | None) -> Iterator[SessionRow]:
         """Give the rows of a tenant, or of all, each as it is when its turn comes."""
@@ -187,7 +210,7 @@ class LocalRows:
         self, tenant_id: str | None, *, after: int, limit: int
     ) -> tuple[list[SessionRow], int | None]:
         """Return the rows of sessions opened after one of a number, and the next such number."""
-        later = [each for each in self._live(tenant_id) if each.number > after]
+        later = [each for each in self._held(tenant_id) if each.number > after]
         page = nsmallest(limit, later, key=lambda each: each.number)
         rows = [row for each in page if (row := self.row(each)) is not None]
         return rows, page[-1].number if len(later) > limit else None
@@ -201,12 +224,11 @@ class LocalRows:
         if of.phase in UNSEEN:
             return None
         counters, parts = of.counters, of.parts
-        state: RowState = "stopping" if of.phase is SessionPhase.ENDING else of.state
         return SessionRow(
             tenant_id=of.tenant_id,
             session_id=of.session_id,
             fence=str(of.fence),
-            state=state,
+            state=_state(of),
             created_at=of.created_at,
             last_activity_at=self._active.get(of, of.created_at),
             blueprint=of.blueprint,
@@ -219,3 +241,9 @@ class LocalRows:
             key_id=of.api_key,
             node=self._node,
         )
+
+
+def _state(of: Conversation) -> RowState:
+    if of.phase is SessionPhase.ENDING:
+        return "stopping"
+    return "dormant" if of.dormant else of.state

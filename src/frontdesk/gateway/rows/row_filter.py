@@ -40,6 +40,7 @@ class RowQuery(NoQuery):
             "waiting_approval",
             "waiting_input",
             "restarting",
+            "dormant",
             "stopping",
             "suspect",
         ]

@@ -34,7 +34,7 @@ from frontdesk.agents.ids import registry_key
 from frontdesk.gateway.tracing import conventions as names
 from frontdesk.gateway.tracing.request_spans import links_to, origin
 from frontdesk.gateway.tracing.turn_span import TurnSpan
-from frontdesk.records import ExitKind
+from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.event_log import LoggedEvent
 
 logger: logging.Logger = logging.getLogger("frontdesk.gateway")
@@ -124,6 +124,18 @@ class TurnSpans:
 
     def on_changed(self, conversation: Any) -> None:
         """See nothing of it: a turn has its own end."""
+
+    def on_dormant(self, conversation: Any, reason: ExitReason) -> None:
+        """See nothing of it: its turn has ended before."""
+
+    def on_loaded(self, conversation: Any) -> None:
+        """See nothing of it."""
+
+    def on_unloaded(self, conversation: Any) -> None:
+        """See nothing of it."""
+
+    def on_recovered(self, *, conversations: int, turns: int) -> None:
+        """See nothing of it: the spans of turns that were cut off went with their process."""
 
     def on_event(self, conversation: Any, event: Event, logged: LoggedEvent) -> None:
         """Follow a turn; most events say nothing that a span tells."""

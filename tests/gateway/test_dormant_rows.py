@@ -1,0 +1,75 @@
+"""Dormant sessions as operators see them: their rows, their lines in the log, their numbers."""
+
+import logging
+
+import pytest
+
+from gateway.exposition import Scraped
+from gateway.feeds import feed, snapshot_of
+from gateway.running import OPERATOR, RunningGateway, create, turn_of
+
+pytestmark = pytest.mark.slow
+SQLITE = {"store": "sqlite"}
+
+
+@pytest.fixture
+def rested(tmp_path):
+    """Return a gateway that has begun again, with a session of before."""
+    with RunningGateway(tmp_path, conversations=SQLITE) as running, running.client() as acme:
+        create(acme, "one")
+        turn_of(acme, "one", "hello")
+    with RunningGateway(tmp_path, conversations=SQLITE) as running:
+        yield running
+
+
+def test_a_dormant_sessions_row_says_so_and_follows_it_as_it_goes_on(rested):
+    with rested.client() as acme, feed(acme) as opened:
+        assert not opened.until(snapshot_of).rows
+        assert acme.get("/v1/sessions/one").json()["state"] == "idle"
+        held = opened.until(lambda held: "one" in held.ids)
+        assert (held.rows["acme", "one"]["state"], held.rows["acme", "one"]["turns"]) == (
+            "dormant", 1,
+        )  # fmt: skip
+        turn_of(acme, "one", "again")
+        opened.until(lambda held: held.rows["acme", "one"]["turns"] == 2)
+        assert held.rows["acme", "one"]["state"] != "dormant"
+        assert acme.delete("/v1/sessions/one").status_code == 200
+        opened.until(lambda held: not held.rows)
+
+
+def test_operators_find_a_dormant_session_by_its_state(rested):
+    with rested.client() as acme, rested.client(OPERATOR) as operator:
+        acme.get("/v1/sessions/one")
+        (row,) = operator.get("/ops/sessions?state=dormant").json()["sessions"]
+        assert (row["sessionId"], row["pid"], row["fence"]) == (
+            "one", None, row["fence"],
+        )  # fmt: skip
+        assert operator.get("/ops/sessions?state=idle").json()["sessions"] == []
+
+
+def test_what_rests_is_no_live_session_and_no_new_one_when_it_goes_on(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "frontdesk.events"):
+        with RunningGateway(tmp_path, conversations=SQLITE) as running, running.client() as acme:
+            create(acme, "one")
+            counted = Scraped.of(running)
+            assert counted.sum("frontdesk_session_starts_total") == 1
+            assert counted.sum("frontdesk_storage_committed_bytes_total") > 0
+            assert counted.sum("frontdesk_storage_file_bytes") > 0
+        with RunningGateway(tmp_path, conversations=SQLITE) as running, running.client() as acme:
+            acme.get("/v1/sessions/one")
+            counted = Scraped.of(running)
+            assert counted.sum("frontdesk_sessions") == 0
+            assert counted.sum("frontdesk_conversations_dormant") == 1
+            turn_of(acme, "one", "again")
+            counted = Scraped.of(running)
+            assert counted.sum("frontdesk_sessions") == 1
+            assert counted.sum("frontdesk_conversations_dormant") == 0
+            assert counted.sum("frontdesk_session_starts_total") == 0
+            assert counted.sum("frontdesk_session_resumes_total") == 1
+            acme.delete("/v1/sessions/one")
+            counted = Scraped.of(running)
+            assert counted.sum("frontdesk_conversations_erased_total") == 1
+            assert counted.sum("frontdesk_sessions") == 0
+    events = [each.event for each in caplog.records if getattr(each, "session_id", "") == "one"]
+    sessions = [each for each in events if each.startswith("session_")]
+    assert sessions == ["session_started", "session_dormant", "session_resumed", "session_ended"]
