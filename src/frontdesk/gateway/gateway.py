@@ -134,9 +134,8 @@ class Gateway:
         """Tells this run's positions in feeds from any other's."""
         self.observers: Observers = Observers()
         """Who sees what sessions do."""
-        self.metrics: GatewayMetrics = GatewayMetrics(
-            state, clock=self.clock, stored=config.conversations.store != MEMORY
-        )
+        stored = config.conversations.store != MEMORY
+        self.metrics: GatewayMetrics = GatewayMetrics(state, clock=self.clock, stored=stored)
         self.open = False
         self.forwarding: Elsewhere | None = None
         """Of a node of a cluster: where requests for other nodes' sessions go."""
@@ -203,14 +202,7 @@ class Gateway:
         if self._cluster is not None:
             await self._join(self._cluster)
         owner = "" if self.node is None else self.node.owner
-        storage = ConversationStorage(
-            self.config.conversations,
-            state,
-            on_broken=self._on_storage_broken,
-            owner=owner,
-            socket=None if self._cluster is None else self._cluster.storage,
-        )
-        await self._stack.enter_async_context(storage)
+        storage = await self._stack.enter_async_context(self._storage(state, owner=owner))
         service = SessionService(
             self.store,
             self._blueprints,
@@ -241,6 +233,15 @@ class Gateway:
             node=self.node,
         )
         self._stack.enter_context(polling)
+
+    def _storage(self, state: StateDir, *, owner: str) -> ConversationStorage:
+        return ConversationStorage(
+            self.config.conversations,
+            state,
+            on_broken=self._on_storage_broken,
+            owner=owner,
+            socket=None if self._cluster is None else self._cluster.storage,
+        )
 
     def _open_rows(self, service: SessionService) -> None:
         name = "" if self.node is None else self.node.record.name
