@@ -91,7 +91,7 @@ class LocalRows:
 
     def on_loaded(self, conversation: Conversation) -> None:
         """See a dormant session that has a row from now on."""
-        self._active[conversation] = conversation.created_at
+        self._active[conversation] = conversation.last_activity_at
         self._mark(conversation)
 
     def on_unloaded(self, conversation: Conversation) -> None:
