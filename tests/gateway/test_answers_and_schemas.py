@@ -24,11 +24,14 @@ TOOL = {
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):
-    """A gateway that takes tools of this machine; none is called."""
+    """A gateway that takes tools of this machine, none is called, and stores conversations."""
     callbacks = {"allow_networks": ["127.0.0.0/8"]}
     budgets = {"tokens_per_day": 1_000_000, "key_cost_usd_per_month": 100}
     state = tmp_path_factory.mktemp("state")
-    with RunningGateway(state, callbacks=callbacks, budgets=budgets) as running:
+    stored = {"store": "sqlite"}
+    with RunningGateway(
+        state, callbacks=callbacks, budgets=budgets, conversations=stored
+    ) as running:
         yield running
 
 
@@ -97,6 +100,15 @@ def answers_of_every_route(client, sid):
     )
     yield call("POST", f"{SESSION}/prompt", {"text": "hello", "wait": 9}, session=both)
     yield call("POST", f"{SESSION}/respond", {"ref": ref, "response": "that"}, session=curious)
+    named, checkpoints = f"{SESSION}/checkpoints/{{name}}", f"{SESSION}/checkpoints"
+    yield call("POST", checkpoints, {"name": "here"}, session=both)
+    yield call("GET", checkpoints, session=both)
+    again = f"{checkpoints}/here/resume"
+    yield call("POST", again, {}, template=f"{named}/resume", session=both)
+    yield call("DELETE", f"{checkpoints}/here", template=named, session=both)
+    lines = client.get(f"/v1/sessions/{both}/export").content
+    imported = client.post(f"/v1/sessions/import?sessionId={sid}-imported", content=lines)
+    yield ("post", "/v1/sessions/import", imported.status_code), imported.json()
     yield call("DELETE", SESSION)
 
 
@@ -136,7 +148,7 @@ def test_every_answer_in_json_has_a_schema_of_its_own_and_an_example(document):
             good = {each: one for each, one in responses if each[0] == "2" and each != "204"}
             for status, response in good.items():
                 media = response.get("content", {}).get("application/json")
-                streams = path.endswith(("/events", "/ws", "/feed", "/metrics"))
+                streams = path.endswith(("/events", "/ws", "/feed", "/metrics", "/export"))
                 assert streams or "$ref" in media["schema"], (method, path, status)
                 assert streams or "example" in media, (method, path, status)
 

@@ -30,7 +30,7 @@ NEEDED = {
     "read": {
         "GET /v1/sessions", "GET /v1/sessions/{sessionId}", "GET /v1/usage",
         *(f"GET /v1/sessions/{{sessionId}}/{name}"
-          for name in ("events", "ws", "stats", "status", "messages")),
+          for name in ("events", "ws", "stats", "status", "messages", "checkpoints", "export")),
     },
     "prompt": {
         f"POST /v1/sessions/{{sessionId}}/{name}"
@@ -39,7 +39,10 @@ NEEDED = {
     "approve": {f"POST /v1/sessions/{{sessionId}}/{name}" for name in ("approve", "reject")},
     "create": {
         "POST /v1/sessions", "DELETE /v1/sessions/{sessionId}/tools/{name}",
-        *(f"POST /v1/sessions/{{sessionId}}/{name}" for name in ("tools", "switch_model")),
+        "POST /v1/sessions/import", "DELETE /v1/sessions/{sessionId}/checkpoints/{name}",
+        "POST /v1/sessions/{sessionId}/checkpoints/{name}/resume",
+        *(f"POST /v1/sessions/{{sessionId}}/{name}"
+          for name in ("tools", "switch_model", "checkpoints")),
     },
     "delete": {"DELETE /v1/sessions/{sessionId}"},
 }  # fmt: skip

@@ -18,6 +18,7 @@ BODIES = {
     "reject": {"approvalId": "a"},
     "respond": {"ref": "a", "response": "x"},
     "switch_model": {"model": "test"},
+    "checkpoints": {"name": "here"},
     "tools": {
         "name": "t", "description": "d", "parameters": {}, "callbackUrl": "https://93.184.215.14/",
     },

@@ -28,6 +28,7 @@ from frontdesk.gateway.problems import Problem, no_such_route, problem_of, wrong
 from frontdesk.gateway.request_context import SCOPE_KEY, RequestContext
 from frontdesk.gateway.routes import (
     answers,
+    checkpoints,
     dashboard,
     description,
     feeds,
@@ -36,6 +37,7 @@ from frontdesk.gateway.routes import (
     offers,
     operations,
     operator_sessions,
+    portable_sessions,
     reading,
     sessions,
     streams,
@@ -48,9 +50,11 @@ from frontdesk.gateway.routes import (
 
 ROUTERS = (
     sessions,
+    portable_sessions,
     turns,
     answers,
     reading,
+    checkpoints,
     streams,
     tokens,
     tools,

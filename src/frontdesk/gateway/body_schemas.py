@@ -11,11 +11,20 @@ import json
 from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from frontdesk.agents.attachments import MEDIA_TYPE
-from frontdesk.agents.ids import SESSION_ID
+from frontdesk.agents.ids import NAME, SESSION_ID
 from frontdesk.agents.records import MAX_TOOL_DESCRIPTION_CHARACTERS, TOOL_NAME
 from frontdesk.gateway.scopes import KeyScope
 
@@ -40,6 +49,10 @@ SessionId = Annotated[str, Field(pattern=f"^{SESSION_ID}$", examples=["support-4
 Name = Annotated[Str, Field(min_length=1, max_length=256)]
 Reference = Annotated[Str, Field(min_length=1, max_length=256)]
 Text = Annotated[Str, Field(min_length=1)]
+CheckpointName = Annotated[
+    str, Field(pattern=f"^{NAME}$", description="not beginning with req_, neither . nor ..")
+]
+Label = Annotated[Str, Field(min_length=1, max_length=256, examples=["support"])]
 Wait = Annotated[
     float,
     Field(
@@ -106,10 +119,21 @@ class AttachmentBody(_Body):
 Attachments = Annotated[list[AttachmentBody], Field(max_length=64)]
 
 
-class CreateSessionBody(_Body):
-    """A session to open."""
+class ForkBody(_Body):
+    """Which session is copied, up to the end of which turn: its request id, or a checkpoint."""
 
-    model: Annotated[Str, Field(min_length=1, max_length=256, examples=["test"])]
+    session_id: SessionId
+    after: Reference | None = None
+
+
+class CreateSessionBody(_Body):
+    """A session to open. One that is a `fork` has the options of the other, if none are given."""
+
+    fork: ForkBody | None = None
+    model: Annotated[
+        Annotated[Str, Field(min_length=1, max_length=256, examples=["test"])] | None,
+        Field(validate_default=True, description="needed but for a fork"),
+    ] = None
     session_id: SessionId | None = None
     system_prompt: Str | None = None
     working_dir: Annotated[Str, Field(max_length=4096)] | None = None
@@ -126,6 +150,13 @@ class CreateSessionBody(_Body):
     attachments: Attachments | None = None
     wait: Wait | None = None
 
+    @field_validator("model")
+    @classmethod
+    def _is_needed(cls, model: str | None, info: ValidationInfo) -> str | None:
+        if model is None and info.data.get("fork") is None:
+            raise PydanticCustomError("missing", "Field required")
+        return model
+
     @model_validator(mode="after")
     def _waits_for_something(self) -> Self:
         if self.wait is not None and self.prompt is None:
@@ -133,6 +164,21 @@ class CreateSessionBody(_Body):
         if self.attachments and self.prompt is None:
             raise ValueError("attachments need a prompt")
         return self
+
+
+class CheckpointBody(_Body):
+    """A name for the end of the last turn."""
+
+    name: Annotated[CheckpointName, Field(examples=["before-the-refund"])]
+
+
+class ResumeCheckpointBody(_Body):
+    """How the session is called that begins at a checkpoint, and which model answers in it."""
+
+    session_id: SessionId | None = None
+    model: Annotated[Str, Field(min_length=1, max_length=256)] | None = None
+    label: Label | None = None
+    ephemeral: bool = False
 
 
 class LoginBody(_Body):

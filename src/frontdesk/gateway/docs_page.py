@@ -75,8 +75,9 @@ def section_of(title: str, operation: Json, schemas: Json) -> Iterator[str]:
     if parameters := operation.get("parameters"):
         yield f"<table>{''.join(map(parameter_row, parameters))}</table>"
     if "requestBody" in operation:
-        schema = operation["requestBody"]["content"]["application/json"]["schema"]
-        yield body_table(_resolved(schema, schemas), schemas)
+        ((kind, media),) = operation["requestBody"]["content"].items()
+        schema = _resolved(media["schema"], schemas)
+        yield body_table(schema, schemas) if "properties" in schema else f"<p>{escape(kind)}</p>"
     for status, response in operation["responses"].items():
         yield from response_of(status, response)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any
@@ -69,6 +69,10 @@ class PathRule:
     logged: bool = True
     always_answered: bool = False
     """Also while the gateway is not open."""
+    unnamed: frozenset[str] = frozenset()
+    """The verbs under which the path names no session, though one may be called like that."""
+    body_bytes: int = 0
+    """How large a body of these verbs may be, where that is more than is set for all."""
 
     def scope_of(self, method: str) -> KeyScope | None:
         """Return the scope that a verb needs, None where no route may answer it."""
@@ -108,6 +112,8 @@ def _v1(pattern: str, endpoint: Endpoint = Endpoint.APPLICATION, /, **needs: str
 
 # `$`, not `\Z`, after what needs a key: the framework's own patterns let a last line feed pass, and
 # `/metrics` with one behind it is the same route.
+MAX_IMPORT_BYTES = 64 * 1024 * 1024
+
 SESSION = r"/v1/sessions/(?P<session_id>[^/]+)"
 PATHS = (
     _v1(rf"{SESSION}/events\Z", Endpoint.EVENT_STREAM, GET="read"),
@@ -118,6 +124,15 @@ PATHS = (
     _v1(rf"{SESSION}/(approve|reject)$", POST="approve"),
     _v1(rf"{SESSION}/(tools|switch_model|tokens)$", POST="create"),
     _v1(rf"{SESSION}/tools/[^/]+$", DELETE="create"),
+    _v1(rf"{SESSION}/checkpoints$", GET="read", POST="create"),
+    _v1(rf"{SESSION}/checkpoints/[^/]+$", DELETE="create"),
+    _v1(rf"{SESSION}/checkpoints/[^/]+/resume$", POST="create"),
+    _v1(rf"{SESSION}/export$", GET="read"),
+    replace(
+        _v1(r"/v1/sessions/(?P<session_id>import)$", GET="read", POST="create", DELETE="delete"),
+        unnamed=frozenset({"POST"}),
+        body_bytes=MAX_IMPORT_BYTES,
+    ),
     _v1(rf"{SESSION}$", GET="read", DELETE="delete"),
     _v1(SESSION),
     _v1(r"/v1/sessions$", GET="read", POST="create"),

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from frontdesk.agents.events import EVENTS
+from frontdesk.agents.ids import SESSION_ID
 from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.problems import mistakes_of
 from frontdesk.sessions.event_reader import SINCE
@@ -160,6 +161,17 @@ class EventStreamQuery(StreamQuery):
     ] = False
 
 
+class ImportQuery(NoQuery):
+    """Under which id a session is read in."""
+
+    session_id: Annotated[
+        Annotated[str, Field(pattern=f"^{SESSION_ID}$")] | None,
+        BeforeValidator(_given),
+        Field(alias="sessionId", description="in place of its own"),
+    ] = None
+
+
+InImport = Annotated[ImportQuery, Query()]
 InPage = Annotated[PageQuery, Query()]
 InMeterQuery = Annotated[MeterQuery, Query()]
 InStreamQuery = Annotated[StreamQuery, Query()]

@@ -77,6 +77,8 @@ class RequestContext:
         self.path: str = path_of(scope)
         matched = match_path(self.path)
         self.rule, self.session_id = matched.rule, matched.session_id
+        if self.rule.unnamed and self.method in self.rule.unnamed:
+            self.session_id, body_limit = None, max(body_limit, self.rule.body_bytes)
         self.body_limit: int = body_limit
         self._body_left = body_limit
         self.body_room: int = 0

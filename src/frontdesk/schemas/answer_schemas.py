@@ -20,7 +20,7 @@ from frontdesk.agents.events import (
     TurnTokens,
 )
 from frontdesk.agents.records import Accepted, AgentOption, CreateSession, Message, State
-from frontdesk.persistence.stored import StoredConversation
+from frontdesk.persistence.stored import StoredCheckpoint, StoredConversation
 from frontdesk.sessions.admission import OPTIONS
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.recovery import counters_in
@@ -125,6 +125,31 @@ class SessionList(Answer, frozen=True, kw_only=True):
     sessions: tuple[SessionSummary, ...]
     next: str | None
     partial: bool
+
+
+class NamedCheckpoint(Answer, frozen=True, kw_only=True):
+    """A name for the end of a turn: a session that is forked there has what was said up to it."""
+
+    name: str
+    request_id: str
+    at: int
+
+    @classmethod
+    def of(cls, stored: StoredCheckpoint) -> Self:
+        return cls(name=stored.name, request_id=stored.request_id, at=stored.at_ms)
+
+
+class CheckpointList(Answer, frozen=True, kw_only=True):
+    """The checkpoints of a session, oldest first."""
+
+    checkpoints: tuple[NamedCheckpoint, ...]
+
+
+class CheckpointDeleted(Answer, frozen=True, kw_only=True):
+    """The name is free again; what was forked there stays."""
+
+    name: str
+    status: Literal["deleted"]
 
 
 class SessionToken(Answer, frozen=True, kw_only=True):

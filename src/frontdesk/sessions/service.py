@@ -752,7 +752,7 @@ class TenantSessions:
         self._service.check_prompt(
             text, attachments, tenant_id=self.tenant_id, api_key=self.api_key
         )
-        if attachments:
+        if attachments and request.fork is None:
             await self.require_types(request.blueprint, [each.media_type for each in attachments])
         accepted: list[Accepted] = []
 

@@ -19,6 +19,7 @@ is passed to answers it, or says that the session is not there. Which path is an
     POST /v1/sessions               here; by another node where this one drains, or that one has the
                                     idempotency key
     GET /v1/sessions                by all nodes
+    POST /v1/sessions/import        here
     /v1/usage                       here: the meter of all nodes is one
     /ops/usage                      here, likewise
     /v1/feed                        here; the sessions of all nodes

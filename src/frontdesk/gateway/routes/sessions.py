@@ -85,6 +85,8 @@ IdempotencyKey = Annotated[
         CREATED,
         "already_exists",
         "idempotency_mismatch",
+        "not_found",
+        "not_stored",
         "create_failed",
         "registration_failed",
         "guardrail",
@@ -99,8 +101,10 @@ async def create(
 ) -> Response:
     """Open a session and start its agent. Without `sessionId` one is minted.
 
-    With `prompt` its first turn begins; where that prompt is refused, there is no session. With
-    `wait` the answer comes with the end of the turn, or when so many seconds are over.
+    With `fork` it begins as a copy of another one, up to the end of a turn: with its messages, and
+    what its agents remember, and none of its events. With `prompt` its first turn begins; where
+    that prompt is refused, there is no session. With `wait` the answer comes with the end of the
+    turn, or when so many seconds are over.
     """
     gateway, context = gateway_of(request), context_of(request.scope)
     if body.prompt is not None:
@@ -157,12 +161,13 @@ async def opened(gateway: Gateway, context: RequestContext, body: CreateSessionB
     check_text(body.prompt, limit=gateway.config.limits.text_characters)
     of_prompt = {"prompt", "attachments", "wait"}
     asked = body.model_dump(by_alias=True, exclude_none=True, exclude=of_prompt)
-    wanted = msgspec.convert(asked, CreateSession)
+    wanted = msgspec.convert({"model": "", **asked}, CreateSession)
     sessions = context.tenant_sessions
     await gateway.check_provider_options(wanted, tenant_id=sessions.tenant_id)
     files: tuple[Attachment, ...] = ()
     if body.attachments:
-        await sessions.require_types(wanted.blueprint, types_of(body.attachments))
+        if wanted.fork is None:  # the types that a fork takes are known once it is open
+            await sessions.require_types(wanted.blueprint, types_of(body.attachments))
         files = await gateway.attachments.read(body.attachments, tenant_id=sessions.tenant_id)
     accepted = None
     if body.prompt is None:
