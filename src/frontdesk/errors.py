@@ -155,14 +155,19 @@ class SessionAlreadyExists(FrontdeskError, ValueError):
 
 
 class SessionLimitExceeded(FrontdeskError):
-    """One more session would exceed a limit. `scope` is `total`, `per_tenant` or `per_api_key`."""
+    """One more session would exceed a limit.
+
+    `scope` is `total`, `per_tenant` or `per_api_key`; of those that are stored, with an agent or
+    without, `stored_per_tenant`.
+    """
 
     scope: str
     limit: int
 
     def __init__(self, *, scope: str, limit: int) -> None:
         self.scope, self.limit = scope, limit
-        super().__init__(f"the limit of {limit} live sessions ({scope}) is reached")
+        kind = "stored" if scope == "stored_per_tenant" else "live"
+        super().__init__(f"the limit of {limit} {kind} sessions ({scope}) is reached")
 
 
 class SessionBusy(FrontdeskError):

@@ -95,7 +95,7 @@ READS = {
     ),
     "answer": (("slot",), {"now_ms": 5}, StoredAnswer(digest=b"d", answer=b"a")),
     "greatest_fence": ((), {}, 2**52),
-    "expired": ((), {"before_ms": 5, "limit": 2}, []),
+    "expired": ((), {"before_ms": 5, "limit": 2, "after": 3, "blueprint": "b"}, []),
 }
 
 

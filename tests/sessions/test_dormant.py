@@ -10,7 +10,7 @@ from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.task import TaskAgent
 from frontdesk.clock import SystemClock
 from frontdesk.sessions.errors import NotResumable, SessionDead
-from frontdesk.sessions.keeping import KeepingSettings
+from frontdesk.sessions.keeping_settings import KeepingSettings
 from frontdesk.store import Limits
 from support.sessions import (
     FactoryOfTheTest,

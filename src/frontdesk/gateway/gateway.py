@@ -50,12 +50,12 @@ from frontdesk.gateway.session_log import SessionLog
 from frontdesk.gateway.session_tokens import SessionTokens
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
+from frontdesk.gateway.stored_conversations import keeping_settings, storage_limits
 from frontdesk.gateway.tool_webhooks import Callbacks
 from frontdesk.gateway.tracing.tracing import Tracing
 from frontdesk.keeper.client import Keeper
 from frontdesk.sessions.context import SessionSettings
 from frontdesk.sessions.errors import Draining
-from frontdesk.sessions.keeping import KeepingSettings
 from frontdesk.sessions.service import SessionService, TenantSessions
 from frontdesk.store import Limits, SessionStore
 
@@ -207,9 +207,7 @@ class Gateway:
             self.store,
             self._blueprints,
             commits=storage.commits,
-            keeping=KeepingSettings(
-                owner=owner, resume_at_once=self.config.conversations.resume_at_once
-            ),
+            keeping=keeping_settings(self.config, owner=owner),
             clock=self.clock,
             settings=self.config.options(SessionSettings),
             meter=self.metrics.meter(self.meter),
@@ -436,6 +434,7 @@ class Gateway:
         if made is not self.service.blueprints:
             self.known.follow(made)
         self.config, self.service.blueprints = config, made
+        self.service.follow_limits(storage_limits(config))
         self.metrics.offered.follow(made.values())
         self.rate.change(per_minute=config.limits.requests_per_minute)
         self.authenticator.wrong_keys.change(per_minute=config.limits.wrong_keys_per_minute)

@@ -353,6 +353,7 @@ class TenantSettings(Table):
 
     guardrails: GuardrailSettings | None = None
     budgets: BudgetSettings | None = None
+    retention_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
 
 
 class LogSettings(Table):

@@ -138,8 +138,13 @@ class Conversations(Protocol):
         """Return the greatest fence of all conversations, 0 where there is none."""
         ...
 
-    def expired(self, *, before_ms: int, limit: int) -> list[StoredConversation]:
-        """Return this node's that nobody used since, are not live, and have no turn waiting."""
+    def expired(
+        self, *, before_ms: int, limit: int, after: int = 0, blueprint: str | None = None
+    ) -> list[StoredConversation]:
+        """Return this node's that nobody used since, are not live, and have no turn waiting.
+
+        In the order of their numbers, after one; of a blueprint, if one is named.
+        """
         ...
 
     def close(self) -> None:

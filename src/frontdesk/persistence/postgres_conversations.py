@@ -200,8 +200,12 @@ class PostgresConversations:
         """Return the greatest fence of all conversations, 0 where there is none."""
         return self._connections.run(self._reader.greatest_fence)
 
-    def expired(self, *, before_ms: int, limit: int) -> list[StoredConversation]:
+    def expired(
+        self, *, before_ms: int, limit: int, after: int = 0, blueprint: str | None = None
+    ) -> list[StoredConversation]:
         """Return this node's that nobody used since, are not live, and have no turn waiting."""
         return self._connections.run(
-            lambda one: self._reader.expired(one, before_ms=before_ms, limit=limit)
+            lambda one: self._reader.expired(
+                one, before_ms=before_ms, limit=limit, after=after, blueprint=blueprint
+            )
         )

@@ -97,13 +97,28 @@ class DatabaseReader:
         chosen = f"owner = %(owner)s AND (state = 'live' OR EXISTS ({_WAITING}))"
         return self._conversations(connection, chosen, {"owner": self._owner})
 
-    def expired(self, connection: Asked, *, before_ms: int, limit: int) -> list[StoredConversation]:
+    def expired(
+        self,
+        connection: Asked,
+        *,
+        before_ms: int,
+        limit: int,
+        after: int,
+        blueprint: str | None,
+    ) -> list[StoredConversation]:
         """Return this node's that nobody used since, are not live, and have no turn waiting."""
         chosen = (
             "owner = %(owner)s AND state <> 'live' AND last_activity_ms < %(before_ms)s "
-            f"AND NOT EXISTS ({_WAITING}) ORDER BY last_activity_ms LIMIT %(limit)s"
+            "AND number > %(after)s AND (%(blueprint)s::text IS NULL OR blueprint = %(blueprint)s) "
+            f"AND NOT EXISTS ({_WAITING}) ORDER BY number LIMIT %(limit)s"
         )
-        values = {"owner": self._owner, "before_ms": before_ms, "limit": limit}
+        values = {
+            "owner": self._owner,
+            "before_ms": before_ms,
+            "limit": limit,
+            "after": after,
+            "blueprint": blueprint,
+        }
         return self._conversations(connection, chosen, values)
 
     def count(self, connection: Asked, tenant_id: str) -> int:

@@ -161,9 +161,13 @@ class RemoteConversations:
         """See `Conversations.greatest_fence`."""
         return self._read(wire.GREATEST_FENCE)
 
-    def expired(self, *, before_ms: int, limit: int) -> list[StoredConversation]:
+    def expired(
+        self, *, before_ms: int, limit: int, after: int = 0, blueprint: str | None = None
+    ) -> list[StoredConversation]:
         """See `Conversations.expired`."""
-        return self._read(wire.EXPIRED, before_ms=before_ms, limit=limit)
+        return self._read(
+            wire.EXPIRED, before_ms=before_ms, limit=limit, after=after, blueprint=blueprint
+        )
 
 
 class _Connections:

@@ -65,10 +65,14 @@ class OwnedConversations:
         with self._database.reading() as reader:
             return self._conversations(reader, reader.unfinished(self._owner))
 
-    def expired(self, *, before_ms: int, limit: int) -> list[StoredConversation]:
+    def expired(
+        self, *, before_ms: int, limit: int, after: int = 0, blueprint: str | None = None
+    ) -> list[StoredConversation]:
         """Return this owner's that nobody used since, are not live, and have no turn waiting."""
         with self._database.reading() as reader:
-            numbers = reader.expired(self._owner, before_ms=before_ms, limit=limit)
+            numbers = reader.expired(
+                self._owner, before_ms=before_ms, limit=limit, after=after, blueprint=blueprint
+            )
             return self._conversations(reader, numbers)
 
     def find(

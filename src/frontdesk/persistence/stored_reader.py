@@ -84,14 +84,17 @@ class StoredReader:
         )
         return [number for (number,) in rows]
 
-    def expired(self, owner: str, *, before_ms: int, limit: int) -> list[int]:
+    def expired(
+        self, owner: str, *, before_ms: int, limit: int, after: int, blueprint: str | None
+    ) -> list[int]:
         """Return those that nobody used since, without the live ones and those with turns."""
         rows = self._execute(
-            "SELECT number FROM conversation WHERE state <> 'live' AND last_activity_ms < ?"
-            " AND owner = ? AND NOT EXISTS (SELECT 1 FROM turn"
+            "SELECT number FROM conversation WHERE state <> 'live' AND last_activity_ms < ?1"
+            " AND owner = ?2 AND number > ?3 AND (?4 IS NULL OR blueprint = ?4)"
+            " AND NOT EXISTS (SELECT 1 FROM turn"
             f" WHERE turn.number = conversation.number AND turn.{WAITING})"
-            " ORDER BY last_activity_ms LIMIT ?",
-            (before_ms, owner, limit),
+            " ORDER BY number LIMIT ?5",
+            (before_ms, owner, after, blueprint, limit),
         )
         return [number for (number,) in rows]
 

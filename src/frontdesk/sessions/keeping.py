@@ -14,7 +14,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from weakref import WeakValueDictionary
 from zlib import crc32
@@ -26,6 +26,7 @@ from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.protocol import RunningAgent, check
 from frontdesk.agents.records import Restored, SessionContext
+from frontdesk.errors import SessionLimitExceeded
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.errors import StorageUnavailable
@@ -35,10 +36,13 @@ from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import NotResumable
+from frontdesk.sessions.keeping_settings import KeepingSettings, StorageLimits
 from frontdesk.sessions.live import LiveSession, LiveSessions
 from frontdesk.sessions.remembered import restored
 from frontdesk.sessions.reservations import Reservations
 from frontdesk.sessions.resuming import Resumer, WaitingSession
+from frontdesk.sessions.retention import Retention
+from frontdesk.sessions.storage_patience import StoragePatience
 from frontdesk.sessions.stored_life import read_life
 from frontdesk.sessions.supervision import Supervisor
 from frontdesk.sessions.takeover import Takeover
@@ -47,18 +51,7 @@ MOST_IN_USE = 32
 """So many of the oldest that are in use are passed over, where some have to go."""
 
 _COMMIT_WHOLE_S = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeepingSettings:
-    """How many conversations are resumed at once after a start, and held in memory.
-
-    `owner` is as what this process owns them, where several share a storage.
-    """
-
-    owner: str = ""
-    resume_at_once: int = 4
-    max_loaded: int = 1000
+_DELETED = ExitReason.of(ExitKind.DELETED)
 
 
 class Keeping:
@@ -98,6 +91,23 @@ class Keeping:
             refuse_over_limit=refuse_over_limit,
             at_once=settings.resume_at_once,
         )
+        self.limits: StorageLimits = settings.limits
+        """What may be stored; replaced where that is set otherwise."""
+        self.retention: Retention = Retention(
+            commits,
+            clock=context.clock,
+            limits=lambda: self.limits,
+            blueprints=blueprints,
+            erase=self._erase_unused,
+            load=self.loading,
+        )
+        self._patience = StoragePatience(
+            commits,
+            live_sessions=live_sessions,
+            clock=context.clock,
+            patience_s=settings.patience_s,
+        )
+        self._beside: set[asyncio.Task[None]] = set()
 
     @property
     def node_number(self) -> int:
@@ -278,6 +288,40 @@ class Keeping:
         if reason.kind is not ExitKind.DELETED:
             self._supervisor().recent.add(key, conversation)
 
+    def _erase_unused(self, stored: StoredConversation) -> bool:
+        """Erase a conversation that nobody used, unless somebody does by now."""
+        key = registry_key(stored.tenant_id, stored.session_id)
+        live_session = self._live.get(key)
+        if live_session is not None and live_session.conversation.number == stored.number:
+            return False
+        held = self.get(key)
+        if held is not None and held.conversation.number == stored.number:
+            conversation = held.conversation
+            used = conversation.in_use or conversation.last_activity_at > stored.last_activity_ms
+            if used or held.resuming is not None:
+                return False
+            self._end(held, _DELETED)
+            return True
+        if key in self._loading:
+            return False
+        recent = self._supervisor().recent
+        ended = recent.get(key)
+        if ended is not None and ended.number == stored.number:
+            recent.remove(key)
+        self.commits.add(ConversationErased(number=stored.number))
+        return True
+
+    async def refuse_too_many(self, tenant_id: str) -> None:
+        """Raise `SessionLimitExceeded` where a tenant has as many stored as it may.
+
+        `StorageUnavailable` where none can be stored now.
+        """
+        if (problem := self.commits.unavailable) is not None:
+            raise StorageUnavailable(problem)
+        limit = self.limits.per_tenant
+        if await self.commits.read(lambda store: store.count(tenant_id)) >= limit:
+            raise SessionLimitExceeded(scope="stored_per_tenant", limit=limit)
+
     async def rest(self) -> None:
         """Let streams come to an end with what was said last, once that is stored."""
         waiting = [each.conversation for each in self._dormant.values()]
@@ -432,10 +476,16 @@ class Keeping:
         for each in await self._takeover.all():
             if each.waiting:
                 self._resumer.want(WaitingSession(each.tenant_id, each.session_id))
+        for work in (self.retention.run(), self._patience.run()):
+            self._beside.add(asyncio.create_task(work))
 
     async def close(self) -> None:
-        """Resume no more."""
+        """Resume no more, and look for nothing more."""
         await self._resumer.close()
+        for task in self._beside:
+            task.cancel()
+        if self._beside:
+            await asyncio.wait(self._beside)
 
 
 class _NoFactory:

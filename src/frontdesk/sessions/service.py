@@ -52,7 +52,8 @@ from frontdesk.sessions.hooks import (
 )
 from frontdesk.sessions.importing import ImportedConversation
 from frontdesk.sessions.input_checks import checked_prompt
-from frontdesk.sessions.keeping import Keeping, KeepingSettings
+from frontdesk.sessions.keeping import Keeping
+from frontdesk.sessions.keeping_settings import KeepingSettings, StorageLimits
 from frontdesk.sessions.listing import SessionPage, SessionQuery
 from frontdesk.sessions.live import LiveSession, LiveSessions
 from frontdesk.sessions.reservations import Place, Reservations
@@ -229,6 +230,11 @@ class SessionService:
         """Say whether it is draining: it takes no new sessions and no new prompts."""
         return self._context.draining
 
+    def follow_limits(self, limits: StorageLimits) -> None:
+        """Have other limits of what is stored from now on."""
+        if self._keeping is not None:
+            self._keeping.limits = limits
+
     @property
     def stores(self) -> bool:
         """Say whether conversations are stored, so that they outlive it."""
@@ -306,8 +312,9 @@ class SessionService:
         context, rules = await self._admitted(request, tenant_id, source)
         key = registry_key(tenant_id, context.session_id)
         minted = request.session_id is None
-        if self._keeping is not None and not minted:
-            await self._refuse_stored(self._keeping, context)
+        stored = self.stores and rules.durable and not request.ephemeral
+        if self._keeping is not None:
+            await self._refuse_stored(self._keeping, context, minted=minted, stored=stored)
         self._refuse_taken(key, context.session_id)
         self._refuse_over_limit(tenant_id, rules)
         self._reservations.refuse_over_limit(tenant_id, api_key)
@@ -320,7 +327,7 @@ class SessionService:
                 blueprint=rules,
                 api_key=api_key,
                 number=self._next_number(),
-                stored=self.stores and rules.durable and not request.ephemeral,
+                stored=stored,
             )
             conversation.label = request.label
             if source is not None:
@@ -421,9 +428,13 @@ class SessionService:
             self._supervisor.begin_ending(live_session, _DELETED)
             raise
 
-    async def _refuse_stored(self, keeping: Keeping, context: SessionContext) -> None:
-        """Refuse an id that a stored conversation has which has not ended."""
-        if await keeping.is_taken(context.tenant_id, context.session_id):
+    async def _refuse_stored(
+        self, keeping: Keeping, context: SessionContext, *, minted: bool, stored: bool
+    ) -> None:
+        """Refuse an id that a stored conversation has which has not ended, and one too many."""
+        if stored:
+            await keeping.refuse_too_many(context.tenant_id)
+        if not minted and await keeping.is_taken(context.tenant_id, context.session_id):
             raise SessionAlreadyExists(context.session_id, holder=None)
 
     def loading(self, tenant_id: str, session_id: str) -> Awaitable[None] | None:
@@ -464,7 +475,7 @@ class SessionService:
         imported.check(self._context, tenant_id=tenant_id)
         context, _ = await self._admitted(wanted, tenant_id, None)
         key = registry_key(tenant_id, context.session_id)
-        await self._refuse_stored(self._keeping, context)
+        await self._refuse_stored(self._keeping, context, minted=False, stored=True)
         self._refuse_taken(key, context.session_id)
         self._reservations.reserve(key, Place(tenant_id, api_key, blueprint=None))
         try:
