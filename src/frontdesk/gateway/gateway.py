@@ -26,7 +26,8 @@ from frontdesk.gateway.auth import Authenticator
 from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.budgets import TenantBudgets
 from frontdesk.gateway.callers import Caller
-from frontdesk.gateway.conversation_storage import MEMORY, ConversationStorage
+from frontdesk.gateway.conversation_settings import MEMORY
+from frontdesk.gateway.conversation_storage import ConversationStorage
 from frontdesk.gateway.dashboard_login import DashboardLogins
 from frontdesk.gateway.errors import AddressRefused, Unauthorized
 from frontdesk.gateway.forwarded import TrustedProxies
