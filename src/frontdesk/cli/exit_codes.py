@@ -138,6 +138,10 @@ BY_NAME: Mapping[str, tuple[ExitCode, str]] = {
         ExitCode.UNAVAILABLE,
         "look whether it runs and whether cluster.url leads there: `frontdesk doctor`",
     ),
+    "StorageUnavailable": (
+        ExitCode.UNAVAILABLE,
+        "look whether conversations.store leads where something takes them",
+    ),
     "StateUnusable": (ExitCode.USAGE, "--state-dir names another"),
     "SchemaRefused": (ExitCode.USAGE, "upgrade the older nodes, or this one, first"),
 }

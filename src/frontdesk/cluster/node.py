@@ -198,6 +198,11 @@ class Node:
         return self._membership.incarnation
 
     @property
+    def terms(self) -> LeaseTerms:
+        """How long leases, graces and holds last."""
+        return self._membership.terms
+
+    @property
     def owner(self) -> str:
         """As what it owns stored conversations: its name, and a process of that name.
 

@@ -6,34 +6,21 @@ Beside `surroundings.py`, which asks for all that is wrong before anything start
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from frontdesk.gateway.cluster_settings import ClusterSettings
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.node_tls import node_tls
-from frontdesk.gateway.secret_file import cluster_secret_in, content_of, wrong
+from frontdesk.gateway.secret_file import cluster_secret_in, password_in
 
 
 def password_of(settings: ClusterSettings) -> str | None:
     """Return the password of the engine's account, None where there is none."""
-    return _password_in(settings.password_file, "cluster.password_file")
+    return password_in(settings.password_file, "cluster.password_file")
 
 
 def sentinel_password_of(settings: ClusterSettings) -> str | None:
     """Return the password of the sentinels' account, None where they ask for none."""
-    return _password_in(settings.sentinel_password_file, "cluster.sentinel_password_file")
-
-
-def _password_in(path: Path | None, name: str) -> str | None:
-    if path is None:
-        return None
-    try:
-        password = content_of(path, name).decode().strip()
-    except UnicodeDecodeError:
-        raise wrong(name, "is not UTF-8") from None
-    if not password:
-        raise wrong(name, "is empty")
-    return password
+    return password_in(settings.sentinel_password_file, "cluster.sentinel_password_file")
 
 
 def check_files(settings: ClusterSettings) -> None:

@@ -5,17 +5,26 @@ Its field names are those of `frontdesk.toml`; see `settings.py`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from frontdesk.gateway.setting_types import Positive, Seconds, Setting, Table, matching
 
 MEMORY, SQLITE = "memory", "sqlite"
 
+
+def _has_no_password(store: str) -> str:
+    if re.match(r"[^/]*://[^/@]*:[^/@]*@|.*[?&]password=", store):
+        raise ValueError("has a password in it, which belongs into a file: password_file")
+    return store
+
+
 Store = Annotated[
     str,
+    AfterValidator(_has_no_password),
     matching(
         r"sqlite|memory|postgres(ql)?://\S+",
         "conversations are stored in sqlite, memory, or postgresql://host/database",
@@ -33,6 +42,9 @@ class ConversationSettings(Table):
             "nowhere, so that a restart ends every conversation"
         ),
     ] = "sqlite"
+    password_file: Annotated[
+        Path | None, Setting("a file with the password of the database's account, and nothing else")
+    ] = None
     sync: Annotated[
         Literal["always", "edges"],
         Setting(
@@ -64,8 +76,8 @@ class ConversationSettings(Table):
     keys: Annotated[
         Path | None,
         Setting(
-            "where the tenants' keys for that are, apart from the conversations; else "
-            "in the state directory"
+            "where the tenants' keys for that are, apart from the conversations: a directory that "
+            "all nodes see; else in the state directory, and with PostgreSQL in the database"
         ),
     ] = None
     reserve_mb: Annotated[

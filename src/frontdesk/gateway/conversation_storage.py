@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from frontdesk.gateway.conversation_settings import MEMORY, SQLITE, ConversationSettings
 from frontdesk.gateway.state_dir import StateDir
@@ -19,6 +19,10 @@ from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.remote_conversations import RemoteConversations
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
+
+if TYPE_CHECKING:
+    # Late: it comes with a cluster.
+    from frontdesk.cluster.node import Node
 
 
 class ConversationStorage:
@@ -30,6 +34,7 @@ class ConversationStorage:
         on_broken: Told that it failed; the process is to end.
         owner: As what this gateway owns conversations, which has its state's lock.
         socket: Where a supervisor serves SQLite's, which writes it for all its workers.
+        node: Who knows which of the others live, that store theirs in the same database.
     """
 
     commits: CommitQueue | None
@@ -44,6 +49,7 @@ class ConversationStorage:
         on_broken: Callable[[BaseException], None],
         owner: str = "",
         socket: Path | None = None,
+        node: Node | None = None,
     ) -> None:
         self.commits = None
         self.file = state.conversations if settings.store == SQLITE else None
@@ -52,8 +58,13 @@ class ConversationStorage:
         store: Conversations
         if settings.store == SQLITE and socket is not None:
             store = RemoteConversations(socket, owner=owner, place=str(state.own))
-        else:
+        elif settings.store == SQLITE:
             store = sqlite_conversations(settings, state, owner=owner)
+        else:
+            # Late: it comes with an extra.
+            from frontdesk.gateway.conversation_database import database_conversations
+
+            store = database_conversations(settings, state, owner=owner, node=node)
         self.commits = CommitQueue(
             store, commit_interval_s=settings.commit_interval_ms / 1000, on_broken=on_broken
         )

@@ -240,6 +240,7 @@ class Gateway:
             on_broken=self._on_storage_broken,
             owner=owner,
             socket=None if self._cluster is None else self._cluster.storage,
+            node=self.node,
         )
 
     def _open_rows(self, service: SessionService) -> None:

@@ -20,6 +20,7 @@ from frontdesk.gateway.errors import TooLarge, Unauthorized
 from frontdesk.gateway.paths import Access, PathRule, match_path, path_of
 from frontdesk.gateway.problems import Problem, problem_of
 from frontdesk.gateway.scopes import KeyScope
+from frontdesk.persistence.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from frontdesk.gateway.callers import Caller
@@ -45,6 +46,7 @@ class RequestContext:
 
     __slots__ = (
         "_body_left",
+        "_is_replaced",
         "_receive",
         "_send",
         "body_limit",
@@ -81,6 +83,7 @@ class RequestContext:
             self.session_id, body_limit = None, max(body_limit, self.rule.body_bytes)
         self.body_limit: int = body_limit
         self._body_left = body_limit
+        self._is_replaced = False  # the route's answer, by one that says that nothing is stored
         self.body_room: int = 0
         """What its body has room for among those of its key (`request_bodies.py`)."""
         self.client: str = "-"
@@ -163,8 +166,16 @@ class RequestContext:
     async def send(self, message: Message) -> None:
         """Send; the first message of an answer gets the headers that every answer has."""
         kind = message["type"]
+        if self._is_replaced:
+            return
         if kind == "http.response.start" or kind == "websocket.http.response.start":
-            await self._commit(message["status"])
+            try:
+                await self._commit(message["status"])
+            except StorageUnavailable as error:
+                # Answered here: raised, the framework takes its own answer for one that has begun.
+                await self.fail(error)
+                self._is_replaced = True
+                return
             self.started, self.status = True, message["status"]
             headers = message.get("headers", ())
             own = any(name == CACHE_CONTROL for name, _ in headers)

@@ -21,6 +21,19 @@ def cluster_secret_in(path: Path) -> bytes:
     return secret
 
 
+def password_in(path: Path | None, setting: str) -> str | None:
+    """Return the password that is in the file of a setting, None where there is no file."""
+    if path is None:
+        return None
+    try:
+        password = content_of(path, setting).decode().strip()
+    except UnicodeDecodeError:
+        raise wrong(setting, "is not UTF-8") from None
+    if not password:
+        raise wrong(setting, "is empty")
+    return password
+
+
 def content_of(path: Path, setting: str) -> bytes:
     """Return what is in the file of a setting; of a long one the beginning."""
     try:

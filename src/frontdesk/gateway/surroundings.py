@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from frontdesk.agents.remote_address import problem_with_variable
 from frontdesk.agents.targets import import_target, require_module
-from frontdesk.errors import FrontdeskError
+from frontdesk.errors import FrontdeskError, InvalidArgument, MissingExtra
 from frontdesk.gateway.blueprint_config import blueprint_of
 from frontdesk.gateway.blueprint_kinds import BlueprintServices, CannotImport
 from frontdesk.gateway.blueprint_settings import (
@@ -26,6 +26,7 @@ from frontdesk.gateway.config_mistakes import Location
 from frontdesk.gateway.errors import ConfigurationWrong
 from frontdesk.gateway.interpreter_checks import problems_of
 from frontdesk.gateway.keys import KEYS_VARIABLE, keys_from_environment
+from frontdesk.gateway.secret_file import wrong
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.ssrf import AddressGuard
 from frontdesk.gateway.tls import tls_context
@@ -49,7 +50,7 @@ def mistakes_around(config: Config) -> Iterator[tuple[Location, str]]:
     for location, target in _filters(config):
         if (reason := _import_problem(target, alone=False)) is not None:
             yield location, reason
-    for check in (_check_certificate, _check_signing_keys, _check_cluster):
+    for check in (_check_certificate, _check_signing_keys, _check_cluster, _check_database):
         try:
             check(config)
         except ConfigurationWrong as error:
@@ -81,6 +82,18 @@ def _check_cluster(config: Config) -> None:
         from frontdesk.gateway.cluster_files import check_files
 
         check_files(config.cluster)
+
+
+def _check_database(config: Config) -> None:
+    if "://" not in config.conversations.store:
+        return
+    try:
+        # Late: it comes with an extra.
+        from frontdesk.gateway.conversation_database import database_address
+
+        database_address(config.conversations)
+    except (InvalidArgument, MissingExtra) as error:
+        raise wrong("conversations.store", str(error)) from None
 
 
 def mistakes_of_blueprints(config: Config) -> Iterator[tuple[Location, str]]:

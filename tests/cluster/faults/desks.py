@@ -35,8 +35,7 @@ target = "cluster.faults.rude_agents:slow"
 [blueprints.fenced]
 kind = "python"
 target = "cluster.faults.rude_agents:fenced"
-[conversations]
-store = "memory"
+{conversations}
 [limits]
 requests_per_minute = 1000000
 sessions_per_tenant = 100000
@@ -181,7 +180,8 @@ def gateways(directory, engine, number=2, *, url=None, more=None, terms=TERMS):
             assert server.url, server.log
         desk = Desk(servers, start)
         create_when_known(desk.ask, "first", within_s=START_S)
-        assert desk.ask("DELETE", "/v1/sessions/first").status_code == 200
+        answer = desk.ask("DELETE", "/v1/sessions/first")
+        assert answer.status_code == 200, answer.text
         yield desk
 
 
