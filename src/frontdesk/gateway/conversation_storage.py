@@ -16,7 +16,6 @@ from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import STORAGE_PATIENCE_S
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
-from frontdesk.persistence.remote_conversations import RemoteConversations
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
 
@@ -57,6 +56,9 @@ class ConversationStorage:
             return
         store: Conversations
         if settings.store == SQLITE and socket is not None:
+            # Late: it comes with a cluster's engine.
+            from frontdesk.persistence.remote_conversations import RemoteConversations
+
             store = RemoteConversations(socket, owner=owner, place=str(state.own))
         elif settings.store == SQLITE:
             store = sqlite_conversations(settings, state, owner=owner)
