@@ -35,13 +35,16 @@ target = "cluster.faults.rude_agents:slow"
 [blueprints.fenced]
 kind = "python"
 target = "cluster.faults.rude_agents:fenced"
-{conversations}
 [limits]
 requests_per_minute = 1000000
 sessions_per_tenant = 100000
 sessions_per_key = 100000
 [turns]
 end_grace_s = 0.5
+"""
+IN_MEMORY = """
+[conversations]
+store = "memory"
 """
 IN_PROCESSES = """
 [blueprints.isolated]
@@ -151,13 +154,15 @@ def is_worker(pid):
 @contextmanager
 def workers(directory, number=3, *arguments, more=""):
     """Serve with workers of one machine; `more` are further settings."""
-    config = BLUEPRINTS + more
+    config = BLUEPRINTS + IN_MEMORY + more
     with serving(directory, "--workers", str(number), *arguments, config=config) as server:
         yield Desk([server])
 
 
 @contextmanager
-def gateways(directory, engine, number=2, *, url=None, more=None, terms=TERMS):
+def gateways(
+    directory, engine, number=2, *, url=None, more=None, terms=TERMS, conversations=IN_MEMORY
+):
     """Serve by several gateways on one engine; `more` are further settings of each.
 
     Without `terms` leases are as long as they are where the settings say nothing.
@@ -171,7 +176,7 @@ def gateways(directory, engine, number=2, *, url=None, more=None, terms=TERMS):
         def start(each, *, wait=True):
             way = url or engine.url_at(engine.address)
             ours = CLUSTER.format(secret=secret) + terms + f'name = "desk{each}"\nurl = "{way}"\n'
-            config = BLUEPRINTS + ours + (more or [""] * number)[each]
+            config = BLUEPRINTS + conversations + ours + (more or [""] * number)[each]
             return stack.enter_context(serving(directory / f"{each}", config=config, wait=wait))
 
         servers = [start(each, wait=False) for each in range(number)]

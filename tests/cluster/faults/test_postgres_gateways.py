@@ -35,7 +35,7 @@ def two_gateways(tmp_path_factory, postgres):
     stored = STORED.format(user=USER, port=postgres.port, password=password)
     with (
         running(VALKEY_9) as engine,
-        gateways(directory / "desks", engine, more=[RECALLING + stored] * 2) as desk,
+        gateways(directory / "desks", engine, conversations=RECALLING + stored) as desk,
     ):
         yield desk
 

@@ -5,7 +5,7 @@ What clients were answered, over all lives of the service, is one history.
 
 import pytest
 
-from cluster.faults.desks import BLUEPRINTS, IN_PROCESSES, Desk
+from cluster.faults.desks import BLUEPRINTS, IN_MEMORY, IN_PROCESSES, Desk
 from cluster.faults.recorded_clients import GONE, RecordedClients
 from cluster.history_facts import Bounds
 from gateway.worker_processes import workers
@@ -34,7 +34,9 @@ def clients(tmp_path):
 
 def serving(directory, port):
     """Run the service, each time with the same state and address."""
-    return workers(directory / "service", 2, "--port", str(port), config=BLUEPRINTS + IN_PROCESSES)
+    return workers(
+        directory / "service", 2, "--port", str(port), config=BLUEPRINTS + IN_MEMORY + IN_PROCESSES
+    )
 
 
 def with_agents_in_processes(clients, life):
