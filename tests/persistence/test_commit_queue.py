@@ -176,6 +176,17 @@ async def test_a_failed_sync_ends_the_process_and_is_never_tried_again():
     assert store.batches == []
 
 
+async def test_a_read_that_fails_ends_the_process():
+    def failing(store):
+        raise StorageBroken("a read failed")
+
+    broken = []
+    async with CommitQueue(Recorded(), on_broken=broken.append) as commits:
+        with pytest.raises(StorageBroken):
+            await commits.read(failing)
+    assert [str(error) for error in broken] == [str(StorageBroken("a read failed"))]
+
+
 async def test_reads_are_answered_beside_a_write(tmp_path):
     with store_in(tmp_path) as store:
         async with CommitQueue(store) as commits:

@@ -106,7 +106,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise StorageRefused(str(path), problem="it is a database, and not one of conversations")
     if not tables:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-    connection.execute("PRAGMA journal_mode=WAL")
+    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":  # it says so in place of an error
+        raise StorageRefused(str(path), problem=f"SQLite cannot have its log there (mode {mode!r})")
     connection.execute("PRAGMA secure_delete=ON")
     connection.execute("PRAGMA synchronous=FULL")
     if not tables:
