@@ -1,18 +1,19 @@
 """How long conversations are stored, how many, how large, and what turns do while none can be."""
 
 import asyncio
+import random
 from contextlib import asynccontextmanager
 
 import pytest
 
 from frontdesk import SessionLimitExceeded, SessionNotFound
-from frontdesk.agents.events import ModelSwitched
+from frontdesk.agents.events import Gap, ModelSwitched
 from frontdesk.clock import SystemClock
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
-from frontdesk.sessions.errors import SessionDead
+from frontdesk.sessions.errors import ConversationFull, SessionDead
 from frontdesk.sessions.keeping_settings import DAY_MS, KeepingSettings, StorageLimits
 from support.sessions import (
     Stream,
@@ -124,6 +125,53 @@ async def test_a_tenant_has_no_more_stored_sessions_than_it_may(tmp_path):
         await open_session(service, blueprint="volatile")
         await service.tenant("acme", "key-1").delete("s-0")
         await open_session(service)
+
+
+@pytest.mark.slow
+async def test_of_a_session_that_is_too_large_the_oldest_events_go_and_the_rest_stays(tmp_path):
+    keeping = KeepingSettings(limits=StorageLimits(max_bytes=200_000))
+    async with stored(tmp_path, scripted(random_words), keeping=keeping, min_events=1) as service:
+        conversation = await open_session(service, session_id="s-1")
+        for _ in range(8):
+            stream = Stream(conversation, since=None, from_now=True)
+            conversation.prompt("40000")
+            await stream.until("agent_end")
+            stream.close()
+        await soon(lambda: conversation.log.oldest > 1 and len(service._keeping._beside) == 2)
+        whole = Stream(conversation)
+        gap = await whole.reader.next()
+        assert isinstance(gap, Gap)
+        assert gap.resumes_at == conversation.log.id_of(conversation.log.oldest)
+        events = await whole.until("agent_end")
+        assert events[0].index == conversation.log.oldest
+        whole.close()
+        conversation.prompt("1")
+
+
+async def test_a_session_that_is_too_large_without_its_events_is_full_until_it_may_be_larger(
+    tmp_path,
+):
+    limits = StorageLimits(max_bytes=100_000)
+    keeping = KeepingSettings(limits=limits)
+    async with stored(tmp_path, scripted(random_words), keeping=keeping) as service:
+        conversation = await open_session(service, session_id="s-1")
+        for _ in range(2):
+            stream = Stream(conversation, since=None, from_now=True)
+            conversation.prompt("80000")
+            await stream.until("agent_end")
+            stream.close()
+        await soon(lambda: conversation.record.least_bytes)
+        with pytest.raises(ConversationFull):
+            conversation.prompt("1")
+        assert len(conversation.history.all()) == 4
+        service.follow_limits(StorageLimits())
+        conversation.prompt("1")
+
+
+async def random_words(turn):
+    """Say so many characters that nothing can compress."""
+    for _ in range(max(1, int(turn.text) // 1000)):
+        yield random.Random().randbytes(500).hex()
 
 
 # -- a storage that takes nothing ------------------------------------------------------------------

@@ -122,6 +122,7 @@ class Conversation(SessionTurns):
         full, not to be resumed.
         """
         self._require_open()
+        self.service.require_room(self)
         if self.dormant:
             self.service.require_resumable(self)
         require_types(media_types, rules=self.rules, takes=self.takes)

@@ -23,6 +23,7 @@ from frontdesk.persistence.operations import (
     ConversationOpened,
     EpochBegun,
     FramesAppended,
+    FramesDropped,
     MemoryAdded,
     MessageAdded,
     OptionsChanged,
@@ -76,7 +77,17 @@ class ConversationRecord:
     turn's end: what a turn that is cut off had said is made out from its events.
     """
 
-    __slots__ = ("_began", "_clock", "_commits", "_early", "_log", "_messages", "number")
+    __slots__ = (
+        "_began",
+        "_clock",
+        "_commits",
+        "_early",
+        "_log",
+        "_messages",
+        "least_bytes",
+        "number",
+        "stored_bytes",
+    )
 
     def __init__(
         self,
@@ -94,6 +105,10 @@ class ConversationRecord:
         self._commits, self._log, self._clock = commits, log, clock
         self._messages: list[MessageAdded] | None = None
         self._began = False
+        self.stored_bytes: int = 0
+        """About how much it takes, or will; never less."""
+        self.least_bytes: int = 0
+        """How much it takes without all events that can go; 0 while that is not known."""
         log.on_store = self._on_event
         history.on_add = self._on_message
         self.follow()
@@ -184,6 +199,12 @@ class ConversationRecord:
         """Say that all of it goes."""
         self._add(ConversationErased(number=self.number))
 
+    def drop(self, before: int) -> None:
+        """Say that the events before an index are held no longer; readers learn of it at once."""
+        self._add(FramesDropped(number=self.number, before_index=before))
+        if self._log.stored is not None:
+            self._log.stored = self._log.stored._replace(oldest=before)
+
     # -- turns -----------------------------------------------------------------------------------
 
     def queue(self, prompt: Prompt) -> None:
@@ -218,6 +239,7 @@ class ConversationRecord:
     def finish(self, end: TurnEnd, *, usage: Counters, totals: Counters, state: TurnState) -> None:
         """Say that a turn has ended, with the messages that it added."""
         messages, self._messages = self._messages or [], None
+        self.stored_bytes += sum(len(each.message) for each in messages)
         self._add(
             *messages,
             TurnFinished(
@@ -234,6 +256,7 @@ class ConversationRecord:
 
     def remember(self, request_id: str, memory: Memory) -> None:
         """Say what the agent wants the next one to have."""
+        self.stored_bytes += len(memory.content)
         self._add(
             MemoryAdded(
                 number=self.number,
@@ -297,6 +320,7 @@ class ConversationRecord:
 
     def _on_event(self, logged: LoggedEvent) -> None:
         frame = encode_frame(EventFrame(logged.name, logged.request_id, logged.json))
+        self.stored_bytes += len(frame)
         self._add(
             FramesAppended(
                 number=self.number, fence=logged.fence, first_index=logged.index, frames=(frame,)

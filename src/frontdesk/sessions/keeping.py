@@ -21,11 +21,10 @@ from zlib import crc32
 
 import msgspec
 
-from frontdesk.agents.blueprints import Blueprint, Blueprints
-from frontdesk.agents.errors import CreateFailed
+from frontdesk.agents.blueprints import Blueprints
 from frontdesk.agents.ids import registry_key
-from frontdesk.agents.protocol import RunningAgent, check
-from frontdesk.agents.records import Restored, SessionContext
+from frontdesk.agents.protocol import check
+from frontdesk.agents.records import Restored
 from frontdesk.errors import SessionLimitExceeded
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
@@ -35,17 +34,19 @@ from frontdesk.persistence.stored import StoredConversation
 from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation import Conversation
-from frontdesk.sessions.errors import NotResumable
+from frontdesk.sessions.errors import ConversationFull, NotResumable
 from frontdesk.sessions.keeping_settings import KeepingSettings, StorageLimits
 from frontdesk.sessions.live import LiveSession, LiveSessions
 from frontdesk.sessions.remembered import restored
 from frontdesk.sessions.reservations import Reservations
+from frontdesk.sessions.resumable import problem_of, rules_of
 from frontdesk.sessions.resuming import Resumer, WaitingSession
 from frontdesk.sessions.retention import Retention
 from frontdesk.sessions.storage_patience import StoragePatience
 from frontdesk.sessions.stored_life import read_life
 from frontdesk.sessions.supervision import Supervisor
 from frontdesk.sessions.takeover import Takeover
+from frontdesk.sessions.trimming import trim
 
 MOST_IN_USE = 32
 """So many of the oldest that are in use are passed over, where some have to go."""
@@ -79,6 +80,7 @@ class Keeping:
         self._refuse_over_limit = refuse_over_limit
         context.touch, context.wake = self.touch, self.wake
         context.require_resumable = self.require_resumable
+        context.require_room, context.on_turn_stored = self.require_room, self.on_turn_stored
         self._dormant: OrderedDict[str, LiveSession] = OrderedDict()
         self._unloaded: WeakValueDictionary[str, Conversation] = WeakValueDictionary()
         self._loading: dict[str, asyncio.Task[None]] = {}
@@ -108,6 +110,7 @@ class Keeping:
             patience_s=settings.patience_s,
         )
         self._beside: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @property
     def node_number(self) -> int:
@@ -233,14 +236,31 @@ class Keeping:
 
     def require_resumable(self, conversation: Conversation) -> None:
         """Raise `NotResumable` where a dormant session takes no prompt, `SessionLimitExceeded`."""
-        problem = self._problem_of(conversation)
-        if problem is None and self._rules_of(conversation).resume == "manual":
+        problem = problem_of(self._blueprints(), conversation)
+        if (
+            problem is None
+            and rules_of(self._blueprints(), conversation.blueprint).resume == "manual"
+        ):
             problem = "its blueprint has it resumed only when that is asked for"
         if problem is None and conversation.wants_agent:
             problem = conversation.blocked
         if problem is not None:
             raise NotResumable(conversation.session_id, problem=problem)
         self._refuse_over_limit(conversation)
+
+    def require_room(self, conversation: Conversation) -> None:
+        """Raise `ConversationFull` where a session takes all that it may, without its events."""
+        record, limit = conversation.record, self.limits.max_bytes
+        if record is not None and record.least_bytes > limit:
+            raise ConversationFull(conversation.session_id, max_bytes=limit)
+
+    def on_turn_stored(self, conversation: Conversation) -> None:
+        """Begin to drop the oldest events of a session that takes more than it may."""
+        record, limit = conversation.record, self.limits.max_bytes
+        if record is not None and record.stored_bytes > limit and not self._closed:
+            task = asyncio.create_task(trim(conversation, self.commits, max_bytes=limit))
+            self._beside.add(task)
+            task.add_done_callback(self._beside.discard)
 
     def on_live(self, live_session: LiveSession) -> None:
         """Hold it no longer: it has an agent."""
@@ -253,7 +273,7 @@ class Keeping:
     def on_blueprints_changed(self) -> None:
         """See which sessions can be resumed by now, and resume those in which something waits."""
         for each in self._dormant.values():
-            each.conversation.blocked = self._problem_of(each.conversation)
+            each.conversation.blocked = problem_of(self._blueprints(), each.conversation)
         self._resumer.retry()
 
     def forget(self, number: int) -> None:
@@ -340,20 +360,6 @@ class Keeping:
 
     # -- agents ------------------------------------------------------------------------------
 
-    def _rules_of(self, conversation: Conversation) -> Blueprint:
-        return self._blueprints().get(conversation.blueprint) or _gone(conversation.blueprint)
-
-    def _problem_of(self, conversation: Conversation) -> str | None:
-        """Return why a session can have no agent, as far as that is known without trying."""
-        if conversation.unreadable is not None:
-            return conversation.unreadable
-        rules = self._blueprints().get(conversation.blueprint)
-        if rules is None:
-            return f"there is no blueprint {conversation.blueprint!r} any more"
-        if not rules.allows(conversation.model):
-            return f"blueprint {rules.name!r} allows model {conversation.model!r} no more"
-        return None
-
     async def _loaded(self, name: WaitingSession) -> LiveSession | None:
         """Return a dormant session in which something waits, and which may be resumed unasked."""
         if (loading := self.loading(name.tenant_id, name.session_id)) is not None:
@@ -362,17 +368,21 @@ class Keeping:
         if live_session is None or not live_session.conversation.wants_agent:
             return None
         conversation = live_session.conversation
-        if (problem := self._problem_of(conversation)) is not None:
+        if (problem := problem_of(self._blueprints(), conversation)) is not None:
             conversation.blocked = problem
             raise NotResumable(name.session_id, problem=problem)
-        return live_session if self._rules_of(conversation).resume == "auto" else None
+        return (
+            live_session
+            if rules_of(self._blueprints(), conversation.blueprint).resume == "auto"
+            else None
+        )
 
     async def _prepare(self, conversation: Conversation) -> Restored:
         """Return what the next agent of a dormant conversation gets of its earlier ones.
 
         Its blueprint is the one of now.
         """
-        if (problem := self._problem_of(conversation)) is not None:
+        if (problem := problem_of(self._blueprints(), conversation)) is not None:
             raise NotResumable(conversation.session_id, problem=problem)
         known = await self._blueprints().completed(conversation.blueprint)
         conversation.rules = known[conversation.blueprint]
@@ -405,7 +415,7 @@ class Keeping:
         if conversation.ended is not None:
             self._supervisor().recent.add(key, conversation)
             return
-        conversation.blocked = self._problem_of(conversation)
+        conversation.blocked = problem_of(self._blueprints(), conversation)
         self.add(live_session)
         self._show_loaded(conversation)
         self.touch(conversation)
@@ -453,7 +463,7 @@ class Keeping:
         )
         life = replace(life, reopened=reopened)
         context = life.options.context
-        rules = self._blueprints().get(stored.blueprint) or _gone(stored.blueprint)
+        rules = rules_of(self._blueprints(), stored.blueprint)
         conversation = Conversation(
             context,
             service=self._context,
@@ -482,25 +492,8 @@ class Keeping:
     async def close(self) -> None:
         """Resume no more, and look for nothing more."""
         await self._resumer.close()
-        for task in self._beside:
+        self._closed, beside = True, set(self._beside)
+        for task in beside:
             task.cancel()
-        if self._beside:
-            await asyncio.wait(self._beside)
-
-
-class _NoFactory:
-    """In place of what a blueprint made that there is no more."""
-
-    def __init__(self, blueprint: str) -> None:
-        self._problem = f"there is no blueprint {blueprint!r} any more"
-
-    def check(self, context: SessionContext) -> None:  # noqa: ARG002
-        raise CreateFailed(self._problem)
-
-    async def start(self, context: SessionContext) -> RunningAgent:  # noqa: ARG002
-        raise CreateFailed(self._problem)
-
-
-def _gone(name: str) -> Blueprint:
-    """Return a blueprint that makes no agents."""
-    return Blueprint(name=name, kind="gone", factory=_NoFactory(name))
+        if beside:
+            await asyncio.wait(beside)

@@ -217,6 +217,8 @@ class SessionState:
             self.log.close()
             return
         self.phase = self.phase.to(SessionPhase.DORMANT)
+        if self.record is not None:
+            self.record.stored_bytes = stored.held_bytes
         if life.suspended is not None:
             self._wait_on(life.suspended)
         for turn in life.waiting:

@@ -159,6 +159,7 @@ class SessionTurns(SessionState):
             totals=self.counters,
             state="completed" if end.aborted is None else "failed",
         )
+        self.service.on_turn_stored(self)
 
     def _cancel_deadline(self) -> None:
         if self._deadline_timer is not None:
