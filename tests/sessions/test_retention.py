@@ -129,7 +129,7 @@ async def test_a_tenant_has_no_more_stored_sessions_than_it_may(tmp_path):
 
 @pytest.mark.slow
 async def test_of_a_session_that_is_too_large_the_oldest_events_go_and_the_rest_stays(tmp_path):
-    keeping = KeepingSettings(limits=StorageLimits(max_bytes=200_000))
+    keeping = KeepingSettings(limits=StorageLimits(max_bytes=400_000))
     async with stored(tmp_path, scripted(random_words), keeping=keeping, min_events=1) as service:
         conversation = await open_session(service, session_id="s-1")
         for _ in range(8):
