@@ -35,7 +35,7 @@ class KeepingPort(RecordingTurnPort):
             history=tuple(history),
             suspended=suspended,
         )
-        self.events, self.memories, self.suspension = [], [], None
+        self.events, self.memories, self.suspension, self.used = [], [], None, []
         self.answers = dict(answers)
         self.asked = {}
         self.waiting = asyncio.Event()
@@ -49,6 +49,10 @@ class KeepingPort(RecordingTurnPort):
     def emit(self, event):
         """Record it."""
         self.events.append(event)
+
+    def usage(self, used):
+        """Record it."""
+        self.used.append(used)
 
     def remember(self, memory):
         """Record it."""

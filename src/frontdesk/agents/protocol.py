@@ -7,7 +7,7 @@ An `AgentFactory` makes a `RunningAgent` for each session: a task (`task.py`), o
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -72,7 +72,8 @@ class RunningAgent(Protocol):
 
     One that can do something by itself also has `listen(listener)`, which is called before its
     first turn; one that can be cut off has `lost`, which says whether it is; one that leaves
-    something for the next agent of its session has `discard()`, see `discard`; one that takes
+    something for the next agent of its session has `discard()`, see `discard`, and `leave()`; one
+    that takes
     fewer attachments than its blueprint may say so by `takes(media_type)`; one that goes on with
     turns which a former agent began has `suspends`, see `goes_on`.
     """
@@ -170,6 +171,18 @@ async def discard(agent: RunningAgent) -> None:
     """Remove what an agent that was ended left for the next one of its session: there is none."""
     if (discarding := getattr(agent, "discard", None)) is not None:
         await discarding()
+
+
+def leave(agent: RunningAgent) -> None:
+    """Have an agent that was ended let go of what is there for the next one of its session."""
+    if (leaving := getattr(agent, "leave", None)) is not None:
+        leaving()
+
+
+async def forget(factory: AgentFactory, memories: Sequence[Memory]) -> None:
+    """Remove what the agents of a session left outside of the storage: it is erased."""
+    if (forgetting := getattr(factory, "forget", None)) is not None:
+        await forgetting(memories)
 
 
 async def check(factory: AgentFactory, context: SessionContext) -> None:

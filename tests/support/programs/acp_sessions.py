@@ -43,6 +43,9 @@ class Settable(Agent):
 
     def initialize(self, request):
         self.values = {"mode": "build", "effort": "low", "fast": False}
+        self.greet(request)
+
+    def greet(self, request):
         super().initialize(request)
 
     def listed(self):
@@ -173,6 +176,18 @@ class Remembering(Agent):
         cost = {"amount": 0.5 * calls, "currency": "USD"}
         update("usage_update", used=1, size=1, cost=cost)
         result(request, stopReason="end_turn", usage=used)
+
+
+class Moody(Settable):
+    """Give every session back, in the mode that a new one has."""
+
+    def greet(self, request):
+        capabilities = {"sessionCapabilities": {"resume": {}}}
+        result(request, protocolVersion=1, agentCapabilities=capabilities)
+
+    def session_resume(self, request):
+        acp_agents.SESSION = request["params"]["sessionId"]
+        result(request, configOptions=self.listed())
 
 
 class Curious(Agent):

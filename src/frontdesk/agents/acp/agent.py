@@ -20,18 +20,20 @@ from acp.schema import (
 )
 
 from frontdesk.agents.acp.agent_answers import PromptAnswer
-from frontdesk.agents.acp.agent_session import AcpOptions, AgentSession, refusal
+from frontdesk.agents.acp.agent_session import AcpOptions, AgentSession, FormerSession, refusal
 from frontdesk.agents.acp.client_methods import ClientMethods
 from frontdesk.agents.acp.connection import AcpConnection
 from frontdesk.agents.acp.home import Home
 from frontdesk.agents.acp.prompt_blocks import PromptBlock, prompt_blocks
+from frontdesk.agents.acp.session_memory import SessionLeft, this_machine
 from frontdesk.agents.acp.terminals import Terminals
 from frontdesk.agents.acp.token_counts import SessionUsage
 from frontdesk.agents.acp.updates import Update, UpdateTranslator, out_of_turn
 from frontdesk.agents.acp.workdir import WorkDir
 from frontdesk.agents.errors import AgentFailed, AgentLost, CreateFailed
+from frontdesk.agents.history_text import with_cut_turn, with_history
 from frontdesk.agents.protocol import AgentListener
-from frontdesk.agents.records import AgentOption
+from frontdesk.agents.records import AgentOption, Memory
 from frontdesk.agents.turn import TurnPort
 from frontdesk.keeper.process import ManagedProcess, ManagedProcessRef
 
@@ -46,8 +48,13 @@ class Handover:
 
     workdir: WorkDir
     home: Home
-    session: AgentSession | None = None
+    session: FormerSession | None = None
     usage: SessionUsage
+
+    def leave(self) -> None:
+        """Let the directories be: another agent of the session finds them. Idempotent."""
+        self.workdir.leave()
+        self.home.leave()
 
     async def clear(self) -> None:
         """Remove the directories that were the session's own. Idempotent."""
@@ -87,6 +94,10 @@ class AcpAgent:
         self._former: UpdateTranslator | None = None
         self._ids_differ = self._idle_logged = False
         self._prompting: asyncio.Task[PromptAnswer] | None = None
+        self.has_session_back: bool = False
+        """Whether its session is one that a former agent had."""
+        self._unknown: int | None = 0
+        self._memory: Memory | None = None
 
     @property
     def registry_agent(self) -> ManagedProcessRef:
@@ -134,7 +145,7 @@ class AcpAgent:
         session = self._session
         await session.initialize(self._methods.capabilities)
         former, self._former_session = self._former_session, None
-        reopened = await session.open(former, path=path)
+        reopened = self.has_session_back = await session.open(former, path=path)
         self._usage.on_opened(reopened=reopened)
         if former is not None:
             again = "has its session back" if reopened else "begins anew"
@@ -176,13 +187,14 @@ class AcpAgent:
         translator = UpdateTranslator(port, usage=self._usage, terminal_output=output_of)
         self._methods.translator = translator
         self._connection.transport.set_turn_running(True)
-        texts, ended_well = [port.context.text], False
+        texts, ended_well = [self._text_of(port)], False
         attachments = port.context.attachments
         try:
             while texts:
                 await self._session.select_model(port.model)
                 blocks = prompt_blocks("\n\n".join(texts), attachments)
                 traceparent = port.context.traceparent
+                self._unknown = 0
                 answer = await self._prompt(blocks, translator, traceparent=traceparent)
                 attachments = ()  # the agent has them
                 translator.on_answer(answer)
@@ -205,6 +217,41 @@ class AcpAgent:
                 self._idle_logged = False
                 self._connection.transport.set_turn_running(False)
             translator.close(ended_well=ended_well)
+            self._remember(port)
+
+    def recall(self, messages: int | None) -> None:
+        """Tell the agent, before its next prompt, what is in the history: all of it for None.
+
+        Of the last so many messages, only what tools did: it was there.
+        """
+        self._unknown = messages
+
+    def _text_of(self, port: TurnPort) -> str:
+        """Return a turn's prompt, behind what the agent is to know that it does not."""
+        context = port.context
+        if self._unknown is None:
+            return with_history(context.text, context.history)
+        if self._unknown:
+            return with_cut_turn(context.text, context.history[-self._unknown :])
+        return context.text
+
+    def _remember(self, port: TurnPort) -> None:
+        """Leave where the session is to be found, where that is not what was left before."""
+        used, cost_usd = self._usage.counted
+        left = SessionLeft(
+            session_id=self._session.id,
+            machine=this_machine(),
+            workdir=self._handover.workdir.own_path,
+            home=self._handover.home.own_path,
+            opened=self._session.opened,
+            options=dict(self._session.settings.current),
+            used=used,
+            cost_usd=cost_usd,
+        )
+        memory = left.memory()
+        if memory != self._memory:
+            self._memory = memory
+            port.remember(memory)
 
     async def _prompt(
         self,
@@ -280,9 +327,14 @@ class AcpAgent:
         return Handover(
             workdir=self._handover.workdir,
             home=self._handover.home,
-            session=self._session if self._session.id else None,
+            session=self._session.as_former if self._session.id else None,
             usage=self._usage,
         )
+
+    def leave(self) -> None:
+        """Let go of the session's directories, which another agent will find. Idempotent."""
+        if not self._handed_over:
+            self._handover.leave()
 
     async def discard(self) -> None:
         """Remove what was the session's, where no next agent has it. Idempotent."""

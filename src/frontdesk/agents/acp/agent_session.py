@@ -38,6 +38,7 @@ from frontdesk.agents.acp.home import HomeKind
 from frontdesk.agents.acp.mcp_servers import AgentsServer, McpServer, servers_for_agent
 from frontdesk.agents.acp.model_choice import DEFAULT, ModelChoice
 from frontdesk.agents.acp.prompt_blocks import takes
+from frontdesk.agents.acp.session_memory import SessionLeft
 from frontdesk.agents.acp.token_counts import UsageCount
 from frontdesk.agents.errors import AgentFailed, CreateFailed, ModelRefused
 from frontdesk.agents.protocol import AgentListener
@@ -75,6 +76,31 @@ class AcpOptions:
     mcp_servers: Sequence[McpServer] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerSession:
+    """A session that an agent may give back: what is known of it.
+
+    `wanted` are options as they were set last, which are set again.
+    """
+
+    id: str
+    models: ModelChoice
+    settings: AgentSettings
+    wanted: Mapping[str, OptionValue] = field(default_factory=dict)
+
+    @classmethod
+    def left(cls, left: SessionLeft) -> FormerSession:
+        """Return the session that an agent of an earlier life left."""
+        opened, settings = ReopenedSession.model_validate(left.opened), AgentSettings()
+        settings.on_opened(opened)
+        return cls(
+            id=left.session_id,
+            models=ModelChoice.of(opened),
+            settings=settings,
+            wanted=left.options,
+        )
+
+
 class AgentSession:
     """Open the session of one agent, and keep what it says of it.
 
@@ -96,6 +122,8 @@ class AgentSession:
         self._setting = False
         self.agent_name: str | None = None
         self.id = ""
+        self.opened: dict[str, Any] = {}
+        """What the agent said of the session as it was opened."""
         self.listener: AgentListener | None = None
 
     async def initialize(self, client: ClientCapabilities) -> None:
@@ -120,7 +148,12 @@ class AgentSession:
             request = AuthenticateRequest(method_id=self._options.auth_method)
             await self._connection.request(AGENT_METHODS["authenticate"], request, Done)
 
-    async def open(self, former: AgentSession | None, *, path: str | None) -> bool:
+    @property
+    def as_former(self) -> FormerSession:
+        """Return what the next agent of the session goes on with."""
+        return FormerSession(id=self.id, models=self._models, settings=self.settings)
+
+    async def open(self, former: FormerSession | None, *, path: str | None) -> bool:
         """Open a session: the former one, where the agent gives that back, else a new one.
 
         Returns whether it is the former one. `path` is where programs of MCP servers are looked up.
@@ -134,6 +167,8 @@ class AgentSession:
                 AGENT_METHODS["session_new"], request, OpenedSession
             )
             self._take(answer.session_id, answer)
+        if former is not None:
+            await self._set_again(former.wanted)
         for name, wanted in self._options.settings.items():
             await self._set(name, wanted)
         return reopened
@@ -200,10 +235,19 @@ class AgentSession:
 
     def _take(self, session_id: str, answer: ReopenedSession) -> None:
         self.id = session_id
+        if answer.config_options is not None or answer.models is not None:
+            self.opened = answer.model_dump(mode="json", by_alias=True, exclude_none=True)
         self._models = ModelChoice.of(answer)
         self.settings.on_opened(answer)
 
-    async def _reopen(self, former: AgentSession, servers: list[AgentsServer]) -> bool:
+    async def _set_again(self, wanted: Mapping[str, OptionValue]) -> None:
+        """Set options as they were, those that there still are."""
+        for name, value in wanted.items():
+            if name in self.settings.current and name not in self._options.settings:
+                with contextlib.suppress(CreateFailed):  # the log has why
+                    await self._set(name, value)
+
+    async def _reopen(self, former: FormerSession, servers: list[AgentsServer]) -> bool:
         """Have the agent give a session back: without its history, else with it.
 
         That is heard by nobody, as the session has no id yet: it is with clients already.
@@ -230,7 +274,7 @@ class AgentSession:
                 self._take(former.id, answer)
                 if answer.config_options is None and answer.models is None:
                     # It offers what it did, and does not say how that is set now.
-                    self._models, self.settings = former._models, former.settings
+                    self._models, self.settings = former.models, former.settings
                     self._models.current = None
                     self.settings.current.clear()
                 return True

@@ -6,9 +6,11 @@ It decides what an agent's process may use and see, and what it may ask of the g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,17 +25,19 @@ except ImportError as _missing:
         "acp", part="the blueprint kind acp", missing="agent-client-protocol"
     ) from _missing
 
-from frontdesk.agents.acp.agent_session import AcpOptions
+from frontdesk.agents.acp.agent_session import AcpOptions, FormerSession
 from frontdesk.agents.acp.home import Home
 from frontdesk.agents.acp.mcp_servers import McpServer, check_variables
+from frontdesk.agents.acp.own_directory import OwnDirectory
 from frontdesk.agents.acp.prompt_blocks import ATTACHMENTS
+from frontdesk.agents.acp.session_memory import SessionLeft, existing
 from frontdesk.agents.acp.terminals import Terminals
 from frontdesk.agents.acp.token_counts import SessionUsage
 from frontdesk.agents.acp.workdir import WorkDir
 from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.process.factory import ProcessOptions
-from frontdesk.agents.records import AgentOption, SessionContext
+from frontdesk.agents.records import AgentOption, Memory, MemoryOutcome, Restored, SessionContext
 from frontdesk.keeper.client import Keeper
 from frontdesk.keeper.environment import allowed_environment
 from frontdesk.keeper.limits import check_limits
@@ -106,16 +110,46 @@ class AcpAgentFactory:
         await former.end(0.0)
         left = former.hand_over()
         try:
-            try:
-                return await self._start(context, left)
-            except CreateFailed:
-                if left.session is None:
-                    raise
-                # What it cannot open may be what it remembers.
-                return await self._start(context, replace(left, session=None))
+            return await self._start_again(context, left)
         except BaseException:
             await asyncio.shield(left.clear())
             raise
+
+    async def restore(
+        self, context: SessionContext, restored: Restored
+    ) -> tuple[AcpAgent, MemoryOutcome]:
+        """Start the program for a session that is not new, in the directories that it had here.
+
+        Its session is given back, where the program can and it is this machine's; otherwise the
+        history comes before the next prompt.
+        """
+        self._program()
+        found = SessionLeft.found_in(restored.memories)
+        directories = await self._open_directories(context, found)
+        try:
+            agent = await self._start_again(context, directories)
+        except BaseException:
+            # What was there before is there for the next attempt.
+            if found is None:
+                await asyncio.shield(directories.clear())
+            else:
+                directories.leave()
+            raise
+        if agent.has_session_back:
+            agent.recall(restored.unremembered)
+            return agent, "kept"
+        agent.recall(None)
+        return agent, "kept" if restored.is_empty else "rebuilt"
+
+    async def forget(self, memories: Sequence[Memory]) -> None:
+        """Remove the directories that were made for a session without an agent. Never raises."""
+        left = SessionLeft.found_in(memories)
+        if left is None:
+            return
+        for path in (existing(left.workdir), existing(left.home)):
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    await OwnDirectory(prefix="", account=None, path=path).remove()
 
     def offered(self) -> tuple[AgentOption, ...] | None:
         """Return the options that the last agent had when it was started; None before the first."""
@@ -130,6 +164,15 @@ class AcpAgentFactory:
             missing = SpawnFailed(name, stage="exec", problem="there is no such program")
             raise CreateFailed("the agent's program is not installed on this server") from missing
         return os.path.abspath(found)
+
+    async def _start_again(self, context: SessionContext, left: Handover) -> AcpAgent:
+        try:
+            return await self._start(context, left)
+        except CreateFailed:
+            if left.session is None:
+                raise
+            # What it cannot open may be what it remembers.
+            return await self._start(context, replace(left, session=None))
 
     async def _start(self, context: SessionContext, former: Handover) -> AcpAgent:
         label = registry_key(context.tenant_id, context.session_id)
@@ -150,15 +193,22 @@ class AcpAgentFactory:
         self._offered = agent.offered
         return agent
 
-    async def _open_directories(self, context: SessionContext) -> Handover:
+    async def _open_directories(
+        self, context: SessionContext, left: SessionLeft | None = None
+    ) -> Handover:
+        """Open a session's directories; those that were made for it before, as far as they are."""
+        account = self._rules.account
+        former = existing(left.workdir) if left is not None else None
+        former_home = existing(left.home) if left is not None else None
         try:
-            workdir = WorkDir(context.working_dir, account=self._rules.account)
+            workdir = WorkDir(context.working_dir, account=account, former=former)
             try:
                 home = Home(
                     self._options.home,
                     tenant_id=context.tenant_id,
                     homes=self._options.homes,
-                    account=self._rules.account,
+                    account=account,
+                    former=former_home,
                 )
             except OSError:
                 await asyncio.shield(workdir.clear())
@@ -166,8 +216,12 @@ class AcpAgentFactory:
         except OSError as error:
             _log.error("session %s: %s", context.session_id, error)
             raise CreateFailed("the session's working directory cannot be used") from error
-        else:
-            return Handover(workdir=workdir, home=home, usage=SessionUsage(self._options.usage))
+        usage = SessionUsage(self._options.usage)
+        if left is None:
+            return Handover(workdir=workdir, home=home, usage=usage)
+        usage.restore(left.used, left.cost_usd)
+        session = FormerSession.left(left)
+        return Handover(workdir=workdir, home=home, session=session, usage=usage)
 
     async def _spawn(
         self, program: str, *, env: dict[str, str], cwd: str, label: str

@@ -20,14 +20,20 @@ class Home:
     """Where an agent's `HOME` is: `path`, or None where it is the operator's own.
 
     `tenant` is a directory under `homes` that the tenant's sessions share and that stays;
-    `session` (and `tenant` without `homes`) is one that `clear` removes. Blocks: a few system
-    calls. Raises `OSError`.
+    `session` (and `tenant` without `homes`) is one that `clear` removes, or the `former` one of the
+    same session. Blocks: a few system calls. Raises `OSError`.
     """
 
     __slots__ = ("_own", "path")
 
     def __init__(
-        self, kind: HomeKind, *, tenant_id: str, homes: Path | None, account: str | None
+        self,
+        kind: HomeKind,
+        *,
+        tenant_id: str,
+        homes: Path | None,
+        account: str | None,
+        former: str | None = None,
     ) -> None:
         self.path: str | None = None
         self._own: OwnDirectory | None = None
@@ -41,12 +47,22 @@ class Home:
                 entry = pwd.getpwnam(account)
                 os.chown(self.path, entry.pw_uid, entry.pw_gid)
         else:
-            self._own = OwnDirectory(prefix="frontdesk-home-", account=account)
+            self._own = OwnDirectory(prefix="frontdesk-home-", account=account, path=former)
             self.path = self._own.path
 
     def in_environment(self, environment: dict[str, str]) -> dict[str, str]:
         """Return the environment with this home in it."""
         return environment if self.path is None else {**environment, "HOME": self.path}
+
+    @property
+    def own_path(self) -> str | None:
+        """Return where the directory is, if it was made for the session."""
+        return None if self._own is None else self._own.path
+
+    def leave(self) -> None:
+        """Let the directory be. Idempotent."""
+        if self._own is not None:
+            self._own.leave()
 
     async def clear(self) -> None:
         """Remove the directory where it was the session's own. Idempotent."""

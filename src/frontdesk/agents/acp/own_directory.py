@@ -31,14 +31,19 @@ _log = logging.getLogger("frontdesk.agents.acp")
 class OwnDirectory:
     """A directory of one session's, at `path`. `remove` it; it holds a descriptor until then.
 
-    `account` is whose it is. Making it blocks: a few system calls. Raises `OSError`.
+    `account` is whose it is. Making it blocks: a few system calls. Raises `OSError`. With `path`,
+    it is one that was made before, for the same session.
     """
 
     __slots__ = ("_place", "path")
 
-    def __init__(self, *, prefix: str, account: str | None) -> None:
-        self.path: str = os.path.realpath(tempfile.mkdtemp(prefix=prefix))
+    def __init__(self, *, prefix: str, account: str | None, path: str | None = None) -> None:
         self._place: int | None = None
+        if path is not None:
+            self.path: str = path
+            self._place = os.open(path, _PLACE)
+            return
+        self.path = os.path.realpath(tempfile.mkdtemp(prefix=prefix))
         try:
             self._place = os.open(self.path, _PLACE)
             if account is not None:
@@ -49,6 +54,12 @@ class OwnDirectory:
                 os.close(self._place)
             os.rmdir(self.path)
             raise
+
+    def leave(self) -> None:
+        """Let it be: another agent of its session finds it. Idempotent."""
+        place, self._place = self._place, None
+        if place is not None:
+            os.close(place)
 
     async def remove(self) -> None:
         """Remove it with all that is in it; what cannot be removed is logged. Idempotent."""

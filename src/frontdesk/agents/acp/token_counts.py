@@ -45,6 +45,15 @@ class SessionUsage:
         self._cost_usd = 0.0
         self._may_begin_again = False
 
+    @property
+    def counted(self) -> tuple[TokenUsage, float]:
+        """Return what of the session's sums is counted already: tokens, and USD."""
+        return self._total, self._cost_usd
+
+    def restore(self, used: TokenUsage, cost_usd: float) -> None:
+        """Go on from what was counted in an earlier life."""
+        self._total, self._cost_usd = used, cost_usd
+
     def on_agent_name(self, name: str | None) -> None:
         """Note the name that the agent gives, which says what it counts where nobody else does."""
         if self._count is None:

@@ -51,14 +51,17 @@ class WorkDir:
     """A directory that nothing opened here is outside of. `clear` it; it holds a descriptor.
 
     `directory` None makes one for the session, of `account` where that is given, which `clear`
-    removes. Good against links, whatever makes them and whenever. Not promised: that a directory
-    which somebody moves out while it is walked is not followed, and hard links are like any file.
+    removes; or is `former`, which was made for it before. Good against links, whatever makes them
+    and whenever. Not promised: that a directory which somebody moves out while it is walked is not
+    followed, and hard links are like any file.
     """
 
-    def __init__(self, directory: str | None, *, account: str | None = None) -> None:
+    def __init__(
+        self, directory: str | None, *, account: str | None = None, former: str | None = None
+    ) -> None:
         self._own: OwnDirectory | None = None
         if directory is None:
-            self._own = OwnDirectory(prefix="frontdesk-session-", account=account)
+            self._own = OwnDirectory(prefix="frontdesk-session-", account=account, path=former)
             directory = self._own.path
         self.path: str = os.path.realpath(directory)
         self._fd = os.open(self.path, _DIRECTORY)
@@ -71,6 +74,17 @@ class WorkDir:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+    @property
+    def own_path(self) -> str | None:
+        """Return where the directory is, if it was made for the session."""
+        return None if self._own is None else self._own.path
+
+    def leave(self) -> None:
+        """Close it, and let the directory be. Idempotent."""
+        self.close()
+        if self._own is not None:
+            self._own.leave()
 
     async def clear(self) -> None:
         """Close it, and remove the directory where it was made here. Idempotent."""
