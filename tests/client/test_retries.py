@@ -25,7 +25,8 @@ OPENED = answer(
     {
         "sessionId": "s", "state": "idle", "turns": 0, "toolCalls": 0, "totalTokens": 0,
         "uptimeMs": 0, "model": "test", "blueprint": "b", "createdAt": 1, "tenantId": "acme",
-        "restarts": 0, "pid": None, "fence": "1", "prompt": None, "turn": None,
+        "restarts": 0, "pid": None, "live": True, "label": None, "blocked": None,
+        "lastActivityAt": 1, "forkedFrom": None, "fence": "1", "prompt": None, "turn": None,
     },
 )  # fmt: skip
 DONE = answer(202, {"status": "accepted"})
@@ -96,6 +97,11 @@ ONCE = {
     "switch_model": lambda client: client.session("s").switch_model("x"),
     "attach_tool": lambda client: client.session("s").attach_tool("t", "https://a.example"),
     "detach_tool": lambda client: client.session("s").detach_tool("t"),
+    "resume": lambda client: client.session("s").resume(),
+    "close": lambda client: client.session("s").close(),
+    "make_checkpoint": lambda client: client.session("s").make_checkpoint("c"),
+    "delete_checkpoint": lambda client: client.session("s").delete_checkpoint("c"),
+    "import_session": lambda client: client.import_session(b"{}\n"),
     "token": lambda client: client.session("s").token(["read"]),
     "operator.stop": lambda client: client.operator.stop("acme", "s"),
     "operator.abort": lambda client: client.operator.abort("acme", "s"),

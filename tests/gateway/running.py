@@ -37,7 +37,7 @@ class Lines:
 class RunningGateway:
     """A gateway that answers at `url` until it is stopped."""
 
-    def __init__(self, state_dir, *, keys=KEYS, agents=BLUEPRINTS, clock=None, **tables):
+    def __init__(self, state_dir, *, keys=KEYS, agents=BLUEPRINTS, clock=None, port=0, **tables):
         tables.setdefault("server", {})
         tables["server"] = {"state_dir": state_dir, "grace_s": 5, **tables["server"]}
         tables.setdefault("limits", {})
@@ -45,7 +45,7 @@ class RunningGateway:
         tables.setdefault("turns", {})
         tables["turns"] = {"end_grace_s": 1, **tables["turns"]}
         tables.setdefault("conversations", {"store": "memory"})
-        self.keys, self.config = keys, Config(**tables)
+        self.keys, self.config, self.port = keys, Config(**tables), port
         self.gateway = Gateway(self.config, blueprints=agents, keys=keys, clock=clock)
         self.log = Lines()
         self.error = None
@@ -62,7 +62,7 @@ class RunningGateway:
 
     async def _serve_on(self):
         self.loop = asyncio.get_running_loop()
-        with bound_socket("127.0.0.1", 0) as address:
+        with bound_socket("127.0.0.1", self.port) as address:
             self.port = address.getsockname()[1]
             app = create_app(self.gateway, log=AccessLog(self.log))
             self.server = GatewayServer(app, gateway=self.gateway, on_started=self._started.set)

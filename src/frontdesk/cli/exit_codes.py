@@ -94,6 +94,7 @@ BY_CODE: Mapping[str, tuple[ExitCode, str]] = {
     "idempotency_mismatch": (ExitCode.USAGE, "run the command again"),
     "queue_full": (ExitCode.LIMIT, COME_AGAIN),
     "checkpoint_refused": (ExitCode.USAGE, "choose another name"),
+    "conversation_full": (ExitCode.LIMIT, "open another session"),
     "not_resumable": (ExitCode.UNAVAILABLE, "`frontdesk doctor` says what is missing"),
     "not_stored": (ExitCode.USAGE, "name a session that is stored"),
     "too_large": (ExitCode.LIMIT, "send less, or have the operator raise the limit"),

@@ -59,6 +59,7 @@ from frontdesk.client.async_transport import AsyncStream
 from frontdesk.client.call_options import (
     ApprovalAnswer,
     FileToAttach,
+    ForkOptions,
     OnApproval,
     OnApprovalAsync,
     OnQuestion,
@@ -67,6 +68,7 @@ from frontdesk.client.call_options import (
     OperatorPage,
     RowFilter,
     SessionOptions,
+    SessionsFilter,
     SortOrder,
     ToolOptions,
     UsageFilter,
@@ -79,6 +81,7 @@ from frontdesk.client.sync_session import ClientSession, ClientTurn
 from frontdesk.schemas.answer_schemas import (
     BlueprintList,
     ModelList,
+    NamedCheckpoint,
     SessionList,
     SessionStats,
     SessionStatus,
@@ -117,6 +120,8 @@ __all__ = [
     "AsyncStream",
     # what calls take
     "SessionOptions",
+    "ForkOptions",
+    "SessionsFilter",
     "FileToAttach",
     "ToolOptions",
     "RowFilter",
@@ -164,6 +169,7 @@ __all__ = [
     "SessionStatus",
     "SessionStats",
     "SessionToken",
+    "NamedCheckpoint",
     "Message",
     "BlueprintList",
     "ModelList",

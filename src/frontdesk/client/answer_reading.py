@@ -25,12 +25,20 @@ A = TypeVar("A")
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Where an answer is none any more: a page of a thousand long messages has less."""
 MAX_MESSAGE_CHARACTERS = 2000
+END_LINE = b'{"line":"end",'
 PROXY_STATUSES = frozenset({502, 503, 504})
 """What a proxy answers whose gateway is away."""
 
 
 def record_of(body: bytes, kind: type[A]) -> A:
-    """Return what an answer says; `MalformedAnswerError` where it is something else."""
+    """Return what an answer says; `MalformedAnswerError` where it is something else.
+
+    `bytes` are lines as they are, of which the last is the end.
+    """
+    if issubclass(kind, bytes):
+        if not body.rpartition(b"\n")[0].rpartition(b"\n")[2].startswith(END_LINE):
+            raise MalformedAnswerError("the answer was cut off: its last line is not the end")
+        return kind(body)
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

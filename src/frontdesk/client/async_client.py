@@ -11,7 +11,12 @@ from frontdesk.client.async_operator import AsyncClientOperator
 from frontdesk.client.async_session import AsyncClientSession
 from frontdesk.client.async_transport import AsyncStream, AsyncTransport
 from frontdesk.client.both_clients import AnyClient
-from frontdesk.client.call_options import RowFilter, SessionOptions, UsageFilter
+from frontdesk.client.call_options import (
+    RowFilter,
+    SessionOptions,
+    SessionsFilter,
+    UsageFilter,
+)
 from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.client.gateway_address import GatewayAddress
 from frontdesk.schemas.answer_schemas import BlueprintList, ModelList, SessionList, SessionSummary
@@ -68,18 +73,38 @@ class AsyncClient(AnyClient[AsyncTransport]):
         """End a session, and return when it is gone. `NotFoundError`, `SessionDeadError`."""
         await self.session(session_id).stop()
 
-    async def list(self, *, limit: int | None = None, after: str | None = None) -> SessionList:
-        """Return a page of the tenant's sessions, oldest first; `next` is the `after` of the next.
+    async def import_session(
+        self, lines: bytes, *, session_id: str | None = None
+    ) -> AsyncClientSession:
+        """Have the lines of `export` read in, under the session's own id or another.
 
-        `partial` is true where a node of several could not be asked.
+        It is dormant, or has ended as it had. All of it or nothing: `ImportRefusedError` names
+        every line that is wrong. `AlreadyExistsError`, `CreateFailedError`, `NotStoredError`.
         """
-        return await self._transport.send(calls.list_sessions(limit=limit, after=after))
+        call = calls.import_session(lines, session_id=session_id)
+        imported = await self._transport.send(call)
+        return AsyncClientSession(self._transport, imported.session_id)
 
-    async def sessions(self) -> AsyncIterator[SessionSummary]:
+    async def list(
+        self,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        **chosen: Unpack[SessionsFilter],
+    ) -> SessionList:
+        """Return a page of the tenant's sessions, live and dormant, oldest first.
+
+        `next` is the `after` of the next. `partial` is true where a node of several could not be
+        asked.
+        """
+        call = calls.list_sessions(limit=limit, after=after, chosen=chosen)
+        return await self._transport.send(call)
+
+    async def sessions(self, **chosen: Unpack[SessionsFilter]) -> AsyncIterator[SessionSummary]:
         """Give all of the tenant's sessions, oldest first, asking page after page."""
         after: str | None = ""
         while after is not None:
-            page = await self.list(limit=calls.SESSIONS_PAGE, after=after or None)
+            page = await self.list(limit=calls.SESSIONS_PAGE, after=after or None, **chosen)
             for each in page.sessions:
                 yield each
             after = page.next

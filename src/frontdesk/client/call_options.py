@@ -49,6 +49,30 @@ class SessionOptions(TypedDict, total=False):
     provider_opts: Mapping[str, Any] | None
     user_data: Any
     prompt_mode: str | None
+    label: str | None
+    ephemeral: bool | None
+
+
+class ForkOptions(TypedDict, total=False):
+    """What may be said of a session that begins as a copy of another: the rest is the other's."""
+
+    session_id: str | None
+    model: str | None
+    label: str | None
+    ephemeral: bool | None
+
+
+class SessionsFilter(TypedDict, total=False):
+    """Which of a tenant's sessions: `kept` those that have ended as well, as long as they are
+    stored; opened on which days or at which moments, both included.
+    """
+
+    kept: bool | None
+    state: Sequence[str] | None
+    blueprint: str | None
+    label: str | None
+    first: str | None
+    last: str | None
 
 
 class ToolOptions(TypedDict, total=False):

@@ -27,6 +27,7 @@ __all__ = [
     "IdempotencyMismatchError",
     "QueueFullError",
     "CheckpointRefusedError",
+    "ConversationFullError",
     "NotResumableError",
     "NotStoredError",
     "TooLargeError",
@@ -145,6 +146,10 @@ class QueueFullError(RefusedError):
 
 class CheckpointRefusedError(RefusedError):
     """No turn has ended yet, the name is another turn's, or there are too many."""
+
+
+class ConversationFullError(RefusedError):
+    """As much is stored of the session as may be: it can be read, and takes no more prompts."""
 
 
 class NotResumableError(RefusedError):
@@ -282,6 +287,7 @@ CLASS_OF_CODE: Mapping[str, type[RefusedError]] = MappingProxyType(
         "idempotency_mismatch": IdempotencyMismatchError,
         "queue_full": QueueFullError,
         "checkpoint_refused": CheckpointRefusedError,
+        "conversation_full": ConversationFullError,
         "not_resumable": NotResumableError,
         "not_stored": NotStoredError,
         "too_large": TooLargeError,

@@ -17,7 +17,9 @@ import msgspec
 from frontdesk.agents.records import Approval
 from frontdesk.client.call_options import (
     FileToAttach,
+    ForkOptions,
     SessionOptions,
+    SessionsFilter,
     ToolOptions,
     UsageFilter,
 )
@@ -25,9 +27,12 @@ from frontdesk.errors import InvalidArgument
 from frontdesk.schemas.answer_schemas import (
     AttachedTool,
     BlueprintList,
+    CheckpointDeleted,
+    CheckpointList,
     DetachedTool,
     Messages,
     ModelList,
+    NamedCheckpoint,
     PromptAccepted,
     SessionCreated,
     SessionDeleted,
@@ -82,8 +87,10 @@ class GatewayCall(Generic[A]):
 
     @property
     def content(self) -> bytes | None:
-        """Return the body as JSON, None where there is none."""
-        return None if self.body is None else msgspec.json.encode(self.body)
+        """Return the body as JSON, or as it is where it is bytes; None where there is none."""
+        if self.body is None or isinstance(self.body, bytes):
+            return self.body
+        return msgspec.json.encode(self.body)
 
 
 def _query_value(value: Any) -> Any:
@@ -94,9 +101,12 @@ def _session(session_id: str, *rest: str) -> str:
     """Return the path of a session, or of something below it."""
     if not session_id:
         raise InvalidArgument("session_id", expected="a session id", got="''")
+    return "/".join(("/v1/sessions", _part(session_id), *rest))
+
+
+def _part(name: str) -> str:
     # Dots alone would be taken out of a path, by this side or the other.
-    name = quote(session_id, safe="").replace(".", "%2E")
-    return "/".join(("/v1/sessions", name, *rest))
+    return quote(name, safe="").replace(".", "%2E")
 
 
 def events_path(session_id: str) -> str:
@@ -131,8 +141,27 @@ def open_session(model: str, options: SessionOptions) -> GatewayCall[SessionCrea
     return GatewayCall("POST", "/v1/sessions", SessionCreated, body=body, once=True)
 
 
-def list_sessions(*, limit: int | None, after: str | None) -> GatewayCall[SessionList]:
-    return GatewayCall("GET", "/v1/sessions", SessionList, {"limit": limit, "after": after})
+def fork_session(
+    session_id: str, after: str | None, options: ForkOptions
+) -> GatewayCall[SessionCreated]:
+    body = _given(fork=_given(session_id=session_id, after=after), **options)
+    return GatewayCall("POST", "/v1/sessions", SessionCreated, body=body, once=True)
+
+
+def list_sessions(
+    *, limit: int | None, after: str | None, chosen: SessionsFilter
+) -> GatewayCall[SessionList]:
+    asked = {
+        "limit": limit,
+        "after": after,
+        "kept": "true" if chosen.get("kept") else None,
+        "state": tuple(chosen.get("state") or ()),
+        "blueprint": chosen.get("blueprint"),
+        "label": chosen.get("label"),
+        "from": chosen.get("first"),
+        "to": chosen.get("last"),
+    }
+    return GatewayCall("GET", "/v1/sessions", SessionList, asked)
 
 
 def session_summary(session_id: str) -> GatewayCall[SessionSummary]:
@@ -150,6 +179,37 @@ def session_stats(session_id: str) -> GatewayCall[SessionStats]:
 def session_messages(session_id: str, *, after: str | None) -> GatewayCall[Messages]:
     query = {"limit": MESSAGES_PAGE, "after": after or None}
     return GatewayCall("GET", _session(session_id, "messages"), Messages, query)
+
+
+def resume_session(session_id: str) -> GatewayCall[SessionSummary]:
+    return GatewayCall("POST", _session(session_id, "resume"), SessionSummary)
+
+
+def close_session(session_id: str) -> GatewayCall[SessionSummary]:
+    return GatewayCall("POST", _session(session_id, "close"), SessionSummary)
+
+
+def export_session(session_id: str) -> GatewayCall[bytes]:
+    return GatewayCall("GET", _session(session_id, "export"), bytes)
+
+
+def import_session(lines: bytes, *, session_id: str | None) -> GatewayCall[SessionSummary]:
+    query = {"sessionId": session_id}
+    return GatewayCall("POST", "/v1/sessions/import", SessionSummary, query, body=lines)
+
+
+def make_checkpoint(session_id: str, name: str) -> GatewayCall[NamedCheckpoint]:
+    path = _session(session_id, "checkpoints")
+    return GatewayCall("POST", path, NamedCheckpoint, body={"name": name})
+
+
+def list_checkpoints(session_id: str) -> GatewayCall[CheckpointList]:
+    return GatewayCall("GET", _session(session_id, "checkpoints"), CheckpointList)
+
+
+def delete_checkpoint(session_id: str, name: str) -> GatewayCall[CheckpointDeleted]:
+    path = _session(session_id, "checkpoints", _part(name))
+    return GatewayCall("DELETE", path, CheckpointDeleted)
 
 
 def stop_session(session_id: str) -> GatewayCall[SessionDeleted]:

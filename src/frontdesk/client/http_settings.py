@@ -56,7 +56,8 @@ def settings_of(address: GatewayAddress, *, timeout_s: float) -> HTTPSettings:
 
 def headers_of(call: GatewayCall[Any]) -> dict[str, str]:
     """Return what one request says beside the key; the same each time that it is sent."""
-    headers = {} if call.content is None else {"Content-Type": "application/json"}
+    kind = "application/jsonl" if isinstance(call.body, bytes) else "application/json"
+    headers = {} if call.body is None else {"Content-Type": kind}
     if call.once:
         headers["Idempotency-Key"] = secrets.token_hex(16)
     return headers

@@ -8,7 +8,12 @@ from typing import Self, Unpack
 
 from frontdesk.client import gateway_calls as calls
 from frontdesk.client.both_clients import AnyClient
-from frontdesk.client.call_options import RowFilter, SessionOptions, UsageFilter
+from frontdesk.client.call_options import (
+    RowFilter,
+    SessionOptions,
+    SessionsFilter,
+    UsageFilter,
+)
 from frontdesk.client.event_stream import FeedEvent, FeedFollowing
 from frontdesk.client.gateway_address import GatewayAddress
 from frontdesk.client.sync_operator import ClientOperator
@@ -77,18 +82,36 @@ class Client(AnyClient[SyncTransport]):
         """End a session, and return when it is gone. `NotFoundError`, `SessionDeadError`."""
         self.session(session_id).stop()
 
-    def list(self, *, limit: int | None = None, after: str | None = None) -> SessionList:
-        """Return a page of the tenant's sessions, oldest first; `next` is the `after` of the next.
+    def import_session(self, lines: bytes, *, session_id: str | None = None) -> ClientSession:
+        """Have the lines of `export` read in, under the session's own id or another.
 
-        `partial` is true where a node of several could not be asked.
+        It is dormant, or has ended as it had. All of it or nothing: `ImportRefusedError` names
+        every line that is wrong. `AlreadyExistsError`, `CreateFailedError`, `NotStoredError`.
         """
-        return self._transport.send(calls.list_sessions(limit=limit, after=after))
+        call = calls.import_session(lines, session_id=session_id)
+        imported = self._transport.send(call)
+        return ClientSession(self._transport, imported.session_id)
 
-    def sessions(self) -> Iterator[SessionSummary]:
+    def list(
+        self,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        **chosen: Unpack[SessionsFilter],
+    ) -> SessionList:
+        """Return a page of the tenant's sessions, live and dormant, oldest first.
+
+        `next` is the `after` of the next. `partial` is true where a node of several could not be
+        asked.
+        """
+        call = calls.list_sessions(limit=limit, after=after, chosen=chosen)
+        return self._transport.send(call)
+
+    def sessions(self, **chosen: Unpack[SessionsFilter]) -> Iterator[SessionSummary]:
         """Give all of the tenant's sessions, oldest first, asking page after page."""
         after: str | None = ""
         while after is not None:
-            page = self.list(limit=calls.SESSIONS_PAGE, after=after or None)
+            page = self.list(limit=calls.SESSIONS_PAGE, after=after or None, **chosen)
             yield from page.sessions
             after = page.next
 

@@ -9,12 +9,19 @@ from frontdesk.agents.events import ApprovalRequired, AskUser, Event, Gap
 from frontdesk.agents.records import Approval, Message
 from frontdesk.client import gateway_calls as calls
 from frontdesk.client.both_clients import AnySession, AnyTurn
-from frontdesk.client.call_options import FileToAttach, OnApproval, OnQuestion, ToolOptions
+from frontdesk.client.call_options import (
+    FileToAttach,
+    ForkOptions,
+    OnApproval,
+    OnQuestion,
+    ToolOptions,
+)
 from frontdesk.client.errors import BadRequestError, SessionDeadError
 from frontdesk.client.event_stream import SessionFollowing, StreamEvent
 from frontdesk.client.sync_transport import SyncTransport
 from frontdesk.client.turn_progress import approval_call, is_pending, question_call
 from frontdesk.schemas.answer_schemas import (
+    NamedCheckpoint,
     SessionStats,
     SessionStatus,
     SessionSummary,
@@ -113,6 +120,46 @@ class ClientSession(AnySession[SyncTransport]):
     def switch_model(self, model: str) -> None:
         """Have another model answer, from the next model call on. `CreateFailedError`."""
         self._transport.send(calls.switch_model(self.session_id, model))
+
+    # -- where it is stored ----------------------------------------------------------------------
+
+    def resume(self) -> SessionSummary:
+        """Have an agent started now, where it has none; of one that has ended, too. Twice is once.
+
+        `NotResumableError`, `SessionLimitError`.
+        """
+        return self._transport.send(calls.resume_session(self.session_id))
+
+    def close(self) -> SessionSummary:
+        """End its agent, with the turn under way; the session is dormant. `NotStoredError`."""
+        return self._transport.send(calls.close_session(self.session_id))
+
+    def fork(self, *, after: str | None = None, **options: Unpack[ForkOptions]) -> ClientSession:
+        """Open a session that begins as a copy of this one, up to the end of a turn.
+
+        `after` is the turn's request id, or a checkpoint's name; without it, it is the last turn
+        that has ended. `BadRequestError` where there is no such end, `NotStoredError`.
+        """
+        call = calls.fork_session(self.session_id, after, options)
+        created = self._transport.send(call)
+        return ClientSession(self._transport, created.session_id)
+
+    def make_checkpoint(self, name: str) -> NamedCheckpoint:
+        """Name the end of the last turn that has ended. `CheckpointRefusedError`."""
+        return self._transport.send(calls.make_checkpoint(self.session_id, name))
+
+    def checkpoints(self) -> tuple[NamedCheckpoint, ...]:
+        """Return the checkpoints, oldest first."""
+        found = self._transport.send(calls.list_checkpoints(self.session_id))
+        return found.checkpoints
+
+    def delete_checkpoint(self, name: str) -> None:
+        """Take a name back; what was forked there stays. `NotFoundError`."""
+        self._transport.send(calls.delete_checkpoint(self.session_id, name))
+
+    def export(self) -> bytes:
+        """Return the session as JSON lines: all that has come to an end. `NotStoredError`."""
+        return self._transport.send(calls.export_session(self.session_id))
 
     # -- tools, tokens, its end ------------------------------------------------------------------
 
