@@ -33,12 +33,16 @@ from frontdesk.cli.checks_there import (
 )
 from frontdesk.cli.findings import Examined, Finding, finding_out
 from frontdesk.cli.options import loaded
+from frontdesk.cli.storage_checks import storage_findings
 from frontdesk.client import Health, ListedNode
 from frontdesk.cluster.valkey.server_status import ServerStatus
 from frontdesk.gateway.cluster_settings import ClusterSettings
 from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.keeper import landlock, platform_needs
+from frontdesk.persistence import sqlite_file
+from frontdesk.persistence.sealing import Sealing
+from frontdesk.persistence.sqlite_conversations import SqliteConversations
 from frontdesk.schemas.operator_schemas import (
     ActiveSessions,
     ClusterHealth,
@@ -410,3 +414,74 @@ def test_a_whole_run_ends_with_0_where_all_is_well_and_with_1_where_something_is
         first = sick.out.splitlines()[0].split("\t")
         assert first[:2] == ["configuration", "wrong"]
         assert len(first) == 4
+
+
+# -- conversations ---------------------------------------------------------------------------------
+
+
+def config_with(tmp_path, **conversations):
+    return Config(server={"state_dir": tmp_path / "state"}, conversations=conversations)
+
+
+def stored_file(tmp_path):
+    state = StateDir.make(tmp_path / "state")
+    sealing = Sealing(b"m" * 32, state.conversation_keys)
+    SqliteConversations(state.conversations, owner="", sealing=sealing).close()
+    return state
+
+
+def test_conversations_that_are_stored_well_are_found_to_be(tmp_path):
+    assert the_only(storage_findings(config_with(tmp_path))).result == "ok"
+    state = stored_file(tmp_path)
+    found = the_only(storage_findings(config_with(tmp_path)))
+    assert (found.result, str(state.conversations) in found.found) == ("ok", True)
+    assert "in memory" in the_only(storage_findings(config_with(tmp_path, store="memory"))).found
+
+
+def test_conversations_of_a_newer_version_and_of_another_program_are_wrong(tmp_path):
+    state = stored_file(tmp_path)
+    with sqlite3.connect(state.conversations) as file:
+        file.execute("PRAGMA user_version = 99")
+    file.close()
+    assert "of a newer Frontdesk" in the_only(storage_findings(config_with(tmp_path))).found
+    with sqlite3.connect(state.conversations) as file:
+        file.execute("PRAGMA application_id = 1")
+    file.close()
+    assert "another program's" in the_only(storage_findings(config_with(tmp_path))).found
+
+
+def test_conversations_that_are_damaged_are_wrong_and_the_doctor_says_how_to_look(tmp_path):
+    state = stored_file(tmp_path)
+    state.conversations.write_bytes(b"not what it was" * 1000)
+    found = the_only(storage_findings(config_with(tmp_path)))
+    assert (found.result, "conversations check" in found.advice) == ("wrong", True)
+
+
+def test_conversations_whose_tenants_key_is_lost_are_wrong(tmp_path):
+    state = stored_file(tmp_path)
+    with sqlite3.connect(state.conversations) as file:
+        file.execute("INSERT INTO tenant_key VALUES ('acme', 'gone')")
+    file.close()
+    found = the_only(storage_findings(config_with(tmp_path)))
+    assert (found.result, "acme" in found.found) == ("wrong", True)
+
+
+def test_keys_of_conversations_that_are_open_to_other_accounts_are_wrong(tmp_path):
+    stored_file(tmp_path).conversation_keys.chmod(0o755)
+    found = the_only(storage_findings(config_with(tmp_path)))
+    assert (found.result, found.advice[:9]) == ("wrong", "chmod 700")
+
+
+def test_conversations_on_a_network_or_a_full_disk_are_wrong(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_file, "_file_system", lambda _: "nfs4")
+    assert "network file system" in the_only(storage_findings(config_with(tmp_path))).found
+    monkeypatch.setattr(sqlite_file, "_file_system", lambda _: "ext4")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=20 * 2**20))
+    found = the_only(storage_findings(config_with(tmp_path, reserve_mb=16)))
+    assert "room for 20 MiB, of which 16 MiB are a reserve" in found.found
+
+
+def test_a_database_that_does_not_answer_is_wrong_and_its_password_is_not_said(tmp_path):
+    store = f"postgresql://desk:planted@127.0.0.1:{free_port()}/frontdesk"
+    found = the_only(storage_findings(config_with(tmp_path, store=store)))
+    assert (found.result, "planted" in repr(found)) == ("wrong", False)

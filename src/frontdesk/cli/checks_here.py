@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from frontdesk.cli.certificates import certificate_findings
 from frontdesk.cli.findings import Examined, Finding, finding_out
 from frontdesk.cli.options import beside
+from frontdesk.cli.storage_checks import storage_findings
 from frontdesk.errors import FrontdeskError
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def findings(examined: Examined, *, load: Callable[..., Config]) -> list[Finding
     if config is not None:
         with finding_out(found, "state directory"):
             found += check_state(config.server.state_dir)
+        with finding_out(found, "conversations"):
+            found += storage_findings(config)
         with finding_out(found, "descriptors"):
             found.append(check_descriptors(config, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     with finding_out(found, "clock"):

@@ -1,8 +1,8 @@
 """`frontdesk doctor`: what is wrong here and there, a line a check, each with what to do.
 
-The checks are in `checks_here.py` (this machine) and `checks_there.py` (the gateway that runs, the
-engine, the nodes). Each gives findings and raises nothing; what one needs of another comes with
-`Examined`.
+The checks are in `checks_here.py` and `storage_checks.py` (this machine) and `checks_there.py` (the
+gateway that runs, the engine, the nodes). Each gives findings and raises nothing; what one needs of
+another comes with `Examined`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ def doctor(
 ) -> None:
     """Look at everything that a gateway needs, and say what is wrong; exit code 1 if something is.
 
-    Here: configuration, state directory, descriptors, clock, kernel, keeper, certificates. There:
-    the gateway at --url, the engine that the configuration names, and the nodes: as the engine has
-    them, or else as the gateway shows them to an operator's key. It changes nothing.
+    Here: configuration, state directory, conversations, descriptors, clock, kernel, keeper,
+    certificates. There: the gateway at --url, the engine that the configuration names, and the
+    nodes: as the engine has them, or else as the gateway shows them to an operator's key. It
+    changes nothing.
 
     Columns: check, result (ok, note: worth knowing, or wrong), what was found, what to do.
     """

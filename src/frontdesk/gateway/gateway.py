@@ -26,7 +26,7 @@ from frontdesk.gateway.auth import Authenticator
 from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.budgets import TenantBudgets
 from frontdesk.gateway.callers import Caller
-from frontdesk.gateway.conversation_settings import MEMORY
+from frontdesk.gateway.conversation_settings import MEMORY, SQLITE
 from frontdesk.gateway.conversation_storage import ConversationStorage
 from frontdesk.gateway.dashboard_login import DashboardLogins
 from frontdesk.gateway.errors import AddressRefused, Unauthorized
@@ -55,6 +55,8 @@ from frontdesk.gateway.stored_conversations import keeping_settings, storage_lim
 from frontdesk.gateway.tool_webhooks import Callbacks
 from frontdesk.gateway.tracing.tracing import Tracing
 from frontdesk.keeper.client import Keeper
+from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.schemas.operator_schemas import StorageHealth
 from frontdesk.sessions.context import SessionSettings
 from frontdesk.sessions.errors import Draining
 from frontdesk.sessions.service import SessionService, TenantSessions
@@ -105,6 +107,8 @@ class Gateway:
     attachments: AttachmentReader
     tracing: Tracing | None = None
     """The spans of requests and turns; None where nobody traces."""
+    _provider: IdentityProvider | None = None
+    _commits: CommitQueue | None = None
 
     def __init__(
         self,
@@ -144,7 +148,6 @@ class Gateway:
         """What answers a request that was let in: the middleware's."""
         self._given, self._cluster, self._state = blueprints, cluster, state
         self._keeper: Keeper | None = None
-        self._provider: IdentityProvider | None = None
         self._keys = tuple(keys)
         self._stack = AsyncExitStack()
 
@@ -218,6 +221,7 @@ class Gateway:
             observer=self.observers,
             node=self.node,
         )
+        self._commits = storage.commits
         self._begin_tracing(service)
         self.observers.add(SessionLog())
         self.metrics.offered.follow(self._blueprints.values())
@@ -367,6 +371,16 @@ class Gateway:
         if self.takes_sessions or self.forwarding is None:
             return self.takes_sessions
         return self.config.server.workers > 1 and self.forwarding.least_loaded() is not None
+
+    @property
+    def storage_health(self) -> StorageHealth | None:
+        """Whether conversations can be stored; None where they are not, or it is not open."""
+        if not self.open or (commits := self._commits) is None:
+            return None
+        sqlite = self.config.conversations.store == SQLITE
+        return StorageHealth(
+            store="sqlite" if sqlite else "postgresql", available=commits.unavailable is None
+        )
 
     def sessions_of(self, caller: Caller) -> TenantSessions:
         """Return what a caller of a tenant may reach: its own tenant's sessions."""

@@ -50,8 +50,18 @@ class ClusterHealth(Answer, frozen=True, kw_only=True):
     ]
 
 
+class StorageHealth(Answer, frozen=True, kw_only=True):
+    """Where conversations are stored, and whether what is said now can be."""
+
+    store: Literal["sqlite", "postgresql"]
+    available: bool
+
+
 class Health(Answer, frozen=True, kw_only=True):
-    """The server lives, and has so much to do; `cluster` is null where it is alone."""
+    """The server lives, and has so much to do.
+
+    `cluster` is null where it is alone, `storage` where conversations are in memory.
+    """
 
     status: Literal["ok"]
     version: str
@@ -59,6 +69,7 @@ class Health(Answer, frozen=True, kw_only=True):
     meter: MeterState
     timestamp: Annotated[str, msgspec.Meta(description="ISO-8601, UTC")]
     cluster: ClusterHealth | None
+    storage: StorageHealth | None = None
 
 
 class Readiness(Answer, frozen=True, kw_only=True):

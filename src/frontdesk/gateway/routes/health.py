@@ -31,6 +31,7 @@ from frontdesk.schemas.operator_schemas import (
     MeterState,
     NodesByState,
     Readiness,
+    StorageHealth,
 )
 from frontdesk.sessions.errors import Draining
 
@@ -56,6 +57,7 @@ HEALTHY = Health(
         nodes=NodesByState(alive=4, stalled=0, suspect=0, leaving=0),
         config_differs=(),
     ),
+    storage=StorageHealth(store="sqlite", available=True),
 )
 READY = Readiness(status="ready")
 CARD = AgentCard(
@@ -93,6 +95,7 @@ async def healthz(request: Request, gateway: InGateway) -> Response:
             meter=MeterState(tracked_keys=tracked),
             timestamp=timestamp.replace("+00:00", "Z"),
             cluster=None if gateway.node is None else cluster_health(gateway.node),
+            storage=gateway.storage_health,
         )
     )
 
@@ -131,8 +134,9 @@ def cluster_health(node: Node) -> ClusterHealth:
 async def readyz(gateway: InGateway) -> Response:
     """Say whether new work is taken: 503 while starting or draining.
 
-    A node that is cut off from its cluster says so in `/healthz`, and stays ready: else one engine
-    that fails would take every node out of every balancer.
+    A node that is cut off from its cluster, or whose storage takes nothing, says so in `/healthz`
+    and stays ready: what is there can be read, and one engine or database that fails would take
+    every node out of every balancer.
     """
     if not gateway.ready:
         return problem_of(Draining()).response

@@ -1,0 +1,121 @@
+"""The checks of `frontdesk doctor` on where conversations are stored. They change nothing."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from frontdesk.cli.findings import Finding
+
+if TYPE_CHECKING:
+    from frontdesk.gateway.settings import Config
+
+CHECK = "conversations"
+ROOM_BYTES = 256 * 1024 * 1024
+"""How much room there is to be beside the reserve."""
+
+
+def storage_findings(config: Config) -> Iterator[Finding]:
+    """Look at where conversations are stored, and whether they can be."""
+    from frontdesk.gateway.conversation_settings import MEMORY, SQLITE
+
+    store = config.conversations.store
+    if store == MEMORY:
+        yield Finding(CHECK, "ok", "in memory: a restart ends every one of them")
+    elif store == SQLITE:
+        yield from _sqlite_findings(config)
+    else:
+        yield from _postgres_findings(store)
+
+
+def _sqlite_findings(config: Config) -> Iterator[Finding]:
+    directory = config.server.state_dir
+    there = next(each for each in (directory, *directory.absolute().parents) if each.exists())
+    file = directory / "conversations.sqlite3"
+    keys = config.conversations.keys or directory / "conversation-keys"
+    problems = [
+        *_problems_of_place(there, reserve_mb=config.conversations.reserve_mb),
+        *_problems_of_keys(keys),
+        *(problems_of_file(file, keys) if file.exists() else ()),
+    ]
+    yield from problems
+    if not problems:
+        size = file.stat().st_size if file.exists() else 0
+        yield Finding(CHECK, "ok", f"{file}, {size // 2**20} MiB")
+
+
+def _problems_of_place(directory: Path, *, reserve_mb: int) -> Iterator[Finding]:
+    from frontdesk.persistence.errors import StorageRefused
+    from frontdesk.persistence.sqlite_file import refuse_network
+
+    try:
+        refuse_network(directory)
+    except StorageRefused as error:
+        advice = "put the state directory on a disk of this machine, or use PostgreSQL"
+        yield Finding(CHECK, "wrong", str(error), advice)
+    free = shutil.disk_usage(directory).free
+    if free < reserve_mb * 2**20 + ROOM_BYTES:
+        text = f"room for {free // 2**20} MiB, of which {reserve_mb} MiB are a reserve"
+        yield Finding(CHECK, "wrong", text, "make room: a full disk ends turns")
+
+
+def _problems_of_keys(keys: Path) -> Iterator[Finding]:
+    if keys.exists() and stat.S_IMODE(keys.stat().st_mode) & 0o077:
+        text = f"{keys} is open to other accounts"
+        yield Finding(CHECK, "wrong", text, f"chmod 700 {keys}")
+
+
+def problems_of_file(file: Path, keys: Path) -> Iterator[Finding]:
+    """Give what is wrong with SQLite's file of conversations, and with the keys to it."""
+    from frontdesk.persistence import schema
+    from frontdesk.persistence.sqlite_file import APPLICATION_ID
+
+    recover = f"look at it with: frontdesk conversations check; or put back a copy of {file}"
+    try:
+        # Read only, and beside whoever writes.
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+            (version,) = opened.execute("PRAGMA user_version").fetchone()
+            (owner,) = opened.execute("PRAGMA application_id").fetchone()
+            (state,) = opened.execute("PRAGMA quick_check(1)").fetchone()
+            if owner != APPLICATION_ID:
+                advice = "move it away: it is not Frontdesk's"
+                yield Finding(CHECK, "wrong", f"{file} is another program's", advice)
+            elif version > schema.VERSION:
+                text = f"{file} is of a newer Frontdesk"
+                yield Finding(CHECK, "wrong", text, "upgrade this one")
+            elif state != "ok":
+                yield Finding(CHECK, "wrong", f"{file}: {state}", recover)
+            else:
+                named = opened.execute("SELECT tenant_id, key_id FROM tenant_key").fetchall()
+                lost = sorted(name for name, key in named if not (keys / f"{key}.key").exists())
+                if lost:
+                    text = f"the keys of {len(lost)} tenants are not in {keys}: {lost[0]}, …"
+                    advice = "put them back: what they sealed cannot be read or resumed without"
+                    yield Finding(CHECK, "wrong", text, advice)
+    except sqlite3.Error as error:
+        yield Finding(CHECK, "wrong", f"{file}: {error}", recover)
+
+
+def _postgres_findings(url: str) -> Iterator[Finding]:
+    import psycopg
+
+    from frontdesk.persistence.postgres_connections import OLDEST_VERSION, DatabaseAddress
+
+    address = DatabaseAddress.parse(url)
+    try:
+        with psycopg.connect(**{"connect_timeout": 5, **address.parameters}) as connection:
+            version = connection.info.server_version
+    except psycopg.Error as error:
+        text = address.without_secrets(f"{address}: {str(error).splitlines()[0]}")
+        yield Finding(CHECK, "wrong", text, "look at the server, the network and the password")
+        return
+    if version < OLDEST_VERSION:
+        text = f"{address} is PostgreSQL {version // 10_000}"
+        yield Finding(CHECK, "wrong", text, "upgrade it to PostgreSQL 14 or newer")
+    else:
+        yield Finding(CHECK, "ok", f"{address}, PostgreSQL {version // 10_000}")
