@@ -110,6 +110,7 @@ class Keeping:
             patience_s=settings.patience_s,
         )
         self._beside: set[asyncio.Task[None]] = set()
+        self._trimmed: set[int] = set()
         self._closed = False
 
     @property
@@ -257,10 +258,18 @@ class Keeping:
     def on_turn_stored(self, conversation: Conversation) -> None:
         """Begin to drop the oldest events of a session that takes more than it may."""
         record, limit = conversation.record, self.limits.max_bytes
-        if record is not None and record.stored_bytes > limit and not self._closed:
-            task = asyncio.create_task(trim(conversation, self.commits, max_bytes=limit))
+        too_large = record is not None and record.stored_bytes > limit
+        if too_large and conversation.number not in self._trimmed and not self._closed:
+            self._trimmed.add(conversation.number)
+            task = asyncio.create_task(self._trim(conversation))
             self._beside.add(task)
             task.add_done_callback(self._beside.discard)
+
+    async def _trim(self, conversation: Conversation) -> None:
+        try:
+            await trim(conversation, self.commits, max_bytes=self.limits.max_bytes)
+        finally:
+            self._trimmed.discard(conversation.number)
 
     def on_live(self, live_session: LiveSession) -> None:
         """Hold it no longer: it has an agent."""
