@@ -13,7 +13,7 @@ from gateway.requirements import covers
 def counting(status=201):
     made = []
 
-    async def answer():
+    async def answer(place):
         made.append(None)
         await asyncio.sleep(0)
         return StoredResponse(status, str(len(made)).encode())

@@ -146,6 +146,8 @@ class CreateSessionBody(_Body):
     provider_opts: FreeObject | None = None
     user_data: FreeForm = None
     prompt_mode: Name | None = None
+    label: Annotated[Str, Field(min_length=1, max_length=200)] | None = None
+    ephemeral: Annotated[bool, Field(description="nothing of it is stored")] = False
     prompt: Annotated[Text, Field(examples=["What is the weather in Paris?"])] | None = None
     attachments: Attachments | None = None
     wait: Wait | None = None

@@ -25,7 +25,7 @@ from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.errors import TooLarge
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.paths import PathRule, match_path
-from frontdesk.gateway.queries import NoQuery, query_of
+from frontdesk.gateway.queries import FenceQuery, InFence, NoQuery, query_of
 from frontdesk.gateway.request_context import context_of, require
 from frontdesk.schemas.answer_schemas import Answer
 from frontdesk.sessions.conversation import Conversation
@@ -45,6 +45,16 @@ async def tenant_key(request: Request) -> Caller:
 async def live_conversation(request: Request, session_id: SessionIdInPath) -> Conversation:
     """Return the live session that the path names."""
     return context_of(request.scope).tenant_sessions.find(session_id)
+
+
+async def earlier_conversation(
+    request: Request, session_id: SessionIdInPath, query: InFence
+) -> Conversation:
+    """Return the live session that the path names, or the one of it that has a fence."""
+    sessions = context_of(request.scope).tenant_sessions
+    if query.fence is None:
+        return sessions.find(session_id)
+    return await sessions.earlier(session_id, fence=int(query.fence))
 
 
 def gateway_of(request: Request) -> Gateway:
@@ -70,6 +80,7 @@ SessionIdInPath = Annotated[
 InSessions = Annotated[TenantSessions, Depends(tenant_sessions)]
 InKey = Annotated[Caller, Depends(tenant_key)]
 InConversation = Annotated[Conversation, Depends(live_conversation)]
+InEarlierConversation = Annotated[Conversation, Depends(earlier_conversation)]
 InGateway = Annotated[Gateway, Depends(the_gateway)]
 
 
@@ -126,19 +137,25 @@ class GatewayRoute(APIRoute):
 class SessionRoute(GatewayRoute):
     """A route under a session's path.
 
-    One that asks for nothing but the conversation gets it directly: the framework's way to find
-    its parameters costs as much as all the rest of such a request.
+    One that asks for nothing but the conversation gets it directly, as long as no fence is asked
+    for: the framework's way to find its parameters costs as much as all the rest of such a request.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
 
+        parameters, answer_any = list(inspect.signature(endpoint).parameters), self.app
+        queries = (FenceQuery(),) * (len(parameters) - 1)
+
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            sessions = context_of(scope).tenant_sessions
-            response: Response = await endpoint(sessions.find(scope["path_params"]["sessionId"]))
+            if scope["query_string"]:
+                await answer_any(scope, receive, send)
+                return
+            conversation = context_of(scope).tenant_sessions.find(scope["path_params"]["sessionId"])
+            response: Response = await endpoint(conversation, *queries)
             await response(scope, receive, send)
 
-        if list(inspect.signature(endpoint).parameters) == ["conversation"]:
+        if parameters in (["conversation"], ["conversation", "_fence"]):
             self.app = answer
 
 

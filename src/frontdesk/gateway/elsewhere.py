@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from frontdesk.cluster.records import NodeStatus
+    from frontdesk.gateway.queries import SessionsQuery
     from frontdesk.gateway.request_context import RequestContext
     from frontdesk.gateway.rows.hosted_rows import HostedQuery
     from frontdesk.gateway.rows.row_questions import RowsAnswer, RowsQuestion
@@ -68,8 +69,12 @@ class Elsewhere(Protocol):
         """End what is open to other nodes' sessions: this node ends, and they live on."""
         ...
 
-    async def list_sessions(self, tenant_id: str, *, limit: int, after: str | None) -> SessionList:
+    async def list_sessions(self, tenant_id: str, query: SessionsQuery) -> SessionList:
         """List a tenant's sessions on all nodes; `after` is the `next` of the page before."""
+        ...
+
+    async def erase_tenant(self, tenant_id: str) -> int:
+        """End and erase all sessions of a tenant on all nodes; return how many there were."""
         ...
 
     async def numbers(self) -> dict[str, GatewayNumbers]:

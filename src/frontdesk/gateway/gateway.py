@@ -207,6 +207,7 @@ class Gateway:
             await self._join(self._cluster)
         owner = "" if self.node is None else self.node.owner
         storage = await self._stack.enter_async_context(self._storage(state, owner=owner))
+        self.idempotency.commits = storage.commits
         service = SessionService(
             self.store,
             self._blueprints,

@@ -3,6 +3,9 @@
 Used by the routes that create a session and accept a prompt. Bounded in number and in time. Answers
 that invite to try again (429, 500, 503) are not stored: trying again must be able to succeed. A
 second request that comes while the first is under way waits for the first's answer.
+
+Where conversations are stored, what was accepted is written with what it tells of, in one commit
+(`AnswerPlace.store`): a repetition gets it for a day, also from the next process and other nodes.
 """
 
 from __future__ import annotations
@@ -13,14 +16,18 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import msgspec
 from starlette.responses import Response
 
 from frontdesk.clock import Clock
 from frontdesk.errors import FrontdeskError, InvalidArgument
 from frontdesk.gateway.errors import IdempotencyMismatch
 from frontdesk.gateway.problems import problem_of
+from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.sessions.conversation import Conversation
 
 STORED_S = 600.0
+STORED_WITH_CONVERSATION_S = 24 * 3600
 MAX_STORED = 10_000
 MAX_KEY_CHARACTERS = 255
 NOT_STORED = frozenset({429, 500, 503})
@@ -47,6 +54,29 @@ class StoredResponse:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerPlace:
+    """Where the answer to a request is stored with the conversation that it is about."""
+
+    slot: str
+    digest: bytes
+    until_ms: int
+
+    def store(self, conversation: Conversation, answer: StoredResponse) -> None:
+        """Have the answer stored, in one commit with what is said in the same stretch of code."""
+        if conversation.record is not None:
+            conversation.record.store_answer(
+                self.slot,
+                digest=self.digest,
+                answer=msgspec.msgpack.encode(answer),
+                until_ms=self.until_ms,
+            )
+
+
+MakeAnswer = Callable[[AnswerPlace | None], Awaitable[StoredResponse]]
+"""Makes an answer, and stores it where it is given a place."""
+
+
 @dataclass(slots=True)
 class _Stored:
     digest: bytes
@@ -62,10 +92,12 @@ class Idempotency:
     repetition of what was dropped is carried out as a new request.
     """
 
-    __slots__ = ("_by_owner", "_clock", "_max_stored")
+    __slots__ = ("_by_owner", "_clock", "_max_stored", "commits")
 
     def __init__(self, *, clock: Clock, max_stored: int = MAX_STORED) -> None:
         self._clock, self._max_stored = clock, max_stored
+        self.commits: CommitQueue | None = None
+        """Where conversations are stored, if they are."""
         self._by_owner: dict[str, OrderedDict[Slot, _Stored]] = {}
 
     async def once(
@@ -74,14 +106,14 @@ class Idempotency:
         key: str | None,
         *,
         body: bytes,
-        answer: Callable[[], Awaitable[StoredResponse]],
+        answer: MakeAnswer,
     ) -> StoredResponse:
         """Return the first answer to this key and body within `scope`, making it if need be.
 
         `IdempotencyMismatch` where the key came with another body before.
         """
         if key is None:
-            return await answer()
+            return await answer(None)
         if not 0 < len(key) <= MAX_KEY_CHARACTERS:
             expected = f"1 to {MAX_KEY_CHARACTERS} characters"
             raise InvalidArgument("Idempotency-Key", expected=expected, got=str(len(key)))
@@ -98,9 +130,7 @@ class Idempotency:
             raise IdempotencyMismatch(key)
         return await asyncio.shield(stored.answer)
 
-    async def _answer_first(
-        self, slot: Slot, digest: bytes, answer: Callable[[], Awaitable[StoredResponse]]
-    ) -> StoredResponse:
+    async def _answer_first(self, slot: Slot, digest: bytes, answer: MakeAnswer) -> StoredResponse:
         def on_answer(done: asyncio.Future[StoredResponse]) -> None:
             failed = done.cancelled() or done.exception() is not None
             if failed or done.result().status in NOT_STORED:
@@ -109,7 +139,7 @@ class Idempotency:
                     self._drop(slot)
 
         # Others may wait for it while the client that came first has left: it runs on regardless.
-        making = asyncio.ensure_future(answer())
+        making = asyncio.ensure_future(self._stored_or_made(slot, digest, answer))
         owned = self._by_owner.setdefault(slot[0], OrderedDict())
         owned[slot] = _Stored(digest, self._clock.monotonic() + STORED_S, making)
         if len(self) > self._max_stored:
@@ -117,6 +147,23 @@ class Idempotency:
             self._drop(next(iter(largest)))
         making.add_done_callback(on_answer)
         return await asyncio.shield(making)
+
+    async def _stored_or_made(
+        self, slot: Slot, digest: bytes, answer: MakeAnswer
+    ) -> StoredResponse:
+        """Return what was stored for a slot by an earlier process, or make the answer."""
+        if self.commits is None:
+            return await answer(None)
+        name = hashlib.sha256("\n".join(slot).encode()).hexdigest()
+        now_ms = self._clock.wall_ms()
+        found = await self.commits.read(lambda store: store.answer(name, now_ms=now_ms))
+        if found is None:
+            return await answer(
+                AnswerPlace(name, digest, now_ms + STORED_WITH_CONVERSATION_S * 1000)
+            )
+        if found.digest != digest:
+            raise IdempotencyMismatch(slot[-1])
+        return msgspec.msgpack.decode(found.answer, type=StoredResponse)
 
     def has(self, scope: tuple[str, ...], key: str | None) -> bool:
         """Say whether there is an answer, or one is being made."""

@@ -122,6 +122,8 @@ PATHS = (
     _v1(rf"{SESSION}/(events|ws|stats|status|messages)$", GET="read"),
     _v1(rf"{SESSION}/(prompt|steer|abort|respond)$", POST="prompt"),
     _v1(rf"{SESSION}/(approve|reject)$", POST="approve"),
+    _v1(rf"{SESSION}/resume$", POST="prompt"),
+    _v1(rf"{SESSION}/close$", POST="delete"),
     _v1(rf"{SESSION}/(tools|switch_model|tokens)$", POST="create"),
     _v1(rf"{SESSION}/tools/[^/]+$", DELETE="create"),
     _v1(rf"{SESSION}/checkpoints$", GET="read", POST="create"),

@@ -8,7 +8,7 @@ bypass it, and the routes without one are read here, by models of the same kind.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import parse_qsl
 
@@ -29,11 +29,14 @@ from frontdesk.agents.ids import SESSION_ID
 from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.problems import mistakes_of
 from frontdesk.sessions.event_reader import SINCE
+from frontdesk.sessions.listing import SessionQuery
 from frontdesk.sessions.service import MAX_PAGE
 
 EVENT_TYPES = tuple(event.name for event in EVENTS)
 MAX_FIELDS = 64
 MAX_SHOWN = 40
+MAX_DIGITS = 15
+MOMENT = "time in milliseconds since 1970, or in ISO 8601, or day YYYY-MM-DD (UTC)"
 DAY = r"^\d{4}-\d{2}-\d{2}$"
 DAY_OR_NOTHING = r"^(\d{4}-\d{2}-\d{2})?$"
 """As it is described: a value that is empty is none."""
@@ -71,6 +74,30 @@ def _is_a_day(text: str | None) -> str | None:
     return text
 
 
+def moment_ms(text: str, *, end: bool = False) -> int:
+    """Return a moment in milliseconds since 1970: of a day its beginning, or its `end`.
+
+    `ValueError` for what is none.
+    """
+    if text.isascii() and text.isdigit():
+        return int(text[:MAX_DIGITS])
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if end and len(text) == len("1970-01-01"):
+        moment += timedelta(days=1)
+    return int(moment.timestamp() * 1000)
+
+
+def _is_a_moment(text: str | None) -> str | None:
+    """Refuse what is no moment."""
+    try:
+        moment_ms(text or "0")
+    except (ValueError, OverflowError):
+        raise PydanticCustomError("moment", "is no {wanted}", {"wanted": MOMENT}) from None
+    return text
+
+
 class NoQuery(BaseModel):
     """The query of a route that takes none, and the root of the others."""
 
@@ -86,6 +113,69 @@ class PageQuery(NoQuery):
         BeforeValidator(_given),
         Field(description="the last answer's `next`"),
     ] = None
+
+
+Digits = Annotated[str, Field(pattern=r"^[0-9]{1,19}$", json_schema_extra={"pattern": "^[0-9]*$"})]
+Moment = Annotated[str, Field(max_length=40), AfterValidator(_is_a_moment)]
+
+
+class FenceQuery(NoQuery):
+    """Which session of an id."""
+
+    fence: Annotated[
+        Digits | None,
+        BeforeValidator(_given),
+        Field(description="an earlier session of this id, that of this fence"),
+    ] = None
+
+
+class SessionsQuery(PageQuery):
+    """Which sessions of a tenant."""
+
+    kept: Annotated[
+        bool,
+        BeforeValidator(lambda value: value or False),
+        Field(description="those that have ended as well"),
+    ] = False
+    state: Annotated[
+        list[Literal["idle", "working", "waiting_approval", "waiting_input", "restarting", "ended"]]
+        | None,
+        BeforeValidator(_parts),
+        Field(description="only in these states, separated by commas"),
+    ] = None
+    blueprint: Annotated[
+        Annotated[str, Field(max_length=256)] | None,
+        BeforeValidator(_given),
+        Field(description="only of this blueprint"),
+    ] = None
+    label: Annotated[
+        Annotated[str, Field(max_length=200)] | None,
+        BeforeValidator(_given),
+        Field(description="only with this label"),
+    ] = None
+    first: Annotated[
+        Moment | None,
+        BeforeValidator(_given),
+        Field(alias="from", description=f"opened then or later: {MOMENT}"),
+    ] = None
+    last: Annotated[
+        Moment | None,
+        BeforeValidator(_given),
+        Field(alias="to", description=f"opened before then, on this day or before: {MOMENT}"),
+    ] = None
+
+    def asked(self, *, after: int) -> SessionQuery:
+        """Return what is asked for, after the session of this number."""
+        return SessionQuery(
+            limit=self.limit,
+            after=after,
+            ended=self.kept,
+            states=frozenset(self.state or ()),
+            blueprint=self.blueprint,
+            label=self.label,
+            from_ms=None if self.first is None else moment_ms(self.first),
+            to_ms=None if self.last is None else moment_ms(self.last, end=True),
+        )
 
 
 class MeterQuery(PageQuery):
@@ -173,6 +263,8 @@ class ImportQuery(NoQuery):
 
 InImport = Annotated[ImportQuery, Query()]
 InPage = Annotated[PageQuery, Query()]
+InSessionsQuery = Annotated[SessionsQuery, Query()]
+InFence = Annotated[FenceQuery, Query()]
 InMeterQuery = Annotated[MeterQuery, Query()]
 InStreamQuery = Annotated[StreamQuery, Query()]
 InEventStreamQuery = Annotated[EventStreamQuery, Query()]

@@ -56,7 +56,7 @@ class TurnWait:
         """
         if connection_of(self._context.scope) is None:
             self._listener = asyncio.create_task(self._wait_for_disconnect())
-        ended = asyncio.create_task(conversation.ends.wait(request_id))
+        ended = asyncio.create_task(conversation.end_of(request_id))
         waited_for: set[asyncio.Future[Any]] = {ended, self._broken_off}
         try:
             await asyncio.wait(

@@ -23,6 +23,7 @@ from frontdesk.agents.records import Accepted, AgentOption, CreateSession, Messa
 from frontdesk.persistence.stored import StoredCheckpoint, StoredConversation
 from frontdesk.sessions.admission import OPTIONS
 from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.listing import SessionState, state_of
 from frontdesk.sessions.recovery import counters_in
 from frontdesk.sessions.turn_ends import TurnEnd
 
@@ -33,7 +34,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The root of all answers. Each field is always there; a newer gateway may have more."""
 
 
-SummaryState = State | Literal["ended", "suspect"]
+SummaryState = SessionState | Literal["suspect"]
 
 
 class SessionSummary(Answer, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ class SessionSummary(Answer, frozen=True, kw_only=True):
         counters = conversation.counters
         return cls(
             session_id=conversation.session_id,
-            state=conversation.state if conversation.ended is None else "ended",
+            state=state_of(conversation),
             turns=counters.turns,
             tool_calls=counters.tool_calls,
             total_tokens=counters.tokens.total,
@@ -90,13 +91,19 @@ class SessionSummary(Answer, frozen=True, kw_only=True):
         )
 
     @classmethod
+    def of_any(cls, session: Conversation | StoredConversation, *, now_ms: int) -> Self:
+        """Return how a session is doing, here or stored."""
+        if isinstance(session, Conversation):
+            return cls.of(session)
+        return cls.of_stored(session, now_ms=now_ms)
+
+    @classmethod
     def of_stored(cls, stored: StoredConversation, *, now_ms: int) -> Self:
         """Return how a session is doing that is stored, and has no agent now."""
         counters = counters_in(stored.totals)
-        state: SummaryState = "restarting" if stored.waiting else "idle"
         return cls(
             session_id=stored.session_id,
-            state="ended" if stored.state == "ended" else state,
+            state=state_of(stored),
             turns=counters.turns,
             tool_calls=counters.tool_calls,
             total_tokens=counters.tokens.total,

@@ -129,6 +129,14 @@ class ListedNode(Answer, frozen=True, kw_only=True):
     answering: Annotated[bool, msgspec.Meta(description="whether it is the node that answers")]
 
 
+class ErasedTenant(Answer, frozen=True, kw_only=True):
+    """Nothing of a tenant's conversations is left; `conversations` is how many there were."""
+
+    tenant_id: str
+    status: Literal["erased"]
+    conversations: int
+
+
 class ListedNodes(Answer, frozen=True, kw_only=True):
     """Every node that is not dead, by name; none where the gateway is alone."""
 

@@ -42,12 +42,14 @@ from frontdesk.sessions.errors import (
     SteeringQueueFull,
 )
 from frontdesk.sessions.event_reader import EventReader, StreamStart
+from frontdesk.sessions.history import MessagePage, position_of
 from frontdesk.sessions.input_checks import checked_prompt, filtered, refusing_model
 from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.phases import SessionPhase
 from frontdesk.sessions.queue import Prompt
 from frontdesk.sessions.session_turns import SessionTurns
 from frontdesk.sessions.stop_reason import StopReason
+from frontdesk.sessions.stored_messages import stored_page
 from frontdesk.sessions.turn_ends import TurnEnd
 
 T = TypeVar("T")
@@ -247,6 +249,30 @@ class Conversation(SessionTurns):
         self._readers += 1
         self.expiry.busy()
         return reader
+
+    async def messages(self, *, limit: int = 100, after: str | None = None) -> MessagePage:
+        """Return up to `limit` messages after a cursor, oldest first; `InvalidArgument`.
+
+        Of a session that is stored all that it has, with the messages of a turn when that has
+        ended: what is returned is kept. Else those that are held.
+        """
+        if self.service.commits is None or self.record is None:
+            return self.history.page(limit=limit, after=after)
+        number, position = self.number, position_of(after)
+        return await self.service.commits.read(
+            lambda store: stored_page(store, number, after=position, limit=limit)
+        )
+
+    async def end_of(self, request_id: str) -> TurnEnd | None:
+        """Wait for the end of an accepted prompt's turn; None where that is forgotten."""
+        end = await self.ends.wait(request_id)
+        if end is not None or self.service.commits is None or self.record is None:
+            return end
+        number = self.number
+        turn = await self.service.commits.read(lambda store: store.turn(number, request_id))
+        if turn is None or turn.end is None:
+            return None
+        return msgspec.json.decode(turn.end, type=TurnEnd)
 
     async def committed(self) -> None:
         """Wait until all that was said and done is stored; `StorageUnavailable` if that fails."""

@@ -16,6 +16,7 @@ from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.frames import EventFrame, encode_frame
 from frontdesk.persistence.operations import (
+    AnswerStored,
     AnyOperation,
     ConversationEnded,
     ConversationErased,
@@ -204,6 +205,14 @@ class ConversationRecord:
         self._add(FramesDropped(number=self.number, before_index=before))
         if self._log.stored is not None:
             self._log.stored = self._log.stored._replace(oldest=before)
+
+    def store_answer(self, slot: str, *, digest: bytes, answer: bytes, until_ms: int) -> None:
+        """Say what a request was answered, for its repetition until then."""
+        self._add(
+            AnswerStored(
+                number=self.number, slot=slot, digest=digest, answer=answer, until_ms=until_ms
+            )
+        )
 
     # -- turns -----------------------------------------------------------------------------------
 

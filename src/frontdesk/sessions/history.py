@@ -75,7 +75,7 @@ class History:
     def page(self, *, limit: int = 100, after: str | None = None) -> MessagePage:
         """Return up to `limit` messages after a cursor; `InvalidArgument` for a wrong one."""
         oldest = self._newest - len(self._messages) + 1
-        first = max(_number(after) + 1, oldest)
+        first = max(position_of(after) + 1, oldest)
         chosen = list(self._messages)[first - oldest : first - oldest + limit]
         last = first + len(chosen) - 1
         following = str(last) if chosen and last < self._newest else None
@@ -93,7 +93,8 @@ def _size_of_json(text: bytes) -> int:
     return len(text) + _BYTES_PER_OBJECT * sum(map(text.count, (b",", b":", b"{", b"[")))
 
 
-def _number(cursor: str | None) -> int:
+def position_of(cursor: str | None) -> int:
+    """Return the number of the message that a cursor stands after; `InvalidArgument`."""
     if cursor is None:
         return 0
     if cursor.isascii() and cursor.isdigit() and len(cursor) < 20:

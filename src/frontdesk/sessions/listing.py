@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
+from frontdesk.agents.records import State
+from frontdesk.errors import InvalidArgument
 from frontdesk.persistence.operations import ConversationState
 from frontdesk.persistence.stored import ListQuery, StoredConversation
 from frontdesk.sessions.conversation import Conversation
 
 T = TypeVar("T")
 
-ENDED = "ended"
+MAX_CURSOR_DIGITS = 20
+
+ENDED: Literal["ended"] = "ended"
+SessionState = State | Literal["ended"]
 WITHOUT_AGENT: frozenset[str] = frozenset({"idle", "restarting"})
 """The states that a session without an agent can be in."""
 
@@ -105,7 +110,15 @@ def until_of(stored: Sequence[StoredConversation], asked: SessionQuery) -> int |
     return stored[-1].number if len(stored) > asked.limit else None
 
 
-def state_of(session: Conversation | StoredConversation) -> str:
+def number_after(cursor: str | None) -> int:
+    """Return the number that a page begins after; `InvalidArgument` for what is no cursor."""
+    cursor = "0" if cursor is None else cursor
+    if cursor.isascii() and cursor.isdigit() and len(cursor) < MAX_CURSOR_DIGITS:
+        return int(cursor)
+    raise InvalidArgument("after", expected="a cursor from `next`", got=repr(cursor[:40]))
+
+
+def state_of(session: Conversation | StoredConversation) -> SessionState:
     """Return what a session is doing, as a list says it."""
     if isinstance(session, Conversation):
         return session.state if session.ended is None else ENDED

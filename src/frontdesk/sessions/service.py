@@ -54,7 +54,7 @@ from frontdesk.sessions.importing import ImportedConversation
 from frontdesk.sessions.input_checks import checked_prompt
 from frontdesk.sessions.keeping import Keeping
 from frontdesk.sessions.keeping_settings import KeepingSettings, StorageLimits
-from frontdesk.sessions.listing import SessionPage, SessionQuery
+from frontdesk.sessions.listing import SessionPage, SessionQuery, number_after
 from frontdesk.sessions.live import LiveSession, LiveSessions
 from frontdesk.sessions.reservations import Place, Reservations
 from frontdesk.sessions.stored_sessions import StoredSessions
@@ -66,7 +66,6 @@ if TYPE_CHECKING:
     from frontdesk.cluster.node import Node
 
 MAX_PAGE = 1000
-MAX_CURSOR_DIGITS = 20
 NUMBERED_NODES = 1024
 """So many processes give conversations numbers at a time; 63 bits last until the year 2255."""
 
@@ -840,11 +839,9 @@ class TenantSessions:
         """
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidArgument("limit", expected=f"1 to {MAX_PAGE}", got=str(limit))
-        after = "0" if after is None else after
-        if not (after.isascii() and after.isdigit() and len(after) < MAX_CURSOR_DIGITS):
-            raise InvalidArgument("after", expected="a cursor from `next`", got=repr(after[:40]))
+        first = number_after(after)
         live = self._service.live_of_tenant(self.tenant_id)
-        live = [each for each in live if each.number > int(after) and self._opens(each)]
+        live = [each for each in live if each.number > first and self._opens(each)]
         page = live[:limit]
         return page, str(page[-1].number) if len(live) > limit else None
 
@@ -858,6 +855,19 @@ class TenantSessions:
         if self._only is not None:
             raise SessionNotFound(self._only.session_id)
         return await self._service.stored.page(self.tenant_id, asked)
+
+    async def earlier(self, session_id: str, *, fence: int) -> Conversation:
+        """Return the session of an id that has this fence, whatever became of it.
+
+        One that is not the newest of its id can be read, and is not held. `SessionNotFound`.
+        """
+        found = self._service.latest(self._key_of(session_id))
+        if found is None or found.fence != fence:
+            if self._only is not None:
+                raise SessionNotFound(session_id)
+            found = await self._service.stored.earlier(self.tenant_id, session_id, fence=fence)
+        self.found = found
+        return found
 
     async def resume(self, session_id: str) -> Conversation:
         """Start an agent for a session that has none; one that has ended goes on. Twice is once.

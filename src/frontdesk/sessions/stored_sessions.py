@@ -221,6 +221,21 @@ class StoredSessions:
             found += [each.conversation for each in self._keeping.of_tenant(tenant_id)]
         return found
 
+    async def earlier(self, tenant_id: str, session_id: str, *, fence: int) -> Conversation:
+        """Return a stored conversation by its fence, to be read; `SessionNotFound`."""
+        if self._keeping is None:
+            raise SessionNotFound(session_id)
+        stored = await self._keeping.commits.read(
+            lambda store: store.find(tenant_id, session_id, fence=fence)
+        )
+        if stored is None:
+            raise SessionNotFound(session_id)
+        conversation = (await self._keeping.read(stored)).conversation
+        if conversation.record is not None:
+            # It says nothing any more, and follows nothing.
+            conversation.record.close()
+        return conversation
+
     # -- within ------------------------------------------------------------------------------------
 
     def _begin_ending(

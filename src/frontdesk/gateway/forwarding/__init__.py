@@ -4,7 +4,7 @@
     destination     where to
     passed_request, passed_socket     one request, or WebSocket, that another node answers
     request_copy, answer_copy     what of it travels, and what comes back
-    session_lists, list_cursors, operator_views     what is asked of all nodes
+    session_lists, stored_lists, list_cursors, operator_views     what is asked of all nodes
     node_row_questions     rows that follow, and last ends, of all nodes
     node_drains     what an operator tells one of them
     private_listener, owner_application     where other nodes' requests come in, and whose they are
@@ -18,7 +18,7 @@ is passed to answers it, or says that the session is not there. Which path is an
     /v1/sessions/{sessionId}        by the session's node, or the one on which it ended
     POST /v1/sessions               here; by another node where this one drains, or that one has the
                                     idempotency key
-    GET /v1/sessions                by all nodes
+    GET /v1/sessions                by all nodes, and by what they store
     POST /v1/sessions/import        here
     /v1/usage                       here: the meter of all nodes is one
     /ops/usage                      here, likewise
@@ -35,6 +35,7 @@ is passed to answers it, or says that the session is not there. Which path is an
     /ops/sessions/{tenant}/{sessionId}    by the session's node, and so is what is below
     /ops/nodes                      here, by what this node last heard of the others
     /ops/nodes/{node}/drain         by that node
+    /ops/tenants/{tenant}/conversations    by all nodes
     /metrics                        here; of workers, by any one for all of its service
     /.well-known/agent.json         here
     /openapi.json                   here

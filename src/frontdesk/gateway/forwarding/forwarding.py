@@ -36,7 +36,9 @@ from frontdesk.gateway.forwarding.private_listener import PrivateListener
 from frontdesk.gateway.forwarding.request_copy import headers_of, target_of
 from frontdesk.gateway.forwarding.session_lists import SessionLists
 from frontdesk.gateway.forwarding.signing import HopSigner
+from frontdesk.gateway.forwarding.stored_lists import StoredLists
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.queries import SessionsQuery
 from frontdesk.gateway.request_context import RequestContext
 from frontdesk.gateway.rows.hosted_rows import HostedQuery
 from frontdesk.gateway.rows.row_questions import RowsAnswer, RowsQuestion
@@ -112,7 +114,10 @@ class Forwarding:
         """Pass requests on from now on, and take in what other nodes pass on."""
         self._node = self._application.node = node
         self.calls: NodeCalls = NodeCalls(self._gateway, node, self.hops)
-        self._lists = SessionLists(self._gateway, node, self.calls, cursors=self._cursors)
+        self._stored_lists = StoredLists(self._gateway, node, self.calls)
+        self._lists = SessionLists(
+            self._gateway, node, self.calls, cursors=self._cursors, stored=self._stored_lists
+        )
         self._views = OperatorViews(self._gateway, node, self.calls)
         self._rows = NodeRowQuestions(self._gateway, node, self.calls)
         self._drains = NodeDrains(self._gateway, node, self.calls)
@@ -259,9 +264,13 @@ class Forwarding:
 
     # -- lists -----------------------------------------------------------------------------------
 
-    async def list_sessions(self, tenant_id: str, *, limit: int, after: str | None) -> SessionList:
+    async def list_sessions(self, tenant_id: str, query: SessionsQuery) -> SessionList:
         """List a tenant's sessions on all nodes; `after` is the `next` of the page before."""
-        return await self._lists.page(tenant_id, limit=limit, after=after)
+        return await self._lists.page(tenant_id, query)
+
+    async def erase_tenant(self, tenant_id: str) -> int:
+        """End and erase all sessions of a tenant on all nodes; return how many there were."""
+        return await self._stored_lists.erase_tenant(tenant_id)
 
     async def drain(self, node: str) -> Drained:
         """Have a node, of this name or incarnation, leave new sessions to others."""

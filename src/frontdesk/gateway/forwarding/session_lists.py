@@ -22,8 +22,11 @@ from frontdesk.cluster.records import IndexEntry, NodeState, Selection
 from frontdesk.gateway.forwarding.destination import status_of
 from frontdesk.gateway.forwarding.list_cursors import ListCursors
 from frontdesk.gateway.forwarding.node_calls import NodeCalls
+from frontdesk.gateway.forwarding.stored_lists import StoredLists
 from frontdesk.gateway.gateway import Gateway
+from frontdesk.gateway.queries import SessionsQuery
 from frontdesk.schemas.answer_schemas import SessionList, SessionSummary
+from frontdesk.sessions.listing import SessionQuery
 
 SUMMARIES, OWN = "/-/summaries", "/-/own"
 MAX_FENCE = 2**53
@@ -67,18 +70,34 @@ class SessionLists:
     """List a tenant's sessions, wherever they are. Belongs to one event loop."""
 
     def __init__(
-        self, gateway: Gateway, node: Node, calls: NodeCalls, *, cursors: ListCursors
+        self,
+        gateway: Gateway,
+        node: Node,
+        calls: NodeCalls,
+        *,
+        cursors: ListCursors,
+        stored: StoredLists,
     ) -> None:
         self._gateway, self._node, self._calls = gateway, node, calls
-        self._cursors = cursors
+        self._cursors, self._stored = cursors, stored
         calls.answers |= {SUMMARIES: self.answer_summaries, OWN: self.answer_own}
 
-    async def page(self, tenant_id: str, *, limit: int, after: str | None) -> SessionList:
-        """Return up to `limit` sessions after a cursor, oldest first.
+    async def page(self, tenant_id: str, query: SessionsQuery) -> SessionList:
+        """Return a page of sessions after a cursor, oldest first.
 
         `InvalidArgument` for what is no cursor of this tenant's.
         """
-        fence = 0 if after is None else self._cursors.fence(after, tenant_id=tenant_id)
+        after = query.after
+        place = 0 if after is None else self._cursors.fence(after, tenant_id=tenant_id)
+        asked = query.asked(after=place)
+        if self._gateway.service.stores:
+            page, partial = await self._stored.page(tenant_id, asked)
+            return self._list(page.sessions, page.next, tenant_id, partial=partial)
+        found = await self._page_by_index(tenant_id, place, limit=asked.limit)
+        rows = tuple(each for each in found.sessions if is_asked_for(each, asked))
+        return msgspec.structs.replace(found, sessions=rows)
+
+    async def _page_by_index(self, tenant_id: str, fence: int, *, limit: int) -> SessionList:
         try:
             selection = Selection(tenant_id=tenant_id)
             found = await self._node.list(selection, after=fence, limit=limit)
@@ -206,6 +225,17 @@ class SessionLists:
             if fence is not None and fence > asked.after
         ]
         return sorted(fenced, key=lambda each: each.fence)[: asked.limit + 1]
+
+
+def is_asked_for(row: SessionSummary, asked: SessionQuery) -> bool:
+    """Say whether a session is asked for, by what its node says of it."""
+    return (
+        asked.takes_state(row.state)
+        and asked.blueprint in (None, row.blueprint)
+        and asked.label in (None, row.label)
+        and (asked.from_ms is None or row.created_at >= asked.from_ms)
+        and (asked.to_ms is None or row.created_at < asked.to_ms)
+    )
 
 
 def summary_of_entry(indexed: IndexEntry, *, now_ms: int) -> SessionSummary:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk import __version__
+from frontdesk.agents.ids import check_tenant
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.dependencies import GatewayRoute, InGateway, encoded
 from frontdesk.gateway.errors import NodeNotFound
@@ -24,7 +25,9 @@ from frontdesk.gateway.logs import lines_dropped
 from frontdesk.gateway.openapi import answers, problems
 from frontdesk.gateway.problems import problem_of
 from frontdesk.gateway.request_context import context_of
+from frontdesk.gateway.routes.operator_sessions import TenantInPath
 from frontdesk.schemas.operator_schemas import (
+    ErasedTenant,
     GatewayNumbers,
     GatewayStatus,
     ListedNode,
@@ -41,6 +44,7 @@ NodeInPath = Annotated[
         examples=["desk-1/2"],
     ),
 ]
+ERASED = ErasedTenant(tenant_id="acme", status="erased", conversations=12)
 EXPOSITION = "text/plain; version=0.0.4"
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 SUMMED = ("sessions", "streams", "stuck", "log_lines_dropped")
@@ -119,6 +123,31 @@ async def drain_node(request: Request, gateway: InGateway, named: NodeInPath) ->
         raise
     log(target=status.node.name, result="ok" if new else "already")
     return encoded(msgspec.structs.replace(listed(status, gateway.node), draining=True))
+
+
+@router.delete(
+    "/ops/tenants/{tenant}/conversations",
+    operation_id="eraseTenant",
+    responses=answers(ERASED, "unavailable"),
+)
+async def erase_tenant(request: Request, gateway: InGateway, tenant: TenantInPath) -> Response:
+    """End all sessions of a tenant, and erase what is stored of them, with the tenant's key.
+
+    The meter stays. Asked again, it erases what has come since. Logged, with the operator's key.
+    """
+    operator, tenant = context_of(request.scope).key, check_tenant(tenant)
+    key_id = None if operator is None else operator.key_id
+    log = partial(log_operator_action, key_id=key_id, action="erase", target=tenant)
+    try:
+        if gateway.forwarding is None:
+            erased = await gateway.service.stored.erase_tenant(tenant)
+        else:
+            erased = await gateway.forwarding.erase_tenant(tenant)
+    except FrontdeskError as error:
+        log(result=problem_of(error).refusal.error)
+        raise
+    log(result="ok")
+    return encoded(ErasedTenant(tenant_id=tenant, status="erased", conversations=erased))
 
 
 @router.get(

@@ -66,5 +66,5 @@ async def messages(
     page: InPage,
 ) -> Response:
     """Return the history that is kept, oldest first, a page at a time."""
-    found = conversation.history.page(limit=page.limit, after=page.after)
+    found = await conversation.messages(limit=page.limit, after=page.after)
     return encoded(Messages(messages=found.messages, next=found.next))

@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontdesk.agents.attachments import Attachment
-from frontdesk.agents.records import CreateSession
+from frontdesk.agents.records import Accepted, CreateSession
 from frontdesk.errors import SessionNotFound
 from frontdesk.gateway.actions import check_text
 from frontdesk.gateway.attachment_reader import types_of
 from frontdesk.gateway.body_schemas import CreateSessionBody
 from frontdesk.gateway.dependencies import (
-    InConversation,
+    InEarlierConversation,
     InSessions,
     SessionIdInPath,
     SessionRoute,
@@ -27,10 +27,16 @@ from frontdesk.gateway.dependencies import (
     location_of,
 )
 from frontdesk.gateway.gateway import Gateway
-from frontdesk.gateway.idempotency import MAX_KEY_CHARACTERS, Slot, stored
+from frontdesk.gateway.idempotency import (
+    MAX_KEY_CHARACTERS,
+    AnswerPlace,
+    Slot,
+    StoredResponse,
+    stored,
+)
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.paths import scope_of_action
-from frontdesk.gateway.queries import InPage
+from frontdesk.gateway.queries import InFence, InSessionsQuery
 from frontdesk.gateway.request_context import RequestContext, context_of
 from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.turn_waits import TurnWait
@@ -42,6 +48,8 @@ from frontdesk.schemas.answer_schemas import (
     SessionSummary,
     TurnEnded,
 )
+from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.listing import number_after
 from frontdesk.sessions.service import TenantSessions
 
 router: APIRouter = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
@@ -66,6 +74,8 @@ INFO = SessionSummary(
     forked_from=None,
     fence="1795339800000123",
 )
+CLOSED = msgspec.structs.replace(INFO, live=False, pid=None)
+ON_SESSION = ("not_found", "session_dead")
 CREATED = SessionCreated(
     **{**msgspec.structs.asdict(INFO), "turns": 0, "total_tokens": 0, "uptime_ms": 0},
     prompt=None,
@@ -123,7 +133,7 @@ async def create(
             scope,
             idempotency_key,
             body=await request.body(),
-            answer=lambda: stored(lambda: opened(gateway, context, body), status=201),
+            answer=lambda place: stored(lambda: opened(gateway, context, body, place), status=201),
         )
         if first.status == 503 and gateway.draining:
             # It began to drain while the agent started.
@@ -155,8 +165,13 @@ async def opened_elsewhere(
     return await forwarding.forward_create(context, body, incarnation=node)
 
 
-async def opened(gateway: Gateway, context: RequestContext, body: CreateSessionBody) -> bytes:
-    """Open a session, and prompt it where there is a prompt; both or neither."""
+async def opened(
+    gateway: Gateway, context: RequestContext, body: CreateSessionBody, place: AnswerPlace | None
+) -> bytes:
+    """Open a session, and prompt it where there is a prompt; both or neither.
+
+    The answer is stored with what it tells of, where it has a place.
+    """
     check_text(body.system_prompt, limit=gateway.config.limits.text_characters)
     check_text(body.prompt, limit=gateway.config.limits.text_characters)
     of_prompt = {"prompt", "attachments", "wait"}
@@ -169,17 +184,21 @@ async def opened(gateway: Gateway, context: RequestContext, body: CreateSessionB
         if wanted.fork is None:  # the types that a fork takes are known once it is open
             await sessions.require_types(wanted.blueprint, types_of(body.attachments))
         files = await gateway.attachments.read(body.attachments, tenant_id=sessions.tenant_id)
-    accepted = None
+    answer = b""
+
+    def on_opened(conversation: Conversation, taken: Accepted | None = None) -> None:
+        nonlocal answer
+        accepted = None if taken is None else PromptAccepted.of(taken)
+        context.request_id = None if taken is None else taken.request_id
+        answer = msgspec.json.encode(SessionCreated.of(conversation, prompt=accepted, turn=None))
+        if place is not None:
+            place.store(conversation, StoredResponse(201, answer))
+
     if body.prompt is None:
-        conversation = await sessions.create(wanted)
+        await sessions.create(wanted, first=on_opened)
     else:
-        conversation, taken = await sessions.create_and_prompt(
-            wanted, body.prompt, attachments=files
-        )
-        accepted = PromptAccepted.of(taken)
-        context.request_id = accepted.request_id
-    created = SessionCreated.of(conversation, prompt=accepted, turn=None)
-    return msgspec.json.encode(created)
+        await sessions.create_and_prompt(wanted, body.prompt, attachments=files, first=on_opened)
+    return answer
 
 
 async def first_turn(
@@ -206,35 +225,68 @@ async def first_turn(
 async def list_sessions(
     request: Request,
     sessions: InSessions,
-    page: InPage,
+    query: InSessionsQuery,
 ) -> Response:
-    """List the tenant's sessions, oldest first, a page at a time."""
-    forwarding = gateway_of(request).forwarding
-    if forwarding is not None:
-        tenant_id = sessions.tenant_id
-        listed = await forwarding.list_sessions(tenant_id, limit=page.limit, after=page.after)
-        return encoded(listed)
-    found, following = sessions.sessions(limit=page.limit, after=page.after)
-    rows = tuple(map(SessionSummary.of, found))
+    """List the tenant's sessions, live and dormant, in the order in which they were opened.
+
+    With `kept=true` those that have ended as well, as long as they are stored. Where `state` is
+    asked for, a page may have fewer than `limit` though more follow: go on while there is `next`.
+    """
+    gateway = gateway_of(request)
+    if gateway.forwarding is not None:
+        return encoded(await gateway.forwarding.list_sessions(sessions.tenant_id, query))
+    found = await sessions.listed(query.asked(after=number_after(query.after)))
+    now_ms = gateway.clock.wall_ms()
+    rows = tuple(SessionSummary.of_any(each, now_ms=now_ms) for each in found.sessions)
+    following = None if found.next is None else str(found.next)
     return encoded(SessionList(sessions=rows, next=following, partial=False))
 
 
 @router.get(
     "/{sessionId}", operation_id="getSession", responses=answers(INFO, "not_found", "session_dead")
 )
-async def get(conversation: InConversation) -> Response:
-    """Say how a session is doing."""
+async def get(conversation: InEarlierConversation, _fence: InFence) -> Response:
+    """Say how a session is doing; with `fence` an earlier one of its id, which may have ended."""
     return encoded(SessionSummary.of(conversation))
+
+
+@router.post(
+    "/{sessionId}/resume",
+    operation_id="resumeSession",
+    responses=answers(INFO, *ON_SESSION, "not_resumable", "session_limit"),
+)
+async def resume(sessions: InSessions, session_id: SessionIdInPath) -> Response:
+    """Start an agent for a session that has none; answered when it is there.
+
+    One that has ended goes on: its log does, after `session_end`. Nothing happens to one that has
+    an agent.
+    """
+    return encoded(SessionSummary.of(await sessions.resume(session_id)))
+
+
+@router.post(
+    "/{sessionId}/close",
+    operation_id="closeSession",
+    responses=answers(CLOSED, *ON_SESSION, "not_stored"),
+)
+async def close(sessions: InSessions, session_id: SessionIdInPath) -> Response:
+    """End a session's agent, with the turn under way, and leave the session dormant.
+
+    It goes on with its next prompt, or with `resume`; what waits in it waits until then.
+    """
+    return encoded(SessionSummary.of(await sessions.close(session_id)))
 
 
 @router.delete(
     "/{sessionId}",
     operation_id="deleteSession",
-    responses=answers(
-        SessionDeleted(session_id="support-42", status="deleted"), "not_found", "session_dead"
-    ),
+    responses=answers(SessionDeleted(session_id="support-42", status="deleted"), *ON_SESSION),
 )
 async def delete(sessions: InSessions, session_id: SessionIdInPath) -> Response:
-    """End a session; answered when it is gone, after its agent's grace period at the latest."""
+    """End a session, and erase what is stored under its id, of earlier sessions as well.
+
+    Answered when it is gone, after its agent's grace period at the latest. From then on it is as
+    if it had never been; its text is in no file a minute later.
+    """
     await sessions.delete(session_id)
     return encoded(SessionDeleted(session_id=session_id, status="deleted"))

@@ -22,7 +22,7 @@ from frontdesk.gateway.dependencies import (
     encoded,
     gateway_of,
 )
-from frontdesk.gateway.idempotency import stored
+from frontdesk.gateway.idempotency import AnswerPlace, StoredResponse, stored
 from frontdesk.gateway.openapi import answer, answers
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.routes.sessions import IdempotencyKey
@@ -92,18 +92,22 @@ async def prompt(
     # One that has ended, too: a repetition gets its first answer.
     conversation = sessions.recent(session_id)
 
-    async def accept() -> bytes:
+    async def accept(place: AnswerPlace | None) -> bytes:
         files = await actions.attachments_of(conversation, body, gateway.attachments)
         accepted = actions.prompt(conversation, body, context.tenant_key, files)
         context.request_id = accepted.request_id
-        return msgspec.json.encode(accepted)
+        answer = msgspec.json.encode(accepted)
+        if place is not None:
+            # In the stretch in which the prompt was accepted: both are stored, or neither.
+            place.store(conversation, StoredResponse(202, answer))
+        return answer
 
     with TurnWait(gateway, context) if body.wait else nullcontext() as turn_wait:
         first = await gateway.idempotency.once(
             (context.tenant_key.key_id, "prompt", session_id, str(conversation.fence)),
             idempotency_key,
             body=await request.body(),
-            answer=lambda: stored(accept, status=202),
+            answer=lambda place: stored(lambda: accept(place), status=202),
         )
         if turn_wait is None or first.status != 202:
             return first.response

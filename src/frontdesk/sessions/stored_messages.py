@@ -1,0 +1,39 @@
+"""The messages of a conversation that are stored, a page at a time."""
+
+from __future__ import annotations
+
+import msgspec
+
+from frontdesk.agents.records import Message
+from frontdesk.persistence.conversations import Conversations, StoredMessage
+from frontdesk.sessions.history import MessagePage
+
+MAX_PAGE_BYTES = 4 * 1024 * 1024
+"""Of the messages of a page, as they are stored; one is always on it."""
+
+_BATCH = 64
+
+
+def stored_page(store: Conversations, number: int, *, after: int, limit: int) -> MessagePage:
+    """Return up to `limit` messages after a position, as many as the page has room for. Blocks."""
+    found, more = _read(store, number, after=after, limit=limit)
+    return MessagePage(
+        tuple(msgspec.json.decode(each.message, type=Message) for each in found),
+        str(found[-1].position) if more else None,
+    )
+
+
+def _read(
+    store: Conversations, number: int, *, after: int, limit: int
+) -> tuple[list[StoredMessage], bool]:
+    """Return the messages, and whether there are more."""
+    found: list[StoredMessage] = []
+    room = MAX_PAGE_BYTES
+    while batch := store.messages(number, after=after, limit=min(_BATCH, limit + 1 - len(found))):
+        for each in batch:
+            room -= len(each.message)
+            if len(found) == limit or (found and room < 0):
+                return found, True
+            found.append(each)
+        after = batch[-1].position
+    return found, False
