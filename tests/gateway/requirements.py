@@ -46,6 +46,18 @@ REQUIREMENTS = (
         memory_as_before="With `memory`, GATEWAY.md holds as before.",
     ),
     *_section(
+        "Durable routes",
+        summary="A session says whether it is live, its label, its fence, when it was last active.",
+        resume="POST resume starts an agent for a session that has none, and twice is once.",
+        close="POST close ends the agent and leaves the session dormant.",
+        list="GET /v1/sessions has live and dormant sessions, once each, in one order, filtered.",
+        ended="Ended sessions are listed with kept, read by their fence, and go on with resume.",
+        erased="DELETE erases live, dormant and ended sessions.",
+        messages="GET messages answers the whole history that is stored, in pages.",
+        repeated="The answer of an Idempotency-Key outlives the process.",
+        tenant_erased="DELETE /ops/tenants/{tenant}/conversations erases all of a tenant.",
+    ),
+    *_section(
         "Wire",
         json_camel_case="Bodies are JSON in UTF-8 with camelCase names.",
         default_address="`frontdesk serve` listens on 127.0.0.1:4000 unless told otherwise.",

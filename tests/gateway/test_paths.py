@@ -21,6 +21,7 @@ OPERATORS = {
     "/ops/ends",
     "/ops/nodes",
     "/ops/nodes/{node}/drain",
+    "/ops/tenants/{tenant}/conversations",
     "/metrics",
 }
 

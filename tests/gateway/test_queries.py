@@ -29,7 +29,8 @@ TAKES = {
     "/ops/sessions": {*FILTERS, "limit", "after", "sort", "tenant"},
     "/ops/sessions/{tenant}/{sessionId}/messages": {"limit", "after"},
     "/ops/sessions/{tenant}/{sessionId}/events": {"since", "types", "api_key", "envelope"},
-    "/v1/sessions": {"limit", "after"},
+    "/v1/sessions": {"limit", "after", "kept", "state", "blueprint", "label", "from", "to"},
+    "/v1/sessions/{sessionId}": {"fence"},
     "/v1/usage": {"limit", "after", "by", "from", "to"},
     "/v1/sessions/{sessionId}/messages": {"limit", "after"},
     "/v1/sessions/{sessionId}/events": {"since", "types", "api_key", "envelope"},
@@ -47,6 +48,9 @@ FIELDS = {
     "wait",
     "x",
     "envelope",
+    "fence",
+    "kept",
+    "label",
 }
 
 

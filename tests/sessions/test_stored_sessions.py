@@ -257,3 +257,35 @@ async def test_a_prompt_that_is_refused_opens_and_stores_nothing(tmp_path):
         assert await ids(service, ended=True) == ([], None)
         with pytest.raises(SessionNotFound):
             await found(service)
+
+
+async def test_the_whole_history_is_read_in_pages_though_only_its_end_is_held(tmp_path):
+    async with stored(tmp_path, parrot, max_messages=4) as service:
+        conversation = await open_session(service, session_id="s-1")
+        stream = Stream(conversation)
+        for number in range(5):
+            conversation.prompt(f"text {number}")
+            await stream.until("agent_end")
+        stream.close()
+        assert len(conversation.history.all()) == 4
+        for size in (1, 3, 10, 100):
+            messages, after, pages = [], None, 0
+            while pages == 0 or after is not None:
+                page = await conversation.messages(limit=size, after=after)
+                assert len(page.messages) <= size
+                messages += page.messages
+                after, pages = page.next, pages + 1
+            assert len(messages) == 10
+            assert [each.content for each in messages[::2]] == [f"text {n}" for n in range(5)]
+
+
+async def test_the_end_of_a_turn_is_known_though_it_is_long_ago(tmp_path):
+    async with stored(tmp_path, parrot) as service:
+        conversation = await open_session(service, session_id="s-1")
+        accepted = conversation.prompt("hello")
+        end = await conversation.end_of(accepted.request_id)
+        assert end is not None
+    async with stored(tmp_path, parrot) as service:
+        conversation = await found(service)
+        assert await conversation.end_of(accepted.request_id) == end
+        assert await conversation.end_of("req_unknown") is None

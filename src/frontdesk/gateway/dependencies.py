@@ -25,7 +25,7 @@ from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.errors import TooLarge
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.paths import PathRule, match_path
-from frontdesk.gateway.queries import FenceQuery, InFence, NoQuery, query_of
+from frontdesk.gateway.queries import InFence, NoQuery, query_of
 from frontdesk.gateway.request_context import context_of, require
 from frontdesk.schemas.answer_schemas import Answer
 from frontdesk.sessions.conversation import Conversation
@@ -113,7 +113,8 @@ class GatewayRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         self.rule: PathRule = match_path(path).rule
         kinds = get_type_hints(endpoint).values()
-        self._takes_query = any(
+        asked_for = get_type_hints(endpoint, include_extras=True).values()
+        self._takes_query = InEarlierConversation in asked_for or any(
             isinstance(each, type) and issubclass(each, NoQuery) for each in kinds
         )
 
@@ -144,18 +145,17 @@ class SessionRoute(GatewayRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
 
-        parameters, answer_any = list(inspect.signature(endpoint).parameters), self.app
-        queries = (FenceQuery(),) * (len(parameters) - 1)
+        answer_any = self.app
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["query_string"]:
                 await answer_any(scope, receive, send)
                 return
             conversation = context_of(scope).tenant_sessions.find(scope["path_params"]["sessionId"])
-            response: Response = await endpoint(conversation, *queries)
+            response: Response = await endpoint(conversation)
             await response(scope, receive, send)
 
-        if parameters in (["conversation"], ["conversation", "_fence"]):
+        if list(inspect.signature(endpoint).parameters) == ["conversation"]:
             self.app = answer
 
 

@@ -1,4 +1,4 @@
-"""A tenant's sessions on all nodes, where their conversations are stored; and the end of all of them.
+"""A tenant's sessions on all nodes, where conversations are stored; and the end of all of them.
 
 Above the questions between nodes, beside `session_lists`, which lists by the index where nothing is
 stored. The storage is one for all nodes: it has every session but the ephemeral ones, in one order.
@@ -63,14 +63,14 @@ class StoredLists:
         silent = {
             each.node.name for each, answer in zip(others, answers, strict=True) if answer is None
         }
-        answering = {each.node.name for each in others} - silent | {self._node.name}
+        answering = {each.node.name for each in others} - silent | {_name_of(self._node.owner)}
         found = self._without_agent(stored, asked, answering=answering, silent=silent)
         for answer in (self._here(tenant_id, asked), *answers):
             found |= {each.number: each.summary for each in answer or ()}
         return page_of(found, asked, until=until_of(stored, asked)), bool(silent)
 
     async def erase_tenant(self, tenant_id: str) -> int:
-        """End and erase all sessions of a tenant on all nodes; return how many were stored, or here.
+        """End and erase all sessions of a tenant on all nodes; return how many there were.
 
         `OwnerUnreachable` where a node does not answer: ask again.
         """
@@ -126,11 +126,11 @@ class StoredLists:
         answering: Iterable[str],
         silent: Iterable[str],
     ) -> dict[int, SessionSummary]:
-        """Return those that no node answers for: dormant, ended, of a dead node, of a silent one."""
+        """Return those that no node answers for: without an agent, or of a silent or dead node."""
         found: dict[int, SessionSummary] = {}
         now_ms = self._gateway.clock.wall_ms()
         for each in stored:
-            owner = each.owner.rpartition("/")[0]
+            owner = _name_of(each.owner)
             summary = SessionSummary.of_stored(each, now_ms=now_ms)
             if each.state == "live" and owner in silent and not asked.states:
                 found[each.number] = msgspec.structs.replace(summary, state="suspect", live=True)
@@ -140,6 +140,11 @@ class StoredLists:
             elif asked.takes_state(state_of(each)):
                 found[each.number] = summary
         return found
+
+
+def _name_of(owner: str) -> str:
+    """Return the name of the node that an owner is a process of."""
+    return owner.rpartition("/")[0]
 
 
 def _number_of(conversation: Conversation) -> int:

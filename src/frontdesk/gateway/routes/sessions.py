@@ -36,7 +36,7 @@ from frontdesk.gateway.idempotency import (
 )
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.paths import scope_of_action
-from frontdesk.gateway.queries import InFence, InSessionsQuery
+from frontdesk.gateway.queries import InSessionsQuery
 from frontdesk.gateway.request_context import RequestContext, context_of
 from frontdesk.gateway.scopes import KeyScope
 from frontdesk.gateway.turn_waits import TurnWait
@@ -245,7 +245,7 @@ async def list_sessions(
 @router.get(
     "/{sessionId}", operation_id="getSession", responses=answers(INFO, "not_found", "session_dead")
 )
-async def get(conversation: InEarlierConversation, _fence: InFence) -> Response:
+async def get(conversation: InEarlierConversation) -> Response:
     """Say how a session is doing; with `fence` an earlier one of its id, which may have ended."""
     return encoded(SessionSummary.of(conversation))
 
