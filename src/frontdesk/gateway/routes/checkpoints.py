@@ -19,7 +19,7 @@ from frontdesk.gateway.dependencies import (
     gateway_of,
     location_of,
 )
-from frontdesk.gateway.idempotency import stored
+from frontdesk.gateway.idempotency import AnswerPlace, StoredResponse, stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.request_context import context_of
 from frontdesk.gateway.routes.sessions import CREATED, IdempotencyKey
@@ -30,6 +30,7 @@ from frontdesk.schemas.answer_schemas import (
     SessionCreated,
 )
 from frontdesk.sessions.checkpoints import Checkpoints
+from frontdesk.sessions.conversation import Conversation
 
 router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}/checkpoints", tags=["checkpoints"], route_class=GatewayRoute
@@ -110,23 +111,33 @@ async def resume(
     asked = body or ResumeCheckpointBody()
     await Checkpoints(sessions.recent(session_id)).get(name)
 
-    async def opened() -> bytes:
-        conversation = await sessions.create(
+    async def opened(place: AnswerPlace | None) -> bytes:
+        answer = b""
+
+        def on_opened(conversation: Conversation) -> None:
+            nonlocal answer
+            created = SessionCreated.of(conversation, prompt=None, turn=None)
+            answer = msgspec.json.encode(created)
+            if place is not None:
+                place.store(conversation, StoredResponse(201, answer))
+
+        await sessions.create(
             CreateSession(
                 model=asked.model or "",
                 session_id=asked.session_id,
                 label=asked.label,
                 ephemeral=asked.ephemeral,
                 fork=ForkPoint(session_id=session_id, after=name),
-            )
+            ),
+            first=on_opened,
         )
-        return msgspec.json.encode(SessionCreated.of(conversation, prompt=None, turn=None))
+        return answer
 
     first = await gateway.idempotency.once(
         (context.tenant_key.key_id, "resume", session_id, name),
         idempotency_key,
         body=await request.body(),
-        answer=lambda: stored(opened, status=201),
+        answer=lambda place: stored(lambda: opened(place), status=201),
     )
     if first.status != 201:
         return first.response
