@@ -57,6 +57,14 @@ def test_with_edges_a_commit_of_events_alone_is_not_synced_and_every_other_one_i
         assert synced(event(3))
 
 
+def test_a_drop_of_nothing_loses_nothing_at_the_next_start(tmp_path):
+    with store_in(tmp_path) as store:
+        frames = ops.FramesAppended(number=7, fence=7007, first_index=1, frames=(b"a", b"b"))
+        store.apply([opened(7), frames, ops.FramesDropped(number=7, before_index=1)])
+    with store_in(tmp_path) as store:
+        assert len(store.frames(7, after=0, limit=9, max_bytes=99)) == 2
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "conversations.sqlite3").write_bytes(b"no database" * 1000)
     with pytest.raises(StorageRefused, match="not a database"), store_in(tmp_path):

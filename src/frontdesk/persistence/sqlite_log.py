@@ -97,9 +97,7 @@ class SqliteLog:
             self.compress(tail)
         dropped = "FROM segment WHERE number = ? AND last_index < ?"
         found = self._execute(f"SELECT coalesce(sum(held_bytes), 0) {dropped}", (number, before))
-        changes = self.changes[number]
-        changes.held_bytes -= found.fetchone()[0]
-        changes.last_index = max(changes.last_index, tail.last_index)
+        self.changes[number].held_bytes -= found.fetchone()[0]
         self._execute(f"DELETE {dropped}", (number, before))
         self._execute(
             "UPDATE conversation SET oldest_index = max(oldest_index, min(?, ?)) WHERE number = ?",
@@ -122,6 +120,7 @@ class SqliteLog:
         self._write_segment(tail, rows)
         number = tail.key.number
         self.tails[number] = tail.without_rows()
+        # The row's own index says what is in segments: what is after it is read from the journal.
         changes = self.changes[number]
         changes.last_index = max(changes.last_index, tail.last_index)
 
