@@ -29,6 +29,9 @@ OwnerStanding = Literal["lives", "dead", "buried", "unknown"]
 LOCK_WAIT_MS = 500
 """For so long a batch in flight is waited for before the connections of its node are ended."""
 
+CLAIMED_AT_ONCE = 2000
+"""So many conversations change their owner in one transaction: none takes long."""
+
 ATTEMPTS = 20
 """So often; where the account may not end them, the server does, after `WaitLimits.idle_s`."""
 
@@ -70,11 +73,15 @@ class DatabaseClaims:
             for owner, still_ms in connection.execute(sql.OWNERS, values)
             if self._may_have(owner, still_ms, dead, is_asked_for=values["number"] is not None)
         ]
-        if owners:
+        after, is_done = 0, not owners
+        while not is_done:
             self._lock_rows(connection, owners)
-            claimed = connection.execute(sql.CLAIM, {**values, "owners": owners}).fetchall()
+            some = {**values, "owners": owners, "after": after, "limit": CLAIMED_AT_ONCE}
+            claimed = connection.execute(sql.CLAIM, some).fetchall()
             self._unsure.update(number for number, state in claimed if state != "ended")
             connection.execute("COMMIT")
+            after = max((number for number, _ in claimed), default=0)
+            is_done = len(claimed) < CLAIMED_AT_ONCE
         if not self._unsure:
             return set()
         unsure = connection.execute(sql.STILL_OWNED, [list(self._unsure), self._node])

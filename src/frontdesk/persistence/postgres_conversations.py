@@ -131,9 +131,9 @@ class PostgresConversations:
         find = self._reader.find
         return self._connections.run(lambda one: find(one, tenant_id, session_id, fence=fence))
 
-    def page(self, query: ListQuery) -> list[StoredConversation]:
+    def page(self, listed: ListQuery) -> list[StoredConversation]:
         """Return a page of a tenant's conversations, in the order of their numbers."""
-        return self._connections.run(lambda one: self._reader.page(one, query))
+        return self._connections.run(lambda one: self._reader.page(one, listed))
 
     def count(self, tenant_id: str) -> int:
         """Return how many conversations a tenant has that are stored."""

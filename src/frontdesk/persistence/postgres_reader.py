@@ -10,6 +10,7 @@ import psycopg
 from frontdesk.persistence.conversations import StoredMessage
 from frontdesk.persistence.errors import ConversationUnreadable
 from frontdesk.persistence.operations import TurnState
+from frontdesk.persistence.schema import WAITING
 from frontdesk.persistence.sealing import KeyOf, Sealing
 from frontdesk.persistence.segments import decompress, unpack_frames
 from frontdesk.persistence.stored import (
@@ -66,35 +67,39 @@ class DatabaseReader:
         )
         return found[0] if found else None
 
-    def page(self, connection: Asked, query: ListQuery) -> list[StoredConversation]:
+    def page(self, connection: Asked, listed: ListQuery) -> list[StoredConversation]:
         """Return a page of a tenant's conversations."""
-        terms = ["tenant_id = %(tenant_id)s", "number > %(after)s", "state = ANY(%(states)s)"]
-        if "ended" not in query.states:
-            terms.append("state <> 'ended'")  # in the words of an index
-        if query.blueprint is not None:
-            terms.append("blueprint = %(blueprint)s")
-        if query.label is not None:
-            terms.append("label = %(label)s")
-        if query.from_ms is not None:
-            terms.append("created_at_ms >= %(from_ms)s")
-        if query.to_ms is not None:
-            terms.append("created_at_ms < %(to_ms)s")
         values = {
-            "tenant_id": query.tenant_id,
-            "after": query.after,
-            "states": list(query.states),
-            "blueprint": query.blueprint,
-            "label": query.label,
-            "from_ms": query.from_ms,
-            "to_ms": query.to_ms,
-            "limit": query.limit,
+            "tenant_id": listed.tenant_id,
+            "after": listed.after,
+            "blueprint": listed.blueprint,
+            "label": listed.label,
+            "from_ms": listed.from_ms,
+            "to_ms": listed.to_ms,
+            "limit": listed.limit,
         }
-        chosen = f"{' AND '.join(terms)} ORDER BY number LIMIT %(limit)s"
-        return self._conversations(connection, chosen, values)
+        terms = [text for name, text in _TERMS.items() if values[name] is not None]
+        # Each state alone is in the order of its index; several at once would all be sorted.
+        of_states = [
+            "(SELECT number FROM conversation WHERE tenant_id = %(tenant_id)s "
+            f"AND state = %({state})s AND {' AND '.join(terms)} ORDER BY number LIMIT %(limit)s)"
+            for state in listed.states
+        ]
+        if not of_states:
+            return []
+        numbers = (
+            f"SELECT number FROM ({' UNION ALL '.join(of_states)}) AS of_states "
+            "ORDER BY number LIMIT %(limit)s"
+        )
+        states = {state: state for state in listed.states}
+        return self._conversations(connection, f"number IN ({numbers})", values | states)
 
     def unfinished(self, connection: Asked) -> list[StoredConversation]:
         """Return this node's that are live, or have turns that are not ended."""
-        chosen = f"owner = %(owner)s AND (state = 'live' OR EXISTS ({_WAITING}))"
+        chosen = (
+            "owner = %(owner)s AND number IN (SELECT number FROM conversation "
+            f"WHERE state = 'live' UNION SELECT number FROM turn WHERE {WAITING})"
+        )
         return self._conversations(connection, chosen, {"owner": self._owner})
 
     def expired(
@@ -110,7 +115,8 @@ class DatabaseReader:
         chosen = (
             "owner = %(owner)s AND state <> 'live' AND last_activity_ms < %(before_ms)s "
             "AND number > %(after)s AND (%(blueprint)s::text IS NULL OR blueprint = %(blueprint)s) "
-            f"AND NOT EXISTS ({_WAITING}) ORDER BY number LIMIT %(limit)s"
+            "AND NOT EXISTS (SELECT FROM turn WHERE turn.number = conversation.number "
+            f"AND turn.{WAITING}) ORDER BY number LIMIT %(limit)s"
         )
         values = {
             "owner": self._owner,
@@ -329,10 +335,13 @@ def _number(row: Row | None) -> int:
     return int(row[0] or 0) if row else 0
 
 
-_WAITING = """
-SELECT FROM turn t WHERE t.number = conversation.number
-    AND t.state IN ('queued', 'running', 'suspended')
-"""
+_TERMS = {
+    "after": "number > %(after)s",
+    "blueprint": "blueprint = %(blueprint)s",
+    "label": "label = %(label)s",
+    "from_ms": "created_at_ms >= %(from_ms)s",
+    "to_ms": "created_at_ms < %(to_ms)s",
+}
 
 _CONVERSATION_FIELDS = (
     "number", "tenant_id", "session_id", "owner", "state", "blueprint", "model", "api_key",

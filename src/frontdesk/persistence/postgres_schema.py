@@ -1,7 +1,8 @@
 """The tables as PostgreSQL has them, in a schema of their own; made, or refused, by whoever opens.
 
 Beside those of every store it has what several nodes need: a row for each, which its batches raise,
-and indexes for what SQLite's one writer knows without.
+and an index of the journal, which SQLite's one writer knows without. None is of owners: a node that
+takes over reads all once, and changes rows without touching an index.
 """
 
 from __future__ import annotations
@@ -30,9 +31,6 @@ _OWN: Sequence[str] = (
         key_id text COLLATE "C" NOT NULL PRIMARY KEY,
         wrapped bytea NOT NULL
     )""",
-    "CREATE INDEX conversation_by_owner ON conversation (owner)",
-    "CREATE INDEX conversation_open ON conversation (tenant_id, number) WHERE state <> 'ended'",
-    "CREATE INDEX conversation_by_tenant ON conversation (tenant_id, number)",
     "CREATE UNIQUE INDEX journal_by_number ON journal (number, first_index)",
     # What is compressed already is not compressed again, and what is to be soon is not either.
     "ALTER TABLE segment ALTER frames SET STORAGE EXTERNAL",

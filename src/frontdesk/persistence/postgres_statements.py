@@ -225,8 +225,10 @@ SELECT FROM node WHERE incarnation = ANY(%s) ORDER BY incarnation FOR UPDATE
 """
 
 CLAIM: str = """
-UPDATE conversation SET owner = %(node)s
-WHERE owner = ANY(%(owners)s) AND (%(number)s::bigint IS NULL OR number = %(number)s)
+UPDATE conversation SET owner = %(node)s WHERE number IN (
+    SELECT number FROM conversation WHERE owner = ANY(%(owners)s) AND number > %(after)s
+        AND (%(number)s::bigint IS NULL OR number = %(number)s)
+    ORDER BY number LIMIT %(limit)s)
 RETURNING number, state
 """
 
@@ -245,7 +247,10 @@ UPDATE turn SET state = 'running', kind = NULL, version = NULL, content = NULL
 WHERE number = %(number)s AND request_id = %(request_id)s AND state = 'suspended'
 """
 
-ANSWERS_EXPIRED: str = "DELETE FROM idempotency WHERE until_ms <= %s"
+ANSWERS_EXPIRED: str = """
+DELETE FROM idempotency WHERE slot IN (SELECT slot FROM idempotency WHERE until_ms <= %s
+    ORDER BY until_ms LIMIT 1000 FOR UPDATE SKIP LOCKED)
+"""
 
 KEY_ADDED: str = """
 INSERT INTO wrapped_key (key_id, wrapped) VALUES (%(key_id)s, %(wrapped)b) ON CONFLICT DO NOTHING

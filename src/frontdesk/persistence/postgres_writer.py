@@ -9,6 +9,7 @@ a number that it has already, and does not.
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +37,9 @@ __all__ = ["NodeWriter"]
 
 ATTEMPTS = 3
 """So often a batch is tried before it is said that it cannot be written now."""
+
+EXPIRE_EVERY_S = 60.0
+"""So often a batch removes stored answers whose time has run out, too."""
 
 MAX_TAILS = 50_000
 """Of so many conversations it is known where their log ends; of others it is read again."""
@@ -68,6 +72,7 @@ class NodeWriter:
         self._done: _Sent | None = None
         self._tails: dict[int, Tail] = {}
         self._keys: dict[str, str] = {}
+        self._expire_at_s = time.monotonic() + EXPIRE_EVERY_S
 
     def register(self, connection: BoundedConnection) -> None:
         """Enter the node, on a connection that is the writer's from here on.
@@ -147,6 +152,9 @@ class NodeWriter:
                 connection.execute("SET LOCAL synchronous_commit = off")
             for statement, values in statements:
                 connection.execute(statement.encode(), values)
+            if time.monotonic() >= self._expire_at_s:
+                self._expire_at_s = time.monotonic() + EXPIRE_EVERY_S
+                connection.execute(sql.ANSWERS_EXPIRED, [time.time_ns() // 1_000_000])
             connection.execute("COMMIT")
         self._sequence, self._sent, self._done = sent.sequence, None, None
         self.forget(batch.lost)
