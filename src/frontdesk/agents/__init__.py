@@ -30,7 +30,14 @@ from frontdesk.agents.events import (
     ToolExecutionEnd,
     ToolExecutionStart,
 )
-from frontdesk.agents.records import Approval, CallbackTool, CreateSession, SessionContext
+from frontdesk.agents.records import (
+    Approval,
+    CallbackTool,
+    CreateSession,
+    Memory,
+    Restored,
+    SessionContext,
+)
 from frontdesk.agents.restart import RestartLimit
 from frontdesk.agents.turn import EndSession, Turn
 from frontdesk.keeper import errors as _keeper_errors
@@ -53,6 +60,8 @@ __all__ = [
     "CallbackTool",
     "CreateSession",
     "SessionContext",
+    "Memory",
+    "Restored",
     "PydanticAIProgram",
     "TurnDeps",
     "ask_user",

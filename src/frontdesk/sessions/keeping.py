@@ -23,7 +23,7 @@ import msgspec
 
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.agents.ids import registry_key
-from frontdesk.agents.protocol import check
+from frontdesk.agents.protocol import check, forget
 from frontdesk.agents.records import Restored
 from frontdesk.errors import SessionLimitExceeded
 from frontdesk.persistence.commit_queue import CommitQueue
@@ -37,7 +37,7 @@ from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ConversationFull, NotResumable
 from frontdesk.sessions.keeping_settings import KeepingSettings, StorageLimits
 from frontdesk.sessions.live import LiveSession, LiveSessions
-from frontdesk.sessions.remembered import restored
+from frontdesk.sessions.remembered import memory_of, restored
 from frontdesk.sessions.reservations import Reservations
 from frontdesk.sessions.resumable import problem_of, rules_of
 from frontdesk.sessions.resuming import Resumer, WaitingSession
@@ -307,8 +307,18 @@ class Keeping:
         """
         if live_session.resuming is not None:
             await asyncio.wait({live_session.resuming})
+        conversation = live_session.conversation
+        if reason.kind is ExitKind.DELETED:
+            await self.forget_files(conversation.number, conversation.blueprint)
         if live_session.registry_key in self._dormant:
             self._end(live_session, reason)
+
+    async def forget_files(self, number: int, blueprint: str) -> None:
+        """Remove what agents without a process left outside of the storage: it is erased next."""
+        rules = self._blueprints().get(blueprint)
+        if rules is not None and hasattr(rules.factory, "forget"):
+            memories = await self.commits.read(lambda store: store.memories(number))
+            await forget(rules.factory, [memory_of(each) for each in memories])
 
     def _end(self, live_session: LiveSession, reason: ExitReason) -> None:
         key, conversation = live_session.registry_key, live_session.conversation

@@ -183,6 +183,7 @@ class StoredSessions:
             if stored.number == newest:
                 raise StorageUnavailable("another node has this conversation")
             newest = stored.number
+            await keeping.forget_files(newest, stored.blueprint)
             keeping.commits.add(ConversationErased(number=newest))
             await keeping.commits.committed(newest)
         self._supervisor.recent.remove(registry_key(tenant_id, session_id))

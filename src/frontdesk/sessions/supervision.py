@@ -43,6 +43,7 @@ from frontdesk.agents.errors import AgentUnavailable, CreateFailed
 from frontdesk.agents.protocol import (
     RunningAgent,
     discard,
+    leave,
     start_after,
     start_restored,
 )
@@ -340,7 +341,7 @@ class Supervisor:
         runner.task.cancel()
         conversation = live_session.conversation
         last = restart is None or conversation.ending_reason is not None
-        self._spawn(self._clear_away(runner, last=last and not live_session.goes_dormant))
+        self._spawn(self._clear_away(runner, last=last, dormant=live_session.goes_dormant))
         if restart is None or last:
             self._close(live_session, conversation.ending_reason or reason)
         else:
@@ -469,10 +470,12 @@ class Supervisor:
         ended = self._spawn(_end(runner.agent, grace_s, last=last))
         await asyncio.wait({ended}, timeout=grace_s + 0.5)
 
-    async def _clear_away(self, runner: Runner, *, last: bool) -> None:
+    async def _clear_away(self, runner: Runner, *, last: bool, dormant: bool = False) -> None:
         await runner.cancel()
         if runner.agent.registry_agent is not None:
-            await _end(runner.agent, 0.0, last=last)
+            await _end(runner.agent, 0.0, last=last and not dormant)
+        if dormant:
+            leave(runner.agent)
 
     def _close(self, live_session: LiveSession, reason: ExitReason) -> None:
         """End the conversation; from here on the session is one that has ended recently.

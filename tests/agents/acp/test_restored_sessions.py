@@ -14,6 +14,8 @@ from frontdesk.agents.records import Message, ToolCall
 from frontdesk.keeper.client import Keeper
 from support.acp import acp, place_for_places, session_command
 from support.restored_agents import CONTEXT, left, restored_agent, run, told
+from support.sessions import Stream, data_of, open_session, text
+from support.stored_services import found, stored
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -190,3 +192,33 @@ async def test_a_start_that_fails_leaves_the_directories_for_the_next_attempt(tm
 def test_what_is_left_names_no_secret_and_has_a_bound():
     large = SessionLeft(session_id="s", machine="m", opened={"models": "x" * 2**20})
     assert len(large.memory().content) < 1000
+
+
+async def test_a_stored_session_goes_on_in_its_own_directories_which_go_with_it(tmp_path):
+    ways = session_command("Remembering", "load")
+    with place_for_places() as places:
+        for life, prompt in enumerate(("one", "two")):
+            async with Keeper() as keeper:
+                agent = acp(keeper, ways, home="session")
+                async with stored(tmp_path, agent) as service:
+                    if not life:
+                        conversation = await open_session(service, session_id="s-1", model="large")
+                    else:
+                        conversation = await found(service)
+                    stream = Stream(conversation, since=str(conversation.log.last_index))
+                    conversation.prompt(prompt)
+                    events = await stream.until("agent_end")
+                    stream.close()
+                    said = json.loads(text(events))
+        assert (said["by"], said["said"], said["kept"]) == ("load", ["one", "two"], True)
+        restarts = [data_of(each) for each in events if each.name == "agent_restarted"]
+        assert [each["memory"] for each in restarts] == ["kept"]
+        assert "out_of_turn" not in [each.name for each in events]
+        assert len(os.listdir(places)) == 2
+        async with (
+            Keeper() as keeper,
+            stored(tmp_path, acp(keeper, ways, home="session")) as service,
+        ):
+            await found(service)
+            await service.tenant("acme", "key-1").delete("s-1")
+        assert not os.listdir(places)
