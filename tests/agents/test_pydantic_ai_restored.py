@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.requirements import covers
 from support.restored_agents import (
     CONTEXT,
     EITHER,
@@ -108,6 +109,7 @@ async def test_what_a_turn_that_left_no_memory_did_is_read_from_the_history():
         assert await told_by(third) == done
 
 
+@covers("durable.memory-is-honest")
 @pytest.mark.parametrize(
     "spoiled",
     [
@@ -277,6 +279,7 @@ async def gone_on(factory, cut, *, answers=(), **answered):
     return agent, port
 
 
+@covers("durable.tools-run-once")
 @pytest.mark.parametrize("isolation", EITHER)
 async def test_a_turn_goes_on_with_its_approval_and_runs_no_tool_twice(isolation):
     prompt = steps(["refund", {"order": 7}], ["transfer", {"amount": 5}], ["picky", {}])

@@ -9,6 +9,7 @@ from frontdesk.agents.json_memory import MAX_BYTES, encoded
 from frontdesk.agents.records import Memory
 from frontdesk.agents.task import TaskAgentFactory
 from frontdesk.errors import InvalidArgument
+from gateway.requirements import covers
 from support.restored_agents import (
     EITHER,
     KeepingPort,
@@ -98,6 +99,7 @@ async def test_a_value_that_an_agent_spoiled_itself_fails_the_turn_and_the_last_
         await agent.end(1.0)
 
 
+@covers("durable.memory-is-honest")
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000])
 async def test_a_value_that_cannot_be_read_any_more_is_told_as_such(content, caplog):
     async with open_factory("task", NOTE_TAKER) as factory:

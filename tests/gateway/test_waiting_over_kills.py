@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("pydantic_ai")
 
 from gateway.command import serving
+from gateway.requirements import covers
 from gateway.running import create, parsed
 from support.waiting import eventually
 
@@ -73,6 +74,7 @@ def answer(client, event):
     return client.post(f"/v1/sessions/s-1/{path}", json=body).is_success
 
 
+@covers("durable.tools-run-once", "durable.begins-once")
 @pytest.mark.parametrize("isolation", ["task", "process"])
 def test_a_turn_goes_on_under_its_request_id_after_each_kill_and_no_tool_runs_twice(
     tmp_path, isolation
@@ -142,6 +144,7 @@ CUTS = [
 ]
 
 
+@covers("durable.tools-run-once")
 @pytest.mark.parametrize(("when", "what", "end"), CUTS)
 def test_wherever_its_gateway_is_killed_a_turn_ends_once_and_no_tool_runs_twice(
     tmp_path, when, what, end

@@ -51,10 +51,10 @@ from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.pending import NO_ANSWER
 from frontdesk.sessions.phases import TurnPhase
 from frontdesk.sessions.stop_reason import StopReason
-from frontdesk.sessions.suspension import Suspension
 from frontdesk.sessions.transcript import Transcript
 from frontdesk.sessions.turn_memories import TurnMemories
 from frontdesk.sessions.turn_parts import TurnParts
+from frontdesk.sessions.turn_suspension import Suspension
 
 _EMITTABLE = frozenset(AGENT_EVENTS)
 

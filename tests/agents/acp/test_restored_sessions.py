@@ -12,6 +12,7 @@ from frontdesk.agents.acp.session_memory import SessionLeft
 from frontdesk.agents.protocol import discard, forget, leave
 from frontdesk.agents.records import Message, ToolCall
 from frontdesk.keeper.client import Keeper
+from gateway.requirements import covers
 from support.acp import acp, place_for_places, session_command
 from support.restored_agents import CONTEXT, left, restored_agent, run, told
 from support.sessions import Stream, data_of, open_session, text
@@ -62,6 +63,7 @@ async def first_life(factory, *prompts, context=SESSION):
     return memories
 
 
+@covers("durable.replay-is-no-event")
 @pytest.mark.parametrize("home", ["tenant", "session"])
 @pytest.mark.parametrize("way", ["resume", "load"])
 async def test_a_session_is_given_back_and_nothing_of_it_is_told_or_counted_again(
@@ -122,6 +124,7 @@ async def test_what_was_left_on_another_machine_is_told_as_text(tmp_path, monkey
         assert not os.listdir(factory.places)
 
 
+@covers("durable.memory-is-honest")
 @pytest.mark.parametrize("spoiled", [{"version": 2}, {"content": b"{"}, {"content": b"{}"}])
 async def test_what_cannot_be_read_any_more_is_told_as_text(spoiled, tmp_path, caplog):
     async with factory_of("Remembering", "resume", homes=tmp_path) as factory:
