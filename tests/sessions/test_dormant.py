@@ -273,3 +273,14 @@ async def test_streams_of_what_is_stored_are_cut_after_what_was_said_last(tmp_pa
         assert not stream.reader.drained, "its client comes again"
         stream.close()
         silent.close()
+
+
+async def test_a_session_that_said_nothing_before_its_next_agent_is_still_the_same_one(tmp_path):
+    async with stored(tmp_path, parrot) as service:
+        conversation = await open_session(service, session_id="s-1")
+        fence = conversation.fence
+        await leave(service, conversation)
+        await said(conversation)
+        assert conversation.fence == fence
+    async with stored(tmp_path, parrot) as service:
+        assert (await found(service)).fence == fence

@@ -34,7 +34,7 @@ async def open_service(*blueprints, limits=None, **options):
             yield service
         assert store.closed or store.count() == 0
         left = asyncio.all_tasks() - before - {asyncio.current_task()}
-        assert not left - set(service._context.stuck)
+        assert not left - set(service._context.stuck), left
 
 
 async def open_session(service, *, tenant="acme", key="key-1", **order):

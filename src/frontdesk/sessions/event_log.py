@@ -245,6 +245,11 @@ class EventLog:
         """Say whether what follows an index is held here: else `stored` has it, or nobody."""
         return after >= self._ring.oldest - 1
 
+    @property
+    def first_fence(self) -> int:
+        """Return the fence of its first epoch, even where no event came to carry it."""
+        return self._epochs[0].fence
+
     def fence_of(self, index: int) -> int:
         """Return the fence that the event of an index carries."""
         return next(

@@ -511,7 +511,7 @@ class Keeping:
     async def close(self) -> None:
         """Resume no more, and look for nothing more."""
         await self._resumer.close()
-        self._closed, beside = True, set(self._beside)
+        self._closed, beside = True, {*self._beside, *self._loading.values()}
         for task in beside:
             task.cancel()
         if beside:

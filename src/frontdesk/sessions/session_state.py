@@ -306,7 +306,7 @@ class SessionState:
     @property
     def fence(self) -> int:
         """Return what tells two sessions of one id apart, in any life of the process."""
-        return self.log.fence_of(1)
+        return self.log.first_fence
 
     @property
     def entry_fence(self) -> int:
