@@ -22,6 +22,7 @@ from bench import (
     imports,
     local_engine,
     others,
+    postgresql,
     processes,
     registry,
     valkey_engine,
@@ -41,6 +42,7 @@ GROUPS: dict[str, Callable[[Plan], Section]] = {
     "forwarding": forwarding.measure,
     "valkey-engine": valkey_engine.measure,
     "durable": durable.measure,
+    "postgresql": postgresql.measure,
     "dashboard": dashboard.measure,
     "others": others.measure,
 }
