@@ -50,7 +50,7 @@ def test_the_environment_of_agent_processes_is_the_one_on_its_page():
 def test_a_tenant_has_the_settings_that_the_page_says():
     tenant = typing.get_args(Config.model_fields["tenants"].annotation)[1]
     own = {"guardrails": GuardrailSettings, "budgets": BudgetSettings}
-    assert list(tenant.model_fields) == [*own]
+    assert list(tenant.model_fields) == [*own, "retention_days"]
     for name, table in own.items():
         assert table in typing.get_args(tenant.model_fields[name].annotation)
 
