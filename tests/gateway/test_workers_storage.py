@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from gateway.command import CONFIG, serving
+from gateway.requirements import covers
 from gateway.running import create, parsed
 from gateway.worker_processes import WITHIN_S, workers
 from support.waiting import eventually
@@ -95,6 +96,7 @@ def text_of(follower, request_id):
     )
 
 
+@covers("durable.frames-are-the-log", "durable.accepted-ends-or-waits")
 def test_a_killed_workers_conversations_go_on_at_the_others(tmp_path):
     """Its streams too, and the next agent knows what was said."""
     with workers(tmp_path, 2, config=STORED) as service:

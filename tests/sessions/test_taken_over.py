@@ -14,6 +14,7 @@ from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
 from frontdesk.sessions.keeping_settings import KeepingSettings
 from frontdesk.sessions.service import SessionService, SessionSettings
+from gateway.requirements import covers
 from support.sessions import Stream, data_of, names, open_session, scripted, text
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +83,7 @@ async def test_what_a_living_process_owns_is_its_own(processes):
         assert await b.owner_of("acme", "s-2") is None
 
 
+@covers("durable.owners-do-not-interleave", "durable.stored-before-2xx")
 async def test_a_dead_processs_turn_is_aborted_once_and_what_waits_goes_on(processes):
     agent = waiting()
     async with processes.process("a", agent) as a, processes.process("b", agent) as b:
