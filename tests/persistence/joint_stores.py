@@ -98,11 +98,17 @@ class ServedStore:
 
     def __init__(self, path, store):
         self.path, self.store = path, store
+        self.strangers = set()
         self.broken = []
         self._workers = []
 
     def __enter__(self):
-        self.server = ConversationServer(self.path, self.store, on_broken=self.broken.append)
+        self.server = ConversationServer(
+            self.path,
+            self.store,
+            is_worker=lambda pid: pid not in self.strangers,
+            on_broken=self.broken.append,
+        )
         self.server.__enter__()
         return self
 

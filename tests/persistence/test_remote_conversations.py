@@ -267,6 +267,14 @@ def test_who_sends_what_makes_no_sense_is_hung_up_on_and_others_go_on(served, se
     assert f"hung up on process {os.getpid()}" in caplog.text
 
 
+def test_a_process_that_is_no_worker_is_hung_up_on(served, caplog):
+    served.strangers.add(os.getpid())
+    with pytest.raises(StorageUnavailable):
+        served.worker("host/1").count("acme")
+    eventually(lambda: f"hung up on process {os.getpid()}: no worker" in caplog.text)
+    assert served.server.connections == 0
+
+
 def test_errors_of_the_storage_arrive_with_their_facts(served):
     worker = served.worker("host/1")
     served.store.fault = StorageUnavailable("the disk is full")

@@ -62,7 +62,7 @@ def test_of_a_killed_worker_everything_answered_is_there_and_another_goes_on_wit
     socket = tmp_path / "storage.sock"
     store = storage_processes.opened_store(tmp_path)
     with (
-        ConversationServer(socket, store, on_broken=print) as server,
+        ConversationServer(socket, store, is_worker=bool, on_broken=print) as server,
         writers(socket) as (first, second),
     ):
         last = answered(first)

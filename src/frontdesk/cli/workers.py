@@ -85,7 +85,8 @@ class SupervisedRun:
         with suppress(OSError):  # a system without it has no agents in processes either
             become_undumpable()
         try:
-            state = StateDir.make(self._config.server.state_dir)
+            secret_file = self._config.cluster.secret_file
+            state = StateDir.make(self._config.server.state_dir, secret_file=secret_file)
             with locked(state, patience_s=lock_patience_s(self._config.conversations)):
                 return asyncio.run(self._supervise(state))
         finally:
@@ -106,6 +107,7 @@ class SupervisedRun:
                 self._config.conversations,
                 state,
                 socket=storage_socket(self._directory),
+                is_worker=self._children.has,
                 on_broken=self._storage_broke,
             )
             # The first to hear of a death: who is told by the engine may claim at once.

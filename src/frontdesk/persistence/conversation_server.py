@@ -47,19 +47,26 @@ _logger = logging.getLogger("frontdesk.persistence")
 class ConversationServer:
     """Serve a store to the workers of one machine. A context manager.
 
-    The socket has mode 0700, and whoever connects under another account is hung up on.
+    The socket has mode 0700, and whoever connects under another account is hung up on, as is every
+    process that is no worker: what all tenants have said can be read here.
 
     Args:
         path: Where the socket is made, in place of one that lies there.
         store: Open; it is not closed here.
+        is_worker: Tells whether a process is one of them; from threads of ours.
         on_broken: Told that the storage failed, from a thread of ours; the process is to end.
     """
 
     def __init__(
-        self, path: Path, store: JointConversations, *, on_broken: Callable[[StorageBroken], None]
+        self,
+        path: Path,
+        store: JointConversations,
+        *,
+        is_worker: Callable[[int], bool],
+        on_broken: Callable[[StorageBroken], None],
     ) -> None:
         self.path: Path = path
-        self._store, self._on_broken = store, on_broken
+        self._store, self._is_worker, self._on_broken = store, is_worker, on_broken
         self.commits: GroupCommit = GroupCommit(store)
         self._owners = _Owners()
         self._lock = threading.Lock()
@@ -138,9 +145,11 @@ class ConversationServer:
             target=self._serve, args=(served,), name="frontdesk-storage", daemon=True
         )
         with self._lock:
-            foreign = peer.uid != os.geteuid() or len(self._served) >= MAX_CONNECTIONS
-            if self._closed or foreign:
+            welcome = peer.uid == os.geteuid() and self._is_worker(peer.pid)
+            if self._closed or not welcome or len(self._served) >= MAX_CONNECTIONS:
                 connected.close()
+                if not self._closed:
+                    _logger.warning("the storage hung up on process %d: no worker", peer.pid)
                 return
             self._served.add(served)
         try:

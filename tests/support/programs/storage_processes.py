@@ -31,7 +31,7 @@ def opened_store(directory):
 
 def serve(directory, socket):
     store = opened_store(Path(directory))
-    with ConversationServer(Path(socket), store, on_broken=say):
+    with ConversationServer(Path(socket), store, is_worker=bool, on_broken=say):
         say("serving")
         threading.Event().wait()
 

@@ -50,6 +50,10 @@ class ChildProcesses:
         self._started[process.pid] = process, on_exit
         return process.pid
 
+    def has(self, pid: int) -> bool:
+        """Tell whether a process is one of them that has not been reaped. From any thread."""
+        return pid in self._started
+
     def kill_all(self) -> None:
         """Kill all that live; they are heard of as they end."""
         for pid in self._started:

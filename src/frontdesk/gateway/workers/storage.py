@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from frontdesk.gateway.conversation_settings import SQLITE, ConversationSettings
@@ -26,6 +27,7 @@ def served_storage(
     state: StateDir,
     *,
     socket: Path,
+    is_worker: Callable[[int], bool],
     on_broken: Callable[[StorageBroken], None],
 ) -> Iterator[Callable[[int], None]]:
     """Serve SQLite's storage, if that is it; yield what is told the id of a process that has died.
@@ -35,7 +37,8 @@ def served_storage(
     if settings.store != SQLITE:
         yield lambda _: None
         return
+    server_of = partial(ConversationServer, is_worker=is_worker, on_broken=on_broken)
     with ExitStack() as stack:
         store = stack.enter_context(closing(sqlite_conversations(settings, state, owner=OWNER)))
-        server = stack.enter_context(ConversationServer(socket, store, on_broken=on_broken))
+        server = stack.enter_context(server_of(socket, store))
         yield server.process_died
