@@ -83,7 +83,7 @@ def test_a_stream_goes_on_over_a_restart_of_the_gateway(kind, tmp_path, sid):
 
 
 def test_an_export_that_was_cut_off_is_told(kind):
-    from client.scripted import ScriptedServer  # noqa: PLC0415
+    from client.scripted import ScriptedServer
 
     answer = (
         b"HTTP/1.1 200 OK\r\ncontent-type: application/jsonl\r\ncontent-length: 24\r\n\r\n"

@@ -132,10 +132,10 @@ class FenceQuery(NoQuery):
 class SessionsQuery(PageQuery):
     """Which sessions of a tenant."""
 
-    kept: Annotated[
+    ended: Annotated[
         bool,
         BeforeValidator(lambda value: value or False),
-        Field(description="those that have ended as well"),
+        Field(alias="kept", description="those that have ended as well"),
     ] = False
     state: Annotated[
         list[Literal["idle", "working", "waiting_approval", "waiting_input", "restarting", "ended"]]
@@ -169,7 +169,7 @@ class SessionsQuery(PageQuery):
         return SessionQuery(
             limit=self.limit,
             after=after,
-            ended=self.kept,
+            ended=self.ended,
             states=frozenset(self.state or ()),
             blueprint=self.blueprint,
             label=self.label,

@@ -44,12 +44,12 @@ from frontdesk.sessions.errors import (
 from frontdesk.sessions.event_reader import EventReader, StreamStart
 from frontdesk.sessions.history import MessagePage, position_of
 from frontdesk.sessions.input_checks import checked_prompt, filtered, refusing_model
+from frontdesk.sessions.message_pages import stored_page
 from frontdesk.sessions.output_filter import OutputFilter
 from frontdesk.sessions.phases import SessionPhase
 from frontdesk.sessions.queue import Prompt
 from frontdesk.sessions.session_turns import SessionTurns
 from frontdesk.sessions.stop_reason import StopReason
-from frontdesk.sessions.stored_messages import stored_page
 from frontdesk.sessions.turn_ends import TurnEnd
 
 T = TypeVar("T")

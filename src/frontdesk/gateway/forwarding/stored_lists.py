@@ -19,7 +19,6 @@ from frontdesk.gateway.forwarding.node_calls import NodeCalls
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.persistence.stored import StoredConversation
 from frontdesk.schemas.answer_schemas import SessionSummary
-from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.listing import SessionPage, SessionQuery, page_of, state_of, until_of
 
 HERE, ERASE = "/-/here", "/-/erase"
@@ -112,7 +111,7 @@ class StoredLists:
 
     def _here(self, tenant_id: str, asked: SessionQuery) -> list[NumberedSummary]:
         here = [each for each in self._gateway.service.stored.here(tenant_id) if asked.takes(each)]
-        here.sort(key=_number_of)
+        here.sort(key=lambda each: each.number)
         return [
             NumberedSummary(each.number, SessionSummary.of(each))
             for each in here[: asked.limit + 1]
@@ -145,7 +144,3 @@ class StoredLists:
 def _name_of(owner: str) -> str:
     """Return the name of the node that an owner is a process of."""
     return owner.rpartition("/")[0]
-
-
-def _number_of(conversation: Conversation) -> int:
-    return conversation.number

@@ -19,10 +19,10 @@ from frontdesk.gateway.dependencies import (
     gateway_of,
     location_of,
 )
-from frontdesk.gateway.idempotency import AnswerPlace, StoredResponse, stored
+from frontdesk.gateway.idempotency import AnswerPlace, stored
 from frontdesk.gateway.openapi import answers
 from frontdesk.gateway.request_context import context_of
-from frontdesk.gateway.routes.sessions import CREATED, IdempotencyKey
+from frontdesk.gateway.routes.sessions import CREATED, IdempotencyKey, StoredCreation
 from frontdesk.schemas.answer_schemas import (
     CheckpointDeleted,
     CheckpointList,
@@ -30,7 +30,6 @@ from frontdesk.schemas.answer_schemas import (
     SessionCreated,
 )
 from frontdesk.sessions.checkpoints import Checkpoints
-from frontdesk.sessions.conversation import Conversation
 
 router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}/checkpoints", tags=["checkpoints"], route_class=GatewayRoute
@@ -112,26 +111,16 @@ async def resume(
     await Checkpoints(sessions.recent(session_id)).get(name)
 
     async def opened(place: AnswerPlace | None) -> bytes:
-        answer = b""
-
-        def on_opened(conversation: Conversation) -> None:
-            nonlocal answer
-            created = SessionCreated.of(conversation, prompt=None, turn=None)
-            answer = msgspec.json.encode(created)
-            if place is not None:
-                place.store(conversation, StoredResponse(201, answer))
-
-        await sessions.create(
-            CreateSession(
-                model=asked.model or "",
-                session_id=asked.session_id,
-                label=asked.label,
-                ephemeral=asked.ephemeral,
-                fork=ForkPoint(session_id=session_id, after=name),
-            ),
-            first=on_opened,
+        wanted = CreateSession(
+            model=asked.model or "",
+            session_id=asked.session_id,
+            label=asked.label,
+            ephemeral=asked.ephemeral,
+            fork=ForkPoint(session_id=session_id, after=name),
         )
-        return answer
+        answer = StoredCreation(place)
+        await sessions.create(wanted, first=answer.on_opened)
+        return answer.body
 
     first = await gateway.idempotency.once(
         (context.tenant_key.key_id, "resume", session_id, name),

@@ -165,6 +165,33 @@ async def opened_elsewhere(
     return await forwarding.forward_create(context, body, incarnation=node)
 
 
+class StoredCreation:
+    """The answer to a request that opens a session: stored with the opening, if it has a place.
+
+    Its `body` is there once the session is, and `request_id` that of a prompt that came with it.
+    """
+
+    def __init__(self, place: AnswerPlace | None) -> None:
+        self._place = place
+        self.body: bytes = b""
+        self.request_id: str | None = None
+
+    def on_opened(self, conversation: Conversation) -> None:
+        """Answer for a session without a prompt, in the stretch in which it is stored."""
+        self._make(conversation, prompt=None)
+
+    def on_prompted(self, conversation: Conversation, accepted: Accepted) -> None:
+        """Answer for a session with its first prompt."""
+        self.request_id = accepted.request_id
+        self._make(conversation, prompt=PromptAccepted.of(accepted))
+
+    def _make(self, conversation: Conversation, *, prompt: PromptAccepted | None) -> None:
+        created = SessionCreated.of(conversation, prompt=prompt, turn=None)
+        self.body = msgspec.json.encode(created)
+        if self._place is not None:
+            self._place.store(conversation, StoredResponse(201, self.body))
+
+
 async def opened(
     gateway: Gateway, context: RequestContext, body: CreateSessionBody, place: AnswerPlace | None
 ) -> bytes:
@@ -184,21 +211,15 @@ async def opened(
         if wanted.fork is None:  # the types that a fork takes are known once it is open
             await sessions.require_types(wanted.blueprint, types_of(body.attachments))
         files = await gateway.attachments.read(body.attachments, tenant_id=sessions.tenant_id)
-    answer = b""
-
-    def on_opened(conversation: Conversation, taken: Accepted | None = None) -> None:
-        nonlocal answer
-        accepted = None if taken is None else PromptAccepted.of(taken)
-        context.request_id = None if taken is None else taken.request_id
-        answer = msgspec.json.encode(SessionCreated.of(conversation, prompt=accepted, turn=None))
-        if place is not None:
-            place.store(conversation, StoredResponse(201, answer))
-
+    answer = StoredCreation(place)
     if body.prompt is None:
-        await sessions.create(wanted, first=on_opened)
+        await sessions.create(wanted, first=answer.on_opened)
     else:
-        await sessions.create_and_prompt(wanted, body.prompt, attachments=files, first=on_opened)
-    return answer
+        await sessions.create_and_prompt(
+            wanted, body.prompt, attachments=files, first=answer.on_prompted
+        )
+        context.request_id = answer.request_id
+    return answer.body
 
 
 async def first_turn(

@@ -64,6 +64,8 @@ ON_SESSION = ("not_found", "session_dead")
             ACCEPTED,
             *ON_SESSION,
             "prompt_queue_full",
+            "not_resumable",
+            "conversation_full",
             "budget_exceeded",
             "guardrail",
             "attachment_refused",

@@ -16,24 +16,18 @@ _BATCH = 64
 
 def stored_page(store: Conversations, number: int, *, after: int, limit: int) -> MessagePage:
     """Return up to `limit` messages after a position, as many as the page has room for. Blocks."""
-    found, more = _read(store, number, after=after, limit=limit)
-    return MessagePage(
-        tuple(msgspec.json.decode(each.message, type=Message) for each in found),
-        str(found[-1].position) if more else None,
-    )
-
-
-def _read(
-    store: Conversations, number: int, *, after: int, limit: int
-) -> tuple[list[StoredMessage], bool]:
-    """Return the messages, and whether there are more."""
     found: list[StoredMessage] = []
-    room = MAX_PAGE_BYTES
-    while batch := store.messages(number, after=after, limit=min(_BATCH, limit + 1 - len(found))):
+    room, following = MAX_PAGE_BYTES, None
+    while following is None:
+        batch = store.messages(number, after=after, limit=min(_BATCH, limit + 1 - len(found)))
+        if not batch:
+            break
         for each in batch:
             room -= len(each.message)
             if len(found) == limit or (found and room < 0):
-                return found, True
+                following = str(found[-1].position)
+                break
             found.append(each)
         after = batch[-1].position
-    return found, False
+    messages = tuple(msgspec.json.decode(each.message, type=Message) for each in found)
+    return MessagePage(messages, following)
