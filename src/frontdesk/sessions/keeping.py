@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 from weakref import WeakValueDictionary
 from zlib import crc32
 
@@ -25,7 +26,6 @@ from frontdesk.agents.blueprints import Blueprints
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.protocol import check, forget
 from frontdesk.agents.records import Restored
-from frontdesk.errors import SessionLimitExceeded
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.errors import StorageUnavailable
@@ -261,15 +261,18 @@ class Keeping:
         too_large = record is not None and record.stored_bytes > limit
         if too_large and conversation.number not in self._trimmed and not self._closed:
             self._trimmed.add(conversation.number)
-            task = asyncio.create_task(self._trim(conversation))
-            self._beside.add(task)
-            task.add_done_callback(self._beside.discard)
+            self._run_beside(self._trim(conversation))
 
     async def _trim(self, conversation: Conversation) -> None:
         try:
             await trim(conversation, self.commits, max_bytes=self.limits.max_bytes)
         finally:
             self._trimmed.discard(conversation.number)
+
+    def _run_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     def on_live(self, live_session: LiveSession) -> None:
         """Hold it no longer: it has an agent."""
@@ -299,6 +302,7 @@ class Keeping:
         live_session = self.get(key)
         if live_session is not None and live_session.resuming is None:
             self._end(live_session, reason)
+            self._run_beside(self.forget_files(conversation.number, conversation.blueprint))
 
     async def end(self, live_session: LiveSession, reason: ExitReason) -> None:
         """End a dormant session, once nobody starts an agent for it; not one that has one by then.
@@ -310,7 +314,7 @@ class Keeping:
         conversation = live_session.conversation
         if reason.kind is ExitKind.DELETED:
             await self.forget_files(conversation.number, conversation.blueprint)
-        if live_session.registry_key in self._dormant:
+        if live_session.registry_key in self._dormant and live_session.resuming is None:
             self._end(live_session, reason)
 
     async def forget_files(self, number: int, blueprint: str) -> None:
@@ -327,39 +331,31 @@ class Keeping:
         if reason.kind is not ExitKind.DELETED:
             self._supervisor().recent.add(key, conversation)
 
-    def _erase_unused(self, stored: StoredConversation) -> bool:
+    async def _erase_unused(self, stored: StoredConversation) -> bool:
         """Erase a conversation that nobody used, unless somebody does by now."""
-        key = registry_key(stored.tenant_id, stored.session_id)
-        live_session = self._live.get(key)
-        if live_session is not None and live_session.conversation.number == stored.number:
+        if self._is_used(stored):
             return False
-        held = self.get(key)
+        await self.forget_files(stored.number, stored.blueprint)
+        if self._is_used(stored):
+            return False
+        key, recent = registry_key(stored.tenant_id, stored.session_id), self._supervisor().recent
+        held, ended = self.get(key), recent.get(key)
         if held is not None and held.conversation.number == stored.number:
-            conversation = held.conversation
-            used = conversation.in_use or conversation.last_activity_at > stored.last_activity_ms
-            if used or held.resuming is not None:
-                return False
             self._end(held, _DELETED)
             return True
-        if key in self._loading:
-            return False
-        recent = self._supervisor().recent
-        ended = recent.get(key)
         if ended is not None and ended.number == stored.number:
             recent.remove(key)
         self.commits.add(ConversationErased(number=stored.number))
         return True
 
-    async def refuse_too_many(self, tenant_id: str) -> None:
-        """Raise `SessionLimitExceeded` where a tenant has as many stored as it may.
-
-        `StorageUnavailable` where none can be stored now.
-        """
-        if (problem := self.commits.unavailable) is not None:
-            raise StorageUnavailable(problem)
-        limit = self.limits.per_tenant
-        if await self.commits.read(lambda store: store.count(tenant_id)) >= limit:
-            raise SessionLimitExceeded(scope="stored_per_tenant", limit=limit)
+    def _is_used(self, stored: StoredConversation) -> bool:
+        """Say whether a conversation was used since it was read, or is about to be."""
+        key = registry_key(stored.tenant_id, stored.session_id)
+        for held in (self._live.get(key), self.get(key)):
+            if held is not None and held.conversation.number == stored.number:
+                since = held.conversation.last_activity_at > stored.last_activity_ms
+                return since or held.conversation.in_use or not held.conversation.dormant
+        return key in self._loading
 
     async def rest(self) -> None:
         """Let streams come to an end with what was said last, once that is stored."""
@@ -505,8 +501,8 @@ class Keeping:
         for each in await self._takeover.all():
             if each.waiting:
                 self._resumer.want(WaitingSession(each.tenant_id, each.session_id))
-        for work in (self.retention.run(), self._patience.run()):
-            self._beside.add(asyncio.create_task(work))
+        self._run_beside(self.retention.run())
+        self._run_beside(self._patience.run())
 
     async def close(self) -> None:
         """Resume no more, and look for nothing more."""

@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.clock import Clock
-from frontdesk.errors import FrontdeskError
+from frontdesk.errors import FrontdeskError, SessionLimitExceeded
 from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.stored import StoredConversation
 from frontdesk.sessions.keeping_settings import StorageLimits
 
@@ -37,12 +38,23 @@ class Retention:
         clock: Clock,
         limits: Callable[[], StorageLimits],
         blueprints: Callable[[], Blueprints],
-        erase: Callable[[StoredConversation], bool],
+        erase: Callable[[StoredConversation], Awaitable[bool]],
         load: Callable[[str, str], Awaitable[None] | None],
     ) -> None:
         self._commits, self._clock = commits, clock
         self._limits, self._blueprints = limits, blueprints
         self._erase, self._load = erase, load
+
+    async def refuse_too_many(self, tenant_id: str) -> None:
+        """Raise `SessionLimitExceeded` where a tenant has as many stored as it may.
+
+        `StorageUnavailable` where none can be stored now.
+        """
+        if (problem := self._commits.unavailable) is not None:
+            raise StorageUnavailable(problem)
+        limit = self._limits().per_tenant
+        if await self._commits.read(lambda store: store.count(tenant_id)) >= limit:
+            raise SessionLimitExceeded(scope="stored_per_tenant", limit=limit)
 
     async def run(self) -> None:
         """Sweep again and again, until it is cancelled."""
@@ -60,7 +72,7 @@ class Retention:
         async for each in self._unused(before_ms=round(now_ms - shortest)):
             blueprint = self._blueprints().get(each.blueprint)
             stored_ms = self._limits().retention_ms(each.tenant_id, blueprint)
-            if now_ms - each.last_activity_ms >= stored_ms and self._erase(each):
+            if now_ms - each.last_activity_ms >= stored_ms and await self._erase(each):
                 erased += 1
                 await self._commits.committed(each.number)
         if erased:

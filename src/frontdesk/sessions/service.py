@@ -432,7 +432,7 @@ class SessionService:
     ) -> None:
         """Refuse an id that a stored conversation has which has not ended, and one too many."""
         if stored:
-            await keeping.refuse_too_many(context.tenant_id)
+            await keeping.retention.refuse_too_many(context.tenant_id)
         if not minted and await keeping.is_taken(context.tenant_id, context.session_id):
             raise SessionAlreadyExists(context.session_id, holder=None)
 
