@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 
-from frontdesk.agents import Turn, blueprint
+from frontdesk.agents import EndSession, Turn, blueprint
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.agents.events import MessageDelta
 
@@ -34,6 +34,13 @@ async def recalling(turn: Turn):
         while "go" not in turn.steering():
             await asyncio.sleep(0.01)
     yield "; ".join(f"{each.role}: {each.content}" for each in turn.history)
+
+
+@blueprint("leaver")
+async def leaver(turn: Turn):
+    """End the session."""
+    yield "good bye"
+    raise EndSession
 
 
 @blueprint("careful")

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from frontdesk.agents import Blueprints, EndSession, blueprint
-from gateway.agents import parrot
+from frontdesk.agents import Blueprints
+from gateway.agents import leaver, parrot
 from gateway.requirements import covers
 from gateway.running import OPERATOR, UMBRELLA, RunningGateway, create, events, turn_of, until
 from support.waiting import eventually
@@ -13,13 +13,6 @@ from support.waiting import eventually
 pytestmark = pytest.mark.slow
 
 SQLITE = {"store": "sqlite"}
-
-
-@blueprint("leaver")
-async def leaver(turn):
-    """End the session."""
-    yield "good bye"
-    raise EndSession
 
 
 AGENTS = Blueprints([parrot, leaver], default="parrot")

@@ -155,14 +155,13 @@ class Keeping:
         return self._takeover.owner
 
     async def owner_of(self, tenant_id: str, session_id: str) -> str | None:
-        """Return who answers for a stored conversation, dead or alive; None where there is none.
-
-        For one that has ended, whoever is asked.
-        """
+        """Return who answers for a stored conversation, dead or alive; None where there is none."""
         found = await self.commits.read(lambda store: store.find(tenant_id, session_id))
-        if found is None:
-            return None
-        return self.owner if found.state == "ended" else found.owner
+        return None if found is None else found.owner
+
+    async def owned(self, stored: StoredConversation) -> StoredConversation:
+        """Return a conversation once it is this process's; `OwnerUnreachable` if that cannot be."""
+        return stored if stored.owner == self.owner else await self._takeover.one(stored)
 
     def __len__(self) -> int:
         """Return how many dormant sessions are loaded."""
@@ -464,7 +463,7 @@ class Keeping:
         stored = await self.commits.read(lambda store: store.find(tenant_id, session_id))
         if stored is None or stored.state != "ended":
             return None
-        live_session = await self.read(stored, reopened=True)
+        live_session = await self.read(await self.owned(stored), reopened=True)
         key = live_session.registry_key
         return None if self._live.get(key) is not None or key in self._dormant else live_session
 

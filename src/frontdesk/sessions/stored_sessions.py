@@ -182,7 +182,7 @@ class StoredSessions:
                 break
             if stored.number == newest:
                 raise StorageUnavailable("another node has this conversation")
-            newest = stored.number
+            newest = (await keeping.owned(stored)).number
             await keeping.forget_files(newest, stored.blueprint)
             keeping.commits.add(ConversationErased(number=newest))
             await keeping.commits.committed(newest)
