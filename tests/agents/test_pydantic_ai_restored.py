@@ -82,6 +82,25 @@ async def test_the_next_agent_remembers_what_the_last_one_did_and_each_turn_left
         await second.end(1.0)
 
 
+async def test_a_clients_system_prompt_is_not_in_what_is_left_and_the_next_agent_has_it():
+    context = msgspec.structs.replace(SESSION, system_prompt="my password is 7-up")
+    async with open_factory("task", PROGRAM) as factory:
+        first, _ = await restored_agent(factory, context=context)
+        port = await run(first, steps(["refund", {"order": 7}]), context=context)
+        again = await run(first, steps(["refund", {"order": 8}]), context=context)
+        left_behind = [*port.memories, *again.memories]
+        assert len(left_behind) == 2
+        assert not any(b"7-up" in memory.content for memory in left_behind)
+        assert b"paid back 7" not in again.memories[0].content
+        cut = await cut_while_waiting(
+            factory, steps(["transfer", {"amount": 5}]), done=b"transfer", context=context
+        )
+        assert b"7-up" not in cut.state.content
+        second, known = await restored_agent(factory, left(*left_behind), context=context)
+        assert known == "kept"
+        assert (await run(second, "instructions", context=context)).said == "my password is 7-up"
+
+
 async def test_what_a_turn_that_left_no_memory_did_is_read_from_the_history():
     async with open_factory("task", PROGRAM) as factory:
         first, _ = await restored_agent(factory, context=SESSION)
@@ -240,13 +259,13 @@ class Cut:
         return Suspended(memory=self.state, approvals=approvals, responses=responses)
 
 
-async def cut_while_waiting(factory, prompt, *, done, before=(), answers=()):
+async def cut_while_waiting(factory, prompt, *, done, before=(), answers=(), context=SESSION):
     """Run a turn until it waits and its state has what is `done`; lose its agent."""
-    agent, _ = await restored_agent(factory, context=SESSION)
+    agent, _ = await restored_agent(factory, context=context)
     memories = []
     for each in before:
         memories = after(memories, (await run(agent, each, context=SESSION)).memories)
-    port = KeepingPort(SESSION, prompt, answers=answers)
+    port = KeepingPort(context, prompt, answers=answers)
     task = asyncio.create_task(agent.run_turn(port))
     await soon(lambda: task.done() or (port.suspension and done in port.suspension.content))
     assert not task.done(), task

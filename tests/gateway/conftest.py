@@ -1,4 +1,4 @@
-"""What tests of the gateway share: the marker of the requirements, a clock, a state directory."""
+"""What tests of the gateway share: a clock, a state directory."""
 
 import itertools
 
@@ -9,10 +9,6 @@ from frontdesk.testing import ManualClock
 from gateway.running import UMBRELLA, RunningGateway
 
 NUMBERS = itertools.count(1)
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "requirement(*ids): the demands of the contract it proves")
 
 
 @pytest.fixture

@@ -58,6 +58,9 @@ async def obedient(messages, info):
     A prompt is JSON: a list of steps, each a list of [tool, arguments], and the end. The prompt
     `tell` is answered with what was done before it.
     """
+    if prompts(messages)[-1] == "instructions":
+        yield info.instructions or "none"
+        return
     if prompts(messages)[-1] == "tell":
         yield json.dumps(done_in(messages))
         return

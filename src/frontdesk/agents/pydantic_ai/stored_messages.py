@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import msgspec
-from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRequest
 
 from frontdesk.agents.records import MAX_TURN_MEMORY_BYTES, Memory
 
@@ -51,6 +52,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def between(cls, before: Sequence[ModelMessage], now: Sequence[ModelMessage]) -> Change:
         """Return what makes one list of the other."""
+        before, now = without_instructions(before), without_instructions(now)
         dropped, remaining = _overlap(before, now)
         added = ModelMessagesTypeAdapter.dump_json(list(now[remaining:]), fallback=str)
         return cls(before=len(before), dropped=dropped, added=msgspec.Raw(added))
@@ -64,6 +66,20 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         except ValueError as error:
             raise MemoryUnreadable(f"messages of another form: {str(error)[:200]}") from error
         return [*before[self.dropped :], *added]
+
+
+def without_instructions(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+    """Return messages without the system prompts that each request had.
+
+    A client may have its secrets in its own, which is an option of the session and is stored as
+    such; the next agent gives every request its instructions again.
+    """
+    return [
+        replace(each, instructions=None)
+        if isinstance(each, ModelRequest) and each.instructions is not None
+        else each
+        for each in messages
+    ]
 
 
 def _overlap(before: Sequence[ModelMessage], now: Sequence[ModelMessage]) -> tuple[int, int]:
@@ -115,7 +131,7 @@ class StoredMessages:
             self.messages, self._whole = [], False
             return [_memory(b"1.", b"", replaces=True)]
         whole = not change.before
-        self.messages, self._whole = list(now), True
+        self.messages, self._whole = without_instructions(now), True
         self._changes_bytes = 0 if whole else self._changes_bytes + len(encoded)
         pieces = [encoded[at : at + PIECE_BYTES] for at in range(0, len(encoded), PIECE_BYTES)]
         return [
