@@ -23,7 +23,8 @@ from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import Draining
 from frontdesk.sessions.event_log import EventLog, LoggedEvent
 from frontdesk.sessions.queue import PromptQueue
-from frontdesk.sessions.service import SessionService, TenantSessions
+from frontdesk.sessions.service import SessionService
+from frontdesk.sessions.tenant_sessions import TenantSessions
 
 
 def elsewhere(service, key):

@@ -20,7 +20,7 @@ from frontdesk.gateway.forwarding.signing import (
     fresh_nonce,
 )
 from frontdesk.gateway.scopes import KeyScope
-from frontdesk.sessions.service import OneConversation
+from frontdesk.sessions.tenant_sessions import OneConversation
 from frontdesk.testing import ManualClock
 
 SECRET = b"s" * 32

@@ -11,7 +11,7 @@ from frontdesk.agents.errors import CreateFailed
 from frontdesk.cluster.index import Moment
 from frontdesk.cluster.terms import LeaseTerms
 from frontdesk.sessions.errors import SessionDead
-from frontdesk.sessions.service import OneConversation
+from frontdesk.sessions.tenant_sessions import OneConversation
 from support.cluster_services import entries_of, open_members, reservations_of, until
 from support.sessions import FakeAgent, Stream, data_of, names, open_session, passes
 

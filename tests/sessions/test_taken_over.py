@@ -12,8 +12,9 @@ from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
+from frontdesk.sessions.context import SessionSettings
 from frontdesk.sessions.keeping_settings import KeepingSettings
-from frontdesk.sessions.service import SessionService, SessionSettings
+from frontdesk.sessions.service import SessionService
 from gateway.requirements import covers
 from support.sessions import Stream, data_of, names, open_session, scripted, text
 

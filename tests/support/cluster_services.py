@@ -9,7 +9,8 @@ from frontdesk.agents import Blueprints
 from frontdesk.cluster.node import Node
 from frontdesk.cluster.node_records import NodeHooks
 from frontdesk.cluster.terms import LeaseTerms
-from frontdesk.sessions.service import SessionService, SessionSettings
+from frontdesk.sessions.context import SessionSettings
+from frontdesk.sessions.service import SessionService
 
 BOUND_S = 30
 

@@ -13,7 +13,8 @@ from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.errors import ToolFailed
 from frontdesk.agents.task import TaskAgent
 from frontdesk.schemas.answer_schemas import Messages, SessionStats, SessionStatus, SessionSummary
-from frontdesk.sessions.service import SessionService, SessionSettings
+from frontdesk.sessions.context import SessionSettings
+from frontdesk.sessions.service import SessionService
 
 BOUND_S = 20
 """How long a test waits for what must come."""

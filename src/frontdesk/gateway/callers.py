@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from frontdesk.gateway.errors import ScopeMissing
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.scopes import KeyScope
-from frontdesk.sessions.service import OneConversation
+from frontdesk.sessions.tenant_sessions import OneConversation
 
 NO_SECRET = b""
 """In place of a secret's hash: there is no key of ours."""

@@ -29,7 +29,7 @@ from frontdesk.gateway.queries import InFence, NoQuery, query_of
 from frontdesk.gateway.request_context import context_of, require
 from frontdesk.schemas.answer_schemas import Answer
 from frontdesk.sessions.conversation import Conversation
-from frontdesk.sessions.service import TenantSessions
+from frontdesk.sessions.tenant_sessions import TenantSessions
 
 
 async def tenant_sessions(request: Request) -> TenantSessions:

@@ -59,7 +59,8 @@ from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.schemas.operator_schemas import StorageHealth
 from frontdesk.sessions.context import SessionSettings
 from frontdesk.sessions.errors import Draining
-from frontdesk.sessions.service import SessionService, TenantSessions
+from frontdesk.sessions.service import SessionService
+from frontdesk.sessions.tenant_sessions import TenantSessions
 from frontdesk.store import Limits, SessionStore
 
 if TYPE_CHECKING:

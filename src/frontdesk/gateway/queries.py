@@ -30,7 +30,7 @@ from frontdesk.gateway.errors import MalformedRequest
 from frontdesk.gateway.problems import mistakes_of
 from frontdesk.sessions.event_reader import SINCE
 from frontdesk.sessions.listing import SessionQuery
-from frontdesk.sessions.service import MAX_PAGE
+from frontdesk.sessions.tenant_sessions import MAX_PAGE
 
 EVENT_TYPES = tuple(event.name for event in EVENTS)
 MAX_FIELDS = 64

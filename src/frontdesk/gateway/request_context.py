@@ -24,7 +24,7 @@ from frontdesk.persistence.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from frontdesk.gateway.callers import Caller
-    from frontdesk.sessions.service import TenantSessions
+    from frontdesk.sessions.tenant_sessions import TenantSessions
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -21,7 +21,7 @@ from frontdesk.gateway.errors import ScopeMissing
 from frontdesk.gateway.key_ring import KeyRing
 from frontdesk.gateway.scopes import KeyScope, in_order
 from frontdesk.sessions.conversation import Conversation
-from frontdesk.sessions.service import OneConversation
+from frontdesk.sessions.tenant_sessions import OneConversation
 
 PREFIX = "fds_"
 MAX_TOKEN_CHARACTERS = 2048

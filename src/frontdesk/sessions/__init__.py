@@ -1,9 +1,18 @@
 """The session service: conversations, turns, event log, supervision. It knows no HTTP.
 
-    service             opens, finds and ends sessions; `TenantSessions` is how one tenant sees them
+    tenant_sessions     the sessions as one tenant sees them; over
+    service             opens, finds and ends sessions; its life. Over
+    session_opening     how they are opened, forked, imported, given agents again; over
+    session_host        what is here, and what follows from what the registry says
     admission           what a client asks for, held against what the operator allows
     reservations        places of sessions whose entry is still to come: limits hold in a burst
     live                the sessions of now, each with its agent, and those that ended recently
+    keeping             stored sessions without an agent: loaded, ended, unloaded; its settings in
+                        keeping_settings, what it reads in stored_life, earlier_life, remembered
+    resuming            gives them agents, again and again; whether they can have one, in resumable
+    retention, trimming, storage_patience
+                        what does not stay stored, and what turns do while nothing can be
+    takeover, recovery  what another process left, claimed and brought to rest
     stored_sessions     what can be asked of sessions that outlive their agents; lists, in listing
     supervision         starts and ends agents, writes the registry, decides what an end means
     cluster_entries     the same on all nodes, where there are others: a place first, then the entry
@@ -47,7 +56,8 @@ if TYPE_CHECKING:
         SessionObserver,
         ToolCaller,
     )
-    from frontdesk.sessions.service import SessionService, TenantSessions
+    from frontdesk.sessions.service import SessionService
+    from frontdesk.sessions.tenant_sessions import TenantSessions
 
 _MODULE_OF = {
     "Conversation": "conversation",
@@ -58,7 +68,7 @@ _MODULE_OF = {
     "SessionObserver": "hooks",
     "SessionService": "service",
     "SessionSettings": "context",
-    "TenantSessions": "service",
+    "TenantSessions": "tenant_sessions",
     "ToolCaller": "hooks",
     "Budgets": "hooks",
     "PENDING": "hooks",

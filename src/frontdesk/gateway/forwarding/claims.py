@@ -11,7 +11,7 @@ import msgspec
 
 from frontdesk.gateway.callers import NO_SECRET, Caller
 from frontdesk.gateway.scopes import KeyScope, in_order
-from frontdesk.sessions.service import OneConversation
+from frontdesk.sessions.tenant_sessions import OneConversation
 
 TRAVELLING_HEADERS = frozenset(
     {

@@ -50,7 +50,7 @@ from frontdesk.schemas.answer_schemas import (
 )
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.listing import number_after
-from frontdesk.sessions.service import TenantSessions
+from frontdesk.sessions.tenant_sessions import TenantSessions
 
 router: APIRouter = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=SessionRoute)
 
