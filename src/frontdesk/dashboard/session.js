@@ -117,6 +117,8 @@ export class SessionPage {
   compare({ state, queues, lastEventIndex, pendingQuestions }) {
     const { transcript, stream } = this;
     this.waiting = queues.prompts;
+    // An answer that the stream has overtaken says what was before.
+    if (stream?.index > lastEventIndex) return;
     if (!stream?.source || stream.index < lastEventIndex) {
       if (stream?.source && this.behind === stream.index) stream.lost();
       this.behind = stream?.index;
@@ -217,6 +219,11 @@ export class SessionPage {
     this.app.draw();
   }
 
+  /** Give it an agent, or take it away: the conversation stays. */
+  async rest(verb) {
+    if (await attempt(() => ask("POST", this.path(verb)))) await this.asks();
+  }
+
   async stop() {
     const asked = (state) => {
       this.asked = state;
@@ -231,7 +238,8 @@ export class SessionPage {
     const { me, feed } = this.app;
     if (!this.mayRead) this.known = feed.rows.get(this.key) ?? this.known;
     const { over, asked, known, mayRead, transcript } = this;
-    const state = over ? "ended" : (asked ?? (mayRead ? transcript.state : null) ?? known?.state ?? "idle");
+    const dormant = known?.live === false;
+    const state = over ? "ended" : asked ?? (dormant ? "dormant" : (mayRead ? transcript.state : null) ?? known?.state ?? "idle");
     const turns = /^(working|waiting|aborting)/.test(state);
     return html`<div class="title session">
         <p class="back"><a href="#/sessions">Sessions</a></p>
@@ -239,6 +247,8 @@ export class SessionPage {
         ${stateOf(over && isFailure(transcript.ended) ? "failed" : state, STATES[state] ?? state)}
         <span class="buttons">
           ${turns && this.can("abort") ? html`<button @click=${() => this.abort()} ?disabled=${asked}>Abort turn</button>` : nothing}
+          ${me.operator ? nothing : dormant && this.can("prompt") ? html`<button @click=${() => this.rest("/resume")}>Resume</button>`
+            : known?.live && this.can("delete") ? html`<button @click=${() => this.rest("/close")}>Close</button>` : nothing}
           ${this.can("delete") ? html`<button class="danger" @click=${() => this.stop()} ?disabled=${asked}>End session</button>` : nothing}
         </span>
       </div>
@@ -256,7 +266,7 @@ export class SessionPage {
       tenant: this.tenant, blueprint: known.blueprint, model: known.model,
       [this.over ? "lived" : "age"]: age && duration(age),
       turns: figure(known.turns ?? 0), tokens: figure(known.tokens ?? 0), cost: known.costUsd && dollars(known.costUsd),
-      restarts: known.restarts, node: known.node, key: known.keyId,
+      restarts: known.restarts, blocked: known.blocked, node: known.node, key: known.keyId,
     });
     return html`<dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<div><dt>${name}</dt><dd>${plain(value)}</dd></div>`)}</dl>`;
   }

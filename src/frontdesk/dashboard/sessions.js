@@ -98,11 +98,11 @@ export class SessionsPage {
     const { feed } = this.app;
     const all = [...feed.rows.values()];
     const counts = feed.tooMany?.byState ?? Object.fromEntries(Object.keys(STATES).map((state) => [state, all.filter((row) => row.state === state).length]));
-    const { waiting_approval: approvals = 0, waiting_input: questions = 0, working = 0 } = counts;
+    const { waiting_approval: approvals = 0, waiting_input: questions = 0, working = 0, dormant = 0 } = counts;
     this.waiting = approvals + questions;
     return html`<div class="title">
         <h1>Sessions</h1>
-        <p class="summary"><b>${figure(feed.tooMany?.total ?? all.length)}</b> live · <b>${figure(working)}</b> working ·
+        <p class="summary"><b>${figure((feed.tooMany?.total ?? all.length) - dormant)}</b> live · <b>${figure(working)}</b> working ·
           <b class=${this.waiting ? "attention" : ""}>${figure(this.waiting)}</b> waiting for somebody</p>
         ${this.mayCreate ? html`<button class="primary" @click=${() => this.begin()}>New session</button>` : nothing}
       </div>

@@ -58,16 +58,16 @@ export const needsSomebody = (row) => row.state === "waiting_approval" || row.st
 
 const REASONS = {
   normal: "Its agent was done and returned.",
-  cancelled: "Its agent was cancelled by the program that runs it.",
+  cancelled: "The program that runs it has cancelled it.",
   crashed: "Its agent raised an error.",
-  signalled: "The agent's process was ended by a signal.",
-  exited: "The agent's process exited by itself with a failure.",
+  signalled: "Its process was ended by a signal.",
+  exited: "Its process exited with a failure.",
   not_alive: "Its agent had ended already when it was looked at.",
   lost: "The machine or the worker that it ran on went down.",
   deleted: "Somebody ended it.",
   shutdown: "The gateway was shut down.",
   expired: "Nobody used it for as long as its blueprint allows.",
-  superseded: "Another node has a session of this id by now.",
+  superseded: "Another node has this id by now.",
   restarted: "Another agent took over.",
   unknown: "How it ended could not be found out.",
 };
