@@ -482,6 +482,9 @@ def test_conversations_on_a_network_or_a_full_disk_are_wrong(tmp_path, monkeypat
 
 
 def test_a_database_that_does_not_answer_is_wrong_and_its_password_is_not_said(tmp_path):
-    store = f"postgresql://desk:planted@127.0.0.1:{free_port()}/frontdesk"
-    found = the_only(storage_findings(config_with(tmp_path, store=store)))
+    password = tmp_path / "password"
+    password.write_text("planted")
+    store = f"postgresql://desk@127.0.0.1:{free_port()}/frontdesk"
+    config = config_with(tmp_path, store=store, password_file=password)
+    found = the_only(storage_findings(config))
     assert (found.result, "planted" in repr(found)) == ("wrong", False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from frontdesk.cli.findings import Finding
 
 if TYPE_CHECKING:
+    from frontdesk.gateway.conversation_settings import ConversationSettings
     from frontdesk.gateway.settings import Config
 
 CHECK = "conversations"
@@ -30,7 +31,7 @@ def storage_findings(config: Config) -> Iterator[Finding]:
     elif store == SQLITE:
         yield from _sqlite_findings(config)
     else:
-        yield from _postgres_findings(store)
+        yield from _postgres_findings(config.conversations)
 
 
 def _sqlite_findings(config: Config) -> Iterator[Finding]:
@@ -101,21 +102,19 @@ def problems_of_file(file: Path, keys: Path) -> Iterator[Finding]:
         yield Finding(CHECK, "wrong", f"{file}: {error}", recover)
 
 
-def _postgres_findings(url: str) -> Iterator[Finding]:
-    import psycopg
+def _postgres_findings(settings: ConversationSettings) -> Iterator[Finding]:
+    from frontdesk.errors import MissingExtra
+    from frontdesk.gateway.errors import ConfigurationWrong
 
-    from frontdesk.persistence.postgres_connections import OLDEST_VERSION, DatabaseAddress
-
-    address = DatabaseAddress.parse(url)
     try:
-        with psycopg.connect(**{"connect_timeout": 5, **address.parameters}) as connection:
-            version = connection.info.server_version
-    except psycopg.Error as error:
-        text = address.without_secrets(f"{address}: {str(error).splitlines()[0]}")
-        yield Finding(CHECK, "wrong", text, "look at the server, the network and the password")
+        from frontdesk.gateway.conversation_database import database_problem
+
+        address, problem = database_problem(settings)
+    except (MissingExtra, ConfigurationWrong) as error:
+        yield Finding(CHECK, "wrong", str(error), "install it, or correct the setting")
         return
-    if version < OLDEST_VERSION:
-        text = f"{address} is PostgreSQL {version // 10_000}"
-        yield Finding(CHECK, "wrong", text, "upgrade it to PostgreSQL 14 or newer")
+    if problem is None:
+        yield Finding(CHECK, "ok", f"{address} can be used")
     else:
-        yield Finding(CHECK, "ok", f"{address}, PostgreSQL {version // 10_000}")
+        advice = "look at the server, the network and the account"
+        yield Finding(CHECK, "wrong", problem, advice)

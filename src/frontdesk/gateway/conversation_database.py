@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from frontdesk.gateway.conversation_settings import ConversationSettings
 from frontdesk.gateway.secret_file import password_in
 from frontdesk.gateway.state_dir import StateDir
+from frontdesk.persistence.errors import StorageRefused, StorageUnavailable
 from frontdesk.persistence.postgres_claims import OwnerStanding
-from frontdesk.persistence.postgres_connections import DatabaseAddress
+from frontdesk.persistence.postgres_connections import DatabaseAddress, check_database
 from frontdesk.persistence.postgres_conversations import PostgresConversations
 from frontdesk.persistence.sealing import Sealing
 
@@ -43,6 +44,19 @@ def database_address(settings: ConversationSettings) -> DatabaseAddress:
     """Return where the database is; `ConfigurationWrong`, `InvalidArgument`."""
     password = password_in(settings.password_file, "conversations.password_file")
     return DatabaseAddress.parse(settings.store, password=password)
+
+
+def database_problem(settings: ConversationSettings) -> tuple[DatabaseAddress, str | None]:
+    """Return where the database is, and why it cannot be used; it is asked, and not changed.
+
+    `ConfigurationWrong`, `InvalidArgument`.
+    """
+    address = database_address(settings)
+    try:
+        check_database(address)
+    except (StorageUnavailable, StorageRefused) as error:
+        return address, str(error)
+    return address, None
 
 
 def standing_in(node: Node) -> Callable[[str], OwnerStanding]:

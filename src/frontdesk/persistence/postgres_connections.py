@@ -27,7 +27,7 @@ except ImportError as _missing:
         "postgresql", part="conversations in PostgreSQL", missing="psycopg"
     ) from _missing
 
-__all__ = ["DatabaseAddress", "DatabaseConnections", "WaitLimits", "failure_of"]
+__all__ = ["DatabaseAddress", "DatabaseConnections", "WaitLimits", "check_database", "failure_of"]
 
 T = TypeVar("T")
 
@@ -275,6 +275,15 @@ class DatabaseConnections:
         for connection in idle:
             with suppress(psycopg.Error):
                 connection.close()
+
+
+def check_database(address: DatabaseAddress) -> None:
+    """Connect once; `StorageUnavailable` or `StorageRefused` where it cannot be used."""
+    connections = DatabaseConnections(address, schema="public", node="check", limits=WaitLimits())
+    try:
+        connections.connect().close()
+    except psycopg.Error as error:
+        raise failure_of(error, address) from None
 
 
 # -- what failed -----------------------------------------------------------------------------------
