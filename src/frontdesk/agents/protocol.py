@@ -179,10 +179,13 @@ def leave(agent: RunningAgent) -> None:
         leaving()
 
 
-async def forget(factory: AgentFactory, memories: Sequence[Memory]) -> None:
-    """Remove what the agents of a session left outside of the storage: it is erased."""
+async def forget(factory: AgentFactory, memories: Sequence[Memory], *, of: str) -> None:
+    """Remove what the agents of a session left outside of the storage: it is erased.
+
+    `of` is the session's key: what its memories took over from another is not its own.
+    """
     if (forgetting := getattr(factory, "forget", None)) is not None:
-        await forgetting(memories)
+        await forgetting(memories, of=of)
 
 
 async def check(factory: AgentFactory, context: SessionContext) -> None:

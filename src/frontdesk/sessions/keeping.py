@@ -301,7 +301,7 @@ class Keeping:
         live_session = self.get(key)
         if live_session is not None and live_session.resuming is None:
             self._end(live_session, reason)
-            self._run_beside(self.forget_files(conversation.number, conversation.blueprint))
+            self._run_beside(self.forget_files(conversation))
 
     async def end(self, live_session: LiveSession, reason: ExitReason) -> None:
         """End a dormant session, once nobody starts an agent for it; not one that has one by then.
@@ -312,16 +312,16 @@ class Keeping:
             await asyncio.wait({live_session.resuming})
         conversation = live_session.conversation
         if reason.kind is ExitKind.DELETED:
-            await self.forget_files(conversation.number, conversation.blueprint)
+            await self.forget_files(conversation)
         if live_session.registry_key in self._dormant and live_session.resuming is None:
             self._end(live_session, reason)
 
-    async def forget_files(self, number: int, blueprint: str) -> None:
+    async def forget_files(self, of: Conversation | StoredConversation) -> None:
         """Remove what agents without a process left outside of the storage: it is erased next."""
-        rules = self._blueprints().get(blueprint)
+        rules, key = self._blueprints().get(of.blueprint), registry_key(of.tenant_id, of.session_id)
         if rules is not None and hasattr(rules.factory, "forget"):
-            memories = await self.commits.read(lambda store: store.memories(number))
-            await forget(rules.factory, [memory_of(each) for each in memories])
+            memories = await self.commits.read(lambda store: store.memories(of.number))
+            await forget(rules.factory, [memory_of(each) for each in memories], of=key)
 
     def _end(self, live_session: LiveSession, reason: ExitReason) -> None:
         key, conversation = live_session.registry_key, live_session.conversation
@@ -334,7 +334,7 @@ class Keeping:
         """Erase a conversation that nobody used, unless somebody does by now."""
         if self._is_used(stored):
             return False
-        await self.forget_files(stored.number, stored.blueprint)
+        await self.forget_files(stored)
         if self._is_used(stored):
             return False
         key, recent = registry_key(stored.tenant_id, stored.session_id), self._supervisor().recent

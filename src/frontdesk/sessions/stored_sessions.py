@@ -182,8 +182,9 @@ class StoredSessions:
                 break
             if stored.number == newest:
                 raise StorageUnavailable("another node has this conversation")
-            newest = (await keeping.owned(stored)).number
-            await keeping.forget_files(newest, stored.blueprint)
+            owned = await keeping.owned(stored)
+            newest = owned.number
+            await keeping.forget_files(owned)
             keeping.commits.add(ConversationErased(number=newest))
             await keeping.commits.committed(newest)
         self._supervisor.recent.remove(registry_key(tenant_id, session_id))

@@ -120,7 +120,7 @@ async def test_what_was_left_on_another_machine_is_told_as_text(tmp_path, monkey
         await agent.end(1.0)
         await discard(agent)
         monkeypatch.undo()
-        await forget(factory, memories)
+        await forget(factory, memories, of="acme/s")
         assert not os.listdir(factory.places)
 
 
@@ -135,7 +135,22 @@ async def test_what_cannot_be_read_any_more_is_told_as_text(spoiled, tmp_path, c
         assert "what an ACP agent left" in caplog.text
         await agent.end(1.0)
         await discard(agent)
-        await forget(factory, memories)
+        await forget(factory, memories, of="acme/s")
+
+
+async def test_a_copy_of_a_session_has_not_its_agents_session_and_takes_nothing_with_it(tmp_path):
+    async with factory_of("Remembering", "resume", homes=None, home="session") as factory:
+        memories = await first_life(factory, "one")
+        there = sorted(os.listdir(factory.places))
+        copy = msgspec.structs.replace(SESSION, session_id="copy")
+        agent, known = await restored_agent(factory, left(*memories, history=HISTORY), context=copy)
+        assert known == "rebuilt"
+        await agent.end(1.0)
+        await discard(agent)
+        await forget(factory, memories, of="acme/copy")
+        assert sorted(os.listdir(factory.places)) == there
+        await forget(factory, memories, of="acme/s")
+        assert not os.listdir(factory.places)
 
 
 async def test_its_mode_is_set_again_where_the_agent_has_forgotten_it(tmp_path):
@@ -188,12 +203,12 @@ async def test_a_start_that_fails_leaves_the_directories_for_the_next_attempt(tm
             await restored_agent(factory, left(*memories, history=HISTORY), context=wrong)
         assert sorted(os.listdir(factory.places)) == there
         assert len(there) == 2
-        await forget(factory, memories)
+        await forget(factory, memories, of="acme/s")
         assert not os.listdir(factory.places)
 
 
 def test_what_is_left_names_no_secret_and_has_a_bound():
-    large = SessionLeft(session_id="s", machine="m", opened={"models": "x" * 2**20})
+    large = SessionLeft(of="acme/s", session_id="s", machine="m", opened={"models": "x" * 2**20})
     assert len(large.memory().content) < 1000
 
 

@@ -239,6 +239,7 @@ class AcpAgent:
         """Leave where the session is to be found, where that is not what was left before."""
         used, cost_usd = self._usage.counted
         left = SessionLeft(
+            of=self._label,
             session_id=self._session.id,
             machine=this_machine(),
             workdir=self._handover.workdir.own_path,

@@ -124,7 +124,8 @@ class AcpAgentFactory:
         history comes before the next prompt.
         """
         self._program()
-        found = SessionLeft.found_in(restored.memories)
+        label = registry_key(context.tenant_id, context.session_id)
+        found = SessionLeft.found_in(restored.memories, of=label)
         directories = await self._open_directories(context, found)
         try:
             agent = await self._start_again(context, directories)
@@ -141,9 +142,9 @@ class AcpAgentFactory:
         agent.recall(None)
         return agent, "kept" if restored.is_empty else "rebuilt"
 
-    async def forget(self, memories: Sequence[Memory]) -> None:
+    async def forget(self, memories: Sequence[Memory], *, of: str) -> None:
         """Remove the directories that were made for a session without an agent. Never raises."""
-        left = SessionLeft.found_in(memories)
+        left = SessionLeft.found_in(memories, of=of)
         if left is None:
             return
         for path in (existing(left.workdir), existing(left.home)):

@@ -29,13 +29,15 @@ _log = logging.getLogger("frontdesk.agents.acp")
 
 
 class SessionLeft(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent's session, and the machine that it is on.
+    """An agent's session, whose it is, and the machine that it is on.
 
+    `of` is the session here, with its tenant: a copy of that has not its agent's session.
     `workdir` and `home` are directories that were made for it, None where they were not. `opened`
     is what the agent said as it was opened, `options` how they were set last. `used` and `cost_usd`
     are what of its sums is counted already.
     """
 
+    of: str
     session_id: str
     machine: str
     workdir: str | None = None
@@ -54,7 +56,7 @@ class SessionLeft(msgspec.Struct, frozen=True, kw_only=True):
         return Memory(kind=KIND, version=VERSION, content=content, replaces=True)
 
     @classmethod
-    def found_in(cls, memories: Iterable[Memory]) -> SessionLeft | None:
+    def found_in(cls, memories: Iterable[Memory], *, of: str) -> SessionLeft | None:
         """Return what the last agent left; None where that is nothing that can be used here."""
         left = [memory for memory in memories if memory.kind == KIND]
         if not left:
@@ -67,7 +69,7 @@ class SessionLeft(msgspec.Struct, frozen=True, kw_only=True):
         except (msgspec.MsgspecError, RecursionError) as error:
             _log.warning("what an ACP agent left cannot be read: %s", error)
             return None
-        return found if found.machine == this_machine() else None
+        return found if (found.of, found.machine) == (of, this_machine()) else None
 
 
 def this_machine() -> str:
