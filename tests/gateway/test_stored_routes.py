@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from frontdesk.agents import Blueprints
+from frontdesk.persistence.sqlite_conversations import SqliteConversations
 from gateway.agents import leaver, parrot
 from gateway.requirements import covers
 from gateway.running import OPERATOR, UMBRELLA, RunningGateway, create, events, turn_of, until
@@ -80,6 +81,19 @@ def test_an_ephemeral_session_cannot_be_closed(acme, sid):
     answer = acme.post(f"/v1/sessions/{sid}/close")
     assert (answer.status_code, answer.json()["error"]) == (409, "not_stored")
     assert acme.post(f"/v1/sessions/{sid}/resume").status_code == 200
+
+
+@covers("durable.ephemeral-leaves-nothing")
+def test_an_ephemeral_session_leaves_no_byte_in_any_file(tmp_path):
+    with RunningGateway(tmp_path, conversations=SQLITE) as running, running.client() as client:
+        create(client, "named-nowhere", ephemeral=True, label="labelled nowhere")
+        turn_of(client, "named-nowhere", "written nowhere")
+        create(client, "named-somewhere")
+        turn_of(client, "named-somewhere", "written somewhere")
+    files = [each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()]
+    assert any(b"named-somewhere" in each for each in files)
+    for text in (b"named-nowhere", b"labelled nowhere", b"written nowhere"):
+        assert not any(text in each for each in files)
 
 
 @covers("durable-routes.erased", "durable.absent-is-absent")
@@ -216,6 +230,30 @@ def test_the_end_of_a_turn_of_an_earlier_process_answers_its_repetition(tmp_path
     with RunningGateway(tmp_path, conversations=SQLITE) as running, running.client() as client:
         again = client.post("/v1/sessions/s-1/prompt", json=body, headers=headers)
         assert (again.status_code, again.json()) == (200, ended.json())
+
+
+@covers("durable.stored-before-2xx")
+def test_what_a_request_did_and_its_answer_are_one_commit_before_the_answer(tmp_path, monkeypatch):
+    batches, apply = [], SqliteConversations.apply
+
+    def applied(store, operations):
+        done = apply(store, operations)
+        batches.append([type(each).__name__ for each in operations])
+        return done
+
+    monkeypatch.setattr(SqliteConversations, "apply", applied)
+    headers = {"Idempotency-Key": "once"}
+    opening = {"model": "test", "sessionId": "s-1", "blueprint": "parrot", "prompt": "first"}
+    with RunningGateway(tmp_path, conversations=SQLITE) as running, running.client() as client:
+        assert client.post("/v1/sessions", json=opening, headers=headers).status_code == 201
+        (opened,) = [each for each in batches if "ConversationOpened" in each]
+        assert {"TurnQueued", "AnswerStored"} <= {*opened}
+        body = {"text": "hello"}
+        accepted = client.post("/v1/sessions/s-1/prompt", json=body, headers=headers)
+        assert accepted.status_code == 202
+        queued = [each for each in batches if "TurnQueued" in each]
+        assert len(queued) == 2
+        assert "AnswerStored" in queued[1]
 
 
 @covers("durable-routes.tenant-erased")

@@ -53,6 +53,7 @@ async def test_a_turn_that_ended_well_tells_text_tokens_and_where_the_log_is():
             text="done",
             tokens=TurnTokens(3, 4, 7),
             last_index=conversation.log.last_index,
+            last_position=2,
         )
         assert await end_of(conversation, accepted) is end
 
