@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from frontdesk import __version__
-from frontdesk.cli import agents, configuration, keys, node_commands, session_commands
+from frontdesk.cli import (
+    agents,
+    configuration,
+    conversations,
+    keys,
+    node_commands,
+    session_commands,
+)
 from frontdesk.cli.doctor import doctor
 from frontdesk.cli.options import AsJson
 from frontdesk.cli.output import emit, print_json
@@ -28,6 +35,7 @@ app.command()(usage)
 app.command()(top)
 app.command()(doctor)
 app.add_typer(keys.app, name="keys")
+app.add_typer(conversations.app, name="conversations")
 app.add_typer(agents.app, name="agents")
 app.add_typer(configuration.app, name="config")
 

@@ -13,6 +13,8 @@ conversations of a process have said, in their order, many in one transaction.
     sealing, segments       encryption of what is stored, and compression of events
     sqlite_conversations    a store in an SQLite file: over sqlite_database, which has it open,
                             sqlite_batch and sqlite_log, which write, and stored_reader
+    sqlite_snapshot     the file as it is at one moment, and what is wrong with it
+    sqlite_salvage      what can be read of a damaged one
     remote_conversations    the store that one of several workers has: its supervisor's
     conversation_server     the supervisor's side of it
     storage_wire            calls and answers between them

@@ -14,6 +14,7 @@ from frontdesk.persistence.conversations import Applied, OwnedBatch, StoredMessa
 from frontdesk.persistence.operations import AnyOperation, TurnState
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_database import ERASE_WITHIN_S, SqliteDatabase, Sync
+from frontdesk.persistence.sqlite_snapshot import SqliteSnapshot
 from frontdesk.persistence.stored import (
     ListQuery,
     StoredAnswer,
@@ -37,7 +38,7 @@ class OwnedConversations:
     """
 
     def __init__(
-        self, database: SqliteDatabase, *, owner: str, lives: Callable[[str], bool]
+        self, database: SqliteDatabase | SqliteSnapshot, *, owner: str, lives: Callable[[str], bool]
     ) -> None:
         self._database = database
         self._owner = owner

@@ -95,7 +95,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def refuse_other(connection: sqlite3.Connection, path: Path) -> bool:
+    """Raise `StorageRefused` for a newer file, or another's; say whether there are tables."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (owner,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -104,6 +105,11 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise StorageRefused(str(path), problem=f"a newer Frontdesk has written it ({known})")
     if tables and owner != APPLICATION_ID:
         raise StorageRefused(str(path), problem="it is a database, and not one of conversations")
+    return bool(tables)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    tables = refuse_other(connection, path)
     if not tables:
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()

@@ -14,6 +14,10 @@
                         what does not stay stored, and what turns do while nothing can be
     takeover, recovery  what another process left, claimed and brought to rest
     stored_sessions     what can be asked of sessions that outlive their agents; lists, in listing
+    forking             what a fork takes of another; remembered, how far agents' memory reaches
+    checkpoints         names for the ends of turns
+    exporting, importing    a session as JSON lines (portable_lines), held against each other in
+                        portable_parts
     supervision         starts and ends agents, writes the registry, decides what an end means
     cluster_entries     the same on all nodes, where there are others: a place first, then the entry
     supervised_agent    what the registry monitors where a session has a word in the reason

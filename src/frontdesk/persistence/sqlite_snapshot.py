@@ -1,0 +1,129 @@
+"""The file of conversations as it is at one moment, beside whoever writes it, and what is wrong.
+
+For the command line, which looks at a file and does not have it: nothing is written here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from frontdesk.persistence.conversations import Applied, OwnedBatch
+from frontdesk.persistence.errors import (
+    ConversationUnreadable,
+    StorageRefused,
+    StorageUnavailable,
+)
+from frontdesk.persistence.journal_index import JournalIndex, Tail
+from frontdesk.persistence.sealing import Sealing
+from frontdesk.persistence.sqlite_file import open_reader, refuse_other, sqlite_errors
+from frontdesk.persistence.sqlite_log import read_journal
+from frontdesk.persistence.stored import StoredConversation
+from frontdesk.persistence.stored_reader import StoredReader
+
+_PAGE = 500
+_FRAMES_BYTES = 1024 * 1024
+
+
+class SqliteSnapshot:
+    """Read the file as it is now. A context manager; `StorageRefused` for what is none of ours.
+
+    Costs a read of the journal, 16 MiB at most. What is written meanwhile is not seen.
+    """
+
+    def __init__(self, path: Path, *, sealing: Sealing) -> None:
+        if not path.is_file():
+            raise StorageRefused(str(path), problem="there is no file")
+        self._connection = open_reader(path)
+        self._journal = JournalIndex()
+        try:
+            with sqlite_errors():
+                if refuse_other(self._connection, path):
+                    self._connection.execute("BEGIN")
+                    read_journal(self._connection, self._journal)
+        except BaseException:
+            self._connection.close()
+            raise
+        self.reader: StoredReader = StoredReader(self._connection, sealing=sealing)
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+    def conversations(self, tenant_id: str | None = None) -> Iterator[StoredConversation]:
+        """Give all of a tenant's conversations, or everybody's, oldest first."""
+        after = 0
+        while True:
+            rows = self._connection.execute(
+                "SELECT number FROM conversation WHERE number > ?1"
+                " AND (?2 IS NULL OR tenant_id = ?2) ORDER BY number LIMIT ?3",
+                (after, tenant_id, _PAGE),
+            )
+            if not (numbers := [number for (number,) in rows]):
+                return
+            yield from self.reader.conversations(numbers, tails=self._journal.tails)
+            after = numbers[-1]
+
+    # -- as a store reads it, and never writes ---------------------------------------------------
+
+    @property
+    def tails(self) -> dict[int, Tail]:
+        """The ends of conversations' logs."""
+        return self._journal.tails
+
+    @contextmanager
+    def reading(self) -> Iterator[StoredReader]:
+        """Read it."""
+        with sqlite_errors():
+            yield self.reader
+
+    def apply_together(self, batches: Sequence[OwnedBatch]) -> list[Applied]:  # noqa: ARG002
+        """Write nothing."""
+        raise StorageUnavailable("it is only read")
+
+    def claim(
+        self,
+        owner: str,  # noqa: ARG002
+        number: int | None,  # noqa: ARG002
+        *,
+        takes_from: Callable[[str], bool],  # noqa: ARG002
+    ) -> list[int]:
+        """Write nothing."""
+        raise StorageUnavailable("it is only read")
+
+    # -- what is wrong ---------------------------------------------------------------------------
+
+    def problems(self) -> Iterator[str]:
+        """Give what is wrong: with the file, and with each conversation that cannot be read."""
+        with sqlite_errors():
+            for (found,) in self._connection.execute("PRAGMA integrity_check"):
+                if found != "ok":
+                    yield f"the file: {found}"
+        for stored in self.conversations():
+            if (problem := self._problem_of(stored)) is not None:
+                yield f"{stored.tenant_id}/{stored.session_id}: {problem}"
+
+    def _problem_of(self, stored: StoredConversation) -> str | None:
+        """Return why a conversation cannot be read whole, None where it can."""
+        if stored.unreadable is not None:
+            return stored.unreadable
+        try:
+            after = stored.oldest_index - 1
+            tail = self.tails.get(stored.number)
+            while page := self.reader.frames(
+                stored.number, tail=tail, after=after, limit=_PAGE, max_bytes=_FRAMES_BYTES
+            ):
+                if page[0].index != after + 1:
+                    return f"event {after + 1} is missing"
+                after = page[-1].index
+            if after < stored.last_index:
+                return f"event {after + 1} is missing"
+            after = 0
+            while messages := self.reader.messages(stored.number, after=after, limit=_PAGE):
+                after = messages[-1].position
+            self.reader.memories(stored.number)
+        except (ConversationUnreadable, sqlite3.DatabaseError) as error:
+            return str(error)
+        return None
