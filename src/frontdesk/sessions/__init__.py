@@ -26,6 +26,9 @@
     session_turns       its turns, how they begin and end; over
     session_state       what it is; made of the parts below
     running_turn        the turn under way, as its agent sees it; turn_parts, what it shares
+    turn_suspension     while it waits for somebody, what another agent could go on from;
+                        suspended_turn, one that waits without an agent; turn_memories, what its
+                        agent leaves for the next
     transcript          its messages, for the history
     input_checks        what is asked before anything reaches an agent
     attachment_room     which files may come with a prompt, and how many bytes of them are held
