@@ -276,3 +276,29 @@ def test_operators_erase_a_tenant_with_all_that_it_has(tmp_path):
         assert acme.get("/v1/sessions/s-1").json()["error"] == "not_found"
         assert operator.delete("/ops/tenants/a%20b/conversations").status_code == 400
         create(acme, "s-1")
+
+
+@covers("durable.memory-as-before")
+def test_in_memory_only_sessions_end_with_their_agents_and_their_gateway(tmp_path):
+    memory = {"store": "memory"}
+    with (
+        RunningGateway(tmp_path, conversations=memory, agents=AGENTS) as running,
+        running.client() as client,
+    ):
+        for name in ("s-1", "s-2"):
+            create(client, name)
+            turn_of(client, name, "hello")
+        refused = client.post("/v1/sessions/s-1/close")
+        assert (refused.status_code, refused.json()["error"]) == (409, "not_stored")
+        assert client.delete("/v1/sessions/s-1").status_code == 200
+        dead = client.get("/v1/sessions/s-1").json()
+        assert (dead["error"], dead["reason"]) == ("session_dead", "deleted")
+        assert client.post("/v1/sessions/s-1/resume").json()["error"] == "session_dead"
+        with events(client, "s-1", since="0") as stream:
+            assert until(stream, "session_end")[0][1] == "prompt_received"
+        assert ids(client) == ids(client, kept="true") == ["s-2"]
+        assert len(client.get("/v1/sessions/s-2/messages").json()["messages"]) == 2
+    assert not [each for each in tmp_path.rglob("*") if "conversation" in each.name]
+    with RunningGateway(tmp_path, conversations=memory) as running, running.client() as client:
+        assert client.get("/v1/sessions/s-2").json()["error"] == "not_found"
+        create(client, "s-2")
