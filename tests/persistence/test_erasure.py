@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 
 from frontdesk.persistence import operations as ops
+from gateway.requirements import covers
 from support.persistence import opened, store_in, turn
 from support.waiting import eventually
 
@@ -44,6 +45,7 @@ def filled(store, number, *, chance, rounds=6, tenant_id="t"):
         store.apply(turned)
 
 
+@covers("durable.erased-is-gone")
 def test_what_is_erased_is_in_no_file_a_while_later_compressed_or_not(tmp_path):
     chance = random.Random(15)
     with store_in(tmp_path, erase_within_s=0.01) as store:

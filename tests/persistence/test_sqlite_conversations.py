@@ -6,9 +6,11 @@ import pytest
 
 from frontdesk.persistence import operations as ops
 from frontdesk.persistence.errors import StorageRefused
+from gateway.requirements import covers
 from support.persistence import begun, opened, store_in, turn
 
 
+@covers("durable.no-secret-in-clear")
 def test_no_secret_lies_in_clear_and_with_encryption_no_content_does(tmp_path):
     batch = [
         opened(7, options=b"OPTIONS-secret"),
