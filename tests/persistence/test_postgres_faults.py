@@ -67,7 +67,7 @@ def test_a_connection_that_is_cut_at_any_byte_of_an_answer_writes_each_batch_onc
         size = passed_to_the_client(proxy) - passed
         broken = proxy.broken
         commit = size - len(COMMIT_ANSWER)
-        for byte in [*range(0, commit, 12), *range(commit, size + 1)]:
+        for byte in [*range(0, commit, 24), *range(commit, size + 1)]:
             proxy.cut_after(passed_to_the_client(proxy) + byte)
             until_it_is_written(store, written_by("n1", 1, batch := batch + 1))
             proxy.heal()

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from frontdesk.persistence import operations as ops
+from frontdesk.persistence import postgres_claims
 from support.persistence import opened, turn
 from support.programs import postgres_node
 from support.programs.postgres_node import written_by
@@ -53,7 +54,8 @@ class StoppedNode:
         self.process.communicate(timeout=WITHIN_S)
 
 
-def test_batches_of_two_owners_never_interleave_wherever_the_first_is_stopped(stores):
+def test_batches_of_two_owners_never_interleave_wherever_the_first_is_stopped(stores, monkeypatch):
+    monkeypatch.setattr(postgres_claims, "LOCK_WAIT_MS", 100)
     other = stores.open("other")
     with StoppedNode(stores) as node:
         for number in range(1, STEPS + 1):
@@ -229,3 +231,20 @@ def test_without_a_place_for_keys_they_are_in_the_database_and_go_with_their_ten
     assert len(wrapped) > 32
     second.apply([ops.TenantErased(number=0, tenant_id="t")])
     assert stores.ask("SELECT * FROM wrapped_key") == []
+
+
+def test_readers_that_need_keys_of_the_database_at_once_get_them(stores):
+    stores.keys = None
+    tenants = [f"t{number}" for number in range(12)]
+    writer = stores.open("writer", encrypt=True)
+    for number, tenant_id in enumerate(tenants, 1):
+        writer.apply([opened(number, tenant_id=tenant_id), *written_by("writer", number, 1)])
+    reader, found = stores.open("reader", encrypt=True), []
+    ready = threading.Barrier(len(tenants))
+
+    def read(number):
+        ready.wait(WITHIN_S)
+        found.extend(one.message for one in reader.messages(number))
+
+    run_together(*(lambda number=number: read(number) for number in range(1, 13)))
+    assert found == [b"writer 1"] * 12

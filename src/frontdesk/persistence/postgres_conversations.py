@@ -72,7 +72,9 @@ class PostgresConversations:
         limits: WaitLimits = WaitLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._connections = DatabaseConnections(address, schema=schema, node=owner, limits=limits)
-        sealed = sealing(DatabaseKeys(self._connections))
+        # Whoever reads may need a key meanwhile, and would wait for a connection that others have.
+        self._to_keys = DatabaseConnections(address, schema=schema, node=owner, limits=limits)
+        sealed = sealing(DatabaseKeys(self._to_keys))
         self._writer = NodeWriter(
             self._connections, node=owner, sealing=sealed, edges=sync == "edges"
         )
@@ -97,6 +99,7 @@ class PostgresConversations:
         """Release what this node owns, so that any other may claim it, and close what is open."""
         self._writer.release()
         self._connections.close()
+        self._to_keys.close()
 
     # -- writing ---------------------------------------------------------------------------------
 

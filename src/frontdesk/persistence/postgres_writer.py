@@ -182,7 +182,8 @@ class NodeWriter:
         if row[0] < expected:
             raise StorageBroken(
                 f"the database has gone back in time: {expected} batches of this node were "
-                f"committed, and it has {row[0]}. Was a backup restored?"
+                f"committed, and it has {row[0]}. Was a backup restored, or did the server crash "
+                "without having synced (sync = 'edges', fsync = off)?"
             )
         if row[0] > expected:
             raise StorageBroken("another process writes under this node's name")
