@@ -100,6 +100,8 @@ def answers_of_every_route(client, sid):
     )
     yield call("POST", f"{SESSION}/prompt", {"text": "hello", "wait": 9}, session=both)
     yield call("POST", f"{SESSION}/respond", {"ref": ref, "response": "that"}, session=curious)
+    yield call("POST", f"{SESSION}/close", session=both)
+    yield call("POST", f"{SESSION}/resume", session=both)
     named, checkpoints = f"{SESSION}/checkpoints/{{name}}", f"{SESSION}/checkpoints"
     yield call("POST", checkpoints, {"name": "here"}, session=both)
     yield call("GET", checkpoints, session=both)
