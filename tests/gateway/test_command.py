@@ -47,7 +47,8 @@ def test_a_second_gateway_on_a_state_directory_is_refused_until_the_first_has_en
         first.process.kill()  # its lock goes with it, however it ends
         first.wait()
         with serving(tmp_path / "again", *state) as second, second.client() as client:
-            create(client, "s")
+            assert client.get("/v1/sessions/s").json()["live"] is False
+            create(client, "t")
 
 
 @covers("keys.command-line", "keys.revocation")

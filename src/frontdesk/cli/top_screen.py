@@ -183,7 +183,8 @@ class TopScreen(App[None]):
 
     def draw(self) -> None:
         """Show the rows as they are now; only what has changed is written."""
-        rows = list(self._known.rows)
+        # What is dormant has no agent: it is shown to who looks for something.
+        rows = [row for row in self._known.rows if row.state != "dormant" or self._filter]
         matching = [row for row in rows if self._matches(row)]
         key, falling = SORT_KEYS[self._order.removeprefix("-")], self._order.startswith("-")
         matching.sort(key=lambda row: (key(row), row.session_id), reverse=falling)
