@@ -85,24 +85,10 @@ class Keeping:
         self._unloaded: WeakValueDictionary[str, Conversation] = WeakValueDictionary()
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._takeover = Takeover(commits, context=context, owner=settings.owner)
-        self._resumer = Resumer(
-            supervisor=supervisor,
-            reservations=reservations,
-            loaded=self._loaded,
-            prepare=self._prepare,
-            refuse_over_limit=refuse_over_limit,
-            at_once=settings.resume_at_once,
-        )
+        self._resumer = self._make_resumer(reservations)
         self.limits: StorageLimits = settings.limits
         """What may be stored; replaced where that is set otherwise."""
-        self.retention: Retention = Retention(
-            commits,
-            clock=context.clock,
-            limits=lambda: self.limits,
-            blueprints=blueprints,
-            erase=self._erase_unused,
-            load=self.loading,
-        )
+        self.retention: Retention = self._make_retention()
         self._patience = StoragePatience(
             commits,
             live_sessions=live_sessions,
@@ -112,6 +98,26 @@ class Keeping:
         self._beside: set[asyncio.Task[None]] = set()
         self._trimmed: set[int] = set()
         self._closed = False
+
+    def _make_resumer(self, reservations: Reservations) -> Resumer:
+        return Resumer(
+            supervisor=self._supervisor,
+            reservations=reservations,
+            loaded=self._loaded,
+            prepare=self._prepare,
+            refuse_over_limit=self._refuse_over_limit,
+            at_once=self._settings.resume_at_once,
+        )
+
+    def _make_retention(self) -> Retention:
+        return Retention(
+            self.commits,
+            clock=self._context.clock,
+            limits=lambda: self.limits,
+            blueprints=self._blueprints,
+            erase=self._erase_unused,
+            load=self.loading,
+        )
 
     @property
     def node_number(self) -> int:
