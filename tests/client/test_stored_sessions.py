@@ -98,7 +98,7 @@ def test_an_export_that_was_cut_off_is_told(kind):
 
 
 def test_a_list_is_asked_for_by_the_names_on_the_wire():
-    chosen = {"kept": True, "state": ["idle", "ended"], "first": "2026-11-01", "label": "a b"}
+    chosen = {"ended": True, "state": ["idle", "ended"], "first": "2026-11-01", "label": "a b"}
     target = list_sessions(limit=5, after="7", chosen=chosen).target
     assert target == (
         "/v1/sessions?limit=5&after=7&kept=true&state=idle%2Cended&label=a+b&from=2026-11-01"

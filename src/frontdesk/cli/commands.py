@@ -10,7 +10,7 @@ from frontdesk import __version__
 from frontdesk.cli import (
     agents,
     configuration,
-    conversations,
+    conversation_commands,
     keys,
     node_commands,
     session_commands,
@@ -35,7 +35,7 @@ app.command()(usage)
 app.command()(top)
 app.command()(doctor)
 app.add_typer(keys.app, name="keys")
-app.add_typer(conversations.app, name="conversations")
+app.add_typer(conversation_commands.app, name="conversations")
 app.add_typer(agents.app, name="agents")
 app.add_typer(configuration.app, name="config")
 

@@ -63,11 +63,11 @@ class ForkOptions(TypedDict, total=False):
 
 
 class SessionsFilter(TypedDict, total=False):
-    """Which of a tenant's sessions: `kept` those that have ended as well, as long as they are
+    """Which of a tenant's sessions: with `ended` those that have ended as well, as long as they are
     stored; opened on which days or at which moments, both included.
     """
 
-    kept: bool | None
+    ended: bool | None
     state: Sequence[str] | None
     blueprint: str | None
     label: str | None

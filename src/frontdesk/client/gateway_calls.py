@@ -154,7 +154,7 @@ def list_sessions(
     asked = {
         "limit": limit,
         "after": after,
-        "kept": "true" if chosen.get("kept") else None,
+        "kept": "true" if chosen.get("ended") else None,
         "state": tuple(chosen.get("state") or ()),
         "blueprint": chosen.get("blueprint"),
         "label": chosen.get("label"),

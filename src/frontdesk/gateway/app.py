@@ -28,7 +28,6 @@ from frontdesk.gateway.problems import Problem, no_such_route, problem_of, wrong
 from frontdesk.gateway.request_context import SCOPE_KEY, RequestContext
 from frontdesk.gateway.routes import (
     answers,
-    checkpoints,
     dashboard,
     description,
     feeds,
@@ -39,6 +38,7 @@ from frontdesk.gateway.routes import (
     operator_sessions,
     portable_sessions,
     reading,
+    session_checkpoints,
     sessions,
     streams,
     tokens,
@@ -54,7 +54,7 @@ ROUTERS = (
     turns,
     answers,
     reading,
-    checkpoints,
+    session_checkpoints,
     streams,
     tokens,
     tools,

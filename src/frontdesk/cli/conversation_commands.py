@@ -23,6 +23,7 @@ from frontdesk.cli.session_stops import require_somebody
 from frontdesk.cli.times import moment
 
 if TYPE_CHECKING:
+    from frontdesk.agents.records import CreateSession, SessionContext
     from frontdesk.gateway.settings import Config
     from frontdesk.gateway.state_dir import StateDir
     from frontdesk.persistence.operations import AnyOperation
@@ -53,7 +54,7 @@ def list_conversations(
     with _snapshot(config, state_dir) as snapshot:
         found = [each for each in snapshot.conversations(tenant) if every or each.state != "ended"]
     if as_json:
-        print_json({"conversations": list(map(facts_of, found))})
+        print_json({"conversations": list(map(conversation_fields, found))})
     else:
         print_rows(found, COLUMNS, none="no conversations are stored")
 
@@ -68,11 +69,11 @@ def show(
     """Show what is stored of one conversation, without what is said in it."""
     name = _named(session)
     with _snapshot(config, state_dir) as snapshot:
-        facts = facts_of(_found(snapshot, name))
+        fields = conversation_fields(_found(snapshot, name))
     if as_json:
-        print_json(facts)
+        print_json(fields)
     else:
-        print_fields(facts.items())
+        print_fields(fields.items())
 
 
 @app.command()
@@ -105,7 +106,6 @@ def import_conversation(
 ) -> None:
     """Read one conversation in: all of it or nothing. No gateway may run here."""
     from frontdesk.agents.ids import check_session_id, check_tenant
-    from frontdesk.agents.records import SessionContext
     from frontdesk.errors import SessionAlreadyExists
     from frontdesk.sessions.importing import ImportedConversation
 
@@ -116,20 +116,7 @@ def import_conversation(
     imported.finish()
     wanted = imported.wanted(session_id)
     name = SessionName(check_tenant(tenant), check_session_id(wanted.session_id))
-    context = SessionContext(
-        session_id=name.session_id,
-        tenant_id=tenant,
-        blueprint=wanted.blueprint or "",
-        model=wanted.model,
-        system_prompt=wanted.system_prompt,
-        tools=wanted.tools,
-        plugins=wanted.plugins,
-        max_turns=wanted.max_turns,
-        max_tokens=wanted.max_tokens,
-        provider_opts=wanted.provider_opts,
-        user_data=wanted.user_data,
-        prompt_mode=wanted.prompt_mode,
-    )
+    context = context_of(wanted, name)
     with _opened(config, state_dir) as store:
         there = store.find(tenant, name.session_id)
         if there is not None and there.state != "ended":
@@ -144,7 +131,7 @@ def import_conversation(
                 now_ms=now_us // 1000,
             )
         )
-    _say_done({"imported": str(name)}, as_json=as_json)
+    _print_done({"imported": str(name)}, as_json=as_json)
 
 
 @app.command()
@@ -167,7 +154,7 @@ def erase(
             erased += 1
     if not erased:
         raise _not_found(name)
-    _say_done({"erased": str(name)}, as_json=as_json)
+    _print_done({"erased": str(name)}, as_json=as_json)
 
 
 @app.command("erase-tenant")
@@ -188,7 +175,7 @@ def erase_tenant(
     with _opened(config, state_dir) as store:
         erased = store.count(tenant)
         _apply(store, [TenantErased(number=0, tenant_id=tenant)])
-    _say_done({"erased": tenant, "conversations": erased}, as_json=as_json)
+    _print_done({"erased": tenant, "conversations": erased}, as_json=as_json)
 
 
 @app.command()
@@ -242,7 +229,27 @@ def recover(
         raise typer.Exit(ExitCode.WRONG)
 
 
-def facts_of(stored: StoredConversation) -> dict[str, object]:
+def context_of(wanted: CreateSession, name: SessionName) -> SessionContext:
+    """Return what a session that is read in was opened with."""
+    from frontdesk.agents.records import SessionContext
+
+    return SessionContext(
+        session_id=name.session_id,
+        tenant_id=name.tenant_id or "",
+        blueprint=wanted.blueprint or "",
+        model=wanted.model,
+        system_prompt=wanted.system_prompt,
+        tools=wanted.tools,
+        plugins=wanted.plugins,
+        max_turns=wanted.max_turns,
+        max_tokens=wanted.max_tokens,
+        provider_opts=wanted.provider_opts,
+        user_data=wanted.user_data,
+        prompt_mode=wanted.prompt_mode,
+    )
+
+
+def conversation_fields(stored: StoredConversation) -> dict[str, object]:
     """Return what is shown of a conversation, by the names of the HTTP API."""
     return {
         "tenantId": stored.tenant_id,
@@ -362,8 +369,8 @@ def _confirm(question: str, *, yes: bool) -> None:
         raise typer.Exit(ExitCode.OK)
 
 
-def _say_done(facts: dict[str, object], *, as_json: bool) -> None:
+def _print_done(fields: dict[str, object], *, as_json: bool) -> None:
     if as_json:
-        print_json(facts)
+        print_json(fields)
     else:
-        print_fields(facts.items())
+        print_fields(fields.items())
