@@ -47,7 +47,10 @@ def recovered(
         messages, text = messages_of(store, turn)
         for message in messages:
             position += 1
-            operations.append(_added(stored.number, position, message))
+            encoded = msgspec.json.encode(message)
+            operations.append(
+                MessageAdded(number=stored.number, position=position, message=encoded)
+            )
         last_index += 1
         epoch = fence()
         operations += _aborted(
@@ -137,10 +140,6 @@ def _events(store: Conversations, turn: StoredTurn) -> Iterator[Event]:
 
 def _epoch(number: int, *, fence: int, index: int, now_ms: int) -> EpochBegun:
     return EpochBegun(number=number, fence=fence, first_index=index, at_ms=now_ms)
-
-
-def _added(number: int, position: int, message: Message) -> MessageAdded:
-    return MessageAdded(number=number, position=position, message=msgspec.json.encode(message))
 
 
 def counters_in(stored: bytes) -> Counters:
