@@ -7,60 +7,25 @@ into a segment where their turn ends in the same batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 from frontdesk.persistence import operations as ops
 from frontdesk.persistence import postgres_statements as sql
 from frontdesk.persistence.errors import ConversationUnreadable
+from frontdesk.persistence.postgres_rows import JournalRow, OwnedRow, Statement, Tail, joined_rows
 from frontdesk.persistence.schema import OF_A_CONVERSATION
 from frontdesk.persistence.sealing import KeyOf, Sealing
 from frontdesk.persistence.segments import SEGMENT_BYTES, compress, pack_frames
 
-__all__ = ["Batch", "OwnedRow", "Statement", "Tail"]
+__all__ = ["Batch"]
 
 MIN_TURN_BYTES = 16 * 1024
 """At a turn's end, less than this stays in the journal: a small segment compresses badly."""
 
 _OF_THE_LOG = (ops.FramesAppended, ops.FramesDropped)
-
-Values: TypeAlias = Mapping[str, Any]
-
-
-class Statement(NamedTuple):
-    """One statement and its values."""
-
-    sql: str
-    values: Values
-
-
-@dataclass(slots=True)
-class Tail:
-    """Where the log of a conversation ends, and how much of it is not compressed."""
-
-    last_index: int = 0
-    journal_bytes: int = 0
-
-
-class OwnedRow(NamedTuple):
-    """What a batch has to know of a conversation that is stored."""
-
-    number: int
-    owner: str
-    tenant_id: str
-    key_id: str
-    last_position: int
-
-
-class JournalRow(NamedTuple):
-    """Packed frames of one conversation, in clear."""
-
-    fence: int
-    first_index: int
-    last_index: int
-    packed: bytes
 
 
 @dataclass(slots=True)
@@ -376,7 +341,7 @@ class Batch:
         """Add what an agent leaves, in the place of earlier ones where it says so."""
         identity = f"{op.request_id}\n{op.kind}\n{op.version}\n{op.replaces}\n".encode()
         digest = self._sealing.digest(identity + op.content, key=self._keys[op.number])
-        values: Values = {
+        values: dict[str, Any] = {
             "number": op.number,
             "request_id": _clean(op.request_id),
             "kind": _clean(op.kind),
@@ -468,7 +433,7 @@ class Batch:
 
     def _compress(self, number: int, rows: Sequence[JournalRow]) -> None:
         growth, oldest = self._growth_of(number), self._oldest.get(number, 0)
-        for row in _joined([row for row in rows if row.last_index >= oldest]):
+        for row in joined_rows([row for row in rows if row.last_index >= oldest]):
             column = f"segment:{row.first_index}"
             segment = self._content(number, compress(row.packed), column)
             growth.held_bytes += len(segment)
@@ -497,26 +462,6 @@ class Batch:
                 last_position=growth.last_position,
                 last_activity_ms=growth.last_activity_ms,
             )
-
-
-def _joined(rows: Sequence[JournalRow]) -> Iterator[JournalRow]:
-    """Join rows that follow each other, up to the size of a segment."""
-    joined: list[JournalRow] = []
-    size = 0
-    for row in rows:
-        last = joined[-1] if joined else row
-        if joined and (row.fence != last.fence or size + len(row.packed) > SEGMENT_BYTES):
-            yield _one_of(joined)
-            joined, size = [], 0
-        joined.append(row)
-        size += len(row.packed)
-    if joined:
-        yield _one_of(joined)
-
-
-def _one_of(rows: Sequence[JournalRow]) -> JournalRow:
-    packed = b"".join(row.packed for row in rows)
-    return JournalRow(rows[0].fence, rows[0].first_index, rows[-1].last_index, packed)
 
 
 def _clean(text: str | None) -> str | None:

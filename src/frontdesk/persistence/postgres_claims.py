@@ -48,7 +48,7 @@ class DatabaseClaims:
         hold_s: float,
     ) -> None:
         self._connections, self._node = connections, node
-        self._standing_of, self._hold_ms = standing_of, hold_s * 1000
+        self._standing_of, self._stillness_ms = standing_of, hold_s * 1000
         self._lock = threading.Lock()
         self._unsure: set[int] = set()
         """What an earlier call had, whose commit nobody knows the outcome of."""
@@ -98,7 +98,7 @@ class DatabaseClaims:
         standing = self._standing_of(owner)
         if standing == "dead" or (standing == "buried" and is_asked_for):
             return True
-        return standing != "lives" and still_ms >= self._hold_ms
+        return standing != "lives" and still_ms >= self._stillness_ms
 
     def _lock_rows(self, connection: BoundedConnection, owners: list[str]) -> None:
         """Lock the owners' rows, in an order that is everybody's; the transaction stays open."""

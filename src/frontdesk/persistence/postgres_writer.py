@@ -22,7 +22,7 @@ from frontdesk.persistence import postgres_statements as sql
 from frontdesk.persistence.conversations import Applied
 from frontdesk.persistence.errors import ConversationUnreadable, StorageBroken
 from frontdesk.persistence.operations import AnyOperation, FramesAppended
-from frontdesk.persistence.postgres_batch import Batch, JournalRow, OwnedRow, Statement, Tail
+from frontdesk.persistence.postgres_batch import Batch
 from frontdesk.persistence.postgres_connections import (
     BoundedConnection,
     DatabaseConnections,
@@ -31,6 +31,7 @@ from frontdesk.persistence.postgres_connections import (
     is_contended,
     is_lost,
 )
+from frontdesk.persistence.postgres_rows import JournalRow, OwnedRow, Statement, Tail
 from frontdesk.persistence.sealing import KeyOf, Sealing
 
 __all__ = ["NodeWriter"]
