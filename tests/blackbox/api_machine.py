@@ -59,6 +59,12 @@ def new_session(blueprint):
     return {"model": "test", "blueprint": blueprint, "sessionId": f"s{next(NUMBERS):05}"}
 
 
+@schemathesis.serializer("application/jsonl")
+def lines(_context, value):
+    """Write a body of lines as it is: it is a text already, or something that is none."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="replace")
+
+
 class Operations:
     """What the running gateway says can be asked, as strategies of schemathesis' cases."""
 
