@@ -230,7 +230,7 @@ EVENT_EXAMPLES: dict[str, dict[str, Any]] = {
     "steering": {"requestId": "5f0c2a9e1b7d4c36", "text": "in one sentence, please"},
     "tool_attached": {"requestId": "5f0c2a9e1b7d4c36", "name": "lookup_order"},
     "tool_detached": {"requestId": "5f0c2a9e1b7d4c36", "name": "lookup_order"},
-    "agent_restarted": {"reason": "signalled: 9 (SIGKILL)", "count": 1},
+    "agent_restarted": {"reason": "signalled: 9 (SIGKILL)", "count": 1, "memory": "kept"},
     "out_of_turn": {"kind": "message", "text": "The build has finished. "},
     "session_end": {"reason": "deleted"},
 }
