@@ -1,10 +1,12 @@
 """Coding agents that people have, over a restart of the whole service: what they know after it.
 
 One turn in a service whose conversations are stored, which is closed as a process ends; one more
-in the next service on the same directory. The model on loopback tells what it was sent.
+in the next service on the same directory, and a last one in a third, when the agent has lost what
+it had in its home. The model on loopback tells what it was sent.
 """
 
 import asyncio
+import shutil
 from dataclasses import dataclass
 
 import pytest
@@ -21,6 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 BOUND_S = 120
 MARMALADE, AGAIN = "say yes, and keep marmalade in mind", "say yes again"
+AT_LAST = "say yes at last"
+TOLD = "What was said and done before, in this conversation:"
 TURN = ["prompt_received", "agent_start", "message_start", "message_delta", "agent_end"]
 TRIED = ("opencode", "vibe")
 """Those that begin within seconds, and whose tokens are counted in different ways."""
@@ -33,6 +37,7 @@ class Restart:
     agent: object
     before: list
     after: list
+    lost: list
     calls: list
 
     def sent_with(self, prompt):
@@ -60,7 +65,11 @@ def restart(request, tmp_path_factory):
         options = {"env": tuple(environment), "homes": place / "homes", **agent.settings}
         before = asyncio.run(life(agent, place, begun, MARMALADE, **options))
         after = asyncio.run(life(agent, place, found, AGAIN, **options))
-    return Restart(agent, before, after, server.calls)
+        shutil.rmtree(home)
+        home.mkdir()
+        agent.environment(server.url, home)
+        lost = asyncio.run(life(agent, place, found, AT_LAST, **options))
+    return Restart(agent, before, after, lost, server.calls)
 
 
 async def life(agent, place, session_in, prompt, **options):
@@ -104,10 +113,20 @@ def test_the_log_is_that_of_the_two_turns(restart):
 def test_the_model_is_sent_what_was_said_before_once_and_as_the_agent_knows_it(restart):
     sent = restart.sent_with(AGAIN)
     assert sent.count(MARMALADE) == 1
-    assert "What was said and done before" not in sent
+    assert TOLD not in sent
 
 
 def test_the_tokens_of_the_turn_before_are_not_counted_again(restart):
     ended = [data_of(each) for each in restart.after if each.name == "agent_end"]
     used = [each["tokenUsage"]["totalTokens"] for each in ended]
     assert used == [PROMPT_TOKENS + COMPLETION_TOKENS] * 2
+
+
+@covers("durable.memory-is-honest")
+def test_without_its_session_it_is_told_what_was_said_and_that_is_told(restart):
+    assert names(restart.lost) == [*names(restart.after), "agent_restarted", *TURN]
+    memories = [data_of(each)["memory"] for each in restart.lost if each.name == "agent_restarted"]
+    assert memories == ["kept", "rebuilt"]
+    sent = restart.sent_with(AT_LAST)
+    assert TOLD in sent
+    assert (sent.count(MARMALADE), sent.count(AGAIN)) == (1, 1)
