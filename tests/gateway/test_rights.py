@@ -23,6 +23,7 @@ ROUTES = sorted(
     {(route.path_format, method) for module in ROUTERS for route in module.router.routes
      for method in route.methods}
 )  # fmt: skip
+IMPORT = "/v1/sessions/import"
 OF_A_TENANT = "/ops/tenants/{tenant}/conversations"
 TEXT_OF_TENANTS = {
     f"/ops/sessions/{{tenant}}/{{sessionId}}/{each}" for each in ("messages", "events")
@@ -124,6 +125,9 @@ def test_every_route_asks_for_its_right_under_every_prefix(gateway, prefix, call
             assert answer.error in ("bad_request", "not_found"), (method, path)
         elif method == "GET":
             assert answer.status == 200, (method, path, answer)
+        elif path == IMPORT:
+            # Of its lines, not of its body, it says what is wrong.
+            assert (answer.status, answer.error) == (422, "import_refused"), answer
         else:
             assert answer.status == 400, (method, path, answer)
 

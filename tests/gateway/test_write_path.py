@@ -142,7 +142,7 @@ def test_a_recovery_that_is_killed_ends_like_one_that_is_not(tmp_path, when):
     witnessed = tmp_path / "witnessed"
     options = {"config": CONFIG, "WITNESSED": str(witnessed)}
     program = {"module": "gateway.killed_serve", **options}
-    with serving(tmp_path, **program, KILLED="after:tool_execution_start") as one:
+    with serving(tmp_path, **program, KILLED="after:TurnBegun") as one:
         with one.client() as client:
             seen = Seen(client)
             seen.go_on()

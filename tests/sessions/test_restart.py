@@ -119,7 +119,11 @@ async def test_the_conversation_outlives_an_agent_that_is_restarted():
         ]
         assert [event.index for event in stream.events] == list(range(1, 18))
         assert {event.fence for event in stream.events} == {conversation.fence}
-        assert data_of(stream.events[11]) == {"reason": "crashed: ValueError", "count": 1}
+        assert data_of(stream.events[11]) == {
+            "reason": "crashed: ValueError",
+            "count": 1,
+            "memory": None,
+        }
         assert [each["content"] for each in messages_of(conversation)["messages"]] == [
             *("one", "hearing one ", "crash", "hearing crash ", "three", "hearing three "),
         ]

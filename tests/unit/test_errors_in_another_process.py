@@ -296,6 +296,7 @@ def example_of(kind):
 def fact_for(parameter):
     return {
         "int": 3,
+        "Iterable[tuple[int, str]]": [(3, "wrong")],
         "float": 0.5,
         "bool": True,
         "OSError": OSError(errno.EMFILE, "Too many open files"),

@@ -221,10 +221,10 @@ class ToolDetached(Event, frozen=True, rename="camel"):
     tool_name: str = msgspec.field(name="name")
 
 
-class AgentRestarted(Event, frozen=True, rename="camel", omit_defaults=True):
+class AgentRestarted(Event, frozen=True, rename="camel"):
     """A new agent took over the conversation; `count` says how often that has happened.
 
-    `memory` is what it knows of the turns before; left out where that was not asked.
+    `memory` is what it knows of the turns before; null where the last agent itself handed on.
     """
 
     name: ClassVar[str] = "agent_restarted"

@@ -159,7 +159,7 @@ IMPORT_REFUSED = ErrorAnswer(
     422,
     "import_refused",
     "lines of an import are wrong: each is named, and nothing was imported",
-    sessions.ImportRefused([(3, "index is 7, not 6")]),
+    sessions.ImportRefused(problems=[(3, "index is 7, not 6")]),
 )
 UPGRADE_REQUIRED = ErrorAnswer(
     426,

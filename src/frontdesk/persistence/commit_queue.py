@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
-from frontdesk.background import OwnThreads
+from frontdesk.background import OwnThreads, in_own_thread
 from frontdesk.persistence.conversations import Applied, Conversations
 from frontdesk.persistence.errors import StorageBroken, StorageUnavailable
 from frontdesk.persistence.operations import AnyOperation, ConversationErased, FramesAppended
@@ -111,10 +111,10 @@ class CommitQueue:
     ) -> None:
         self._hand_over()
         self._writer.stop()
-        await asyncio.to_thread(self._writer.join)
+        await in_own_thread(self._writer.join, name="storage-end")
         if self._reads:
             await asyncio.wait(self._reads)
-        await asyncio.to_thread(self._store.close)
+        await in_own_thread(self._store.close, name="storage-end")
 
     # -- what conversations say --------------------------------------------------------------------
 
@@ -203,8 +203,7 @@ class CommitQueue:
     async def read(self, ask: Callable[[Conversations], T]) -> T:
         """Ask the store something, in another thread. Two at a time are answered."""
         self._raise_broken()
-        loop = asyncio.get_running_loop()
-        asked = loop.run_in_executor(self._readers, ask, self._store)
+        asked = asyncio.wrap_future(self._readers.submit(ask, self._store))
         self._reads.add(asked)  # type: ignore[arg-type]  # whatever it is that it returns
         asked.add_done_callback(self._reads.discard)
         try:

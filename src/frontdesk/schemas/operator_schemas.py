@@ -69,7 +69,7 @@ class Health(Answer, frozen=True, kw_only=True):
     meter: MeterState
     timestamp: Annotated[str, msgspec.Meta(description="ISO-8601, UTC")]
     cluster: ClusterHealth | None
-    storage: StorageHealth | None = None
+    storage: StorageHealth | None
 
 
 class Readiness(Answer, frozen=True, kw_only=True):

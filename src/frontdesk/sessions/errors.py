@@ -183,7 +183,7 @@ class ImportRefused(FrontdeskError):
 
     problems: tuple[tuple[int, str], ...]
 
-    def __init__(self, problems: Iterable[tuple[int, str]]) -> None:
+    def __init__(self, *, problems: Iterable[tuple[int, str]]) -> None:
         self.problems = tuple(problems)
         told = "; ".join(f"line {line}: {problem[:200]}" for line, problem in self.problems)
         super().__init__(f"nothing was imported: {told or 'there is no line'}")

@@ -82,7 +82,7 @@ class ImportedConversation:
         if self._unread_bytes > MAX_LINE_BYTES:
             self._line += 1
             self._refuse(f"is longer than {MAX_LINE_BYTES} bytes")
-            raise ImportRefused(self._problems)
+            raise ImportRefused(problems=self._problems)
 
     def finish(self) -> None:
         """Raise `ImportRefused` unless all lines have been read and are right."""
@@ -92,7 +92,7 @@ class ImportedConversation:
             self._line += 1
             self._refuse("the end is missing: what was exported was cut off")
         if self._problems:
-            raise ImportRefused(self._problems)
+            raise ImportRefused(problems=self._problems)
 
     def check(self, service: ServiceContext, *, tenant_id: str) -> None:
         """Raise `ImportRefused` for what users are said to have said and a filter refuses."""
@@ -103,7 +103,7 @@ class ImportedConversation:
                 except GuardrailRefused as error:
                     self._problems.append((line, str(error)))
         if self._problems:
-            raise ImportRefused(self._problems[:MAX_PROBLEMS])
+            raise ImportRefused(problems=self._problems[:MAX_PROBLEMS])
 
     def wanted(self, session_id: str | None) -> CreateSession:
         """Return what opens a session like this one, under another id, if one is given."""
@@ -129,7 +129,7 @@ class ImportedConversation:
     def _refuse(self, problem: str) -> None:
         self._problems.append((self._line, problem))
         if len(self._problems) >= MAX_PROBLEMS:
-            raise ImportRefused(self._problems)
+            raise ImportRefused(problems=self._problems)
 
     def operations(
         self, context: SessionContext, *, number: int, fence: int, api_key: str | None, now_ms: int
