@@ -60,12 +60,16 @@ def run(command, folder):
     return ran.stdout
 
 
+OVERRIDES = "content_type_overrides:\n  application/jsonl: application/octet-stream\n"
+"""As the page says: the generator knows no JSON lines."""
+
+
 def test_a_python_client_opens_prompts_and_reads_as_the_page_shows(gateway, tmp_path):
     python = from_pip("openapi-python-client", *PYTHON_CLIENTS)
     (install, (program, *generate)), shown = written(tmp_path, under="Python", url=gateway.url)
     assert install == ["pip", "install", "openapi-python-client"]
     # What is generated is not made pretty: the formatters are not installed.
-    (tmp_path / "quiet.yml").write_text("post_hooks: []\n")
+    (tmp_path / "quiet.yml").write_text(f"post_hooks: []\n{OVERRIDES}")
     strictly = ("--config", "quiet.yml", "--fail-on-warning")
     run([python.with_name(program), *generate, *strictly], tmp_path)
     assert run([python, "-W", "error", "ask.py"], tmp_path) == shown

@@ -147,7 +147,7 @@ class CreateSessionBody(_Body):
     user_data: FreeForm = None
     prompt_mode: Name | None = None
     label: Annotated[Str, Field(min_length=1, max_length=200)] | None = None
-    ephemeral: Annotated[bool, Field(description="nothing of it is stored")] = False
+    ephemeral: Annotated[bool, Field(description="nothing of it is stored")] | None = None
     prompt: Annotated[Text, Field(examples=["What is the weather in Paris?"])] | None = None
     attachments: Attachments | None = None
     wait: Wait | None = None
@@ -180,7 +180,7 @@ class ResumeCheckpointBody(_Body):
     session_id: SessionId | None = None
     model: Annotated[Str, Field(min_length=1, max_length=256)] | None = None
     label: Label | None = None
-    ephemeral: bool = False
+    ephemeral: bool | None = None
 
 
 class LoginBody(_Body):

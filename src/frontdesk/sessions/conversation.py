@@ -42,6 +42,7 @@ from frontdesk.sessions.errors import (
     SteeringQueueFull,
 )
 from frontdesk.sessions.event_reader import EventReader, StreamStart
+from frontdesk.sessions.expiry import Expiry
 from frontdesk.sessions.history import MessagePage, position_of
 from frontdesk.sessions.input_checks import checked_prompt, filtered, refusing_model
 from frontdesk.sessions.message_pages import stored_page
@@ -68,6 +69,11 @@ class Conversation(SessionTurns):
     """
 
     __slots__ = ()
+    expiry: Expiry
+    leaving: bool
+    model: str
+    phase: SessionPhase
+    restarts: int
 
     # -- a client's verbs --------------------------------------------------------------------
 

@@ -30,6 +30,9 @@ class SessionTurns(SessionState):
     """A session that runs turns. See `Conversation`, which is all of it."""
 
     __slots__ = ()
+    is_aside: bool
+    last_activity_at: int
+    suspended: SuspendedTurn | None
 
     def begin(self, prompt: Prompt) -> RunningTurn:
         """Begin the turn of a prompt."""

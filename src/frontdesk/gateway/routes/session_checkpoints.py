@@ -115,7 +115,7 @@ async def resume(
             model=asked.model or "",
             session_id=asked.session_id,
             label=asked.label,
-            ephemeral=asked.ephemeral,
+            ephemeral=bool(asked.ephemeral),
             fork=ForkPoint(session_id=session_id, after=name),
         )
         answer = StoredCreation(place)
