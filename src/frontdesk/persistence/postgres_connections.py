@@ -169,7 +169,8 @@ class DatabaseConnections:
     def __init__(
         self, address: DatabaseAddress, *, schema: str, node: str, limits: WaitLimits
     ) -> None:
-        self.address, self._schema, self._limits = address, schema, limits
+        self.address: DatabaseAddress = address
+        self._schema, self._limits = schema, limits
         self._parameters = {
             "connect_timeout": limits.connect_s,
             "keepalives_idle": 5,
