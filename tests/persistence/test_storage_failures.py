@@ -9,6 +9,7 @@ import pytest
 
 from frontdesk.persistence import operations as ops
 from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.persistence.disk_reserve import DiskReserve
 from frontdesk.persistence.errors import StorageBroken, StorageRefused, StorageUnavailable
 from frontdesk.persistence.stored import ListQuery
 from persistence.checked_stores import problem_of
@@ -130,3 +131,35 @@ def test_a_read_of_a_damaged_file_ends_the_process(tmp_path):
             store.page(ListQuery(tenant_id="t", limit=300))
         with pytest.raises(StorageBroken):
             store.apply([ops.ConversationLeft(number=number, at_ms=1) for number in range(1, 300)])
+
+
+@pytest.mark.slow
+def test_a_reserve_is_freed_when_nothing_could_be_stored_for_a_while_and_made_anew(small_disk):
+    clock = [0.0]
+    reserve = DiskReserve(
+        small_disk / "reserve", size=MIB, after_s=30.0, monotonic=lambda: clock[0]
+    )
+    assert reserve.made
+    with store_in(small_disk, reserve=reserve) as store:
+        store.apply([opened(7)])
+        filler = small_disk / "filler"
+        descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT)
+        with contextlib.suppress(OSError):
+            while os.write(descriptor, bytes(4096)):
+                pass
+        os.close(descriptor)
+        batch = large(7, first=1, position=1)
+        for clock[0] in (1.0, 30.9):
+            with pytest.raises(StorageUnavailable, match="full"):
+                store.apply(batch)
+            assert reserve.made
+        clock[0] = 31.0
+        with pytest.raises(StorageUnavailable, match="full"):
+            store.apply(batch)
+        assert not reserve.made
+        store.apply(batch)
+        assert len(store.turns(7)) == 1
+        filler.unlink()
+        clock[0] = 200.0
+        store.apply([opened(8)])
+        assert reserve.made

@@ -16,12 +16,16 @@ from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import STORAGE_PATIENCE_S
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
+from frontdesk.persistence.disk_reserve import DiskReserve
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
 
 if TYPE_CHECKING:
     # Late: it comes with a cluster.
     from frontdesk.cluster.node import Node
+
+
+MB = 1024 * 1024
 
 
 class ConversationStorage:
@@ -100,6 +104,11 @@ def sqlite_conversations(
     """Open SQLite's storage in a state directory whose lock this process has; `StorageRefused`."""
     keys: Path = settings.keys or state.conversation_keys
     sealing = Sealing(state.master_secret(), keys, encrypt=settings.encrypt)
+    reserve = DiskReserve(
+        state.conversations.with_suffix(".reserve"),
+        size=settings.reserve_mb * MB,
+        after_s=settings.storage_patience_s,
+    )
     return SqliteConversations(
-        state.conversations, owner=owner, sealing=sealing, sync=settings.sync
+        state.conversations, owner=owner, sealing=sealing, sync=settings.sync, reserve=reserve
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from frontdesk.persistence.conversations import Applied, OwnedBatch, StoredMessage
+from frontdesk.persistence.disk_reserve import DiskReserve
 from frontdesk.persistence.operations import AnyOperation, TurnState
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_database import ERASE_WITHIN_S, SqliteDatabase, Sync
@@ -175,6 +176,7 @@ class SqliteConversations(OwnedConversations):
     before could not, and reads the journal, 16 MiB at most. `StorageRefused` where the file is
     newer, damaged, not of conversations, or on a network. What is erased is nowhere in the
     directory within `erase_within_s` and a moment; `wall_ms` is the clock by which answers run out.
+    `reserve` is what is freed where the disk is full.
     """
 
     def __init__(
@@ -186,9 +188,15 @@ class SqliteConversations(OwnedConversations):
         sync: Sync = "always",
         erase_within_s: float = ERASE_WITHIN_S,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        reserve: DiskReserve | None = None,
     ) -> None:
         database = SqliteDatabase(
-            path, sealing=sealing, sync=sync, erase_within_s=erase_within_s, wall_ms=wall_ms
+            path,
+            sealing=sealing,
+            sync=sync,
+            erase_within_s=erase_within_s,
+            wall_ms=wall_ms,
+            reserve=reserve or DiskReserve(path.with_suffix(".reserve"), size=0, after_s=0.0),
         )
         super().__init__(database, owner=owner, lives=lambda other: other == owner)
 

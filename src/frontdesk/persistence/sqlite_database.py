@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from frontdesk.persistence.conversations import Applied, OwnedBatch
+from frontdesk.persistence.disk_reserve import DiskReserve
 from frontdesk.persistence.journal_index import JournalIndex, Tail
 from frontdesk.persistence.operations import FramesAppended
 from frontdesk.persistence.sealing import Sealing
@@ -42,8 +43,10 @@ class SqliteDatabase:
         sync: Sync,
         erase_within_s: float,
         wall_ms: Callable[[], int],
+        reserve: DiskReserve,
     ) -> None:
         self._path = path
+        self._reserve = reserve
         self._sealing = sealing
         self._edges = sync == "edges"
         self._wall_ms = wall_ms
@@ -78,7 +81,7 @@ class SqliteDatabase:
 
     def apply_together(self, batches: Sequence[OwnedBatch]) -> list[Applied]:
         """Carry out batches of several owners in one transaction, and sync it once."""
-        with self._writer.alone() as connection:
+        with self._reserve.guarding(), self._writer.alone() as connection:
             if self._eraser.broken is not None:
                 raise self._eraser.broken
             self._writer.sync_commits(not self._edges or _needs_sync(batches))
