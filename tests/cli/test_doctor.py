@@ -5,6 +5,7 @@ import json
 import resource
 import shutil
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -120,7 +121,7 @@ def test_a_state_directory_that_cannot_be_made_is_wrong(tmp_path, monkeypatch):
 
 def test_a_file_of_a_newer_version_and_one_that_is_broken_are_wrong(tmp_path):
     state = StateDir.make(tmp_path / "state")
-    with sqlite3.connect(state.keys) as file:
+    with closing(sqlite3.connect(state.keys)) as file, file:
         file.execute("PRAGMA user_version = 99")
     file.close()
     assert "is of a newer Frontdesk" in the_only(check_state(state.path)).found
@@ -440,11 +441,11 @@ def test_conversations_that_are_stored_well_are_found_to_be(tmp_path):
 
 def test_conversations_of_a_newer_version_and_of_another_program_are_wrong(tmp_path):
     state = stored_file(tmp_path)
-    with sqlite3.connect(state.conversations) as file:
+    with closing(sqlite3.connect(state.conversations)) as file, file:
         file.execute("PRAGMA user_version = 99")
     file.close()
     assert "of a newer Frontdesk" in the_only(storage_findings(config_with(tmp_path))).found
-    with sqlite3.connect(state.conversations) as file:
+    with closing(sqlite3.connect(state.conversations)) as file, file:
         file.execute("PRAGMA application_id = 1")
     file.close()
     assert "another program's" in the_only(storage_findings(config_with(tmp_path))).found
@@ -459,7 +460,7 @@ def test_conversations_that_are_damaged_are_wrong_and_the_doctor_says_how_to_loo
 
 def test_conversations_whose_tenants_key_is_lost_are_wrong(tmp_path):
     state = stored_file(tmp_path)
-    with sqlite3.connect(state.conversations) as file:
+    with closing(sqlite3.connect(state.conversations)) as file, file:
         file.execute("INSERT INTO tenant_key VALUES ('acme', 'gone')")
     file.close()
     found = the_only(storage_findings(config_with(tmp_path)))

@@ -1,6 +1,7 @@
 """Conversations in SQLite: what is written is read back, once, by whoever may."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_no_secret_lies_in_clear_and_with_encryption_no_content_does(tmp_path):
 def test_a_row_that_is_moved_to_another_conversation_does_not_open(tmp_path):
     with store_in(tmp_path) as store:
         store.apply([opened(7, options=b"seven"), opened(8, options=b"eight")])
-    with sqlite3.connect(tmp_path / "conversations.sqlite3") as connection:
+    with closing(sqlite3.connect(tmp_path / "conversations.sqlite3")) as connection, connection:
         connection.execute(
             "UPDATE conversation SET options ="
             " (SELECT options FROM conversation WHERE number = 7) WHERE number = 8"
@@ -74,7 +75,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
 
 
 def test_another_database_is_refused_and_left_alone(tmp_path):
-    with sqlite3.connect(tmp_path / "conversations.sqlite3") as connection:
+    with closing(sqlite3.connect(tmp_path / "conversations.sqlite3")) as connection, connection:
         connection.execute("CREATE TABLE mine (a)")
     connection.close()
     with pytest.raises(StorageRefused, match="not one of conversations"), store_in(tmp_path):
