@@ -10,9 +10,10 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from frontdesk.background import OwnThreads, in_own_thread
 from frontdesk.persistence.conversations import Applied, Conversations
@@ -80,7 +81,7 @@ class CommitQueue:
         self._max_bytes_each = max_bytes_each
         self._writer = StorageWriter(store, self, retry_s=retry_s)
         self._readers = OwnThreads(READERS, name="storage-reader")
-        self._reads: set[asyncio.Future[object]] = set()
+        self._reads: set[Future[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._next = _Next(0)
         self._hand_over_at: asyncio.Handle | None = None
@@ -112,8 +113,8 @@ class CommitQueue:
         self._hand_over()
         self._writer.stop()
         await in_own_thread(self._writer.join, name="storage-end")
-        if self._reads:
-            await asyncio.wait(self._reads)
+        reads = list(self._reads)  # also those that nobody waits for any more
+        await in_own_thread(lambda: wait(reads), name="storage-end")
         await in_own_thread(self._store.close, name="storage-end")
 
     # -- what conversations say --------------------------------------------------------------------
@@ -203,11 +204,11 @@ class CommitQueue:
     async def read(self, ask: Callable[[Conversations], T]) -> T:
         """Ask the store something, in another thread. Two at a time are answered."""
         self._raise_broken()
-        asked = asyncio.wrap_future(self._readers.submit(ask, self._store))
-        self._reads.add(asked)  # type: ignore[arg-type]  # whatever it is that it returns
+        asked = self._readers.submit(ask, self._store)
+        self._reads.add(asked)
         asked.add_done_callback(self._reads.discard)
         try:
-            return await asked
+            return await asyncio.wrap_future(asked)
         except StorageBroken as error:
             self.on_broken(error)
             raise

@@ -51,6 +51,7 @@ class SqliteDatabase:
         self._edges = sync == "edges"
         self._wall_ms = wall_ms
         self._readers: list[sqlite3.Connection] = []
+        self._closed = False
         self._journal = JournalIndex()
         self._expire_at = 0.0
         refuse_network(path.parent)
@@ -72,6 +73,7 @@ class SqliteDatabase:
 
     def close(self) -> None:
         """Finish erasures and close the file, once nobody reads or writes. Twice is once."""
+        self._closed = True
         self._eraser.close()
         for connection in self._readers:
             connection.close()
@@ -140,7 +142,10 @@ class SqliteDatabase:
             except BaseException:
                 connection.close()
                 raise
-            self._readers.append(connection)
+            if self._closed:
+                connection.close()
+            else:
+                self._readers.append(connection)
 
     def _expire_answers(self, connection: sqlite3.Connection) -> None:
         if time.monotonic() >= self._expire_at:
