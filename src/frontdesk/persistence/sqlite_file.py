@@ -80,18 +80,24 @@ def open_writer(path: Path) -> sqlite3.Connection:
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open the file for reading beside its writer."""
     with sqlite_errors():
-        connection = _connect(path)
-        connection.execute("PRAGMA query_only=ON")
-        return connection
+        return _connect(path, "PRAGMA query_only=ON")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *statements: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=256
     )
-    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-    connection.execute("PRAGMA temp_store=MEMORY")
-    connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    first = (
+        f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+        "PRAGMA temp_store=MEMORY",
+        f"PRAGMA cache_size=-{CACHE_KIB}",
+    )
+    try:
+        for each in (*first, *statements):
+            connection.execute(each)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
