@@ -1,5 +1,6 @@
 """Event streams and WebSockets of a session on another node: the same bytes, at once, both ways."""
 
+import asyncio
 import json
 import threading
 import time
@@ -100,6 +101,24 @@ def test_a_client_that_has_it_all_gets_204_on_any_node(here, there, sid):
     ]
     assert alike(*answers)
     assert answers[0].status_code == 204
+
+
+def test_what_ended_just_now_is_found_by_a_node_that_has_not_read_of_it(sid, monkeypatch):
+    with cluster("one", "two") as (one, two), one.client() as here, two.client() as there:
+        follow = two.gateway.node.engine.follow
+
+        async def follow_late(*args, **options):
+            page = await follow(*args, **options)
+            await asyncio.sleep(0.5)
+            return page
+
+        monkeypatch.setattr(two.gateway.node.engine, "follow", follow_late)
+        create(here, sid)
+        turn_of(here, sid, "one two")
+        here.delete(f"/v1/sessions/{sid}")
+        passed = frames_of(there, sid, since="0")
+        assert passed == frames_of(here, sid, since="0")
+        assert passed[0] == 200
 
 
 def test_a_client_that_leaves_ends_the_hop_at_once(nodes, here, there, sid):

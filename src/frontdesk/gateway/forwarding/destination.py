@@ -90,7 +90,7 @@ async def destination_of_ended(node: Node, context: RequestContext, key: str) ->
     It may be between two agents there. `SessionDead` where that node is dead.
     """
     try:
-        ended = node.ended(key)
+        ended = await _ended(node, key)
     except SessionNotFound:
         return None
     if ended.incarnation == node.incarnation:
@@ -102,6 +102,14 @@ async def destination_of_ended(node: Node, context: RequestContext, key: str) ->
         # To a session token, one that is not known here is one that never was.
         return None
     raise SessionDead(session_id, reason=ended.ended.reason)
+
+
+async def _ended(node: Node, key: str) -> EndedElsewhere:
+    """Return how a session ended: just now, too, which this node may not have read yet."""
+    with suppress(SessionNotFound):
+        return node.ended(key)
+    await node.read_all()
+    return node.ended(key)
 
 
 async def status_of(node: Node, incarnation: str) -> NodeStatus | None:
