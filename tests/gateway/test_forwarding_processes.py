@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
@@ -94,8 +95,13 @@ def test_the_streams_through_others_end_when_a_worker_is_stopped_and_can_be_resu
         assert service.server.terminate() == 0
 
 
-def test_many_streams_through_others_learn_that_a_killed_worker_is_lost(tmp_path):
-    with workers(tmp_path, 2) as service, service.client_of(1) as first:
+@pytest.mark.parametrize(
+    ("store", "end"), [("memory", [("session_end", {"reason": "lost"})]), ("sqlite", [])]
+)
+def test_many_streams_through_others_learn_that_a_killed_worker_is_lost(tmp_path, store, end):
+    """What is stored has not ended: its streams are cut, to be resumed."""
+    options = {"FRONTDESK_CONVERSATIONS__STORE": store}
+    with workers(tmp_path, 2, **options) as service, service.client_of(1) as first:
         names = [f"s{number}" for number in range(8)]
         for name in names:
             create(first, name)
@@ -113,4 +119,10 @@ def test_many_streams_through_others_learn_that_a_killed_worker_is_lost(tmp_path
         os.kill(service.pid(1), signal.SIGKILL)
         for each in threads:
             each.join(WITHIN_S)
-        assert ends == {name: [("session_end", {"reason": "lost"})] for name in names}
+        assert ends == dict.fromkeys(names, end)
+        if store == "sqlite":
+            with service.client_of(2) as client:
+                for name in names:
+                    found = partial(client.get, f"/v1/sessions/{name}")
+                    eventually(lambda found=found: found().is_success, within_s=WITHIN_S)
+                    assert turn_of(client, name, "go on")[-1][1] == "agent_end"
