@@ -77,6 +77,7 @@ class EngineServer:
         self.scheme = scheme or program.name
         self.sentinel = sentinel
         self.process = None
+        self.environment = {}  # beside this process's own
         self.options = {
             "port": self.port,
             "bind": "127.0.0.1",
@@ -106,7 +107,11 @@ class EngineServer:
         assert self.process is None, "it runs already"
         command = [self.program.needed(), *self._arguments()]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + START_S
         while not self._answers():

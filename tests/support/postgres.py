@@ -61,6 +61,13 @@ def _lives(process):
     return False
 
 
+def _signal(processes, number):
+    """Send a signal to each that is still there: the server's own workers come and go."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
 class PostgresServer:
     """One server: started, killed, stopped for a while, started again, on the same port.
 
@@ -164,9 +171,7 @@ class PostgresServer:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             processes = self.processes()
-            for process in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGKILL)
+            _signal(processes, signal.SIGKILL)
             deadline = time.monotonic() + START_S
             while any(map(_lives, processes[1:])):
                 assert time.monotonic() < deadline, "a process outlives its kill"
@@ -182,13 +187,11 @@ class PostgresServer:
 
     def pause(self):
         """Stop it in its tracks: connections stay, nothing is answered."""
-        for process in self.processes():
-            process.send_signal(signal.SIGSTOP)
+        _signal(self.processes(), signal.SIGSTOP)
 
     def resume(self):
         """Let it go on."""
-        for process in self.processes():
-            process.send_signal(signal.SIGCONT)
+        _signal(self.processes(), signal.SIGCONT)
 
     def __enter__(self):
         return self if self.process is not None else self.start()

@@ -1,13 +1,12 @@
 """A server whose wall clock jumps when a test says so: a library loaded before the C library."""
 
 import os
+import re
 import shutil
 import struct
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -15,7 +14,7 @@ SOURCE = Path(__file__).with_suffix(".c")
 
 
 class ShiftedClock:
-    """The clock of the servers that are started within `in_force`. Needs a C compiler."""
+    """The clock of the servers that are started with its `environment`. Needs a C compiler."""
 
     def __init__(self, directory):
         self._file = directory / "clock-shift"
@@ -28,12 +27,16 @@ class ShiftedClock:
         with self._file.open("r+b" if self._file.exists() else "w+b") as file:
             file.write(struct.pack("q", int(by_s * 1_000_000)))
 
-    @contextmanager
-    def in_force(self):
-        """Let servers that are started here have this clock."""
-        loaded = {"LD_PRELOAD": str(self._library), "SHIFTED_CLOCK": str(self._file)}
-        with mock.patch.dict(os.environ, loaded):
-            yield
+    @property
+    def environment(self):
+        """What a server is started with that is to have this clock."""
+        return {"LD_PRELOAD": str(self._library), "SHIFTED_CLOCK": str(self._file)}
+
+    def assert_in_force(self, pid):
+        """Fail where a process does not have this clock: what the linker ignores, it only says."""
+        mapped = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+        for file in (self._library, self._file):
+            assert re.search(rf"{re.escape(str(file))}$", mapped, re.MULTILINE), f"no {file} there"
 
 
 def compile_library(library):

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +18,9 @@ from frontdesk import SessionStore
 from frontdesk.testing import FakeAgent
 from support.agents import end_of, parked_thread, process
 from support.leftovers import collected, descriptors, nothing_left, watcher_threads
+from support.programs.many_cycles import CYCLES
 
-SPARE_BLOCKS = 5000
-"""What a run may hold in the end: the memory of ends, and caches of the interpreter."""
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -30,99 +31,27 @@ def quiet():
         thread.join(30)
 
 
-def cycles_of_tasks(store, number):
-    async def main():
-        for start in range(0, number, 1000):
-            tasks = [asyncio.create_task(brief()) for _ in range(1000)]
-            for offset, task in enumerate(tasks):
-                count = start + offset
-                store.create(
-                    f"s{count}", task, tenant_id=f"t{count % 1013}", api_key=f"k{count % 211}"
-                )
-                if count % 5 == 0:
-                    store.delete(f"s{count}")
-            await asyncio.wait(tasks)
-            await asyncio.sleep(0)
-
-    asyncio.run(main())
+def run_and_measure(cycles, number):
+    ran = subprocess.run(
+        [sys.executable, "-m", "support.programs.many_cycles", cycles, str(number)],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout
 
 
-async def brief():
-    await asyncio.sleep(0)
-
-
-def cycles_of_one_agent(store, number):
-    """One agent that outlives all its sessions."""
-    agent, future = FakeAgent(), concurrent.futures.Future()
-    for count in range(number // 2):
-        store.create(f"s{count}", agent, tenant_id=f"t{count % 1013}")
-        store.delete(f"s{count}")
-        store.create(f"f{count}", future, api_key=f"k{count % 211}")
-        store.delete(f"f{count}")
-    assert agent.watched_by == 0
-    assert len(future._done_callbacks) == 1
-    future.set_result(None)
-
-
-def cycles_of_refusals(store, number):
-    agent = FakeAgent()
-    store.create("s", agent)
-    for count in range(number):
-        try:
-            store.create("s", FakeAgent(), tenant_id=f"t{count}", api_key=f"k{count}")
-        except ValueError:
-            continue
-    agent.end()
-
-
-def cycles_of_the_dead(store, number):
-    dead = FakeAgent(dead=True)
-    for count in range(number):
-        store.create(f"s{count}", dead, tenant_id=f"t{count}", api_key=f"k{count}")
-
-
-def cycles_of_watches(store, number):
-    for count in range(number // 5):
-        with store.watch() as watch:
-            watch.next(timeout_s=0)
-            agent = FakeAgent()
-            store.create(f"s{count}", agent)
-            agent.end()
-            assert end_of(watch, f"s{count}")
-
-
-CYCLES = [
-    cycles_of_tasks,
-    cycles_of_one_agent,
-    cycles_of_refusals,
-    cycles_of_the_dead,
-    cycles_of_watches,
-]
-
-
-def run_and_measure(make_store, cycles, number):
-    store = make_store(ends_capacity=100, feed_capacity=64)
-    cycles(store, 5000)  # fills what is bounded
-    collected()
-    before = descriptors(), len(watcher_threads()), sys.getallocatedblocks()
-    cycles(store, number)
-    collected()
-    assert nothing_left(store)
-    assert (descriptors(), len(watcher_threads())) == before[:2]
-    assert len(store._core.changes.ends) <= 2 * 100
-    assert sys.getallocatedblocks() - before[2] < SPARE_BLOCKS
-
-
-@pytest.mark.parametrize("cycles", CYCLES, ids=lambda one: one.__name__)
-def test_after_many_cycles_nothing_is_left(make_store, cycles):
-    run_and_measure(make_store, cycles, 20_000)
+@pytest.mark.parametrize("cycles", CYCLES)
+def test_after_many_cycles_nothing_is_left(cycles):
+    run_and_measure(cycles, 20_000)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("cycles", CYCLES, ids=lambda one: one.__name__)
-def test_after_a_million_cycles_nothing_is_left(make_store, cycles):
-    run_and_measure(make_store, cycles, 1_000_000)
+@pytest.mark.parametrize("cycles", CYCLES)
+def test_after_a_million_cycles_nothing_is_left(cycles):
+    run_and_measure(cycles, 1_000_000)
 
 
 def test_after_many_threads_nothing_is_left(store):
