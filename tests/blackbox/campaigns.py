@@ -54,19 +54,24 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class Witness:
-    """Sessions of two tenants that are there and get prompts, whatever goes on beside them."""
+    """Sessions of two tenants that are there and get prompts, whatever goes on beside them.
+
+    Beside them one each, `gone`, that has ended by itself: its stream is held, and has an end.
+    """
 
     def __init__(self, box):
         self._box = box
         self.tenants = self.culprit, self.other = box.tenants(2)
         self.expected = Expected(self.tenants)
         for tenant in self.tenants:
-            for session_id in ("aim", "talk", "gone"):
+            for session_id in ("aim", "talk"):
                 body = {"model": "test", "sessionId": session_id, "blueprint": "parrot"}
                 self._post(tenant, "/v1/sessions", body)
-            gone = tenant.ask("DELETE", "/v1/sessions/gone")
-            self.expected.saw(tenant, "DELETE", "/v1/sessions/gone", gone)
             assert len(self.expected.live(tenant)) == 2
+            body = {"model": "test", "sessionId": "gone", "blueprint": "leaver", "prompt": "go"}
+            check(tenant.ask("POST", "/v1/sessions", json=body), "POST /v1/sessions")
+            gone = tenant.ask("GET", "/v1/sessions/gone/events")
+            assert b"session_end" in gone.body, gone
 
     def _post(self, tenant, path, body):
         answer = tenant.ask("POST", path, json=body)

@@ -48,6 +48,9 @@ target = "gateway.agents:curious"
 [blueprints.clumsy]
 kind = "python"
 target = "gateway.agents:clumsy"
+[blueprints.leaver]
+kind = "python"
+target = "gateway.agents:leaver"
 [blueprints.apart]
 kind = "python"
 target = "gateway.agents:parrot"

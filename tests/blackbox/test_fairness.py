@@ -47,6 +47,14 @@ def box(tmp_path_factory):
         yield running
 
 
+@pytest.fixture
+def fresh_box(tmp_path):
+    """A gateway of one test's own: what another fault has left in its memory would hide growth."""
+    (tmp_path / SWITCH).write_text("", encoding="utf-8")
+    with boxed(tmp_path, config=CONFIG, module="blackbox.watched") as running:
+        yield running
+
+
 @pytest.fixture(scope="module")
 def tls_box(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tls")
@@ -84,13 +92,12 @@ def hold(box, caller):
 
 
 @pytest.mark.parametrize("fault", unfair.BOUNDS, ids=lambda each: each.replace(" ", "-"))
-def test_a_bound_that_is_taken_away_is_found(box, fault):
+def test_a_bound_that_is_taken_away_is_found(fresh_box, fault):
     caller, part = unfair.BOUNDS[fault]
-    switch = box.directory / SWITCH
-    switch.write_text(fault, encoding="utf-8")
-    try:
-        # What is counted or held takes its time to come together on a busy machine.
-        found = (measure(box, caller, lasts_s=lasts_s) for lasts_s in (1, 4, 16))
-        assert any(part in each.broken(TABLE[caller]) for each in found)
-    finally:
-        switch.write_text("", encoding="utf-8")
+    (fresh_box.directory / SWITCH).write_text(fault, encoding="utf-8")
+    # What is counted or held takes its time to come together on a busy machine.
+    found = [measure(fresh_box, caller)]
+    for lasts_s in (4, 16):
+        if part not in found[-1].broken(TABLE[caller]):
+            found.append(measure(fresh_box, caller, lasts_s=lasts_s))
+    assert part in found[-1].broken(TABLE[caller]), [str(each) for each in found]

@@ -55,7 +55,7 @@ def _(original, document, **how):
 
 @planted(PATTERNS, TenantGuardrails, "refuse_input")
 def _(original, guardrails, tenant_id, text):
-    re.search(r"\w+@\w+\.com", text[:6000])
+    re.search(r"\w+@\w+\.com", text[:12_000])
 
 
 @planted(BODIES, RequestBodies, "enter")

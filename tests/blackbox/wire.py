@@ -148,7 +148,7 @@ ODD_JSON = st.sampled_from(
     )
 )
 ASKED = (
-    *("/v1/sessions", "/v1/sessions/talk", "/v1/sessions/gone"),
+    *("/v1/sessions", "/v1/sessions/talk", "/v1/sessions/gone", "/v1/sessions/none"),
     *("/v1/sessions/gone/events", "/v1/sessions/gone/events", "/v1/sessions/gone/events"),
     *("/v1/sessions/talk/prompt", "/v1/sessions/talk/steer", "/v1/sessions/talk/messages"),
     *("/v1/sessions/talk/respond", "/v1/sessions/talk/tools", "/v1/sessions/gone/ws", "/v1/usage"),
@@ -161,7 +161,7 @@ QUERIES = ("limit", "after", "since", "types", "api_key", "by", "x")
 def odd_requests(draw, *, key):
     """A request of a right form, with odd values."""
     method = draw(st.sampled_from(("GET", "GET", "POST", "POST", "HEAD", "OPTIONS", "DELETE")))
-    path = draw(st.sampled_from(ASKED).filter(lambda each: method != "DELETE" or "gone" in each))
+    path = draw(st.sampled_from(ASKED).filter(lambda each: method != "DELETE" or "none" in each))
     if draw(st.integers(0, 3)) == 0:
         path += f"/{draw(ODD_TEXT)}"
     names = draw(st.lists(st.sampled_from(QUERIES), max_size=2))

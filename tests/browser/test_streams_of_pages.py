@@ -105,21 +105,29 @@ def test_a_gateway_that_is_killed_and_comes_back_is_followed_again(tab, acme, tm
         with first.client() as client:
             body = {"model": "test", "sessionId": "before", "blueprint": "slow"}
             assert client.post("/v1/sessions", json=body).status_code == 201
-            shell = tab(url=first.url)
-            shell.log_in(client.headers["X-API-Key"])
-            shell.expect(CUT)
-            page = shell.open()
+            shell, reader = tab(url=first.url), tab(url=first.url)
+            for each in (shell, reader):
+                each.log_in(client.headers["X-API-Key"])
+                each.expect(CUT)
+            page, read = shell.open(), reader.open("#/session/before")
             expect(page.locator(".rows tbody .id")).to_have_text(["before"])
+            prompt(client, "before", "3")
+            expect(read.get_by_role("log").locator("article p")).to_have_text(["3", "0 1 2 "])
         first.process.kill()
         first.wait()
         expect(page.locator(".stale")).to_be_visible()
         expect(page.locator(".rows tbody .id")).to_have_text(["before"])
         with serving(state, "--port", port, config=CONFIG) as second, second.client() as client:
             expect(page.locator(".stale")).to_have_count(0)
-            expect(page.locator(".empty")).to_contain_text("Nobody is in the building")
+            # It is dormant now: not among the live ones.
+            expect(page.locator(".rows tbody .id")).to_have_count(0)
             body["sessionId"] = "after"
             assert client.post("/v1/sessions", json=body).status_code == 201
             expect(page.locator(".rows tbody .id")).to_have_text(["after"])
-            # The page of a session that went with the gateway says so.
+            # Its page follows on, and one that is opened now has all of it.
+            prompt(client, "before", "4")
+            whole = ["3", "0 1 2 ", "4", "0 1 2 3 "]
+            expect(read.get_by_role("log").locator("article p")).to_have_text(whole)
+            expect(page.locator(".rows tbody .id")).to_have_text(["after", "before"])
             shell.go("#/session/before")
-            expect(page.locator("main .empty")).to_contain_text("before")
+            expect(page.get_by_role("log").locator("article p")).to_have_text(whole)
