@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from frontdesk.gateway.metrics.gateway_metrics import LIVES
 from gateway.command import CONFIG, frontdesk
 from gateway.exposition import Scraped
 from gateway.running import create
@@ -60,6 +61,11 @@ class Traffic:
         body = {"text": PLANTED, "wait": 20}
         client.post(f"/v1/sessions/{session_id}/prompt", json=body)
 
+    def resume(self, client, session_id):
+        """Give a session that is dormant an agent."""
+        path, body = f"/v1/sessions/{session_id}/prompt", {"text": PLANTED}
+        eventually(lambda: client.post(path, json=body).status_code == 202, within_s=WITHIN_S)
+
     def _approve(self, client, session_id):
         path = f"/v1/sessions/{session_id}"
         client.post(f"{path}/prompt", json={"text": PLANTED})
@@ -94,10 +100,9 @@ def service(tmp_path_factory):
 
 
 def balance(scraped):
-    """Return by how much live sessions are not those that began and have not ended."""
-    starts = scraped.sum("frontdesk_session_starts_total")
-    ends = scraped.sum("frontdesk_session_ends_total")
-    return starts - ends - scraped.sum("frontdesk_sessions")
+    """Return by how much live sessions are not those that got an agent and still have it."""
+    lives = sum(sign * scraped.sum(name) for name, sign in LIVES.items())
+    return lives - scraped.sum("frontdesk_sessions")
 
 
 def settled(scraped):
@@ -148,19 +153,23 @@ def test_no_counter_falls_when_a_worker_is_killed_and_every_expression_has_sampl
         traffic.go_on()
         service.await_another(2, life)
         traffic.clients.append(stack.enter_context(service.client_of(2)))
+        traffic.resume(clients[0], "lost-1")
         traffic.go_on()
         running.await_scrapes(3)
 
         for client in traffic.clients:
             scraped = eventually(lambda client=client: settled(traffic.scrape(client)))
-            assert scraped.sum("frontdesk_session_ends_total", reason="lost") == 1
+            # It is stored: without its worker it is dormant, and has not ended.
+            assert scraped.sum("frontdesk_session_rests_total", reason="lost") == 1
+            assert scraped.sum("frontdesk_session_ends_total", reason="lost") == 0
             assert set(scraped.series("process_open_fds", "worker")) == set("1234")
         assert PLANTED not in scraped.text
         assert "k-" not in scraped.text
         promtool("check", "metrics", told=scraped.text)
 
         check_samples(running, scraped)
-        clients[0].delete("/v1/sessions/stays")
+        for each in ("stays", "lost-1"):
+            clients[0].delete(f"/v1/sessions/{each}")
 
 
 def test_an_agents_process_that_is_killed_is_counted_with_how_long_its_clean_up_took(service):
@@ -204,4 +213,5 @@ def test_a_rolling_restart_takes_nothing_back(service):
         with service.client_of(number) as client:
             scraped = traffic.scrape(client)
             eventually(lambda client=client: balance(traffic.scrape(client)) == 0)
-    assert scraped.sum("frontdesk_session_ends_total", reason="lost") <= 1
+    assert scraped.sum("frontdesk_session_rests_total", reason="lost") <= 1
+    assert scraped.sum("frontdesk_session_ends_total", reason="lost") == 0
