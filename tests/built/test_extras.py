@@ -28,6 +28,7 @@ ABOUT = {
     "client": r"frontdesk\.client",
     "gateway": r"frontdesk\.(gateway|cli)|fastapi|httpx2|anyio",
     "cluster": r"frontdesk\.cluster",
+    "durable": r"frontdesk\.persistence",
     "agents": r"frontdesk\.(agents|sessions|keeper)",
     None: r"",
 }
@@ -35,6 +36,8 @@ ALONE = {
     None: ("frontdesk", "frontdesk.testing"),
     "agents": ("frontdesk.agents", "frontdesk.sessions", "frontdesk.keeper.client"),
     "cluster": ("frontdesk.cluster", "frontdesk.cluster.valkey.engine"),
+    "durable": ("frontdesk.persistence", "frontdesk.persistence.sqlite_conversations"),
+    "postgresql": ("frontdesk.persistence.postgres_conversations",),
     "gateway": ("frontdesk.gateway.app", "frontdesk.gateway.server", "frontdesk.cli.commands"),
     "pydantic-ai": ("frontdesk.agents.pydantic_ai",),
     "acp": ("frontdesk.agents.acp.blueprint",),
@@ -87,6 +90,8 @@ def test_what_an_extra_does_not_bring_is_named_by_the_extra_that_does(environmen
         None: ("frontdesk.agents", "agents"),
         "agents": ("frontdesk.gateway; frontdesk.gateway.create_app", "gateway"),
         "cluster": ("frontdesk.gateway; frontdesk.gateway.create_app", "gateway"),
+        "durable": ("frontdesk.persistence.postgres_connections", "postgresql"),
+        "postgresql": ("frontdesk.gateway; frontdesk.gateway.create_app", "gateway"),
         "gateway": ("frontdesk.cluster.valkey.engine", "cluster"),
         "pydantic-ai": ("frontdesk.agents.acp.blueprint", "acp"),
         "acp": ("frontdesk.agents.pydantic_ai", "pydantic-ai"),
@@ -126,7 +131,7 @@ def test_the_programs_of_the_documents_run_with_the_extra_that_they_are_about(
         shown = page(block.page).shown_below(block)
         checker = doctest.OutputChecker()
         assert shown is None or checker.check_output(shown, done.stdout, doctest.ELLIPSIS), block
-    assert blocks or extra in {"guardrails", "acp", "jwt", "cli", "otel"}
+    assert blocks or extra in {"guardrails", "acp", "jwt", "cli", "otel", "durable", "postgresql"}
 
 
 COMMANDS = {

@@ -102,18 +102,30 @@ class DevelopmentRun:
         return self.welcomes()[number - 1]
 
 
-def answer(url, secret):
+def client_of(url, secret):
+    headers = {"X-API-Key": secret}
+    return httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=30)
+
+
+def answer(url, secret, session):
     """Open a session, prompt it, and return what it says."""
-    with httpx.Client(
-        base_url=url, headers={"X-API-Key": secret}, trust_env=False, timeout=30
-    ) as client:
-        client.post("/v1/sessions", json={"sessionId": "s", "model": "m"}).raise_for_status()
-        client.post("/v1/sessions/s/prompt", json={"text": "?"}).raise_for_status()
-        with client.stream("GET", "/v1/sessions/s/events") as stream:
+    with client_of(url, secret) as client:
+        client.post("/v1/sessions", json={"sessionId": session, "model": "m"}).raise_for_status()
+        client.post(f"/v1/sessions/{session}/prompt", json={"text": "?"}).raise_for_status()
+        with client.stream("GET", f"/v1/sessions/{session}/events") as stream:
             for line in stream.iter_lines():
                 if found := re.search(r'"content":"(\w+)"', line):
                     return found[1]
     return None
+
+
+def history(url, secret, session):
+    """Return whether a session has an agent, and the texts of its messages."""
+    with client_of(url, secret) as client:
+        listed = client.get("/v1/sessions").raise_for_status().json()["sessions"]
+        (live,) = (each["live"] for each in listed if each["sessionId"] == session)
+        page = client.get(f"/v1/sessions/{session}/messages").raise_for_status().json()
+    return live, [each["content"] for each in page["messages"]]
 
 
 @pytest.fixture
@@ -139,14 +151,15 @@ def test_an_operators_key_is_printed_and_opens_what_operators_see(project):
 
 
 @pytest.mark.slow
-def test_after_an_edit_the_gateway_is_begun_anew_with_the_same_key(project):
+def test_after_an_edit_the_gateway_is_begun_anew_with_the_same_key_and_conversations(project):
     with DevelopmentRun(project, "--reload") as run:
         url, secret, operator = run.welcome(1)
-        assert answer(url, secret) == "first"
+        assert answer(url, secret, "one") == "first"
         (project / "my_agents.py").write_text(AGENT.format(says="second"))
         url, *others = run.welcome(2)
         assert others == [secret, operator]
-        assert answer(url, secret) == "second"
+        assert history(url, secret, "one") == (False, ["?", "first"])
+        assert answer(url, secret, "two") == "second"
         eventually(lambda: "my_agents.py changed" in run.log, within_s=START_S)
 
         # A mistake is told, and waits for its correction.
@@ -154,7 +167,7 @@ def test_after_an_edit_the_gateway_is_begun_anew_with_the_same_key(project):
         eventually(lambda: "kind is missing" in run.log, within_s=START_S)
         (project / "frontdesk.toml").write_text(CONFIG)
         url, *others = run.welcome(3)
-        assert answer(url, secret) == "second"
+        assert answer(url, secret, "three") == "second"
 
         below = descendants(run.process.pid)
         assert below

@@ -282,7 +282,7 @@ def health(*, version=__version__, timestamp=None, **in_cluster):
         joined = ClusterHealth(**fields | in_cluster)
     return Health(
         status="ok", version=version, sessions=ActiveSessions(active=1),
-        meter=MeterState(tracked_keys=0), timestamp=at, cluster=joined,
+        meter=MeterState(tracked_keys=0), timestamp=at, cluster=joined, storage=None,
     )  # fmt: skip
 
 
@@ -406,8 +406,8 @@ def test_a_whole_run_ends_with_0_where_all_is_well_and_with_1_where_something_is
         assert told["ok"] is True
         checks = [each["check"] for each in told["findings"]]
         assert list(dict.fromkeys(checks)) == [
-            "configuration", "state directory", "descriptors", "clock", "kernel", "keeper",
-            "gateway", "nodes",
+            "configuration", "state directory", "conversations", "descriptors", "clock", "kernel",
+            "keeper", "gateway", "nodes",
         ]  # fmt: skip
         (tmp_path / "frontdesk.toml").write_text("[server]\nport = -1\n")
         sick = run("doctor", **asked)

@@ -29,8 +29,8 @@ Reload = Annotated[
     bool,
     typer.Option(
         "--reload",
-        help="Begin anew, without its sessions, when a .py or .toml file beside the configuration "
-        "changes.",
+        help="Begin anew when a .py or .toml file beside the configuration changes. Its agents "
+        "end; conversations that are stored are there again, dormant.",
     ),
 ]
 GraceS = Annotated[
