@@ -4,9 +4,13 @@ import logging
 
 import pytest
 
+from frontdesk.agents import Blueprints
+from frontdesk.gateway.metrics.gateway_metrics import LIVES
+from gateway.agents import parrot, patient
 from gateway.exposition import Scraped
 from gateway.feeds import feed, snapshot_of
 from gateway.running import OPERATOR, RunningGateway, create, turn_of
+from support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 SQLITE = {"store": "sqlite"}
@@ -45,6 +49,31 @@ def test_operators_find_a_dormant_session_by_its_state(rested):
             "one", None, row["fence"],
         )  # fmt: skip
         assert operator.get("/ops/sessions?state=idle").json()["sessions"] == []
+
+
+def test_a_dormant_session_that_ends_takes_nothing_from_those_that_live(tmp_path):
+    agents = Blueprints([parrot, patient])
+    with (
+        RunningGateway(tmp_path, conversations=SQLITE, agents=agents) as running,
+        running.client() as acme,
+    ):
+        for each in ("one", "two", "three"):
+            create(acme, each, blueprint="patient")
+        acme.post("/v1/sessions/one/prompt", json={"text": "x"})
+        eventually(lambda: acme.get("/v1/sessions/one").json()["state"] == "working")
+        for each in ("one", "two"):
+            assert acme.post(f"/v1/sessions/{each}/close").status_code == 200
+        assert acme.delete("/v1/sessions/one").status_code == 200
+        acme.post("/v1/sessions/two/resume")
+        acme.delete("/v1/sessions/two")
+        counted = Scraped.of(running)
+        assert sum(sign * counted.sum(name) for name, sign in LIVES.items()) == 1
+        assert counted.sum("frontdesk_session_dormant_total", reason="closed") == 2
+        assert counted.sum("frontdesk_session_dormant_ends_total") == 1
+        # Its turn ended with its agent, and not with the session.
+        assert counted.sum("frontdesk_turns_total", outcome="agent_ended") == 1
+        # As 0 already: a first one shows as an increase.
+        assert 'frontdesk_session_dormant_total{blueprint="patient",reason="lost"' in counted.text
 
 
 def test_what_rests_is_no_live_session_and_no_new_one_when_it_goes_on(tmp_path, caplog):

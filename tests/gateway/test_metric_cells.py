@@ -18,7 +18,14 @@ from frontdesk.gateway.metrics.bounded_labels import (
     TenantNames,
 )
 from frontdesk.gateway.metrics.exposition import exposed, merged
-from frontdesk.gateway.metrics.gateway_metrics import GatewayMetrics
+from frontdesk.gateway.metrics.gateway_metrics import (
+    DORMANT,
+    DORMANT_ENDS,
+    ENDS,
+    RESUMES,
+    STARTS,
+    GatewayMetrics,
+)
 from frontdesk.gateway.metrics.instruments import Distribution, Tally
 from frontdesk.gateway.metrics.metric_cells import (
     FILE_BYTES,
@@ -33,7 +40,6 @@ from frontdesk.gateway.metrics.session_metrics import CountedMeter
 from frontdesk.sessions.hooks import NoMeter
 from frontdesk.testing import ManualClock
 
-STARTS, ENDS = "frontdesk_session_starts_total", "frontdesk_session_ends_total"
 COUNTING = """
 import sys
 from pathlib import Path
@@ -50,8 +56,8 @@ while True:
 """
 
 
-def worker(state, number):
-    return GatewayMetrics(state.worker(number), clock=ManualClock())
+def worker(state, number, *, stored=False):
+    return GatewayMetrics(state.worker(number), clock=ManualClock(), stored=stored)
 
 
 def of_all(metrics):
@@ -99,6 +105,24 @@ def test_a_successor_goes_on_from_there_and_counts_the_sessions_of_the_dead_one_
     del second
     third = of_all(worker(state, 1))
     assert number(third, ENDS, "acme", "parrot", "lost") == 3, "they are lost once"
+
+
+def test_stored_sessions_of_a_dead_worker_are_dormant_and_none_that_was_so_before_hides_one(state):
+    first = worker(state, 1, stored=True)
+    for name, *reason, amount in (
+        (STARTS, 5), (DORMANT, "closed", 3), (RESUMES, "kept", 1), (ENDS, "deleted", 2),
+        (DORMANT_ENDS, 1),
+    ):  # fmt: skip
+        Tally(name, first._cells).add("acme", "parrot", *reason, amount=amount)
+    # Those that died there were opened at another worker, or before the service began anew.
+    Tally(ENDS, first._cells).add("acme", "old", "deleted", amount=4)
+    Tally(DORMANT_ENDS, first._cells).add("acme", "old", amount=4)
+    Tally(RESUMES, first._cells).add("acme", "old", "kept", amount=1)
+    del first
+    numbers = of_all(worker(state, 1, stored=True))
+    assert number(numbers, DORMANT, "acme", "parrot", "lost") == 2
+    assert number(numbers, DORMANT, "acme", "old", "lost") == 1
+    assert number(numbers, ENDS, "acme", "parrot", "lost") == 0
 
 
 def test_any_worker_answers_for_all_and_sums_what_adds_up(state):

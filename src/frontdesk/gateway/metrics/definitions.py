@@ -111,11 +111,17 @@ SESSIONS = (
 CONVERSATIONS = (
     _gauge("conversations_dormant", meaning="Dormant conversations that are held in memory."),
     _counter(
-        "session_rests_total",
+        "session_dormant_total",
         "tenant",
         "blueprint",
         "reason",
         meaning="Sessions that became dormant, by the kind of their agent's exit reason.",
+    ),
+    _counter(
+        "session_dormant_ends_total",
+        "tenant",
+        "blueprint",
+        meaning="Sessions that ended while they were dormant; among all that ended, too.",
     ),
     _counter(
         "session_resumes_total",

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 PERIOD_S = 1.0
 STARTS, ENDS = "frontdesk_session_starts_total", "frontdesk_session_ends_total"
-RESTS, RESUMES = "frontdesk_session_rests_total", "frontdesk_session_resumes_total"
-LIVES = {STARTS: 1, RESUMES: 1, ENDS: -1, RESTS: -1}
+DORMANT, RESUMES = "frontdesk_session_dormant_total", "frontdesk_session_resumes_total"
+DORMANT_ENDS = "frontdesk_session_dormant_ends_total"
+LIVES = {STARTS: 1, RESUMES: 1, ENDS: -1, DORMANT: -1, DORMANT_ENDS: 1}
 """What makes one session more that lives, and one fewer."""
 FORM = hashlib.sha256(repr(METRICS).encode()).hexdigest()[:8]
 """Tells files of these metrics from those of another version, which lie beside them."""
@@ -60,7 +61,7 @@ class GatewayMetrics:
         tenants = TenantNames(self._directory and self._directory / "tenants")
         self.offered: OfferedNames = OfferedNames()
         _forget_gauges(cells)
-        _end_lost_sessions(cells, name=RESTS if stored else ENDS)
+        _end_lost_sessions(cells, name=DORMANT if stored else ENDS)
         self.sessions: SessionMetrics = SessionMetrics(
             cells, clock=clock, tenants=tenants, offered=self.offered
         )

@@ -70,10 +70,11 @@ class SessionMetrics:
         self._clock, self._tenants, self._offered = clock, tenants, offered
         self._sessions = Tally("frontdesk_sessions", cells)
         self._starts = Tally("frontdesk_session_starts_total", cells)
-        self._rests = Tally("frontdesk_session_rests_total", cells)
+        self._left = Tally("frontdesk_session_dormant_total", cells)
         self._resumes = Tally("frontdesk_session_resumes_total", cells)
         self._interrupted = Tally("frontdesk_turns_interrupted_total", cells)
         self._ends = Tally("frontdesk_session_ends_total", cells)
+        self._dormant_ends = Tally("frontdesk_session_dormant_ends_total", cells)
         self._start_s = Distribution("frontdesk_session_start_seconds", cells)
         self._cleanup_s = Distribution("frontdesk_cleanup_seconds", cells)
         self._processes = Tally("frontdesk_agent_processes", cells)
@@ -88,6 +89,8 @@ class SessionMetrics:
         self._turns: dict[Conversation, _Turn] = {}
         self._silent: set[Conversation] = set()
         """Those whose turn has put nothing out yet."""
+        self._dormant: set[Conversation] = set()
+        """Those without an agent: their ends are none of sessions that live."""
         self._changed: set[Conversation] = set()
         self._counted: dict[Conversation, SessionNumbers] = {}
         self._on: dict[type[Event], Callable[[Conversation, Any], None]] = {
@@ -106,12 +109,15 @@ class SessionMetrics:
     def on_started(self, conversation: Conversation) -> None:
         """See a session that lives from now on; one that was dormant was counted before."""
         self._changed.add(conversation)
-        if conversation.phase is SessionPhase.RESTARTING:
-            return
+        self._dormant.discard(conversation)
         labels = self._labels_of(conversation)
-        self._starts.add(*labels)
         for kind in FAILURES:
             self._ends.begin(*labels, kind.value)
+        if conversation.record is not None:
+            self._left.begin(*labels, ExitKind.LOST.value)
+        if conversation.phase is SessionPhase.RESTARTING:
+            return
+        self._starts.add(*labels)
         self._start_s.observe(self._clock.monotonic() - conversation.born_s)
 
     def on_event(self, conversation: Conversation, event: Event, logged: LoggedEvent) -> None:  # noqa: ARG002
@@ -135,17 +141,20 @@ class SessionMetrics:
 
     def on_dormant(self, conversation: Conversation, reason: ExitReason) -> None:
         """See that a session is dormant from now on."""
-        self._rests.add(*self._labels_of(conversation), reason.kind.value)
+        self._left.add(*self._labels_of(conversation), reason.kind.value)
         self._on_agent_death(conversation)
-        self._changed.add(conversation)
+        self.on_loaded(conversation)
 
     def on_loaded(self, conversation: Conversation) -> None:
-        """See a dormant session, which prompts may wait in."""
+        """See a dormant session, which prompts and approvals may wait in."""
+        self._dormant.add(conversation)
         self._changed.add(conversation)
 
     def on_unloaded(self, conversation: Conversation) -> None:
-        """See it no longer."""
-        self._changed.discard(conversation)
+        """See it no longer; a turn that was set aside goes on in another `Conversation`."""
+        for each in (self._dormant, self._changed, self._silent):
+            each.discard(conversation)
+        self._turns.pop(conversation, None)
         if (former := self._counted.pop(conversation, None)) is not None:
             self._add(former, -1)
 
@@ -192,7 +201,11 @@ class SessionMetrics:
     def _on_session_end(self, conversation: Conversation, _: Event) -> None:
         reason = conversation.ending_reason
         assert reason is not None, "it has ended"
-        self._ends.add(*self._labels_of(conversation), reason.kind.value)
+        labels = self._labels_of(conversation)
+        self._ends.add(*labels, reason.kind.value)
+        if conversation in self._dormant:
+            self._dormant.remove(conversation)
+            self._dormant_ends.add(*labels)
         self._on_agent_death(conversation)
 
     def _labels_of(self, conversation: Conversation) -> tuple[str, str]:
@@ -231,7 +244,8 @@ class SessionMetrics:
         """
         if conversation.phase in (SessionPhase.OPENING, SessionPhase.ENDED):
             return None
-        if conversation.dormant and not conversation.prompts:
+        waits = conversation.prompts or conversation.parts.approvals
+        if conversation.dormant and not waits:
             return None
         ending = conversation.phase is SessionPhase.ENDING
         return SessionNumbers(
@@ -257,7 +271,7 @@ def _outcome(conversation: Conversation, event: AgentEnd | AgentAbort, *, failed
     if failed and event.reason in STOPS:
         return event.reason
     if conversation.ending_reason is not None:
-        return "session_ended"
+        return "agent_ended" if conversation.leaving else "session_ended"
     return "agent_ended" if conversation.restarting else "aborted"
 
 
