@@ -10,6 +10,7 @@ import asyncio
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -49,12 +50,17 @@ def _store(directory: Path) -> SqliteConversations:
     return SqliteConversations(directory / "conversations.sqlite3", owner="", sealing=sealing)
 
 
-def bare_sync_ns(directory: Path, *, count: int = 200) -> float:
-    """Return what it takes to append 16 KiB to a file and sync it, in the median."""
+def bare_sync_ns(directory: Path, *, count: int = 200, pause_s: float = 0) -> float:
+    """Return what it takes to append 16 KiB to a file and sync it, in the median.
+
+    With a pause before each where what it is compared with comes after one: a processor that has
+    just been idle is slower, and so is the first sync after that.
+    """
     taken = []
     descriptor = os.open(directory / "bare", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         for _ in range(count):
+            time.sleep(pause_s)
             began = perf_counter_ns()
             os.write(descriptor, b"x" * SYNC_BYTES)
             os.fdatasync(descriptor)
@@ -112,7 +118,8 @@ def first_words(*, count: int) -> Figures:
     with tempfile.TemporaryDirectory(dir=".") as place:
         stored = asyncio.run(_first_words(Path(place), count))
         memory = asyncio.run(_first_words(None, count))
-        return {"stored_ns": stored, "memory_ns": memory, "sync_ns": bare_sync_ns(Path(place))}
+        sync = bare_sync_ns(Path(place), count=count, pause_s=2 * INTERVAL_S)
+        return {"stored_ns": stored, "memory_ns": memory, "sync_ns": sync}
 
 
 async def _first_words(directory: Path | None, count: int) -> float:
