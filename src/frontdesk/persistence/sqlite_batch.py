@@ -125,10 +125,16 @@ class SqliteBatch:
         if options is not None:
             options = self._sealing.seal(options, key=tail.key, column="options")
         self._execute(
-            "UPDATE conversation SET model = coalesce(?1, model), label = coalesce(?2, label),"
-            " held_bytes = held_bytes + coalesce(length(?3) - length(options), 0),"
-            " options = coalesce(?3, options) WHERE number = ?4",
-            (operation.model, operation.label, options, operation.number),
+            "UPDATE conversation SET model = coalesce(:model, model),"
+            " label = coalesce(:label, label),"
+            " held_bytes = held_bytes + coalesce(length(:options) - length(options), 0),"
+            " options = coalesce(:options, options) WHERE number = :number",
+            {
+                "model": operation.model,
+                "label": operation.label,
+                "options": options,
+                "number": operation.number,
+            },
         )
 
     def erase(self, tail: Tail, operation: ops.ConversationErased) -> None:
@@ -145,9 +151,9 @@ class SqliteBatch:
         own = "SELECT number FROM conversation WHERE tenant_id = ?"
         numbers = [number for (number,) in self._execute(own, tenant)]
         self._execute(
-            "INSERT OR IGNORE INTO doomed_key SELECT key_id FROM conversation WHERE tenant_id = ?1"
-            " UNION SELECT key_id FROM tenant_key WHERE tenant_id = ?1",
-            tenant,
+            "INSERT OR IGNORE INTO doomed_key SELECT key_id FROM conversation WHERE tenant_id = ?"
+            " UNION SELECT key_id FROM tenant_key WHERE tenant_id = ?",
+            (tenant_id, tenant_id),
         )
         self._execute("DELETE FROM tenant_key WHERE tenant_id = ?", tenant)
         for table in OF_A_CONVERSATION:
@@ -165,10 +171,19 @@ class SqliteBatch:
         done = self._execute(
             "INSERT INTO turn (number, position, request_id, state, text, api_key, attachments,"
             " first_index, last_index, queued_at_ms)"
-            " SELECT ?1, (SELECT coalesce(max(position), 0) + 1 FROM turn WHERE number = ?1),"
-            " ?2, 'queued', ?3, ?4, ?5, 0, 0, ?6"
-            " WHERE NOT EXISTS (SELECT 1 FROM turn WHERE number = ?1 AND request_id = ?2)",
-            (number, request_id, text, operation.api_key, attachments, operation.at_ms),
+            " SELECT :number,"
+            " (SELECT coalesce(max(position), 0) + 1 FROM turn WHERE number = :number),"
+            " :request, 'queued', :text, :api_key, :attachments, 0, 0, :at_ms"
+            " WHERE NOT EXISTS"
+            " (SELECT 1 FROM turn WHERE number = :number AND request_id = :request)",
+            {
+                "number": number,
+                "request": request_id,
+                "text": text,
+                "api_key": operation.api_key,
+                "attachments": attachments,
+                "at_ms": operation.at_ms,
+            },
         )
         changes = self.log.changes[number]
         changes.active(operation.at_ms)
@@ -249,18 +264,19 @@ class SqliteBatch:
             self._execute(f"DELETE {earlier}", (number, kind))
         done = self._execute(
             "INSERT INTO memory (number, place, request_id, kind, version, replaces, content,"
-            " digest) SELECT ?1, (SELECT coalesce(max(place), 0) + 1 FROM memory"
-            " WHERE number = ?1), ?2, ?3, ?4, ?5, ?6, ?7"
-            " WHERE NOT EXISTS (SELECT 1 FROM memory WHERE number = ?1 AND digest = ?7)",
-            (
-                number,
-                request_id,
-                kind,
-                operation.version,
-                int(operation.replaces),
-                content,
-                digest,
-            ),
+            " digest) SELECT :number,"
+            " (SELECT coalesce(max(place), 0) + 1 FROM memory WHERE number = :number),"
+            " :request, :kind, :version, :replaces, :content, :digest WHERE NOT EXISTS"
+            " (SELECT 1 FROM memory WHERE number = :number AND digest = :digest)",
+            {
+                "number": number,
+                "request": request_id,
+                "kind": kind,
+                "version": operation.version,
+                "replaces": int(operation.replaces),
+                "content": content,
+                "digest": digest,
+            },
         )
         changes.held_bytes += len(content) * done.rowcount
 
@@ -269,9 +285,16 @@ class SqliteBatch:
         event = self._stored(tail, operation.event, f"pending.event:{reference}")
         self._execute(
             "INSERT OR IGNORE INTO pending (number, place, reference, request_id, kind, event)"
-            " VALUES (?1, (SELECT coalesce(max(place), 0) + 1 FROM pending WHERE number = ?1),"
-            " ?2, ?3, ?4, ?5)",
-            (number, reference, operation.request_id, operation.kind, event),
+            " VALUES (:number,"
+            " (SELECT coalesce(max(place), 0) + 1 FROM pending WHERE number = :number),"
+            " :reference, :request, :kind, :event)",
+            {
+                "number": number,
+                "reference": reference,
+                "request": operation.request_id,
+                "kind": operation.kind,
+                "event": event,
+            },
         )
 
     def answer(self, tail: Tail, operation: ops.RequestAnswered) -> None:

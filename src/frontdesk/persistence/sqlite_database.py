@@ -112,17 +112,18 @@ class SqliteDatabase:
 
         The ended ones change their owner too: somebody has to erase them one day.
         """
-        which = "owner <> ?1 AND (?2 IS NULL OR number = ?2)"
+        which = "owner <> :owner AND (:number IS NULL OR number = :number)"
+        asked = {"owner": owner, "number": number}
         with self._writer.alone() as connection:
             others = f"SELECT DISTINCT owner FROM conversation WHERE {which}"
-            found = [each for (each,) in connection.execute(others, (owner, number))]
+            found = [each for (each,) in connection.execute(others, asked)]
             taken = [each for each in found if takes_from(each)]
             rows: list[tuple[int, str]] = []
             for other in taken:
                 rows += connection.execute(
-                    f"UPDATE conversation SET owner = ?1 WHERE owner = ?3 AND {which}"
+                    f"UPDATE conversation SET owner = :owner WHERE owner = :other AND {which}"
                     " RETURNING number, state",
-                    (owner, number, other),
+                    {**asked, "other": other},
                 ).fetchall()
             self._journal.own(owner, (number for number, _ in rows))
             return sorted(number for number, state in rows if state != "ended")

@@ -57,9 +57,9 @@ class SqliteSnapshot:
         after = 0
         while True:
             rows = self._connection.execute(
-                "SELECT number FROM conversation WHERE number > ?1"
-                " AND (?2 IS NULL OR tenant_id = ?2) ORDER BY number LIMIT ?3",
-                (after, tenant_id, _PAGE),
+                "SELECT number FROM conversation WHERE number > :after"
+                " AND (:tenant IS NULL OR tenant_id = :tenant) ORDER BY number LIMIT :limit",
+                {"after": after, "tenant": tenant_id, "limit": _PAGE},
             )
             if not (numbers := [number for (number,) in rows]):
                 return

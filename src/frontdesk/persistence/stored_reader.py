@@ -77,7 +77,7 @@ class StoredReader:
     def unfinished(self, owner: str) -> list[int]:
         """Return the numbers of an owner's conversations that are live, or have turns to end."""
         rows = self._execute(
-            "SELECT number FROM conversation WHERE owner = ?1 AND number IN ("
+            "SELECT number FROM conversation WHERE owner = ? AND number IN ("
             " SELECT number FROM conversation WHERE state = 'live'"
             f" UNION SELECT number FROM turn WHERE {WAITING}) ORDER BY number",
             (owner,),
@@ -89,21 +89,28 @@ class StoredReader:
     ) -> list[int]:
         """Return those that nobody used since, without the live ones and those with turns."""
         rows = self._execute(
-            "SELECT number FROM conversation WHERE state <> 'live' AND last_activity_ms < ?1"
-            " AND owner = ?2 AND number > ?3 AND (?4 IS NULL OR blueprint = ?4)"
+            "SELECT number FROM conversation WHERE state <> 'live' AND last_activity_ms < :before"
+            " AND owner = :owner AND number > :after"
+            " AND (:blueprint IS NULL OR blueprint = :blueprint)"
             " AND NOT EXISTS (SELECT 1 FROM turn"
             f" WHERE turn.number = conversation.number AND turn.{WAITING})"
-            " ORDER BY number LIMIT ?5",
-            (before_ms, owner, after, blueprint, limit),
+            " ORDER BY number LIMIT :limit",
+            {
+                "before": before_ms,
+                "owner": owner,
+                "after": after,
+                "blueprint": blueprint,
+                "limit": limit,
+            },
         )
         return [number for (number,) in rows]
 
     def newest(self, tenant_id: str, session_id: str, *, fence: int | None) -> list[int]:
         """Return the number of the newest conversation of an id, or of that with a fence."""
         rows = self._execute(
-            "SELECT number FROM conversation WHERE tenant_id = ?1 AND session_id = ?2"
-            " AND (?3 IS NULL OR fence = ?3) ORDER BY number DESC LIMIT 1",
-            (tenant_id, session_id, fence),
+            "SELECT number FROM conversation WHERE tenant_id = :tenant AND session_id = :id"
+            " AND (:fence IS NULL OR fence = :fence) ORDER BY number DESC LIMIT 1",
+            {"tenant": tenant_id, "id": session_id, "fence": fence},
         )
         return [number for (number,) in rows]
 
@@ -203,11 +210,11 @@ class StoredReader:
         if key is None:
             return
         segments = self._execute(
-            "SELECT fence, first_index, last_index, frames FROM segment WHERE number = ?"
+            "SELECT fence, first_index, last_index, frames FROM segment WHERE number = :number"
             " AND first_index >= coalesce((SELECT max(first_index) FROM segment"
-            " WHERE number = ?1 AND first_index <= ?2), 0) AND last_index >= ?2"
+            " WHERE number = :number AND first_index <= :first), 0) AND last_index >= :first"
             " ORDER BY first_index",
-            (number, after + 1),
+            {"number": number, "first": after + 1},
         )
         for fence, first, last, stored in segments:
             packed = self._sealing.open(stored, key=key, column=f"segment:{first}")
