@@ -161,6 +161,7 @@ def test_stopping_asks_by_name_and_says_why_it_ended(tab, acme, sid):
     page = shell.open(f"#/session/{sid}")
     page.get_by_role("button", name="End session").click()
     expect(page.get_by_role("dialog")).to_contain_text(sid)
+    expect(page.get_by_role("dialog")).to_contain_text("what was said in it is erased")
     page.keyboard.press("Enter")  # what has the focus is the harmless one
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.locator(".title .state")).to_have_text("idle")

@@ -275,7 +275,7 @@ def test_stop_by_a_filter_shows_how_many_and_asks_at_a_terminal(asked, client, s
     create(client, f"{sid}-a")
     create(client, f"{sid}-b")
     with on_terminal("sessions", "stop", "--prefix", sid, **asked) as terminal:
-        terminal.read_until("Stop 2 sessions?")
+        terminal.read_until("Stop 2 sessions, and erase what was said in them?")
         assert f"{sid}-a" in terminal.output
         terminal.type(f"{answer}\n")
         assert terminal.wait() == 0

@@ -105,7 +105,10 @@ BY_CODE: Mapping[str, tuple[ExitCode, str]] = {
     "import_refused": (ExitCode.USAGE, "correct the lines that are named"),
     "rate_limited": (ExitCode.LIMIT, COME_AGAIN),
     "prompt_queue_full": (ExitCode.LIMIT, "wait until a turn of this session has ended"),
-    "session_limit": (ExitCode.LIMIT, "`frontdesk sessions stop` ends some"),
+    "session_limit": (
+        ExitCode.LIMIT,
+        "close some (`POST …/close`), or have `frontdesk sessions stop` erase some",
+    ),
     "budget_exceeded": (ExitCode.LIMIT, "`frontdesk usage` shows what is used and when it resets"),
     "internal": (ExitCode.UNAVAILABLE, "the gateway's log says more"),
     "unavailable": (ExitCode.UNAVAILABLE, COME_AGAIN),

@@ -1,4 +1,4 @@
-"""`frontdesk sessions stop`: end sessions that are named, or all that are as a filter says."""
+"""`frontdesk sessions stop`: end and erase sessions that are named, or all of a filter."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def stop(
     key_file: KeyPath = None,
     as_json: AsJson = False,
 ) -> None:
-    """End sessions by their ids, or all that are as a filter says.
+    """End sessions by their ids, or all that are as a filter says, and erase what was said in them.
 
     By filter, it shows how many there are and asks; where nobody can be asked it needs --yes.
+    Closing a session (POST …/close) ends its agent alone, and the conversation stays.
     Columns: session, tenant (an operator's), what came of it: stopped, or gone where it had ended
     already, or would_stop in a dry run.
     """
@@ -131,8 +132,8 @@ def confirm(names: list[SessionName]) -> None:
         inform(f"  {name}")
     if len(names) > MAX_NAMED:
         inform(f"  and {len(names) - MAX_NAMED} more")
-    plural = "s" if len(names) > 1 else ""
-    if not typer.confirm(f"Stop {len(names)} session{plural}?", err=True):
+    what, of_them = (f"{len(names)} sessions", "them") if len(names) > 1 else ("1 session", "it")
+    if not typer.confirm(f"Stop {what}, and erase what was said in {of_them}?", err=True):
         inform("nothing was stopped")
         raise typer.Exit(ExitCode.OK)
 

@@ -22,7 +22,8 @@ def top(
     *,
     choice: RowChoice,
     actions: Annotated[
-        bool, typer.Option("--actions", help="Let x stop the session at the cursor; it asks.")
+        bool,
+        typer.Option("--actions", help="Let x end and erase the session at the cursor; it asks."),
     ] = False,
     url: Url = None,
     key_file: KeyPath = None,

@@ -48,7 +48,8 @@ up, down, page up, page down, home, end   move
 escape                                    take the filter away
 s                                         sort by another column: waiting, created, activity,
                                           tokens, cost
-x                                         stop the session at the cursor; asks. With --actions
+x                                         end and erase the session at the cursor; asks.
+                                          With --actions
 ?                                         these keys
 q, ctrl+c                                 leave
 """
@@ -302,7 +303,8 @@ class TopScreen(App[None]):
             if yes:
                 self.run_worker(self._stop(SessionName.parse(name)), exit_on_error=False)
 
-        self.push_screen(Question(f"Stop {one_line(name)}? Its agent ends."), answered)
+        question = f"Stop {one_line(name)}? It ends, and what was said in it is erased."
+        self.push_screen(Question(question), answered)
 
     async def _stop(self, name: SessionName) -> None:
         try:

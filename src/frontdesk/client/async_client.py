@@ -70,7 +70,7 @@ class AsyncClient(AnyClient[AsyncTransport]):
         return await self.session(session_id).get()
 
     async def stop(self, session_id: str) -> None:
-        """End a session, and return when it is gone. `NotFoundError`, `SessionDeadError`."""
+        """End and erase a session; return when it is gone. `NotFoundError`, `SessionDeadError`."""
         await self.session(session_id).stop()
 
     async def import_session(

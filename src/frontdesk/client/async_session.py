@@ -173,7 +173,10 @@ class AsyncClientSession(AnySession[AsyncTransport]):
         return await self._transport.send(calls.session_token(self.session_id, scopes, ttl_s=ttl_s))
 
     async def stop(self) -> None:
-        """End the session, and return when it is gone."""
+        """End the session, erase what is stored of it, and return when it is gone.
+
+        `close` ends its agent alone.
+        """
         await self._transport.send(calls.stop_session(self.session_id))
 
 

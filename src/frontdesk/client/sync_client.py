@@ -79,7 +79,7 @@ class Client(AnyClient[SyncTransport]):
         return self.session(session_id).get()
 
     def stop(self, session_id: str) -> None:
-        """End a session, and return when it is gone. `NotFoundError`, `SessionDeadError`."""
+        """End and erase a session; return when it is gone. `NotFoundError`, `SessionDeadError`."""
         self.session(session_id).stop()
 
     def import_session(self, lines: bytes, *, session_id: str | None = None) -> ClientSession:

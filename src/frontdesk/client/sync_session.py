@@ -177,7 +177,10 @@ class ClientSession(AnySession[SyncTransport]):
         return self._transport.send(calls.session_token(self.session_id, scopes, ttl_s=ttl_s))
 
     def stop(self) -> None:
-        """End the session, and return when it is gone."""
+        """End the session, erase what is stored of it, and return when it is gone.
+
+        `close` ends its agent alone.
+        """
         self._transport.send(calls.stop_session(self.session_id))
 
 
