@@ -17,6 +17,7 @@ from frontdesk.cluster.lease_thread import LeaseThread, RenewalSource
 from frontdesk.cluster.membership import new_token
 from frontdesk.cluster.records import NewEntry, NodeState, Renewal, Renewed, Selection
 from frontdesk.errors import SessionNotFound
+from frontdesk.gateway.conversation_database import standing_in
 from frontdesk.records import ExitReason
 from frontdesk.testing import FakeAgent
 
@@ -317,6 +318,32 @@ async def test_an_engine_that_lost_everything_is_told_again_with_the_same_fences
         assert (a.node.incarnation, b.node.incarnation) == incarnations
         assert (a.superseded, b.superseded) == ([], [])
         assert (await b.node.find("s0")).entry.fence == fences["s0"]
+
+
+@pytest.mark.slow
+@on_loop
+async def test_who_is_not_heard_of_may_live_until_all_had_time_to_join_a_new_era():
+    async with open_nodes("a", "b") as (server, a, b):
+        standing_of = standing_in(a.node)
+        assert standing_of("b/1") == "lives"
+        assert (standing_of("a/0"), standing_of("c/1")) == ("dead", "unknown")
+        a.engine.cut = b.engine.cut = True
+        server.wipe()
+        a.engine.cut = False
+        await eventually(lambda: a.eras and len(a.node.nodes()) == 1)
+        await eventually(lambda: a.node._log.era == a.node._membership.standing.era)
+        assert (standing_of("b/1"), standing_of("c/1")) == ("lives", "lives")
+        await a.move(TERMS.lease_s - 0.1)
+        assert standing_of("b/1") == "lives"
+        b.engine.cut = False
+        await eventually(lambda: len(a.node.nodes()) == 2)
+        await a.move(0.2)
+        await eventually(lambda: a.node.knows_all_nodes)
+        assert (standing_of("b/1"), standing_of("c/1")) == ("lives", "unknown")
+        a.engine.cut = True
+        await a.move(TERMS.lease_s + 0.1)
+        assert standing_of("c/1") == "lives"
+        a.engine.cut = False
 
 
 @on_loop

@@ -216,10 +216,32 @@ def test_nodes_that_open_a_tenants_first_conversations_at_once_have_one_key(stor
 def test_who_may_live_on_loses_what_is_asked_for_and_the_rest_once_it_was_still(
     stores, standing, still, asked_for, has_it
 ):
-    stores.open("first").apply([opened(1)])
+    queued = ops.TurnQueued(number=1, request_id="r", text="hi", api_key=None, at_ms=1)
+    stores.open("first").apply([opened(1), queued, opened(2)])
     hold_s = 0.0 if still else 3600.0
     second = stores.open("second", standing_of={"first": standing}.get, hold_s=hold_s)
-    assert second.claim(1 if asked_for else None) == [1] * has_it
+    if not asked_for:
+        assert waiting_elsewhere(second) == [(1, "t", "s1")] * has_it
+        assert second.waiting_elsewhere(after=1, limit=9) == []
+    assert second.claim(1 if asked_for else None) == ([1] if asked_for else [1, 2]) * has_it
+    assert waiting_elsewhere(second) == []
+
+
+def waiting_elsewhere(store):
+    found = store.waiting_elsewhere(after=0, limit=9)
+    return [(each.number, each.tenant_id, each.session_id) for each in found]
+
+
+def test_what_waits_at_an_owner_that_has_released_it_is_found_by_all_others(stores):
+    queued = ops.TurnQueued(number=1, request_id="r", text="hi", api_key=None, at_ms=1)
+    first = stores.open("first")
+    first.apply([opened(1), queued])
+    others = [stores.open(each, standing_of=lambda _: "lives") for each in ("second", "third")]
+    assert [waiting_elsewhere(each) for each in others] == [[], []]
+    first.close()
+    assert [waiting_elsewhere(each) for each in others] == [[(1, "t", "s1")]] * 2
+    assert [each.claim(1) for each in others] == [[1], []]
+    assert [waiting_elsewhere(each) for each in others] == [[], []]
 
 
 def test_without_a_place_for_keys_they_are_in_the_database_and_go_with_their_tenant(stores):

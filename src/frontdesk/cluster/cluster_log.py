@@ -127,11 +127,13 @@ class ClusterLog:
         following = range(head + 1, head + 1 + len(rows))
         contiguous = [row.revision for row in rows] == list(following)
         if page.gap or page.era != self.era or not contiguous or page.head < head:
+            membership = self._membership
+            membership.complete_s = membership.hooks.now_s() + membership.terms.lease_s
             self.restart(era=page.era, head=page.head)
             self._near.connected = True
             # In another era the node has to restore, or to join again: a renewal says which.
-            self._membership.renew_soon()
-            self._membership.do_soon(NodeAction.RECONCILE)
+            membership.renew_soon()
+            membership.do_soon(NodeAction.RECONCILE)
             return
         self._near.apply_rows(rows)
         self._remember_ends(rows)

@@ -39,6 +39,8 @@ class Membership:
         moved_s (float): When the event loop last moved.
         joins (int): Changes with every join's begin and end.
         draining (bool): Whether it takes no new sessions.
+        complete_s (float): From when on those that live are among `nodes`: they join anew within a
+            lease where the engine has lost them.
         due (set[NodeAction]): What is to be repaired, as soon as the engine can be asked.
         renew_soon (Callable): Has the lease renewed now: the answer says what is to be done.
         changed (Wakers): Wakes who waits for the engine to answer again, or for something `due`.
@@ -64,6 +66,7 @@ class Membership:
         self.moved_s: float = hooks.now_s()
         self.joins: int = 0
         self.draining: bool = False
+        self.complete_s: float = 0.0
         self.due: set[NodeAction] = set()
         self.renew_soon: Callable[[], object] = tuple
         self.changed: Wakers = Wakers()

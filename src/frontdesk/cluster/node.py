@@ -458,6 +458,19 @@ class Node:
         """Return how long ago it heard of the nodes: more than a lease where it is cut off."""
         return self._membership.nodes_age_s
 
+    @property
+    def knows_all_nodes(self) -> bool:
+        """Whether all that live, and are not cut off, are among `nodes`.
+
+        Not while this node is cut off itself, nor for a lease after the engine has lost something.
+        """
+        membership = self._membership
+        return (
+            membership.condition is NodeCondition.JOINED
+            and membership.standing.era == self._log.era
+            and membership.hooks.now_s() >= membership.complete_s
+        )
+
     def node(self, incarnation: str) -> NodeStatus | None:
         """Return one node, as last heard of."""
         return self._membership.node(incarnation)

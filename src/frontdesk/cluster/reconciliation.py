@@ -102,6 +102,8 @@ class Reconciliation:
         membership.standing = Standing(
             joined=True, era=joined.era, lease_era=joined.era, lease_until_s=until_s
         )
+        if joined.recovering_s:
+            membership.complete_s = membership.hooks.now_s() + membership.terms.lease_s
         self._log.restart(era=joined.era, head=joined.revision)
         membership.changed.wake_all()
         return joined

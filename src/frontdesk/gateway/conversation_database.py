@@ -63,7 +63,8 @@ def standing_in(node: Node) -> Callable[[str], OwnerStanding]:
     """Return what says how an owner of conversations stands in a node's cluster.
 
     An owner is a process by its node's name. Another process of this node's own name, if it is not
-    in the cluster, is the one before this, which has its lock.
+    in the cluster, is the one before this, which has its lock. While the engine may have lost some,
+    whoever is not heard of is held to live.
     """
 
     def standing_of(owner: str) -> OwnerStanding:
@@ -74,6 +75,8 @@ def standing_in(node: Node) -> Callable[[str], OwnerStanding]:
             return "lives"
         if name == here[0]:
             return "dead"
-        return "buried" if node.is_dead(incarnation) else "unknown"
+        if node.is_dead(incarnation):
+            return "buried"
+        return "unknown" if node.knows_all_nodes else "lives"
 
     return standing_of

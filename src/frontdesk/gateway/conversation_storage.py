@@ -19,6 +19,7 @@ from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.disk_reserve import DiskReserve
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
+from frontdesk.sessions.keeping_settings import WaitingFound
 
 if TYPE_CHECKING:
     # Late: it comes with a cluster.
@@ -43,6 +44,8 @@ class ConversationStorage:
     commits: CommitQueue | None
     file: Path | None
     """SQLite's; None for another store."""
+    waiting_elsewhere: WaitingFound | None = None
+    """Finds what waits at nodes that are gone; None where no other node stores there."""
 
     def __init__(
         self,
@@ -70,7 +73,9 @@ class ConversationStorage:
             # Late: it comes with an extra.
             from frontdesk.gateway.conversation_database import database_conversations
 
-            store = database_conversations(settings, state, owner=owner, node=node)
+            store = database = database_conversations(settings, state, owner=owner, node=node)
+            if node is not None:
+                self.waiting_elsewhere = database.waiting_elsewhere
         self.commits = CommitQueue(
             store, commit_interval_s=settings.commit_interval_ms / 1000, on_broken=on_broken
         )

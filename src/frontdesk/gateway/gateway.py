@@ -213,7 +213,9 @@ class Gateway:
             self.store,
             self._blueprints,
             commits=storage.commits,
-            keeping=keeping_settings(self.config, owner=owner),
+            keeping=keeping_settings(
+                self.config, owner=owner, waiting_elsewhere=storage.waiting_elsewhere
+            ),
             clock=self.clock,
             settings=self.config.options(SessionSettings),
             meter=self.metrics.meter(self.meter),

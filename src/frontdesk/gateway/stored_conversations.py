@@ -6,16 +6,19 @@ Beside `conversation_storage.py`, which opens the place where they are.
 from __future__ import annotations
 
 from frontdesk.gateway.settings import Config
-from frontdesk.sessions.keeping_settings import KeepingSettings, StorageLimits
+from frontdesk.sessions.keeping_settings import KeepingSettings, StorageLimits, WaitingFound
 
 MB = 1024 * 1024
 
 
-def keeping_settings(config: Config, *, owner: str) -> KeepingSettings:
+def keeping_settings(
+    config: Config, *, owner: str, waiting_elsewhere: WaitingFound | None
+) -> KeepingSettings:
     """Return how the session service deals with conversations that are stored."""
     settings = config.conversations
     return KeepingSettings(
         owner=owner,
+        waiting_elsewhere=waiting_elsewhere,
         resume_at_once=settings.resume_at_once,
         patience_s=settings.storage_patience_s,
         limits=storage_limits(config),

@@ -20,6 +20,7 @@ from frontdesk.persistence.postgres_connections import (
     DatabaseConnections,
     backend_name,
 )
+from frontdesk.persistence.stored import WaitingConversation
 
 __all__ = ["DatabaseClaims", "OwnerStanding"]
 
@@ -64,6 +65,26 @@ class DatabaseClaims:
             claimed = self._connections.run(lambda one: self._claim(one, values, dead))
             self._unsure.clear()
         return sorted(claimed)
+
+    def waiting_elsewhere(self, *, after: int, limit: int) -> list[WaitingConversation]:
+        """Return what is others', has turns to end, and may be had although nobody asks for it.
+
+        In the order of their numbers, after one. Costs as much as there are turns that wait or run.
+        """
+
+        def ask(connection: BoundedConnection) -> list[WaitingConversation]:
+            held = [
+                owner
+                for owner, still_ms in connection.execute(sql.OTHERS, [self._node])
+                if not self._may_have(owner, still_ms, None, is_asked_for=False)
+            ]
+            values = {"node": self._node, "held": held, "after": after, "limit": limit}
+            return [
+                WaitingConversation(*row)
+                for row in connection.execute(sql.WAITING_ELSEWHERE, values)
+            ]
+
+        return self._connections.run(ask)
 
     def _claim(
         self, connection: BoundedConnection, values: dict[str, Any], dead: frozenset[str] | None

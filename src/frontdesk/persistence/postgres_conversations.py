@@ -40,6 +40,7 @@ from frontdesk.persistence.stored import (
     StoredMemory,
     StoredRequest,
     StoredTurn,
+    WaitingConversation,
 )
 
 __all__ = ["PostgresConversations"]
@@ -120,6 +121,10 @@ class PostgresConversations:
         claimed = self._claims.claim(number, dead)
         self._writer.forget(claimed)
         return claimed
+
+    def waiting_elsewhere(self, *, after: int, limit: int) -> list[WaitingConversation]:
+        """Return what has turns to end, and no owner that lives; in the order of their numbers."""
+        return self._claims.waiting_elsewhere(after=after, limit=limit)
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from frontdesk.persistence.schema import WAITING
+
 OPENED: str = """
 INSERT INTO conversation (number, tenant_id, session_id, owner, state, blueprint, model, api_key,
     label, created_at_ms, last_activity_ms, fence, oldest_index, last_index, last_position,
@@ -211,6 +213,20 @@ INSERT INTO tenant_key (tenant_id, key_id) VALUES (%s, %s)
 ON CONFLICT (tenant_id) DO UPDATE SET key_id =
     CASE tenant_key.key_id WHEN %s THEN excluded.key_id ELSE tenant_key.key_id END
 RETURNING key_id
+"""
+
+OTHERS: str = """
+SELECT incarnation, (extract(epoch FROM clock_timestamp()) * 1000)::bigint - at_ms
+FROM node WHERE incarnation <> %s
+"""
+
+# OFFSET 0: from the few that wait to their rows, and not through all conversations.
+WAITING_ELSEWHERE: str = f"""
+SELECT w.number, c.tenant_id, c.session_id
+FROM (SELECT DISTINCT number FROM turn WHERE number > %(after)s AND {WAITING}) w,
+    LATERAL (SELECT * FROM conversation WHERE number = w.number OFFSET 0) c
+WHERE c.owner <> %(node)s AND c.owner <> ALL(%(held)s)
+ORDER BY w.number LIMIT %(limit)s
 """
 
 OWNERS: str = """

@@ -93,6 +93,14 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     answer: bytes | None
 
 
+class WaitingConversation(msgspec.Struct, frozen=True):
+    """One that has turns to end, by its number and its name."""
+
+    number: int
+    tenant_id: str
+    session_id: str
+
+
 class StoredFrame(msgspec.Struct, frozen=True):
     """One event of a log: its fence and index, and the frame as it was appended."""
 

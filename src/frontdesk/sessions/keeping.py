@@ -4,6 +4,7 @@
     a dormant one is asked to do something      `wake`: the supervisor starts an agent for it
     the process starts                          `recover`: what another left is brought to rest, and
                                                 what waits there is resumed, a few at a time
+    another node is gone                        what waits there is, too (`waiting_elsewhere.py`)
 
 What is loaded and idle goes again where more is loaded than `max_loaded`.
 """
@@ -47,6 +48,7 @@ from frontdesk.sessions.stored_life import read_life
 from frontdesk.sessions.supervision import Supervisor
 from frontdesk.sessions.takeover import Takeover
 from frontdesk.sessions.trimming import trim
+from frontdesk.sessions.waiting_elsewhere import WaitingElsewhere
 
 MOST_IN_USE = 32
 """So many of the oldest that are in use are passed over, where some have to go."""
@@ -508,6 +510,8 @@ class Keeping:
                 self._resumer.want(WaitingSession(each.tenant_id, each.session_id))
         self._run_beside(self.retention.run())
         self._run_beside(self._patience.run())
+        if (find := self._settings.waiting_elsewhere) is not None:
+            self._run_beside(WaitingElsewhere(self._context, find, self._resumer).run())
 
     async def close(self) -> None:
         """Resume no more, and look for nothing more."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from frontdesk.agents.blueprints import Blueprint, Blueprints
+from frontdesk.persistence.stored import WaitingConversation
 
 DAY_MS = 86_400_000
 
@@ -35,15 +37,25 @@ class StorageLimits:
         return min([self.retention_days, *self.of_tenants.values(), *own]) * DAY_MS
 
 
+class WaitingFound(Protocol):
+    """Finds conversations with turns to end whose owner is gone. It blocks."""
+
+    def __call__(self, *, after: int, limit: int) -> list[WaitingConversation]:
+        """Return so many of those after a number, in their order."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepingSettings:
     """How many conversations are resumed at once after a start, and held in memory.
 
-    `owner` is as what this process owns them, where several share a storage. `patience_s` is how
-    long a turn waits for a storage that takes nothing.
+    `owner` is as what this process owns them, where several share a storage, and
+    `waiting_elsewhere` finds what waits at nodes that are gone. `patience_s` is how long a turn
+    waits for a storage that takes nothing.
     """
 
     owner: str = ""
+    waiting_elsewhere: WaitingFound | None = None
     resume_at_once: int = 4
     max_loaded: int = 1000
     patience_s: float = 30.0

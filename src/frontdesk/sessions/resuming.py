@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 from frontdesk.agents.records import Restored
+from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.errors import FrontdeskError
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.live import LiveSession
@@ -80,6 +81,12 @@ class Resumer:
             loop = asyncio.get_running_loop()
             self._timers[name] = loop.call_later(after_s, self._begin, name)
 
+    async def resume_all(self, names: Iterable[WaitingSession]) -> None:
+        """Resume sessions in which something waits, a few at a time; return when all were tried."""
+        tasks = set() if self._closed else {self._spawn(self._try(each)) for each in names}
+        if tasks:
+            await asyncio.wait(tasks)
+
     def retry(self, *, first: int | None = None) -> None:
         """Try again now what failed: all, or the `first` so many."""
         for name in list(self._timers)[:first]:
@@ -136,6 +143,10 @@ class Resumer:
         async with self._places:
             try:
                 live_session = await self._loaded(name)
+            except OwnerUnreachable:
+                # Its owner by now resumes it; where that is gone, another one does.
+                self._failures.pop(name, None)
+                return
             except FrontdeskError as error:
                 _log.info("session %s waits for an agent: %s", name.session_id, error)
                 self._want_again(name)

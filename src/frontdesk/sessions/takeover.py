@@ -1,7 +1,8 @@
 """Taking over conversations that another process owned: claimed, then brought to rest.
 
     a process starts       `all`: whatever has no living owner, those that were under way first
-    one is asked for here  `one`: if its owner is dead; a living one answers for it itself
+    one is asked for here, `one`: if its owner is dead; a living one answers for it itself
+    or waits elsewhere
 
 Who claims is decided by the storage: of two that try, one has it. What is claimed and not brought
 to rest, because the claimer died in between, is the next one's to claim.

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(240)]
 
 WITHIN_S = 60
 FIRST, SECOND = 0, 1
+OPEN = "state IN ('queued', 'running', 'suspended')"
 STORED = """
 [conversations]
 store = "postgresql://{user}@127.0.0.1:{port}/postgres"
@@ -28,24 +29,24 @@ def postgres():
 
 
 @pytest.fixture(scope="module")
-def two_gateways(tmp_path_factory, postgres):
+def three_gateways(tmp_path_factory, postgres):
     directory = tmp_path_factory.mktemp("gateways")
     password = directory / "password"
     password.write_text(PASSWORD)
     stored = STORED.format(user=USER, port=postgres.port, password=password)
     with (
         running(VALKEY_9) as engine,
-        gateways(directory / "desks", engine, conversations=RECALLING + stored) as desk,
+        gateways(directory / "desks", engine, 3, conversations=RECALLING + stored) as desk,
     ):
         yield desk
 
 
 @pytest.fixture
-def desk(two_gateways):
-    """Two gateways; what the test before has ended is started again."""
-    if two_gateways.servers[FIRST].process.poll() is not None:
-        two_gateways.restart(FIRST)
-    return two_gateways
+def desk(three_gateways):
+    """Three gateways; what the test before has ended is started again."""
+    if three_gateways.servers[FIRST].process.poll() is not None:
+        three_gateways.restart(FIRST)
+    return three_gateways
 
 
 @pytest.fixture
@@ -141,6 +142,85 @@ def test_a_killed_nodes_conversations_go_on_at_another(desk, other):
     said = text_of(follower, asked)
     for text in ("user: one", "user: wait", "assistant: working", "user: two"):
         assert text in said
+
+
+def test_what_waits_at_a_killed_node_goes_on_at_the_others_and_nobody_asks(desk, other, postgres):
+    sessions = [opened(desk, at=FIRST) for _ in range(6)]
+    prompts = [[prompt_at(desk, each, text) for text in ("wait", "b", "c")] for each in sessions]
+    eventually(lambda: turns(postgres, sessions, "running") == len(sessions), within_s=WITHIN_S)
+    desk.servers[FIRST].process.kill()
+    eventually(lambda: turns(postgres, sessions) == 0, within_s=WITHIN_S)
+    assert owners(postgres, sessions) <= {"desk1", "desk2"}
+    for session_id, (cut, *queued) in zip(sessions, prompts, strict=True):
+        follower = followed(desk, session_id)
+        follower.await_event("agent_end", count=2)
+        follower.stop()
+        assert follower.ends_of(cut) == [("agent_abort", "interrupted")]
+        for each in queued:
+            assert follower.ends_of(each) == [("agent_end", None)]
+        assert follower.types.count("agent_start") == 3
+
+
+def test_what_waits_at_a_node_that_ends_in_order_goes_on_at_the_others(desk, other, postgres):
+    session_id = opened(desk, at=FIRST)
+    cut, queued = (prompt_at(desk, session_id, text) for text in ("wait", "two"))
+    eventually(lambda: turns(postgres, [session_id], "running") == 1, within_s=WITHIN_S)
+    assert desk.servers[FIRST].terminate() == 0
+    eventually(lambda: turns(postgres, [session_id]) == 0, within_s=WITHIN_S)
+    follower = followed(desk, session_id)
+    follower.await_event("agent_end")
+    follower.stop()
+    assert follower.ends_of(cut) == [("agent_abort", "shutdown")]
+    assert follower.ends_of(queued) == [("agent_end", None)]
+
+
+def test_nothing_is_taken_from_a_node_that_stands_still_within_its_hold(desk, other, postgres):
+    session_id = opened(desk, at=FIRST)
+    for text in ("wait", "two"):
+        prompt_at(desk, session_id, text)
+    eventually(lambda: turns(postgres, [session_id], "running") == 1, within_s=WITHIN_S)
+    await_that_it_says = told(desk.servers[SECOND])
+    stopped = desk.servers[FIRST].process
+    stopped.send_signal(signal.SIGSTOP)
+    try:
+        await_that_it_says("node desk0 is suspect")
+    finally:
+        stopped.send_signal(signal.SIGCONT)
+    await_that_it_says("node desk0 is alive")
+    assert (owners(postgres, [session_id]), turns(postgres, [session_id])) == ({"desk0"}, 2)
+    answer = desk.ask("DELETE", f"/v1/sessions/{session_id}", at=FIRST)
+    assert answer.status_code == 200, answer.text
+
+
+def prompt_at(desk, session_id, text):
+    """Post a prompt to the gateway that has the session; return its request id."""
+    with desk.servers[FIRST].client() as client:
+        return prompt(client, session_id, text)
+
+
+def turns(postgres, sessions, state=None):
+    """Return how many turns of sessions are not ended, as the database has it."""
+    asked = (
+        "SELECT count(*) FROM frontdesk.turn JOIN frontdesk.conversation USING (number)"
+        f" WHERE session_id = ANY(%s) AND turn.{OPEN} AND (%s::text IS NULL OR turn.state = %s)"
+    )
+    return postgres.ask(asked, sessions, state, state)[0][0]
+
+
+def told(server):
+    """Return what waits until a gateway has logged a text once more than by now."""
+    before = server.log
+
+    def await_text(text):
+        eventually(lambda: server.log.count(text) > before.count(text), within_s=WITHIN_S)
+
+    return await_text
+
+
+def owners(postgres, sessions):
+    """Return the names of the nodes that own them."""
+    asked = "SELECT owner FROM frontdesk.conversation WHERE session_id = ANY(%s)"
+    return {owner.rpartition("/")[0] for (owner,) in postgres.ask(asked, sessions)}
 
 
 def test_what_a_node_left_at_its_end_another_has_at_once(desk, other):
