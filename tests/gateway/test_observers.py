@@ -21,6 +21,9 @@ class Seeing:
     def on_changed(self, conversation):
         self.on_started(conversation)
 
+    def on_published(self, conversation):
+        """See nothing new: it was seen as it happened."""
+
     def on_dormant(self, conversation, reason):
         self.on_started(reason)
 

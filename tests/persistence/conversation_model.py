@@ -137,6 +137,9 @@ class ConversationModel:
         one.totals = each.totals
         one.active_ms = max(one.active_ms, each.at_ms)
 
+    def _TurnCounted(self, one, each):
+        one.totals = each.totals
+
     def _TurnSuspended(self, one, each):
         turn = one.turns.get(each.request_id)
         if turn and turn.state not in ENDS:

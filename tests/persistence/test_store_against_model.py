@@ -83,6 +83,11 @@ KINDS = {
         "totals": any_of(b"1", b"2"),
         "at_ms": times,
     },
+    ops.TurnCounted: {
+        "request_id": requests,
+        "usage": any_of(b"u"),
+        "totals": any_of(b"1", b"2"),
+    },
     ops.TurnSuspended: {
         "request_id": requests,
         "kind": any_of("k"),

@@ -26,6 +26,9 @@ class Observer:
     def on_changed(self, conversation):
         self.seen.append(("changed", conversation.phase.value))
 
+    def on_published(self, conversation):
+        """See nothing new: it was seen as it happened."""
+
     def on_dormant(self, conversation, reason):
         assert conversation.dormant
         self.seen.append(("dormant", reason.public_text))

@@ -52,6 +52,11 @@ class Observers:
         for each in self._all:
             self._show(each, each.on_changed, conversation)
 
+    def on_published(self, conversation: Any) -> None:
+        """Show that more of a session is stored now."""
+        for each in self._all:
+            self._show(each, each.on_published, conversation)
+
     def on_dormant(self, conversation: Any, reason: ExitReason) -> None:
         """Show that a session's agent went, and none follows now."""
         for each in self._all:

@@ -59,6 +59,9 @@ class SessionLog:
     def on_changed(self, conversation: Any) -> None:
         """Write nothing: what comes of it has its line."""
 
+    def on_published(self, conversation: Any) -> None:
+        """Write nothing: what happened has its line."""
+
     def on_dormant(self, conversation: Any, reason: ExitReason) -> None:
         """Write that it is dormant from now on, and why its agent ended."""
         log_event(

@@ -41,6 +41,11 @@ class _Waiter(NamedTuple):
     future: asyncio.Future[None]
 
 
+class _Follower(NamedTuple):
+    on_committed: Callable[[int], None]
+    on_handed_over: Callable[[], None] | None
+
+
 class _Uncommitted:
     """What one conversation has said that is not committed yet."""
 
@@ -91,7 +96,7 @@ class CommitQueue:
         self._uncommitted: dict[int, _Uncommitted] = {}
         self._bytes = 0
         self._waiters: list[_Waiter] = []
-        self._followers: dict[int, Callable[[int], None]] = {}
+        self._followers: dict[int, _Follower] = {}
         self._erased: OrderedDict[int, None] = OrderedDict()
         self._problem: str | None = None
         self._broken: BaseException | None = None
@@ -172,12 +177,19 @@ class CommitQueue:
             with suppress(ValueError):
                 self._waiters.remove(waiter)
 
-    def follow(self, number: int, on_committed: Callable[[int], None]) -> None:
+    def follow(
+        self,
+        number: int,
+        on_committed: Callable[[int], None],
+        *,
+        on_handed_over: Callable[[], None] | None = None,
+    ) -> None:
         """Have a function called with the index of the newest event that is committed.
 
-        On the loop, after each commit that has events of the conversation.
+        On the loop, after each commit that has something of the conversation; 0 where that is no
+        event. `on_handed_over` is called before, when nothing more comes into that commit.
         """
-        self._followers[number] = on_committed
+        self._followers[number] = _Follower(on_committed, on_handed_over)
 
     def unfollow(self, number: int) -> None:
         """Call it no more."""
@@ -237,6 +249,10 @@ class CommitQueue:
         self._under_way = True
         assert self._loop is not None
         self._began = self._loop.time()
+        for number in taken.sizes:
+            follower = self._followers.get(number)
+            if follower is not None and follower.on_handed_over is not None:
+                follower.on_handed_over()
         self._writer.give(Batch(taken.operations, taken.last, taken.sizes, taken.newest))
 
     def _commit(self, batch: Batch, lost: frozenset[int]) -> None:
@@ -258,9 +274,9 @@ class CommitQueue:
                 waiter.future.set_result(None)
         if self._next.operations:
             self._schedule()
-        for number, index in batch.newest.items():
+        for number in batch.sizes:
             if number not in lost and (follower := self._followers.get(number)) is not None:
-                follower(index)
+                follower.on_committed(batch.newest.get(number, 0))
         if self.on_commit is not None:
             self.on_commit(batch, now_s - began_s)
         if self.on_lost is not None:

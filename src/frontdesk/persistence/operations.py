@@ -140,6 +140,14 @@ class TurnFinished(Operation, frozen=True, kw_only=True, tag=True):
     at_ms: int
 
 
+class TurnCounted(Operation, frozen=True, kw_only=True, tag=True):
+    """What a turn under way has used so far, and its conversation with it: encoded counters."""
+
+    request_id: str
+    usage: bytes
+    totals: bytes
+
+
 class TurnSuspended(Operation, frozen=True, kw_only=True, tag=True):
     """The agent gave its turn up until somebody answers; `content` is what it goes on from."""
 
@@ -245,6 +253,7 @@ AnyOperation = (
     | MessageAdded
     | MemoryAdded
     | TurnFinished
+    | TurnCounted
     | TurnSuspended
     | TurnResumed
     | RequestAsked

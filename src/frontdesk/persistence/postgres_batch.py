@@ -289,6 +289,12 @@ class Batch:
         self._add(sql.TOTALS, number=op.number, totals=op.totals)
         self._used(op.number, op.at_ms)
 
+    def turn_counted(self, op: ops.TurnCounted) -> None:
+        """Take over what a turn under way has used."""
+        request_id = _clean(op.request_id)
+        self._add(sql.TURN_COUNTED, number=op.number, request_id=request_id, usage=op.usage)
+        self._add(sql.TOTALS, number=op.number, totals=op.totals)
+
     def turn_suspended(self, op: ops.TurnSuspended) -> None:
         """Suspend a turn, with what it goes on from."""
         self._add(
@@ -484,6 +490,7 @@ _WRITERS: Mapping[type[ops.Operation], Callable[[Batch, Any], None]] = {
     ops.MessageAdded: Batch.message_added,
     ops.MemoryAdded: Batch.memory_added,
     ops.TurnFinished: Batch.turn_finished,
+    ops.TurnCounted: Batch.turn_counted,
     ops.TurnSuspended: Batch.turn_suspended,
     ops.TurnResumed: Batch.turn_resumed,
     ops.RequestAsked: Batch.request_asked,

@@ -69,6 +69,12 @@ WHERE number = %(number)s AND request_id = %(request_id)s
     AND state IN ('queued', 'running', 'suspended')
 """
 
+TURN_COUNTED: str = """
+UPDATE turn SET turn_usage = %(usage)b
+WHERE number = %(number)s AND request_id = %(request_id)s
+    AND state IN ('queued', 'running', 'suspended')
+"""
+
 TURN_SUSPENDED: str = """
 UPDATE turn SET state = 'suspended', kind = %(kind)s, version = %(version)s, content = %(content)b
 WHERE number = %(number)s AND request_id = %(request_id)s

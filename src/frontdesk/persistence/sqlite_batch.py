@@ -216,11 +216,20 @@ class SqliteBatch:
             ),
         )
         self._execute(f"DELETE FROM pending WHERE {TURN}", (number, request_id))
-        totals = (operation.totals, number)
-        self._execute("UPDATE conversation SET totals = ? WHERE number = ?", totals)
+        self._store_totals(number, operation.totals)
         self.log.changes[number].active(operation.at_ms)
         if tail.held_bytes >= MIN_TURN_BYTES:
             self.log.compress(tail)
+
+    def count_turn(self, tail: Tail, operation: ops.TurnCounted) -> None:
+        self._execute(
+            f"UPDATE turn SET turn_usage = ? WHERE {TURN} AND {WAITS}",
+            (operation.usage, operation.number, operation.request_id),
+        )
+        self._store_totals(operation.number, operation.totals)
+
+    def _store_totals(self, number: int, totals: bytes) -> None:
+        self._execute("UPDATE conversation SET totals = ? WHERE number = ?", (totals, number))
 
     def suspend_turn(self, tail: Tail, operation: ops.TurnSuspended) -> None:
         number, request_id = operation.number, operation.request_id
@@ -390,6 +399,7 @@ STEPS: Mapping[type, Callable[[SqliteBatch, Tail, Any], None]] = {
     ops.MessageAdded: SqliteBatch.add_message,
     ops.MemoryAdded: SqliteBatch.add_memory,
     ops.TurnFinished: SqliteBatch.finish_turn,
+    ops.TurnCounted: SqliteBatch.count_turn,
     ops.TurnSuspended: SqliteBatch.suspend_turn,
     ops.TurnResumed: SqliteBatch.resume_turn,
     ops.RequestAsked: SqliteBatch.ask,

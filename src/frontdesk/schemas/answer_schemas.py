@@ -20,11 +20,13 @@ from frontdesk.agents.events import (
     TurnTokens,
 )
 from frontdesk.agents.records import Accepted, AgentOption, CreateSession, Message, State
+from frontdesk.errors import SessionNotFound
 from frontdesk.persistence.stored import StoredCheckpoint, StoredConversation
 from frontdesk.sessions.admission import OPTIONS
 from frontdesk.sessions.conversation import Conversation
-from frontdesk.sessions.listing import SessionState, state_of
+from frontdesk.sessions.listing import ENDED, SessionState, state_of
 from frontdesk.sessions.recovery import counters_in
+from frontdesk.sessions.session_snapshot import SessionSnapshot
 from frontdesk.sessions.turn_ends import TurnEnd
 
 P = TypeVar("P", bound=Event)
@@ -65,26 +67,28 @@ class SessionSummary(Answer, frozen=True, kw_only=True):
     fence: str | None
 
     @classmethod
-    def of(cls, conversation: Conversation, **more: Any) -> Self:
-        """Return how a session is doing that is here."""
-        counters = conversation.counters
+    def of(
+        cls, conversation: Conversation, snapshot: SessionSnapshot | None = None, **more: Any
+    ) -> Self:
+        """Return how a session is doing that is here: as it is shown, or as a snapshot has it."""
+        public = snapshot or public_of(conversation)
         return cls(
             session_id=conversation.session_id,
-            state=state_of(conversation),
-            turns=counters.turns,
-            tool_calls=counters.tool_calls,
-            total_tokens=counters.tokens.total,
+            state=ENDED if public.ended else public.state,
+            turns=public.turns,
+            tool_calls=public.tool_calls,
+            total_tokens=public.tokens.total,
             uptime_ms=conversation.uptime_ms,
-            model=conversation.model,
+            model=public.model,
             blueprint=conversation.blueprint,
             created_at=conversation.created_at,
             tenant_id=conversation.tenant_id,
-            restarts=conversation.restarts,
+            restarts=public.restarts,
             pid=conversation.pid,
             live=conversation.live,
             label=conversation.label,
             blocked=conversation.blocked,
-            last_activity_at=conversation.last_activity_at,
+            last_activity_at=public.last_activity_at,
             forked_from=conversation.forked_from,
             fence=str(conversation.fence),
             **more,
@@ -274,23 +278,31 @@ class SessionStats(Answer, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, conversation: Conversation) -> Self:
-        counters, tokens = conversation.counters, conversation.counters.tokens
+        public = public_of(conversation)
+        tokens = public.tokens
         return cls(
             session_id=conversation.session_id,
-            turns=counters.turns,
+            turns=public.turns,
             total_tokens=tokens.total,
             cost_usd=tokens.cost_usd,
-            prompt_count=counters.prompts,
+            prompt_count=public.prompts,
             token_usage=TokenCounts(
                 prompt_tokens=tokens.prompt,
                 completion_tokens=tokens.completion,
                 total_tokens=tokens.total,
                 cached_tokens=tokens.cached,
-                unknown_turns=counters.unknown_usage,
+                unknown_turns=public.unknown_usage,
             ),
-            last_event_index=conversation.log.last_index,
+            last_event_index=conversation.log.visible,
             event_buffer_count=len(conversation.log),
         )
+
+
+def public_of(conversation: Conversation) -> SessionSnapshot:
+    """Return what may be seen of a session; `SessionNotFound` for one that is not stored yet."""
+    if (public := conversation.public) is None:
+        raise SessionNotFound(conversation.session_id)
+    return public
 
 
 class Queues(Answer, frozen=True, kw_only=True):
@@ -331,22 +343,20 @@ class SessionStatus(Answer, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, conversation: Conversation) -> Self:
-        turn, parts = conversation.turn, conversation.parts
-        # Whatever is pending is the turn's under way, and goes with it.
-        request_id = "" if turn is None else turn.request_id
-        running = () if turn is None else turn.running_tools.values()
+        public = public_of(conversation)
+        request_id = public.request_id or ""
 
         def pending(kind: Callable[..., P], asked: Iterable[Event]) -> tuple[P, ...]:
             return tuple(kind(*astuple(each), request_id=request_id) for each in asked)
 
         return cls(
             session_id=conversation.session_id,
-            state=conversation.state,
-            pending_tools=pending(PendingTool, running),
-            pending_approvals=pending(PendingApproval, parts.approvals.requests()),
-            pending_questions=pending(PendingQuestion, parts.questions.requests()),
-            queues=Queues(prompts=len(conversation.prompts), steering=len(parts.steering_texts)),
-            last_event_index=conversation.log.last_index,
+            state=public.state,
+            pending_tools=pending(PendingTool, public.running_tools),
+            pending_approvals=pending(PendingApproval, public.approvals),
+            pending_questions=pending(PendingQuestion, public.questions),
+            queues=Queues(prompts=public.queued, steering=public.steering),
+            last_event_index=conversation.log.visible,
         )
 
 

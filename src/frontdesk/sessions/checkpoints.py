@@ -34,8 +34,7 @@ class Checkpoints:
         self._conversation = conversation
 
     async def all(self) -> list[StoredCheckpoint]:
-        """Return all of them, oldest first."""
-        await self._conversation.committed()
+        """Return all of them, oldest first: those that are stored."""
         number = self._conversation.number
         return await self._commits.read(lambda store: store.checkpoints(number))
 
@@ -55,6 +54,7 @@ class Checkpoints:
         if not _NAME.fullmatch(name) or name in (".", "..") or name.startswith("req_"):
             expected = f"{NAME}, not beginning with req_, neither . nor .."
             raise InvalidArgument("name", expected=expected, got=repr(name[:80]))
+        await self._conversation.committed()
         checkpoints, number = await self.all(), self._conversation.number
         turn = await self._commits.read(lambda store: latest_end(store, number))
         if turn is None:

@@ -238,8 +238,8 @@ class Conversation(SessionTurns):
 
         With `since` (an event's id, or a bare index) it goes on after that, or begins with a `Gap`
         where that is not held. Without, it begins at the `prompt_received` of the latest accepted
-        prompt, even if that is still to come; with `from_now` after the newest event. `types`
-        keeps only these events. Works after the end as well.
+        prompt, even if that is still to come; with `from_now` after the newest event that can be
+        seen. `types` keeps only these events. Works after the end as well.
 
         Raises `InvalidArgument` for a `since` that is neither an id nor an index.
         """
@@ -248,7 +248,7 @@ class Conversation(SessionTurns):
         if since is not None:
             start = StreamStart.after(since, self.log)
         elif from_now:
-            start = StreamStart(self.log.last_index)
+            start = StreamStart(self.log.visible)
         else:
             start = StreamStart.at_prompt(self._latest_request, self._latest_index, self.log)
         reader = EventReader(self.log, start, types=types, on_close=self._on_reader_closed)

@@ -6,10 +6,12 @@ without an `await`, is committed together or not at all (`CommitQueue`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from frontdesk.agents.attachments import Attachment
-from frontdesk.agents.events import ApprovalRequired, AskUser, MessageDelta
+from frontdesk.agents.events import ApprovalRequired, AskUser, MessageDelta, ThinkingDelta
 from frontdesk.agents.records import CallbackTool, Memory, Message, SessionContext
 from frontdesk.clock import Clock
 from frontdesk.persistence.commit_queue import CommitQueue
@@ -31,6 +33,7 @@ from frontdesk.persistence.operations import (
     RequestAnswered,
     RequestAsked,
     TurnBegun,
+    TurnCounted,
     TurnFinished,
     TurnQueued,
     TurnResumed,
@@ -43,7 +46,10 @@ from frontdesk.sessions.event_log import EventLog, LoggedEvent
 from frontdesk.sessions.history import History
 from frontdesk.sessions.pending import NO_ANSWER
 from frontdesk.sessions.queue import Prompt
+from frontdesk.sessions.session_snapshot import SessionSnapshot
 from frontdesk.sessions.turn_ends import TurnEnd
+
+_DELTAS = (MessageDelta.name, ThinkingDelta.name)
 
 
 class StoredOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,17 +80,25 @@ class StoredEvent(msgspec.Struct, frozen=True):
 class ConversationRecord:
     """Write down what happens in one conversation. On one event loop; nothing here waits.
 
-    Its log's readers see an event once it is committed. The messages of a turn are written with the
-    turn's end: what a turn that is cut off had said is made out from its events.
+    Its log's readers see an event once it is committed, and what the session does is `public` as it
+    was with the last commit; the pieces of messages change nothing of that. The messages of a turn
+    are written with the turn's end: what a turn that is cut off had said is made out from its
+    events.
     """
 
     __slots__ = (
         "_began",
+        "_changes",
         "_clock",
         "_commits",
+        "_committed_changes",
         "_early",
+        "_handed_over",
         "_log",
         "_messages",
+        "_on_published",
+        "_public",
+        "_snapshot",
         "least_bytes",
         "number",
         "stored_bytes",
@@ -106,6 +120,11 @@ class ConversationRecord:
         self._commits, self._log, self._clock = commits, log, clock
         self._messages: list[MessageAdded] | None = None
         self._began = False
+        self._snapshot: Callable[[], SessionSnapshot] | None = None
+        self._on_published: Callable[[], None] | None = None
+        self._changes = self._committed_changes = 0
+        self._public: SessionSnapshot | None = None
+        self._handed_over: tuple[int, SessionSnapshot] | None = None
         self.stored_bytes: int = 0
         """About how much it takes, or will; never less."""
         self.least_bytes: int = 0
@@ -120,11 +139,25 @@ class ConversationRecord:
 
     def follow(self) -> None:
         """Show readers what is committed, from now on."""
-        self._commits.follow(self.number, self._on_committed)
+        self._commits.follow(self.number, self._on_committed, on_handed_over=self._on_handed_over)
 
     def close(self) -> None:
         """Follow what is committed no longer: the conversation is not held here any more."""
         self._commits.unfollow(self.number)
+
+    def publish(
+        self, snapshot: Callable[[], SessionSnapshot], on_published: Callable[[], None]
+    ) -> None:
+        """Have `public` be made by `snapshot`, and a function called when a commit changes it."""
+        self._snapshot, self._on_published = snapshot, on_published
+        if self._early is None:
+            self._public = snapshot()
+
+    @property
+    def public(self) -> SessionSnapshot | None:
+        """Return what the session did with the last commit; None before it was opened."""
+        committed = self._early is None and self._changes == self._committed_changes
+        return self._snapshot() if committed and self._snapshot is not None else self._public
 
     def require_storage(self) -> None:
         """Raise `StorageUnavailable` where nothing can be stored now."""
@@ -263,6 +296,17 @@ class ConversationRecord:
             ),
         )
 
+    def count(self, request_id: str, *, usage: Counters, totals: Counters) -> None:
+        """Say what a turn under way has used so far, and the conversation with it."""
+        self._add(
+            TurnCounted(
+                number=self.number,
+                request_id=request_id,
+                usage=msgspec.json.encode(usage),
+                totals=msgspec.json.encode(totals),
+            )
+        )
+
     def remember(self, request_id: str, memory: Memory) -> None:
         """Say what the agent wants the next one to have."""
         self.stored_bytes += len(memory.content)
@@ -316,14 +360,24 @@ class ConversationRecord:
 
     # -- within ----------------------------------------------------------------------------------
 
-    def _add(self, *operations: AnyOperation) -> None:
+    def _add(self, *operations: AnyOperation, changes: bool = True) -> None:
+        if changes:
+            self._changes += 1
         if self._early is None:
             self._commits.add(*operations)
         else:
             self._early += operations
 
+    def _on_handed_over(self) -> None:
+        if self._changes != self._committed_changes and self._snapshot is not None:
+            self._handed_over = self._changes, self._snapshot()
+
     def _on_committed(self, index: int) -> None:
         self._log.show(index)
+        if self._handed_over is not None:
+            (self._committed_changes, self._public), self._handed_over = self._handed_over, None
+            if self._on_published is not None:
+                self._on_published()
         if self._log.ended:
             self.close()
 
@@ -333,7 +387,8 @@ class ConversationRecord:
         self._add(
             FramesAppended(
                 number=self.number, fence=logged.fence, first_index=logged.index, frames=(frame,)
-            )
+            ),
+            changes=logged.name not in _DELTAS,
         )
         if self._began and logged.name == MessageDelta.name:
             # Somebody waits for the first word.

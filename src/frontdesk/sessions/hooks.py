@@ -145,6 +145,10 @@ class SessionObserver(Protocol):
         """See what no event tells: a prompt waits, the session restarts, or begins to end."""
         ...
 
+    def on_published(self, conversation: Any) -> None:
+        """See that what clients may see of it has changed, as more of it is stored now."""
+        ...
+
     def on_dormant(self, conversation: Any, reason: ExitReason) -> None:
         """See that its agent has ended for this reason and none follows now: it is stored."""
         ...

@@ -71,7 +71,7 @@ class SessionQuery:
         """Say whether a session that is here is asked for."""
         return (
             conversation.number > self.after
-            and self.takes_state(state_of(conversation))
+            and (not self.states or self.takes_state(state_of(conversation)))
             and self.blueprint in (None, conversation.blueprint)
             and self.label in (None, conversation.label)
             and (self.from_ms is None or conversation.created_at >= self.from_ms)
@@ -121,7 +121,8 @@ def number_after(cursor: str | None) -> int:
 def state_of(session: Conversation | StoredConversation) -> SessionState:
     """Return what a session is doing, as a list says it."""
     if isinstance(session, Conversation):
-        return session.state if session.ended is None else ENDED
+        public = session.public or session.snapshot()
+        return ENDED if public.ended else public.state
     if session.state == ENDED:
         return ENDED
     return "restarting" if session.waiting else "idle"

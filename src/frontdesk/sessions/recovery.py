@@ -82,20 +82,20 @@ def _aborted(
     now_ms: int,
 ) -> list[AnyOperation]:
     """Return the one end of a turn that was cut off."""
-    event = AgentAbort(INTERRUPTED)
+    number, event = stored.number, AgentAbort(INTERRUPTED)
     frame = EventFrame(event.name, turn.request_id, encode(event, request_id=turn.request_id))
+    used, totals = counters_in(turn.usage or b""), counters_in(stored.totals)
+    totals.turns += 1
+    # What it used last, nobody said.
+    totals.unknown_usage, used.unknown_usage = totals.unknown_usage + 1 - used.unknown_usage, 1
     end = TurnEnd(
         request_id=turn.request_id,
         text=text,
-        tokens=None,
+        tokens=used.turn_tokens,
         last_index=index,
         aborted=INTERRUPTED,
         last_position=position,
     )
-    totals = counters_in(stored.totals)
-    totals.turns += 1
-    totals.unknown_usage += 1
-    number = stored.number
     return [
         _epoch(number, fence=fence, index=index, now_ms=now_ms),
         FramesAppended(
@@ -107,7 +107,7 @@ def _aborted(
             state="failed",
             last_index=index,
             end=msgspec.json.encode(end),
-            usage=msgspec.json.encode(Counters(unknown_usage=1)),
+            usage=msgspec.json.encode(used),
             totals=msgspec.json.encode(totals),
             at_ms=now_ms,
         ),

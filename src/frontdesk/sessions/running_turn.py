@@ -88,6 +88,7 @@ class RunningTurn:
         "trace",
     )
     context: TurnContext
+    counters: Counters
     model: str
     phase: TurnPhase
 
@@ -115,7 +116,7 @@ class RunningTurn:
         self.phase = TurnPhase.RUNNING
         self.stopped: StopReason | None = None
         """Why it is being stopped, or was; None where nobody asked for that."""
-        self.counters: Counters = Counters()
+        self.counters = Counters()
         self.running_tools: dict[str, ToolExecutionStart] = {}
         self.memories: TurnMemories = TurnMemories()
         self._suspension = Suspension(context.request_id, parts)
@@ -159,6 +160,7 @@ class RunningTurn:
         parts = self._parts
         for counters in (self.counters, parts.counters):
             counters.tokens += used
+        self._store_counters()
         parts.service.meter.record(
             tenant_id=parts.tenant_id, api_key=self.api_key, model=self.model, tokens=used
         )
@@ -169,6 +171,7 @@ class RunningTurn:
             parts = self._parts
             for counters in (self.counters, parts.counters):
                 counters.unknown_usage += 1
+            self._store_counters()
             parts.service.meter.record(
                 tenant_id=parts.tenant_id, api_key=self.api_key, model=self.model, unknown_turns=1
             )
@@ -404,8 +407,13 @@ class RunningTurn:
             self.running_tools[event.call_id] = event
             self._parts.counters.tool_calls += 1
             self.counters.tool_calls += 1
+            self._store_counters()
         elif isinstance(event, ToolExecutionEnd):
             self.running_tools.pop(event.call_id, None)
+
+    def _store_counters(self) -> None:
+        if (record := self._parts.record) is not None:
+            record.count(self.request_id, usage=self.counters, totals=self._parts.counters)
 
     def _append(self, event: E) -> E:
         """Append to the log; return the event as it went out.

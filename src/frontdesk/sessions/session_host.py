@@ -197,7 +197,10 @@ class SessionHost:
         """Return a live session; see `TenantSessions.find`."""
         live_session = self._live.get(key)
         if live_session is not None and self._supervisor.refresh(live_session):
-            return live_session.conversation
+            conversation = live_session.conversation
+            if conversation.public is None:  # it is being opened: nothing of it is stored
+                raise SessionNotFound(session_id)
+            return conversation
         if self._keeping is not None and (dormant := self._keeping.get(key)) is not None:
             return dormant.conversation
         ended = self._supervisor.recent.get(key)
@@ -240,7 +243,8 @@ class SessionHost:
         live = [
             each.conversation
             for each in self._live.of_tenant(tenant_id)
-            if each.runner is None or each.registry_key in self._store
+            if (each.runner is None or each.registry_key in self._store)
+            and each.conversation.public is not None
         ]
         return sorted(live, key=lambda each: each.number)
 

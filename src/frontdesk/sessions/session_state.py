@@ -28,7 +28,9 @@ from frontdesk.sessions.forking import ForkSource
 from frontdesk.sessions.history import History
 from frontdesk.sessions.phases import SessionPhase
 from frontdesk.sessions.queue import Prompt, PromptQueue
+from frontdesk.sessions.recovery import counters_in
 from frontdesk.sessions.running_turn import RunningTurn
+from frontdesk.sessions.session_snapshot import SessionSnapshot
 from frontdesk.sessions.stop_reason import INTERRUPTED, StopReason
 from frontdesk.sessions.suspended_turn import SuspendedTurn
 from frontdesk.sessions.turn_ends import TurnEnds
@@ -172,6 +174,8 @@ class SessionState:
         if life is not None:
             self._go_on_from(life)
         self.expiry: Expiry = self._new_expiry()
+        if self.record is not None:
+            self.record.publish(self.snapshot, self._on_published)
 
     def _new_expiry(self) -> Expiry:
         rules, service = self.rules, self.service
@@ -241,6 +245,7 @@ class SessionState:
             attachments=files,
         )
         self.turn = RunningTurn(context, self.parts, deadline_s=inf, api_key=stored.api_key)
+        self.turn.counters = counters_in(stored.usage or b"")
         self.suspended = SuspendedTurn(earlier, self.parts)
         self.suspended.answered.add_done_callback(lambda _: self._wake_if_wanted())
 
@@ -363,7 +368,42 @@ class SessionState:
             return "waiting_approval"
         return "waiting_input" if self.parts.questions else "working"
 
+    def snapshot(self) -> SessionSnapshot:
+        """Return what it does, waits for and has used, now."""
+        counters, parts, turn = self.counters, self.parts, self.turn
+        return SessionSnapshot(
+            state=self.state,
+            ended=self.ended is not None,
+            model=self.model,
+            restarts=self.restarts,
+            last_activity_at=self.last_activity_at,
+            turns=counters.turns,
+            prompts=counters.prompts,
+            tool_calls=counters.tool_calls,
+            tokens=counters.tokens,
+            unknown_usage=counters.unknown_usage,
+            request_id=None if turn is None else turn.request_id,
+            running_tools=() if turn is None else tuple(turn.running_tools.values()),
+            approvals=parts.approvals.requests(),
+            questions=parts.questions.requests(),
+            queued=len(self.prompts),
+            steering=len(parts.steering_texts),
+        )
+
+    @property
+    def public(self) -> SessionSnapshot | None:
+        """Return what clients may see of it: of one that is stored as it was with the last commit.
+
+        None for one that is being opened, and not stored yet. Whether it has an agent, and whether
+        that is being started or ended, is told as it is: no crash leaves it so.
+        """
+        return self.snapshot() if self.record is None else self.record.public
+
     # -- within ------------------------------------------------------------------------------
+
+    def _on_published(self) -> None:
+        if self.service.observer is not None:
+            self.service.observer.on_published(self)
 
     def _on_activity(self) -> None:
         self.last_activity_at = self.service.clock.wall_ms()

@@ -19,14 +19,17 @@ def read_life(
     number = stored.number
     newest = store.last_messages(number, limit=messages, max_bytes=max_bytes)
     suspended = store.turns(number, states=("suspended",))
+    latest, totals = store.latest_turn(number), counters_in(stored.totals)
+    # Written at turns' ends; those that were accepted since have their places.
+    totals.prompts = max(totals.prompts, 0 if latest is None else latest.position)
     return EarlierLife(
         stored=stored,
         options=_options_of(stored),
         messages=tuple(msgspec.json.decode(each.message, type=Message) for each in newest),
-        totals=counters_in(stored.totals),
+        totals=totals,
         waiting=tuple(store.turns(number, states=("queued",))),
         suspended=_earlier_turn(store, suspended[0]) if suspended else None,
-        latest=store.latest_turn(number),
+        latest=latest,
     )
 
 

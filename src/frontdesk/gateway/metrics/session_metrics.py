@@ -139,6 +139,9 @@ class SessionMetrics:
             self._on_agent_death(conversation)
         self._changed.add(conversation)
 
+    def on_published(self, conversation: Conversation) -> None:
+        """See nothing of it: what happened is counted, stored or not."""
+
     def on_dormant(self, conversation: Conversation, reason: ExitReason) -> None:
         """See that a session is dormant from now on."""
         self._left.add(*self._labels_of(conversation), reason.kind.value)

@@ -186,7 +186,7 @@ class StoredCreation:
         self._make(conversation, prompt=PromptAccepted.of(accepted))
 
     def _make(self, conversation: Conversation, *, prompt: PromptAccepted | None) -> None:
-        created = SessionCreated.of(conversation, prompt=prompt, turn=None)
+        created = SessionCreated.of(conversation, conversation.snapshot(), prompt=prompt, turn=None)
         self.body = msgspec.json.encode(created)
         if self._place is not None:
             self._place.store(conversation, StoredResponse(201, self.body))
@@ -282,7 +282,8 @@ async def resume(sessions: InSessions, session_id: SessionIdInPath) -> Response:
     One that has ended goes on: its log does, after `session_end`. Nothing happens to one that has
     an agent.
     """
-    return encoded(SessionSummary.of(await sessions.resume(session_id)))
+    conversation = await sessions.resume(session_id)
+    return encoded(SessionSummary.of(conversation, conversation.snapshot()))
 
 
 @router.post(
@@ -295,7 +296,8 @@ async def close(sessions: InSessions, session_id: SessionIdInPath) -> Response:
 
     It goes on with its next prompt, or with `resume`; what waits in it waits until then.
     """
-    return encoded(SessionSummary.of(await sessions.close(session_id)))
+    conversation = await sessions.close(session_id)
+    return encoded(SessionSummary.of(conversation, conversation.snapshot()))
 
 
 @router.delete(

@@ -92,18 +92,16 @@ def page_of(
 
 def detail_of(rows: LocalRows, conversation: Conversation) -> HostedSessionDetail | None:
     """Return a session by itself; None where it has ended."""
-    row = rows.row(conversation)
-    if row is None:
+    row, public = rows.row(conversation), conversation.public
+    if row is None or public is None:
         return None
-    turn = conversation.turn
-    running = () if turn is None else turn.running_tools.values()
     return HostedSessionDetail(
         **_fields(row),
         pid=conversation.pid,
-        restarts=conversation.restarts,
-        queued=len(conversation.prompts),
-        running_tools=tuple(each.tool_name for each in running),
-        waiting_tools=tuple(each.tool_name for each in conversation.parts.approvals.requests()),
+        restarts=public.restarts,
+        queued=public.queued,
+        running_tools=tuple(each.tool_name for each in public.running_tools),
+        waiting_tools=tuple(each.tool_name for each in public.approvals),
     )
 
 

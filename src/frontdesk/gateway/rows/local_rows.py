@@ -22,6 +22,7 @@ from frontdesk.schemas.row_schemas import GoneRow, Minute, RowState, SessionRow
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.event_log import LoggedEvent
 from frontdesk.sessions.phases import SessionPhase
+from frontdesk.sessions.session_snapshot import SessionSnapshot
 
 LINGER_S = 10.0
 """How long it goes on without a reader: one that was cut off comes back."""
@@ -84,6 +85,10 @@ class LocalRows:
     def on_changed(self, conversation: Conversation) -> None:
         """See that a session restarts, or begins to end."""
         self._touch(conversation)
+
+    def on_published(self, conversation: Conversation) -> None:
+        """See that more of a session may be told: it is stored by now."""
+        self._mark(conversation)
 
     def on_dormant(self, conversation: Conversation, reason: ExitReason) -> None:  # noqa: ARG002
         """See that a session is dormant from now on: when it was last active stays."""
@@ -221,29 +226,28 @@ class LocalRows:
 
     def row(self, of: Conversation) -> SessionRow | None:
         """Make the row of a session; None where it has ended, or has not begun."""
-        if of.phase in UNSEEN:
+        if of.phase in UNSEEN or (public := of.public) is None:
             return None
-        counters, parts = of.counters, of.parts
         return SessionRow(
             tenant_id=of.tenant_id,
             session_id=of.session_id,
             fence=str(of.fence),
-            state=_state(of),
+            state=_state(of, public),
             created_at=of.created_at,
             last_activity_at=self._active.get(of, of.created_at),
             blueprint=of.blueprint,
-            model=of.model,
-            turns=counters.turns,
-            tokens=counters.tokens.total,
-            cost_usd=counters.tokens.cost_usd,
-            approvals=len(parts.approvals),
-            questions=len(parts.questions),
+            model=public.model,
+            turns=public.turns,
+            tokens=public.tokens.total,
+            cost_usd=public.tokens.cost_usd,
+            approvals=len(public.approvals),
+            questions=len(public.questions),
             key_id=of.api_key,
             node=self._node,
         )
 
 
-def _state(of: Conversation) -> RowState:
+def _state(of: Conversation, public: SessionSnapshot) -> RowState:
     if of.phase is SessionPhase.ENDING:
         return "stopping"
-    return "dormant" if of.dormant else of.state
+    return "dormant" if of.dormant else public.state

@@ -125,6 +125,9 @@ class TurnSpans:
     def on_changed(self, conversation: Any) -> None:
         """See nothing of it: a turn has its own end."""
 
+    def on_published(self, conversation: Any) -> None:
+        """See nothing of it: it was seen as it happened."""
+
     def on_dormant(self, conversation: Any, reason: ExitReason) -> None:
         """See nothing of it: its turn has ended before."""
 

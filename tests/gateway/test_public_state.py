@@ -1,0 +1,83 @@
+"""What is not stored yet is seen nowhere: over HTTP, by operators, in lists, in feeds."""
+
+import threading
+
+import pytest
+from websockets.sync.client import connect
+
+from frontdesk.persistence.operations import RequestAsked
+from frontdesk.persistence.sqlite_database import SqliteDatabase
+from gateway.running import ACME, OPERATOR, RunningGateway, create, events, until
+from support.waiting import eventually
+
+pytestmark = pytest.mark.slow
+
+SQLITE = {"store": "sqlite"}
+
+
+class HeldCommits:
+    """Commits of a store that has some operation, held up until they are let go."""
+
+    def __init__(self, monkeypatch):
+        self.kind = None
+        self.let_go, self.held = threading.Event(), threading.Event()
+        commit = SqliteDatabase.apply_together
+
+        def apply_together(store, batches):
+            kinds = {type(each) for batch in batches for each in batch.operations}
+            if self.kind in kinds:
+                self.held.set()
+                assert self.let_go.wait(60)
+            return commit(store, batches)
+
+        monkeypatch.setattr(SqliteDatabase, "apply_together", apply_together)
+
+
+@pytest.fixture
+def commits(monkeypatch):
+    return HeldCommits(monkeypatch)
+
+
+def test_an_approval_is_seen_nowhere_before_it_is_stored(tmp_path, commits):
+    commits.kind = RequestAsked
+    with (
+        RunningGateway(tmp_path, conversations=SQLITE) as running,
+        running.client() as acme,
+        running.client(OPERATOR) as operator,
+    ):
+        create(acme, "s-1", blueprint="careful")
+        acme.post("/v1/sessions/s-1/prompt", json={"text": "17"})
+        assert commits.held.wait(20)
+        (conversation,) = running.call(lambda: running.gateway.service.all_live("acme"))
+        (asked,) = running.call(lambda: conversation.parts.approvals.requests())
+        status = acme.get("/v1/sessions/s-1/status").json()
+        assert (status["state"], status["pendingApprovals"]) == ("working", [])
+        assert acme.get("/v1/sessions/s-1").json()["state"] == "working"
+        assert acme.get("/v1/sessions?state=waiting_approval").json()["sessions"] == []
+        (row,) = operator.get("/ops/sessions").json()["sessions"]
+        assert (row["state"], row["approvals"]) == ("working", 0)
+        assert operator.get("/ops/sessions/acme/s-1").json()["waitingTools"] == []
+        headers = {"X-API-Key": ACME}
+        with (
+            connect(f"{running.ws_url}/v1/sessions/s-1/ws", additional_headers=headers) as socket,
+            operator.stream("GET", "/ops/feed") as feed,
+        ):
+            lines = feed.iter_lines()
+            assert '"approvals":0' in until_line(lines, '"session')
+            commits.let_go.set()
+            assert "approval_required" in socket.recv(timeout=20)
+            until_line(lines, '"approvals":1')
+        status = acme.get("/v1/sessions/s-1/status").json()
+        (pending,) = status["pendingApprovals"]
+        assert (status["state"], pending["approvalId"]) == ("waiting_approval", asked.approval_id)
+        approval = {"approvalId": asked.approval_id}
+        assert acme.post("/v1/sessions/s-1/approve", json=approval).status_code == 200
+        with events(acme, "s-1", since="0") as stream:
+            until(stream, "agent_end")
+        assert acme.get("/v1/sessions/s-1").json()["state"] == "idle"
+        eventually(lambda: not operator.get("/ops/sessions").json()["sessions"][0]["approvals"])
+
+
+def until_line(lines, text):
+    """Return the first line of a feed that has a text."""
+    return next(line for line in lines if text in line)
