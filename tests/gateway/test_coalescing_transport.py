@@ -44,6 +44,21 @@ def test_a_head_leaves_together_with_its_body():
     assert on_a_loop(scene) == [b"head body"]
 
 
+def test_a_large_body_leaves_with_its_head_and_is_not_copied():
+    body = bytes(1_000_000)
+
+    async def scene(pieces, recorder):
+        recorder.writelines = recorder.written.extend
+        pieces.expect_head()
+        pieces.write(b"head")
+        pieces.write(body)
+        assert pieces.answer_bytes == 1_000_004
+
+    head, left = on_a_loop(scene)
+    assert head == b"head"
+    assert left is body
+
+
 def test_a_head_that_nothing_follows_leaves_at_the_next_turn_of_the_loop():
     async def scene(pieces, recorder):
         pieces.expect_head()

@@ -1,5 +1,6 @@
 """Conversations in either store: what is written is read back, once, by whoever may."""
 
+import msgspec
 import pytest
 
 from frontdesk.persistence import operations as ops
@@ -129,6 +130,37 @@ def ended(number, request_id, *, state="completed"):
         totals=b"totals",
         at_ms=7,
     )
+
+
+def test_pages_of_messages_and_turns_end_where_they_are_large_enough_and_have_one_at_least(store):
+    store.apply([opened(7)])
+    for place in range(1, 5):
+        queued = ops.TurnQueued(
+            number=7, request_id=f"r{place}", text="t" * 1000, api_key=None, at_ms=place
+        )
+        added = ops.MessageAdded(number=7, position=place, message=b"m" * 1000)
+        store.apply([queued, added])
+
+    def positions(found):
+        return [each.position for each in found]
+
+    assert positions(store.messages(7, max_bytes=1)) == [1]
+    assert positions(store.messages(7, after=1, max_bytes=2500)) == [2, 3]
+    assert positions(store.messages(7, after=1, limit=1, max_bytes=2500)) == [2]
+    assert store.messages(7, after=4, max_bytes=1) == []
+    assert positions(store.turns(7)) == [1, 2, 3, 4]
+    assert positions(store.turns(7, max_bytes=1)) == [1]
+    assert positions(store.turns(7, after=1, states=("queued",), max_bytes=2500)) == [2, 3]
+    assert store.turns(7, after=4, max_bytes=1) == []
+
+
+def test_lists_read_no_options_and_say_which_of_them_cannot_be_read(store):
+    store.apply([opened(7, options=b"x" * 100_000), ops.ConversationLeft(number=7, at_ms=1)])
+    whole = store.find("t", "s7")
+    assert len(whole.options) == 100_000
+    listed = ListQuery(tenant_id="t", states=("dormant",))
+    for (found,) in (store.page(listed), store.expired(before_ms=9, limit=9)):
+        assert found == msgspec.structs.replace(whole, options=b"")
 
 
 def test_a_page_has_a_tenants_own_of_the_states_that_are_asked_for(store):

@@ -38,6 +38,8 @@ AHEAD_BYTES = 64 * 1024
 """What a client may send ahead of its answers before nothing more is read from it."""
 AHEAD_S = 1.0
 """How long that may last without an answer: who is not read from is not seen to leave."""
+JOINED_BYTES = 64 * 1024
+"""A larger body is not copied to be one piece with its head."""
 ON_ITS_WAY_S = 0.5
 """For a client that was answered, or has just connected, to send its next request."""
 SPOKEN = ("upgrade: websocket", "sec-websocket-version: 13")
@@ -83,7 +85,11 @@ class CoalescingTransport:
         head, self._held = self._held, b""
         self.write = self.transport.write
         self.answer_bytes = len(head) + len(data)
-        self.transport.write(head + data)
+        if len(data) > JOINED_BYTES:
+            # As it is: whoever made it may hold it as well, while its client is behind.
+            self.transport.writelines((head, data))
+        else:
+            self.transport.write(head + data)
 
     def flush(self) -> None:
         """Write the head that is held, if one is."""

@@ -156,7 +156,9 @@ class Idempotency:
             return await answer(None)
         name = hashlib.sha256("\n".join(slot).encode()).hexdigest()
         now_ms = self._clock.wall_ms()
-        found = await self.commits.read(lambda store: store.answer(name, now_ms=now_ms))
+        found = await self.commits.read(
+            lambda store: store.answer(name, now_ms=now_ms), asker=slot[0]
+        )
         if found is None:
             return await answer(
                 AnswerPlace(name, digest, now_ms + STORED_WITH_CONVERSATION_S * 1000)

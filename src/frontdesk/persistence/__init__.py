@@ -9,6 +9,7 @@ conversations of a process have said, in their order, many in one transaction.
     conversations           what a store can do, whichever it is
     commit_queue            what waits to be written, on the event loop
     writer                  the thread that writes it
+    fair_reads              who reads when: a few at a time, tenants by turns
     schema                  the tables
     sealing, segments       encryption of what is stored, and compression of events
     sqlite_conversations    a store in an SQLite file: over sqlite_database, which has it open,

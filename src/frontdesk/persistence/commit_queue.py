@@ -10,14 +10,14 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
-from frontdesk.background import OwnThreads, in_own_thread
+from frontdesk.background import in_own_thread
 from frontdesk.persistence.conversations import Applied, Conversations
 from frontdesk.persistence.errors import StorageBroken, StorageUnavailable
+from frontdesk.persistence.fair_reads import FairReads
 from frontdesk.persistence.operations import AnyOperation, ConversationErased, FramesAppended
 from frontdesk.persistence.writer import RETRY_S, Batch, StorageWriter
 
@@ -28,7 +28,6 @@ _log = logging.getLogger("frontdesk.persistence")
 MAX_BYTES: int = 64 * 1024 * 1024
 MAX_BYTES_EACH: int = 8 * 1024 * 1024
 WAIT_S: float = 5.0
-READERS = 2
 MAX_ERASED = 1024
 """So many conversations that were erased here are told from those that others have."""
 
@@ -85,8 +84,7 @@ class CommitQueue:
         self._max_bytes = max_bytes
         self._max_bytes_each = max_bytes_each
         self._writer = StorageWriter(store, self, retry_s=retry_s)
-        self._readers = OwnThreads(READERS, name="storage-reader")
-        self._reads: set[Future[Any]] = set()
+        self._reads = FairReads()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._next = _Next(0)
         self._hand_over_at: asyncio.Handle | None = None
@@ -118,8 +116,7 @@ class CommitQueue:
         self._hand_over()
         self._writer.stop()
         await in_own_thread(self._writer.join, name="storage-end")
-        reads = list(self._reads)  # also those that nobody waits for any more
-        await in_own_thread(lambda: wait(reads), name="storage-end")
+        await self._reads.close()
         await in_own_thread(self._store.close, name="storage-end")
 
     # -- what conversations say --------------------------------------------------------------------
@@ -213,14 +210,15 @@ class CommitQueue:
             return f"{self._bytes} bytes wait to be stored"
         return self._problem
 
-    async def read(self, ask: Callable[[Conversations], T]) -> T:
-        """Ask the store something, in another thread. Two at a time are answered."""
+    async def read(self, ask: Callable[[Conversations], T], *, asker: str = "") -> T:
+        """Ask the store something, in another thread. Two at a time are answered.
+
+        `asker` is the tenant for which that is done, or a key; they take turns. Without one the
+        process itself asks. `StorageUnavailable` where too many of the same asker wait already.
+        """
         self._raise_broken()
-        asked = self._readers.submit(ask, self._store)
-        self._reads.add(asked)
-        asked.add_done_callback(self._reads.discard)
         try:
-            return await asyncio.wrap_future(asked)
+            return await self._reads.read(lambda: ask(self._store), asker=asker)
         except StorageBroken as error:
             self.on_broken(error)
             raise

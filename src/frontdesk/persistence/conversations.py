@@ -22,6 +22,9 @@ from frontdesk.persistence.stored import (
     StoredTurn,
 )
 
+PAGE_BYTES: int = 1024 * 1024
+"""Of what is read at once, where nobody asks for another size."""
+
 
 class Applied(msgspec.Struct, frozen=True):
     """What came of a batch: the numbers of conversations that are another node's by now.
@@ -80,7 +83,10 @@ class Conversations(Protocol):
         ...
 
     def page(self, listed: ListQuery) -> list[StoredConversation]:
-        """Return a page of a tenant's conversations, in the order of their numbers."""
+        """Return a page of a tenant's conversations, in the order of their numbers.
+
+        Without their options, which may be large.
+        """
         ...
 
     def count(self, tenant_id: str) -> int:
@@ -91,8 +97,10 @@ class Conversations(Protocol):
         """Return events after an index, at least one if there is one, in order."""
         ...
 
-    def messages(self, number: int, *, after: int = 0, limit: int = 1000) -> list[StoredMessage]:
-        """Return messages after a position, oldest first."""
+    def messages(
+        self, number: int, *, after: int = 0, limit: int = 1000, max_bytes: int = PAGE_BYTES
+    ) -> list[StoredMessage]:
+        """Return messages after a position, oldest first, at least one if there is one."""
         ...
 
     def last_messages(self, number: int, *, limit: int, max_bytes: int) -> list[StoredMessage]:
@@ -106,8 +114,12 @@ class Conversations(Protocol):
         states: tuple[TurnState, ...] = (),
         after: int = 0,
         limit: int = 1000,
+        max_bytes: int | None = None,
     ) -> list[StoredTurn]:
-        """Return turns after a position, oldest first; of these states, if any are named."""
+        """Return turns after a position, oldest first; of these states, if any are named.
+
+        With `max_bytes` of prompts and what came with them, but at least one if there is one.
+        """
         ...
 
     def turn(self, number: int, request_id: str) -> StoredTurn | None:
@@ -143,7 +155,8 @@ class Conversations(Protocol):
     ) -> list[StoredConversation]:
         """Return this node's that nobody used since, are not live, and have no turn waiting.
 
-        In the order of their numbers, after one; of a blueprint, if one is named.
+        In the order of their numbers, after one; of a blueprint, if one is named. Without their
+        options.
         """
         ...
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 import psycopg
 
-from frontdesk.persistence.conversations import Applied, StoredMessage
+from frontdesk.persistence.conversations import PAGE_BYTES, Applied, StoredMessage
 from frontdesk.persistence.operations import AnyOperation, TurnState
 from frontdesk.persistence.postgres_claims import DatabaseClaims, OwnerStanding
 from frontdesk.persistence.postgres_connections import (
@@ -155,10 +155,14 @@ class PostgresConversations:
             )
         )
 
-    def messages(self, number: int, *, after: int = 0, limit: int = 1000) -> list[StoredMessage]:
+    def messages(
+        self, number: int, *, after: int = 0, limit: int = 1000, max_bytes: int = PAGE_BYTES
+    ) -> list[StoredMessage]:
         """Return messages after a position, oldest first."""
         return self._connections.run(
-            lambda one: self._reader.messages(one, number, after=after, limit=limit)
+            lambda one: self._reader.messages(
+                one, number, after=after, limit=limit, max_bytes=max_bytes
+            )
         )
 
     def last_messages(self, number: int, *, limit: int, max_bytes: int) -> list[StoredMessage]:
@@ -174,10 +178,13 @@ class PostgresConversations:
         states: tuple[TurnState, ...] = (),
         after: int = 0,
         limit: int = 1000,
+        max_bytes: int | None = None,
     ) -> list[StoredTurn]:
         """Return turns after a position, oldest first; of these states, if any are named."""
         return self._connections.run(
-            lambda one: self._reader.turns(one, number, states=states, after=after, limit=limit)
+            lambda one: self._reader.turns(
+                one, number, states=states, after=after, limit=limit, max_bytes=max_bytes
+            )
         )
 
     def turn(self, number: int, request_id: str) -> StoredTurn | None:

@@ -92,7 +92,9 @@ class DatabaseReader:
             "ORDER BY number LIMIT %(limit)s"
         )
         states = {state: state for state in listed.states}
-        return self._conversations(connection, f"number IN ({numbers})", values | states)
+        return self._conversations(
+            connection, f"number IN ({numbers})", values | states, with_options=False
+        )
 
     def unfinished(self, connection: Asked) -> list[StoredConversation]:
         """Return this node's that are live, or have turns that are not ended."""
@@ -125,7 +127,7 @@ class DatabaseReader:
             "after": after,
             "blueprint": blueprint,
         }
-        return self._conversations(connection, chosen, values)
+        return self._conversations(connection, chosen, values, with_options=False)
 
     def count(self, connection: Asked, tenant_id: str) -> int:
         """Return how many a tenant has."""
@@ -137,9 +139,15 @@ class DatabaseReader:
         return _number(connection.execute("SELECT max(fence) FROM epoch").fetchone())
 
     def _conversations(
-        self, connection: Asked, chosen: str, values: dict[str, Any]
+        self,
+        connection: Asked,
+        chosen: str,
+        values: dict[str, Any],
+        *,
+        with_options: bool = True,
     ) -> list[StoredConversation]:
-        asked = _CONVERSATIONS.format(chosen=chosen)
+        options = "options" if with_options else "''::bytea"
+        asked = _CONVERSATIONS.format(chosen=chosen, options=options)
         return [self._conversation(row) for row in connection.execute(asked.encode(), values)]
 
     def _conversation(self, row: Row) -> StoredConversation:
@@ -148,6 +156,7 @@ class DatabaseReader:
         key = KeyOf(named["tenant_id"], named["number"], key_id)
         unreadable, options, ended = None, b"", named.pop("ended")
         try:
+            self._sealing.require_key(key)
             options = self._sealing.open(sealed, key=key, column="options")
             ended = ended and self._sealing.open(ended, key=key, column="ended")
         except ConversationUnreadable as error:
@@ -202,10 +211,10 @@ class DatabaseReader:
     # -- history ---------------------------------------------------------------------------------
 
     def messages(
-        self, connection: Asked, number: int, *, after: int, limit: int
+        self, connection: Asked, number: int, *, after: int, limit: int, max_bytes: int
     ) -> list[StoredMessage]:
-        """Return messages after a position, oldest first."""
-        values = {"number": number, "after": after, "limit": limit}
+        """Return messages after a position, oldest first; at least one, if there is one."""
+        values = {"number": number, "after": after, "limit": limit, "max_bytes": max_bytes}
         return self._messages(connection.execute(_MESSAGES, values), number)
 
     def last_messages(
@@ -251,28 +260,36 @@ class DatabaseReader:
         states: tuple[TurnState, ...],
         after: int,
         limit: int,
+        max_bytes: int | None,
     ) -> list[StoredTurn]:
         """Return turns after a position, oldest first."""
         chosen = "t.position > %(after)s" + (" AND t.state = ANY(%(states)s)" if states else "")
-        values = {"number": number, "after": after, "states": list(states), "limit": limit}
+        values = {
+            "number": number,
+            "after": after,
+            "states": list(states),
+            "limit": limit,
+            "max_bytes": max_bytes,
+        }
         return self._turns(connection, number, chosen, values)
 
     def turn(self, connection: Asked, number: int, request_id: str) -> StoredTurn | None:
         """Return one turn."""
-        values = {"number": number, "request_id": request_id, "limit": 1}
+        values = {"number": number, "request_id": request_id}
         found = self._turns(connection, number, "t.request_id = %(request_id)s", values)
         return found[0] if found else None
 
     def latest_turn(self, connection: Asked, number: int) -> StoredTurn | None:
         """Return the newest turn."""
         newest = "t.position = (SELECT max(position) FROM turn WHERE number = %(number)s)"
-        found = self._turns(connection, number, newest, {"number": number, "limit": 1})
+        found = self._turns(connection, number, newest, {"number": number})
         return found[0] if found else None
 
     def _turns(
         self, connection: Asked, number: int, chosen: str, values: dict[str, Any]
     ) -> list[StoredTurn]:
         asked = _TURNS.format(chosen=chosen).encode()
+        values = {"limit": 1, "max_bytes": None} | values
         return [self._turn(number, row) for row in connection.execute(asked, values)]
 
     def _turn(self, number: int, row: Row) -> StoredTurn:
@@ -355,7 +372,7 @@ SELECT c.number, tenant_id, session_id, owner, state, blueprint, model, api_key,
     forked_from, greatest(c.last_index, j.last_index), held_bytes + j.size,
     (SELECT count(*) FROM turn t WHERE t.number = c.number
         AND t.state IN ('queued', 'running', 'suspended')),
-    key_id, options,
+    key_id, {options},
     ARRAY(SELECT ARRAY[fence, first_index] FROM epoch e WHERE e.number = c.number
         ORDER BY first_index, fence)
 FROM (SELECT * FROM conversation WHERE {chosen}) c
@@ -384,8 +401,13 @@ ORDER BY 2
 
 _MESSAGES = """
 SELECT m.position, m.content, c.tenant_id, c.key_id
-FROM message m JOIN conversation c USING (number)
-WHERE m.number = %(number)s AND m.position > %(after)s ORDER BY m.position LIMIT %(limit)s
+FROM (SELECT position, content,
+        sum(octet_length(content)) OVER (ORDER BY position) AS total,
+        row_number() OVER (ORDER BY position) AS place
+    FROM (SELECT position, content FROM message WHERE number = %(number)s
+        AND position > %(after)s ORDER BY position LIMIT %(limit)s) page) m
+CROSS JOIN (SELECT tenant_id, key_id FROM conversation WHERE number = %(number)s) c
+WHERE m.place = 1 OR m.total <= %(max_bytes)s ORDER BY m.position
 """
 
 _LAST_MESSAGES = """
@@ -413,8 +435,14 @@ _TURNS = """
 SELECT t.position, t.request_id, t.state, t.api_key, t.first_index, t.last_index,
     t.queued_at_ms, t.begun_at_ms, t.ended_at_ms, t.turn_usage, t.text, t.attachments,
     t.turn_end, t.kind, t.version, t.content, c.tenant_id, c.key_id
-FROM turn t JOIN conversation c USING (number)
-WHERE t.number = %(number)s AND {chosen} ORDER BY t.position LIMIT %(limit)s
+FROM (SELECT *,
+        sum(octet_length(text) + octet_length(attachments)) OVER (ORDER BY position) AS total,
+        row_number() OVER (ORDER BY position) AS place
+    FROM (SELECT * FROM turn t WHERE t.number = %(number)s AND {chosen}
+        ORDER BY t.position LIMIT %(limit)s) page) t
+JOIN conversation c USING (number)
+WHERE t.place = 1 OR %(max_bytes)s::bigint IS NULL OR t.total <= %(max_bytes)s
+ORDER BY t.position
 """
 
 _REQUESTS = """

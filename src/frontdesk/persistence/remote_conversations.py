@@ -21,7 +21,7 @@ import msgspec
 
 from frontdesk.cluster.local.wire import BadFrame, short_path
 from frontdesk.persistence import storage_wire as wire
-from frontdesk.persistence.conversations import Applied, StoredMessage
+from frontdesk.persistence.conversations import PAGE_BYTES, Applied, StoredMessage
 from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.operations import AnyOperation, TurnState
 from frontdesk.persistence.stored import (
@@ -114,9 +114,11 @@ class RemoteConversations:
         """See `Conversations.frames`."""
         return self._read(wire.FRAMES, number, after=after, limit=limit, max_bytes=max_bytes)
 
-    def messages(self, number: int, *, after: int = 0, limit: int = 1000) -> list[StoredMessage]:
+    def messages(
+        self, number: int, *, after: int = 0, limit: int = 1000, max_bytes: int = PAGE_BYTES
+    ) -> list[StoredMessage]:
         """See `Conversations.messages`."""
-        return self._read(wire.MESSAGES, number, after=after, limit=limit)
+        return self._read(wire.MESSAGES, number, after=after, limit=limit, max_bytes=max_bytes)
 
     def last_messages(self, number: int, *, limit: int, max_bytes: int) -> list[StoredMessage]:
         """See `Conversations.last_messages`."""
@@ -129,9 +131,12 @@ class RemoteConversations:
         states: tuple[TurnState, ...] = (),
         after: int = 0,
         limit: int = 1000,
+        max_bytes: int | None = None,
     ) -> list[StoredTurn]:
         """See `Conversations.turns`."""
-        return self._read(wire.TURNS, number, states=states, after=after, limit=limit)
+        return self._read(
+            wire.TURNS, number, states=states, after=after, limit=limit, max_bytes=max_bytes
+        )
 
     def turn(self, number: int, request_id: str) -> StoredTurn | None:
         """See `Conversations.turn`."""

@@ -89,6 +89,10 @@ class Sealing:
             return False
         return True
 
+    def require_key(self, key: KeyOf) -> None:
+        """Raise `ConversationUnreadable` where the key is not to be had."""
+        self._tenant_key(key.tenant_id, key.key_id)
+
     def remove_key(self, key_id: str) -> None:
         """Remove a key, for good: what it sealed cannot be read any more, wherever that lies."""
         self._tenant_keys.pop(key_id, None)

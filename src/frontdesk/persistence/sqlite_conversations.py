@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from frontdesk.persistence.conversations import Applied, OwnedBatch, StoredMessage
+from frontdesk.persistence.conversations import PAGE_BYTES, Applied, OwnedBatch, StoredMessage
 from frontdesk.persistence.disk_reserve import DiskReserve
 from frontdesk.persistence.operations import AnyOperation, TurnState
 from frontdesk.persistence.sealing import Sealing
@@ -75,7 +75,7 @@ class OwnedConversations:
             numbers = reader.expired(
                 self._owner, before_ms=before_ms, limit=limit, after=after, blueprint=blueprint
             )
-            return self._conversations(reader, numbers)
+            return self._conversations(reader, numbers, with_options=False)
 
     def find(
         self, tenant_id: str, session_id: str, *, fence: int | None = None
@@ -88,7 +88,7 @@ class OwnedConversations:
     def page(self, listed: ListQuery) -> list[StoredConversation]:
         """Return a page of a tenant's conversations, in the order of their numbers."""
         with self._database.reading() as reader:
-            return self._conversations(reader, reader.numbers(listed))
+            return self._conversations(reader, reader.numbers(listed), with_options=False)
 
     def count(self, tenant_id: str) -> int:
         """Return how many conversations a tenant has that are stored."""
@@ -106,10 +106,12 @@ class OwnedConversations:
         with self._database.reading() as reader:
             return reader.frames(number, tail=tail, after=after, limit=limit, max_bytes=max_bytes)
 
-    def messages(self, number: int, *, after: int = 0, limit: int = 1000) -> list[StoredMessage]:
+    def messages(
+        self, number: int, *, after: int = 0, limit: int = 1000, max_bytes: int = PAGE_BYTES
+    ) -> list[StoredMessage]:
         """Return messages after a position, oldest first."""
         with self._database.reading() as reader:
-            return reader.messages(number, after=after, limit=limit)
+            return reader.messages(number, after=after, limit=limit, max_bytes=max_bytes)
 
     def last_messages(self, number: int, *, limit: int, max_bytes: int) -> list[StoredMessage]:
         """Return the newest messages, oldest first, at least one if there is one."""
@@ -123,10 +125,13 @@ class OwnedConversations:
         states: tuple[TurnState, ...] = (),
         after: int = 0,
         limit: int = 1000,
+        max_bytes: int | None = None,
     ) -> list[StoredTurn]:
         """Return turns after a position, oldest first; of these states, if any are named."""
         with self._database.reading() as reader:
-            return reader.turns(number, states=states, after=after, limit=limit)
+            return reader.turns(
+                number, states=states, after=after, limit=limit, max_bytes=max_bytes
+            )
 
     def turn(self, number: int, request_id: str) -> StoredTurn | None:
         """Return one turn."""
@@ -159,13 +164,15 @@ class OwnedConversations:
             return reader.answer(slot, now_ms=now_ms)
 
     def _conversations(
-        self, reader: StoredReader, numbers: Sequence[int]
+        self, reader: StoredReader, numbers: Sequence[int], *, with_options: bool = True
     ) -> list[StoredConversation]:
         tails = self._database.tails
         return [
             each
             for start in range(0, len(numbers), CHUNK)
-            for each in reader.conversations(numbers[start : start + CHUNK], tails=tails)
+            for each in reader.conversations(
+                numbers[start : start + CHUNK], tails=tails, with_options=with_options
+            )
         ]
 
 

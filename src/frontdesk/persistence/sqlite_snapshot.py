@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from frontdesk.persistence.conversations import Applied, OwnedBatch
+from frontdesk.persistence.conversations import PAGE_BYTES, Applied, OwnedBatch
 from frontdesk.persistence.errors import (
     ConversationUnreadable,
     StorageRefused,
@@ -121,7 +121,9 @@ class SqliteSnapshot:
             if after < stored.last_index:
                 return f"event {after + 1} is missing"
             after = 0
-            while messages := self.reader.messages(stored.number, after=after, limit=_PAGE):
+            while messages := self.reader.messages(
+                stored.number, after=after, limit=_PAGE, max_bytes=PAGE_BYTES
+            ):
                 after = messages[-1].position
             self.reader.memories(stored.number)
         except (ConversationUnreadable, sqlite3.DatabaseError) as error:

@@ -124,9 +124,10 @@ class StoredReader:
         return int(self._execute("SELECT coalesce(max(fence), 0) FROM epoch").fetchone()[0])
 
     def conversations(
-        self, numbers: Sequence[int], *, tails: dict[int, Tail]
+        self, numbers: Sequence[int], *, tails: dict[int, Tail], with_options: bool = True
     ) -> list[StoredConversation]:
         """Return conversations in the order of their numbers; what is not there is left out."""
+        columns = CONVERSATION if with_options else CONVERSATION.replace("options", "x''")
         marks = ", ".join("?" * len(numbers))
         epochs: defaultdict[int, list[StoredEpoch]] = defaultdict(list)
         for number, fence, first in self._execute(
@@ -143,7 +144,7 @@ class StoredReader:
             )
         )
         rows = self._execute(
-            f"SELECT {CONVERSATION} FROM conversation WHERE number IN ({marks}) ORDER BY number",
+            f"SELECT {columns} FROM conversation WHERE number IN ({marks}) ORDER BY number",
             numbers,
         )
         return [
@@ -170,6 +171,7 @@ class StoredReader:
         unreadable = None
         for column in ("options", "ended"):
             try:
+                self._sealing.require_key(key)
                 if values[column] is not None:
                     values[column] = self._sealing.open(values[column], key=key, column=column)
             except ConversationUnreadable as error:
@@ -234,14 +236,16 @@ class StoredReader:
 
     # -- messages, turns, and what they left -------------------------------------------------------
 
-    def messages(self, number: int, *, after: int, limit: int) -> list[StoredMessage]:
-        """Return messages after a position, oldest first."""
+    def messages(
+        self, number: int, *, after: int, limit: int, max_bytes: int
+    ) -> list[StoredMessage]:
+        """Return messages after a position, oldest first, at least one if there is one."""
         rows = self._execute(
             "SELECT position, content FROM message WHERE number = ? AND position > ?"
             " ORDER BY position LIMIT ?",
             (number, after, limit),
         )
-        return list(self._messages(number, rows))
+        return _as_many(self._messages(number, rows), max_bytes=max_bytes)
 
     def last_messages(self, number: int, *, limit: int, max_bytes: int) -> list[StoredMessage]:
         """Return the newest messages, oldest first, at least one if there is one."""
@@ -249,16 +253,16 @@ class StoredReader:
             "SELECT position, content FROM message WHERE number = ? ORDER BY position DESC LIMIT ?",
             (number, limit),
         )
-        messages: list[StoredMessage] = []
-        for message in self._messages(number, rows):
-            max_bytes -= len(message.message)
-            if messages and max_bytes < 0:
-                break
-            messages.append(message)
-        return messages[::-1]
+        return _as_many(self._messages(number, rows), max_bytes=max_bytes)[::-1]
 
     def turns(
-        self, number: int, *, states: tuple[TurnState, ...], after: int, limit: int
+        self,
+        number: int,
+        *,
+        states: tuple[TurnState, ...],
+        after: int,
+        limit: int,
+        max_bytes: int | None,
     ) -> list[StoredTurn]:
         """Return turns after a position, oldest first; of these states, if any are named."""
         one_of = f" AND state IN ({', '.join('?' * len(states))})" if states else ""
@@ -267,7 +271,14 @@ class StoredReader:
             " ORDER BY position LIMIT ?",
             (number, after, *states, limit),
         )
-        return self._turns(number, rows)
+        turns: list[StoredTurn] = []
+        for turn in self._turns(number, rows):
+            if max_bytes is not None:
+                max_bytes -= len(turn.text) + len(turn.attachments)
+                if turns and max_bytes < 0:
+                    break
+            turns.append(turn)
+        return turns
 
     def turn(self, number: int, request_id: str) -> StoredTurn | None:
         """Return one turn."""
@@ -275,14 +286,14 @@ class StoredReader:
             f"SELECT {TURN} FROM turn WHERE number = ? AND request_id = ?",
             (number, request_id),
         )
-        return next(iter(self._turns(number, rows)), None)
+        return next(self._turns(number, rows), None)
 
     def latest_turn(self, number: int) -> StoredTurn | None:
         """Return the newest turn."""
         rows = self._execute(
             f"SELECT {TURN} FROM turn WHERE number = ? ORDER BY position DESC LIMIT 1", (number,)
         )
-        return next(iter(self._turns(number, rows)), None)
+        return next(self._turns(number, rows), None)
 
     def memories(self, number: int) -> list[StoredMemory]:
         """Return what agents left, oldest first."""
@@ -348,8 +359,8 @@ class StoredReader:
         for position, content in rows:
             yield StoredMessage(position, self._opened(number, content, f"message:{position}"))
 
-    def _turns(self, number: int, rows: Iterable[Sequence[Any]]) -> list[StoredTurn]:
-        return [self._turn(number, row) for row in rows]
+    def _turns(self, number: int, rows: Iterable[Sequence[Any]]) -> Iterator[StoredTurn]:
+        return (self._turn(number, row) for row in rows)
 
     def _turn(self, number: int, row: Sequence[Any]) -> StoredTurn:
         *columns, end, usage, kind, version, content = row
@@ -390,6 +401,16 @@ class StoredReader:
             "SELECT tenant_id, key_id FROM conversation WHERE number = ?", (number,)
         ).fetchone()
         return found and KeyOf(found[0], number, found[1])
+
+
+def _as_many(messages: Iterable[StoredMessage], *, max_bytes: int) -> list[StoredMessage]:
+    found: list[StoredMessage] = []
+    for each in messages:
+        max_bytes -= len(each.message)
+        if found and max_bytes < 0:
+            break
+        found.append(each)
+    return found
 
 
 def _numbered(packed: bytes, *, fence: int, first: int, after: int) -> Iterator[StoredFrame]:

@@ -36,7 +36,9 @@ class Checkpoints:
     async def all(self) -> list[StoredCheckpoint]:
         """Return all of them, oldest first: those that are stored."""
         number = self._conversation.number
-        return await self._commits.read(lambda store: store.checkpoints(number))
+        return await self._commits.read(
+            lambda store: store.checkpoints(number), asker=self._conversation.tenant_id
+        )
 
     async def get(self, name: str) -> StoredCheckpoint:
         """Return one. `UnknownCheckpoint`."""
@@ -56,7 +58,9 @@ class Checkpoints:
             raise InvalidArgument("name", expected=expected, got=repr(name[:80]))
         await self._conversation.committed()
         checkpoints, number = await self.all(), self._conversation.number
-        turn = await self._commits.read(lambda store: latest_end(store, number))
+        turn = await self._commits.read(
+            lambda store: latest_end(store, number), asker=self._conversation.tenant_id
+        )
         if turn is None:
             raise CheckpointRefused(name, problem="no turn has ended yet")
         for each in checkpoints:

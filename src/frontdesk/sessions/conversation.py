@@ -266,7 +266,8 @@ class Conversation(SessionTurns):
             return self.history.page(limit=limit, after=after)
         number, position = self.number, position_of(after)
         return await self.service.commits.read(
-            lambda store: stored_page(store, number, after=position, limit=limit)
+            lambda store: stored_page(store, number, after=position, limit=limit),
+            asker=self.tenant_id,
         )
 
     async def end_of(self, request_id: str) -> TurnEnd | None:
@@ -275,7 +276,9 @@ class Conversation(SessionTurns):
         if end is not None or self.service.commits is None or self.record is None:
             return end
         number = self.number
-        turn = await self.service.commits.read(lambda store: store.turn(number, request_id))
+        turn = await self.service.commits.read(
+            lambda store: store.turn(number, request_id), asker=self.tenant_id
+        )
         if turn is None or turn.end is None:
             return None
         return msgspec.json.decode(turn.end, type=TurnEnd)

@@ -63,9 +63,9 @@ class Export:
             problem = f"session {stored.session_id!r} cannot be read: {stored.unreadable}"
             raise CreateFailed(problem)
         yield _encoded([self.first()])
-        turns = self.read_turns()
+        self.find_ended()
         yield from map(_encoded, self.message_pages())
-        yield _encoded(turns)
+        yield from map(_encoded, self.turn_pages())
         yield _encoded(self.read_checkpoints())
         yield from map(_encoded, self.event_pages())
         yield _encoded(
@@ -99,27 +99,37 @@ class Export:
             prompt_mode=context.prompt_mode,
         )
 
-    def read_turns(self) -> list[PortableTurn]:
-        """Return the turns that have ended; find out how far what has ended reaches."""
+    def find_ended(self) -> None:
+        """Find out which turns have ended, and how far what has ended reaches."""
         options = msgspec.json.decode(self._stored.options, type=StoredOptions)
         self._last_position = options.inherited
-        lines: list[PortableTurn] = []
-        after = 0
-        while page := self._store.turns(self._stored.number, after=after, limit=_PAGE):
+        for page in self.stored_turns():
             for turn in page:
                 if turn.state in _ENDED:
-                    lines.append(turn_line(turn))
                     self._ended.add(turn.request_id)
                     self._last_position = max(self._last_position, position_after(turn))
                 elif turn.first_index:
                     self._last_index = min(self._last_index, turn.first_index - 1)
+
+    def turn_pages(self) -> Iterator[list[PortableTurn]]:
+        for page in self.stored_turns():
+            ended = [turn_line(turn) for turn in page if turn.request_id in self._ended]
+            self._turns += len(ended)
+            yield ended
+
+    def stored_turns(self) -> Iterator[list[StoredTurn]]:
+        after = 0
+        while page := self._store.turns(
+            self._stored.number, after=after, limit=_PAGE, max_bytes=_PAGE_BYTES
+        ):
+            yield page
             after = page[-1].position
-        self._turns = len(lines)
-        return lines
 
     def message_pages(self) -> Iterator[list[PortableMessage]]:
         after = 0
-        while page := self._store.messages(self._stored.number, after=after, limit=_PAGE):
+        while page := self._store.messages(
+            self._stored.number, after=after, limit=_PAGE, max_bytes=_PAGE_BYTES
+        ):
             yield [
                 PortableMessage(
                     position=each.position,
@@ -168,10 +178,13 @@ async def exported(commits: CommitQueue, conversation: Conversation) -> AsyncIte
         stored = store.find(tenant_id, session_id, fence=conversation.fence)
         return None if stored is None else Export(store, stored).parts()
 
-    parts = await commits.read(begin)
+    parts = await commits.read(begin, asker=tenant_id)
     if parts is None:
         raise SessionNotFound(session_id)
-    while (part := await commits.read(lambda _: next(parts, None))) is not None:
+    while True:
+        part = await commits.read(lambda _: next(parts, None), asker=tenant_id)
+        if part is None:
+            return
         yield part
 
 

@@ -15,7 +15,7 @@ import msgspec
 from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.records import ForkPoint, Memory, Message, Restored
 from frontdesk.errors import InvalidArgument, SessionNotFound
-from frontdesk.persistence.conversations import Conversations
+from frontdesk.persistence.conversations import PAGE_BYTES, Conversations
 from frontdesk.persistence.stored import StoredConversation, StoredMemory, StoredTurn
 from frontdesk.sessions.conversation_record import StoredOptions
 from frontdesk.sessions.remembered import memory_of, position_after, remembered_position
@@ -102,7 +102,9 @@ def latest_end(store: Conversations, number: int) -> StoredTurn | None:
 def ended_turns(store: Conversations, number: int) -> Iterator[StoredTurn]:
     """Give the turns that began and have ended, oldest first. Blocks."""
     after = 0
-    while page := store.turns(number, states=("completed", "failed"), after=after, limit=_PAGE):
+    while page := store.turns(
+        number, states=("completed", "failed"), after=after, limit=_PAGE, max_bytes=PAGE_BYTES
+    ):
         yield from page
         after = page[-1].position
 

@@ -164,7 +164,9 @@ class Keeping:
 
     async def owner_of(self, tenant_id: str, session_id: str) -> str | None:
         """Return who answers for a stored conversation, dead or alive; None where there is none."""
-        found = await self.commits.read(lambda store: store.find(tenant_id, session_id))
+        found = await self.commits.read(
+            lambda store: store.find(tenant_id, session_id), asker=tenant_id
+        )
         return None if found is None else found.owner
 
     async def owned(self, stored: StoredConversation) -> StoredConversation:
@@ -185,7 +187,9 @@ class Keeping:
 
     async def is_taken(self, tenant_id: str, session_id: str) -> bool:
         """Say whether a stored conversation that has not ended has this id."""
-        found = await self.commits.read(lambda store: store.find(tenant_id, session_id))
+        found = await self.commits.read(
+            lambda store: store.find(tenant_id, session_id), asker=tenant_id
+        )
         return found is not None and found.state != "ended"
 
     async def commit_whole(self, operations: list[AnyOperation]) -> None:
@@ -328,7 +332,9 @@ class Keeping:
         """Remove what agents without a process left outside of the storage: it is erased next."""
         rules, key = self._blueprints().get(of.blueprint), registry_key(of.tenant_id, of.session_id)
         if rules is not None and hasattr(rules.factory, "forget"):
-            memories = await self.commits.read(lambda store: store.memories(of.number))
+            memories = await self.commits.read(
+                lambda store: store.memories(of.number), asker=of.tenant_id
+            )
             await forget(rules.factory, [memory_of(each) for each in memories], of=key)
 
     def _end(self, live_session: LiveSession, reason: ExitReason) -> None:
@@ -419,7 +425,8 @@ class Keeping:
         return await self.commits.read(
             lambda store: restored(
                 store, conversation.number, history=messages, newest=newest, options=options
-            )
+            ),
+            asker=conversation.tenant_id,
         )
 
     # -- loading -----------------------------------------------------------------------------
@@ -456,19 +463,21 @@ class Keeping:
             return store.find(tenant_id, session_id)
 
         quiet = not self.commits.backlog()
-        stored = await self.commits.read(find)
+        stored = await self.commits.read(find, asker=tenant_id)
         if stored is None or quiet:
             return stored
         # What was under way may have been this one's: it is read again after that.
         await self.commits.committed(stored.number)
-        return await self.commits.read(find)
+        return await self.commits.read(find, asker=tenant_id)
 
     async def reopened(self, tenant_id: str, session_id: str) -> LiveSession | None:
         """Return the newest conversation of an id as one that goes on, without holding it.
 
         None where it has not ended, or is here already.
         """
-        stored = await self.commits.read(lambda store: store.find(tenant_id, session_id))
+        stored = await self.commits.read(
+            lambda store: store.find(tenant_id, session_id), asker=tenant_id
+        )
         if stored is None or stored.state != "ended":
             return None
         live_session = await self.read(await self.owned(stored), reopened=True)
@@ -481,7 +490,8 @@ class Keeping:
         life = await self.commits.read(
             lambda store: read_life(
                 store, stored, messages=limits.max_messages, max_bytes=limits.max_history_bytes
-            )
+            ),
+            asker=stored.tenant_id,
         )
         life = replace(life, reopened=reopened)
         context = life.options.context

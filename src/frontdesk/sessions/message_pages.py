@@ -5,29 +5,26 @@ from __future__ import annotations
 import msgspec
 
 from frontdesk.agents.records import Message
-from frontdesk.persistence.conversations import Conversations, StoredMessage
+from frontdesk.persistence.conversations import Conversations
 from frontdesk.sessions.history import MessagePage
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 """Of the messages of a page, as they are stored; one is always on it."""
 
-_BATCH = 64
+_BATCH_BYTES = 256 * 1024
 
 
 def stored_page(store: Conversations, number: int, *, after: int, limit: int) -> MessagePage:
     """Return up to `limit` messages after a position, as many as the page has room for. Blocks."""
-    found: list[StoredMessage] = []
-    room, following = MAX_PAGE_BYTES, None
-    while following is None:
-        batch = store.messages(number, after=after, limit=min(_BATCH, limit + 1 - len(found)))
-        if not batch:
-            break
+    messages: list[Message] = []
+    room = MAX_PAGE_BYTES
+    while batch := store.messages(
+        number, after=after, limit=limit + 1 - len(messages), max_bytes=_BATCH_BYTES
+    ):
         for each in batch:
             room -= len(each.message)
-            if len(found) == limit or (found and room < 0):
-                following = str(found[-1].position)
-                break
-            found.append(each)
-        after = batch[-1].position
-    messages = tuple(msgspec.json.decode(each.message, type=Message) for each in found)
-    return MessagePage(messages, following)
+            if len(messages) == limit or (messages and room < 0):
+                return MessagePage(tuple(messages), str(after))
+            messages.append(msgspec.json.decode(each.message, type=Message))
+            after = each.position
+    return MessagePage(tuple(messages), None)

@@ -53,7 +53,8 @@ class Retention:
         if (problem := self._commits.unavailable) is not None:
             raise StorageUnavailable(problem)
         limit = self._limits().per_tenant
-        if await self._commits.read(lambda store: store.count(tenant_id)) >= limit:
+        stored = await self._commits.read(lambda store: store.count(tenant_id), asker=tenant_id)
+        if stored >= limit:
             raise SessionLimitExceeded(scope="stored_per_tenant", limit=limit)
 
     async def run(self) -> None:

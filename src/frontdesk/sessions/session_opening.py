@@ -111,7 +111,9 @@ class SessionOpening(SessionHost):
             self.live(key, point.session_id)
             raise NotStored(point.session_id)
         assert self._context.commits is not None
-        return await self._context.commits.read(lambda store: fork_source(store, tenant_id, point))
+        return await self._context.commits.read(
+            lambda store: fork_source(store, tenant_id, point), asker=tenant_id
+        )
 
     async def _opened(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from frontdesk.agents.records import SessionContext
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.frames import decode_frame
@@ -14,14 +15,16 @@ BATCH = 256
 BATCH_BYTES = 256 * 1024
 
 
-def stored_events(commits: CommitQueue, *, number: int, oldest: int) -> StoredEvents:
+def stored_events(
+    commits: CommitQueue, context: SessionContext, *, number: int, oldest: int
+) -> StoredEvents:
     """Return how the events of a conversation are read from the storage."""
 
     async def read(after: int) -> list[LoggedEvent]:
         def ask(store: Conversations) -> list[StoredFrame]:
             return store.frames(number, after=after, limit=BATCH, max_bytes=BATCH_BYTES)
 
-        return [logged(each) for each in await commits.read(ask)]
+        return [logged(each) for each in await commits.read(ask, asker=context.tenant_id)]
 
     return StoredEvents(oldest, read)
 

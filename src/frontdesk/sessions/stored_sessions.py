@@ -131,7 +131,9 @@ class StoredSessions:
         if self._keeping is None:
             await self._end_all(tenant_id)
             return not_stored
-        stored = await self._keeping.commits.read(lambda store: store.count(tenant_id))
+        stored = await self._keeping.commits.read(
+            lambda store: store.count(tenant_id), asker=tenant_id
+        )
         await self._end_all(tenant_id)
         for key in self._supervisor.recent.of_tenant(tenant_id):
             self._supervisor.recent.remove(key)
@@ -176,7 +178,7 @@ class StoredSessions:
             return store.find(tenant_id, session_id)
 
         while True:
-            stored = await keeping.commits.read(find)
+            stored = await keeping.commits.read(find, asker=tenant_id)
             if stored is None or (newest is not None and stored.number > newest):
                 # All of it is gone; or somebody has opened one of this id meanwhile.
                 break
@@ -214,7 +216,7 @@ class StoredSessions:
         listed = asked.of_storage(tenant_id)
         if self._keeping is None or listed is None:
             return []
-        return await self._keeping.commits.read(lambda store: store.page(listed))
+        return await self._keeping.commits.read(lambda store: store.page(listed), asker=tenant_id)
 
     def here(self, tenant_id: str) -> list[Conversation]:
         """Return a tenant's sessions that are here, with an agent or dormant."""
@@ -228,7 +230,7 @@ class StoredSessions:
         if self._keeping is None:
             raise SessionNotFound(session_id)
         stored = await self._keeping.commits.read(
-            lambda store: store.find(tenant_id, session_id, fence=fence)
+            lambda store: store.find(tenant_id, session_id, fence=fence), asker=tenant_id
         )
         if stored is None:
             raise SessionNotFound(session_id)

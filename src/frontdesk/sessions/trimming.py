@@ -35,7 +35,9 @@ async def _trim(conversation: Conversation, commits: CommitQueue, *, max_bytes: 
     assert record is not None, "only what is stored is trimmed"
     for left in reversed(range(ROUNDS + 1)):
         await record.committed(wait_s=None)
-        stored, first = await commits.read(lambda store: _found(store, conversation))
+        stored, first = await commits.read(
+            lambda store: _found(store, conversation), asker=conversation.tenant_id
+        )
         if stored is None:
             return
         record.stored_bytes, record.least_bytes = stored.held_bytes, 0

@@ -59,7 +59,7 @@ class TurnParts:
         record = None
         if stored and service.commits is not None:
             oldest = 1 if life is None else life.stored.oldest_index
-            log.stored = stored_events(service.commits, number=number, oldest=oldest)
+            log.stored = stored_events(service.commits, context, number=number, oldest=oldest)
             record = ConversationRecord(
                 service.commits,
                 number=number,
