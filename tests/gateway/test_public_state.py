@@ -5,8 +5,9 @@ import threading
 import pytest
 from websockets.sync.client import connect
 
-from frontdesk.persistence.operations import RequestAsked
+from frontdesk.persistence.operations import ConversationOpened, RequestAsked, TurnQueued
 from frontdesk.persistence.sqlite_database import SqliteDatabase
+from frontdesk.sessions.conversation_record import ConversationRecord
 from gateway.running import ACME, OPERATOR, RunningGateway, create, events, until
 from support.waiting import eventually
 
@@ -76,6 +77,58 @@ def test_an_approval_is_seen_nowhere_before_it_is_stored(tmp_path, commits):
             until(stream, "agent_end")
         assert acme.get("/v1/sessions/s-1").json()["state"] == "idle"
         eventually(lambda: not operator.get("/ops/sessions").json()["sessions"][0]["approvals"])
+
+
+def test_a_prompt_that_was_503_as_it_was_not_stored_in_time_has_one_outcome_under_its_key(
+    tmp_path, commits, monkeypatch
+):
+    monkeypatch.setitem(ConversationRecord.committed.__kwdefaults__, "wait_s", 0.2)
+    with RunningGateway(tmp_path, conversations=SQLITE) as running, running.client() as acme:
+        create(acme, "s-1")
+        commits.kind = TurnQueued
+
+        def asked():
+            return acme.post(
+                "/v1/sessions/s-1/prompt",
+                json={"text": "hello"},
+                headers={"Idempotency-Key": "once"},
+            )
+
+        for _ in range(2):
+            refused = asked()
+            assert (refused.status_code, refused.json()["error"]) == (503, "unavailable")
+        commits.let_go.set()
+        with events(acme, "s-1", since="0") as stream:
+            turn = until(stream, "agent_end")
+        answers = [asked() for _ in range(2)]
+        assert [each.status_code for each in answers] == [202, 202]
+        assert {each.json()["requestId"] for each in answers} == {turn[-1][2]["requestId"]}
+        assert acme.get("/v1/sessions/s-1/stats").json()["promptCount"] == 1
+    with RunningGateway(tmp_path, conversations=SQLITE) as running, running.client() as acme:
+        again = acme.post(
+            "/v1/sessions/s-1/prompt", json={"text": "hello"}, headers={"Idempotency-Key": "once"}
+        )
+        assert again.json()["requestId"] == turn[-1][2]["requestId"]
+
+
+def test_a_create_that_was_503_as_it_was_not_stored_in_time_opens_one_session_under_its_key(
+    tmp_path, commits, monkeypatch
+):
+    monkeypatch.setitem(ConversationRecord.committed.__kwdefaults__, "wait_s", 0.2)
+    with RunningGateway(tmp_path, conversations=SQLITE) as running, running.client() as acme:
+        commits.kind = ConversationOpened
+
+        def asked():
+            body = {"model": "none", "blueprint": "parrot"}
+            return acme.post("/v1/sessions", json=body, headers={"Idempotency-Key": "once"})
+
+        assert asked().status_code == 503
+        commits.let_go.set()
+        opened = asked()
+        assert opened.status_code == 201
+        assert asked().json()["sessionId"] == opened.json()["sessionId"]
+        listed = acme.get("/v1/sessions").json()["sessions"]
+        assert [each["sessionId"] for each in listed] == [opened.json()["sessionId"]]
 
 
 def until_line(lines, text):

@@ -209,8 +209,8 @@ UNAVAILABLE = ErrorAnswer(
     503,
     "unavailable",
     "starting, draining, full in total, out of descriptors; or the cluster cannot answer now, or "
-    "nothing can be stored; "
-    "`retryAfter`",
+    "nothing can be stored (then the outcome is unknown: repeat it with the same "
+    "`Idempotency-Key`); `retryAfter`",
     sessions.Draining(),
 )
 ANSWERS = (
