@@ -48,10 +48,16 @@ def test_a_password_of_a_file_takes_the_place_of_the_urls():
     assert address.without_secrets("it is new, not old") == "it is …, not old"
 
 
-def test_of_several_hosts_the_one_that_takes_writes_is_meant():
-    parameters = DatabaseAddress.parse("postgresql://a@one,two/x").parameters
-    assert parameters["target_session_attrs"] == "read-write"
-    assert "target_session_attrs" not in DatabaseAddress.parse("postgresql://a@one/x").parameters
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("postgresql://a@one,two/x", "read-write"),
+        ("postgresql://a@one/x", "primary"),
+        ("postgresql://a@one/x?target_session_attrs=any", "any"),
+    ],
+)
+def test_of_several_hosts_the_one_that_takes_writes_is_meant_and_never_a_standby(url, wanted):
+    assert DatabaseAddress.parse(url).parameters["target_session_attrs"] == wanted
 
 
 def test_without_its_package_the_error_names_the_extra(monkeypatch):

@@ -193,9 +193,46 @@ class PostgresServer:
         """Let it go on."""
         _signal(self.processes(), signal.SIGCONT)
 
+    def write_position(self):
+        """Return how far its log goes, for a standby to come up to."""
+        return self.ask("SELECT pg_current_wal_lsn()")[0][0]
+
     def __enter__(self):
         return self if self.process is not None else self.start()
 
     def __exit__(self, *_):
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class PostgresStandby(PostgresServer):
+    """A server that follows another, which runs: read from until it is promoted."""
+
+    def __init__(self, primary, **options):
+        self.primary = primary
+        super().__init__(**options)
+
+    def _make(self):
+        way = f"host={self.primary.directory} port={self.primary.port} user={USER}"
+        self._run("pg_basebackup", "-D", str(self.files), "-d", way, "-R", "-c", "fast")
+
+    def catch_up(self):
+        """Wait until it has all that the other one has now."""
+        position = self.primary.write_position()
+        self._await("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position)
+
+    def stop_following(self):
+        """Receive nothing from here on."""
+        self.ask("ALTER SYSTEM SET primary_conninfo = ''")
+        self.ask("SELECT pg_reload_conf()")
+        self._await("SELECT count(*) = 0 FROM pg_stat_wal_receiver")
+
+    def promote(self):
+        """Be the one that takes writes, with what it has."""
+        assert self.ask("SELECT pg_promote(true, %s)", START_S) == [(True,)]
+
+    def _await(self, condition, *values):
+        deadline = time.monotonic() + START_S
+        while self.ask(condition, *values) != [(True,)]:
+            assert time.monotonic() < deadline, condition
+            time.sleep(0.02)

@@ -37,6 +37,7 @@ from frontdesk.gateway.key_file import KeyFile
 from frontdesk.gateway.key_ring import KeyRing
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.known_blueprints import KnownBlueprints
+from frontdesk.gateway.logs import drain_logs
 from frontdesk.gateway.metering import UsageMeter
 from frontdesk.gateway.metrics.gateway_metrics import GatewayMetrics
 from frontdesk.gateway.node_tls import NodeTls
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from frontdesk.records import Ended
 
 FOLLOW_KEYS_S = 0.25
+LAST_LINES_S = 2.0
 
 logger: logging.Logger = logging.getLogger("frontdesk.gateway")
 
@@ -268,7 +270,7 @@ class Gateway:
         Whoever starts it again has it recover from what is on the disk.
         """
         logger.critical("the storage of conversations is broken: %s", error)
-        logging.shutdown()
+        drain_logs(timeout_s=LAST_LINES_S)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def _begin_tracing(self, service: SessionService) -> None:

@@ -92,5 +92,15 @@ def _log_stray_error(what: str, error: Any) -> None:
 
 def lines_dropped() -> int:
     """Return how many lines of the log nobody will read, since the start of the process."""
+    return sum(each.dropped for each in _writers())
+
+
+def drain_logs(*, timeout_s: float) -> None:
+    """Wait until the lines that there are were written, so long at most: the process ends next."""
+    for each in _writers():
+        each.drain(timeout_s=timeout_s)
+
+
+def _writers() -> list[LogWriter]:
     streams = (getattr(each, "stream", None) for each in logging.getLogger().handlers)
-    return sum(each.dropped for each in streams if isinstance(each, LogWriter))
+    return [each for each in streams if isinstance(each, LogWriter)]

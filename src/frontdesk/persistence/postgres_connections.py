@@ -96,9 +96,10 @@ class DatabaseAddress:
         if password is not None:
             parameters["password"] = password
         hosts = str(parameters.get("host", "")).split(",")
-        if len(hosts) > 1:
-            # The one of them that takes writes; after a switch-over it is another.
-            parameters.setdefault("target_session_attrs", "read-write")
+        # The one of them that takes writes; after a switch-over it is another. A standby may be
+        # behind: what it says is not that what was answered is stored.
+        wanted = "read-write" if len(hosts) > 1 else "primary"
+        parameters.setdefault("target_session_attrs", wanted)
         return cls(_text_of(parameters), dict(parameters))
 
     def __str__(self) -> str:

@@ -166,6 +166,8 @@ class NodeWriter:
         return Applied(sent.lost | lost)
 
     def _find_out(self, connection: BoundedConnection, sent: _Sent) -> None:
+        # The row is locked, so this commits, and waits for a replica where commits do: what is
+        # found is there too. Looking alone would find what the primary has and the replica lacks.
         with connection.transaction():
             row = connection.execute(sql.SEQUENCE, [self._node]).fetchone()
         if row == (sent.sequence,):
@@ -177,14 +179,15 @@ class NodeWriter:
     def _check(self, row: Row | None, expected: int) -> None:
         if row is None:
             raise StorageBroken(
-                "this node's row is gone: another process has released it, or an older backup "
-                "of the database was restored"
+                "this node's row is gone: the database has gone back in time, as a replica that "
+                "took over without it, or a backup; or another process has released it"
             )
         if row[0] < expected:
             raise StorageBroken(
                 f"the database has gone back in time: {expected} batches of this node were "
-                f"committed, and it has {row[0]}. Was a backup restored, or did the server crash "
-                "without having synced (sync = 'edges', fsync = off)?"
+                f"committed, and it has {row[0]}. Did a replica take over that lacked the last, "
+                "was a backup restored, or did the server crash without having synced "
+                "(sync = 'edges', fsync = off)?"
             )
         if row[0] > expected:
             raise StorageBroken("another process writes under this node's name")
