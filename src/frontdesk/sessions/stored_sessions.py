@@ -7,14 +7,17 @@ nothing is stored, sessions end and are listed as well, and cannot be closed.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
+import msgspec
+
 from frontdesk.agents.ids import registry_key
-from frontdesk.errors import SessionNotFound
+from frontdesk.errors import FrontdeskError, SessionNotFound
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.operations import ConversationErased, TenantErased
-from frontdesk.persistence.stored import StoredConversation
+from frontdesk.persistence.stored import ListQuery, StoredConversation
 from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import NotResumable, NotStored
@@ -22,6 +25,11 @@ from frontdesk.sessions.keeping import Keeping
 from frontdesk.sessions.listing import SessionPage, SessionQuery, page_of, state_of, until_of
 from frontdesk.sessions.live import LiveSession, LiveSessions
 from frontdesk.sessions.supervision import Supervisor
+
+PAGE = 100
+"""So many sessions are looked at together for what their agents left."""
+
+_log = logging.getLogger("frontdesk.sessions")
 
 _CLOSED = ExitReason.of(ExitKind.CLOSED)
 _DELETED = ExitReason.of(ExitKind.DELETED)
@@ -137,9 +145,26 @@ class StoredSessions:
         await self._end_all(tenant_id)
         for key in self._supervisor.recent.of_tenant(tenant_id):
             self._supervisor.recent.remove(key)
+        await self._forget_files(self._keeping, tenant_id)
         self._keeping.commits.add(TenantErased(number=0, tenant_id=tenant_id))
         await self._keeping.commits.committed(0)
         return stored + not_stored
+
+    async def _forget_files(self, keeping: Keeping, tenant_id: str) -> None:
+        """Remove what agents left elsewhere of all that a tenant has stored and no agent has."""
+        asked = ListQuery(tenant_id=tenant_id, states=("dormant", "ended"), limit=PAGE)
+
+        def stored(store: Conversations) -> list[StoredConversation]:
+            return store.page(asked)
+
+        while page := await keeping.commits.read(stored, asker=tenant_id):
+            for each in page:
+                try:
+                    await keeping.forget_files(each)
+                except FrontdeskError as error:
+                    # Its tenant's key is lost, for instance: all else is erased nonetheless.
+                    _log.warning("what session %s left in files stays: %s", each.session_id, error)
+            asked = msgspec.structs.replace(asked, after=page[-1].number)
 
     async def _end_all(self, tenant_id: str) -> None:
         keys = [each.registry_key for each in self._live.of_tenant(tenant_id)]

@@ -11,12 +11,15 @@ from frontdesk.agents.acp import session_memory
 from frontdesk.agents.acp.session_memory import SessionLeft
 from frontdesk.agents.protocol import discard, forget, leave
 from frontdesk.agents.records import Message, ToolCall
+from frontdesk.clock import SystemClock
 from frontdesk.keeper.client import Keeper
+from frontdesk.persistence.errors import ConversationUnreadable
+from frontdesk.sessions.keeping_settings import DAY_MS
 from gateway.requirements import covers
 from support.acp import acp, place_for_places, session_command
 from support.restored_agents import CONTEXT, left, restored_agent, run, told
-from support.sessions import Stream, data_of, open_session, text
-from support.stored_services import found, stored
+from support.sessions import Stream, data_of, open_session, soon, text
+from support.stored_services import found, stored, turned
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -240,3 +243,66 @@ async def test_a_stored_session_goes_on_in_its_own_directories_which_go_with_it(
             await found(service)
             await service.tenant("acme", "key-1").delete("s-1")
         assert not os.listdir(places)
+
+
+@asynccontextmanager
+async def left_behind(directory, **options):
+    """Open a service over a session without an agent, whose directories are there."""
+    ways = session_command("Remembering", "load")
+    with place_for_places() as places:
+        async with (
+            Keeper() as keeper,
+            stored(directory, acp(keeper, ways, home="session")) as first,
+        ):
+            conversation = await open_session(first, session_id="s-1", model="large")
+            await turned(conversation, "one")
+        assert len(os.listdir(places)) == 2
+        limits = {name: options.pop(name) for name in ("max_age_s",) if name in options}
+        async with Keeper() as keeper:
+            agent = acp(keeper, ways, home="session", **limits)
+            async with stored(directory, agent, **options) as service:
+                service.places = places
+                yield service
+
+
+async def test_the_directories_of_a_tenants_sessions_go_when_the_tenant_is_erased(tmp_path):
+    async with left_behind(tmp_path) as service:
+        await service.stored.erase_tenant("other")
+        assert len(os.listdir(service.places)) == 2
+        assert await service.stored.erase_tenant("acme") == 1
+        assert not os.listdir(service.places)
+
+
+async def test_directories_that_cannot_be_found_keep_no_tenant_from_being_erased(
+    tmp_path, monkeypatch, caplog
+):
+    async def unreadable(of):
+        raise ConversationUnreadable("its tenant's key is lost")
+
+    async with left_behind(tmp_path) as service:
+        monkeypatch.setattr(service._keeping, "forget_files", unreadable)
+        assert await service.stored.erase_tenant("acme") == 1
+        assert await service.stored.erase_tenant("acme") == 0
+        assert "what session s-1 left in files stays" in caplog.text
+
+
+async def test_the_directories_of_a_session_go_when_its_retention_is_over(tmp_path):
+    async with left_behind(tmp_path, clock=DaysLater(31)) as service:
+        await service._keeping.retention.sweep()
+        assert not os.listdir(service.places)
+
+
+async def test_the_directories_of_a_session_go_when_it_ends_for_its_age(tmp_path):
+    async with left_behind(tmp_path, clock=DaysLater(1), max_age_s=600) as service:
+        await service._keeping.retention.sweep()
+        await soon(lambda: not os.listdir(service.places))
+
+
+class DaysLater(SystemClock):
+    """A clock whose day is a later one."""
+
+    def __init__(self, days):
+        self.ahead_ms = days * DAY_MS
+
+    def wall_ms(self):
+        return super().wall_ms() + self.ahead_ms
