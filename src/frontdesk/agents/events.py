@@ -224,7 +224,7 @@ class ToolDetached(Event, frozen=True, rename="camel"):
 class AgentRestarted(Event, frozen=True, rename="camel"):
     """A new agent took over the conversation; `count` says how often that has happened.
 
-    `memory` is what it knows of the turns before; null where the last agent itself handed on.
+    `memory` is what it knows of the turns before; null where the conversation is not stored.
     """
 
     name: ClassVar[str] = "agent_restarted"

@@ -123,17 +123,22 @@ class AgentFactory(Protocol):
 
 
 async def start_after(
-    factory: AgentFactory, context: SessionContext, former: RunningAgent
-) -> RunningAgent:
+    factory: AgentFactory, context: SessionContext, former: RunningAgent, restored: Restored | None
+) -> tuple[RunningAgent, MemoryOutcome | None]:
     """Start the next agent of a session, which goes on with what the former left if it can.
 
-    `CreateFailed`, as `start`; what the former left is discarded then, or by `discard`.
+    A factory with `restart(context, former, restored)` decides. The agents of any other get what is
+    `restored`, as with `start_restored`; where that is None, nothing is stored, and how much they
+    know is not said. `CreateFailed`, as `start`; what the former left is still the former's then.
     """
-    restart = getattr(factory, "restart", None)
-    agent: RunningAgent = await (
-        factory.start(context) if restart is None else restart(context, former)
-    )
-    return agent
+    agent: RunningAgent
+    outcome: MemoryOutcome | None
+    if (restart := getattr(factory, "restart", None)) is not None:
+        agent, outcome = await restart(context, former, restored)
+        return agent, outcome
+    if restored is not None:
+        return await start_restored(factory, context, restored)
+    return await factory.start(context), None
 
 
 async def start_restored(

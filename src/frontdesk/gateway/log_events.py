@@ -71,8 +71,8 @@ DESCRIPTIONS: dict[LogEvent, EventDescription] = {
     ),
     LogEvent.SESSION_RESTARTED: EventDescription(
         logging.INFO,
-        "a new agent has taken over its conversation",
-        ("tenant", "session_id", "blueprint", "reason", "restarts"),
+        "a new agent has taken over its conversation; `memory` as below, where that is stored",
+        ("tenant", "session_id", "blueprint", "reason", "restarts", "memory"),
     ),
     LogEvent.SESSION_DORMANT: EventDescription(
         logging.INFO,

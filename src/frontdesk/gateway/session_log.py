@@ -47,7 +47,7 @@ class SessionLog:
                 tokens=conversation.counters.tokens.total,
             )
         elif isinstance(event, AgentRestarted):
-            resumed = event.memory is not None
+            resumed = conversation.left_for is not None
             log_event(
                 LogEvent.SESSION_RESUMED if resumed else LogEvent.SESSION_RESTARTED,
                 **_which(conversation),

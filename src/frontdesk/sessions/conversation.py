@@ -380,17 +380,19 @@ class Conversation(SessionTurns):
         self.phase = self.phase.to(SessionPhase.LIVE)
         self.restarts += 1
         self._on_activity()
-        self.blocked = self.left_for = None
+        self.blocked = None
         self.prompts.go_on()
         if self.record is not None:
             self.log.begin_epoch(self.service.next_fence())
             self.record.begin_epoch()
-            self.record.change(options=self.options)
+            self.record.change(options=msgspec.structs.replace(self.options, left_for=None))
             self.expiry.cancel()
             self.expiry = self._new_expiry()
             if self.in_use:
                 self.expiry.busy()
         self.log.append_shortened(AgentRestarted(reason, self.restarts, memory))
+        # Not before: whoever sees the event knows by it whether the session was dormant.
+        self.left_for = None
         self._idle_if_unused()
 
     def begin_ending(self, reason: ExitReason, *, leaving: bool = False) -> None:

@@ -38,9 +38,9 @@ from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import ConversationFull, NotResumable
 from frontdesk.sessions.keeping_settings import KeepingSettings, StorageLimits
 from frontdesk.sessions.live import LiveSession, LiveSessions
-from frontdesk.sessions.remembered import memory_of, restored
+from frontdesk.sessions.remembered import memory_of
 from frontdesk.sessions.reservations import Reservations
-from frontdesk.sessions.resumable import problem_of, rules_of
+from frontdesk.sessions.resumable import problem_of, read_restored, rules_of
 from frontdesk.sessions.resuming import Resumer, WaitingSession
 from frontdesk.sessions.retention import Retention
 from frontdesk.sessions.storage_patience import StoragePatience
@@ -416,18 +416,7 @@ class Keeping:
         conversation.rules = known[conversation.blueprint]
         context = msgspec.structs.replace(conversation.context, model=conversation.model)
         await check(conversation.rules.factory, context)
-        await conversation.committed()
-        history, options = conversation.history, conversation.options
-        messages, newest = history.all(), history.last_position
-        if conversation.suspended is not None:
-            # Its prompt is not of the turns before.
-            messages, newest = messages[:-1], newest - 1
-        return await self.commits.read(
-            lambda store: restored(
-                store, conversation.number, history=messages, newest=newest, options=options
-            ),
-            asker=conversation.tenant_id,
-        )
+        return await read_restored(self.commits, conversation)
 
     # -- loading -----------------------------------------------------------------------------
 

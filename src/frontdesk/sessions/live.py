@@ -33,6 +33,7 @@ class LiveSession:
         "minted",
         "registry_key",
         "restart_state",
+        "restarting",
         "resuming",
         "runner",
         "supervised_agent",
@@ -45,6 +46,7 @@ class LiveSession:
         self.runner: Runner | None = None
         self.supervised_agent: SupervisedAgent | None = None
         self.restart_state: RestartState = RestartState()
+        self.restarting: asyncio.Task[None] | None = None
         self.ending: asyncio.Task[None] | None = None
         self.resuming: asyncio.Task[None] | None = None
         self.goes_dormant: bool = False

@@ -1,12 +1,14 @@
-"""Whether a dormant session can have an agent, as far as that is known without trying."""
+"""Whether a dormant session can have an agent, as far as is known untried, and what that gets."""
 
 from __future__ import annotations
 
 from frontdesk.agents.blueprints import Blueprint, Blueprints
 from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.protocol import RunningAgent
-from frontdesk.agents.records import SessionContext
+from frontdesk.agents.records import Restored, SessionContext
+from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.remembered import restored
 
 
 def rules_of(blueprints: Blueprints, name: str) -> Blueprint:
@@ -38,3 +40,20 @@ class NoFactory:
 
     async def start(self, context: SessionContext) -> RunningAgent:  # noqa: ARG002
         raise CreateFailed(self._problem)
+
+
+async def read_restored(commits: CommitQueue, conversation: Conversation) -> Restored:
+    """Return what the next agent of a stored conversation gets, once all that was said is stored.
+
+    `StorageUnavailable` where the storage does not take that in time, `ConversationUnreadable`.
+    """
+    await conversation.committed()
+    number, options = conversation.number, conversation.options
+    messages, newest = conversation.history.all(), conversation.history.last_position
+    if conversation.suspended is not None:
+        # Its prompt is not of the turns before.
+        messages, newest = messages[:-1], newest - 1
+    return await commits.read(
+        lambda store: restored(store, number, history=messages, newest=newest, options=options),
+        asker=conversation.tenant_id,
+    )

@@ -52,6 +52,11 @@ from frontdesk.agents.restart import restarts
 from frontdesk.errors import FrontdeskError, SessionAlreadyExists, SessionNotFound, StoreClosed
 from frontdesk.keeper.errors import SHORTAGES, KeeperLost
 from frontdesk.monitors import Watcher
+from frontdesk.persistence.errors import (
+    ConversationUnreadable,
+    StorageBroken,
+    StorageUnavailable,
+)
 from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation import Conversation
@@ -59,6 +64,7 @@ from frontdesk.sessions.errors import Draining
 from frontdesk.sessions.live import LiveSession, LiveSessions, RecentlyEnded
 from frontdesk.sessions.phases import SessionPhase
 from frontdesk.sessions.reservations import Place, Reservations
+from frontdesk.sessions.resumable import read_restored
 from frontdesk.sessions.runner import Runner
 from frontdesk.sessions.stop_reason import StopReason
 from frontdesk.sessions.supervised_agent import SupervisedAgent
@@ -72,6 +78,9 @@ LAST_WORDS_S = 1.0
 """How long what an agent's process sent before it exited is waited for."""
 
 _log = logging.getLogger("frontdesk.sessions")
+
+_STAYS_FOR = (StorageUnavailable, StorageBroken, ConversationUnreadable, Draining)
+"""Errors for which a session that is stored gets no next agent now, and does not end."""
 
 _DELETED = ExitReason.of(ExitKind.DELETED)
 _SUPERSEDED = ExitReason.of(ExitKind.SUPERSEDED)
@@ -184,10 +193,10 @@ class Supervisor:
         context = msgspec.structs.replace(conversation.context, model=conversation.model)
         try:
             factory = conversation.rules.factory
-            if restored is not None:
+            if former is not None:
+                agent, live_session.memory = await start_after(factory, context, former, restored)
+            elif restored is not None:
                 agent, live_session.memory = await start_restored(factory, context, restored)
-            elif former is not None:
-                agent = await start_after(factory, context, former)
             else:
                 agent = await factory.start(context)
         except (AgentUnavailable, CreateFailed, KeeperLost):
@@ -200,9 +209,12 @@ class Supervisor:
             raise CreateFailed(f"the agent could not be started: {name}") from error
         try:
             return self._register(live_session, agent)
-        except BaseException:
+        except BaseException as error:
             # Nobody will have this agent; a caller that is cancelled does not stop its end.
-            await asyncio.shield(self._spawn(_end(agent, 0.0, last=True)))
+            stays = restored is not None and (former is None or isinstance(error, _STAYS_FOR))
+            await asyncio.shield(self._spawn(_end(agent, 0.0, last=not stays)))
+            if stays:
+                leave(agent)
             raise
 
     def _register(self, live_session: LiveSession, agent: RunningAgent) -> Runner:
@@ -346,34 +358,43 @@ class Supervisor:
             self._close(live_session, conversation.ending_reason or reason)
         else:
             conversation.interrupt(restart)
-            self._spawn(self._restart(live_session, restart, runner.agent))
+            restarting = self._restart(live_session, restart, runner.agent)
+            live_session.restarting = self._spawn(restarting)
 
     async def _restart(
         self, live_session: LiveSession, reason: ExitReason, former: RunningAgent
     ) -> None:
-        """Start the next agent of a session whose last one ended for this reason (case 2)."""
-        conversation = live_session.conversation
+        """Start the next agent of a session whose last one ended for this reason (case 2).
+
+        Where the session is stored, it gets what a resumed one gets. Cancelled by `_close`.
+        """
+        conversation, commits = live_session.conversation, self._service.commits
         live_session.restart_state = live_session.restart_state.after_restart(
             self._service.clock.monotonic(), limit=conversation.rules.restart_limit
         )
+        restored = None
         try:
-            runner = await self.start(live_session, former=former)
+            if commits is not None and conversation.record is not None:
+                restored = await read_restored(commits, conversation)
+            runner = await self.start(live_session, former=former, restored=restored)
         except FrontdeskError as error:
             _log.warning("session %s is not restarted: %s", conversation.session_id, error)
+            if conversation.record is not None and conversation.ending_reason is None:
+                live_session.goes_dormant = isinstance(error, _STAYS_FOR)
             self._close(live_session, conversation.ending_reason or reason)
-            await discard(former)
+            if conversation.dormant and conversation.wants_agent:
+                self._service.wake(conversation)
+            await _leave_or_discard(former, of=conversation)
             return
+        except asyncio.CancelledError:
+            await _leave_or_discard(former, of=conversation)
+            raise
         self.watch_runner(live_session)
         if self._entries is not None:
             self._spawn(self._enter_next(live_session, runner, self._entries))
-        if conversation.ended is not None:
-            # Ended while its next agent was started: the entry that was just made goes again.
-            live_session.runner = None
-            self._delete_entry(live_session, runner, conversation.ended)
-            await self._clear_away(runner, last=True)
-        elif conversation.phase is SessionPhase.RESTARTING:
+        if conversation.phase is SessionPhase.RESTARTING:
             # Otherwise it is being ended, and whoever does that finds the agent.
-            conversation.resume(reason.public_text)
+            conversation.resume(reason.public_text, memory=live_session.memory)
 
     async def _enter_next(
         self, live_session: LiveSession, runner: Runner, entries: ClusterEntries
@@ -492,6 +513,10 @@ class Supervisor:
             # What was held for a next agent, which will not come.
             self._spawn(self._entries.release(live_session, token=token))
         live_session.supervised_agent = None
+        restarting = live_session.restarting
+        if restarting is not None and restarting is not asyncio.current_task():
+            # It was between two agents, and there is no next one.
+            restarting.cancel()
         if not self._live.remove(live_session):
             return
         self._on_place_free()
@@ -535,6 +560,14 @@ async def _end(agent: RunningAgent, grace_s: float, *, last: bool) -> None:
     await agent.end(grace_s)
     if last:
         await discard(agent)
+
+
+async def _leave_or_discard(former: RunningAgent, *, of: Conversation) -> None:
+    """Leave what there is for the next agent, where the session has not ended; else remove it."""
+    if of.ended is None:
+        leave(former)
+    else:
+        await discard(former)
 
 
 async def _release_after(

@@ -332,6 +332,10 @@ class AcpAgent:
             usage=self._usage,
         )
 
+    def take_back(self) -> None:
+        """Have again what was handed over: there is no next agent that has it."""
+        self._handed_over = False
+
     def leave(self) -> None:
         """Let go of the session's directories, which another agent will find. Idempotent."""
         if not self._handed_over:

@@ -102,18 +102,22 @@ class AcpAgentFactory:
             await asyncio.shield(directories.clear())
             raise
 
-    async def restart(self, context: SessionContext, former: AcpAgent) -> AcpAgent:
+    async def restart(
+        self, context: SessionContext, former: AcpAgent, restored: Restored | None
+    ) -> tuple[AcpAgent, MemoryOutcome | None]:
         """Start the program again, in the directories of a former agent of the session.
 
-        Its session is given back, where the program can; otherwise it begins anew.
+        Its session is given back, where the program can; otherwise it begins anew, with what is
+        `restored` before the next prompt.
         """
         await former.end(0.0)
         left = former.hand_over()
         try:
-            return await self._start_again(context, left)
+            agent = await self._start_again(context, left)
         except BaseException:
-            await asyncio.shield(left.clear())
+            former.take_back()
             raise
+        return agent, None if restored is None else _recalled(agent, restored)
 
     async def restore(
         self, context: SessionContext, restored: Restored
@@ -136,11 +140,7 @@ class AcpAgentFactory:
             else:
                 directories.leave()
             raise
-        if agent.has_session_back:
-            agent.recall(restored.unremembered)
-            return agent, "kept"
-        agent.recall(None)
-        return agent, "kept" if restored.is_empty else "rebuilt"
+        return agent, _recalled(agent, restored)
 
     async def forget(self, memories: Sequence[Memory], *, of: str) -> None:
         """Remove the directories that were made for a session without an agent. Never raises."""
@@ -247,6 +247,15 @@ class AcpAgentFactory:
             limits=self._rules.limits,
             label=label,
         )
+
+
+def _recalled(agent: AcpAgent, restored: Restored) -> MemoryOutcome:
+    """Have an agent told what it does not know; say how much it knew of what is restored."""
+    if agent.has_session_back:
+        agent.recall(restored.unremembered)
+        return "kept"
+    agent.recall(None)
+    return "kept" if restored.is_empty else "rebuilt"
 
 
 def acp_blueprint(

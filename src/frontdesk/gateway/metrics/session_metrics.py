@@ -166,7 +166,7 @@ class SessionMetrics:
         self._interrupted.add(amount=turns)
 
     def _on_restarted(self, conversation: Conversation, event: AgentRestarted) -> None:
-        if event.memory is not None:
+        if event.memory is not None and conversation.left_for is not None:
             self._resumes.add(*self._labels_of(conversation), event.memory)
 
     def _on_turn(self, conversation: Conversation, _: Event) -> None:
