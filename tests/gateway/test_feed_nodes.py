@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from gateway.cluster_running import cluster
+from gateway.command import IN_MEMORY
 from gateway.feeds import Held, feed, snapshot_of
 from gateway.requirements import covers
 from gateway.running import OPERATOR, UMBRELLA, create, turn_of
@@ -140,7 +141,7 @@ def test_a_node_makes_rows_for_others_only_while_they_read(pair):
 
 @covers("feed.nodes", "feed.ends-once")
 def test_a_worker_that_is_killed_while_it_is_read_is_told_of_once_for_each_session(tmp_path):
-    with workers(tmp_path, 3) as service:
+    with workers(tmp_path, 3, config=IN_MEMORY) as service:
         with service.client_of(1) as first, service.client_of(2) as second:
             lost = {f"lost-{number}" for number in range(5)}
             for each in lost:
@@ -163,3 +164,42 @@ def test_a_worker_that_is_killed_while_it_is_read_is_told_of_once_for_each_sessi
 
             assert eventually(listed, within_s=WITHIN_S)
         assert service.server.terminate() == 0
+
+
+@covers("feed.nodes")
+def test_stored_sessions_of_a_worker_that_is_killed_are_dormant_and_in_no_list_of_ends(tmp_path):
+    with workers(tmp_path, 3) as service:
+        with service.client_of(1) as first, service.client_of(2) as second:
+            lost = {f"lost-{number}" for number in range(3)}
+            for each in lost:
+                create(second, each)
+            create(second, "unstored", ephemeral=True)
+            with feed(first) as opened:
+                opened.until(lambda held: held.ids == {*lost, "unstored"})
+                life = service.life(2)
+                os.kill(life.pid, signal.SIGKILL)
+                held = opened.until(lambda held: held.ids == lost and held.ends)
+                opened.until(
+                    lambda held: {each["state"] for each in held.rows.values()} == {"dormant"}
+                )
+                assert [end["sessionId"] for end in held.ends] == ["unstored"]
+                path = "/v1/sessions/lost-1"
+                eventually(lambda: first.get(path).status_code == 200, within_s=WITHIN_S)
+                turn_of(first, "lost-1", "hello")
+                opened.until(lambda held: held.rows["acme", "lost-1"]["turns"] == 1)
+                assert held.rows["acme", "lost-1"]["state"] != "dormant"
+                assert first.delete(path).status_code == 200
+                opened.until(lambda held: held.ids == lost - {"lost-1"})
+                opened.until(lambda held: sum_of(held, "lost") == 4)
+            ends = eventually(lambda: first.get("/v1/ends").json()["ends"], within_s=WITHIN_S)
+            assert {each["sessionId"] for each in ends} == {"lost-1", "unstored"}
+            # Each is told of once, by one of those that live.
+            left = service.lines(event="session_dormant", reason="lost", level="warning")
+            assert sorted(each["session_id"] for each in left) == sorted(lost)
+            (end,) = service.lines(event="session_ended", reason="lost", level="warning")
+            assert end["session_id"] == "unstored"
+        assert service.server.terminate() == 0
+
+
+def sum_of(held, reason):
+    return sum(each["ends"].get(reason, 0) for each in held.minutes.values())

@@ -7,7 +7,7 @@ apart from that, so that each can be read, and tried, without the other.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ class Elsewhere(Protocol):
 
     async def indexed_rows(self, node: NodeStatus, tenant_id: str | None) -> list[SessionRow]:
         """Return what the index knows of a node's sessions; nothing where it does not answer."""
+        ...
+
+    async def stored_among(self, keys: Collection[str]) -> Collection[str]:
+        """Return which of these keys are those of stored sessions that have not ended."""
         ...
 
     def reason_of_end(self, key: str) -> str:

@@ -46,7 +46,7 @@ from frontdesk.gateway.open_streams import OpenStreams
 from frontdesk.gateway.rate_limit import RateLimit
 from frontdesk.gateway.request_bodies import RequestBodies
 from frontdesk.gateway.rows.local_rows import LocalRows
-from frontdesk.gateway.rows.lost_sessions import record_lost
+from frontdesk.gateway.rows.lost_sessions import LostSessions
 from frontdesk.gateway.rows.row_scopes import RowScopes
 from frontdesk.gateway.session_log import SessionLog
 from frontdesk.gateway.session_tokens import SessionTokens
@@ -112,6 +112,7 @@ class Gateway:
     """The spans of requests and turns; None where nobody traces."""
     _provider: IdentityProvider | None = None
     _commits: CommitQueue | None = None
+    _lost: LostSessions | None = None
 
     def __init__(
         self,
@@ -259,6 +260,10 @@ class Gateway:
         self.scopes = RowScopes(self.rows, clock=self.clock)
         self.observers.add(self.rows)
         self._stack.callback(self._close_rows)
+        if self.node is not None:
+            among = service.stored_among
+            self._lost = LostSessions(self.rows, node=self.node, stored_among=among)
+            self._stack.push_async_callback(self._lost.close)
 
     def _close_rows(self) -> None:
         self.rows.close()
@@ -421,8 +426,8 @@ class Gateway:
 
     def on_session_lost(self, ended: Ended, incarnation: str) -> None:
         """See a session end whose node is dead: nobody but the others can say so."""
-        if self.open and self.node is not None:
-            record_lost(self.rows, ended, incarnation, node=self.node)
+        if self.open and self._lost is not None:
+            self._lost.add(ended, incarnation)
 
     def refuse_if_draining(self) -> None:
         if self.draining:

@@ -113,7 +113,10 @@ class EndedSessions(Answer, frozen=True, kw_only=True):
 
 
 class Minute(Answer, frozen=True, kw_only=True):
-    """What began and ended in a minute, the ends by the kind of their reason."""
+    """What began and ended in a minute, the ends by the kind of their reason.
+
+    Those that were `lost` with their node and are stored are dormant since.
+    """
 
     at: Annotated[int, msgspec.Meta(description="when it began, in milliseconds")]
     starts: int

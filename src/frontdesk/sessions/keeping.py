@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -24,7 +24,7 @@ from zlib import crc32
 import msgspec
 
 from frontdesk.agents.blueprints import Blueprints
-from frontdesk.agents.ids import registry_key
+from frontdesk.agents.ids import registry_key, split
 from frontdesk.agents.protocol import check, forget
 from frontdesk.agents.records import Restored
 from frontdesk.persistence.commit_queue import CommitQueue
@@ -168,6 +168,20 @@ class Keeping:
             lambda store: store.find(tenant_id, session_id), asker=tenant_id
         )
         return None if found is None else found.owner
+
+    async def stored_among(self, keys: Collection[str]) -> Collection[str]:
+        """See `SessionHost.stored_among`."""
+
+        def ask(store: Conversations) -> frozenset[str]:
+            found = {key: store.find(*split(key)) for key in keys}
+            return frozenset(
+                key for key, each in found.items() if each is not None and each.state != "ended"
+            )
+
+        try:
+            return await self.commits.read(ask)
+        except StorageUnavailable:
+            return keys
 
     async def owned(self, stored: StoredConversation) -> StoredConversation:
         """Return a conversation once it is this process's; `OwnerUnreachable` if that cannot be."""

@@ -6,7 +6,7 @@ Below `session_opening.py`, where sessions are opened, and `service.py`, which i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +187,13 @@ class SessionHost:
         if self._keeping is None:
             return None
         return await self._keeping.owner_of(tenant_id, session_id)
+
+    async def stored_among(self, keys: Collection[str]) -> Collection[str]:
+        """Return which of these keys are those of stored sessions that have not ended.
+
+        All, while the storage cannot be asked: it is not known that any has ended.
+        """
+        return () if self._keeping is None else await self._keeping.stored_among(keys)
 
     @property
     def attachments(self) -> AttachmentRoom:

@@ -7,7 +7,7 @@ knows where sessions are. It owns the private listener and the connections to ot
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Self
 
 from starlette.responses import Response
@@ -283,6 +283,10 @@ class Forwarding:
     async def indexed_rows(self, node: NodeStatus, tenant_id: str | None) -> list[SessionRow]:
         """Return what the index knows of a node's sessions; nothing where it does not answer."""
         return await self._rows.indexed(node, tenant_id)
+
+    async def stored_among(self, keys: Collection[str]) -> Collection[str]:
+        """Return which of these keys are those of stored sessions that have not ended."""
+        return await self._gateway.service.stored_among(keys)
 
     def reason_of_end(self, key: str) -> str:
         """Return how a session of a dead node ended, by its key in the registry."""

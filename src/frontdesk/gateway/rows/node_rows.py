@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
 import msgspec
 
@@ -129,9 +129,25 @@ class NodeRows:
             self.suspect = suspect
             self._wakers.wake_all()
 
-    def end(self, reason_of: Callable[[str], str]) -> None:
-        """Say of all its rows that they have gone, each for a reason: the node is dead."""
+    @property
+    def keys(self) -> Collection[str]:
+        """The keys in the registry of its sessions."""
+        return self._rows.keys()
+
+    def end(
+        self, reason_of: Callable[[str], str], *, stored: Collection[str], others: Collection[str]
+    ) -> None:
+        """Say what became of its sessions: the node is dead.
+
+        Those that are `stored` are dormant, unless `others` have them by now; the rest have gone,
+        each for a reason.
+        """
         now_ms = self._clock.wall_ms()
+        dormant = [
+            msgspec.structs.replace(row, state="dormant", approvals=0, questions=0)
+            for key, row in self._rows.items()
+            if key in stored and key not in others
+        ]
         gone = [
             GoneRow(
                 tenant_id=row.tenant_id,
@@ -141,11 +157,12 @@ class NodeRows:
                 at=now_ms,
             )
             for key, row in self._rows.items()
+            if key not in stored
         ]
         self._rows.clear()
         self.over = True
         self.answered.set()
-        self.ring.append(ChangedRows((), gone))
+        self.ring.append(ChangedRows(dormant, gone))
         self._wakers.wake_all()
 
     def rows(self, tenant_id: str | None) -> Iterator[SessionRow]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from frontdesk.agents.ids import registry_key
 from frontdesk.clock import Clock
 from frontdesk.feed import Wakers
 from frontdesk.gateway.rows.changed_rows import RowSource
@@ -42,6 +43,7 @@ class RowScope:
         self.ending: asyncio.TimerHandle | None = None
         self._nodes: dict[str, NodeRows] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._endings: set[asyncio.Task[None]] = set()
         self._polling: asyncio.TimerHandle | None = None
 
     def start(self, node: Node | None, elsewhere: Elsewhere | None) -> None:
@@ -55,7 +57,7 @@ class RowScope:
         """Follow nobody any more."""
         if self._polling is not None:
             self._polling.cancel()
-        for task in self._tasks.values():
+        for task in (*self._tasks.values(), *self._endings):
             task.cancel()
         self._local.wakers.remove(self.wakers)
         self._local.leave()
@@ -112,10 +114,23 @@ class RowScope:
                 self._tasks[incarnation] = asyncio.create_task(rows.follow(), name=name)
         for incarnation in [each for each in self._tasks if each not in there]:
             self._tasks.pop(incarnation).cancel()
-            self._nodes[incarnation].end(elsewhere.reason_of_end)
+            ending = asyncio.create_task(self._end_node(self._nodes[incarnation], elsewhere))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
         for incarnation in [key for key, each in self._nodes.items() if each.over][:-DEAD]:
             del self._nodes[incarnation]
         self._polling = asyncio.get_running_loop().call_later(POLL_S, self._poll, node, elsewhere)
+
+    async def _end_node(self, dead: NodeRows, elsewhere: Elsewhere) -> None:
+        """Say what became of a dead node's sessions; of those that others have, they do."""
+        stored = await elsewhere.stored_among(tuple(dead.keys))
+        others = {
+            registry_key(row.tenant_id, row.session_id)
+            for source in self.sources()
+            if stored and source is not dead and not source.over
+            for row in source.rows(self.tenant_id)
+        }
+        dead.end(elsewhere.reason_of_end, stored=stored, others=others)
 
 
 class RowScopes:
