@@ -32,6 +32,20 @@ def test_a_dormant_session_is_read_resumed_and_closed(tab):
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
 
 
+def test_what_is_not_stored_cannot_be_closed(tab, acme):
+    create(acme, "unstored", ephemeral=True)
+    create(acme, "stored")
+    page = tab("tenant").open("#/session/stored")
+    expect(page.get_by_role("button", name="Close")).to_be_visible()
+    page.goto(page.url.replace("stored", "unstored"))
+    expect(page.get_by_role("heading", name="unstored")).to_be_visible()
+    expect(page.locator(".facts")).to_contain_text("age")
+    expect(page.get_by_role("button", name="End session")).to_be_visible()
+    expect(page.get_by_role("button", name="Close")).to_have_count(0)
+    for each in ("stored", "unstored"):
+        assert acme.delete(f"/v1/sessions/{each}").status_code == 200
+
+
 def test_a_dormant_session_is_in_the_list_of_who_asks_for_it_and_not_among_the_live(tab, acme):
     assert acme.post("/v1/sessions/rested/close").status_code in (200, 202)
     page = tab("tenant").open("#/sessions")

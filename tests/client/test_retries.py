@@ -25,7 +25,7 @@ OPENED = answer(
     {
         "sessionId": "s", "state": "idle", "turns": 0, "toolCalls": 0, "totalTokens": 0,
         "uptimeMs": 0, "model": "test", "blueprint": "b", "createdAt": 1, "tenantId": "acme",
-        "restarts": 0, "pid": None, "live": True, "label": None, "blocked": None,
+        "restarts": 0, "pid": None, "live": True, "stored": True, "label": None, "blocked": None,
         "lastActivityAt": 1, "forkedFrom": None, "fence": "1", "prompt": None, "turn": None,
     },
 )  # fmt: skip

@@ -55,6 +55,7 @@ async def test_a_session_is_in_the_registry_under_its_tenant_with_its_metadata()
             "restarts": 0,
             "pid": None,
             "live": True,
+            "stored": False,
             "label": None,
             "blocked": None,
             "lastActivityAt": conversation.created_at,

@@ -248,7 +248,7 @@ export class SessionPage {
         <span class="buttons">
           ${turns && this.can("abort") ? html`<button @click=${() => this.abort()} ?disabled=${asked}>Abort turn</button>` : nothing}
           ${me.operator ? nothing : dormant && this.can("prompt") ? html`<button @click=${() => this.rest("/resume")}>Resume</button>`
-            : known?.live && this.can("delete") ? html`<button @click=${() => this.rest("/close")}>Close</button>` : nothing}
+            : known?.live && known.stored && this.can("delete") ? html`<button @click=${() => this.rest("/close")}>Close</button>` : nothing}
           ${this.can("delete") ? html`<button class="danger" @click=${() => this.stop()} ?disabled=${asked}>End session</button>` : nothing}
         </span>
       </div>

@@ -42,6 +42,8 @@ SummaryState = SessionState | Literal["suspect"]
 class SessionSummary(Answer, frozen=True, kw_only=True):
     """How a session is doing. One that is not `live` is stored, and has no agent now.
 
+    What is not `stored` ends with its agent: it cannot be closed, forked or exported.
+
     `blocked` says why none could be started when one was needed. `fence` tells two sessions of one
     id apart. In lists over several nodes, `state` is `suspect` where a session's node does not
     say: then its numbers are 0, and what nobody else knows is null.
@@ -60,6 +62,7 @@ class SessionSummary(Answer, frozen=True, kw_only=True):
     restarts: int
     pid: int | None
     live: bool
+    stored: bool | None
     label: str | None
     blocked: str | None
     last_activity_at: int
@@ -86,6 +89,7 @@ class SessionSummary(Answer, frozen=True, kw_only=True):
             restarts=public.restarts,
             pid=conversation.pid,
             live=conversation.live,
+            stored=conversation.record is not None,
             label=conversation.label,
             blocked=conversation.blocked,
             last_activity_at=public.last_activity_at,
@@ -119,6 +123,7 @@ class SessionSummary(Answer, frozen=True, kw_only=True):
             restarts=max(0, len(stored.epochs) - 1),
             pid=None,
             live=False,
+            stored=True,
             label=stored.label,
             blocked=stored.unreadable,
             last_activity_at=stored.last_activity_ms,

@@ -256,6 +256,7 @@ def summary_of_entry(indexed: IndexEntry, *, now_ms: int) -> SessionSummary:
         restarts=0,
         pid=entry.pid,
         live=True,
+        stored=None,
         label=None,
         blocked=None,
         last_activity_at=entry.created_at,

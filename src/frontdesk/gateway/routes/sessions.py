@@ -68,6 +68,7 @@ INFO = SessionSummary(
     restarts=0,
     pid=4711,
     live=True,
+    stored=True,
     label="support",
     blocked=None,
     last_activity_at=1795339860000,
