@@ -2,17 +2,12 @@
 
 import asyncio
 import shutil
-import threading
-from contextlib import asynccontextmanager
 
 import pytest
 
 from frontdesk.agents import CallbackTool
 from frontdesk.errors import SessionNotFound
 from frontdesk.gateway.rows.local_rows import LocalRows
-from frontdesk.persistence.commit_queue import CommitQueue
-from frontdesk.persistence.sealing import Sealing
-from frontdesk.persistence.sqlite_conversations import SqliteConversations
 from frontdesk.sessions.checkpoints import Checkpoints
 from frontdesk.sessions.listing import SessionQuery
 from frontdesk.testing import ManualClock
@@ -20,7 +15,6 @@ from support.sessions import (
     BOUND_S,
     Stream,
     info_of,
-    open_service,
     open_session,
     passes,
     scripted,
@@ -28,45 +22,9 @@ from support.sessions import (
     stats_of,
     status_of,
 )
-from support.stored_services import SECRET, found, stored
+from support.stored_services import found, on_held_disk, stored
 
 pytestmark = pytest.mark.anyio
-
-
-class Disk(SqliteConversations):
-    """A store whose commits a test holds up."""
-
-    def __init__(self, directory):
-        sealing = Sealing(SECRET, directory / "keys")
-        super().__init__(directory / "c.sqlite3", owner="", sealing=sealing)
-        self.moves, self.held = threading.Event(), threading.Event()
-        self.moves.set()
-
-    def hold(self):
-        """Hold up the next commit, and those behind it."""
-        self.held.clear()
-        self.moves.clear()
-
-    def apply(self, operations):
-        if not self.moves.is_set():
-            self.held.set()
-            assert self.moves.wait(BOUND_S)
-        return super().apply(operations)
-
-
-@asynccontextmanager
-async def on_disk(directory, *blueprints, **options):
-    """Open a service whose conversations are on such a disk."""
-    disk = Disk(directory)
-    async with (
-        CommitQueue(disk) as commits,
-        open_service(*blueprints, commits=commits, **options) as service,
-    ):
-        service.disk = disk
-        try:
-            yield service
-        finally:
-            disk.moves.set()
 
 
 def row_of(service, conversation):
@@ -111,7 +69,7 @@ class AskingLater:
 @pytest.mark.parametrize("prompt", ["approve", "ask"])
 async def test_what_is_asked_is_shown_once_it_is_stored(tmp_path, prompt):
     later = AskingLater()
-    async with on_disk(tmp_path, scripted(later.__call__)) as service:
+    async with on_held_disk(tmp_path, scripted(later.__call__)) as service:
         conversation = await open_session(service)
         before = await later.begin(service, conversation, prompt)
         await soon(service.disk.held.is_set)
@@ -128,7 +86,7 @@ async def test_what_is_asked_is_shown_once_it_is_stored(tmp_path, prompt):
 
 
 async def test_an_approval_is_shown_as_open_until_its_answer_is_stored(tmp_path):
-    async with on_disk(tmp_path, scripted(asking)) as service:
+    async with on_held_disk(tmp_path, scripted(asking)) as service:
         conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("approve")
@@ -146,7 +104,7 @@ async def test_an_approval_is_shown_as_open_until_its_answer_is_stored(tmp_path)
 
 async def test_an_answer_to_what_is_not_stored_yet_waits_until_both_are(tmp_path):
     later = AskingLater()
-    async with on_disk(tmp_path, scripted(later.__call__)) as service:
+    async with on_held_disk(tmp_path, scripted(later.__call__)) as service:
         conversation = await open_session(service)
         await later.begin(service, conversation, "approve")
         (asked,) = conversation.parts.approvals.requests()
@@ -169,7 +127,7 @@ async def test_model_usage_and_the_end_of_a_turn_are_shown_once_they_are_stored(
         turn.usage(prompt=5, completion=2)
         yield "done"
 
-    async with on_disk(tmp_path, scripted(script, models=("none", "other"))) as service:
+    async with on_held_disk(tmp_path, scripted(script, models=("none", "other"))) as service:
         conversation = await open_session(service)
         await conversation.committed()
         service.disk.hold()
@@ -195,7 +153,7 @@ async def test_model_usage_and_the_end_of_a_turn_are_shown_once_they_are_stored(
 
 
 async def test_a_session_is_nowhere_before_it_is_stored(tmp_path):
-    async with on_disk(tmp_path, scripted(asking)) as service:
+    async with on_held_disk(tmp_path, scripted(asking)) as service:
         service.disk.hold()
         sessions = service.tenant("acme", "key-1")
         opening = asyncio.create_task(open_session(service, session_id="s-1"))
@@ -215,7 +173,7 @@ async def test_a_session_is_nowhere_before_it_is_stored(tmp_path):
 
 
 async def test_checkpoints_can_be_read_while_nothing_can_be_stored(tmp_path):
-    async with on_disk(tmp_path, scripted(asking)) as service:
+    async with on_held_disk(tmp_path, scripted(asking)) as service:
         conversation = await open_session(service)
         stream = Stream(conversation)
         conversation.prompt("ask")
@@ -243,7 +201,7 @@ async def test_who_follows_sessions_hears_of_what_is_shown_with_its_commit(tmp_p
             self.states = (*self.states, status_of(conversation)["state"])
 
     observer = Observer()
-    async with on_disk(tmp_path, scripted(asking), observer=observer) as service:
+    async with on_held_disk(tmp_path, scripted(asking), observer=observer) as service:
         conversation = await open_session(service)
         assert observer.states == ("idle",)
         service.disk.hold()

@@ -2,12 +2,30 @@
 
 import asyncio
 import json
+import os
 import shutil
+import signal
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
-from support.sessions import BOUND_S, Stream, data_of, names, open_session, scripted, text
-from support.stored_services import found, stored
+from frontdesk.agents.process.factory import ProcessAgentFactory
+from frontdesk.agents.process.messages import ProgramSource
+from frontdesk.agents.restart import RestartLimit
+from frontdesk.keeper.client import Keeper
+from support.sessions import (
+    BOUND_S,
+    Stream,
+    data_of,
+    names,
+    open_session,
+    scripted,
+    soon,
+    status_of,
+    text,
+)
+from support.stored_services import found, on_held_disk, stored
 
 pytest.importorskip("pydantic_ai")
 
@@ -25,9 +43,9 @@ TRANSFER = ["transfer", {"amount": 5}]
 SURE = ["ask_user", {"question": "sure?"}]
 
 
-def prompt(*calls):
+def prompt(*calls, end="end"):
     """Return a prompt by which the model calls these tools at once, and then ends."""
-    return json.dumps([[calls], "end"])
+    return json.dumps([[calls], end])
 
 
 async def lost_while_waiting(directory, *calls, asked=("approval_required",), act=None):
@@ -275,3 +293,153 @@ async def test_other_agents_turns_are_cut_off_with_what_they_asked(directory):
         events = await stream.until("agent_abort")
         stream.close()
     assert data_of(events[-1])["reason"] == "interrupted"
+
+
+# -- agents in processes, killed while their gateway lives ----------------------------------------
+
+
+@asynccontextmanager
+async def in_processes(directory, **rules):
+    """Open a service whose Pydantic AI agents live in processes, and are restarted."""
+    keeper = Keeper()
+    source = ProgramSource(target="support.programs.pydantic_programs:waiting_program")
+    factory = ProcessAgentFactory(keeper, source, program=waiting_program)
+    waiting = replace(
+        WAITING, factory=factory, isolation="process", **{"restart": "on_crash", **rules}
+    )
+    async with keeper, on_held_disk(directory, waiting) as service:
+        yield service
+
+
+async def waits(service, *calls, asked="approval_required", end="end"):
+    """Run a turn in a process until it waits; return the session, its stream, what it said."""
+    conversation = await open_session(service, **SESSION)
+    stream = Stream(conversation)
+    conversation.prompt("tell")
+    await stream.until("agent_end")
+    accepted = conversation.prompt(prompt(*calls, end=end))
+    events = await stream.until(asked)
+    return conversation, stream, events, accepted.request_id
+
+
+@pytest.mark.chaos
+async def test_a_turn_that_waits_outlives_its_agents_process_and_goes_on_in_the_next(directory):
+    async with in_processes(directory) as service:
+        conversation, stream, before, request_id = await waits(service, REFUND, TRANSFER)
+        shown = status_of(conversation)
+        os.kill(conversation.pid, signal.SIGKILL)
+        (restarted,) = await stream.until("agent_restarted")
+        assert data_of(restarted)["memory"] == "kept"
+        assert status_of(conversation) == {**shown, "lastEventIndex": restarted.index}
+        conversation.approve(reference_in(before, "approval_required"))
+        after = await stream.until("agent_end", "agent_abort")
+        assert after[-1].name == "agent_end"
+        assert {each.request_id for each in after} == {request_id}
+        assert ran([*before, *after]) == ["refund", "transfer"]
+        conversation.prompt("tell")
+        told = json.loads(text(await stream.until("agent_end")))
+        stream.close()
+        assert told == [["refund", "paid back 7"], ["transfer", "sent 5"]]
+        assert conversation.restarts == 1
+        roles = [each.role for each in conversation.history.all()]
+        assert roles[2:8] == ["user", *("assistant", "tool_result") * 2, "assistant"]
+    async with stored(directory, WAITING) as service:
+        again = await found(service)
+        assert [each.role for each in again.history.all()] == roles
+
+
+@pytest.mark.chaos
+async def test_a_question_outlives_its_agents_process_and_its_call_ends_with_the_answer(directory):
+    async with in_processes(directory) as service:
+        conversation, stream, before, request_id = await waits(service, SURE, asked="ask_user")
+        os.kill(conversation.pid, signal.SIGKILL)
+        await stream.until("agent_restarted")
+        (pending,) = status_of(conversation)["pendingQuestions"]
+        conversation.respond(pending["ref"], "quite")
+        after = await stream.until("agent_end", "agent_abort")
+        stream.close()
+    begun = [data_of(each)["callId"] for each in before if each.name == "tool_execution_start"]
+    ends = [data_of(each) for each in after if each.name == "tool_execution_end"]
+    assert [(each["callId"], each["result"]) for each in ends] == [(begun[0], "quite")]
+    assert (after[-1].name, after[-1].request_id) == ("agent_end", request_id)
+
+
+@pytest.mark.chaos
+async def test_an_answer_given_as_the_process_is_killed_is_what_the_next_agent_goes_on_with(
+    directory,
+):
+    async with in_processes(directory) as service:
+        conversation, stream, before, request_id = await waits(service, TRANSFER)
+        service.disk.hold()
+        conversation.approve(reference_in(before, "approval_required"))
+        await soon(service.disk.held.is_set)
+        os.kill(conversation.pid, signal.SIGKILL)
+        await soon(lambda: conversation.restarting)
+        assert not conversation.parts.approvals
+        service.disk.moves.set()
+        after = await stream.until("agent_end", "agent_abort")
+        stream.close()
+    assert ran(after) == ["transfer"]
+    assert names(after).count("approval_resolved") == 1
+    assert (after[-1].name, after[-1].request_id) == ("agent_end", request_id)
+
+
+@pytest.mark.chaos
+async def test_a_turn_that_went_on_is_cut_off_when_its_process_is_killed(directory):
+    async with in_processes(directory) as service:
+        conversation, stream, before, request_id = await waits(service, TRANSFER, end="hang")
+        conversation.approve(reference_in(before, "approval_required"))
+        went_on = await stream.until("tool_execution_end")
+        os.kill(conversation.pid, signal.SIGKILL)
+        after = await stream.until("agent_abort")
+        await stream.until("agent_restarted")
+        stream.close()
+    assert ran([*went_on, *after]) == ["transfer"]
+    assert after[-1].request_id == request_id
+
+
+@pytest.mark.parametrize("rules", [{"restart": "never"}, {"restart_limit": RestartLimit(1, 60.0)}])
+@pytest.mark.chaos
+async def test_where_no_agent_may_come_any_more_the_turn_that_waits_ends_once(directory, rules):
+    async with in_processes(directory, **rules) as service:
+        conversation, stream, _, _ = await waits(service, TRANSFER)
+        if "restart_limit" in rules:
+            os.kill(conversation.pid, signal.SIGKILL)
+            await stream.until("agent_restarted")
+        os.kill(conversation.pid, signal.SIGKILL)
+        events = await stream.rest()
+        stream.close()
+    assert names(events) == ["approval_resolved", "error", "agent_abort", "session_end"]
+    assert data_of(events[0])["status"] == "cancelled"
+
+
+@pytest.mark.chaos
+async def test_a_turn_that_waits_without_its_agent_can_be_aborted_and_the_next_begins(directory):
+    async with in_processes(directory) as service:
+        conversation, stream, _, _ = await waits(service, TRANSFER)
+        os.kill(conversation.pid, signal.SIGKILL)
+        await stream.until("agent_restarted")
+        conversation.abort("enough")
+        events = await stream.until("agent_abort")
+        assert names(events) == ["approval_resolved", "agent_abort"]
+        conversation.prompt("tell")
+        await stream.until("agent_end")
+        stream.close()
+
+
+@pytest.mark.chaos
+async def test_a_turn_that_waits_outlives_its_process_and_then_its_gateway(directory):
+    async with in_processes(directory) as service:
+        conversation, stream, before, request_id = await waits(service, REFUND, TRANSFER)
+        os.kill(conversation.pid, signal.SIGKILL)
+        await stream.until("agent_restarted")
+        stream.close()
+    async with stored(directory, WAITING) as service:
+        conversation = await found(service)
+        assert conversation.state == "waiting_approval"
+        stream = Stream(conversation, since=before[-1].id)
+        conversation.approve(reference_in(before, "approval_required"))
+        events = await stream.until("agent_end")
+        stream.close()
+    assert ran(events) == ["transfer"]
+    assert events[-1].request_id == request_id

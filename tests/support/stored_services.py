@@ -1,12 +1,13 @@
 """Services whose conversations are stored, opened again as a process is."""
 
+import threading
 from contextlib import asynccontextmanager
 
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
 from frontdesk.records import ExitReason
-from support.sessions import Stream, open_service
+from support.sessions import BOUND_S, Stream, open_service
 
 SECRET = b"m" * 32
 
@@ -21,6 +22,42 @@ async def stored(directory, *blueprints, **options):
         open_service(*blueprints, commits=commits, **options) as service,
     ):
         yield service
+
+
+class HeldDisk(SqliteConversations):
+    """A store whose commits a test holds up."""
+
+    def __init__(self, directory):
+        sealing = Sealing(SECRET, directory / "keys")
+        super().__init__(directory / "c.sqlite3", owner="", sealing=sealing)
+        self.moves, self.held = threading.Event(), threading.Event()
+        self.moves.set()
+
+    def hold(self):
+        """Hold up the next commit, and those behind it."""
+        self.held.clear()
+        self.moves.clear()
+
+    def apply(self, operations):
+        if not self.moves.is_set():
+            self.held.set()
+            assert self.moves.wait(BOUND_S)
+        return super().apply(operations)
+
+
+@asynccontextmanager
+async def on_held_disk(directory, *blueprints, **options):
+    """Open a service whose conversations are on such a disk."""
+    disk = HeldDisk(directory)
+    async with (
+        CommitQueue(disk) as commits,
+        open_service(*blueprints, commits=commits, **options) as service,
+    ):
+        service.disk = disk
+        try:
+            yield service
+        finally:
+            disk.moves.set()
 
 
 async def found(service, session_id="s-1", tenant="acme"):

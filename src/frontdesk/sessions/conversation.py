@@ -329,11 +329,14 @@ class Conversation(SessionTurns):
         self._entry_fence = fence
 
     def interrupt(self, reason: ExitReason) -> None:
-        """End the turn under way, because its agent has ended, and wait for the next agent."""
+        """End the turn under way, because its agent has ended, and wait for the next agent.
+
+        A turn that waits for somebody's answers waits on.
+        """
         self.phase = self.phase.to(SessionPhase.RESTARTING)
         self._pid = None
         self.expiry.busy()
-        if self.suspended is None:
+        if self.turn is not None and not self.suspend(self.turn):
             self._abort_for(reason)
         self._on_changed()
 

@@ -276,7 +276,14 @@ class ConversationRecord:
 
     def begun(self) -> None:
         """Hold the messages from now on for the end of the turn."""
-        self._messages, self._began = [], True
+        self._began = True
+        if self._messages is None:  # those of a turn that waited here are held already
+            self._messages = []
+
+    @property
+    def held_messages(self) -> int:
+        """Return how many messages are held for the end of the turn."""
+        return len(self._messages or ())
 
     def finish(self, end: TurnEnd, *, usage: Counters, totals: Counters, state: TurnState) -> None:
         """Say that a turn has ended, with the messages that it added."""

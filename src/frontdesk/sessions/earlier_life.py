@@ -20,24 +20,20 @@ from frontdesk.sessions.event_log import LogEpoch
 class EarlierTurn:
     """A turn that is suspended: `messages` is what it came to, `text` the last that it said.
 
-    `requests` are those of its questions that can be answered without it, or were.
+    `requests` are those of its questions that can be answered without it, or were. It goes on from
+    `memory`, None where that cannot be read any more. One that began in this process has its
+    messages in the history already, and is not `stored` but here.
     """
 
-    stored: StoredTurn
-    messages: tuple[Message, ...]
-    text: str
+    request_id: str
+    memory: Memory | None
     requests: tuple[EarlierRequest, ...]
-
-    @property
-    def memory(self) -> Memory | None:
-        """Return what it goes on from; None where that cannot be read any more."""
-        left = self.stored.suspended
-        if left is None:
-            return None
-        return Memory(kind=left.kind, version=left.version, content=left.content)
+    messages: tuple[Message, ...] = ()
+    text: str = ""
+    stored: StoredTurn | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class EarlierRequest:
     """A request of a suspended turn: the event that went out, and the answer, if there is one."""
 

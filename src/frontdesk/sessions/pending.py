@@ -72,7 +72,9 @@ class PendingRequests(Generic[R, A]):
             return await pending.future
         finally:
             timer.cancel()
-            self._resolve(reference, dismissed)
+            # Another may wait under this reference by now: `restore`.
+            if self._by_reference.get(reference) is pending:
+                self._resolve(reference, dismissed)
 
     def restore(
         self,

@@ -50,9 +50,9 @@ async def read_restored(commits: CommitQueue, conversation: Conversation) -> Res
     await conversation.committed()
     number, options = conversation.number, conversation.options
     messages, newest = conversation.history.all(), conversation.history.last_position
-    if conversation.suspended is not None:
-        # Its prompt is not of the turns before.
-        messages, newest = messages[:-1], newest - 1
+    if (own := conversation.turn_messages) > 0:
+        # What is of a turn that waits is not of the turns before.
+        messages, newest = messages[:-own], newest - own
     return await commits.read(
         lambda store: restored(store, number, history=messages, newest=newest, options=options),
         asker=conversation.tenant_id,

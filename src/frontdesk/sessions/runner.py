@@ -132,6 +132,7 @@ class Runner:
         conversation = self._conversation
         traced = None if turn.trace is None else turn.trace.context
         running = self._run_stored if conversation.record is not None else self.agent.run_turn
+        turn.on_lost = lambda: getattr(self.agent, "lost", False) and conversation.suspend(turn)
         work = asyncio.create_task(running(turn), context=traced)
         work.add_done_callback(turn.wake)
         try:
@@ -154,13 +155,12 @@ class Runner:
 
     async def _finish(self, turn: RunningTurn, error: BaseException | None) -> bool:
         conversation = self._conversation
-        if turn.is_aside:
-            return False
         if isinstance(error, AgentLost):  # case 3
             _log.warning("session %s: %s", conversation.session_id, error)
             if turn.stopped is not None:
                 conversation.finish(turn, turn.stopped)
             await self.agent.end(0.0)
+        if turn.is_aside or isinstance(error, AgentLost):
             return False
         if turn.stopped is not None:
             conversation.finish(turn, turn.stopped)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -45,6 +45,7 @@ from frontdesk.agents.turn import TurnListener
 from frontdesk.agents.values import HalfJoiner, encodable, json_value
 from frontdesk.errors import InvalidArgument, InvalidType
 from frontdesk.sessions.counters import Counters
+from frontdesk.sessions.earlier_life import EarlierTurn
 from frontdesk.sessions.errors import GuardrailRefused
 from frontdesk.sessions.hooks import TurnTrace
 from frontdesk.sessions.output_filter import OutputFilter
@@ -81,6 +82,7 @@ class RunningTurn:
         "done",
         "memories",
         "model",
+        "on_lost",
         "over",
         "phase",
         "running_tools",
@@ -116,6 +118,8 @@ class RunningTurn:
         self.phase = TurnPhase.RUNNING
         self.stopped: StopReason | None = None
         """Why it is being stopped, or was; None where nobody asked for that."""
+        self.on_lost: Callable[[], bool] | None = None
+        """Asked when a request is dismissed: whether the agent is lost and the turn waits on."""
         self.counters = Counters()
         self.running_tools: dict[str, ToolExecutionStart] = {}
         self.memories: TurnMemories = TurnMemories()
@@ -251,7 +255,7 @@ class RunningTurn:
             timeout_s=timeout_s,
             late=NO_ANSWER,
             dismissed=NO_ANSWER,
-            on_answer=partial(self._suspension.on_answer, reference),
+            on_answer=partial(self._on_response, reference),
         )
         await self._suspension.until_stored(reference)
         if answer is NO_ANSWER:
@@ -307,10 +311,17 @@ class RunningTurn:
         """Say whether it could go on in another agent, as it waits for what was asked."""
         return self._suspension.is_stored
 
+    def suspended(self) -> EarlierTurn | None:
+        """Be without an agent, and return where another goes on; None where none could."""
+        return self._suspension.left()
+
     def go_on(self, context: TurnContext, *, deadline_s: float, text: str) -> None:
         """Be the turn of another agent, which goes on where the last one had said this text."""
         self.context, self.model, self.deadline_s = context, context.model, deadline_s
-        self._transcript.go_on(text)
+        self._suspension = Suspension(context.request_id, self._parts)
+        self._listener, self.over = None, asyncio.get_running_loop().create_future()
+        if text:
+            self._transcript.go_on(text)
 
     @property
     def is_aside(self) -> bool:
@@ -440,7 +451,17 @@ class RunningTurn:
             self.stop(StopReason("guardrail", error="guardrail", silent=True))
             raise TurnOver(self.request_id) from None
 
+    def _waits_on(self) -> bool:
+        """Say whether a request is only dismissed as its agent is lost, and waits for another."""
+        return self._suspension.is_left or (self.on_lost is not None and self.on_lost())
+
+    def _on_response(self, reference: str, answer: object) -> None:
+        if answer is not NO_ANSWER or not self._waits_on():
+            self._suspension.on_answer(reference, answer)
+
     def _on_approval(self, asked: ApprovalRequired, answer: Approval) -> None:
+        if answer.status == "cancelled" and self._waits_on():
+            return
         self._suspension.on_answer(asked.approval_id, answer)
         if self.phase is not TurnPhase.FINISHED:
             answer = with_option(answer, asked.details)

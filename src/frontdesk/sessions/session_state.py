@@ -234,6 +234,7 @@ class SessionState:
     def _wait_on(self, earlier: EarlierTurn) -> None:
         """Wait for the answers to what a turn asked whose agent is lost; then wake."""
         stored = earlier.stored
+        assert stored is not None, "it was read from the storage"
         files = attachments_in(stored.attachments)
         self.service.attachments.readmit(self.tenant_id, files)
         self.ends.expect(stored.request_id)
@@ -246,6 +247,9 @@ class SessionState:
         )
         self.turn = RunningTurn(context, self.parts, deadline_s=inf, api_key=stored.api_key)
         self.turn.counters = counters_in(stored.usage or b"")
+        self._suspend(earlier)
+
+    def _suspend(self, earlier: EarlierTurn) -> None:
         self.suspended = SuspendedTurn(earlier, self.parts)
         self.suspended.answered.add_done_callback(lambda _: self._wake_if_wanted())
 
@@ -290,6 +294,12 @@ class SessionState:
     def live(self) -> bool:
         """Say whether an agent answers in it now, or the next one is being started."""
         return self.phase not in (SessionPhase.DORMANT, SessionPhase.ENDED)
+
+    @property
+    def turn_messages(self) -> int:
+        """Return how many of the newest messages are of the turn under way; its prompt is one."""
+        held = 0 if self.record is None else self.record.held_messages
+        return 0 if self.turn is None else 1 + held
 
     @property
     def restarting(self) -> bool:

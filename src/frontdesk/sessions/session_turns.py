@@ -76,7 +76,7 @@ class SessionTurns(SessionState):
         context = msgspec.structs.replace(
             turn.context,
             model=self.model,
-            history=self.history.all()[:-1],  # its prompt is there already
+            history=self.history.all()[: -self.turn_messages],
             tools=self.parts.tools.specs(),
             fence=self.entry_fence,
             suspended=suspended.suspended(memory),
@@ -91,10 +91,19 @@ class SessionTurns(SessionState):
         self._on_changed()
         return turn
 
+    def suspend(self, turn: RunningTurn) -> bool:
+        """Have a turn wait on whose agent is lost; false where no other could go on with it."""
+        if self.suspended is None and turn is self.turn and turn.stopped is None:
+            earlier = turn.suspended()
+            if earlier is not None:
+                self._cancel_deadline()
+                self._suspend(earlier)
+        return turn is self.turn and self.suspended is not None
+
     def set_aside(self) -> bool:
         """Leave the turn under way as it is stored, where it could go on in another agent."""
         turn = self.turn
-        if turn is None or not turn.waits_suspended:
+        if turn is None or self.suspended is not None or not turn.waits_suspended:
             return False
         turn.set_aside()
         self.parts.approvals.dismiss_all()

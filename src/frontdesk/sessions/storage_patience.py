@@ -49,6 +49,8 @@ class StoragePatience:
             number = conversation.number
             if conversation.record is None or conversation.turn is None:
                 continue
+            if conversation.suspended is not None:  # it has no agent that says anything
+                continue
             if waits or self._commits.overfull(number):
                 since_s = self._waits_since_s[number] = before.get(number, now_s)
                 if now_s - since_s >= self._patience_s or self._is_too_much(conversation):

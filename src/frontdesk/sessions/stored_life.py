@@ -10,6 +10,7 @@ from frontdesk.persistence.stored import StoredConversation, StoredTurn
 from frontdesk.sessions.conversation_record import StoredOptions
 from frontdesk.sessions.earlier_life import EarlierLife, EarlierRequest, EarlierTurn
 from frontdesk.sessions.recovery import counters_in, messages_of
+from frontdesk.sessions.remembered import memory_of
 
 
 def read_life(
@@ -36,8 +37,14 @@ def read_life(
 def _earlier_turn(store: Conversations, turn: StoredTurn) -> EarlierTurn:
     messages, text = messages_of(store, turn)
     own = [each for each in store.requests(turn.number) if each.request_id == turn.request_id]
+    left = turn.suspended
     return EarlierTurn(
-        stored=turn, messages=tuple(messages), text=text, requests=EarlierRequest.all_of(own)
+        request_id=turn.request_id,
+        memory=None if left is None else memory_of(left),
+        requests=EarlierRequest.all_of(own),
+        messages=tuple(messages),
+        text=text,
+        stored=turn,
     )
 
 

@@ -17,9 +17,10 @@ An agent's end, once for each entry, whoever hears of it first:
 
     1. The entry is another agent's by now (its fence differs), or none is here: nothing.
     2. The registry calls the end `restarted` (`SupervisedAgent` was asked as it happened), and the
-       session is live: its turn is aborted and the next agent is started. If that succeeds, the
-       conversation goes on with `agent_restarted`. If it fails, the session ends for the reason
-       for which its last agent did.
+       session is live: its turn is aborted (one that waits for answers, and can go on in another
+       agent, waits on) and the next agent is started. If that succeeds, the conversation goes on
+       with `agent_restarted`. If it fails, the session ends for the reason for which its last agent
+       did.
     3. The same, but the session is being ended: it ends, for the reason that it was ended for.
     4. Everything else ends the session for the registry's reason: or, where it is stored and only
        its agent was to go, leaves it dormant.

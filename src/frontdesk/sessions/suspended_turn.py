@@ -1,4 +1,4 @@
-"""A turn that waits for somebody's answers and has no agent: its last one was lost meanwhile.
+"""A turn that waits for somebody's answers and lost its agent, with its process or the gateway's.
 
 What was asked stays open, as clients left it. Once all of it is answered, or too late, the turn
 goes on in the session's next agent, from what the last one left; the runner waits for that.
@@ -74,7 +74,7 @@ class SuspendedTurn:
     def _on_approval(self, reference: str, answer: Approval) -> None:
         # Its agent offered no options: those that do cannot suspend.
         resolved = ApprovalResolved(reference, answer.status, answer.option_id)
-        request_id = self.earlier.stored.request_id
+        request_id = self.earlier.request_id
         self._parts.log.append_shortened(resolved, request_id=request_id)
         self._approvals[reference] = answer
         self._on_answer(reference, answer)

@@ -13,21 +13,28 @@ may have been done, and must not be done twice.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
+
 from frontdesk.agents.events import ApprovalRequired, AskUser
 from frontdesk.agents.records import Memory
+from frontdesk.sessions.earlier_life import EarlierRequest, EarlierTurn
+from frontdesk.sessions.pending import NO_ANSWER
 from frontdesk.sessions.turn_parts import TurnParts
 
 
 class Suspension:
     """Write down what one turn waits for. `memory` is what its agent left last."""
 
-    __slots__ = ("_open", "_parts", "_request_id", "_stored", "is_left", "memory")
+    __slots__ = ("_open", "_parts", "_request_id", "_requests", "_stored", "is_left", "memory")
 
     def __init__(self, request_id: str, parts: TurnParts) -> None:
         self._request_id, self._parts = request_id, parts
         self.memory: Memory | None = None
         self._stored: Memory | None = None
         self._open: set[str] = set()
+        self._requests: dict[str, EarlierRequest] = {}
         self.is_left: bool = False
         """Whether the turn waits on without this agent."""
 
@@ -53,6 +60,7 @@ class Suspension:
         outlives = outlives and self.memory is not None
         if outlives:
             self._open.add(reference)
+            self._requests[reference] = EarlierRequest(reference, event, None)
             self.renew()
         record.ask(self._request_id, event, outlives=outlives)
 
@@ -60,6 +68,10 @@ class Suspension:
         """Take note of an answer."""
         if self._parts.record is not None and not self.is_left:
             self._parts.record.answer(reference, answer)
+            request = self._requests.pop(reference, None)
+            if request is not None and answer is not NO_ANSWER:
+                encoded = msgspec.json.encode(answer)
+                self._requests[reference] = replace(request, answer=encoded)
 
     async def until_stored(self, reference: str) -> None:
         """Wait until an answer is stored, and, if it was the last one, that the turn goes on."""
@@ -74,6 +86,15 @@ class Suspension:
         if self._stored is not None and self._parts.record is not None:
             self._parts.record.resume(self._request_id)
         self.memory = self._stored = None
+        self._requests.clear()
+
+    def left(self) -> EarlierTurn | None:
+        """Return what another agent goes on from, and write nothing more; None without that."""
+        if not self.is_stored:
+            return None
+        self.leave()
+        requests = tuple(self._requests.values())
+        return EarlierTurn(request_id=self._request_id, memory=self._stored, requests=requests)
 
     def leave(self) -> None:
         """Write nothing more: the turn waits on, without this agent."""
