@@ -262,3 +262,6 @@ def test_a_conversation_whose_key_is_lost_is_listed_as_unreadable(store_in, tmp_
             store.messages(7)
         store.apply([opened(8)])
         assert store.find("t", "s8").unreadable is None
+        store.apply([ops.ConversationEnded(number=7, reason=b"reason", at_ms=9)])
+        assert store.find("t", "s7").state == "ended"
+        assert [each.number for each in store.unfinished()] == [8]

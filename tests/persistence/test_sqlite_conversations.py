@@ -1,14 +1,17 @@
 """Conversations in SQLite: what is written is read back, once, by whoever may."""
 
+import os
 import sqlite3
 from contextlib import closing
 
 import pytest
 
 from frontdesk.persistence import operations as ops
-from frontdesk.persistence.errors import StorageRefused
+from frontdesk.persistence.errors import ConversationUnreadable, StorageRefused
 from gateway.requirements import covers
 from support.persistence import begun, opened, store_in, turn
+
+MIB = 1024 * 1024
 
 
 @covers("durable.no-secret-in-clear")
@@ -58,6 +61,39 @@ def test_with_edges_a_commit_of_events_alone_is_not_synced_and_every_other_one_i
         assert synced(event(2), *begun(7, "r1"))
     with store_in(tmp_path) as store:
         assert synced(event(3))
+
+
+def test_what_cannot_be_decrypted_is_in_nobodys_way_and_is_read_again_with_its_key(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("frontdesk.persistence.sqlite_log.JOURNAL_BYTES", 4096)
+    monkeypatch.setattr("frontdesk.persistence.sqlite_log.SLICE_BYTES", 1024)
+    frames = [b"%d" % number * 300 for number in range(9)]
+    with store_in(tmp_path, encrypt=True) as store:
+        store.apply([opened(7)])
+        for first, frame in enumerate(frames, 1):
+            said = ops.FramesAppended(number=7, fence=7007, first_index=first, frames=(frame,))
+            store.apply([said])
+    (key,) = (tmp_path / "keys").iterdir()
+    key.rename(tmp_path / "away")
+    with store_in(tmp_path, encrypt=True) as store:
+        store.apply([opened(8, tenant_id="u")])
+        for first in range(1, 40):
+            said = ops.FramesAppended(
+                number=8, fence=8008, first_index=first, frames=(os.urandom(300),)
+            )
+            assert not store.apply([said]).lost
+        assert len(store.frames(8, after=0, limit=99, max_bytes=MIB)) == 39
+        with pytest.raises(ConversationUnreadable):
+            store.frames(7, after=0, limit=99, max_bytes=MIB)
+        connection = store._database._writer._connection
+        (rows,) = connection.execute("SELECT count(*) FROM journal WHERE number = 7").fetchone()
+        assert rows == 0
+    (tmp_path / "away").rename(key)
+    with store_in(tmp_path, encrypt=True) as store:
+        read = store.frames(7, after=0, limit=99, max_bytes=MIB)
+        assert [(each.index, each.frame) for each in read] == list(enumerate(frames, 1))
+        assert [each.index for each in store.frames(7, after=4, limit=2, max_bytes=MIB)] == [5, 6]
 
 
 def test_a_drop_of_nothing_loses_nothing_at_the_next_start(tmp_path):

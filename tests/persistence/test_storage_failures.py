@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 
@@ -11,8 +12,8 @@ from frontdesk.persistence import operations as ops
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.disk_reserve import DiskReserve
 from frontdesk.persistence.errors import StorageBroken, StorageRefused, StorageUnavailable
-from frontdesk.persistence.stored import ListQuery
 from persistence.checked_stores import problem_of
+from support import small_disks
 from support.persistence import opened, store_in, turn
 from support.programs.storage_writer import BROKEN
 from support.synced_images import strace
@@ -55,16 +56,8 @@ def test_a_batch_for_which_there_is_no_room_is_left_out_whole_and_can_be_carried
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 3 MiB, where one can be mounted."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mounted, check=False, capture_output=True).returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
+    with small_disks.small_disk(tmp_path / "small", mib=3) as place:
         yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.mark.slow
@@ -119,18 +112,39 @@ def test_an_error_of_the_disk_ends_the_process_and_nothing_is_tried_again(tmp_pa
     assert problem_of(state, said) is None
 
 
-def test_a_read_of_a_damaged_file_ends_the_process(tmp_path):
+def damage(path, table):
+    """Overwrite the first page of a table, or of an index."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        root = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
+        (page,) = connection.execute(root, (table,)).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+
+
+@pytest.mark.parametrize("table", ["conversation", "message", "turn", "turn_by_request"])
+def test_a_file_with_a_damaged_page_is_not_opened(tmp_path, table):
     with store_in(tmp_path) as store:
-        store.apply([opened(number) for number in range(1, 300)])
-    path = tmp_path / "conversations.sqlite3"
-    content = bytearray(path.read_bytes())
-    content[8 * 4096 :] = os.urandom(len(content) - 8 * 4096)
-    path.write_bytes(content)
-    with contextlib.suppress(StorageRefused), store_in(tmp_path) as store:
+        store.apply([opened(7), *turn(7, "r", first=1, frames=[b"a"])])
+    damage(tmp_path / "conversations.sqlite3", table)
+    with pytest.raises(StorageRefused, match=r"damaged.*recover"), store_in(tmp_path):
+        pytest.fail("it was opened")
+
+
+def test_a_read_of_a_damaged_file_ends_the_process_and_the_next_start_is_refused(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("frontdesk.persistence.sqlite_database.CHECKED_BYTES", 0)
+    with store_in(tmp_path) as store:
+        store.apply([opened(7), *turn(7, "r", first=1, frames=[b"a"])])
+    damage(tmp_path / "conversations.sqlite3", "message")
+    with store_in(tmp_path) as store:
         with pytest.raises(StorageBroken):
-            store.page(ListQuery(tenant_id="t", limit=300))
+            store.messages(7)
         with pytest.raises(StorageBroken):
-            store.apply([ops.ConversationLeft(number=number, at_ms=1) for number in range(1, 300)])
+            store.apply([ops.MessageAdded(number=7, position=2, message=b"more")])
+    with pytest.raises(StorageRefused, match=r"damaged.*recover"), store_in(tmp_path):
+        pytest.fail("a large file is looked through once something of it has failed")
 
 
 @pytest.mark.slow

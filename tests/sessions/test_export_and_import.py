@@ -86,6 +86,10 @@ async def test_an_imported_session_goes_on_and_its_agent_knows_the_history(tmp_p
         assert copy.dormant
         await turned(copy, "second")
         assert known[-1] == ["first", "answer"]
+        stream = Stream(copy, since="0")
+        told = (await stream.until("agent_restarted"))[-1]
+        stream.close()
+        assert json.loads(told.json)["reason"] == "imported"
     async with stored(tmp_path / "two", scripted(remembering)) as service:
         assert len((await found(service)).history.all()) == 4
 

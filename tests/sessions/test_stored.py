@@ -1,13 +1,14 @@
 """Conversations that are stored: what was seen is there after a restart, and they go on."""
 
 import asyncio
+import json
 
 import pytest
 
 from frontdesk import SessionAlreadyExists, SessionNotFound
 from frontdesk.agents.records import Message
 from support.sessions import Stream, open_session, parrot, scripted
-from support.stored_services import found, stored
+from support.stored_services import as_killed, found, stored
 
 pytestmark = pytest.mark.anyio
 
@@ -139,3 +140,63 @@ async def test_an_idle_session_is_dormant_and_wakes_at_its_next_prompt(tmp_path)
 
 async def parrot_script(turn):
     yield turn.text
+
+
+async def test_an_approval_of_a_turn_that_was_cut_off_is_cancelled_before_its_abort(tmp_path):
+    async def script(turn):
+        await turn.approval("refund", {"order": 17})
+        yield "never said"
+
+    (tmp_path / "state").mkdir()
+    agent = scripted(script)
+    async with stored(tmp_path / "state", agent, end_grace_s=0.01) as service:
+        conversation = await open_session(service, session_id="s-1")
+        stream = Stream(conversation)
+        conversation.prompt("ask")
+        asked = (await stream.until("approval_required"))[-1]
+        stream.close()
+        killed = as_killed(tmp_path / "state")
+    async with stored(killed, agent) as service:
+        stream = Stream(await found(service), since=asked.id)
+        resolved, abort = await stream.until("agent_abort")
+        stream.close()
+    told = json.loads(resolved.json)
+    assert told["approvalId"] == json.loads(asked.json)["approvalId"]
+    assert told["status"] == "cancelled"
+    assert (resolved.name, resolved.request_id) == ("approval_resolved", abort.request_id)
+    assert abort.index == resolved.index + 1 == asked.index + 2
+
+
+async def test_a_prompt_that_is_aborted_while_there_is_no_agent_never_runs(tmp_path):
+    ran, begun = [], asyncio.Event()
+
+    async def script(turn):
+        ran.append(turn.text)
+        begun.set()
+        await asyncio.Event().wait()
+        yield turn.text
+
+    (tmp_path / "state").mkdir()
+    async with stored(tmp_path / "state", scripted(script), end_grace_s=0.01) as service:
+        conversation = await open_session(service, session_id="s-1")
+        for text in ("first", "second", "third"):
+            conversation.prompt(text)
+        await begun.wait()
+    async with stored(tmp_path / "state", scripted(script, resume="manual")) as service:
+        conversation = await found(service)
+        second, third = (prompt.request_id for prompt in conversation.prompts)
+        stream = Stream(conversation, since=conversation.log.id_of(conversation.log.last_index))
+        conversation.abort("changed my mind")
+        prompt_received, abort = await stream.until("agent_abort")
+        stream.close()
+        assert (prompt_received.request_id, abort.request_id) == (second, second)
+        assert json.loads(abort.json)["reason"] == "changed my mind"
+        await conversation.committed()
+        killed = as_killed(tmp_path / "state")
+    begun.clear()
+    async with stored(killed, scripted(script), end_grace_s=0.01) as service:
+        conversation = await found(service)
+        assert (await conversation.end_of(second)).aborted == "changed my mind"
+        await begun.wait()
+        assert conversation.turn.request_id == third
+    assert ran == ["first", "third"]

@@ -1,6 +1,7 @@
 """What is asked of sessions that outlive their agents: resume, close, erase, list."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -289,3 +290,13 @@ async def test_the_end_of_a_turn_is_known_though_it_is_long_ago(tmp_path):
         conversation = await found(service)
         assert await conversation.end_of(accepted.request_id) == end
         assert await conversation.end_of("req_unknown") is None
+
+
+async def test_a_session_that_had_ended_says_why_its_agent_is_another_one(tmp_path):
+    async with stored(tmp_path, ender) as service:
+        ended = await ended_session(service)
+        resumed = await service.tenant("acme", "key-1").resume("s-1")
+        stream = Stream(resumed, since=ended.log.id_of(ended.log.last_index))
+        (restarted,) = await stream.until("agent_restarted")
+        stream.close()
+        assert json.loads(restarted.json)["reason"] == str(ended.ended) == "normal"

@@ -1,5 +1,6 @@
 """Services whose conversations are stored, opened again as a process is."""
 
+import shutil
 import threading
 from contextlib import asynccontextmanager
 
@@ -13,9 +14,9 @@ SECRET = b"m" * 32
 
 
 @asynccontextmanager
-async def stored(directory, *blueprints, **options):
+async def stored(directory, *blueprints, encrypt=False, **options):
     """Open a service whose conversations are in a directory; close it as a process ends."""
-    sealing = Sealing(SECRET, directory / "keys")
+    sealing = Sealing(SECRET, directory / "keys", encrypt=encrypt)
     store = SqliteConversations(directory / "c.sqlite3", owner="", sealing=sealing)
     async with (
         CommitQueue(store) as commits,
@@ -58,6 +59,13 @@ async def on_held_disk(directory, *blueprints, **options):
             yield service
         finally:
             disk.moves.set()
+
+
+def as_killed(directory):
+    """Return a copy of what a service has stored, as a kill at this moment would leave it."""
+    copy = directory.with_name(f"{directory.name}-killed")
+    shutil.copytree(directory, copy)
+    return copy
 
 
 async def found(service, session_id="s-1", tenant="acme"):

@@ -27,11 +27,11 @@ from frontdesk.cli.welcome import welcome
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.app import create_app
-from frontdesk.gateway.conversation_storage import lock_patience_s
+from frontdesk.gateway.conversation_storage import free_reserve_if_full, lock_patience_s
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key, keys_from_environment
 from frontdesk.gateway.log_writer import LogWriter
-from frontdesk.gateway.logs import configure_logs, log_stray_errors
+from frontdesk.gateway.logs import LAST_LINES_S, configure_logs, log_stray_errors
 from frontdesk.gateway.node_tls import node_tls
 from frontdesk.gateway.notify_socket import NotifySocket
 from frontdesk.gateway.server import GatewayServer, drain_limit_s
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from frontdesk.gateway.workers.worker_server import AssignedWorker
 
 MAX_OPEN_FILES = 1 << 20
-LAST_LINES_S = 2.0
 """For what the log still has to write at the end."""
 
 logger: logging.Logger = logging.getLogger("frontdesk.serve")
@@ -101,6 +100,8 @@ class Run:
                 if self._worker is None:
                     patience_s = lock_patience_s(self._config.conversations)
                 stack.enter_context(locked(self._state, patience_s=patience_s))
+                if self._worker is None:
+                    free_reserve_if_full(self._state)
                 alone = self._worker is None and self._config.cluster.url is None
                 if alone and self._state.worker_numbers():
                     # Late: there were workers here, and there are none now.

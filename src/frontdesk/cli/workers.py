@@ -25,10 +25,10 @@ from frontdesk.cli.address import refused, url_of
 from frontdesk.cli.exit_codes import ExitCode
 from frontdesk.cli.options import loaded
 from frontdesk.cluster.local.server import LocalServer
-from frontdesk.gateway.conversation_storage import lock_patience_s
+from frontdesk.gateway.conversation_storage import free_reserve_if_full, lock_patience_s
 from frontdesk.gateway.left_usage import take_over_usage
 from frontdesk.gateway.log_writer import LogWriter
-from frontdesk.gateway.logs import configure_logs, log_stray_errors
+from frontdesk.gateway.logs import LAST_LINES_S, configure_logs, log_stray_errors
 from frontdesk.gateway.metrics.metric_cells import remove_cells
 from frontdesk.gateway.notify_socket import NotifySocket
 from frontdesk.gateway.server import drain_limit_s, end_at_once
@@ -43,7 +43,6 @@ from frontdesk.gateway.workers.supervisor import Service, ServiceSupervisor
 from frontdesk.keeper.prctl import become_undumpable
 from frontdesk.persistence.errors import StorageBroken
 
-LAST_LINES_S = 2.0
 MAX_TOLD_BYTES = 16 * 1024
 
 WORKER = "import sys; from frontdesk.cli.worker_process import main; main(int(sys.argv[1]))"
@@ -88,6 +87,7 @@ class SupervisedRun:
             secret_file = self._config.cluster.secret_file
             state = StateDir.make(self._config.server.state_dir, secret_file=secret_file)
             with locked(state, patience_s=lock_patience_s(self._config.conversations)):
+                free_reserve_if_full(state)
                 return asyncio.run(self._supervise(state))
         finally:
             log.close(timeout_s=LAST_LINES_S)

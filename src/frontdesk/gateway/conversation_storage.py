@@ -6,6 +6,8 @@ last is written then.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +19,7 @@ from frontdesk.gateway.state_lock import STORAGE_PATIENCE_S
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.disk_reserve import DiskReserve
+from frontdesk.persistence.errors import StorageRefused
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
 from frontdesk.sessions.keeping_settings import WaitingFound
@@ -26,7 +29,12 @@ if TYPE_CHECKING:
     from frontdesk.cluster.node import Node
 
 
+logger: logging.Logger = logging.getLogger("frontdesk.gateway")
+
 MB = 1024 * 1024
+RESERVE = ".reserve"
+START_BYTES = MB
+"""A start that has less room on its disk frees what is in reserve."""
 
 
 class ConversationStorage:
@@ -107,13 +115,37 @@ def sqlite_conversations(
     settings: ConversationSettings, state: StateDir, *, owner: str
 ) -> SqliteConversations:
     """Open SQLite's storage in a state directory whose lock this process has; `StorageRefused`."""
+    if settings.keys is None:
+        _refuse_lost(state)
     keys: Path = settings.keys or state.conversation_keys
     sealing = Sealing(state.master_secret(), keys, encrypt=settings.encrypt)
     reserve = DiskReserve(
-        state.conversations.with_suffix(".reserve"),
+        state.conversations.with_suffix(RESERVE),
         size=settings.reserve_mb * MB,
         after_s=settings.storage_patience_s,
     )
     return SqliteConversations(
         state.conversations, owner=owner, sealing=sealing, sync=settings.sync, reserve=reserve
     )
+
+
+def _refuse_lost(state: StateDir) -> None:
+    """Raise `StorageRefused` where the file is gone or empty whose conversations have keys here."""
+    file = state.conversations
+    if file.exists() and file.stat().st_size:
+        return
+    if any(state.conversation_keys.glob("*.key")):
+        problem = (
+            "it is empty or gone, and the keys of its conversations are there: put it back,"
+            f" or move {state.conversation_keys.name} away to begin without them"
+        )
+        raise StorageRefused(str(file), problem=problem)
+
+
+def free_reserve_if_full(state: StateDir) -> None:
+    """Give back what is in reserve where a start finds no room for what it has to write."""
+    reserve = state.conversations.with_suffix(RESERVE)
+    free = os.statvfs(state.path)
+    if free.f_bavail * free.f_frsize < START_BYTES and reserve.exists():
+        reserve.unlink(missing_ok=True)
+        logger.warning("the disk of %s is full: the reserve there is freed", state.path)

@@ -434,7 +434,7 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
     persistence.ConversationUnreadable: ErrorRow(
         Fault.WORLD,
         "What is stored of a conversation cannot be decrypted: its key is gone or another one",
-        INTERNAL,
+        NOT_RESUMABLE,
     ),
     cluster.EngineUnavailable: ErrorRow(
         Fault.WORLD,

@@ -37,7 +37,7 @@ from frontdesk.gateway.key_file import KeyFile
 from frontdesk.gateway.key_ring import KeyRing
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.known_blueprints import KnownBlueprints
-from frontdesk.gateway.logs import drain_logs
+from frontdesk.gateway.logs import LAST_LINES_S, drain_logs
 from frontdesk.gateway.metering import UsageMeter
 from frontdesk.gateway.metrics.gateway_metrics import GatewayMetrics
 from frontdesk.gateway.node_tls import NodeTls
@@ -77,7 +77,6 @@ if TYPE_CHECKING:
     from frontdesk.records import Ended
 
 FOLLOW_KEYS_S = 0.25
-LAST_LINES_S = 2.0
 
 logger: logging.Logger = logging.getLogger("frontdesk.gateway")
 

@@ -30,6 +30,9 @@ from frontdesk.gateway.settings import LogSettings
 
 logger: logging.Logger = logging.getLogger("frontdesk.log")
 
+LAST_LINES_S: float = 2.0
+"""How long a process that ends waits for its log to be written."""
+
 QUIET = ("uvicorn", "uvicorn.error", "uvicorn.access", "httpx2", "httpcore2", "websockets")
 
 

@@ -124,9 +124,9 @@ class StateDir:
         place = self.path / "master.secret"
         with usable(place):
             try:
-                return _written_once(place, secrets.token_bytes(MASTER_SECRET_BYTES))
-            except FileExistsError:
                 return place.read_bytes()
+            except FileNotFoundError:
+                return _written_once(place, secrets.token_bytes(MASTER_SECRET_BYTES))
 
 
 def _made(directory: Path) -> Path:
@@ -146,6 +146,7 @@ def usable(path: Path) -> Iterator[None]:
 
 
 def _written_once(place: Path, content: bytes) -> bytes:
+    """Return what is in a file, which is made where there is none."""
     # Written aside and linked into place: of two starts at once, both read one whole secret.
     aside = place.with_name(f".{place.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -154,7 +155,10 @@ def _written_once(place: Path, content: bytes) -> bytes:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.link(aside, place)
+        try:
+            os.link(aside, place)
+        except FileExistsError:
+            return place.read_bytes()
     finally:
         aside.unlink()
     return content

@@ -17,7 +17,7 @@ from frontdesk.persistence import postgres_statements as sql
 from frontdesk.persistence.errors import ConversationUnreadable
 from frontdesk.persistence.postgres_rows import JournalRow, OwnedRow, Statement, Tail, joined_rows
 from frontdesk.persistence.schema import OF_A_CONVERSATION
-from frontdesk.persistence.sealing import KeyOf, Sealing
+from frontdesk.persistence.sealing import CLEAR, KeyOf, Sealing
 from frontdesk.persistence.segments import SEGMENT_BYTES, compress, pack_frames
 
 __all__ = ["Batch"]
@@ -210,8 +210,12 @@ class Batch:
         self._state(op.number, "dormant", op.at_ms)
 
     def conversation_ended(self, op: ops.ConversationEnded) -> None:
-        """End it."""
-        self._state(op.number, "ended", op.at_ms, self._content(op.number, op.reason, "ended"))
+        """End it, also where its key is lost."""
+        try:
+            reason = self._content(op.number, op.reason, "ended")
+        except ConversationUnreadable:
+            reason = CLEAR
+        self._state(op.number, "ended", op.at_ms, reason)
 
     def _state(self, number: int, state: str, at_ms: int, ended: bytes | None = None) -> None:
         self._add(sql.STATE, number=number, state=state, ended=ended)

@@ -13,6 +13,9 @@ from collections.abc import Iterator, Sequence
 SEGMENT_BYTES: int = 64 * 1024
 """So much of one conversation in the journal becomes a segment, also within a turn."""
 
+AS_WRITTEN: bytes = b"\2"
+"""Begins a segment that is one row of the journal as it was: its key was lost by then."""
+
 LEVEL = 6
 
 _length = struct.Struct(">I")

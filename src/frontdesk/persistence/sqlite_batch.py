@@ -16,7 +16,7 @@ from frontdesk.persistence.conversations import Applied
 from frontdesk.persistence.errors import ConversationUnreadable
 from frontdesk.persistence.journal_index import JournalIndex, Tail
 from frontdesk.persistence.schema import OF_A_CONVERSATION
-from frontdesk.persistence.sealing import KeyOf, Sealing
+from frontdesk.persistence.sealing import CLEAR, KeyOf, Sealing
 from frontdesk.persistence.sqlite_log import SqliteLog
 
 MIN_TURN_BYTES: int = 16 * 1024
@@ -116,7 +116,10 @@ class SqliteBatch:
         self.log.compress(tail)
 
     def end(self, tail: Tail, operation: ops.ConversationEnded) -> None:
-        reason = self._sealing.keep(operation.reason, key=tail.key, column="ended")
+        try:
+            reason = self._sealing.keep(operation.reason, key=tail.key, column="ended")
+        except ConversationUnreadable:
+            reason = CLEAR  # that it has ended is stored all the same
         self._set_state(tail, "ended", at_ms=operation.at_ms, ended=reason)
         self.log.compress(tail)
 

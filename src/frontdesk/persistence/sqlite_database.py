@@ -10,18 +10,24 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from frontdesk.persistence.conversations import Applied, OwnedBatch
 from frontdesk.persistence.disk_reserve import DiskReserve
+from frontdesk.persistence.errors import StorageBroken
 from frontdesk.persistence.journal_index import JournalIndex, Tail
 from frontdesk.persistence.operations import FramesAppended
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_batch import SqliteBatch
 from frontdesk.persistence.sqlite_eraser import SqliteEraser
-from frontdesk.persistence.sqlite_file import open_reader, refuse_network, sqlite_errors
+from frontdesk.persistence.sqlite_file import (
+    open_reader,
+    refuse_damaged,
+    refuse_network,
+    sqlite_errors,
+)
 from frontdesk.persistence.sqlite_log import read_journal
 from frontdesk.persistence.sqlite_writer import SqliteWriter
 from frontdesk.persistence.stored_reader import StoredReader
@@ -30,6 +36,8 @@ Sync = Literal["always", "edges"]
 
 ERASE_WITHIN_S: float = 30.0
 EXPIRE_EVERY_S = 60.0
+CHECKED_BYTES = 64 * 1024 * 1024
+"""A file of this size is looked through at each start; a larger one only after something failed."""
 
 
 class SqliteDatabase:
@@ -54,16 +62,30 @@ class SqliteDatabase:
         self._closed = False
         self._journal = JournalIndex()
         self._expire_at = 0.0
+        self._doubt = path.with_suffix(".doubt")
         refuse_network(path.parent)
         self._writer = SqliteWriter(path)
         try:
             with self._writer.alone() as connection:
+                if path.stat().st_size <= CHECKED_BYTES or self._doubt.exists():
+                    refuse_damaged(connection, path)
+                    self._doubt.unlink(missing_ok=True)
                 read_journal(connection, self._journal)
             self._eraser = SqliteEraser(
                 path, writer=self._writer, sealing=sealing, within_s=erase_within_s
             )
         except BaseException:
             self._writer.close()
+            raise
+
+    @contextmanager
+    def _doubting(self) -> Iterator[None]:
+        """Have the next start look through the whole file, where something of it failed."""
+        try:
+            yield
+        except StorageBroken:
+            with suppress(OSError):
+                self._doubt.touch()
             raise
 
     @property
@@ -83,7 +105,7 @@ class SqliteDatabase:
 
     def apply_together(self, batches: Sequence[OwnedBatch]) -> list[Applied]:
         """Carry out batches of several owners in one transaction, and sync it once."""
-        with self._reserve.guarding(), self._writer.alone() as connection:
+        with self._doubting(), self._reserve.guarding(), self._writer.alone() as connection:
             if self._eraser.broken is not None:
                 raise self._eraser.broken
             self._writer.sync_commits(not self._edges or _needs_sync(batches))
@@ -131,7 +153,7 @@ class SqliteDatabase:
     @contextmanager
     def reading(self) -> Iterator[StoredReader]:
         """Read a snapshot of the file."""
-        with sqlite_errors():
+        with self._doubting(), sqlite_errors():
             try:
                 connection = self._readers.pop()
             except IndexError:

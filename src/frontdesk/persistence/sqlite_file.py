@@ -77,6 +77,18 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `StorageRefused` where the file's pages are not what was written. Reads all of it."""
+    try:
+        (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        state = str(error)
+    if state != "ok":
+        copy = "`frontdesk conversations recover` copies what can be read"
+        problem = f"it is damaged ({state.splitlines()[-1]}); {copy}"
+        raise StorageRefused(str(path), problem=problem)
+
+
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open the file for reading beside its writer."""
     with sqlite_errors():

@@ -11,10 +11,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from frontdesk.persistence.errors import ConversationUnreadable
 from frontdesk.persistence.journal_index import JournalIndex, JournalRow, Slice, Tail, with_rows
 from frontdesk.persistence.operations import FramesAppended
 from frontdesk.persistence.sealing import KeyOf, Sealing
-from frontdesk.persistence.segments import SEGMENT_BYTES, compress, pack_frames
+from frontdesk.persistence.segments import AS_WRITTEN, SEGMENT_BYTES, compress, pack_frames
 
 JOURNAL_BYTES: int = 16 * 1024 * 1024
 SLICE_BYTES: int = 1024 * 1024
@@ -118,11 +119,7 @@ class SqliteLog:
             rows.append(row)
             size += row.held_bytes
         self._write_segment(tail, rows)
-        number = tail.key.number
-        self.tails[number] = tail.without_rows()
-        # The row's own index says what is in segments: what is after it is read from the journal.
-        changes = self.changes[number]
-        changes.last_index = max(changes.last_index, tail.last_index)
+        self._clear(tail)
 
     def forget(self, number: int) -> None:
         """Take note that a conversation is erased."""
@@ -160,19 +157,41 @@ class SqliteLog:
         tails = {**self._before, **self.tails}
         for tail in tails.values():
             if tail is not None and tail.count and tail.listed[0].id <= oldest.last_id:
-                self.compress(tail)
+                try:
+                    self.compress(tail)
+                except ConversationUnreadable:
+                    self._move(tail)
         self._execute("DELETE FROM journal WHERE rowid <= ?", (oldest.last_id,))
 
+    def _move(self, tail: Tail) -> None:
+        """Make a segment of each row as it is: none of them can be decrypted now."""
+        for row in tail.rows:
+            self._insert_segment(tail, [row], AS_WRITTEN + self._row(row))
+        self._clear(tail)
+
+    def _clear(self, tail: Tail) -> None:
+        number = tail.key.number
+        self.tails[number] = tail.without_rows()
+        # The row's own index says what is in segments: what is after it is read from the journal.
+        changes = self.changes[number]
+        changes.last_index = max(changes.last_index, tail.last_index)
+
     def _write_segment(self, tail: Tail, rows: Sequence[JournalRow]) -> None:
-        number, first = tail.key.number, rows[0].first_index
-        packed = []
-        for row in rows:
-            found = self._execute("SELECT frames FROM journal WHERE rowid = ?", (row.id,))
-            (stored,) = found.fetchone()
-            column = f"frames:{row.first_index}"
-            packed.append(self._sealing.open(stored, key=tail.key, column=column))
-        column = f"segment:{first}"
+        packed = [
+            self._sealing.open(self._row(row), key=tail.key, column=f"frames:{row.first_index}")
+            for row in rows
+        ]
+        column = f"segment:{rows[0].first_index}"
         stored = self._sealing.keep(compress(b"".join(packed)), key=tail.key, column=column)
+        self._insert_segment(tail, rows, stored)
+
+    def _row(self, row: JournalRow) -> bytes:
+        found = self._execute("SELECT frames FROM journal WHERE rowid = ?", (row.id,))
+        (stored,) = found.fetchone()
+        return bytes(stored)
+
+    def _insert_segment(self, tail: Tail, rows: Sequence[JournalRow], stored: bytes) -> None:
+        number, first = tail.key.number, rows[0].first_index
         self._execute(
             "INSERT OR REPLACE INTO segment"
             " (number, fence, first_index, last_index, held_bytes, frames)"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from frontdesk.persistence.errors import StorageBroken
 from frontdesk.persistence.sqlite_file import open_writer, sqlite_errors
 
 
@@ -19,6 +20,7 @@ class SqliteWriter:
         self._lock = threading.Lock()
         self._connection = open_writer(path)
         self._synced = True
+        self._broken: str | None = None
 
     def sync_commits(self, synced: bool) -> None:
         """Have what is committed from here on synced, or not. For who is alone."""
@@ -28,9 +30,19 @@ class SqliteWriter:
 
     @contextmanager
     def alone(self) -> Iterator[sqlite3.Connection]:
-        """Have the connection, and nobody else; its errors are ours."""
-        with self._lock, sqlite_errors():
-            yield self._connection
+        """Have the connection, and nobody else; its errors are ours.
+
+        `StorageBroken` for everybody once it was raised: no sync follows one that failed.
+        """
+        with self._lock:
+            if self._broken is not None:
+                raise StorageBroken(self._broken)
+            try:
+                with sqlite_errors():
+                    yield self._connection
+            except StorageBroken as error:
+                self._broken = error.problem
+                raise
 
     @contextmanager
     def with_empty_log(self) -> Iterator[bool]:
@@ -39,8 +51,8 @@ class SqliteWriter:
         The connection is a new one then, without pages that it remembers. False, and nothing of
         that, where somebody reads at the moment.
         """
-        with self._lock, sqlite_errors():
-            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        with self.alone() as connection:
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if not busy:
                 before, self._connection = self._connection, open_writer(self._path)
                 self._synced = True

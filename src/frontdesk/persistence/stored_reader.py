@@ -19,7 +19,7 @@ from frontdesk.persistence.journal_index import Tail
 from frontdesk.persistence.operations import TurnState
 from frontdesk.persistence.schema import WAITING
 from frontdesk.persistence.sealing import KeyOf, Sealing
-from frontdesk.persistence.segments import decompress, unpack_frames
+from frontdesk.persistence.segments import AS_WRITTEN, decompress, unpack_frames
 from frontdesk.persistence.stored import (
     ListQuery,
     StoredAnswer,
@@ -219,8 +219,11 @@ class StoredReader:
             {"number": number, "first": after + 1},
         )
         for fence, first, last, stored in segments:
-            packed = self._sealing.open(stored, key=key, column=f"segment:{first}")
-            yield from _numbered(decompress(packed), fence=fence, first=first, after=after)
+            if stored[:1] == AS_WRITTEN:
+                packed = self._sealing.open(stored[1:], key=key, column=f"frames:{first}")
+            else:
+                packed = decompress(self._sealing.open(stored, key=key, column=f"segment:{first}"))
+            yield from _numbered(packed, fence=fence, first=first, after=after)
             after = max(after, last)
         for row in tail.rows if tail else ():
             if row.last_index <= after:

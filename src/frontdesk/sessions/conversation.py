@@ -27,16 +27,15 @@ from frontdesk.agents.events import (
     Steering,
     ToolAttached,
     ToolDetached,
-    TurnTokens,
 )
 from frontdesk.agents.protocol import check
 from frontdesk.agents.records import Accepted, Approval, CallbackTool, MemoryOutcome
 from frontdesk.records import ExitKind, ExitReason, Session
 from frontdesk.sessions.attachment_room import require_types
 from frontdesk.sessions.conversation_record import StoredOptions
-from frontdesk.sessions.counters import Counters
 from frontdesk.sessions.errors import (
     GuardrailRefused,
+    NotResumable,
     PromptQueueFull,
     SessionDead,
     SteeringQueueFull,
@@ -177,6 +176,8 @@ class Conversation(SessionTurns):
             self.finish(self.turn, stop)
         elif self.turn is not None:
             self.turn.stop(stop)
+        elif self.prompts and self.phase in (SessionPhase.DORMANT, SessionPhase.RESTARTING):
+            self._cancel_next(stop)
         elif self.prompts:
             self._stop_next = stop
 
@@ -255,6 +256,14 @@ class Conversation(SessionTurns):
         self._readers += 1
         self.expiry.busy()
         return reader
+
+    async def require_readable(self) -> None:
+        """Raise `ConversationUnreadable` where its events cannot be decrypted any more."""
+        if self.unreadable is not None and self.service.commits is not None:
+            number = self.number
+            await self.service.commits.read(
+                lambda store: store.frames(number, after=0, limit=1, max_bytes=1)
+            )
 
     async def messages(self, *, limit: int = 100, after: str | None = None) -> MessagePage:
         """Return up to `limit` messages after a cursor, oldest first; `InvalidArgument`.
@@ -419,13 +428,7 @@ class Conversation(SessionTurns):
         self.log.append_shortened(SessionEnd(reason.public_text))
         self.log.close()
         for prompt in never_begun:
-            self.service.attachments.give(self.tenant_id, prompt.attachments)
-            stop = StopReason(reason.public_text)
-            end = TurnEnd.of(prompt.request_id, stop, tokens=TurnTokens(), log=self.log)
-            self.ends.add(end)
-            if self.record is not None:
-                unused = Counters()
-                self.record.finish(end, usage=unused, totals=self.counters, state="cancelled")
+            self._end_unbegun(prompt, StopReason(reason.public_text))
         if self.record is not None and reason.kind is ExitKind.DELETED:
             self.record.erase()
         elif self.record is not None:
@@ -441,6 +444,8 @@ class Conversation(SessionTurns):
             self.service.touch(self)
         if storing and self.record is not None and self.ending_reason is None:
             self.record.require_storage()
+            if self.unreadable is not None:
+                raise NotResumable(self.session_id, problem=self.unreadable)
         if self.ending_reason is not None and not self.leaving:
             raise SessionDead(self.session_id, reason=self.ending_reason)
 

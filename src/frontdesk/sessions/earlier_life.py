@@ -81,6 +81,13 @@ class EarlierLife:
         return tuple(LogEpoch(each.fence, each.first_index) for each in self.stored.epochs)
 
     @property
+    def ended_before(self) -> str | None:
+        """Return how it had ended that goes on nonetheless."""
+        if self.stored.ended is None or not self.reopened:
+            return None
+        return reason_in(self.stored.ended).public_text
+
+    @property
     def ended(self) -> ExitReason | None:
         """Return how it ended; None where it may go on."""
         if self.stored.ended is None or self.reopened:

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 
 import msgspec
 
-from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.records import Message
 from frontdesk.errors import SessionNotFound
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
+from frontdesk.persistence.errors import ConversationUnreadable
 from frontdesk.persistence.frames import decode_frame
 from frontdesk.persistence.stored import StoredConversation, StoredFrame, StoredTurn
 from frontdesk.sessions.conversation import Conversation
@@ -54,14 +54,13 @@ class Export:
         self._ended: set[str] = set()
 
     def parts(self) -> Iterator[bytes]:
-        """Give the lines, many at a time. `CreateFailed` where it cannot be decrypted.
+        """Give the lines, many at a time. `ConversationUnreadable` where its key is lost.
 
         `ExportCutOff` where something of it is gone before it was written out.
         """
         stored = self._stored
         if stored.unreadable is not None:
-            problem = f"session {stored.session_id!r} cannot be read: {stored.unreadable}"
-            raise CreateFailed(problem)
+            raise ConversationUnreadable(stored.unreadable)
         yield _encoded([self.first()])
         self.find_ended()
         yield from map(_encoded, self.message_pages())

@@ -138,7 +138,7 @@ class ImportedConversation:
         parts, first = self._parts, self._parts.first
         assert first is not None, "it is finished"
         inherited = 0 if parts.turns else parts.last_position
-        options = StoredOptions(context=context, inherited=inherited)
+        options = StoredOptions(context=context, inherited=inherited, left_for="imported")
         opened = ConversationOpened(
             number=number,
             tenant_id=context.tenant_id,

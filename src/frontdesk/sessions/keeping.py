@@ -29,7 +29,7 @@ from frontdesk.agents.protocol import check, forget
 from frontdesk.agents.records import Restored
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
-from frontdesk.persistence.errors import StorageUnavailable
+from frontdesk.persistence.errors import ConversationUnreadable, StorageUnavailable
 from frontdesk.persistence.operations import AnyOperation, ConversationErased
 from frontdesk.persistence.stored import StoredConversation
 from frontdesk.records import ExitKind, ExitReason
@@ -346,10 +346,11 @@ class Keeping:
         """Remove what agents without a process left outside of the storage: it is erased next."""
         rules, key = self._blueprints().get(of.blueprint), registry_key(of.tenant_id, of.session_id)
         if rules is not None and hasattr(rules.factory, "forget"):
-            memories = await self.commits.read(
-                lambda store: store.memories(of.number), asker=of.tenant_id
-            )
-            await forget(rules.factory, [memory_of(each) for each in memories], of=key)
+            with suppress(ConversationUnreadable):  # where its files are is lost with its key
+                memories = await self.commits.read(
+                    lambda store: store.memories(of.number), asker=of.tenant_id
+                )
+                await forget(rules.factory, [memory_of(each) for each in memories], of=key)
 
     def _end(self, live_session: LiveSession, reason: ExitReason) -> None:
         key, conversation = live_session.registry_key, live_session.conversation

@@ -61,6 +61,10 @@ class PromptQueue:
                 self._taker = None
         return self._waiting.pop(0)
 
+    def withdraw(self) -> Prompt:
+        """Take the next prompt, which waits, out of the queue."""
+        return self._waiting.pop(0)
+
     def pause(self) -> None:
         """Give out no more prompts."""
         self._paused = True

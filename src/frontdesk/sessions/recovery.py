@@ -9,14 +9,16 @@ is done again, with the same result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import msgspec
 
-from frontdesk.agents.events import AgentAbort, Event, encode, event_class
+from frontdesk.agents.events import AgentAbort, ApprovalResolved, Event, encode, event_class
 from frontdesk.agents.records import Message
 from frontdesk.persistence.conversations import Conversations
+from frontdesk.persistence.errors import ConversationUnreadable
 from frontdesk.persistence.frames import EventFrame, decode_frame, encode_frame
 from frontdesk.persistence.operations import (
     AnyOperation,
@@ -33,6 +35,8 @@ from frontdesk.sessions.stop_reason import INTERRUPTED
 from frontdesk.sessions.transcript import Transcript
 from frontdesk.sessions.turn_ends import TurnEnd
 
+_log = logging.getLogger("frontdesk.sessions")
+
 _BATCH = 1024
 _BATCH_BYTES = 1024 * 1024
 
@@ -40,7 +44,28 @@ _BATCH_BYTES = 1024 * 1024
 def recovered(
     store: Conversations, stored: StoredConversation, *, fence: Callable[[], int], now_ms: int
 ) -> list[AnyOperation]:
-    """Return what brings a conversation to rest that nobody serves any more. Blocks."""
+    """Return what brings a conversation to rest that nobody serves any more. Blocks.
+
+    Where its key is lost, what was under way stays as it is: a start with the key ends it.
+    """
+    try:
+        operations = _ended_turns(store, stored, fence=fence, now_ms=now_ms)
+    except ConversationUnreadable as error:
+        _log.warning("session %s is not recovered: %s", stored.session_id, error.problem)
+        operations = []
+    if not operations and stored.state == "live" and stored.waiting:
+        # Of what a client saw of a turn that is suspended, the last may be lost: what is said of it
+        # from here on has other ids.
+        first = stored.last_index + 1
+        operations.append(_epoch(stored.number, fence=fence(), index=first, now_ms=now_ms))
+    if operations or stored.state == "live":
+        operations.append(ConversationLeft(number=stored.number, at_ms=now_ms))
+    return operations
+
+
+def _ended_turns(
+    store: Conversations, stored: StoredConversation, *, fence: Callable[[], int], now_ms: int
+) -> list[AnyOperation]:
     operations: list[AnyOperation] = []
     last_index, position = stored.last_index, stored.last_position
     for turn in store.turns(stored.number, states=("running",)):
@@ -51,66 +76,73 @@ def recovered(
             operations.append(
                 MessageAdded(number=stored.number, position=position, message=encoded)
             )
-        last_index += 1
-        epoch = fence()
+        events = [*_dismissed(store, turn), AgentAbort(INTERRUPTED)]
         operations += _aborted(
             stored,
             turn,
-            index=last_index,
+            events,
+            first_index=last_index + 1,
             position=position,
-            fence=epoch,
+            fence=fence(),
             text=text,
             now_ms=now_ms,
         )
-    if not operations and stored.state == "live" and stored.waiting:
-        # Of what a client saw of a turn that is suspended, the last may be lost: what is said of it
-        # from here on has other ids.
-        operations.append(_epoch(stored.number, fence=fence(), index=last_index + 1, now_ms=now_ms))
-    if operations or stored.state == "live":
-        operations.append(ConversationLeft(number=stored.number, at_ms=now_ms))
+        last_index += len(events)
     return operations
 
 
 def _aborted(
     stored: StoredConversation,
     turn: StoredTurn,
+    events: Sequence[Event],
     *,
-    index: int,
+    first_index: int,
     position: int,
     fence: int,
     text: str,
     now_ms: int,
 ) -> list[AnyOperation]:
     """Return the one end of a turn that was cut off."""
-    number, event = stored.number, AgentAbort(INTERRUPTED)
-    frame = EventFrame(event.name, turn.request_id, encode(event, request_id=turn.request_id))
+    number, request_id = stored.number, turn.request_id
+    last_index = first_index + len(events) - 1
+    frames = [
+        encode_frame(EventFrame(each.name, request_id, encode(each, request_id=request_id)))
+        for each in events
+    ]
     used, totals = counters_in(turn.usage or b""), counters_in(stored.totals)
     totals.turns += 1
     # What it used last, nobody said.
     totals.unknown_usage, used.unknown_usage = totals.unknown_usage + 1 - used.unknown_usage, 1
     end = TurnEnd(
-        request_id=turn.request_id,
+        request_id=request_id,
         text=text,
         tokens=used.turn_tokens,
-        last_index=index,
+        last_index=last_index,
         aborted=INTERRUPTED,
         last_position=position,
     )
     return [
-        _epoch(number, fence=fence, index=index, now_ms=now_ms),
-        FramesAppended(
-            number=number, fence=fence, first_index=index, frames=(encode_frame(frame),)
-        ),
+        _epoch(number, fence=fence, index=first_index, now_ms=now_ms),
+        FramesAppended(number=number, fence=fence, first_index=first_index, frames=tuple(frames)),
         TurnFinished(
             number=number,
-            request_id=turn.request_id,
+            request_id=request_id,
             state="failed",
-            last_index=index,
+            last_index=last_index,
             end=msgspec.json.encode(end),
             usage=msgspec.json.encode(used),
             totals=msgspec.json.encode(totals),
             at_ms=now_ms,
         ),
+    ]
+
+
+def _dismissed(store: Conversations, turn: StoredTurn) -> list[Event]:
+    """Return what says that nobody's answer is waited for any more, for each open approval."""
+    return [
+        ApprovalResolved(each.reference, "cancelled")
+        for each in store.requests(turn.number)
+        if each.kind == "approval" and each.request_id == turn.request_id and each.answer is None
     ]
 
 

@@ -211,7 +211,8 @@ class SessionState:
         self.model, self.created_at, self.label = stored.model, stored.created_at_ms, stored.label
         self.last_activity_at = stored.last_activity_ms
         self.forked_from, self.unreadable = stored.forked_from, stored.unreadable
-        self.restarts, self.left_for = life.options.restarts, life.options.left_for or INTERRUPTED
+        self.restarts = life.options.restarts
+        self.left_for = life.ended_before or life.options.left_for or INTERRUPTED
         self.born_s -= max(0, self.service.clock.wall_ms() - stored.created_at_ms) / 1000
         if life.latest is not None:
             self._latest_request = life.latest.request_id

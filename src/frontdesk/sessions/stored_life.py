@@ -6,6 +6,7 @@ import msgspec
 
 from frontdesk.agents.records import Message, SessionContext
 from frontdesk.persistence.conversations import Conversations
+from frontdesk.persistence.errors import ConversationUnreadable
 from frontdesk.persistence.stored import StoredConversation, StoredTurn
 from frontdesk.sessions.conversation_record import StoredOptions
 from frontdesk.sessions.earlier_life import EarlierLife, EarlierRequest, EarlierTurn
@@ -16,7 +17,28 @@ from frontdesk.sessions.remembered import memory_of
 def read_life(
     store: Conversations, stored: StoredConversation, *, messages: int, max_bytes: int
 ) -> EarlierLife:
-    """Return what a conversation goes on from, with its newest messages."""
+    """Return what a conversation goes on from, with its newest messages.
+
+    Where its key is lost, it is what is stored in clear of it: what waits there waits on.
+    """
+    try:
+        return _whole_life(store, stored, messages=messages, max_bytes=max_bytes)
+    except ConversationUnreadable as error:
+        stored = msgspec.structs.replace(stored, unreadable=error.problem)
+        return EarlierLife(
+            stored=stored,
+            options=_options_of(stored),
+            messages=(),
+            totals=counters_in(stored.totals),
+            waiting=(),
+            suspended=None,
+            latest=None,
+        )
+
+
+def _whole_life(
+    store: Conversations, stored: StoredConversation, *, messages: int, max_bytes: int
+) -> EarlierLife:
     number = stored.number
     newest = store.last_messages(number, limit=messages, max_bytes=max_bytes)
     suspended = store.turns(number, states=("suspended",))

@@ -121,7 +121,7 @@ class TenantSessions:
         """Give a session as JSON lines, a part at a time: live, dormant or ended.
 
         All that has come to an end when it begins; an iteration that raises was cut off. Raises
-        `SessionNotFound`, `SessionDead`, `NotStored`; `CreateFailed` where it cannot be decrypted.
+        `SessionNotFound`, `SessionDead`, `NotStored`, `ConversationUnreadable`.
         """
         return self._service.exported(self.recent(session_id))
 

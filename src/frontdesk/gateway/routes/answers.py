@@ -15,7 +15,7 @@ router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}", tags=["answers"], route_class=GatewayRoute
 )
 
-ON_SESSION = ("not_found", "session_dead", "guardrail")
+ON_SESSION = ("not_found", "session_dead", "guardrail", "not_resumable")
 
 
 @router.post(

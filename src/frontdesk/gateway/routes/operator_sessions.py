@@ -72,7 +72,7 @@ EVENTS: Responses = {
         "content": {"text/event-stream": {"schema": FRAME, "example": STREAM}},
     },
     204: {"description": "the session has ended and this client has it all"},
-    **problems(*ON_SESSION),
+    **problems(*ON_SESSION, "not_resumable"),
 }
 
 
@@ -138,7 +138,7 @@ async def abort(_tenant: TenantInPath, _session_id: SessionIdInPath, _body: Abor
 @router.get(
     "/{tenant}/{sessionId}/messages",
     operation_id="listHostedMessages",
-    responses=answers(MESSAGES, "forbidden", *ON_SESSION),
+    responses=answers(MESSAGES, "forbidden", *ON_SESSION, "not_resumable"),
 )
 async def messages(_tenant: TenantInPath, _session_id: SessionIdInPath, _page: InPage) -> Response:
     """Return the history of a session, where `operators_read_text` allows it. Logged."""

@@ -40,7 +40,7 @@ LINES: dict[str, Any] = {
     response_class=StreamingResponse,
     responses={
         200: {"description": "the session", "content": LINES},
-        **problems("not_found", "session_dead", "not_stored", "create_failed"),
+        **problems("not_found", "session_dead", "not_stored", "not_resumable"),
     },
 )
 async def export(sessions: InSessions, session_id: SessionIdInPath) -> Response:

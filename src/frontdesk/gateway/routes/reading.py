@@ -60,7 +60,11 @@ async def status(conversation: InConversation) -> Response:
     return encoded(SessionStatus.of(conversation))
 
 
-@router.get("/messages", operation_id="listMessages", responses=answers(MESSAGES, *ON_SESSION))
+@router.get(
+    "/messages",
+    operation_id="listMessages",
+    responses=answers(MESSAGES, *ON_SESSION, "not_resumable"),
+)
 async def messages(
     conversation: InConversation,
     page: InPage,

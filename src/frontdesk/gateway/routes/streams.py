@@ -83,7 +83,7 @@ LastEventId = Annotated[
             "content": {"text/event-stream": {"schema": FRAME, "example": STREAM}},
         },
         204: {"description": "the session has ended and this client has it all"},
-        **problems("not_found", "session_dead"),
+        **problems("not_found", "session_dead", "not_resumable"),
     },
 )
 async def events(
@@ -105,7 +105,7 @@ async def events(
     operation_id="openWebSocket",
     responses={
         101: {"description": "actions in, answers and events out"},
-        **problems("not_found", "session_dead"),
+        **problems("not_found", "session_dead", "not_resumable"),
     },
 )
 async def websocket(_session_id: SessionIdInPath, _query: InStreamQuery) -> Response:

@@ -25,7 +25,7 @@ router: APIRouter = APIRouter(
     prefix="/v1/sessions/{sessionId}/tools", tags=["tools"], route_class=GatewayRoute
 )
 
-ON_SESSION = ("not_found", "session_dead")
+ON_SESSION = ("not_found", "session_dead", "not_resumable")
 
 
 @router.post(

@@ -123,7 +123,12 @@ async def prompt(
     operation_id="steerTurn",
     status_code=202,
     responses=answers(
-        Status(status="accepted"), *ON_SESSION, "queue_full", "guardrail", status=202
+        Status(status="accepted"),
+        *ON_SESSION,
+        "queue_full",
+        "guardrail",
+        "not_resumable",
+        status=202,
     ),
 )
 async def steer(
@@ -151,7 +156,9 @@ async def abort(
     "/switch_model",
     operation_id="switchModel",
     status_code=202,
-    responses=answers(Status(status="accepted"), *ON_SESSION, "create_failed", status=202),
+    responses=answers(
+        Status(status="accepted"), *ON_SESSION, "not_resumable", "create_failed", status=202
+    ),
 )
 async def switch_model(body: SwitchModelBody, conversation: InConversation, key: InKey) -> Response:
     """Answer with another model, from the next model call on."""
