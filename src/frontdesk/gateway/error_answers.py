@@ -101,8 +101,8 @@ CONVERSATION_FULL = ErrorAnswer(
 NOT_RESUMABLE = ErrorAnswer(
     409,
     "not_resumable",
-    "no agent can be started for this conversation now, or it cannot be decrypted; `blocked` of the "
-    "session says why",
+    "no agent can be started for this conversation now, or it cannot be decrypted; `blocked` of "
+    "the session says why",
     sessions.NotResumable("support-42", problem="there is no blueprint 'support' any more"),
 )
 QUEUE_FULL = ErrorAnswer(

@@ -50,9 +50,8 @@ class EventStream:
         """Send events until the session ends, the client leaves, or its key is revoked."""
         query = query_of(self._context.query, EventStreamQuery)
         conversation = self._context.tenant_sessions.recent(self._session_id)
-        await conversation.require_readable()
         since = self._context.header(b"last-event-id") or query.since
-        self._reader = conversation.subscribe(since=since, types=query.wanted)
+        self._reader = await conversation.open_stream(since=since, types=query.wanted)
         if self._reader.drained:
             self._reader.close()
             # EventSource comes again after every end, but not after this.

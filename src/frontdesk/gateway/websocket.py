@@ -62,8 +62,7 @@ class SessionSocket:
         if conversation.ended is not None and since is None:
             # A socket is for talking; what a session that has ended said is read from its stream.
             raise SessionDead(self._session_id, reason=conversation.ended)
-        await conversation.require_readable()
-        self._reader = conversation.subscribe(
+        self._reader = await conversation.open_stream(
             since=since, types=query.wanted, from_now=since is None
         )
         key = self._context.tenant_key

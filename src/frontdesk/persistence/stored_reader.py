@@ -170,10 +170,11 @@ class StoredReader:
         key = KeyOf(values["tenant_id"], row[0], key_id)
         unreadable = None
         for column in ("options", "ended"):
+            if values[column] is None:
+                continue
             try:
                 self._sealing.require_key(key)
-                if values[column] is not None:
-                    values[column] = self._sealing.open(values[column], key=key, column=column)
+                values[column] = self._sealing.open(values[column], key=key, column=column)
             except ConversationUnreadable as error:
                 unreadable, values[column] = error.problem, b""
         if tail is not None:

@@ -257,13 +257,21 @@ class Conversation(SessionTurns):
         self.expiry.busy()
         return reader
 
-    async def require_readable(self) -> None:
-        """Raise `ConversationUnreadable` where its events cannot be decrypted any more."""
+    async def open_stream(
+        self,
+        *,
+        since: str | None = None,
+        types: frozenset[str] | None = None,
+        from_now: bool = False,
+    ) -> EventReader:
+        """Subscribe, unless its events cannot be decrypted any more: `ConversationUnreadable`."""
         if self.unreadable is not None and self.service.commits is not None:
             number = self.number
             await self.service.commits.read(
-                lambda store: store.frames(number, after=0, limit=1, max_bytes=1)
+                lambda store: store.frames(number, after=0, limit=1, max_bytes=1),
+                asker=self.tenant_id,
             )
+        return self.subscribe(since=since, types=types, from_now=from_now)
 
     async def messages(self, *, limit: int = 100, after: str | None = None) -> MessagePage:
         """Return up to `limit` messages after a cursor, oldest first; `InvalidArgument`.

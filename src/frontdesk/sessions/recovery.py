@@ -105,10 +105,7 @@ def _aborted(
     """Return the one end of a turn that was cut off."""
     number, request_id = stored.number, turn.request_id
     last_index = first_index + len(events) - 1
-    frames = [
-        encode_frame(EventFrame(each.name, request_id, encode(each, request_id=request_id)))
-        for each in events
-    ]
+    frames = tuple(_frame_of(each, request_id) for each in events)
     used, totals = counters_in(turn.usage or b""), counters_in(stored.totals)
     totals.turns += 1
     # What it used last, nobody said.
@@ -123,7 +120,7 @@ def _aborted(
     )
     return [
         _epoch(number, fence=fence, index=first_index, now_ms=now_ms),
-        FramesAppended(number=number, fence=fence, first_index=first_index, frames=tuple(frames)),
+        FramesAppended(number=number, fence=fence, first_index=first_index, frames=frames),
         TurnFinished(
             number=number,
             request_id=request_id,
@@ -135,6 +132,10 @@ def _aborted(
             at_ms=now_ms,
         ),
     ]
+
+
+def _frame_of(event: Event, request_id: str) -> bytes:
+    return encode_frame(EventFrame(event.name, request_id, encode(event, request_id=request_id)))
 
 
 def _dismissed(store: Conversations, turn: StoredTurn) -> list[Event]:
