@@ -1,6 +1,8 @@
 """Approvals and questions wait while their gateway is killed and started, with real processes."""
 
 import json
+import os
+import signal
 from collections import Counter
 
 import httpx
@@ -105,6 +107,31 @@ def test_a_turn_goes_on_under_its_request_id_after_each_kill_and_no_tool_runs_tw
             ["ask_user", "quite"],
             ["transfer", "transfer 5"],
         ]
+
+
+def test_a_turn_outlives_each_kill_of_its_agents_process_while_its_gateway_lives(tmp_path):
+    options = options_of(tmp_path, "process")
+    options["config"] += 'restart = "on_crash"\n'
+
+    def kill(client, since):
+        """Kill the session's process; return the events up to its next agent."""
+        os.kill(client.get("/v1/sessions/s-1").json()["pid"], signal.SIGKILL)
+        return read(client, "agent_restarted", since=since)
+
+    with serving(tmp_path, **options) as one, one.client() as client:
+        request_id = begin(client)
+        events = read(client, "ask_user")
+        events += kill(client, events[-1][0])
+        assert client.get("/v1/sessions/s-1/status").json()["state"] == "waiting_input"
+        assert answer(client, events[-2])
+        events += read(client, "approval_required", since=events[-1][0])
+        events += kill(client, events[-1][0])
+        assert answer(client, events[-2])
+        events += read(client, *ENDS, since=events[-1][0])
+        assert events[-1][1] == "agent_end"
+        assert done(tmp_path) == ["refund 7", "transfer 5"]
+        assert {data["requestId"] for _, _, data in events if data.get("requestId")} == {request_id}
+        assert read(client, *ENDS) == events
 
 
 class Client:
