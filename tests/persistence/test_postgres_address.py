@@ -62,6 +62,10 @@ def test_of_several_hosts_the_one_that_takes_writes_is_meant_and_never_a_standby
 
 def test_without_its_package_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    monkeypatch.delitem(sys.modules, "frontdesk.persistence.postgres_connections")
+    for name in [each for each in sys.modules if each.startswith("frontdesk.persistence.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "frontdesk.gateway.conversation_database", raising=False)
+    with pytest.raises(MissingExtra, match=r"frontdesk\[postgresql\]"):
+        import frontdesk.gateway.conversation_database
     with pytest.raises(MissingExtra, match=r"frontdesk\[postgresql\]"):
         import frontdesk.persistence.postgres_connections  # noqa: F401

@@ -12,13 +12,13 @@ from frontdesk.gateway.conversation_settings import ConversationSettings
 from frontdesk.gateway.secret_file import password_in
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.persistence.errors import StorageRefused, StorageUnavailable
-from frontdesk.persistence.postgres_claims import OwnerStanding
 from frontdesk.persistence.postgres_connections import DatabaseAddress, check_database
 from frontdesk.persistence.postgres_conversations import PostgresConversations
 from frontdesk.persistence.sealing import Sealing
 
 if TYPE_CHECKING:
     from frontdesk.cluster.node import Node
+    from frontdesk.persistence.postgres_claims import OwnerStanding
 
 
 def database_conversations(

@@ -15,7 +15,15 @@ from typing import Any
 from frontdesk.persistence import operations as ops
 from frontdesk.persistence import postgres_statements as sql
 from frontdesk.persistence.errors import ConversationUnreadable
-from frontdesk.persistence.postgres_rows import JournalRow, OwnedRow, Statement, Tail, joined_rows
+from frontdesk.persistence.postgres_rows import (
+    Bigints,
+    Contents,
+    JournalRow,
+    OwnedRow,
+    Statement,
+    Tail,
+    joined_rows,
+)
 from frontdesk.persistence.schema import OF_A_CONVERSATION
 from frontdesk.persistence.sealing import CLEAR, KeyOf, Sealing
 from frontdesk.persistence.segments import SEGMENT_BYTES, compress, pack_frames
@@ -432,9 +440,10 @@ class Batch:
                 else:
                     cells += [self._journal_cells(number, row) for row in rows]
         if cells:
-            names = ("numbers", "fences", "firsts", "lasts", "sizes", "frames")
-            columns = map(list, zip(*cells, strict=True))
-            self._add(sql.JOURNAL, **dict(zip(names, columns, strict=True)))
+            *integers, frames = zip(*cells, strict=True)
+            names = ("numbers", "fences", "firsts", "lasts", "sizes")
+            columns = dict(zip(names, map(Bigints, integers), strict=True))
+            self._add(sql.JOURNAL, **columns, frames=Contents(frames))
 
     def _journal_cells(self, number: int, row: JournalRow) -> tuple[Any, ...]:
         stored = self._content(number, row.packed, f"journal:{row.first_index}")

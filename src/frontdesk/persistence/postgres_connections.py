@@ -27,6 +27,9 @@ except ImportError as _missing:
         "postgresql", part="conversations in PostgreSQL", missing="psycopg"
     ) from _missing
 
+# Only now: it needs the package as well.
+from frontdesk.persistence.postgres_rows import register_arrays
+
 __all__ = ["DatabaseAddress", "DatabaseConnections", "WaitLimits", "check_database", "failure_of"]
 
 T = TypeVar("T")
@@ -192,6 +195,7 @@ class DatabaseConnections:
         connection = BoundedConnection.connect(**self._parameters, autocommit=True)
         try:
             connection.answer_s = self._limits.answer_s
+            register_arrays(connection)
             row = connection.execute(_SETTINGS, self._settings()).fetchone()
             self._check(*cast("Row", row)[-2:])
         except BaseException:

@@ -31,7 +31,7 @@ from frontdesk.persistence.postgres_connections import (
     is_contended,
     is_lost,
 )
-from frontdesk.persistence.postgres_rows import JournalRow, OwnedRow, Statement, Tail
+from frontdesk.persistence.postgres_rows import Bigints, JournalRow, OwnedRow, Statement, Tail
 from frontdesk.persistence.sealing import KeyOf, Sealing
 
 __all__ = ["NodeWriter"]
@@ -203,12 +203,15 @@ class NodeWriter:
                 # Their owners' batches in flight are waited for, in an order that is everybody's.
                 connection.execute(sql.LOCK_OWNERS, [self._node, batch.erased_tenants])
             raised = connection.execute(sql.RAISE, [self._node])
-            rows = connection.execute(sql.ROWS, [batch.numbers])
-            ends = connection.execute(sql.LOG_ENDS, [logging]) if logging else None
-            packed = connection.execute(sql.JOURNAL_ROWS, [compressing]) if compressing else None
+            rows = connection.execute(sql.ROWS, [Bigints(batch.numbers)])
+            ends = packed = None
+            if logging:
+                ends = connection.execute(sql.LOG_ENDS, [Bigints(logging)])
+            if compressing:
+                packed = connection.execute(sql.JOURNAL_ROWS, [Bigints(compressing)])
             keys = connection.execute(sql.TENANT_KEYS, [tenants]) if tenants else None
         self._check(raised.fetchone(), sent.sequence)
-        owned = [OwnedRow(*row) for row in rows]
+        owned = [OwnedRow._make(row) for row in rows.fetchall()]
         for number, last_index, size in ends or ():
             self._tails[number] = Tail(last_index, size)
         return batch.statements(
