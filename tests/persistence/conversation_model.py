@@ -40,6 +40,23 @@ class Modelled:
     requests: dict = field(default_factory=dict)
     checkpoints: dict = field(default_factory=dict)
 
+    def memories_at(self, at):
+        """Return what memory there was up to a message, and was not replaced by then; or is now."""
+        return [
+            told
+            for told, until in self.memories
+            if (until is None if at is None else told.position <= at and at < (until or at + 1))
+        ]
+
+    def free_memories(self):
+        """Drop what was replaced, but for what there was of it at a checkpoint."""
+        ends = {each.position for each in self.checkpoints.values()}
+        self.memories = [
+            (told, until)
+            for told, until in self.memories
+            if until is None or ends & set(range(told.position, until))
+        ]
+
     @property
     def waiting(self):
         return sum(turn.state not in ENDS for turn in self.turns.values())
@@ -163,10 +180,18 @@ class ConversationModel:
         one.messages.setdefault(each.position, each.message)
 
     def _MemoryAdded(self, one, each):
+        until = {told: until for told, until in one.memories if told == each}
+        if until.get(each) is not None or (until and not each.replaces):
+            return
         if each.replaces:
-            one.memories = [other for other in one.memories if other.kind != each.kind]
-        if each not in one.memories:
-            one.memories.append(each)
+            one.memories = [
+                (told, min(until or each.position, each.position))
+                if told.kind == each.kind
+                else (told, until)
+                for told, until in one.memories
+            ]
+            one.free_memories()
+        one.memories.append((each, None))
 
     def _RequestAsked(self, one, each):
         one.requests.setdefault(each.reference, (each.request_id, each.event, None))
@@ -180,9 +205,11 @@ class ConversationModel:
 
     def _CheckpointMade(self, one, each):
         one.checkpoints[each.name] = each
+        one.free_memories()
 
     def _CheckpointRemoved(self, one, each):
         one.checkpoints.pop(each.name, None)
+        one.free_memories()
 
     def _AnswerStored(self, one, each):
         self.answers[each.slot] = each

@@ -231,18 +231,75 @@ def test_events_that_are_dropped_are_gone_and_the_count_goes_on(store):
     assert store.find("t", "s7").last_index == 10
 
 
-def test_memory_that_replaces_takes_the_place_of_its_kind_alone(store):
-    def remembered(kind, content, *, replaces):
-        return ops.MemoryAdded(
-            number=7, request_id="r", kind=kind, version=1, content=content, replaces=replaces
-        )
+def remembered(kind, content, *, replaces, position=1):
+    return ops.MemoryAdded(
+        number=7,
+        position=position,
+        request_id=f"r{position}",
+        kind=kind,
+        version=1,
+        content=content,
+        replaces=replaces,
+    )
 
+
+def test_memory_that_replaces_takes_the_place_of_its_kind_alone(store):
     store.apply([opened(7)])
     store.apply([remembered("a", b"1", replaces=False), remembered("b", b"2", replaces=False)])
     store.apply([remembered("a", b"3", replaces=False)])
     assert [each.content for each in store.memories(7)] == [b"1", b"2", b"3"]
     store.apply([remembered("a", b"4", replaces=True)])
     assert [each.content for each in store.memories(7)] == [b"2", b"4"]
+
+
+def checkpoint(name, position):
+    request_id = f"r{position}"
+    return ops.CheckpointMade(
+        number=7, name=name, request_id=request_id, position=position, at_ms=3
+    )
+
+
+def contents(store, *, at=None):
+    return [each.content for each in store.memories(7, at=at)]
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
+def test_what_a_checkpoint_has_of_memory_is_held_as_long_as_one_needs_it(store_in, encrypt):
+    with store_in(encrypt=encrypt) as store:
+        store.apply([opened(7), remembered("b", b"other", replaces=False)])
+        empty = store.find("t", "s7").held_bytes
+        store.apply([remembered("a", b"1" * 1000, replaces=True)])
+        batch = [
+            remembered("a", b"2" * 1000, replaces=True, position=2),
+            remembered("a", b"and", replaces=False, position=3),
+            checkpoint("c", 3),
+            checkpoint("same", 3),
+            remembered("a", b"4" * 1000, replaces=True, position=4),
+        ]
+        store.apply(batch)
+        held = [b"other", b"2" * 1000, b"and"], [b"other", b"4" * 1000]
+        assert (contents(store, at=3), contents(store)) == held
+        size = store.find("t", "s7").held_bytes
+        assert 2000 < size - empty < 2200
+        store.apply(batch)
+        assert (contents(store, at=3), contents(store)) == held
+        assert store.find("t", "s7").held_bytes == size
+        store.apply([remembered("a", b"5" * 1000, replaces=True, position=5)])
+        assert (contents(store, at=3), contents(store, at=4)) == (held[0], [b"other"])
+        for name, left in (("c", held[0]), ("same", [b"other"])):
+            store.apply([ops.CheckpointRemoved(number=7, name=name)])
+            assert contents(store, at=3) == left
+        assert contents(store) == [b"other", b"5" * 1000]
+        assert store.find("t", "s7").held_bytes - empty < 1100
+
+
+def test_what_a_turn_leaves_late_is_not_what_the_next_one_replaced(store):
+    store.apply([opened(7), remembered("a", b"1", replaces=True), checkpoint("c", 1)])
+    store.apply([remembered("a", b"2", replaces=True, position=2), checkpoint("d", 2)])
+    store.apply([remembered("a", b"late", replaces=True)])
+    assert (contents(store), contents(store, at=1)) == ([b"late"], [b"late"])
+    store.apply([remembered("a", b"3", replaces=True, position=3)])
+    assert (contents(store), contents(store, at=2)) == ([b"3"], [b"late"])
 
 
 @pytest.mark.parametrize("lost", ["secret", "key"])

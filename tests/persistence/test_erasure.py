@@ -65,6 +65,36 @@ def test_what_is_erased_is_in_no_file_a_while_later_compressed_or_not(tmp_path):
         assert len(store.turns(8)) == 6
 
 
+@pytest.mark.parametrize("whole_tenant", [False, True])
+def test_memory_that_a_checkpoint_has_is_erased_with_its_conversation(tmp_path, whole_tenant):
+    with store_in(tmp_path, erase_within_s=0.01) as store:
+        store.apply([opened(7), *remembering(7, position=1, content=marked(7) * 300)])
+        store.apply(remembering(7, position=2, content=b"another " * 300))
+        assert [each.content for each in store.memories(7, at=1)] == [marked(7) * 300]
+        gone = ops.ConversationErased(number=7)
+        store.apply([ops.TenantErased(number=0, tenant_id="t") if whole_tenant else gone])
+        eventually(lambda: marked(7) not in files_of(tmp_path))
+        assert store.memories(7, at=1) == []
+
+
+def remembering(number, *, position, content):
+    """Return a memory that replaces what there was, and a checkpoint after it."""
+    request_id = f"r{position}"
+    memory = ops.MemoryAdded(
+        number=number,
+        position=position,
+        request_id=request_id,
+        kind="a",
+        version=1,
+        content=content,
+        replaces=True,
+    )
+    made = ops.CheckpointMade(
+        number=number, name=f"c{position}", request_id=request_id, position=position, at_ms=1
+    )
+    return [memory, made]
+
+
 def test_an_erased_tenant_has_no_key_any_more_and_comes_back_with_another(tmp_path):
     with store_in(tmp_path, erase_within_s=0.01) as store:
         filled(store, 7, chance=random.Random(15), tenant_id="gone")
@@ -135,6 +165,7 @@ def grow(store, number, round_number, *, chance):
     added = marked(number) * chance.randrange(1, 2 * size)
     memory = ops.MemoryAdded(
         number=number,
+        position=first,
         request_id=f"r{round_number}",
         kind=chance.choice("ab"),
         version=1,

@@ -82,7 +82,7 @@ READS = {
     "turns": ((1,), {"states": ("queued", "running")}, [TURN]),
     "turn": ((1, "r"), {}, None),
     "latest_turn": ((1,), {}, TURN),
-    "memories": ((1,), {}, [MEMORY]),
+    "memories": ((1,), {"at": 3}, [MEMORY]),
     "requests": (
         (1,),
         {},

@@ -29,6 +29,8 @@ def test_what_a_version_wrote_is_read_by_this_one(tmp_path, version):
         assert [each.frame for each in frames] == [b"event %d, " % i * 4 for i in range(40)]
         assert [each.state for each in store.turns(7)] == ["completed"]
         assert [each.name for each in store.checkpoints(7)] == ["c"]
+        assert [each.content for each in store.memories(7, at=1)] == [b"memory of r1"]
+        assert [each.content for each in store.memories(7)] == [b"memory of r2"]
         assert store.answer("s", now_ms=8).answer == b"a"
         assert (second.state, second.waiting, second.last_index) == ("live", 1, 1)
         assert store.turn(8, "r1").suspended.content == b"state"

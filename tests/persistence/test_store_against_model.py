@@ -21,6 +21,7 @@ EVERYTHING = {"after": 0, "limit": 1000, "max_bytes": 10**9}
 SLOT_UNTIL = 50
 
 REQUESTS = ("r1", "r2")
+POSITIONS = (1, 2, 3)
 
 
 def text_by(chance):
@@ -68,6 +69,7 @@ KINDS = {
     },
     ops.MessageAdded: {"position": any_of(1, 2, 3, 4), "message": text_by},
     ops.MemoryAdded: {
+        "position": any_of(*POSITIONS),
         "request_id": requests,
         "kind": any_of("a", "b"),
         "version": any_of(1, 2),
@@ -110,7 +112,7 @@ KINDS = {
     ops.CheckpointMade: {
         "name": any_of("c", "d"),
         "request_id": requests,
-        "position": any_of(1, 2),
+        "position": any_of(*POSITIONS),
         "at_ms": times,
     },
     ops.CheckpointRemoved: {"name": any_of("c", "d")},
@@ -121,7 +123,10 @@ KINDS = {
         "until_ms": any_of(SLOT_UNTIL),
     },
 }
-OFTEN = (ops.FramesAppended, ops.EpochBegun, ops.TurnQueued, ops.RequestAsked, ops.MemoryAdded) * 2
+OFTEN = (
+    *(ops.FramesAppended, ops.EpochBegun, ops.TurnQueued, ops.RequestAsked, ops.MemoryAdded) * 2,
+    ops.CheckpointMade,
+)
 
 
 class StoredConversations(RuleBasedStateMachine):
@@ -240,12 +245,14 @@ class StoredConversations(RuleBasedStateMachine):
         ]
         assert [each.position for each in turns] == list(range(1, len(turns) + 1))
         assert self.store.latest_turn(number) == (turns[-1] if turns else None)
-        assert [
-            (each.request_id, each.kind, each.content, each.replaces)
-            for each in self.store.memories(number)
-        ] == [
-            (each.request_id, each.kind, each.content, each.replaces) for each in modelled.memories
-        ]
+        for at in (None, *POSITIONS):
+            assert [
+                (each.request_id, each.kind, each.content, each.replaces, each.position)
+                for each in self.store.memories(number, at=at)
+            ] == [
+                (each.request_id, each.kind, each.content, each.replaces, each.position)
+                for each in modelled.memories_at(at)
+            ]
         asked = self.store.requests(number)
         assert {each.reference: (each.request_id, each.event, each.answer) for each in asked} == (
             modelled.requests

@@ -9,6 +9,7 @@ from frontdesk import InvalidArgument, SessionNotFound
 from frontdesk.agents import CreateSession
 from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.records import ForkPoint
+from frontdesk.sessions.checkpoints import Checkpoints
 from frontdesk.sessions.errors import NotStored
 from support.sessions import Stream, open_service, open_session, parrot, scripted
 from support.stored_services import found, stored, turned
@@ -84,6 +85,62 @@ async def test_a_fork_after_an_earlier_turn_knows_nothing_of_later_ones(tmp_path
         assert b'"rebuilt"' in begun.json
         await turned(copy, "three")
         assert seen[-1] == (None, ["one", "one!"])
+
+
+async def test_a_fork_at_a_checkpoint_knows_what_was_remembered_then(tmp_path):
+    seen = []
+    async with stored(tmp_path, recalling(seen)) as service:
+        original = await open_session(service, session_id="s-1")
+        ids = await turned(original, "one", "two", "three")
+        await Checkpoints(original).make("third")
+        await turned(original, "four")
+    async with stored(tmp_path, recalling(seen)) as service:
+        await turned(await found(service), "five")
+        for after in ("third", ids[2]):
+            copy = await fork(service, after=after)
+            stream = Stream(copy)
+            (begun,) = await stream.until("agent_restarted")
+            stream.close()
+            assert b'"kept"' in begun.json
+            await turned(copy, "other")
+            assert seen[-1] == (3, ["one", "one!", "two", "two!", "three", "three!"])
+        await turned(await found(service), "six")
+        assert seen[-1][0] == 5
+
+
+async def test_a_fork_of_a_fork_at_a_checkpoint_knows_what_both_remember(tmp_path):
+    seen = []
+    async with stored(tmp_path, recalling(seen)) as service:
+        await turned(await open_session(service, session_id="s-1"), "one", "two")
+        copy = await fork(service, session_id="s-2")
+        await turned(copy, "three")
+        await Checkpoints(copy).make("third")
+        await turned(copy, "four")
+        await turned(await fork(service, of="s-2", after="third"), "other")
+        assert seen[-1] == (3, ["one", "one!", "two", "two!", "three", "three!"])
+
+
+async def test_a_checkpoint_names_the_turn_that_ends_while_it_is_made(tmp_path, monkeypatch):
+    seen = []
+    async with stored(tmp_path, recalling(seen)) as service:
+        original = await open_session(service, session_id="s-1")
+        await turned(original, "one")
+        commits, meanwhile = original.service.commits, ["two"]
+        read = commits.read
+
+        async def slowly(ask, **options):
+            answer = await read(ask, **options)
+            if meanwhile:
+                await turned(original, meanwhile.pop())
+            return answer
+
+        monkeypatch.setattr(commits, "read", slowly)
+        made = await Checkpoints(original).make("c")
+        assert made.position == 4
+        monkeypatch.undo()
+        await turned(original, "three")
+        await turned(await fork(service, after="c"), "other")
+        assert seen[-1][0] == 2
 
 
 async def test_dormant_and_ended_sessions_can_be_forked(tmp_path):

@@ -50,6 +50,7 @@ def turn(number, request_id, *, first, frames, text="hi", position=1):
         ),
         ops.MemoryAdded(
             number=number,
+            position=position,
             request_id=request_id,
             kind="history",
             version=1,

@@ -130,8 +130,12 @@ class Conversations(Protocol):
         """Return the newest turn, queued or not."""
         ...
 
-    def memories(self, number: int) -> list[StoredMemory]:
-        """Return what agents left, oldest first."""
+    def memories(self, number: int, *, at: int | None = None) -> list[StoredMemory]:
+        """Return what agents left, oldest first.
+
+        `at` the position of a checkpoint it is what there was then. At any other it is what is
+        left of that: what was replaced is held for checkpoints alone.
+        """
         ...
 
     def requests(self, number: int) -> list[StoredRequest]:

@@ -111,9 +111,11 @@ class MessageAdded(Operation, frozen=True, kw_only=True, tag=True):
 class MemoryAdded(Operation, frozen=True, kw_only=True, tag=True):
     """What an agent wants its next one to have, of one turn; see `agents.records.Memory`.
 
-    One that `replaces` takes the place of every earlier one of its kind.
+    `position` is that of the last message it knows of. One that `replaces` takes the place of every
+    earlier one of its kind; what there was of them at a checkpoint is held as long as that is.
     """
 
+    position: int
     request_id: str
     kind: str
     version: int
@@ -216,7 +218,7 @@ class FramesDropped(Operation, frozen=True, kw_only=True, tag=True):
 
 
 class CheckpointMade(Operation, frozen=True, kw_only=True, tag=True):
-    """The end of a turn has a name: a fork from it takes messages up to `position`."""
+    """The end of a turn has a name: a fork from it takes messages and memory up to `position`."""
 
     name: str
     request_id: str
@@ -225,7 +227,7 @@ class CheckpointMade(Operation, frozen=True, kw_only=True, tag=True):
 
 
 class CheckpointRemoved(Operation, frozen=True, kw_only=True, tag=True):
-    """A checkpoint goes."""
+    """A checkpoint goes, and what was held for it alone."""
 
     name: str
 

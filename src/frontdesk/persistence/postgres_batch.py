@@ -357,19 +357,19 @@ class Batch:
 
     def memory_added(self, op: ops.MemoryAdded) -> None:
         """Add what an agent leaves, in the place of earlier ones where it says so."""
-        identity = f"{op.request_id}\n{op.kind}\n{op.version}\n{op.replaces}\n".encode()
-        digest = self._sealing.digest(identity + op.content, key=self._keys[op.number])
+        identity = str((op.request_id, op.kind, op.version, op.replaces, op.position)).encode()
         values: dict[str, Any] = {
             "number": op.number,
+            "position": op.position,
             "request_id": _clean(op.request_id),
             "kind": _clean(op.kind),
             "version": op.version,
             "content": self._content(op.number, op.content, "memory"),
             "replaces": int(op.replaces),
-            "digest": digest,
+            "digest": self._sealing.digest(identity + op.content, key=self._keys[op.number]),
         }
-        if op.replaces:
-            self._add(sql.REPLACED, number=op.number, kind=values["kind"])
+        for statement in sql.REPLACED if op.replaces else ():
+            self._add(statement, **values)
         self._add(sql.REMEMBERED, **values)
 
     def checkpoint_made(self, op: ops.CheckpointMade) -> None:
@@ -382,10 +382,12 @@ class Batch:
             position=op.position,
             at_ms=op.at_ms,
         )
+        self._add(sql.MEMORY_FREED, number=op.number)
 
     def checkpoint_removed(self, op: ops.CheckpointRemoved) -> None:
         """Remove a name."""
         self._add(sql.CHECKPOINT_REMOVED, number=op.number, name=_clean(op.name))
+        self._add(sql.MEMORY_FREED, number=op.number)
 
     def answer_stored(self, op: ops.AnswerStored) -> None:
         """Store the answer to an idempotency key."""

@@ -195,9 +195,9 @@ class PostgresConversations:
         """Return the newest turn, queued or not."""
         return self._connections.run(lambda one: self._reader.latest_turn(one, number))
 
-    def memories(self, number: int) -> list[StoredMemory]:
-        """Return what agents left, oldest first."""
-        return self._connections.run(lambda one: self._reader.memories(one, number))
+    def memories(self, number: int, *, at: int | None = None) -> list[StoredMemory]:
+        """Return what agents left, oldest first: now, or at a checkpoint."""
+        return self._connections.run(lambda one: self._reader.memories(one, number, at=at))
 
     def requests(self, number: int) -> list[StoredRequest]:
         """Return the approvals and questions of turns that have not ended, oldest first."""

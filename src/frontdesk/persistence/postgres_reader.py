@@ -235,8 +235,8 @@ class DatabaseReader:
             for position, content, tenant_id, key_id in rows
         ]
 
-    def memories(self, connection: Asked, number: int) -> list[StoredMemory]:
-        """Return what agents left, oldest first."""
+    def memories(self, connection: Asked, number: int, *, at: int | None) -> list[StoredMemory]:
+        """Return what agents left, oldest first: now, or at a checkpoint."""
         return [
             StoredMemory(
                 request_id=request_id,
@@ -244,9 +244,10 @@ class DatabaseReader:
                 version=version,
                 content=self._opened(content, number, "memory", key),
                 replaces=bool(replaces),
+                position=position,
             )
-            for request_id, kind, version, content, replaces, *key in connection.execute(
-                _MEMORIES, [number]
+            for request_id, kind, version, content, replaces, position, *key in connection.execute(
+                _MEMORIES, {"number": number, "at": at}
             )
         ]
 
@@ -422,8 +423,11 @@ WHERE m.place = 1 OR m.total <= %(max_bytes)s ORDER BY m.position
 """
 
 _MEMORIES = """
-SELECT request_id, kind, version, content, replaces, c.tenant_id, c.key_id
-FROM memory JOIN conversation c USING (number) WHERE number = %s ORDER BY place
+SELECT request_id, kind, version, content, replaces, position, c.tenant_id, c.key_id
+FROM memory JOIN conversation c USING (number)
+WHERE number = %(number)s AND (%(at)s::bigint IS NULL OR position <= %(at)s)
+    AND (until IS NULL OR until > %(at)s)
+ORDER BY place
 """
 
 _TURN_FIELDS = (

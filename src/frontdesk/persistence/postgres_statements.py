@@ -102,20 +102,37 @@ INSERT INTO message (number, position, content) VALUES (%(number)s, %(position)s
 ON CONFLICT DO NOTHING
 """
 
-REPLACED: str = """
+_MEMORY_GONE = """
 WITH gone AS (
-    DELETE FROM memory WHERE number = %(number)s AND kind = %(kind)s
+    DELETE FROM memory WHERE number = %(number)s AND {rows} AND NOT EXISTS (
+        SELECT FROM checkpoint WHERE checkpoint.number = memory.number
+        AND checkpoint.position >= memory.position AND checkpoint.position < {until})
     RETURNING octet_length(content) AS size)
 UPDATE conversation
 SET held_bytes = held_bytes - coalesce((SELECT sum(size) FROM gone), 0)::bigint
 WHERE number = %(number)s
 """
 
+_REPLACED = """kind = %(kind)s AND NOT EXISTS (SELECT FROM memory said
+    WHERE said.number = %(number)s AND said.digest = %(digest)b AND said.until IS NOT NULL)"""
+"""What a memory replaces: nothing, where it is replaced itself, as it was said before."""
+
+REPLACED: tuple[str, str] = (
+    _MEMORY_GONE.format(rows=_REPLACED, until="least(until, %(position)s)"),
+    f"""
+UPDATE memory SET until = %(position)s
+WHERE number = %(number)s AND {_REPLACED} AND (until IS NULL OR until > %(position)s)
+""",
+)
+
+MEMORY_FREED: str = _MEMORY_GONE.format(rows="until IS NOT NULL", until="until")
+
 REMEMBERED: str = """
 WITH added AS (
-    INSERT INTO memory (number, place, request_id, kind, version, content, replaces, digest)
-    SELECT %(number)s, coalesce(max(place), 0) + 1, %(request_id)s, %(kind)s, %(version)s,
-        %(content)b, %(replaces)s, %(digest)b
+    INSERT INTO memory (number, place, position, request_id, kind, version, content, replaces,
+        digest)
+    SELECT %(number)s, coalesce(max(place), 0) + 1, %(position)s, %(request_id)s, %(kind)s,
+        %(version)s, %(content)b, %(replaces)s, %(digest)b
     FROM memory WHERE number = %(number)s
     HAVING NOT coalesce(bool_or(digest = %(digest)b), false)
     RETURNING octet_length(content) AS size)

@@ -146,9 +146,9 @@ class RemoteConversations:
         """See `Conversations.latest_turn`."""
         return self._read(wire.LATEST_TURN, number)
 
-    def memories(self, number: int) -> list[StoredMemory]:
+    def memories(self, number: int, *, at: int | None = None) -> list[StoredMemory]:
         """See `Conversations.memories`."""
-        return self._read(wire.MEMORIES, number)
+        return self._read(wire.MEMORIES, number, at=at)
 
     def requests(self, number: int) -> list[StoredRequest]:
         """See `Conversations.requests`."""

@@ -121,10 +121,14 @@ TABLES: Sequence[StoredTable] = (
     StoredTable(
         "memory",
         (
-            *_integers("number", "place"),
+            # As of the end at the message `position`, up to that at `until`, if it was replaced
+            # there: then it is held for the checkpoints between the two.
+            *_integers("number", "place", "position"),
+            *_integers("until", null=True),
             *_texts("request_id", "kind"),
             *_integers("version", "replaces"),
-            *_bytes("content", "digest"),
+            # In this order: looking for a digest reads no contents.
+            *_bytes("digest", "content"),
         ),
         key=("number", "place"),
     ),

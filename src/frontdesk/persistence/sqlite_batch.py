@@ -266,31 +266,52 @@ class SqliteBatch:
     def add_memory(self, tail: Tail, operation: ops.MemoryAdded) -> None:
         number, request_id, kind = operation.number, operation.request_id, operation.kind
         content = self._stored(tail, operation.content, f"memory:{request_id}:{kind}")
-        identity = f"{request_id}\n{kind}\n{operation.version}\n{operation.replaces}\n".encode()
-        digest = self._sealing.digest(identity + operation.content, key=tail.key)
-        changes = self.log.changes[number]
-        if operation.replaces:
-            earlier = "FROM memory WHERE number = ? AND kind = ?"
-            length = f"SELECT coalesce(sum(length(content)), 0) {earlier}"
-            changes.held_bytes -= self._execute(length, (number, kind)).fetchone()[0]
-            self._execute(f"DELETE {earlier}", (number, kind))
+        version, replaces, position = operation.version, operation.replaces, operation.position
+        identity = str((request_id, kind, version, replaces, position)).encode()
+        values = {
+            "number": number,
+            "position": position,
+            "request": request_id,
+            "kind": kind,
+            "version": version,
+            "replaces": int(replaces),
+            "content": content,
+            "digest": self._sealing.digest(identity + operation.content, key=tail.key),
+        }
+        # What is replaced itself was said before, in the same batch, and replaces nothing again.
+        said = "SELECT 1 FROM memory WHERE number = :number AND digest = :digest"
+        if replaces and not self._execute(f"{said} AND until IS NOT NULL", values).fetchone():
+            until = "min(coalesce(until, :position), :position)"
+            self._delete_memory("kind = :kind", until=until, values=values)
+            self._execute(
+                "UPDATE memory SET until = :position WHERE number = :number AND kind = :kind"
+                " AND (until IS NULL OR until > :position)",
+                values,
+            )
         done = self._execute(
-            "INSERT INTO memory (number, place, request_id, kind, version, replaces, content,"
-            " digest) SELECT :number,"
+            "INSERT INTO memory (number, place, position, request_id, kind, version, replaces,"
+            " content, digest) SELECT :number,"
             " (SELECT coalesce(max(place), 0) + 1 FROM memory WHERE number = :number),"
-            " :request, :kind, :version, :replaces, :content, :digest WHERE NOT EXISTS"
-            " (SELECT 1 FROM memory WHERE number = :number AND digest = :digest)",
-            {
-                "number": number,
-                "request": request_id,
-                "kind": kind,
-                "version": operation.version,
-                "replaces": int(operation.replaces),
-                "content": content,
-                "digest": digest,
-            },
+            " :position, :request, :kind, :version, :replaces, :content, :digest"
+            f" WHERE NOT EXISTS ({said})",
+            values,
         )
-        changes.held_bytes += len(content) * done.rowcount
+        self.log.changes[number].held_bytes += len(content) * done.rowcount
+
+    def _free_memory(self, number: int) -> None:
+        """Delete what was replaced, and of which no checkpoint needs anything any more."""
+        self._delete_memory("until IS NOT NULL", until="until", values={"number": number})
+
+    def _delete_memory(self, rows: str, *, until: str, values: Mapping[str, Any]) -> None:
+        """Delete memory, but for what there was at a checkpoint before it was replaced."""
+        deleted = self._execute(
+            f"DELETE FROM memory WHERE number = :number AND {rows} AND NOT EXISTS"
+            " (SELECT 1 FROM checkpoint WHERE checkpoint.number = memory.number"
+            f" AND checkpoint.position >= memory.position AND checkpoint.position < {until})"
+            " RETURNING length(content)",
+            values,
+        )
+        self.log.changes[values["number"]].held_bytes -= sum(size for (size,) in deleted)
 
     def ask(self, tail: Tail, operation: ops.RequestAsked) -> None:
         number, reference = operation.number, operation.reference
@@ -331,10 +352,12 @@ class SqliteBatch:
             at_ms=operation.at_ms,
             conflict="OR REPLACE",
         )
+        self._free_memory(operation.number)
 
     def remove_checkpoint(self, tail: Tail, operation: ops.CheckpointRemoved) -> None:
         gone = "DELETE FROM checkpoint WHERE number = ? AND name = ?"
         self._execute(gone, (operation.number, operation.name))
+        self._free_memory(operation.number)
 
     def store_answer(self, tail: Tail, operation: ops.AnswerStored) -> None:
         column = f"idempotency:{operation.slot}"

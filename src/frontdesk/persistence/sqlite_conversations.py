@@ -143,10 +143,10 @@ class OwnedConversations:
         with self._database.reading() as reader:
             return reader.latest_turn(number)
 
-    def memories(self, number: int) -> list[StoredMemory]:
+    def memories(self, number: int, *, at: int | None = None) -> list[StoredMemory]:
         """Return what agents left, oldest first."""
         with self._database.reading() as reader:
-            return reader.memories(number)
+            return reader.memories(number, at=at)
 
     def requests(self, number: int) -> list[StoredRequest]:
         """Return the approvals and questions of turns that have not ended, oldest first."""

@@ -125,7 +125,9 @@ class SqliteSnapshot:
                 stored.number, after=after, limit=_PAGE, max_bytes=PAGE_BYTES
             ):
                 after = messages[-1].position
-            self.reader.memories(stored.number)
+            ends = {each.position for each in self.reader.checkpoints(stored.number)}
+            for at in (None, *ends):
+                self.reader.memories(stored.number, at=at)
         except (ConversationUnreadable, sqlite3.DatabaseError) as error:
             return str(error)
         return None

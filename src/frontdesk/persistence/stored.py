@@ -74,13 +74,14 @@ class StoredTurn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredMemory(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent left for the next one."""
+    """What an agent left for the next one; `position` is that of the last message it knows of."""
 
     request_id: str
     kind: str
     version: int
     content: bytes
     replaces: bool = False
+    position: int = 0
 
 
 class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):

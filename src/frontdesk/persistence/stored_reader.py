@@ -299,12 +299,13 @@ class StoredReader:
         )
         return next(self._turns(number, rows), None)
 
-    def memories(self, number: int) -> list[StoredMemory]:
-        """Return what agents left, oldest first."""
+    def memories(self, number: int, *, at: int | None) -> list[StoredMemory]:
+        """Return what agents left, oldest first: now, or at a checkpoint."""
         rows = self._execute(
-            "SELECT request_id, kind, version, content, replaces FROM memory WHERE number = ?"
-            " ORDER BY place",
-            (number,),
+            "SELECT request_id, kind, version, content, replaces, position FROM memory"
+            " WHERE number = :number AND (:at IS NULL OR position <= :at)"
+            " AND (until IS NULL OR until > :at) ORDER BY place",
+            {"number": number, "at": at},
         ).fetchall()
         return [
             StoredMemory(
@@ -313,8 +314,9 @@ class StoredReader:
                 version=version,
                 content=self._opened(number, content, f"memory:{request_id}:{kind}"),
                 replaces=bool(replaces),
+                position=position,
             )
-            for request_id, kind, version, content, replaces in rows
+            for request_id, kind, version, content, replaces, position in rows
         ]
 
     def requests(self, number: int) -> list[StoredRequest]:

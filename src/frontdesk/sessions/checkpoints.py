@@ -8,7 +8,7 @@ from frontdesk.agents.ids import NAME
 from frontdesk.errors import InvalidArgument
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.operations import CheckpointMade, CheckpointRemoved
-from frontdesk.persistence.stored import StoredCheckpoint
+from frontdesk.persistence.stored import StoredCheckpoint, StoredTurn
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import CheckpointRefused, NotStored, UnknownCheckpoint
 from frontdesk.sessions.forking import latest_end
@@ -56,11 +56,7 @@ class Checkpoints:
         if not _NAME.fullmatch(name) or name in (".", "..") or name.startswith("req_"):
             expected = f"{NAME}, not beginning with req_, neither . nor .."
             raise InvalidArgument("name", expected=expected, got=repr(name[:80]))
-        await self._conversation.committed()
-        checkpoints, number = await self.all(), self._conversation.number
-        turn = await self._commits.read(
-            lambda store: latest_end(store, number), asker=self._conversation.tenant_id
-        )
+        checkpoints, turn = await self._latest()
         if turn is None:
             raise CheckpointRefused(name, problem="no turn has ended yet")
         for each in checkpoints:
@@ -79,7 +75,7 @@ class Checkpoints:
         )
         self._commits.add(
             CheckpointMade(
-                number=number,
+                number=self._conversation.number,
                 name=name,
                 request_id=made.request_id,
                 position=made.position,
@@ -88,6 +84,20 @@ class Checkpoints:
         )
         await self._conversation.committed()
         return made
+
+    async def _latest(self) -> tuple[list[StoredCheckpoint], StoredTurn | None]:
+        """Return all, and the last turn that has ended; none ends until something is awaited."""
+        conversation, number = self._conversation, self._conversation.number
+        while True:
+            turns = conversation.counters.turns
+            await conversation.committed()
+            found = await self._commits.read(
+                lambda store: (store.checkpoints(number), latest_end(store, number)),
+                asker=conversation.tenant_id,
+            )
+            if conversation.counters.turns == turns:
+                return found
+            # What a turn left that ended meanwhile may have replaced what the one before had.
 
     async def remove(self, name: str) -> None:
         """Remove one; the turn and what was forked from it stay. `UnknownCheckpoint`."""

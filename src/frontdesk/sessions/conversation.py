@@ -488,7 +488,6 @@ class Conversation(SessionTurns):
             tools=tools.attached(),
             tool_keys=tools.keys(),
             inherited=0 if took is None else took.inherited,
-            remembered=0 if took is None else took.remembered,
             restarts=self.restarts,
             left_for=self.left_for,
         )

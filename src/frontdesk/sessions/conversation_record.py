@@ -55,8 +55,7 @@ _DELTAS = (MessageDelta.name, ThinkingDelta.name)
 class StoredOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a session was opened with, and what was set since: as the storage has it, encrypted.
 
-    Where it is a fork, it began with `inherited` messages, and memory of those up to the number
-    `remembered`.
+    Where it is a fork, it began with `inherited` messages.
     """
 
     context: SessionContext
@@ -67,7 +66,6 @@ class StoredOptions(msgspec.Struct, frozen=True, kw_only=True):
     left_for: str | None = None
     """Why it has no agent now; None where it has one, or had when its process went down."""
     inherited: int = 0
-    remembered: int = 0
 
 
 class StoredEvent(msgspec.Struct, frozen=True):
@@ -314,12 +312,13 @@ class ConversationRecord:
             )
         )
 
-    def remember(self, request_id: str, memory: Memory) -> None:
-        """Say what the agent wants the next one to have."""
+    def remember(self, request_id: str, memory: Memory, *, position: int) -> None:
+        """Say what the agent wants the next one to have, which knows messages up to a number."""
         self.stored_bytes += len(memory.content)
         self._add(
             MemoryAdded(
                 number=self.number,
+                position=position,
                 request_id=request_id,
                 kind=memory.kind,
                 version=memory.version,

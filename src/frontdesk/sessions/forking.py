@@ -18,7 +18,7 @@ from frontdesk.errors import InvalidArgument, SessionNotFound
 from frontdesk.persistence.conversations import PAGE_BYTES, Conversations
 from frontdesk.persistence.stored import StoredConversation, StoredMemory, StoredTurn
 from frontdesk.sessions.conversation_record import StoredOptions
-from frontdesk.sessions.remembered import memory_of, position_after, remembered_position
+from frontdesk.sessions.remembered import memory_of, position_after
 
 MAX_TAKEN_BYTES = 16 * 1024 * 1024
 """Of messages, the newest; what is taken over is one commit."""
@@ -30,32 +30,30 @@ _PAGE = 500
 
 
 class ForkedMemory(msgspec.Struct, frozen=True):
-    """What an agent left, and in which turn."""
+    """What an agent left, in which turn, and how many of the fork's messages it knows."""
 
     request_id: str
     memory: Memory
+    position: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForkSource:
-    """What a fork begins with: of which session, its options, messages and memory.
-
-    The last `unremembered` messages are of turns that the memory does not know.
-    """
+    """What a fork begins with: of which session, its options, messages and memory."""
 
     session_id: str
     model: str
     options: StoredOptions
     messages: tuple[Message, ...]
     memories: tuple[ForkedMemory, ...]
-    unremembered: int
 
     def restored(self, history: tuple[Message, ...]) -> Restored:
         """Return what the first agent of the fork gets; `history` is what is held of messages."""
+        reached = max((each.position for each in self.memories), default=0)
         return Restored(
             history=history,
             memories=tuple(each.memory for each in self.memories),
-            unremembered=min(len(history), self.unremembered),
+            unremembered=min(len(history), len(self.messages) - reached),
         )
 
 
@@ -73,15 +71,16 @@ def fork_source(store: Conversations, tenant_id: str, point: ForkPoint) -> ForkS
     options = msgspec.json.decode(stored.options, type=StoredOptions)
     position = _position(store, stored, point.after, options=options)
     messages = _newest(store, stored.number, position)
-    memories = _memories(store, stored.number, position)
-    remembered = remembered_position(store, stored.number, memories, inherited=options.remembered)
+    left_out = position - len(messages)
     return ForkSource(
         session_id=stored.session_id,
         model=stored.model,
         options=options,
         messages=messages,
-        memories=tuple(ForkedMemory(each.request_id, memory_of(each)) for each in memories),
-        unremembered=max(0, position - remembered),
+        memories=tuple(
+            ForkedMemory(each.request_id, memory_of(each), max(0, each.position - left_out))
+            for each in _memories(store, stored.number, position)
+        ),
     )
 
 
@@ -146,13 +145,10 @@ def _newest(store: Conversations, number: int, last: int) -> tuple[Message, ...]
 
 def _memories(store: Conversations, number: int, last: int) -> list[StoredMemory]:
     """Return the memories of turns up to a message; none, rather than some that lack a part."""
-    taken: list[StoredMemory] = []
-    for each in store.memories(number):
-        turn = store.turn(number, each.request_id)
-        if turn is not None and position_after(turn) > last:
-            if each.replaces:
-                # What it replaced is gone: what is left does not know the turns before either.
-                return []
-        elif not each.kind.startswith(OUTSIDE):
-            taken.append(each)
-    return taken
+    found = store.memories(number)
+    if any(each.replaces and each.position > last for each in found):
+        # What was replaced is gone, but for what a checkpoint has: one that is there afterwards.
+        found = store.memories(number, at=last)
+        if all(each.position != last for each in store.checkpoints(number)):
+            return []
+    return [each for each in found if each.position <= last and not each.kind.startswith(OUTSIDE)]

@@ -7,43 +7,20 @@ import msgspec
 from frontdesk.agents.records import Memory, Message, Restored
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.stored import StoredMemory, StoredTurn
-from frontdesk.sessions.conversation_record import StoredOptions
 from frontdesk.sessions.turn_ends import TurnEnd
-
-_LAST = 8
-"""Of how many turns that left something the end is looked up: a late one may come after others."""
 
 
 def restored(
-    store: Conversations,
-    number: int,
-    *,
-    history: tuple[Message, ...],
-    newest: int,
-    options: StoredOptions,
+    store: Conversations, number: int, *, history: tuple[Message, ...], newest: int
 ) -> Restored:
     """Return what the next agent gets; `newest` is the number of the history's last message."""
     found = store.memories(number)
-    reached = remembered_position(store, number, found, inherited=options.remembered)
+    reached = max((each.position for each in found), default=0)
     return Restored(
         history=history,
         memories=tuple(map(memory_of, found)),
         unremembered=min(len(history), max(0, newest - reached)),
     )
-
-
-def remembered_position(
-    store: Conversations, number: int, memories: list[StoredMemory], *, inherited: int
-) -> int:
-    """Return the number of the last message that these know of, 0 where there are none.
-
-    `inherited` is that of those that were taken over from another conversation. Blocks.
-    """
-    if not memories:
-        return 0
-    last = list(dict.fromkeys(each.request_id for each in reversed(memories)))[:_LAST]
-    turns = (store.turn(number, request_id) for request_id in last)
-    return max(inherited, *(0 if each is None else position_after(each) for each in turns))
 
 
 def position_after(turn: StoredTurn) -> int:

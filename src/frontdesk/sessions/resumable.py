@@ -48,12 +48,12 @@ async def read_restored(commits: CommitQueue, conversation: Conversation) -> Res
     `StorageUnavailable` where the storage does not take that in time, `ConversationUnreadable`.
     """
     await conversation.committed()
-    number, options = conversation.number, conversation.options
+    number = conversation.number
     messages, newest = conversation.history.all(), conversation.history.last_position
     if (own := conversation.turn_messages) > 0:
         # What is of a turn that waits is not of the turns before.
         messages, newest = messages[:-own], newest - own
     return await commits.read(
-        lambda store: restored(store, number, history=messages, newest=newest, options=options),
+        lambda store: restored(store, number, history=messages, newest=newest),
         asker=conversation.tenant_id,
     )

@@ -199,11 +199,10 @@ class SessionState:
             self.history.add(message)
         if self.record is not None:
             for each in source.memories:
-                self.record.remember(each.request_id, each.memory)
+                self.record.remember(each.request_id, each.memory, position=each.position)
         self.parts.tools.restore(source.options.tools, keys=source.options.tool_keys)
         inherited = self.history.last_position
-        known = max(0, inherited - source.unremembered) if source.memories else 0
-        self._took = msgspec.structs.replace(source.options, inherited=inherited, remembered=known)
+        self._took = msgspec.structs.replace(source.options, inherited=inherited)
 
     def _go_on_from(self, life: EarlierLife) -> None:
         """Be what was stored: dormant, or ended, with what waits in its queue."""

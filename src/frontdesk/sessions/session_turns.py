@@ -170,9 +170,10 @@ class SessionTurns(SessionState):
     def _store_end(self, turn: RunningTurn, end: TurnEnd) -> None:
         if self.record is None:
             return
+        remember = partial(self.record.remember, turn.request_id, position=end.last_position)
         for memory in turn.memories.left:
-            self.record.remember(turn.request_id, memory)
-        turn.memories.on_late = partial(self.record.remember, turn.request_id)
+            remember(memory)
+        turn.memories.on_late = remember
         self.record.finish(
             end,
             usage=turn.counters,

@@ -8,6 +8,8 @@ import sqlite3
 import sys
 from pathlib import Path
 
+import msgspec
+
 from frontdesk.persistence import operations as ops
 from support.persistence import begun, opened, store_in, turn
 
@@ -21,6 +23,8 @@ def write(directory):
         store.apply([opened(7, options=OPTIONS, label="first")])
         store.apply(turn(7, "r1", first=1, frames=frames))
         store.apply([ops.CheckpointMade(number=7, name="c", request_id="r1", position=1, at_ms=3)])
+        replaced = turn(7, "r2", first=41, frames=[b"more"], position=2)[4]
+        store.apply([msgspec.structs.replace(replaced, replaces=True)])
         store.apply([ops.AnswerStored(number=7, slot="s", digest=b"d", answer=b"a", until_ms=9)])
         store.apply([ops.ConversationLeft(number=7, at_ms=4)])
         store.apply([opened(8), *begun(8, "r1")])
