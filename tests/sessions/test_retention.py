@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,7 +14,8 @@ from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
-from frontdesk.sessions.errors import ConversationFull, SessionDead
+from frontdesk.sessions import conversation_record
+from frontdesk.sessions.errors import ConversationFull, ReaderTooSlow, SessionDead
 from frontdesk.sessions.keeping_settings import DAY_MS, KeepingSettings, StorageLimits
 from support.sessions import (
     Stream,
@@ -27,7 +29,7 @@ from support.sessions import (
     text,
     waiting,
 )
-from support.stored_services import SECRET, found, leave, stored
+from support.stored_services import SECRET, found, leave, stored, turned
 
 pytestmark = pytest.mark.anyio
 
@@ -166,6 +168,83 @@ async def test_a_session_that_is_too_large_without_its_events_is_full_until_it_m
         assert len(conversation.history.all()) == 4
         service.follow_limits(StorageLimits())
         conversation.prompt("1")
+
+
+@pytest.mark.slow
+async def test_the_oldest_events_of_a_turn_that_does_not_end_go_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr(conversation_record, "GROWN_BYTES", 40_000)
+    keeping = KeepingSettings(limits=StorageLimits(max_bytes=400_000))
+    said, go = [], asyncio.Event()
+
+    async def endless(turn):
+        async for words in random_words(turn):
+            said.append(words)
+            yield words
+            if len(said) % 40 == 0:
+                await conversation.committed()
+        await go.wait()
+
+    async with stored(tmp_path, scripted(endless), keeping=keeping, min_events=1) as service:
+        conversation = await open_session(service, session_id="s-1")
+        conversation.prompt("2000000")
+        await soon(lambda: len(said) == 2000 and len(service._keeping._beside) == 2)
+        await conversation.committed()
+        kept = await service._keeping.commits.read(lambda store: store.find("acme", "s-1"))
+        assert kept.oldest_index > 1
+        assert kept.held_bytes < 800_000, "of more than two million that were said"
+        assert conversation.turn is not None
+        whole = Stream(conversation)
+        gap = await whole.reader.next()
+        assert gap.resumes_at == conversation.log.id_of(conversation.log.oldest)
+        go.set()
+        events = await whole.until("agent_end")
+        assert [each.index for each in events] == [
+            *range(conversation.log.oldest, events[-1].index + 1)
+        ]
+        whole.close()
+        conversation.prompt("1")
+
+
+async def test_a_turn_whose_oldest_events_went_is_cut_off_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(conversation_record, "GROWN_BYTES", 40_000)
+    keeping = KeepingSettings(limits=StorageLimits(max_bytes=200_000))
+
+    async def endless(turn):
+        async for words in random_words(turn):
+            yield words
+        await asyncio.Event().wait()
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    async with stored(first, scripted(endless), keeping=keeping, min_events=1) as service:
+        conversation = await open_session(service, session_id="s-1")
+        conversation.prompt("400000")
+        await soon(lambda: conversation.log.oldest > 3 and len(service._keeping._beside) == 2)
+        await conversation.committed()
+        # What is there at this moment is what a process leaves that is killed now.
+        shutil.copytree(first, second)
+    async with stored(second, scripted(random_words), keeping=keeping) as service:
+        conversation = await found(service)
+        stream = Stream(conversation, since=None, from_now=True)
+        conversation.prompt("1")
+        await stream.until("agent_end")
+        stream.close()
+        roles = [each.role for each in conversation.history.all()]
+        assert roles == ["user", "assistant", "user", "assistant"]
+
+
+async def test_a_stream_that_is_behind_what_went_meanwhile_is_told_so(tmp_path):
+    async with stored(
+        tmp_path, scripted(random_words), min_events=1, max_log_bytes=2000
+    ) as service:
+        conversation = await open_session(service, session_id="s-1")
+        for _ in range(2):
+            await turned(conversation, "20000")
+        stream = Stream(conversation, since="0")
+        conversation.record.drop(conversation.log.last_index - 1)
+        await conversation.committed()
+        with pytest.raises(ReaderTooSlow):
+            await stream.reader.next()
+        stream.close()
 
 
 async def random_words(turn):

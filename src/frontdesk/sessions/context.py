@@ -67,10 +67,10 @@ class ServiceContext:
     `update_model` writes a new model into the registry, `expire` ends a session whose time has run
     out (or, where it only idled and is stored, its agent). Of one that is dormant, `touch` says
     that it is used, `wake` starts an agent for it, and `require_resumable` raises where none can be
-    had. Of one that is stored, `require_room` raises where it is full, and `on_turn_stored` is
-    called at each turn's end. `commits` takes what is stored, None where nothing is. `stuck` holds
-    the turns that were abandoned while their task still ran: a task cannot be killed. `node` is
-    this process's part in a cluster, None without one.
+    had. Of one that is stored, `require_room` raises where it is full, `on_turn_stored` is called
+    at each turn's end, and `on_grown` with its key while it grows. `commits` takes what is stored,
+    None where nothing is. `stuck` holds the turns that were abandoned while their task still ran: a
+    task cannot be killed. `node` is this process's part in a cluster, None without one.
     """
 
     update_model: Callable[[Any, str], None]
@@ -80,6 +80,7 @@ class ServiceContext:
     require_resumable: Callable[[Any], None] = _nothing
     require_room: Callable[[Any], None] = _nothing
     on_turn_stored: Callable[[Any], None] = _nothing
+    on_grown: Callable[[str], None] = _nothing
     settings: SessionSettings = field(default_factory=SessionSettings)
     clock: Clock = field(default_factory=SystemClock)
     meter: Meter = field(default_factory=NoMeter)

@@ -52,6 +52,10 @@ from frontdesk.sessions.turn_ends import TurnEnd
 _DELTAS = (MessageDelta.name, ThinkingDelta.name)
 
 
+GROWN_BYTES: int = 4 * 1024 * 1024
+"""After so much of events it is looked whether a conversation takes too much."""
+
+
 class StoredOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a session was opened with, and what was set since: as the storage has it, encrypted.
 
@@ -91,6 +95,7 @@ class ConversationRecord:
         "_commits",
         "_committed_changes",
         "_early",
+        "_grown",
         "_handed_over",
         "_log",
         "_messages",
@@ -99,6 +104,7 @@ class ConversationRecord:
         "_snapshot",
         "least_bytes",
         "number",
+        "on_grown",
         "stored_bytes",
     )
 
@@ -125,6 +131,9 @@ class ConversationRecord:
         self._handed_over: tuple[int, SessionSnapshot] | None = None
         self.stored_bytes: int = 0
         """About how much it takes, or will; never less."""
+        self.on_grown: Callable[[], None] | None = None
+        """Called now and then while events come: a turn may be too large by itself."""
+        self._grown = 0
         self.least_bytes: int = 0
         """How much it takes without all events that can go; 0 while that is not known."""
         log.on_store = self._on_event
@@ -390,6 +399,10 @@ class ConversationRecord:
     def _on_event(self, logged: LoggedEvent) -> None:
         frame = encode_frame(EventFrame(logged.name, logged.request_id, logged.json))
         self.stored_bytes += len(frame)
+        self._grown += len(frame)
+        if self._grown > GROWN_BYTES and self.on_grown is not None:
+            self._grown = 0
+            self.on_grown()
         self._add(
             FramesAppended(
                 number=self.number, fence=logged.fence, first_index=logged.index, frames=(frame,)

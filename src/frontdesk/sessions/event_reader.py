@@ -146,7 +146,8 @@ class EventReader:
         assert self._log.stored is not None
         while self._is_behind and not self._closed:
             events = await self._log.stored.read(self._cursor)
-            if not events:
+            if not events or events[0].index != self._cursor + 1:
+                # They made room for newer ones while it was read.
                 raise ReaderTooSlow(next_index=self._cursor + 1, oldest=self._log.oldest)
             wanted = self._wanted(events)
             found = any(self._is_awaited(event) for event in events)

@@ -83,6 +83,7 @@ class Keeping:
         context.touch, context.wake = self.touch, self.wake
         context.require_resumable = self.require_resumable
         context.require_room, context.on_turn_stored = self.require_room, self.on_turn_stored
+        context.on_grown = self.on_grown
         self._dormant: OrderedDict[str, LiveSession] = OrderedDict()
         self._unloaded: WeakValueDictionary[str, Conversation] = WeakValueDictionary()
         self._loading: dict[str, asyncio.Task[None]] = {}
@@ -287,6 +288,11 @@ class Keeping:
         if too_large and conversation.number not in self._trimmed and not self._closed:
             self._trimmed.add(conversation.number)
             self._run_beside(self._trim(conversation))
+
+    def on_grown(self, key: str) -> None:
+        """Look at a session in the midst of a turn, which may be too large by itself."""
+        if (live_session := self._live.get(key)) is not None:
+            self.on_turn_stored(live_session.conversation)
 
     async def _trim(self, conversation: Conversation) -> None:
         try:

@@ -176,6 +176,8 @@ class SessionState:
         self.expiry: Expiry = self._new_expiry()
         if self.record is not None:
             self.record.publish(self.snapshot, self._on_published)
+            key = registry_key(self.tenant_id, self.session_id)
+            self.record.on_grown = partial(service.on_grown, key)
 
     def _new_expiry(self) -> Expiry:
         rules, service = self.rules, self.service

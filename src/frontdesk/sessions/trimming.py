@@ -15,7 +15,7 @@ from frontdesk.persistence.stored import StoredConversation
 from frontdesk.sessions.conversation import Conversation
 
 ROUNDS = 6
-"""In each, half of the events go that are left before the latest turn; in the last, all."""
+"""In each, half of the events go that are left before the latest turn, then of it; at last, all."""
 
 TARGET = 0.9
 """Of what it may take: it is not to be trimmed again at once."""
@@ -24,13 +24,19 @@ TARGET = 0.9
 async def trim(conversation: Conversation, commits: CommitQueue, *, max_bytes: int) -> None:
     """Drop the oldest events of a conversation until it takes no more than it may.
 
-    The latest turn's stay. Streams that go on from what is gone begin with a gap.
+    Those of the latest turn, which may be under way, go last. Streams that go on from what is gone
+    begin with a gap.
     """
     with suppress(FrontdeskError):  # the next turn's end has it done
-        await _trim(conversation, commits, max_bytes=max_bytes)
+        for latest in (False, True):
+            if await _fits(conversation, commits, max_bytes=max_bytes, latest=latest):
+                return
 
 
-async def _trim(conversation: Conversation, commits: CommitQueue, *, max_bytes: int) -> None:
+async def _fits(
+    conversation: Conversation, commits: CommitQueue, *, max_bytes: int, latest: bool
+) -> bool:
+    """Drop events before the latest turn, or of that; say whether it is small enough by then."""
     record = conversation.record
     assert record is not None, "only what is stored is trimmed"
     for left in reversed(range(ROUNDS + 1)):
@@ -39,15 +45,17 @@ async def _trim(conversation: Conversation, commits: CommitQueue, *, max_bytes: 
             lambda store: _found(store, conversation), asker=conversation.tenant_id
         )
         if stored is None:
-            return
+            return True
         record.stored_bytes, record.least_bytes = stored.held_bytes, 0
         if stored.held_bytes <= max_bytes * TARGET:
-            return
-        if not left or stored.oldest_index >= first:
-            record.least_bytes = stored.held_bytes
-            return
-        half = (first - stored.oldest_index + 1) // 2
-        record.drop(first if left == 1 else stored.oldest_index + half)
+            return True
+        oldest, end = stored.oldest_index, stored.last_index if latest else first
+        if not left or oldest >= end:
+            break
+        record.drop(end if left == 1 else oldest + (end - oldest + 1) // 2)
+    if latest:
+        record.least_bytes = record.stored_bytes
+    return False
 
 
 def _found(
