@@ -84,6 +84,23 @@ def test_the_same_batch_again_changes_nothing(store):
     assert everything(store, 7) == before
 
 
+def test_the_files_of_a_turn_go_at_its_end(store_in):
+    with store_in() as store:
+        queued = ops.TurnQueued(
+            number=7, request_id="r", text="x", api_key=None, at_ms=5, attachments=b"file" * 1000
+        )
+        store.apply([opened(7)])
+        empty = store.find("t", "s7").held_bytes
+        store.apply([queued])
+        assert store.turn(7, "r").attachments == b"file" * 1000
+        assert store.find("t", "s7").held_bytes > empty + 4000
+        finished = turn(7, "r", first=1, frames=[b"a"])[-1]
+        for _ in range(2):
+            store.apply([finished])
+            assert store.turn(7, "r").attachments == b""
+            assert store.find("t", "s7").held_bytes < empty + 100
+
+
 def everything(store, number):
     return (
         store.find("t", f"s{number}"),

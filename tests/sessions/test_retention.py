@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from frontdesk import SessionLimitExceeded, SessionNotFound
+from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.events import Gap, ModelSwitched
 from frontdesk.clock import SystemClock
 from frontdesk.persistence.commit_queue import CommitQueue
@@ -245,6 +246,27 @@ async def test_a_stream_that_is_behind_what_went_meanwhile_is_told_so(tmp_path):
         with pytest.raises(ReaderTooSlow):
             await stream.reader.next()
         stream.close()
+
+
+async def test_the_files_of_turns_that_have_ended_take_no_room(tmp_path):
+    file = Attachment(name="a.bin", media_type="text/plain", content=b"x" * 60_000)
+    keeping = KeepingSettings(limits=StorageLimits(max_bytes=100_000))
+    agent = scripted(random_words, attachments=("text/*",))
+    async with stored(tmp_path, agent, keeping=keeping, min_events=1) as service:
+        conversation = await open_session(service, session_id="s-1")
+        for _ in range(5):
+            stream = Stream(conversation, since=None, from_now=True)
+            conversation.prompt("1", attachments=[file])
+            assert conversation.record.stored_bytes > file.size
+            await stream.until("agent_end")
+            stream.close()
+            assert conversation.record.stored_bytes < file.size
+        await conversation.committed()
+        assert conversation.log.oldest == 1
+    async with stored(tmp_path, agent, keeping=keeping, min_events=1) as service:
+        conversation = await found(service)
+        assert conversation.record.stored_bytes < file.size
+        conversation.prompt("1")
 
 
 async def random_words(turn):

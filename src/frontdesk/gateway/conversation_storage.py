@@ -115,31 +115,23 @@ def sqlite_conversations(
     settings: ConversationSettings, state: StateDir, *, owner: str
 ) -> SqliteConversations:
     """Open SQLite's storage in a state directory whose lock this process has; `StorageRefused`."""
-    if settings.keys is None:
-        _refuse_lost(state)
-    keys: Path = settings.keys or state.conversation_keys
+    file, keys = state.conversations, settings.keys or state.conversation_keys
+    lost = not file.exists() or not file.stat().st_size
+    if lost and settings.keys is None and any(keys.glob("*.key")):
+        problem = (
+            "it is empty or gone, and the keys of its conversations are there: put it back,"
+            f" or move {keys.name} away to begin without them"
+        )
+        raise StorageRefused(str(file), problem=problem)
     sealing = Sealing(state.master_secret(), keys, encrypt=settings.encrypt)
     reserve = DiskReserve(
-        state.conversations.with_suffix(RESERVE),
+        file.with_suffix(RESERVE),
         size=settings.reserve_mb * MB,
         after_s=settings.storage_patience_s,
     )
     return SqliteConversations(
-        state.conversations, owner=owner, sealing=sealing, sync=settings.sync, reserve=reserve
+        file, owner=owner, sealing=sealing, sync=settings.sync, reserve=reserve
     )
-
-
-def _refuse_lost(state: StateDir) -> None:
-    """Raise `StorageRefused` where the file is gone or empty whose conversations have keys here."""
-    file = state.conversations
-    if file.exists() and file.stat().st_size:
-        return
-    if any(state.conversation_keys.glob("*.key")):
-        problem = (
-            "it is empty or gone, and the keys of its conversations are there: put it back,"
-            f" or move {state.conversation_keys.name} away to begin without them"
-        )
-        raise StorageRefused(str(file), problem=problem)
 
 
 def free_reserve_if_full(state: StateDir) -> None:

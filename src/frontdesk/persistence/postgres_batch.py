@@ -286,19 +286,20 @@ class Batch:
         self._used(op.number, op.at_ms)
 
     def turn_finished(self, op: ops.TurnFinished) -> None:
-        """End a turn, and what it asked."""
+        """End a turn, and what it asked; its agent has got its files, which nobody reads again."""
+        request_id = _clean(op.request_id)
+        self._add(sql.TURN_FREED, number=op.number, request_id=request_id, totals=op.totals)
         self._add(
             sql.TURN_ENDED,
             number=op.number,
-            request_id=_clean(op.request_id),
+            request_id=request_id,
             state=op.state,
             last_index=op.last_index,
             end=self._content(op.number, op.end, "end"),
             usage=op.usage,
             at_ms=op.at_ms,
         )
-        self._add(sql.PENDING_ENDED, number=op.number, request_id=_clean(op.request_id))
-        self._add(sql.TOTALS, number=op.number, totals=op.totals)
+        self._add(sql.PENDING_ENDED, number=op.number, request_id=request_id)
         self._used(op.number, op.at_ms)
 
     def turn_counted(self, op: ops.TurnCounted) -> None:

@@ -62,9 +62,18 @@ UPDATE turn SET state = 'running', begun_at_ms = coalesce(begun_at_ms, %(at_ms)s
 WHERE number = %(number)s AND request_id = %(request_id)s AND state IN ('queued', 'suspended')
 """
 
+TURN_FREED: str = """
+UPDATE conversation SET totals = %(totals)b, held_bytes = held_bytes - coalesce(
+    (SELECT octet_length(attachments) - 1 FROM turn
+        WHERE number = %(number)s AND request_id = %(request_id)s
+        AND state IN ('queued', 'running', 'suspended')), 0)
+WHERE number = %(number)s
+"""
+
 TURN_ENDED: str = """
 UPDATE turn SET state = %(state)s, last_index = %(last_index)s, turn_end = %(end)b,
-    turn_usage = %(usage)b, ended_at_ms = %(at_ms)s, kind = NULL, version = NULL, content = NULL
+    turn_usage = %(usage)b, ended_at_ms = %(at_ms)s, attachments = '\\x00', kind = NULL,
+    version = NULL, content = NULL
 WHERE number = %(number)s AND request_id = %(request_id)s
     AND state IN ('queued', 'running', 'suspended')
 """

@@ -204,9 +204,13 @@ class SqliteBatch:
     def finish_turn(self, tail: Tail, operation: ops.TurnFinished) -> None:
         number, request_id = operation.number, operation.request_id
         end = self._stored(tail, operation.end, f"turn.end:{request_id}")
+        files = f"SELECT length(attachments) FROM turn WHERE {TURN} AND {WAITS}"
+        if (held := self._execute(files, (number, request_id)).fetchone()) is not None:
+            # Its agent has got them: nobody reads them any more.
+            self.log.changes[number].held_bytes -= held[0] - len(CLEAR)
         self._execute(
             "UPDATE turn SET state = ?, last_index = ?, turn_end = ?, turn_usage = ?,"
-            " ended_at_ms = ?, kind = NULL, version = NULL, content = NULL"
+            " ended_at_ms = ?, attachments = ?, kind = NULL, version = NULL, content = NULL"
             f" WHERE {TURN} AND {WAITS}",
             (
                 operation.state,
@@ -214,6 +218,7 @@ class SqliteBatch:
                 end,
                 operation.usage,
                 operation.at_ms,
+                CLEAR,
                 number,
                 request_id,
             ),

@@ -6,7 +6,7 @@ without an `await`, is committed together or not at all (`CommitQueue`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -259,6 +259,7 @@ class ConversationRecord:
     def queue(self, prompt: Prompt) -> None:
         """Say that a prompt was accepted."""
         files = msgspec.msgpack.encode(prompt.attachments) if prompt.attachments else b""
+        self.stored_bytes += len(prompt.text) + len(files)
         self._add(
             TurnQueued(
                 number=self.number,
@@ -292,10 +293,19 @@ class ConversationRecord:
         """Return how many messages are held for the end of the turn."""
         return len(self._messages or ())
 
-    def finish(self, end: TurnEnd, *, usage: Counters, totals: Counters, state: TurnState) -> None:
-        """Say that a turn has ended, with the messages that it added."""
+    def finish(
+        self,
+        end: TurnEnd,
+        *,
+        usage: Counters,
+        totals: Counters,
+        state: TurnState,
+        attachments: Sequence[Attachment],
+    ) -> None:
+        """Say that a turn has ended, with the messages that it added; its files go."""
         messages, self._messages = self._messages or [], None
         self.stored_bytes += sum(len(each.message) for each in messages)
+        self.stored_bytes -= sum(each.size for each in attachments)
         self._add(
             *messages,
             TurnFinished(

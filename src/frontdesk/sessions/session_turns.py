@@ -179,6 +179,7 @@ class SessionTurns(SessionState):
             usage=turn.counters,
             totals=self.counters,
             state="completed" if end.aborted is None else "failed",
+            attachments=turn.context.attachments,
         )
         self.service.on_turn_stored(self)
 
@@ -217,7 +218,13 @@ class SessionTurns(SessionState):
         end = TurnEnd.of(prompt.request_id, stop, tokens=TurnTokens(), log=self.log)
         self.ends.add(end)
         if self.record is not None:
-            self.record.finish(end, usage=Counters(), totals=self.counters, state="cancelled")
+            self.record.finish(
+                end,
+                usage=Counters(),
+                totals=self.counters,
+                state="cancelled",
+                attachments=prompt.attachments,
+            )
 
     # -- within ------------------------------------------------------------------------------
 
