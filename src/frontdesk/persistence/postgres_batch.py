@@ -17,7 +17,7 @@ from frontdesk.persistence import postgres_statements as sql
 from frontdesk.persistence.errors import ConversationUnreadable
 from frontdesk.persistence.postgres_rows import (
     Bigints,
-    Contents,
+    Byteas,
     JournalRow,
     OwnedRow,
     Statement,
@@ -446,7 +446,7 @@ class Batch:
             *integers, frames = zip(*cells, strict=True)
             names = ("numbers", "fences", "firsts", "lasts", "sizes")
             columns = dict(zip(names, map(Bigints, integers), strict=True))
-            self._add(sql.JOURNAL, **columns, frames=Contents(frames))
+            self._add(sql.JOURNAL, **columns, frames=Byteas(frames))
 
     def _journal_cells(self, number: int, row: JournalRow) -> tuple[Any, ...]:
         stored = self._content(number, row.packed, f"journal:{row.first_index}")

@@ -20,7 +20,7 @@ from frontdesk.persistence.segments import SEGMENT_BYTES
 
 __all__ = [
     "Bigints",
-    "Contents",
+    "Byteas",
     "JournalRow",
     "OwnedRow",
     "Statement",
@@ -72,7 +72,7 @@ class Bigints(NamedTuple):
     values: Sequence[int]
 
 
-class Contents(NamedTuple):
+class Byteas(NamedTuple):
     """A value of type `bytea[]`."""
 
     values: Sequence[bytes]
@@ -95,10 +95,10 @@ class _BigintsDumper(Dumper):
         return head + b"".join(map(_element, repeat(8), values))
 
 
-class _ContentsDumper(Dumper):
+class _ByteasDumper(Dumper):
     format, oid = pq.Format.BINARY, 1001
 
-    def dump(self, array: Contents) -> bytes:
+    def dump(self, array: Byteas) -> bytes:
         values = array.values
         head = _ARRAY.pack(1, 0, _BYTEA, len(values), 1)
         lengths = map(_length, map(len, values))
@@ -109,7 +109,7 @@ def register_arrays(connection: AdaptContext) -> None:
     """Have a connection take them."""
     if connection.adapters is not None:
         connection.adapters.register_dumper(Bigints, _BigintsDumper)
-        connection.adapters.register_dumper(Contents, _ContentsDumper)
+        connection.adapters.register_dumper(Byteas, _ByteasDumper)
 
 
 def joined_rows(rows: Sequence[JournalRow]) -> Iterator[JournalRow]:
