@@ -142,10 +142,11 @@ class StoredSessions:
         stored = await self._keeping.commits.read(
             lambda store: store.count(tenant_id), asker=tenant_id
         )
+        # Before they end: from there to the erasure is no time in which others are opened.
+        await self._forget_files(self._keeping, tenant_id)
         await self._end_all(tenant_id)
         for key in self._supervisor.recent.of_tenant(tenant_id):
             self._supervisor.recent.remove(key)
-        await self._forget_files(self._keeping, tenant_id)
         self._keeping.commits.add(TenantErased(number=0, tenant_id=tenant_id))
         await self._keeping.commits.committed(0)
         return stored + not_stored

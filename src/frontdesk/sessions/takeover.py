@@ -56,7 +56,7 @@ class Takeover:
             store.claim(stored.number)
             return store.find(stored.tenant_id, stored.session_id, fence=stored.fence)
 
-        found = await self._commits.read(claim)
+        found = await self._commits.read(claim, asker=stored.tenant_id)
         if found is None or found.owner != self.owner:
             raise OwnerUnreachable(stored.session_id, problem="it was not asked")
         self._begin_above(max((each.fence for each in found.epochs), default=0))
@@ -64,7 +64,8 @@ class Takeover:
             return found
         _log.info("session %s is taken over from %s", stored.session_id, stored.owner)
         at_rest = await self._commits.read(
-            lambda store: store.find(stored.tenant_id, stored.session_id, fence=stored.fence)
+            lambda store: store.find(stored.tenant_id, stored.session_id, fence=stored.fence),
+            asker=stored.tenant_id,
         )
         return at_rest or found
 
