@@ -116,7 +116,9 @@ async def test_with_actions_it_asks_before_it_stops_a_session(key, stopped):
         await shown(pilot, lambda: names(pilot.app) == ["acme/one"])
         await pilot.press("x")
         assert isinstance(pilot.app.screen, Question)
-        assert "what was said in it is erased" in str(pilot.app.screen.query_one("Static").render())
+        assert "what was said in it stays its tenant's" in str(
+            pilot.app.screen.query_one("Static").render()
+        )
         assert feed.stopped == []
         await pilot.press(key)
         await shown(pilot, lambda: feed.stopped == stopped)

@@ -9,7 +9,8 @@ from frontdesk.gateway.metrics.gateway_metrics import LIVES
 from gateway.agents import parrot, patient
 from gateway.exposition import Scraped
 from gateway.feeds import feed, snapshot_of
-from gateway.running import OPERATOR, RunningGateway, create, turn_of
+from gateway.requirements import covers
+from gateway.running import OPERATOR, RunningGateway, create, events, turn_of, until
 from support.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -74,6 +75,34 @@ def test_a_dormant_session_that_ends_takes_nothing_from_those_that_live(tmp_path
         assert counted.sum("frontdesk_turns_total", outcome="agent_ended") == 1
         # As 0 already: a first one shows as an increase.
         assert 'frontdesk_session_dormant_total{blueprint="patient",reason="lost"' in counted.text
+
+
+@covers("operators.actions")
+def test_an_operators_stop_ends_a_session_and_erases_nothing_of_its_tenants(tmp_path):
+    with (
+        RunningGateway(tmp_path, conversations=SQLITE) as running,
+        running.client() as acme,
+        running.client(OPERATOR) as operator,
+    ):
+        for each in ("live", "dormant"):
+            create(acme, each)
+            turn_of(acme, each, "hello")
+        create(acme, "unstored", ephemeral=True)
+        assert acme.post("/v1/sessions/dormant/close").status_code == 200
+        for each in ("live", "dormant", "unstored"):
+            stopped = operator.post(f"/ops/sessions/acme/{each}/stop")
+            assert stopped.json() == {"sessionId": each, "status": "deleted"}
+        again = operator.post("/ops/sessions/acme/live/stop")
+        assert (again.status_code, again.json()["error"]) == (404, "session_dead")
+        for each in ("live", "dormant"):
+            assert acme.get(f"/v1/sessions/{each}").json()["error"] == "session_dead"
+            export = acme.get(f"/v1/sessions/{each}/export")
+            assert (export.status_code, "hello" in export.text) == (200, True)
+        with events(acme, "live", since="0") as stream:
+            assert until(stream, "session_end")[-1][2] == {"reason": "closed"}
+        assert acme.post("/v1/sessions/live/resume").json()["live"]
+        assert acme.delete("/v1/sessions/dormant").status_code == 200
+        assert acme.get("/v1/sessions/dormant").json()["error"] == "not_found"
 
 
 def test_what_rests_is_no_live_session_and_no_new_one_when_it_goes_on(tmp_path, caplog):

@@ -137,12 +137,12 @@ def test_a_caller_arrives_with_its_rights_and_without_its_secret():
     digest = hashlib.sha256(b"the secret").digest()
     scopes = frozenset({KeyScope.READ, KeyScope.PROMPT})
     only = OneConversation("s1", 42)
-    caller = Caller("k-acme", "acme", scopes, NOW_MS + 5, only, digest, "signing-key")
+    caller = Caller("k-acme", "acme", scopes, NOW_MS + 5, only, digest, "signing-key", True)
     sent = claims(caller=CallerClaims.of(caller, secret_tag=signer().secret_tag(digest)))
     envelope = signer().sign(sent)
     arrived = verified(envelope).caller.caller()
     assert arrived == Caller(
-        "k-acme", "acme", scopes, NOW_MS + 5, only, b"", "signing-key", forwarded=True
+        "k-acme", "acme", scopes, NOW_MS + 5, only, b"", "signing-key", True, forwarded=True
     )
     content = urlsafe_text.decoded(envelope.partition(b".")[0].decode())
     assert digest.hex().encode() not in content

@@ -1,4 +1,4 @@
-"""`frontdesk sessions stop`: end and erase sessions that are named, or all of a filter."""
+"""`frontdesk sessions stop`: end sessions that are named, or all that are as a filter says."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ def stop(
     key_file: KeyPath = None,
     as_json: AsJson = False,
 ) -> None:
-    """End sessions by their ids, or all that are as a filter says, and erase what was said in them.
+    """End sessions by their ids, or all that are as a filter says.
 
+    A tenant's are erased, with what was said in them; of what an operator stops, the tenant keeps
+    that. Closing a session (POST …/close) ends its agent alone.
     By filter, it shows how many there are and asks; where nobody can be asked it needs --yes.
-    Closing a session (POST …/close) ends its agent alone, and the conversation stays.
     Columns: session, tenant (an operator's), what came of it: stopped, or gone where it had ended
     already, or would_stop in a dry run.
     """
@@ -133,7 +134,9 @@ def confirm(names: list[SessionName]) -> None:
     if len(names) > MAX_NAMED:
         inform(f"  and {len(names) - MAX_NAMED} more")
     what, of_them = (f"{len(names)} sessions", "them") if len(names) > 1 else ("1 session", "it")
-    if not typer.confirm(f"Stop {what}, and erase what was said in {of_them}?", err=True):
+    of_operator = any(each.tenant_id is not None for each in names)
+    erased = "" if of_operator else f", and erase what was said in {of_them}"
+    if not typer.confirm(f"Stop {what}{erased}?", err=True):
         inform("nothing was stopped")
         raise typer.Exit(ExitCode.OK)
 

@@ -23,7 +23,7 @@ def top(
     choice: RowChoice,
     actions: Annotated[
         bool,
-        typer.Option("--actions", help="Let x end and erase the session at the cursor; it asks."),
+        typer.Option("--actions", help="Let x end the session at the cursor; it asks."),
     ] = False,
     url: Url = None,
     key_file: KeyPath = None,

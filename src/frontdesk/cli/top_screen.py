@@ -48,7 +48,7 @@ up, down, page up, page down, home, end   move
 escape                                    take the filter away
 s                                         sort by another column: waiting, created, activity,
                                           tokens, cost
-x                                         end and erase the session at the cursor; asks.
+x                                         end the session at the cursor; asks.
                                           With --actions
 ?                                         these keys
 q, ctrl+c                                 leave
@@ -303,7 +303,8 @@ class TopScreen(App[None]):
             if yes:
                 self.run_worker(self._stop(SessionName.parse(name)), exit_on_error=False)
 
-        question = f"Stop {one_line(name)}? It ends, and what was said in it is erased."
+        rest = "stays its tenant's" if self._feed.of_operator else "is erased"
+        question = f"Stop {one_line(name)}? It ends, and what was said in it {rest}."
         self.push_screen(Question(question), answered)
 
     async def _stop(self, name: SessionName) -> None:

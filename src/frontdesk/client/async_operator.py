@@ -52,7 +52,7 @@ class AsyncClientOperator:
         return self._transport.follow(SessionFollowing(path, since=since, types=()))
 
     async def stop(self, tenant_id: str, session_id: str) -> None:
-        """End and erase a session of a tenant; return when it is gone. `NotFoundError`."""
+        """End a session of a tenant, which keeps what is stored of it. `NotFoundError`."""
         await self._transport.send(calls.stop_hosted(tenant_id, session_id))
 
     async def abort(

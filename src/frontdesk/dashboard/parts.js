@@ -99,7 +99,7 @@ export async function attempt(work) {
  */
 export async function endSession(me, row, asked) {
   const whose = me.operator ? html` of ${plain(row.tenantId)}` : nothing;
-  const about = html`<b><bdi>${plain(row.sessionId)}</bdi></b>${whose} ends for everybody, and what was said in it is erased for good.`;
+  const about = html`<b><bdi>${plain(row.sessionId)}</bdi></b>${whose} ends for everybody${me.operator ? nothing : ", and what was said in it is erased for good"}.`;
   if (!(await confirmed("End this session?", about, "End it"))) return false;
   asked("stopping");
   const path = me.operator ? pathOf(row.tenantId, row.sessionId, "/stop") : pathOf(null, row.sessionId);

@@ -108,7 +108,16 @@ class StoredSessions:
         keeping.add(live_session)
         return live_session
 
-    # -- erasing -----------------------------------------------------------------------------------
+    # -- ending, erasing ---------------------------------------------------------------------------
+
+    async def end(self, tenant_id: str, session_id: str) -> None:
+        """End a session, and leave what is stored of it. See `TenantSessions.end`."""
+        key = registry_key(tenant_id, session_id)
+        ended = await self._end(key, _CLOSED)
+        if ended is None:
+            self._find(key, session_id)
+        else:
+            await ended.committed()
 
     async def erase(self, tenant_id: str, session_id: str) -> None:
         """End a session, and remove all that is stored under its id: its earlier ones as well.
@@ -173,10 +182,10 @@ class StoredSessions:
             keys += [each.registry_key for each in self._keeping.of_tenant(tenant_id)]
         await asyncio.gather(*map(self._end, keys))
 
-    async def _end(self, key: str) -> Conversation | None:
+    async def _end(self, key: str, reason: ExitReason = _DELETED) -> Conversation | None:
         """End the session of a key, with an agent or dormant; return it, None where none is here.
 
-        What it says last is that all of it is erased.
+        One that ends as `deleted` is erased, and says that last. What is not stored always does.
         """
         conversation = None
         while True:
@@ -185,10 +194,12 @@ class StoredSessions:
             live_session = self._live.get(key)
             if live_session is not None and self._supervisor.refresh(live_session):
                 conversation = live_session.conversation
-                await asyncio.wait({self._begin_ending(live_session, _DELETED)})
+                stored = conversation.record is not None
+                ending = self._begin_ending(live_session, reason if stored else _DELETED)
+                await asyncio.wait({ending})
             elif self._keeping is not None and (dormant := self._keeping.get(key)) is not None:
                 conversation = dormant.conversation
-                await self._keeping.end(dormant, _DELETED)
+                await self._keeping.end(dormant, reason)
             else:
                 return conversation
 

@@ -241,6 +241,16 @@ class TenantSessions:
         erasing = asyncio.ensure_future(self._service.stored.erase(self.tenant_id, session_id))
         await asyncio.shield(erasing)
 
+    async def end(self, session_id: str) -> None:
+        """End a session, and leave what is stored of it; returns when that is done.
+
+        It can be read, resumed and erased until its retention is over. One that is not stored goes
+        as by `delete`. Raises `SessionNotFound`, `SessionDead`.
+        """
+        self._key_of(session_id)
+        ending = asyncio.ensure_future(self._service.stored.end(self.tenant_id, session_id))
+        await asyncio.shield(ending)
+
     def _key_of(self, session_id: str) -> str:
         """Return the registry's key of a session; `SessionNotFound` for what this does not open."""
         key = registry_key(self.tenant_id, session_id)

@@ -39,6 +39,7 @@ class CallerClaims(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     signing_key: str | None
     secret_tag: str
     """Tells which of its key's secrets was shown, to who knows their hashes, and nobody else."""
+    operator: bool = False
 
     @classmethod
     def of(cls, caller: Caller, *, secret_tag: str) -> CallerClaims:
@@ -52,6 +53,7 @@ class CallerClaims(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
             None if only is None else (only.session_id, only.fence),
             caller.signing_key,
             secret_tag,
+            caller.operator,
         )
 
     def caller(self, *, digest: bytes = NO_SECRET) -> Caller:
@@ -64,6 +66,7 @@ class CallerClaims(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
             None if self.only is None else OneConversation(*self.only),
             digest,
             self.signing_key,
+            self.operator,
             forwarded=True,
         )
 

@@ -116,10 +116,10 @@ async def session(
     responses=answers(SessionDeleted(session_id="support-42", status="deleted"), *ON_SESSION),
 )
 async def stop(_tenant: TenantInPath, _session_id: SessionIdInPath) -> Response:
-    """End a session and erase what is stored under its id, as its tenant's own DELETE does.
+    """End a session; answered when it has ended, after its agent's grace period at the latest.
 
-    What was said in it is gone for good. Answered when it is, after its agent's grace period at
-    the latest. Logged, with the operator's key.
+    What is stored of it stays its tenant's, to be read, resumed or erased, until its retention is
+    over. Logged, with the operator's key.
     """
     raise MalformedRequest("a session is stopped with POST")
 

@@ -19,6 +19,7 @@ from frontdesk.gateway.attachment_reader import types_of
 from frontdesk.gateway.body_schemas import CreateSessionBody
 from frontdesk.gateway.dependencies import (
     InEarlierConversation,
+    InKey,
     InSessions,
     SessionIdInPath,
     SessionRoute,
@@ -306,11 +307,15 @@ async def close(sessions: InSessions, session_id: SessionIdInPath) -> Response:
     operation_id="deleteSession",
     responses=answers(SessionDeleted(session_id="support-42", status="deleted"), *ON_SESSION),
 )
-async def delete(sessions: InSessions, session_id: SessionIdInPath) -> Response:
+async def delete(sessions: InSessions, key: InKey, session_id: SessionIdInPath) -> Response:
     """End a session, and erase what is stored under its id, of earlier sessions as well.
 
     Answered when it is gone, after its agent's grace period at the latest. From then on it is as
     if it had never been; its text is in no file a minute later.
     """
-    await sessions.delete(session_id)
+    if key.operator:
+        # Who stops a tenant's session erases nothing of the tenant's.
+        await sessions.end(session_id)
+    else:
+        await sessions.delete(session_id)
     return encoded(SessionDeleted(session_id=session_id, status="deleted"))
