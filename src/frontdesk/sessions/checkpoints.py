@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from frontdesk.agents.ids import NAME
 from frontdesk.errors import InvalidArgument
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.operations import CheckpointMade, CheckpointRemoved
-from frontdesk.persistence.stored import StoredCheckpoint, StoredTurn
+from frontdesk.persistence.stored import StoredCheckpoint
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.errors import CheckpointRefused, NotStored, UnknownCheckpoint
 from frontdesk.sessions.forking import latest_end
@@ -56,7 +58,15 @@ class Checkpoints:
         if not _NAME.fullmatch(name) or name in (".", "..") or name.startswith("req_"):
             expected = f"{NAME}, not beginning with req_, neither . nor .."
             raise InvalidArgument("name", expected=expected, got=repr(name[:80]))
-        checkpoints, turn = await self._latest()
+        conversation, number, turns = self._conversation, self._conversation.number, -1
+        while conversation.counters.turns != turns:
+            # What a turn left that ends meanwhile may replace what the one before it had.
+            turns = conversation.counters.turns
+            await conversation.committed()
+            checkpoints, turn = await self._commits.read(
+                lambda store: (store.checkpoints(number), latest_end(store, number)),
+                asker=conversation.tenant_id,
+            )
         if turn is None:
             raise CheckpointRefused(name, problem="no turn has ended yet")
         for each in checkpoints:
@@ -71,33 +81,11 @@ class Checkpoints:
             name=name,
             request_id=turn.request_id,
             position=position_after(turn),
-            at_ms=self._conversation.service.clock.wall_ms(),
+            at_ms=conversation.service.clock.wall_ms(),
         )
-        self._commits.add(
-            CheckpointMade(
-                number=self._conversation.number,
-                name=name,
-                request_id=made.request_id,
-                position=made.position,
-                at_ms=made.at_ms,
-            )
-        )
-        await self._conversation.committed()
+        self._commits.add(CheckpointMade(number=number, **msgspec.structs.asdict(made)))
+        await conversation.committed()
         return made
-
-    async def _latest(self) -> tuple[list[StoredCheckpoint], StoredTurn | None]:
-        """Return all, and the last turn that has ended; none ends until something is awaited."""
-        conversation, number = self._conversation, self._conversation.number
-        while True:
-            turns = conversation.counters.turns
-            await conversation.committed()
-            found = await self._commits.read(
-                lambda store: (store.checkpoints(number), latest_end(store, number)),
-                asker=conversation.tenant_id,
-            )
-            if conversation.counters.turns == turns:
-                return found
-            # What a turn left that ended meanwhile may have replaced what the one before had.
 
     async def remove(self, name: str) -> None:
         """Remove one; the turn and what was forked from it stay. `UnknownCheckpoint`."""
