@@ -12,6 +12,7 @@ from frontdesk.persistence import operations as ops
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.disk_reserve import DiskReserve
 from frontdesk.persistence.errors import StorageBroken, StorageRefused, StorageUnavailable
+from frontdesk.persistence.sqlite_salvage import salvage
 from persistence.checked_stores import problem_of
 from support import small_disks
 from support.persistence import opened, store_in, turn
@@ -177,3 +178,15 @@ def test_a_reserve_is_freed_when_nothing_could_be_stored_for_a_while_and_made_an
         clock[0] = 200.0
         store.apply([opened(8)])
         assert reserve.made
+
+
+def test_a_copy_has_nothing_of_conversations_whose_own_row_is_lost(tmp_path):
+    with store_in(tmp_path) as store:
+        store.apply([opened(7), *turn(7, "r", first=1, frames=[b"a"])])
+    damage(tmp_path / "conversations.sqlite3", "conversation")
+    outcomes = salvage(tmp_path / "conversations.sqlite3", tmp_path / "copy.sqlite3")
+    lost = {each.name: (each.rows, each.lost) for each in outcomes}
+    assert lost["turn"] == lost["message"] == (0, 1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy.sqlite3")) as copy:
+        for table in ("turn", "message", "memory", "journal", "epoch"):
+            assert copy.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)

@@ -209,7 +209,7 @@ def recover(
     """Copy what can be read of a damaged file into a new one, and count what was lost.
 
     Ends with 1 where something was. The damaged one is left as it is: put the copy in its place
-    yourself, once no gateway runs. Columns: table, rows that were copied, places that were lost.
+    yourself, once no gateway runs. Columns: table, rows that were copied, what was lost.
     """
     from frontdesk.persistence.sqlite_salvage import SalvagedTable, salvage
 
@@ -218,7 +218,7 @@ def recover(
     columns: tuple[Column[SalvagedTable], ...] = (
         Column("table", lambda each: each.name),
         Column("rows", lambda each: each.rows, right=True),
-        Column("lost places", lambda each: each.lost, right=True),
+        Column("lost", lambda each: each.lost, right=True),
     )
     if as_json:
         tables = [{"table": each.name, "rows": each.rows, "lost": each.lost} for each in outcomes]

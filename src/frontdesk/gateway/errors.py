@@ -97,7 +97,7 @@ class IdempotencyMismatch(FrontdeskError):
 
     def __init__(self, idempotency_key: str) -> None:
         self.idempotency_key = idempotency_key
-        super().__init__("this Idempotency-Key was used with another body within 10 minutes")
+        super().__init__("this Idempotency-Key was used with another body before")
 
 
 class AddressRefused(FrontdeskError):

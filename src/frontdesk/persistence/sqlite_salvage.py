@@ -17,14 +17,16 @@ from frontdesk.persistence.schema import OF_A_CONVERSATION, TABLES, StoredTable
 from frontdesk.persistence.sqlite_file import open_writer
 
 _STEP = 256
+_NUMBERS = "SELECT number FROM conversation"
 _GREATEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class SalvagedTable:
-    """What came of a table: rows that were copied, and places that could not be read.
+    """What came of a table: rows that were copied, and what was lost of it.
 
-    How many rows there were at such a place, nobody knows.
+    That is places that could not be read (how many rows there were at one, nobody knows), and rows
+    of conversations whose own row is lost.
     """
 
     name: str
@@ -45,11 +47,11 @@ def salvage(damaged: Path, copy: Path) -> list[SalvagedTable]:
     try:
         target.execute("BEGIN IMMEDIATE")
         outcomes = [_copied(source, target, table) for table in TABLES]
-        for name in OF_A_CONVERSATION:
-            if name != "conversation":
-                target.execute(
-                    f"DELETE FROM {name} WHERE number NOT IN (SELECT number FROM conversation)"
-                )
+        for place, each in enumerate(outcomes):
+            if each.name in OF_A_CONVERSATION:
+                orphans = f"DELETE FROM {each.name} WHERE number NOT IN ({_NUMBERS})"
+                gone = target.execute(orphans).rowcount
+                outcomes[place] = SalvagedTable(each.name, each.rows - gone, each.lost + gone)
         target.execute("COMMIT")
     finally:
         source.close()
