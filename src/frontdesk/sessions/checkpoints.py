@@ -58,15 +58,16 @@ class Checkpoints:
         if not _NAME.fullmatch(name) or name in (".", "..") or name.startswith("req_"):
             expected = f"{NAME}, not beginning with req_, neither . nor .."
             raise InvalidArgument("name", expected=expected, got=repr(name[:80]))
-        conversation, number, turns = self._conversation, self._conversation.number, -1
-        while conversation.counters.turns != turns:
-            # What a turn left that ends meanwhile may replace what the one before it had.
+        conversation, number = self._conversation, self._conversation.number
+        while True:
             turns = conversation.counters.turns
             await conversation.committed()
             checkpoints, turn = await self._commits.read(
                 lambda store: (store.checkpoints(number), latest_end(store, number)),
                 asker=conversation.tenant_id,
             )
+            if conversation.counters.turns == turns:
+                break  # else what a turn left meanwhile may have replaced what this one had
         if turn is None:
             raise CheckpointRefused(name, problem="no turn has ended yet")
         for each in checkpoints:
