@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -21,10 +23,12 @@ from pydantic_ai.models.function import FunctionModel
 from frontdesk.agents.builtin import python_process_blueprint
 from frontdesk.agents.pydantic_ai import OPTIONS, PydanticAIProgram, pydantic_ai_blueprint
 from frontdesk.agents.pydantic_ai.memory import CUT_OFF
+from frontdesk.keeper.client import Keeper
 from support.isolated_sessions import ISOLATIONS, open_isolated
 from support.openai_server import OpenAIServer
 from support.programs.pydantic_programs import TOOLS as TOOL_FUNCTIONS
 from support.programs.pydantic_programs import obedient, obedient_program
+from support.stored_services import stored
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_keys")]
 
@@ -132,6 +136,24 @@ async def test_after_an_error_that_ends_the_agent_the_next_one_knows_what_was_pa
         await stream.until("agent_restarted")
         assert await told(conversation, stream) == [PAID, ["broken", "ValueError"]]
         stream.close()
+
+
+@pytest.mark.chaos
+async def test_after_a_kill_the_next_agent_of_a_stored_session_has_what_the_last_one_left(tmp_path):
+    target = "support.programs.pydantic_programs:obedient_program"
+    own = {"tools": frozenset(TOOLS), "options": OPTIONS, "restart": "on_crash"}
+    async with Keeper() as keeper:
+        blueprint = python_process_blueprint("obedient", target, keeper=keeper, **own)
+        async with stored(tmp_path, blueprint) as service:
+            conversation, stream = await open_cut(service)
+            conversation.prompt(json.dumps([[REFUND], ""]))
+            await stream.until("agent_end")
+            conversation.prompt(json.dumps([[[*REFUND, ["stuck", {}]]], ""]))
+            await stream.until("tool_execution_end")
+            os.kill(conversation.pid, signal.SIGKILL)
+            assert data_of((await stream.until("agent_restarted"))[-1])["memory"] == "kept"
+            assert await told(conversation, stream) == [PAID, PAID, ["stuck", CUT_OFF]]
+            stream.close()
 
 
 async def test_after_a_kill_in_the_middle_of_a_tool_the_next_agent_knows_that_it_was_cut_off():

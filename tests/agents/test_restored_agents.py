@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from frontdesk.agents.ids import new_reference
-from frontdesk.agents.protocol import goes_on, start_restored
+from frontdesk.agents.protocol import goes_on, start_after, start_restored
 from frontdesk.agents.records import Memory, Restored, Suspended
 from frontdesk.errors import InvalidArgument
 from support.restored_agents import CONTEXT, EITHER, left, open_factory, restored_agent, run, told
@@ -57,6 +57,22 @@ async def test_an_agent_of_a_factory_that_restores_nothing_knows_nothing_and_tha
         "none",
     )
     assert await start_restored(Factory(), CONTEXT, Restored()) == (CONTEXT, "kept")
+
+
+async def test_an_agent_after_another_gets_what_is_restored_unless_its_factory_hands_on():
+    class Factory:
+        async def start(self, context):
+            return "anew"
+
+    class HandingOn(Factory):
+        async def restart(self, context, former, restored):
+            return f"after {former}", None if restored is None else "kept"
+
+    known = left(history=told("hello"))
+    assert await start_after(Factory(), CONTEXT, "one", None) == ("anew", None)
+    assert await start_after(Factory(), CONTEXT, "one", known) == ("anew", "none")
+    assert await start_after(HandingOn(), CONTEXT, "one", None) == ("after one", None)
+    assert await start_after(HandingOn(), CONTEXT, "one", known) == ("after one", "kept")
 
 
 async def test_a_memory_that_is_too_large_together_is_left_out_and_that_is_said():

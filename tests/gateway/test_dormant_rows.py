@@ -11,6 +11,7 @@ from gateway.exposition import Scraped
 from gateway.feeds import feed, snapshot_of
 from gateway.requirements import covers
 from gateway.running import OPERATOR, RunningGateway, create, events, turn_of, until
+from support.sessions import scripted
 from support.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -131,3 +132,29 @@ def test_what_rests_is_no_live_session_and_no_new_one_when_it_goes_on(tmp_path, 
     events = [each.event for each in caplog.records if getattr(each, "session_id", "") == "one"]
     sessions = [each for each in events if each.startswith("session_")]
     assert sessions == ["session_started", "session_dormant", "session_resumed", "session_ended"]
+
+
+def test_a_session_whose_agent_is_restarted_was_not_dormant(tmp_path, caplog):
+    async def crashing(turn):
+        turn.memory = turn.text
+        if turn.text == "crash":
+            raise ValueError("as asked")
+        yield "fine"
+
+    rules = {"restart": "on_crash", "errors_end": "session"}
+    agents = Blueprints([scripted(crashing, name="fragile", **rules)])
+    with (
+        caplog.at_level(logging.INFO, "frontdesk.events"),
+        RunningGateway(tmp_path, conversations=SQLITE, agents=agents) as running,
+        running.client() as acme,
+    ):
+        create(acme, "one", blueprint="fragile")
+        turn_of(acme, "one", "hello")
+        acme.post("/v1/sessions/one/prompt", json={"text": "crash"})
+        turn_of(acme, "one", "again")
+        counted = Scraped.of(running)
+        assert counted.sum("frontdesk_session_resumes_total") == 0
+        assert counted.sum("frontdesk_session_starts_total") == 1
+    (line,) = [each for each in caplog.records if each.event == "session_restarted"]
+    assert (line.memory, line.restarts) == ("kept", 1)
+    assert not [each for each in caplog.records if each.event == "session_resumed"]

@@ -173,7 +173,13 @@ class SessionTurns(SessionState):
         remember = partial(self.record.remember, turn.request_id, position=end.last_position)
         for memory in turn.memories.left:
             remember(memory)
-        turn.memories.on_late = remember
+        fence = self.log.fence
+
+        def remember_late(memory: Memory) -> None:
+            if self.log.fence == fence:  # else another agent has gone on without it
+                remember(memory)
+
+        turn.memories.on_late = remember_late
         self.record.finish(
             end,
             usage=turn.counters,

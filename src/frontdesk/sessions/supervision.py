@@ -20,7 +20,8 @@ An agent's end, once for each entry, whoever hears of it first:
        session is live: its turn is aborted (one that waits for answers, and can go on in another
        agent, waits on) and the next agent is started. If that succeeds, the conversation goes on
        with `agent_restarted`. If it fails, the session ends for the reason for which its last agent
-       did.
+       did. Where it is stored and that cannot be read now, it is dormant: the first turn of an
+       agent that remembers nothing would write over what is stored.
     3. The same, but the session is being ended: it ends, for the reason that it was ended for.
     4. Everything else ends the session for the registry's reason: or, where it is stored and only
        its agent was to go, leaves it dormant.
@@ -81,7 +82,7 @@ LAST_WORDS_S = 1.0
 _log = logging.getLogger("frontdesk.sessions")
 
 _STAYS_FOR = (StorageUnavailable, StorageBroken, ConversationUnreadable, Draining)
-"""Errors for which a session that is stored gets no next agent now, and does not end."""
+"""Errors for which a session that is stored gets no next agent now, and is dormant."""
 
 _DELETED = ExitReason.of(ExitKind.DELETED)
 _SUPERSEDED = ExitReason.of(ExitKind.SUPERSEDED)

@@ -1,13 +1,18 @@
 """After a restart of its process an agent has its session back, where it can give it back."""
 
+import asyncio
+import contextlib
 import json
 import os
 
 import pytest
 
 from frontdesk.agents.restart import RestartLimit
-from support.acp import open_acp_service, open_session, session_command
-from support.sessions import Stream, data_of, names, stats_of, text
+from frontdesk.keeper.client import Keeper
+from gateway.requirements import covers
+from support.acp import acp, open_acp_service, open_session, place_for_places, session_command
+from support.sessions import Stream, data_of, names, soon, stats_of, text
+from support.stored_services import leave, stored
 
 pytestmark = pytest.mark.anyio
 
@@ -123,3 +128,85 @@ async def test_the_directories_of_a_session_go_with_its_last_agent():
         await stream.until("session_end")
         stream.close()
     # What is left is looked for when the service is closed.
+
+
+# -- a session that is stored ----------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def stored_service(directory, *ways, **options):
+    """Open a service whose conversations are stored; leave no directory of a session's own."""
+    command = session_command("Remembering", *ways)
+    rules = {"restart": "on_crash", "home": "session", **options}
+    with place_for_places() as places:
+        async with (
+            Keeper() as keeper,
+            stored(directory, acp(keeper, command, **rules)) as service,
+        ):
+            service.places = places
+            yield service
+
+
+@pytest.mark.slow
+@covers("durable.memory-is-honest")
+async def test_a_stored_session_is_handed_from_agent_to_agent_and_kept(tmp_path):
+    async with stored_service(tmp_path, "resume") as service:
+        conversation = await open_session(service, model="large")
+        stream = Stream(conversation)
+        await said_in(stream, conversation, "one")
+        event = data_of((await restarted(stream, conversation))[-1])
+        assert event == {"reason": "exited: 3", "count": 1, "memory": "kept"}
+        says = {"by": "resume", "said": ["one", "two"], "model": "large", "kept": True}
+        assert await said_in(stream, conversation, "two") == says
+        stream.close()
+        await service.tenant("acme", "key-1").delete(conversation.session_id)
+        await soon(lambda: not os.listdir(service.places))
+
+
+@pytest.mark.slow
+@covers("durable.memory-is-honest")
+@pytest.mark.parametrize("ways", [(), ("resume", "deaf")])
+async def test_a_stored_session_that_is_not_given_back_is_told_as_text_and_rebuilt(ways, tmp_path):
+    async with stored_service(tmp_path, *ways) as service:
+        conversation = await open_session(service)
+        stream = Stream(conversation)
+        await said_in(stream, conversation, "one")
+        event = data_of((await restarted(stream, conversation))[-1])
+        assert event["memory"] == "rebuilt"
+        again = await said_in(stream, conversation, "two")
+        stream.close()
+        (said,) = again["said"]
+        assert said.startswith("What was said and done before")
+        assert "user: one" in said
+        assert said.endswith("two")
+        await service.tenant("acme", "key-1").delete(conversation.session_id)
+
+
+@pytest.mark.slow
+async def test_an_agent_that_is_not_started_again_leaves_its_directories_to_the_end(tmp_path):
+    async with stored_service(tmp_path, "resume", start_timeout_s=60.0) as service:
+        conversation = await open_session(service, session_id="s")
+        factory = conversation.rules.factory
+        stream = Stream(conversation)
+        await said_in(stream, conversation, "one")
+        begun = asyncio.Event()
+
+        async def hanging(context, left):
+            begun.set()
+            await asyncio.get_running_loop().create_future()
+
+        factory._start_again, start_again = hanging, factory._start_again
+        conversation.prompt("exit")
+        await begun.wait()
+        await leave(service, conversation)
+        factory._start_again = start_again
+        # Its session and its directory are there: nobody has removed them.
+        again = await said_in(stream, conversation, "two")
+        assert (again["by"], again["said"], again["kept"]) == ("resume", ["one", "two"], True)
+        begun.clear()
+        factory._start_again = hanging
+        conversation.prompt("exit")
+        await begun.wait()
+        stream.close()
+        await service.tenant("acme", "key-1").delete("s")
+        await soon(lambda: not os.listdir(service.places))

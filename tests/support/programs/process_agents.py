@@ -478,3 +478,12 @@ async def mortal(turn):
                 raise ValueError("not for clients")
         yield character
         await asyncio.sleep(0)
+
+
+@blueprint("counted")
+async def counted(turn):
+    """Keep all its prompts in `turn.memory` and say them; wait where the prompt says so."""
+    turn.memory = [*(turn.memory or []), turn.text]
+    yield repr(turn.memory)
+    if turn.text == "wait":
+        await asyncio.get_running_loop().create_future()
