@@ -109,6 +109,31 @@ def test_a_turn_goes_on_under_its_request_id_after_each_kill_and_no_tool_runs_tw
         ]
 
 
+def test_a_turn_waits_on_in_a_session_that_is_closed_and_over_orderly_ends_of_its_gateway(tmp_path):
+    options = options_of(tmp_path, "process")
+    with serving(tmp_path, **options) as one, one.client() as client:
+        request_id = begin(client)
+        events = read(client, "ask_user")
+        closed = client.post("/v1/sessions/s-1/close")
+        assert closed.status_code == 200
+        assert (closed.json()["state"], closed.json()["live"]) == ("waiting_input", False)
+        assert client.post("/v1/sessions/s-1/close").json()["state"] == "waiting_input"
+        assert answer(client, events[-1])
+        events += read(client, "approval_required", since=events[-1][0])
+        assert one.terminate() == 0
+    with serving(tmp_path, **options) as two, two.client() as client:
+        (pending,) = client.get("/v1/sessions/s-1/status").json()["pendingApprovals"]
+        assert pending["approvalId"] == events[-1][2]["approvalId"]
+        assert two.terminate() == 0
+    with serving(tmp_path, **options) as three, three.client() as client:
+        assert answer(client, events[-1])
+        events += read(client, *ENDS, since=events[-1][0])
+        assert events[-1][1] == "agent_end"
+        assert done(tmp_path) == ["refund 7", "transfer 5"]
+        assert {data["requestId"] for _, _, data in events if data.get("requestId")} == {request_id}
+        assert read(client, *ENDS) == events
+
+
 def test_a_turn_outlives_each_kill_of_its_agents_process_while_its_gateway_lives(tmp_path):
     options = options_of(tmp_path, "process")
     options["config"] += 'restart = "on_crash"\n'

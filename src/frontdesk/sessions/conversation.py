@@ -362,7 +362,8 @@ class Conversation(SessionTurns):
 
         A turn that waits for somebody's answers waits on.
         """
-        if self.suspended is None and not self.set_aside():
+        self.set_aside()
+        if self.suspended is None:
             self._abort_for(reason)
         self.phase = self.phase.to(SessionPhase.DORMANT)
         self._pid = self.ending_reason = None
@@ -377,8 +378,9 @@ class Conversation(SessionTurns):
             self.service.observer.on_dormant(self, reason)
 
     def wake_again(self) -> None:
-        """Have an agent again, where a prompt came while the last one was being ended."""
-        wanted, self._wanted = self._wanted, False
+        """Have an agent again, where one was asked for while the last one was being ended."""
+        answered = self.suspended is not None and self.wants_agent
+        wanted, self._wanted = self._wanted or answered, False
         if wanted and self.dormant and not self.service.draining:
             self.service.wake(self)
 

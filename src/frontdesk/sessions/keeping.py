@@ -229,14 +229,8 @@ class Keeping:
     # -- dormant sessions --------------------------------------------------------------------
 
     def add(self, live_session: LiveSession) -> None:
-        """Hold a session whose agent has ended; let those go that were not used for longest.
-
-        One with a turn that was set aside is read anew.
-        """
+        """Hold a session whose agent has ended; let those go that were not used for longest."""
         self._dormant[live_session.registry_key] = live_session
-        if live_session.conversation.is_aside:
-            live_session.conversation.log.cut()
-            self._unload(live_session.registry_key)
         too_many = len(self._dormant) - self._settings.max_loaded
         if too_many <= 0:
             return
@@ -404,8 +398,7 @@ class Keeping:
         conversation.unload()
         if self._context.observer is not None:
             self._context.observer.on_unloaded(conversation)
-        if not conversation.is_aside:
-            self._unloaded[key] = conversation
+        self._unloaded[key] = conversation
 
     # -- agents ------------------------------------------------------------------------------
 

@@ -64,7 +64,8 @@ class Runner:
         True where none is under way. One that is may still end by what the process had sent.
         """
         self._retired = True
-        if self._conversation.turn is None or self.task.done() or self.agent.registry_agent is None:
+        under_way = self._conversation.turn is not None and self._conversation.suspended is None
+        if not under_way or self.task.done() or self.agent.registry_agent is None:
             # At once: a turn that has just ended would have it take the prompt that waits, and two
             # agents would speak in one conversation.
             self.task.cancel()
@@ -103,6 +104,9 @@ class Runner:
         while (suspended := conversation.suspended) and (turn := conversation.turn):
             ends = {suspended.answered, turn.done}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if conversation.leaving:
+                # This agent is being ended, and another one goes on with it.
+                await asyncio.get_running_loop().create_future()
             memory = suspended.earlier.memory
             if turn.done.done():
                 continue

@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from typing import Any, TypeVar
 
@@ -306,11 +307,6 @@ class RunningTurn:
             self._suspension.end()
             self.wake()
 
-    @property
-    def waits_suspended(self) -> bool:
-        """Say whether it could go on in another agent, as it waits for what was asked."""
-        return self._suspension.is_stored
-
     def suspended(self) -> EarlierTurn | None:
         """Be without an agent, and return where another goes on; None where none could."""
         return self._suspension.left()
@@ -328,10 +324,15 @@ class RunningTurn:
         """Say whether it was set aside."""
         return self._suspension.is_left
 
-    def set_aside(self) -> None:
-        """Be over here, and nothing more is said of it: it goes on in another agent, later."""
-        self._suspension.leave()
-        self.close()
+    def set_aside(self) -> RunningTurn:
+        """Be over for an agent that may live on, and return the turn as it waits for another."""
+        self._listener = None
+        waiting = copy(self)
+        waiting.done = asyncio.get_running_loop().create_future()
+        # What it leaves of the turn as it is cancelled is not what the turn comes to.
+        self.memories = TurnMemories()
+        self._be_over()
+        return waiting
 
     def wake(self, _: object = None) -> None:
         """Wake whoever waits for the turn to be over."""
@@ -350,14 +351,17 @@ class RunningTurn:
     def close(self) -> LastMessage:
         """End the turn's own part: nothing more comes from its agent. Returns the last message."""
         last = self._transcript.close()
+        self._be_over()
+        return last
+
+    # -- within ----------------------------------------------------------------------------------
+
+    def _be_over(self) -> None:
         self.phase = self.phase.to(TurnPhase.FINISHED)
         self._listener = None
         self.wake()
         if not self.done.done():
             self.done.set_result(None)
-        return last
-
-    # -- within ----------------------------------------------------------------------------------
 
     def _require_open(self) -> None:
         late = self._parts.service.clock.monotonic() > self.deadline_s

@@ -63,7 +63,6 @@ class SessionState:
         "expiry",
         "forked_from",
         "history",
-        "is_aside",
         "label",
         "last_activity_at",
         "leaving",
@@ -107,8 +106,6 @@ class SessionState:
     forked_from: str | None
     """The session that it is a copy of."""
     history: History
-    is_aside: bool
-    """Whether a turn of it waits in the storage alone: it is read anew when it is asked for."""
     label: str | None
     last_activity_at: int
     """When a turn was asked for, began or ended, or an agent came or left; in milliseconds."""
@@ -159,7 +156,7 @@ class SessionState:
         self.restarts = self._entry_fence = self._readers = 0
         self.takes = self._pid = self.turn = self.suspended = None
         self.left_for = self.unreadable = None
-        self.is_aside = self.leaving = self._wanted = False
+        self.leaving = self._wanted = False
         self.parts = TurnParts.make(
             context, service=service, number=number, stored=stored, life=life
         )

@@ -38,7 +38,6 @@ class SessionTurns(SessionState):
     """A session that runs turns. See `Conversation`, which is all of it."""
 
     __slots__ = ()
-    is_aside: bool
     last_activity_at: int
     suspended: SuspendedTurn | None
 
@@ -100,7 +99,7 @@ class SessionTurns(SessionState):
         return turn
 
     def suspend(self, turn: RunningTurn) -> bool:
-        """Have a turn wait on whose agent is lost; false where no other could go on with it."""
+        """Have a turn wait on without its agent; false where no other could go on with it."""
         if self.suspended is None and turn is self.turn and turn.stopped is None:
             earlier = turn.suspended()
             if earlier is not None:
@@ -108,18 +107,11 @@ class SessionTurns(SessionState):
                 self._suspend(earlier)
         return turn is self.turn and self.suspended is not None
 
-    def set_aside(self) -> bool:
-        """Leave the turn under way as it is stored, where it could go on in another agent."""
+    def set_aside(self) -> None:
+        """Have the turn under way wait on, where it can: it is over for its agent, which ends."""
         turn = self.turn
-        if turn is None or self.suspended is not None or not turn.waits_suspended:
-            return False
-        turn.set_aside()
-        self.parts.approvals.dismiss_all()
-        self.parts.questions.dismiss_all()
-        self.service.attachments.give(self.tenant_id, turn.context.attachments)
-        self.turn, self.is_aside = None, True
-        self._cancel_deadline()
-        return True
+        if turn is not None and self.suspended is None and self.suspend(turn):
+            self.turn = turn.set_aside()
 
     def _add_messages(self, earlier: EarlierTurn) -> None:
         if self.record is not None:

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import msgspec
 
+from frontdesk.agents.errors import TurnOver
 from frontdesk.agents.events import ApprovalRequired, AskUser
 from frontdesk.agents.records import Memory
 from frontdesk.sessions.earlier_life import EarlierRequest, EarlierTurn
@@ -74,8 +75,13 @@ class Suspension:
                 self._requests[reference] = replace(request, answer=encoded)
 
     async def until_stored(self, reference: str) -> None:
-        """Wait until an answer is stored, and, if it was the last one, that the turn goes on."""
+        """Wait until an answer is stored, and, if it was the last one, that the turn goes on.
+
+        `TurnOver` where it goes on in another agent by now.
+        """
         await self._parts.committed()
+        if self.is_left:
+            raise TurnOver(self._request_id)
         self._open.discard(reference)
         if self._stored is not None and not self._open:
             self.end()
@@ -92,10 +98,6 @@ class Suspension:
         """Return what another agent goes on from, and write nothing more; None without that."""
         if not self.is_stored:
             return None
-        self.leave()
+        self.is_left = True
         requests = tuple(self._requests.values())
         return EarlierTurn(request_id=self._request_id, memory=self._stored, requests=requests)
-
-    def leave(self) -> None:
-        """Write nothing more: the turn waits on, without this agent."""
-        self.is_left = True
