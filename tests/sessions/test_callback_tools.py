@@ -1,5 +1,7 @@
 """Callback tools of a conversation: attached, called, refused."""
 
+import asyncio
+
 import pytest
 
 from frontdesk.agents.errors import (
@@ -10,6 +12,7 @@ from frontdesk.sessions.errors import (
     ToolRefused,
 )
 from support.sessions import (
+    BOUND_S,
     RecordingToolCaller,
     Stream,
     callback_tool,
@@ -21,6 +24,7 @@ from support.sessions import (
     scripted,
     text,
 )
+from support.stored_services import on_held_disk
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +51,27 @@ async def test_a_callback_tool_runs_between_its_two_events_and_for_its_own_sessi
         assert (ended["status"], ended["result"]) == ("ok", {"echo": {"at": 1}})
         assert ended["callId"] == began["callId"]
         assert caller.calls == [("look", {"at": 1}, conversation.session_id, "key-1")]
+
+
+async def test_a_callback_tool_is_called_once_its_start_is_committed(tmp_path):
+    async def script(turn):
+        service.disk.hold()
+        yield str(await turn.call_tool("look", {"at": 1}))
+
+    caller = RecordingToolCaller()
+    async with on_held_disk(tmp_path, scripted(script), call_tool=caller) as service:
+        conversation = await open_session(service)
+        conversation.attach_tool(callback_tool())
+        stream = Stream(conversation)
+        conversation.prompt("go")
+        assert await asyncio.to_thread(service.disk.held.wait, BOUND_S)
+        called_before = list(caller.calls)
+        service.disk.moves.set()
+        came = await stream.until("agent_end")
+        stream.close()
+        assert called_before == []
+        assert "tool_execution_start" in names(came)
+        assert len(caller.calls) == 1
 
 
 async def test_a_callback_tool_that_fails_is_told_to_the_agent():
