@@ -10,9 +10,12 @@ import pytest
 
 from frontdesk.persistence import operations as ops
 from frontdesk.persistence import postgres_claims
-from support.persistence import opened, turn
+from frontdesk.persistence.commit_queue import CommitQueue
+from frontdesk.sessions.keeping_settings import KeepingSettings
+from support.persistence import begun, opened, turn
 from support.programs import postgres_node
 from support.programs.postgres_node import written_by
+from support.sessions import open_service, parrot
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
@@ -223,6 +226,7 @@ def test_who_may_live_on_loses_what_is_asked_for_and_the_rest_once_it_was_still(
     if not asked_for:
         assert waiting_elsewhere(second) == [(1, "t", "s1")] * has_it
         assert second.waiting_elsewhere(after=1, limit=9) == []
+        assert [each.number for each in second.expired(before_ms=9, limit=9)] == [2] * has_it
     assert second.claim(1 if asked_for else None) == ([1] if asked_for else [1, 2]) * has_it
     assert waiting_elsewhere(second) == []
 
@@ -242,6 +246,29 @@ def test_what_waits_at_an_owner_that_has_released_it_is_found_by_all_others(stor
     assert [waiting_elsewhere(each) for each in others] == [[(1, "t", "s1")]] * 2
     assert [each.claim(1) for each in others] == [[1], []]
     assert [waiting_elsewhere(each) for each in others] == [[], []]
+
+
+@pytest.mark.anyio
+async def test_what_a_dead_node_left_is_erased_by_another_once_its_time_is_over(stores):
+    first = stores.open("first", standing_of=lambda _: "lives")
+    first.apply([opened(1), left(1), opened(2), left(2), opened(3), opened(4), *begun(4, "r")])
+    standing = {"first": "lives"}
+    second = stores.open("second", standing_of=standing.get)
+    keeping = KeepingSettings(owner="second")
+    async with (
+        CommitQueue(second) as commits,
+        open_service(parrot, commits=commits, keeping=keeping) as service,
+    ):
+        await service._keeping.retention.sweep()
+        assert [each.number for each in first.unfinished()] == [3, 4]
+        assert first.count("t") == 4, "their node lives"
+        standing["first"] = "dead"
+        await service._keeping.retention.sweep()
+        assert [first.find("t", f"s{number}") is None for number in range(1, 5)] == [
+            *[True] * 3,
+            False,
+        ]
+        assert first.apply([*begun(1, "late"), *begun(4, "late")]).lost == {1}
 
 
 def test_without_a_place_for_keys_they_are_in_the_database_and_go_with_their_tenant(stores):

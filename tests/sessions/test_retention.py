@@ -10,7 +10,6 @@ import pytest
 from frontdesk import SessionLimitExceeded, SessionNotFound
 from frontdesk.agents.attachments import Attachment
 from frontdesk.agents.events import Gap, ModelSwitched
-from frontdesk.clock import SystemClock
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.sealing import Sealing
@@ -30,19 +29,9 @@ from support.sessions import (
     text,
     waiting,
 )
-from support.stored_services import SECRET, found, leave, stored, turned
+from support.stored_services import SECRET, MovableClock, found, leave, stored, turned
 
 pytestmark = pytest.mark.anyio
-
-
-class MovableClock(SystemClock):
-    """A clock of the day that a test moves."""
-
-    def __init__(self):
-        self.ahead_ms = 0
-
-    def wall_ms(self):
-        return super().wall_ms() + self.ahead_ms
 
 
 async def dormant(service, session_id, **order):

@@ -13,10 +13,11 @@ from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
 from frontdesk.sessions.context import SessionSettings
-from frontdesk.sessions.keeping_settings import KeepingSettings
+from frontdesk.sessions.keeping_settings import DAY_MS, KeepingSettings
 from frontdesk.sessions.service import SessionService
 from gateway.requirements import covers
 from support.sessions import Stream, data_of, names, open_session, scripted, text
+from support.stored_services import MovableClock, leave
 
 pytestmark = pytest.mark.anyio
 
@@ -30,13 +31,14 @@ class Processes:
         self.living = set()
 
     @asynccontextmanager
-    async def process(self, owner, agent):
+    async def process(self, owner, agent, **others):
         """Serve as one of them."""
         self.living.add(owner)
         view = self.store.owned_by(owner, lives=self.living.__contains__)
         options = {
             "keeping": KeepingSettings(owner=owner),
             "settings": SessionSettings(abort_grace_s=0.2, end_grace_s=1.0),
+            **others,
         }
         agents = Blueprints([agent])
         with SessionStore() as registry:
@@ -63,7 +65,7 @@ async def found(service, session_id="s-1"):
     return sessions.find(session_id)
 
 
-def waiting():
+def waiting(**rules):
     """Return an agent that says what it knows, and waits in turns that are called `wait`."""
 
     async def script(turn):
@@ -71,7 +73,7 @@ def waiting():
         if turn.text == "wait":
             await asyncio.Event().wait()
 
-    return scripted(script)
+    return scripted(script, **rules)
 
 
 async def test_what_a_living_process_owns_is_its_own(processes):
@@ -146,6 +148,56 @@ async def test_a_successor_takes_over_at_its_start(processes):
             stream = Stream(here)
             assert names(await stream.until("agent_abort"))[-1] == "agent_abort"
             stream.close()
+
+
+@pytest.mark.parametrize("left", ["dormant", "ended", "live"])
+async def test_what_a_dead_process_left_is_erased_once_its_time_is_over(processes, left):
+    clock, agent = MovableClock(), waiting()
+    async with processes.process("b", agent, clock=clock) as b, processes.process("a", agent) as a:
+        conversation = await open_session(a, session_id="s-1")
+        if left == "dormant":
+            await leave(a, conversation)
+        if left == "ended":
+            await a.tenant("acme", "key-1").end("s-1")
+        await conversation.committed()
+        assert processes.store.find("acme", "s-1").state == left
+        clock.ahead_ms = 31 * DAY_MS
+        await b._keeping.retention.sweep()
+        assert processes.store.count("acme") == 1, "its owner lives"
+        processes.living.discard("a")
+        clock.ahead_ms = 29 * DAY_MS
+        await b._keeping.retention.sweep()
+        assert processes.store.count("acme") == 1, "its time is not over"
+        clock.ahead_ms = 31 * DAY_MS
+        await b._keeping.retention.sweep()
+        assert processes.store.count("acme") == 0
+
+
+async def test_what_waits_at_a_dead_process_is_not_erased(processes):
+    clock, agent = MovableClock(), waiting()
+    async with processes.process("b", agent, clock=clock) as b, processes.process("a", agent) as a:
+        conversation = await open_session(a, session_id="s-1")
+        conversation.prompt("wait")
+        await conversation.committed()
+        processes.living.discard("a")
+        clock.ahead_ms = 31 * DAY_MS
+        await b._keeping.retention.sweep()
+        assert processes.store.count("acme") == 1
+
+
+async def test_what_a_dead_process_left_ends_at_another_once_it_is_too_old(processes):
+    clock, agent = MovableClock(), waiting(max_age_s=600)
+    async with processes.process("b", agent, clock=clock) as b, processes.process("a", agent) as a:
+        conversation = await open_session(a, session_id="s-1")
+        await leave(a, conversation)
+        await conversation.committed()
+        clock.ahead_ms = 3_600_000
+        await b._keeping.retention.sweep()
+        assert processes.store.find("acme", "s-1").state == "dormant", "its owner lives"
+        processes.living.discard("a")
+        await b._keeping.retention.sweep()
+        await b._keeping.commits.committed(conversation.number)
+        assert processes.store.find("acme", "s-1").state == "ended"
 
 
 async def test_no_two_processes_give_a_conversation_one_number(processes):

@@ -4,6 +4,7 @@ import shutil
 import threading
 from contextlib import asynccontextmanager
 
+from frontdesk.clock import SystemClock
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
@@ -11,6 +12,16 @@ from frontdesk.records import ExitReason
 from support.sessions import BOUND_S, Stream, open_service
 
 SECRET = b"m" * 32
+
+
+class MovableClock(SystemClock):
+    """A clock of the day that a test moves."""
+
+    def __init__(self):
+        self.ahead_ms = 0
+
+    def wall_ms(self):
+        return super().wall_ms() + self.ahead_ms
 
 
 @asynccontextmanager

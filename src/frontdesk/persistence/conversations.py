@@ -157,10 +157,10 @@ class Conversations(Protocol):
     def expired(
         self, *, before_ms: int, limit: int, after: int = 0, blueprint: str | None = None
     ) -> list[StoredConversation]:
-        """Return this node's that nobody used since, are not live, and have no turn waiting.
+        """Return those that nobody used since, are not live, and have no turn waiting.
 
-        In the order of their numbers, after one; of a blueprint, if one is named. Without their
-        options.
+        This node's, and those that it may claim. In the order of their numbers, after one; of a
+        blueprint, if one is named. Without their options.
         """
         ...
 

@@ -73,11 +73,7 @@ class DatabaseClaims:
         """
 
         def ask(connection: BoundedConnection) -> list[WaitingConversation]:
-            held = [
-                owner
-                for owner, still_ms in connection.execute(sql.OTHERS, [self._node])
-                if not self._may_have(owner, still_ms, None, is_asked_for=False)
-            ]
+            held = self.held_by_others(connection)
             values = {"node": self._node, "held": held, "after": after, "limit": limit}
             return [
                 WaitingConversation(*row)
@@ -85,6 +81,14 @@ class DatabaseClaims:
             ]
 
         return self._connections.run(ask)
+
+    def held_by_others(self, connection: BoundedConnection) -> list[str]:
+        """Return the owners from which nothing may be had that nobody asks for."""
+        return [
+            owner
+            for owner, still_ms in connection.execute(sql.OTHERS, [self._node])
+            if not self._may_have(owner, still_ms, None, is_asked_for=False)
+        ]
 
     def _claim(
         self, connection: BoundedConnection, values: dict[str, Any], dead: frozenset[str] | None

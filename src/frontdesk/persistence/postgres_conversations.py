@@ -218,9 +218,14 @@ class PostgresConversations:
     def expired(
         self, *, before_ms: int, limit: int, after: int = 0, blueprint: str | None = None
     ) -> list[StoredConversation]:
-        """Return this node's that nobody used since, are not live, and have no turn waiting."""
+        """Return those that nobody used since, of this node and of owners that do not live."""
         return self._connections.run(
             lambda one: self._reader.expired(
-                one, before_ms=before_ms, limit=limit, after=after, blueprint=blueprint
+                one,
+                held=self._claims.held_by_others(one),
+                before_ms=before_ms,
+                limit=limit,
+                after=after,
+                blueprint=blueprint,
             )
         )

@@ -108,20 +108,28 @@ class DatabaseReader:
         self,
         connection: Asked,
         *,
+        held: list[str],
         before_ms: int,
         limit: int,
         after: int,
         blueprint: str | None,
     ) -> list[StoredConversation]:
-        """Return this node's that nobody used since, are not live, and have no turn waiting."""
+        """Return those that nobody used since, without live ones and those with turns to end.
+
+        And without what the owners `held` have; what is live at any other is so no longer.
+        """
+        # Each of the two is in an index of its own, as it is said here.
         chosen = (
-            "owner = %(owner)s AND state <> 'live' AND last_activity_ms < %(before_ms)s "
-            "AND number > %(after)s AND (%(blueprint)s::text IS NULL OR blueprint = %(blueprint)s) "
+            "owner <> ALL(%(held)s) "
+            "AND (state <> 'live' OR (state = 'live' AND owner <> %(owner)s)) "
+            "AND last_activity_ms < %(before_ms)s AND number > %(after)s "
+            "AND (%(blueprint)s::text IS NULL OR blueprint = %(blueprint)s) "
             "AND NOT EXISTS (SELECT FROM turn WHERE turn.number = conversation.number "
             f"AND turn.{WAITING}) ORDER BY number LIMIT %(limit)s"
         )
         values = {
             "owner": self._owner,
+            "held": held,
             "before_ms": before_ms,
             "limit": limit,
             "after": after,

@@ -70,10 +70,15 @@ class OwnedConversations:
     def expired(
         self, *, before_ms: int, limit: int, after: int = 0, blueprint: str | None = None
     ) -> list[StoredConversation]:
-        """Return this owner's that nobody used since, are not live, and have no turn waiting."""
+        """Return those that nobody used since, of this owner and of those that do not live."""
         with self._database.reading() as reader:
             numbers = reader.expired(
-                self._owner, before_ms=before_ms, limit=limit, after=after, blueprint=blueprint
+                self._owner,
+                lives=self._lives,
+                before_ms=before_ms,
+                limit=limit,
+                after=after,
+                blueprint=blueprint,
             )
             return self._conversations(reader, numbers, with_options=False)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -85,25 +85,31 @@ class StoredReader:
         return [number for (number,) in rows]
 
     def expired(
-        self, owner: str, *, before_ms: int, limit: int, after: int, blueprint: str | None
+        self,
+        owner: str,
+        *,
+        lives: Callable[[str], bool],
+        before_ms: int,
+        limit: int,
+        after: int,
+        blueprint: str | None,
     ) -> list[int]:
-        """Return those that nobody used since, without the live ones and those with turns."""
+        """Return those that nobody used since, without live ones and those with turns to end.
+
+        And without what other owners have that live; what is live at a dead one is so no longer.
+        """
         rows = self._execute(
-            "SELECT number FROM conversation WHERE state <> 'live' AND last_activity_ms < :before"
-            " AND owner = :owner AND number > :after"
+            "SELECT number, owner FROM conversation"
+            " WHERE (state <> 'live' OR owner <> :owner) AND last_activity_ms < :before"
+            " AND number > :after"
             " AND (:blueprint IS NULL OR blueprint = :blueprint)"
             " AND NOT EXISTS (SELECT 1 FROM turn"
             f" WHERE turn.number = conversation.number AND turn.{WAITING})"
-            " ORDER BY number LIMIT :limit",
-            {
-                "before": before_ms,
-                "owner": owner,
-                "after": after,
-                "blueprint": blueprint,
-                "limit": limit,
-            },
+            " ORDER BY number",
+            {"before": before_ms, "owner": owner, "after": after, "blueprint": blueprint},
         )
-        return [number for (number,) in rows]
+        had = (number for number, whose in rows if whose == owner or not lives(whose))
+        return list(islice(had, limit))
 
     def newest(self, tenant_id: str, session_id: str, *, fence: int | None) -> list[int]:
         """Return the number of the newest conversation of an id, or of that with a fence."""

@@ -27,6 +27,7 @@ from frontdesk.agents.blueprints import Blueprints
 from frontdesk.agents.ids import registry_key, split
 from frontdesk.agents.protocol import check, forget
 from frontdesk.agents.records import Restored
+from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.errors import ConversationUnreadable, StorageUnavailable
@@ -362,6 +363,12 @@ class Keeping:
     async def _erase_unused(self, stored: StoredConversation) -> bool:
         """Erase a conversation that nobody used, unless somebody does by now."""
         if self._is_used(stored):
+            return False
+        try:
+            owned = await self.owned(stored)
+        except OwnerUnreachable:
+            return False  # another has it by now
+        if owned.waiting or owned.last_index != stored.last_index:
             return False
         await self.forget_files(stored)
         if self._is_used(stored):

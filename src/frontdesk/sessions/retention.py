@@ -1,7 +1,8 @@
 """What is stored does not stay for ever: what nobody uses is erased, what is too old ends.
 
 Looked for now and then, a page at a time, beside all that goes on. Never what waits for an agent:
-a prompt that was accepted begins at some time, however long that takes.
+a prompt that was accepted begins at some time, however long that takes. What an owner left that is
+gone for good goes as well: whoever finds it takes it over, and then erases it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 
 from frontdesk.agents.blueprints import Blueprints
 from frontdesk.clock import Clock
+from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.errors import FrontdeskError, SessionLimitExceeded
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.errors import StorageUnavailable
@@ -27,8 +30,8 @@ _log = logging.getLogger("frontdesk.sessions")
 class Retention:
     """Erase and end dormant conversations whose time is over. On one event loop.
 
-    `erase` erases one, unless it is used by now, and says whether it did; `load` has one read,
-    which ends it where it is too old.
+    `erase` erases one, unless it is used by now or another process has it, and says whether it did;
+    `load` has one read, which ends it where it is too old.
     """
 
     def __init__(
@@ -85,10 +88,11 @@ class Retention:
 
     async def _end_older(self, blueprint: str, *, before_ms: float, now_ms: int) -> None:
         async for each in self._unused(before_ms=now_ms + 1, blueprint=blueprint):
-            if each.state == "dormant" and each.created_at_ms <= before_ms:
+            if each.state != "ended" and each.created_at_ms <= before_ms:
                 loading = self._load(each.tenant_id, each.session_id)
                 if loading is not None:
-                    await loading
+                    with suppress(OwnerUnreachable):  # another process has it by now
+                        await loading
 
     async def _unused(
         self, *, before_ms: int, blueprint: str | None = None
