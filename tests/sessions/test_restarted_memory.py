@@ -158,6 +158,7 @@ async def test_a_session_closed_between_two_agents_is_dormant_and_the_next_does_
         await leave(service, conversation)
         await soon(lambda: factory.given_up)
         assert conversation.dormant
+        await soon(lambda: not service._supervisor._tasks)
         assert service.store.count() == 0
         factory.go.set()
         stream = stream_of(conversation)
@@ -190,6 +191,27 @@ async def test_a_stored_session_deleted_between_two_agents_is_gone_with_the_next
         assert data_of((await stream.rest())[-1]) == {"reason": "deleted"}
         await soon(lambda: factory.given_up)
         assert service.store.count() == 0
+
+
+@pytest.mark.parametrize("end", ["delete", "leave"])
+async def test_an_agent_whose_start_cannot_be_stopped_does_not_stay_either(tmp_path, end):
+    class Deaf(SlowFactory):
+        async def restore(self, context, restored):
+            with suppress(asyncio.CancelledError):
+                await super().restore(context, restored)
+            return await TaskAgentFactory.restore(self, context, restored)
+
+    factory = Deaf(counting)
+    async with stored(tmp_path, made_by(factory, **RULES)) as service:
+        conversation = await between_two(service, factory)
+        if end == "leave":
+            await leave(service, conversation)
+        else:
+            await service.tenant("acme", "k").delete("s-1")
+        await soon(lambda: not service._supervisor._tasks)
+        assert service.store.count() == 0
+        assert conversation.dormant == (end == "leave")
+        factory.go.set()
 
 
 class Belongings(TaskAgent):

@@ -391,6 +391,12 @@ class Supervisor:
         except asyncio.CancelledError:
             await _leave_or_discard(former, of=conversation)
             raise
+        if not conversation.live:
+            # `_close` was here first, and the start was deaf to that: the agent goes again.
+            live_session.runner = None
+            self._delete_entry(live_session, runner, conversation.ended or reason)
+            await self._clear_away(runner, last=True, dormant=conversation.dormant)
+            return
         self.watch_runner(live_session)
         if self._entries is not None:
             self._spawn(self._enter_next(live_session, runner, self._entries))
