@@ -5,7 +5,12 @@ import threading
 import pytest
 from websockets.sync.client import connect
 
-from frontdesk.persistence.operations import ConversationOpened, RequestAsked, TurnQueued
+from frontdesk.persistence.operations import (
+    ConversationOpened,
+    RequestAnswered,
+    RequestAsked,
+    TurnQueued,
+)
 from frontdesk.persistence.sqlite_database import SqliteDatabase
 from frontdesk.sessions.conversation_record import ConversationRecord
 from gateway.running import ACME, OPERATOR, RunningGateway, create, events, until
@@ -109,6 +114,29 @@ def test_a_prompt_that_was_503_as_it_was_not_stored_in_time_has_one_outcome_unde
             "/v1/sessions/s-1/prompt", json={"text": "hello"}, headers={"Idempotency-Key": "once"}
         )
         assert again.json()["requestId"] == turn[-1][2]["requestId"]
+
+
+def test_an_approval_that_was_503_as_it_was_not_stored_in_time_is_taken_again_and_counts_once(
+    tmp_path, commits, monkeypatch
+):
+    monkeypatch.setitem(ConversationRecord.committed.__kwdefaults__, "wait_s", 0.2)
+    with RunningGateway(tmp_path, conversations=SQLITE) as running, running.client() as acme:
+        create(acme, "s-1", blueprint="careful")
+        since = acme.post("/v1/sessions/s-1/prompt", json={"text": "17"}).json()["since"]
+        with events(acme, "s-1", since=since) as stream:
+            approval_id = until(stream, "approval_required")[-1][2]["approvalId"]
+        commits.kind = RequestAnswered
+
+        def answered(verb="approve"):
+            body = {"approvalId": approval_id}
+            return acme.post(f"/v1/sessions/s-1/{verb}", json=body).status_code
+
+        assert [answered(), answered(), answered("reject")] == [503, 503, 400]
+        commits.let_go.set()
+        with events(acme, "s-1", since=since) as stream:
+            turn = until(stream, "agent_end")
+        assert [answered(), answered("reject")] == [200, 400]
+        assert [each[1] for each in turn].count("approval_resolved") == 1
 
 
 def test_a_create_that_was_503_as_it_was_not_stored_in_time_opens_one_session_under_its_key(

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.records import ExitReason
 from support.sessions import Stream, data_of, names, soon, status_of, text
 from support.stored_services import found, on_held_disk
@@ -134,6 +135,25 @@ async def test_an_answer_that_comes_while_the_agent_is_being_ended_is_for_the_ne
     assert names(after)[:2] == ["approval_resolved", "agent_restarted"]
     assert (after[-1].name, after[-1].request_id) == ("agent_end", request_id)
     assert ran(after) == ["transfer"]
+
+
+@pytest.mark.parametrize("opened", ["task"], indirect=True)
+async def test_an_answer_to_a_closed_session_that_was_not_stored_in_time_is_given_again(opened):
+    async with opened() as service:
+        _, stream, before, request_id = await waits(service, TRANSFER)
+        closed = await close(service)
+        service.disk.hold()
+        for _ in range(2):
+            closed.approve(reference_in(before, "approval_required"))
+            with pytest.raises(StorageUnavailable):
+                await closed.record.committed(wait_s=0.01)
+        service.disk.moves.set()
+        after = await stream.until("agent_end", "agent_abort")
+        stream.close()
+        closed.approve(reference_in(before, "approval_required"))
+    assert ran(after) == ["transfer"]
+    assert names(after).count("approval_resolved") == 1
+    assert (after[-1].name, after[-1].request_id) == ("agent_end", request_id)
 
 
 @pytest.mark.parametrize("opened", ["task"], indirect=True)

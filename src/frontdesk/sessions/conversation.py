@@ -162,8 +162,8 @@ class Conversation(SessionTurns):
     def respond(self, ref: str, response: Any, *, api_key: str | None = None) -> None:
         """Answer a question of the agent. `UnknownReference`, `GuardrailRefused`."""
         self._require_open()
-        self.parts.questions.answer(ref, self._filtered(response))
-        self._count_turn_for(api_key)
+        if self.parts.questions.answer(ref, self._filtered(response)):
+            self._count_turn_for(api_key)
 
     def abort(self, reason: str | None = None, *, kill_tools: bool = False) -> None:  # noqa: ARG002
         """End the turn under way, if there is one; the session lives on.
@@ -462,8 +462,8 @@ class Conversation(SessionTurns):
     def _answer(self, approval_id: str, answer: Approval, api_key: str | None) -> None:
         self._require_open()
         filtered = msgspec.structs.replace(answer, reason=self._filtered(answer.reason))
-        self.parts.approvals.answer(approval_id, filtered)
-        self._count_turn_for(api_key)
+        if self.parts.approvals.answer(approval_id, filtered):
+            self._count_turn_for(api_key)
 
     def _filtered(self, value: T) -> T:
         return filtered(value, service=self.service, tenant_id=self.tenant_id)

@@ -7,6 +7,7 @@ without an `await`, is committed together or not at all (`CommitQueue`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 
 import msgspec
 
@@ -48,6 +49,9 @@ from frontdesk.sessions.pending import NO_ANSWER
 from frontdesk.sessions.queue import Prompt
 from frontdesk.sessions.session_snapshot import SessionSnapshot
 from frontdesk.sessions.turn_ends import TurnEnd
+
+MAX_REPEATABLE = 32
+"""Answers of a session that may be given again, as they were not stored in time."""
 
 _DELTAS = (MessageDelta.name, ThinkingDelta.name)
 
@@ -95,12 +99,14 @@ class ConversationRecord:
         "_commits",
         "_committed_changes",
         "_early",
+        "_given",
         "_grown",
         "_handed_over",
         "_log",
         "_messages",
         "_on_published",
         "_public",
+        "_repeatable",
         "_snapshot",
         "least_bytes",
         "number",
@@ -129,6 +135,8 @@ class ConversationRecord:
         self._changes = self._committed_changes = 0
         self._public: SessionSnapshot | None = None
         self._handed_over: tuple[int, SessionSnapshot] | None = None
+        self._given: dict[str, tuple[int, bytes]] = {}
+        self._repeatable: dict[str, bytes] = {}
         self.stored_bytes: int = 0
         """About how much it takes, or will; never less."""
         self.on_grown: Callable[[], None] | None = None
@@ -141,8 +149,18 @@ class ConversationRecord:
         self.follow()
 
     async def committed(self, *, wait_s: float | None = 5.0) -> None:
-        """Wait until all that was said is committed; `StorageUnavailable` after `wait_s`."""
-        await self._commits.committed(self.number, wait_s=wait_s)
+        """Wait until all that was said is committed; `StorageUnavailable` after `wait_s`.
+
+        The answers that are not committed then may be given again (`repeats`).
+        """
+        try:
+            await self._commits.committed(self.number, wait_s=wait_s)
+        except StorageUnavailable:
+            for reference, (_, digest) in self._not_committed().items():
+                self._repeatable[reference] = digest
+            while len(self._repeatable) > MAX_REPEATABLE:
+                del self._repeatable[next(iter(self._repeatable))]
+            raise
 
     def follow(self) -> None:
         """Show readers what is committed, from now on."""
@@ -382,8 +400,18 @@ class ConversationRecord:
         """Say how it was answered; `NO_ANSWER` where it waits no longer."""
         encoded = None if answer is NO_ANSWER else msgspec.json.encode(answer)
         self._add(RequestAnswered(number=self.number, reference=reference, answer=encoded))
+        if encoded is not None:
+            self._given = self._not_committed()
+            self._given[reference] = self._changes, sha256(encoded).digest()
+
+    def repeats(self, reference: str, answer: object) -> bool:
+        """Say whether an answer counts already, and whoever gave it was not told so."""
+        return self._repeatable.get(reference) == sha256(msgspec.json.encode(answer)).digest()
 
     # -- within ----------------------------------------------------------------------------------
+
+    def _not_committed(self) -> dict[str, tuple[int, bytes]]:
+        return {key: each for key, each in self._given.items() if each[0] > self._committed_changes}
 
     def _add(self, *operations: AnyOperation, changes: bool = True) -> None:
         if changes:

@@ -31,13 +31,14 @@ class PendingRequests(Generic[R, A]):
     """Hold the requests (the events that went out) that wait for an answer, by reference.
 
     `name` is what a reference is called on the wire. An answer counts the moment it is given,
-    even where the waiting turn is cancelled in the same moment. All on one event loop.
+    even where the waiting turn is cancelled in the same moment. `repeats` says of an answer to what
+    waits no longer whether it may be given again. All on one event loop.
     """
 
-    __slots__ = ("_by_reference", "_name")
+    __slots__ = ("_by_reference", "_name", "_repeats")
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, *, repeats: Callable[[str, A], bool] | None = None) -> None:
+        self._name, self._repeats = name, repeats
         self._by_reference: dict[str, _Pending[R, A]] = {}
 
     def __len__(self) -> int:
@@ -95,10 +96,16 @@ class PendingRequests(Generic[R, A]):
         self._by_reference[reference] = _Pending(request, dismissed=dismissed, on_answer=answered)
         timer = asyncio.get_running_loop().call_later(timeout_s, self._resolve, reference, late)
 
-    def answer(self, reference: str, answer: A) -> None:
-        """Give the answer; `UnknownReference` where nothing waits under this reference any more."""
+    def answer(self, reference: str, answer: A) -> bool:
+        """Give the answer; false where it repeats one that counts already.
+
+        `UnknownReference` where nothing waits under this reference any more.
+        """
+        if reference not in self and self._repeats is not None and self._repeats(reference, answer):
+            return False
         self.request(reference)
         self._resolve(reference, answer)
+        return True
 
     def request(self, reference: str) -> R:
         """Return what waits under this reference; `UnknownReference`."""
@@ -125,11 +132,11 @@ class PendingApprovals(PendingRequests[ApprovalRequired, Approval]):
 
     __slots__ = ()
 
-    def answer(self, reference: str, answer: Approval) -> None:
-        """Give the answer; `UnknownReference`, `OptionRefused`."""
-        if answer.option_id is not None:
+    def answer(self, reference: str, answer: Approval) -> bool:
+        """Give the answer, as above; also `OptionRefused`."""
+        if answer.option_id is not None and reference in self:
             details = self.request(reference).details
             problem = problem_of_choice(answer.option_id, approved=answer.approved, details=details)
             if problem is not None:
                 raise OptionRefused(answer.option_id, problem=problem)
-        super().answer(reference, answer)
+        return super().answer(reference, answer)

@@ -68,6 +68,7 @@ class TurnParts:
                 clock=service.clock,
                 opened=life is not None,
             )
+        repeats = None if record is None else record.repeats
         return cls(
             service=service,
             tenant_id=context.tenant_id,
@@ -77,8 +78,8 @@ class TurnParts:
             counters=Counters() if life is None else life.totals,
             tools=tools,
             steering_texts=[],
-            approvals=PendingApprovals("approvalId"),
-            questions=PendingRequests("ref"),
+            approvals=PendingApprovals("approvalId", repeats=repeats),
+            questions=PendingRequests("ref", repeats=repeats),
         )
 
     async def committed(self) -> None:
