@@ -3,8 +3,8 @@
 
 With `PLANTED=order` it has a fault: events of one commit are written in the wrong order.
 
-`KILLED` is `before:<what>` or `after:<what>`; what is the name of an operation, or the type of an
-event that is among those that the commit has.
+`KILLED` is `before:<what>` or `after:<what>`; what is the name of an operation (of the session that
+is opened too: `ConversationOpened s-1`), or the type of an event that is among those of the commit.
 """
 
 import os
@@ -14,7 +14,7 @@ from msgspec import structs
 
 from frontdesk.cli import main
 from frontdesk.persistence.frames import decode_frame
-from frontdesk.persistence.operations import FramesAppended
+from frontdesk.persistence.operations import ConversationOpened, FramesAppended
 from frontdesk.persistence.sqlite_database import SqliteDatabase
 
 WHEN, _, WHAT = os.environ["KILLED"].partition(":")
@@ -25,6 +25,8 @@ def names_in(operations):
     """Return what a commit has: operations by their names, events by their types."""
     for each in operations:
         yield type(each).__name__
+        if isinstance(each, ConversationOpened):
+            yield f"ConversationOpened {each.session_id}"
         if isinstance(each, FramesAppended):
             yield from (decode_frame(frame).name for frame in each.frames)
 

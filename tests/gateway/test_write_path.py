@@ -6,14 +6,18 @@ end, and no agent gets a turn twice.
 
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
+from typing import ClassVar
 
 import httpx
 import pytest
 
+from frontdesk.clock import SystemClock
+from frontdesk.gateway.key_file import KeyFile
+from frontdesk.gateway.state_dir import StateDir
 from gateway.command import serving
 from gateway.requirements import covers
-from gateway.running import create, parsed, until
+from gateway.running import create, parsed, turn_of, until
 from support.log_checker import ENDS, Had, problems_of
 from support.waiting import eventually
 
@@ -131,9 +135,119 @@ def test_what_was_answered_and_seen_is_true_after_a_kill(tmp_path, when, what):
             resumed = log_of(client, last=last, after=seen.events[-1][0])
             assert resumed == log[len(seen.events) :], "a stream goes on where it was"
         messages = client.get("/v1/sessions/s-1/messages").json()["messages"]
-        known = int(lines_of(witnessed)[-1].split()[1])
+        _, known, remembered = lines_of(witnessed)[-1].split(" ")
         of_last = [each["content"] for each in messages].index("three")
-        assert known == of_last, "the next agent knows what was said"
+        assert int(known) == of_last, "the next agent knows what was said"
+        ended = [data["requestId"] for _, kind, data in log if kind == "agent_end"][:-1]
+        assert remembered == ",".join(ended), "and has the memory of the turns that ended"
+
+
+class Life:
+    """What a client has done to a session that is stored, step by step, until its gateway was gone.
+
+    Each step is one commit, whose name in `killed_serve.py` is beside it.
+    """
+
+    STEPS: ClassVar = {
+        "named": "CheckpointMade",
+        "switched": "OptionsChanged",
+        "closed": "ConversationLeft",
+        "resumed": "EpochBegun",
+        "forked": "ConversationOpened s-2",
+        "imported": "ConversationOpened s-3",
+        "erased": "TenantErased",
+    }
+
+    def __init__(self, client, operator):
+        self.client, self.operator = client, operator
+        self.answered, self.events = [], []
+
+    def go_on(self):
+        """Do what there is to do with a session, as far as the gateway lets."""
+        create(self.client, "s-1", blueprint="witness")
+        self.events = turn_of(self.client, "s-1", "one", since="0")
+        with suppress(httpx.HTTPError):
+            for step in self.STEPS:
+                answer = getattr(self, step)()
+                assert answer.is_success, answer.text
+                self.answered.append(step)
+
+    @property
+    def turns(self):
+        return [data["requestId"] for _, kind, data in self.events if kind == "agent_end"]
+
+    def named(self):
+        return self.client.post("/v1/sessions/s-1/checkpoints", json={"name": "c-1"})
+
+    def switched(self):
+        return self.client.post("/v1/sessions/s-1/switch_model", json={"model": "other"})
+
+    def closed(self):
+        return self.client.post("/v1/sessions/s-1/close")
+
+    def resumed(self):
+        return self.client.post("/v1/sessions/s-1/resume")
+
+    def forked(self):
+        return self.client.post(
+            "/v1/sessions", json={"sessionId": "s-2", "fork": {"sessionId": "s-1"}}
+        )
+
+    def imported(self):
+        lines = self.client.get("/v1/sessions/s-1/export").content
+        return self.client.post("/v1/sessions/import?sessionId=s-3", content=lines)
+
+    def erased(self):
+        return self.operator.delete("/ops/tenants/acme/conversations")
+
+
+@covers("durable.stored-before-2xx")
+@pytest.mark.parametrize(
+    ("when", "step"),
+    [
+        *(("before", step) for step in Life.STEPS),
+        *(("after", step) for step in ("resumed", "forked", "imported", "erased")),
+    ],
+)
+def test_each_step_of_a_stored_session_is_whole_or_was_not_answered(tmp_path, when, step):
+    witnessed = tmp_path / "witnessed"
+    options = {"config": CONFIG, "WITNESSED": str(witnessed)}
+    with KeyFile(StateDir.make(tmp_path / "state"), clock=SystemClock()) as keys:
+        secret = keys.create(tenant_id=None, name="op").secret
+    killed = f"{when}:{Life.STEPS[step]}"
+    with serving(tmp_path, module="gateway.killed_serve", KILLED=killed, **options) as one:
+        with one.client() as client, one.client(secret) as operator:
+            life = Life(client, operator)
+            life.go_on()
+        eventually(lambda: one.process.poll() is not None, within_s=30)
+    position = list(Life.STEPS).index(step)
+    assert life.answered == list(Life.STEPS)[:position], "nothing is answered before its commit"
+    stored = list(Life.STEPS)[: position + (when == "after")]
+    with serving(tmp_path, **options) as two, two.client() as client:
+        listed = client.get("/v1/sessions", params={"kept": "true"}).json()["sessions"]
+        there = {each["sessionId"]: each for each in listed}
+        if step == "erased":
+            # Those with an agent end and go one by one before that: who got no answer asks again.
+            assert when == "before" or there == {}
+            with two.client(secret) as operator:
+                assert Life(client, operator).erased().is_success
+            assert client.get("/v1/sessions", params={"kept": "true"}).json()["sessions"] == []
+            return
+        also = {"s-2": "forked" in stored, "s-3": "imported" in stored}
+        assert [*there] == ["s-1", *(name for name, is_there in also.items() if is_there)]
+        assert there["s-1"]["model"] == ("other" if "switched" in stored else "test")
+        checkpoints = client.get("/v1/sessions/s-1/checkpoints").json()["checkpoints"]
+        assert [each["name"] for each in checkpoints] == ["c-1"] * ("named" in stored)
+        for name in there:
+            messages = client.get(f"/v1/sessions/{name}/messages").json()["messages"]
+            assert messages[0]["content"] == "one"
+            turn_of(client, name, "next")
+            _, known, remembered = lines_of(witnessed)[-1].split(" ")
+            assert int(known) == len(messages), name
+            assert remembered == ("" if name == "s-3" else life.turns[0]), "lines have no memory"
+        last = client.post("/v1/sessions/s-1/prompt", json={"text": "last"}).json()["requestId"]
+        log = log_of(client, last=last)
+        assert problems_of(log, Had(life.events, [*life.turns, last], [])) == []
 
 
 @covers("durable.recovery-is-repeatable")
