@@ -18,7 +18,8 @@
     checkpoints         names for the ends of turns
     exporting, importing    a session as JSON lines (portable_lines), held against each other in
                         portable_parts
-    supervision         starts and ends agents, writes the registry, decides what an end means
+    supervision         starts and ends agents, writes the registry, decides what an end means; over
+    agent_starts        how one is started and entered
     cluster_entries     the same on all nodes, where there are others: a place first, then the entry
     supervised_agent    what the registry monitors where a session has a word in the reason
     runner              the one task of a session: its turns, one after another

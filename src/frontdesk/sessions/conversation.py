@@ -54,6 +54,8 @@ from frontdesk.sessions.turn_ends import TurnEnd
 
 T = TypeVar("T")
 
+WITHOUT_AGENT = frozenset({SessionPhase.DORMANT, SessionPhase.RESTARTING})
+
 MAX_REASON_CHARACTERS = 200
 """How much of a client's own reason for an abort goes out."""
 
@@ -176,8 +178,8 @@ class Conversation(SessionTurns):
             self.finish(self.turn, stop)
         elif self.turn is not None:
             self.turn.stop(stop)
-        elif self.prompts and self.phase in (SessionPhase.DORMANT, SessionPhase.RESTARTING):
-            self._cancel_next(stop)
+        elif self.prompts and self.record is not None and self.phase in WITHOUT_AGENT:
+            self.cancel_next(self.record, stop)
         elif self.prompts:
             self._stop_next = stop
 
@@ -438,7 +440,7 @@ class Conversation(SessionTurns):
         self.log.append_shortened(SessionEnd(reason.public_text))
         self.log.close()
         for prompt in never_begun:
-            self._end_unbegun(prompt, StopReason(reason.public_text))
+            self.end_unbegun(prompt, StopReason(reason.public_text))
         if self.record is not None and reason.kind is ExitKind.DELETED:
             self.record.erase()
         elif self.record is not None:

@@ -22,6 +22,7 @@ from frontdesk.agents.events import (
 from frontdesk.agents.records import Memory, Message, TurnContext
 from frontdesk.agents.restart import CRASHES
 from frontdesk.records import ExitReason
+from frontdesk.sessions.conversation_record import ConversationRecord
 from frontdesk.sessions.counters import Counters
 from frontdesk.sessions.earlier_life import EarlierTurn
 from frontdesk.sessions.hooks import TurnTrace
@@ -194,24 +195,23 @@ class SessionTurns(SessionState):
             stop = StopReason("agent_ended" if failed else text, error=text if failed else None)
             self.finish(self.turn, self.turn.stopped or stop)
 
-    def _cancel_next(self, stop: StopReason) -> None:
+    def cancel_next(self, record: ConversationRecord, stop: StopReason) -> None:
         """End the first prompt that waits: no agent is there to begin its turn, and to stop it."""
         prompt = self.prompts.withdraw()
         files = tuple(each.without_content for each in prompt.attachments)
-        if self.record is not None:
-            # What a restored backup has lost of this is said under another fence.
-            self.log.begin_epoch(self.service.next_fence())
-            self.record.begin_epoch()
-        self.log.append_shortened(PromptReceived(prompt.text, files), request_id=prompt.request_id)
+        # What a restored backup has lost of this is said under another fence.
+        self.log.begin_epoch(self.service.next_fence())
+        record.begin_epoch()
+        for event in (PromptReceived(prompt.text, files), AgentStart(), AgentAbort(stop.reason)):
+            self.log.append_shortened(event, request_id=prompt.request_id)
         if prompt.request_id == self._latest_request:
-            self._latest_index = self.log.last_index
-        self.log.append_shortened(AgentAbort(stop.reason), request_id=prompt.request_id)
-        self._end_unbegun(prompt, stop)
-        if self.record is not None:
-            self.record.leave()
+            self._latest_index = self.log.last_index - 2
+        self.end_unbegun(prompt, stop)
+        record.leave()
         self._on_changed()
 
-    def _end_unbegun(self, prompt: Prompt, stop: StopReason) -> None:
+    def end_unbegun(self, prompt: Prompt, stop: StopReason) -> None:
+        """End an accepted prompt whose turn has not begun, and will not."""
         self.service.attachments.give(self.tenant_id, prompt.attachments)
         end = TurnEnd.of(prompt.request_id, stop, tokens=TurnTokens(), log=self.log)
         self.ends.add(end)

@@ -35,41 +35,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from frontdesk.agents.errors import AgentUnavailable, CreateFailed
+from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.protocol import (
     RunningAgent,
     discard,
     leave,
-    start_after,
-    start_restored,
 )
 from frontdesk.agents.records import Restored
-from frontdesk.agents.restart import restarts
-from frontdesk.errors import FrontdeskError, SessionAlreadyExists, SessionNotFound, StoreClosed
-from frontdesk.keeper.errors import SHORTAGES, KeeperLost
+from frontdesk.errors import FrontdeskError, SessionNotFound, StoreClosed
 from frontdesk.monitors import Watcher
-from frontdesk.persistence.errors import (
-    ConversationUnreadable,
-    StorageBroken,
-    StorageUnavailable,
-)
 from frontdesk.records import ExitKind, ExitReason
+from frontdesk.sessions.agent_starts import STAYS_FOR, AgentStarts, end_agent
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation import Conversation
-from frontdesk.sessions.errors import Draining
 from frontdesk.sessions.live import LiveSession, LiveSessions, RecentlyEnded
 from frontdesk.sessions.phases import SessionPhase
 from frontdesk.sessions.reservations import Place, Reservations
 from frontdesk.sessions.resumable import read_restored
 from frontdesk.sessions.runner import Runner
 from frontdesk.sessions.stop_reason import StopReason
-from frontdesk.sessions.supervised_agent import SupervisedAgent
 from frontdesk.store import SessionStore
 
 if TYPE_CHECKING:
@@ -81,16 +69,13 @@ LAST_WORDS_S = 1.0
 
 _log = logging.getLogger("frontdesk.sessions")
 
-_STAYS_FOR = (StorageUnavailable, StorageBroken, ConversationUnreadable, Draining)
-"""Errors for which a session that is stored gets no next agent now, and is dormant."""
-
 _DELETED = ExitReason.of(ExitKind.DELETED)
 _SUPERSEDED = ExitReason.of(ExitKind.SUPERSEDED)
 _UNKNOWN = ExitReason.of(ExitKind.UNKNOWN)
 _SHUTDOWN = ExitReason.of(ExitKind.SHUTDOWN)
 
 
-class Supervisor:
+class Supervisor(AgentStarts):
     """Start the agents of sessions, end them, and go by what the registry says of them."""
 
     def __init__(
@@ -105,7 +90,13 @@ class Supervisor:
         on_dormant: Callable[[LiveSession], None],
         on_place_free: Callable[[], None],
     ) -> None:
-        self._store, self._service, self._watcher = store, service, watcher
+        super().__init__(
+            store,
+            service=service,
+            live_sessions=live_sessions,
+            reservations=reservations,
+            watcher=watcher,
+        )
         self._on_live, self._on_dormant = on_live, on_dormant
         self._on_place_free = on_place_free
         self._entries: ClusterEntries | None = None
@@ -113,14 +104,12 @@ class Supervisor:
             from frontdesk.sessions.cluster_entries import ClusterEntries
 
             self._entries = ClusterEntries(service.node, store)
-        self._live, self._reservations = live_sessions, reservations
         settings = service.settings
         self.recent: RecentlyEnded = RecentlyEnded(
             limit=settings.recent_ends, max_bytes=settings.recent_ends_bytes
         )
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    # -- starting ----------------------------------------------------------------------------
+    # -- opening -----------------------------------------------------------------------------
 
     async def open(self, live_session: LiveSession, *, restored: Restored | None = None) -> None:
         """Start the first agent of a session; from here on the session is one that lives.
@@ -146,9 +135,9 @@ class Supervisor:
         try:
             await self.start(live_session, restored=restored)
             await self._entries.enter(live_session, token=token)
-            self._refuse_if_draining()
+            self.refuse_if_draining()
         except BaseException:
-            await asyncio.shield(self._spawn(self._undo(live_session, self._entries, token)))
+            await asyncio.shield(self.spawn(self._undo(live_session, self._entries, token)))
             raise
         self._add(live_session)
         if not self.refresh(live_session):
@@ -160,7 +149,7 @@ class Supervisor:
         try:
             return await asyncio.shield(reserving)
         except asyncio.CancelledError:
-            self._spawn(_release_after(reserving, live_session, entries))
+            self.spawn(_release_after(reserving, live_session, entries))
             raise
 
     def _add(self, live_session: LiveSession) -> None:
@@ -177,110 +166,6 @@ class Supervisor:
             self._delete_entry(live_session, runner, _DELETED)
             await self._clear_away(runner, last=True)
         await entries.release(live_session, token=token)
-
-    async def start(
-        self,
-        live_session: LiveSession,
-        *,
-        former: RunningAgent | None = None,
-        restored: Restored | None = None,
-    ) -> Runner:
-        """Start an agent for the conversation, after a former one where that ended; register it.
-
-        The registry of this process is all that it asks. Raises `CreateFailed`, `Draining`,
-        `SessionAlreadyExists`, `SessionLimitExceeded`; after any of them, and after a cancellation,
-        nothing of the agent is left.
-        """
-        conversation = live_session.conversation
-        context = msgspec.structs.replace(conversation.context, model=conversation.model)
-        try:
-            factory = conversation.rules.factory
-            if former is not None:
-                agent, live_session.memory = await start_after(factory, context, former, restored)
-            elif restored is not None:
-                agent, live_session.memory = await start_restored(factory, context, restored)
-            else:
-                agent = await factory.start(context)
-        except (AgentUnavailable, CreateFailed, KeeperLost):
-            raise
-        except Exception as error:
-            _log.exception("an agent of blueprint %s could not be started", conversation.blueprint)
-            name = type(error).__name__
-            if isinstance(error, MemoryError) or getattr(error, "errno", None) in SHORTAGES:
-                raise AgentUnavailable(f"the machine is out of something ({name})") from error
-            raise CreateFailed(f"the agent could not be started: {name}") from error
-        try:
-            return self._register(live_session, agent)
-        except BaseException as error:
-            # Nobody will have this agent; a caller that is cancelled does not stop its end.
-            stays = restored is not None and (former is None or isinstance(error, _STAYS_FOR))
-            await asyncio.shield(self._spawn(_end(agent, 0.0, last=not stays)))
-            if stays:
-                leave(agent)
-            raise
-
-    def _register(self, live_session: LiveSession, agent: RunningAgent) -> Runner:
-        """Run the agent's turns from now on, and enter it in the registry."""
-        self._refuse_if_draining()
-        conversation = live_session.conversation
-        runner = Runner(conversation, agent)
-        registered: Any = runner.task if agent.registry_agent is None else agent.registry_agent
-        supervised = None
-        if agent.registry_agent is not None or conversation.rules.restart != "never":
-            supervised = registered = SupervisedAgent(
-                registered,
-                restarts=lambda reason: self._restarts(live_session, runner, reason),
-                watcher=self._watcher,
-            )
-        key = live_session.registry_key
-        try:
-            entry = self._store.create(
-                key,
-                registered,
-                api_key=conversation.api_key,
-                tenant_id=conversation.tenant_id,
-                blueprint=conversation.rules.name,
-                model=conversation.model,
-            )
-        except BaseException as error:
-            runner.task.cancel()
-            if isinstance(error, SessionAlreadyExists):
-                # The registry knows the id with its tenant; the client is told its own.
-                raise SessionAlreadyExists(conversation.session_id, holder=error.holder) from None
-            raise
-        if key not in self._store:
-            runner.task.cancel()
-            raise CreateFailed("the agent ended as soon as it was started")
-        self._reservations.release(key)
-        runner.fence = entry.fence
-        conversation.bind_entry(entry)
-        live_session.runner, live_session.supervised_agent = runner, supervised
-        return runner
-
-    def _refuse_if_draining(self) -> None:
-        if self._service.draining:
-            raise Draining
-
-    def _restarts(self, live_session: LiveSession, runner: Runner, reason: ExitReason) -> bool:
-        """Say whether another agent takes over. Asked once an agent, maybe in another thread."""
-        conversation = live_session.conversation
-        if self._service.draining or runner.ended_session or conversation.ending_reason is not None:
-            return False
-        return restarts(
-            conversation.rules.restart,
-            reason,
-            state=live_session.restart_state,
-            now=self._service.clock.monotonic(),
-            limit=conversation.rules.restart_limit,
-        )
-
-    def update_model(self, conversation: Conversation, model: str) -> None:
-        """Write a conversation's new model into its entry."""
-        live_session = self._live.of(conversation)
-        if live_session is not None and live_session.runner is not None:
-            # An agent that has just died is heard of in its own time.
-            with contextlib.suppress(SessionNotFound):
-                self._store.update(live_session.registry_key, model=model)
 
     # -- hearing of an end -------------------------------------------------------------------
 
@@ -327,7 +212,7 @@ class Supervisor:
         else:
             if own is None and conversation.ending_reason is None:
                 conversation.begin_ending(reason)
-            self._spawn(self._await_last_words(live_session, runner, reason, restart=own))
+            self.spawn(self._await_last_words(live_session, runner, reason, restart=own))
 
     async def _await_last_words(
         self,
@@ -355,13 +240,13 @@ class Supervisor:
         runner.task.cancel()
         conversation = live_session.conversation
         last = restart is None or conversation.ending_reason is not None
-        self._spawn(self._clear_away(runner, last=last, dormant=live_session.goes_dormant))
+        self.spawn(self._clear_away(runner, last=last, dormant=live_session.goes_dormant))
         if restart is None or last:
             self._close(live_session, conversation.ending_reason or reason)
         else:
             conversation.interrupt(restart)
             restarting = self._restart(live_session, restart, runner.agent)
-            live_session.restarting = self._spawn(restarting)
+            live_session.restarting = self.spawn(restarting)
 
     async def _restart(
         self, live_session: LiveSession, reason: ExitReason, former: RunningAgent
@@ -382,7 +267,7 @@ class Supervisor:
         except FrontdeskError as error:
             _log.warning("session %s is not restarted: %s", conversation.session_id, error)
             if conversation.record is not None and conversation.ending_reason is None:
-                live_session.goes_dormant = isinstance(error, _STAYS_FOR)
+                live_session.goes_dormant = isinstance(error, STAYS_FOR)
             self._close(live_session, conversation.ending_reason or reason)
             if conversation.dormant and conversation.wants_agent:
                 self._service.wake(conversation)
@@ -399,7 +284,7 @@ class Supervisor:
             return
         self.watch_runner(live_session)
         if self._entries is not None:
-            self._spawn(self._enter_next(live_session, runner, self._entries))
+            self.spawn(self._enter_next(live_session, runner, self._entries))
         if conversation.phase is SessionPhase.RESTARTING:
             # Otherwise it is being ended, and whoever does that finds the agent.
             conversation.resume(reason.public_text, memory=live_session.memory)
@@ -423,7 +308,7 @@ class Supervisor:
         if live_session.runner is not runner:
             return
         if error is not None:
-            self._spawn(self._end_crashed(live_session, runner, error))
+            self.spawn(self._end_crashed(live_session, runner, error))
         elif runner.ended_session:
             self.begin_ending(live_session, ExitReason.of(ExitKind.NORMAL))
         else:
@@ -450,7 +335,7 @@ class Supervisor:
                 live_session.conversation.begin_ending(reason, leaving=leaving)
             if grace_s is None:
                 grace_s = self._service.settings.end_grace_s
-            live_session.ending = self._spawn(self._end(live_session, reason, grace_s))
+            live_session.ending = self.spawn(self._end(live_session, reason, grace_s))
         return live_session.ending
 
     async def join(self) -> None:
@@ -496,13 +381,13 @@ class Supervisor:
 
     async def _end_agent(self, runner: Runner, grace_s: float, *, last: bool) -> None:
         """End an agent and wait for that; not for longer than it may take."""
-        ended = self._spawn(_end(runner.agent, grace_s, last=last))
+        ended = self.spawn(end_agent(runner.agent, grace_s, last=last))
         await asyncio.wait({ended}, timeout=grace_s + 0.5)
 
     async def _clear_away(self, runner: Runner, *, last: bool, dormant: bool = False) -> None:
         await runner.cancel()
         if runner.agent.registry_agent is not None:
-            await _end(runner.agent, 0.0, last=last and not dormant)
+            await end_agent(runner.agent, 0.0, last=last and not dormant)
         if dormant:
             leave(runner.agent)
 
@@ -519,7 +404,7 @@ class Supervisor:
         self._reservations.release(live_session.registry_key)
         if self._entries is not None and (token := self._entries.next_token(live_session)):
             # What was held for a next agent, which will not come.
-            self._spawn(self._entries.release(live_session, token=token))
+            self.spawn(self._entries.release(live_session, token=token))
         live_session.supervised_agent = None
         restarting = live_session.restarting
         if restarting is not None and restarting is not asyncio.current_task():
@@ -550,24 +435,6 @@ class Supervisor:
         except StoreClosed:
             return _SHUTDOWN
         return ended.reason if ended.session.fence == fence else _UNKNOWN
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_task_done)
-        return task
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("ending a session failed", exc_info=error)
-
-
-async def _end(agent: RunningAgent, grace_s: float, *, last: bool) -> None:
-    """End an agent, with what it left for the next one where it was the last of its session."""
-    await agent.end(grace_s)
-    if last:
-        await discard(agent)
 
 
 async def _leave_or_discard(former: RunningAgent, *, of: Conversation) -> None:
