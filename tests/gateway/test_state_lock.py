@@ -8,7 +8,9 @@ import threading
 
 import pytest
 
+from frontdesk.gateway.conversation_storage import lock_patience_s
 from frontdesk.gateway.errors import StateUnusable
+from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import locked
 from support.waiting import eventually
@@ -75,6 +77,23 @@ def test_who_waits_gets_it_when_the_one_before_has_ended(state, holder, end, cap
         holder.stdin.close()
     assert second.had.wait(WITHIN_S)
     second.join(WITHIN_S)
+
+
+@pytest.mark.parametrize(
+    ("store", "cluster", "waits_s"),
+    [
+        ("sqlite", None, 30),
+        ("postgresql://desk@db.example/desk", None, 30),
+        ("postgresql://desk@db.example/desk", "valkey://127.0.0.1", 0),
+        ("memory", None, 0),
+    ],
+)
+def test_whoever_goes_on_with_what_the_one_before_stored_waits_for_its_end(
+    tmp_path, store, cluster, waits_s
+):
+    cluster = {"url": cluster, "secret_file": tmp_path / "secret"}
+    config = Config(conversations={"store": store}, cluster=cluster)
+    assert lock_patience_s(config) == waits_s
 
 
 def test_a_shorter_process_id_takes_the_whole_place_of_a_longer_one(state):

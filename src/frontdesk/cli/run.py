@@ -27,7 +27,12 @@ from frontdesk.cli.welcome import welcome
 from frontdesk.errors import FrontdeskError
 from frontdesk.gateway.access_log import AccessLog
 from frontdesk.gateway.app import create_app
-from frontdesk.gateway.conversation_storage import free_reserve_if_full, lock_patience_s
+from frontdesk.gateway.conversation_storage import (
+    database_locked,
+    end_process,
+    free_reserve_if_full,
+    lock_patience_s,
+)
 from frontdesk.gateway.gateway import Gateway
 from frontdesk.gateway.keys import Key, keys_from_environment
 from frontdesk.gateway.log_writer import LogWriter
@@ -98,10 +103,11 @@ class Run:
                 # A worker's successor waits for as long as that drains.
                 patience_s = math.inf
                 if self._worker is None:
-                    patience_s = lock_patience_s(self._config.conversations)
+                    patience_s = lock_patience_s(self._config)
                 stack.enter_context(locked(self._state, patience_s=patience_s))
                 if self._worker is None:
                     free_reserve_if_full(self._state)
+                    stack.enter_context(database_locked(self._config, on_lost=end_process))
                 alone = self._worker is None and self._config.cluster.url is None
                 if alone and self._state.worker_numbers():
                     # Late: there were workers here, and there are none now.

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,11 @@ from frontdesk.cli.address import refused, url_of
 from frontdesk.cli.exit_codes import ExitCode
 from frontdesk.cli.options import loaded
 from frontdesk.cluster.local.server import LocalServer
-from frontdesk.gateway.conversation_storage import free_reserve_if_full, lock_patience_s
+from frontdesk.gateway.conversation_storage import (
+    database_locked,
+    free_reserve_if_full,
+    lock_patience_s,
+)
 from frontdesk.gateway.left_usage import take_over_usage
 from frontdesk.gateway.log_writer import LogWriter
 from frontdesk.gateway.logs import LAST_LINES_S, configure_logs, log_stray_errors
@@ -86,8 +90,11 @@ class SupervisedRun:
         try:
             secret_file = self._config.cluster.secret_file
             state = StateDir.make(self._config.server.state_dir, secret_file=secret_file)
-            with locked(state, patience_s=lock_patience_s(self._config.conversations)):
+            with ExitStack() as stack:
+                stack.enter_context(locked(state, patience_s=lock_patience_s(self._config)))
                 free_reserve_if_full(state)
+                held = database_locked(self._config, on_lost=self._storage_broke)
+                stack.enter_context(held)
                 return asyncio.run(self._supervise(state))
         finally:
             log.close(timeout_s=LAST_LINES_S)

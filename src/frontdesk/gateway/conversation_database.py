@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from frontdesk.gateway.conversation_settings import ConversationSettings
 from frontdesk.gateway.secret_file import password_in
 from frontdesk.gateway.state_dir import StateDir
-from frontdesk.persistence.errors import StorageRefused, StorageUnavailable
+from frontdesk.gateway.state_lock import STORAGE_PATIENCE_S
+from frontdesk.persistence.errors import StorageBroken, StorageRefused, StorageUnavailable
 from frontdesk.persistence.postgres_connections import DatabaseAddress, check_database
 from frontdesk.persistence.postgres_conversations import PostgresConversations
+from frontdesk.persistence.postgres_lock import DatabaseLock
 from frontdesk.persistence.sealing import Sealing
 
 if TYPE_CHECKING:
@@ -38,6 +40,14 @@ def database_conversations(
         standing_of=(lambda _: "dead") if node is None else standing_in(node),
         hold_s=0.0 if node is None else node.terms.hold_s,
     )
+
+
+def database_lock(
+    settings: ConversationSettings, *, on_lost: Callable[[StorageBroken], None]
+) -> DatabaseLock:
+    """Return what keeps other gateways without a cluster out of the database."""
+    address = database_address(settings)
+    return DatabaseLock(address, patience_s=STORAGE_PATIENCE_S, on_lost=on_lost)
 
 
 def database_address(settings: ConversationSettings) -> DatabaseAddress:

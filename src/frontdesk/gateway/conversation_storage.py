@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from frontdesk.gateway.conversation_settings import MEMORY, SQLITE, ConversationSettings
+from frontdesk.gateway.logs import LAST_LINES_S, drain_logs
+from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import STORAGE_PATIENCE_S
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.disk_reserve import DiskReserve
-from frontdesk.persistence.errors import StorageRefused
+from frontdesk.persistence.errors import StorageBroken, StorageRefused
 from frontdesk.persistence.sealing import Sealing
 from frontdesk.persistence.sqlite_conversations import SqliteConversations
 from frontdesk.sessions.keeping_settings import WaitingFound
@@ -103,12 +107,45 @@ class ConversationStorage:
             await self.commits.__aexit__(kind, error, at)
 
 
-def lock_patience_s(settings: ConversationSettings) -> float:
+@contextmanager
+def database_locked(config: Config, *, on_lost: Callable[[StorageBroken], None]) -> Iterator[None]:
+    """Hold the lock of the database that a gateway without a cluster stores in, if it does.
+
+    `StorageRefused` where another such gateway has it for longer than is waited for. `on_lost` is
+    called, from another thread, where one has taken it over: this process is to end.
+    """
+    if not _alone_in_database(config):
+        yield
+        return
+    # Late: it comes with an extra.
+    from frontdesk.gateway.conversation_database import database_lock
+
+    with database_lock(config.conversations, on_lost=on_lost):
+        yield
+
+
+def _alone_in_database(config: Config) -> bool:
+    return config.cluster.url is None and config.conversations.store not in (MEMORY, SQLITE)
+
+
+def lock_patience_s(config: Config) -> float:
     """Return how long a start waits for the state directory, which one that drains may still have.
 
-    Without SQLite there, not at all: two on one directory are a mistake, which is told at once.
+    Where the one before stores nothing that this one goes on with, or is a node of a cluster, not
+    at all: two on one directory are a mistake, which is told at once.
     """
-    return STORAGE_PATIENCE_S if settings.store == SQLITE else 0.0
+    waits = config.conversations.store == SQLITE or _alone_in_database(config)
+    return STORAGE_PATIENCE_S if waits else 0.0
+
+
+def end_process(error: BaseException) -> None:
+    """End the process at once: what it would still say may not be stored, or not be true.
+
+    Whoever starts it again has it recover from what is stored.
+    """
+    logger.critical("the storage of conversations is broken: %s", error)
+    drain_logs(timeout_s=LAST_LINES_S)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def sqlite_conversations(

@@ -427,8 +427,9 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
     ),
     persistence.StorageRefused: ErrorRow(
         Fault.WORLD,
-        "What lies where conversations are stored cannot be used: newer, damaged, read-only, or "
-        "on a network file system; `problem` says which. Nothing of it was changed",
+        "What lies where conversations are stored cannot be used: newer, damaged, read-only, "
+        "on a network file system, or another gateway's that runs; `problem` says which. Nothing "
+        "of it was changed",
         INTERNAL,
     ),
     persistence.ConversationUnreadable: ErrorRow(

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
-import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -27,7 +25,7 @@ from frontdesk.gateway.blueprint_config import blueprints_of
 from frontdesk.gateway.budgets import TenantBudgets
 from frontdesk.gateway.callers import Caller
 from frontdesk.gateway.conversation_settings import MEMORY, SQLITE
-from frontdesk.gateway.conversation_storage import ConversationStorage
+from frontdesk.gateway.conversation_storage import ConversationStorage, end_process
 from frontdesk.gateway.dashboard_login import DashboardLogins
 from frontdesk.gateway.errors import AddressRefused, Unauthorized
 from frontdesk.gateway.forwarded import TrustedProxies
@@ -37,7 +35,6 @@ from frontdesk.gateway.key_file import KeyFile
 from frontdesk.gateway.key_ring import KeyRing
 from frontdesk.gateway.keys import Key
 from frontdesk.gateway.known_blueprints import KnownBlueprints
-from frontdesk.gateway.logs import LAST_LINES_S, drain_logs
 from frontdesk.gateway.metering import UsageMeter
 from frontdesk.gateway.metrics.gateway_metrics import GatewayMetrics
 from frontdesk.gateway.node_tls import NodeTls
@@ -247,7 +244,7 @@ class Gateway:
         return ConversationStorage(
             self.config.conversations,
             state,
-            on_broken=self._on_storage_broken,
+            on_broken=end_process,
             owner=owner,
             socket=None if self._cluster is None else self._cluster.storage,
             node=self.node,
@@ -267,15 +264,6 @@ class Gateway:
     def _close_rows(self) -> None:
         self.rows.close()
         self.scopes.close()
-
-    def _on_storage_broken(self, error: BaseException) -> None:
-        """End the process at once: what it would still say may not be stored, or not be true.
-
-        Whoever starts it again has it recover from what is on the disk.
-        """
-        logger.critical("the storage of conversations is broken: %s", error)
-        drain_logs(timeout_s=LAST_LINES_S)
-        os.kill(os.getpid(), signal.SIGKILL)
 
     def _begin_tracing(self, service: SessionService) -> None:
         """Have spans of requests and turns, where somebody has set up what takes them."""

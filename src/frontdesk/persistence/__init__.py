@@ -16,6 +16,8 @@ conversations of a process have said, in their order, many in one transaction.
                             sqlite_batch and sqlite_log, which write, and stored_reader
     sqlite_snapshot     the file as it is at one moment, and what is wrong with it
     sqlite_salvage      what can be read of a damaged one
+    postgres_conversations  a store in PostgreSQL, of one node of several
+    postgres_lock           what keeps a second gateway out of there, where there is no cluster
     remote_conversations    the store that one of several workers has: its supervisor's
     conversation_server     the supervisor's side of it
     storage_wire            calls and answers between them
