@@ -184,6 +184,8 @@ class TopScreen(App[None]):
 
     def draw(self) -> None:
         """Show the rows as they are now; only what has changed is written."""
+        if not self.query("#rows"):
+            return  # it is being left: what shows them is gone, and the timer is the last to know
         # What is dormant has no agent: it is shown to who looks for something.
         rows = [row for row in self._known.rows if row.state != "dormant" or self._filter]
         matching = [row for row in rows if self._matches(row)]
