@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from frontdesk.agents.attachments import Attachment
 from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.records import ExitReason
 from support.sessions import Stream, data_of, names, soon, status_of, text
@@ -26,6 +27,7 @@ from support.waiting_turns import (
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 CLOSED = ExitReason.of("closed")
+NOTES = Attachment(name="n.txt", media_type="text/plain", content=b"a word")
 
 
 @pytest.fixture(params=["task", "process"])
@@ -154,6 +156,19 @@ async def test_an_answer_to_a_closed_session_that_was_not_stored_in_time_is_give
     assert ran(after) == ["transfer"]
     assert names(after).count("approval_resolved") == 1
     assert (after[-1].name, after[-1].request_id) == ("agent_end", request_id)
+
+
+async def test_a_turn_that_waits_and_is_another_owners_by_now_holds_and_writes_nothing_here(
+    tmp_path,
+):
+    async with on_held_disk(tmp_path, WAITING) as service:
+        conversation, stream, _, _ = await waits(service, TRANSFER, attachments=[NOTES])
+        closed = await close(service)
+        assert service.attachments.held("acme") == NOTES.size
+        service._on_lost(conversation.number)
+        assert service.attachments.held("acme") == 0
+        assert len(closed.parts.approvals) == 0, "it expires elsewhere"
+        stream.close()
 
 
 @pytest.mark.parametrize("opened", ["task"], indirect=True)

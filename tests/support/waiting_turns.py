@@ -50,12 +50,12 @@ async def in_processes(directory, **rules):
         yield service
 
 
-async def waits(service, *calls, asked="approval_required", end="end"):
+async def waits(service, *calls, asked="approval_required", end="end", attachments=()):
     """Run a turn in a process until it waits; return the session, its stream, what it said."""
     conversation = await open_session(service, **SESSION)
     stream = Stream(conversation)
     conversation.prompt("tell")
     await stream.until("agent_end")
-    accepted = conversation.prompt(prompt(*calls, end=end))
+    accepted = conversation.prompt(prompt(*calls, end=end), attachments=attachments)
     events = await stream.until(asked)
     return conversation, stream, events, accepted.request_id

@@ -118,6 +118,10 @@ class PendingRequests(Generic[R, A]):
         for reference, pending in list(self._by_reference.items()):
             self._resolve(reference, pending.dismissed)
 
+    def drop_all(self) -> None:
+        """Hold nothing more, and answer nothing: all of it waits elsewhere."""
+        self._by_reference.clear()
+
     def _resolve(self, reference: str, answer: A) -> None:
         pending = self._by_reference.pop(reference, None)
         if pending is None:

@@ -269,6 +269,11 @@ class SessionState:
         self.expiry.cancel()
         for prompt in self.prompts:
             self.service.attachments.give(self.tenant_id, prompt.attachments)
+        if self.turn is not None:
+            # It waits on elsewhere: what is late there must not be written from here as well.
+            self.service.attachments.give(self.tenant_id, self.turn.context.attachments)
+            self.parts.approvals.drop_all()
+            self.parts.questions.drop_all()
         if self.record is not None:
             self.record.close()
 

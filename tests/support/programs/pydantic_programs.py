@@ -64,7 +64,8 @@ async def obedient(messages, info):
     if prompts(messages)[-1] == "tell":
         yield json.dumps(done_in(messages))
         return
-    steps, end = json.loads(prompts(messages)[-1])
+    asked = prompts(messages)[-1]
+    steps, end = json.loads(asked if isinstance(asked, str) else asked[0])
     step = sum(isinstance(each, ModelResponse) for each in messages[_begin_of(messages) :])
     if step < len(steps):
         yield "let me see "
