@@ -8,7 +8,8 @@
     reservations        places of sessions whose entry is still to come: limits hold in a burst
     live                the sessions of now, each with its agent, and those that ended recently
     keeping             stored sessions without an agent: loaded, ended, unloaded; its settings in
-                        keeping_settings, what it reads in stored_life, earlier_life, remembered
+                        keeping_settings, what it reads in stored_life, earlier_life, remembered;
+                        over storage_access, which finds, claims and reads one without holding it
     resuming            gives them agents, again and again; whether they can have one, in resumable
     retention, trimming, storage_patience
                         what does not stay stored, and what turns do while nothing can be

@@ -13,25 +13,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
-from zlib import crc32
 
 import msgspec
 
 from frontdesk.agents.blueprints import Blueprints
-from frontdesk.agents.ids import registry_key, split
+from frontdesk.agents.ids import registry_key
 from frontdesk.agents.protocol import check, forget
 from frontdesk.agents.records import Restored
 from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.persistence.commit_queue import CommitQueue
-from frontdesk.persistence.conversations import Conversations
 from frontdesk.persistence.errors import ConversationUnreadable, StorageUnavailable
-from frontdesk.persistence.operations import AnyOperation, ConversationErased
+from frontdesk.persistence.operations import ConversationErased
 from frontdesk.persistence.stored import StoredConversation
 from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.context import ServiceContext
@@ -44,21 +41,19 @@ from frontdesk.sessions.reservations import Reservations
 from frontdesk.sessions.resumable import problem_of, read_restored, rules_of
 from frontdesk.sessions.resuming import Resumer, WaitingSession
 from frontdesk.sessions.retention import Retention
+from frontdesk.sessions.storage_access import StorageAccess
 from frontdesk.sessions.storage_patience import StoragePatience
-from frontdesk.sessions.stored_life import read_life
 from frontdesk.sessions.supervision import Supervisor
-from frontdesk.sessions.takeover import Takeover
 from frontdesk.sessions.trimming import trim
 from frontdesk.sessions.waiting_elsewhere import WaitingElsewhere
 
 MOST_IN_USE = 32
 """So many of the oldest that are in use are passed over, where some have to go."""
 
-_COMMIT_WHOLE_S = 30.0
 _DELETED = ExitReason.of(ExitKind.DELETED)
 
 
-class Keeping:
+class Keeping(StorageAccess):
     """Load, resume and recover stored conversations for a session service. On its event loop.
 
     What is not held any more, and is in somebody's hands still, is found again: of one conversation
@@ -77,9 +72,8 @@ class Keeping:
         refuse_over_limit: Callable[[Conversation], None],
         settings: KeepingSettings,
     ) -> None:
-        self.commits: CommitQueue = commits
-        self._context, self._live, self._settings = context, live_sessions, settings
-        self._supervisor, self._blueprints = supervisor, blueprints
+        super().__init__(commits, context=context, blueprints=blueprints, owner=settings.owner)
+        self._live, self._settings, self._supervisor = live_sessions, settings, supervisor
         self._refuse_over_limit = refuse_over_limit
         context.touch, context.wake = self.touch, self.wake
         context.require_resumable = self.require_resumable
@@ -88,7 +82,6 @@ class Keeping:
         self._dormant: OrderedDict[str, LiveSession] = OrderedDict()
         self._unloaded: WeakValueDictionary[str, Conversation] = WeakValueDictionary()
         self._loading: dict[str, asyncio.Task[None]] = {}
-        self._takeover = Takeover(commits, context=context, owner=settings.owner)
         self._resumer = self._make_resumer(reservations)
         self.limits: StorageLimits = settings.limits
         """What may be stored; replaced where that is set otherwise."""
@@ -123,11 +116,6 @@ class Keeping:
             load=self.loading,
         )
 
-    @property
-    def node_number(self) -> int:
-        """Return a number below 1024 that other owners of the same storage hardly have."""
-        return crc32(self.owner.encode()) % 1024 if self.owner else 0
-
     # -- what is here ------------------------------------------------------------------------
 
     def get(self, key: str) -> LiveSession | None:
@@ -159,36 +147,6 @@ class Keeping:
             task.add_done_callback(lambda _: self._loading.pop(key, None))
         return asyncio.shield(task)
 
-    @property
-    def owner(self) -> str:
-        """As what this process owns conversations."""
-        return self._takeover.owner
-
-    async def owner_of(self, tenant_id: str, session_id: str) -> str | None:
-        """Return who answers for a stored conversation, dead or alive; None where there is none."""
-        found = await self.commits.read(
-            lambda store: store.find(tenant_id, session_id), asker=tenant_id
-        )
-        return None if found is None else found.owner
-
-    async def stored_among(self, keys: Collection[str]) -> Collection[str]:
-        """See `SessionHost.stored_among`."""
-
-        def ask(store: Conversations) -> frozenset[str]:
-            found = {key: store.find(*split(key)) for key in keys}
-            return frozenset(
-                key for key, each in found.items() if each is not None and each.state != "ended"
-            )
-
-        try:
-            return await self.commits.read(ask)
-        except StorageUnavailable:
-            return keys
-
-    async def owned(self, stored: StoredConversation) -> StoredConversation:
-        """Return a conversation once it is this process's; `OwnerUnreachable` if that cannot be."""
-        return stored if stored.owner == self.owner else await self._takeover.one(stored)
-
     def __len__(self) -> int:
         """Return how many dormant sessions are loaded."""
         return len(self._dormant)
@@ -200,28 +158,6 @@ class Keeping:
             for each in self._dormant.values()
             if tenant_id is None or each.conversation.tenant_id == tenant_id
         ]
-
-    async def is_taken(self, tenant_id: str, session_id: str) -> bool:
-        """Say whether a stored conversation that has not ended has this id."""
-        found = await self.commits.read(
-            lambda store: store.find(tenant_id, session_id), asker=tenant_id
-        )
-        return found is not None and found.state != "ended"
-
-    async def commit_whole(self, operations: list[AnyOperation]) -> None:
-        """Store a conversation with all that it has in one commit; nothing where that fails.
-
-        Two writes where the storage takes too long: the operations are written as soon as it can
-        be done, and their erasure right after them. A crash between leaves a conversation that
-        nobody was told of, whole.
-        """
-        number = operations[0].number
-        self.commits.add(*operations)
-        try:
-            await self.commits.committed(number, wait_s=_COMMIT_WHOLE_S)
-        except BaseException:
-            self.commits.add(ConversationErased(number=number))
-            raise
 
     def of_tenant(self, tenant_id: str) -> list[LiveSession]:
         """Return a tenant's dormant sessions that are loaded."""
@@ -442,7 +378,7 @@ class Keeping:
     # -- loading -----------------------------------------------------------------------------
 
     async def _load(self, key: str, tenant_id: str, session_id: str) -> None:
-        stored = await self._find(tenant_id, session_id)
+        stored = await self.find(tenant_id, session_id)
         if stored is None:
             return
         if stored.state != "ended" and stored.owner != self.owner:
@@ -466,20 +402,6 @@ class Keeping:
         if self._context.observer is not None:
             self._context.observer.on_loaded(conversation)
 
-    async def _find(self, tenant_id: str, session_id: str) -> StoredConversation | None:
-        """Return what is stored of a session, with all that was said of it before."""
-
-        def find(store: Conversations) -> StoredConversation | None:
-            return store.find(tenant_id, session_id)
-
-        quiet = not self.commits.backlog()
-        stored = await self.commits.read(find, asker=tenant_id)
-        if stored is None or quiet:
-            return stored
-        # What was under way may have been this one's: it is read again after that.
-        await self.commits.committed(stored.number)
-        return await self.commits.read(find, asker=tenant_id)
-
     async def reopened(self, tenant_id: str, session_id: str) -> LiveSession | None:
         """Return the newest conversation of an id as one that goes on, without holding it.
 
@@ -493,30 +415,6 @@ class Keeping:
         live_session = await self.read(await self.owned(stored), reopened=True)
         key = live_session.registry_key
         return None if self._live.get(key) is not None or key in self._dormant else live_session
-
-    async def read(self, stored: StoredConversation, *, reopened: bool = False) -> LiveSession:
-        """Return a stored conversation, dormant or ended, without holding it."""
-        limits = self._context.settings
-        life = await self.commits.read(
-            lambda store: read_life(
-                store, stored, messages=limits.max_messages, max_bytes=limits.max_history_bytes
-            ),
-            asker=stored.tenant_id,
-        )
-        life = replace(life, reopened=reopened)
-        context = life.options.context
-        rules = rules_of(self._blueprints(), stored.blueprint)
-        conversation = Conversation(
-            context,
-            service=self._context,
-            blueprint=rules,
-            api_key=stored.api_key,
-            number=stored.number,
-            stored=True,
-            life=life,
-        )
-        key = registry_key(stored.tenant_id, stored.session_id)
-        return LiveSession(conversation, key=key, minted=False)
 
     # -- after a start -----------------------------------------------------------------------
 
