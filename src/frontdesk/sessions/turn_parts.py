@@ -49,8 +49,7 @@ class TurnParts:
         life: EarlierLife | None,
     ) -> TurnParts:
         """Make the parts of a new session, or of one that goes on from an earlier life."""
-        settings = service.settings
-        log = _log_of(service, stored=stored, life=life)
+        settings, log = service.settings, _log_of(service, stored=stored, life=life)
         history = History(max_messages=settings.max_messages, max_bytes=settings.max_history_bytes)
         tools = CallbackTools(context, service=service)
         if life is not None:
