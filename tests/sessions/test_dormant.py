@@ -4,14 +4,17 @@ import asyncio
 
 import pytest
 
-from frontdesk import SessionLimitExceeded
+from frontdesk import SessionLimitExceeded, SessionNotFound
 from frontdesk.agents import Blueprints
 from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.task import TaskAgent
 from frontdesk.clock import SystemClock
+from frontdesk.keeper.client import Keeper
 from frontdesk.sessions.errors import NotResumable, SessionDead
 from frontdesk.sessions.keeping_settings import KeepingSettings
 from frontdesk.store import Limits
+from support.isolated_sessions import isolated
+from support.processes import Life
 from support.sessions import (
     FactoryOfTheTest,
     Stream,
@@ -48,6 +51,29 @@ async def test_an_agent_that_takes_over_says_why_and_how_often_over_restarts(tmp
     async with stored(tmp_path, parrot) as service:
         event = data_of((await said(await found(service)))[0])
         assert (event["reason"], event["count"]) == ("shutdown", 2)
+
+
+@pytest.mark.slow
+async def test_no_process_of_a_stored_session_outlives_its_closing_or_its_erasure(tmp_path):
+    keeper = Keeper()
+    async with keeper, stored(tmp_path, isolated("counted", keeper=keeper)) as service:
+        sessions = service.tenant("acme", "key-1")
+        conversation = await open_session(service, session_id="s-1")
+        assert text(await said(conversation, "one")) == "['one']"
+        first = Life(conversation.pid)
+        assert (await sessions.close("s-1")).dormant
+        assert first.over
+        conversation = await sessions.resume("s-1")
+        second = Life(conversation.pid)
+        assert text(await said(conversation, "two")) == "['one', 'two']"
+        await sessions.close("s-1")
+        assert second.over
+        assert text(await said(conversation, "three")) == "['one', 'two', 'three']"
+        third = Life(conversation.pid)
+        await sessions.delete("s-1")
+        assert third.over
+        with pytest.raises(SessionNotFound):
+            await found(service)
 
 
 async def test_a_prompt_that_comes_while_the_agent_leaves_wakes_the_next_one(tmp_path):
