@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from frontdesk.gateway.settings import Config
     from frontdesk.gateway.state_dir import StateDir
     from frontdesk.persistence.operations import AnyOperation
+    from frontdesk.persistence.sealing import Sealing
     from frontdesk.persistence.sqlite_conversations import SqliteConversations
     from frontdesk.persistence.sqlite_snapshot import SqliteSnapshot
     from frontdesk.persistence.stored import StoredConversation
@@ -186,9 +187,10 @@ def check(
 
     Costs a read of the whole file.
     """
-    with _snapshot(config, state_dir) as snapshot:
-        problems = list(snapshot.problems())
-        checked = sum(1 for _ in snapshot.conversations())
+    from frontdesk.persistence.sqlite_snapshot import check_file
+
+    state, settings = _state(config, state_dir)
+    checked, problems = check_file(state.conversations, sealing=_sealing(state, settings))
     if as_json:
         print_json({"conversations": checked, "problems": problems})
     else:
@@ -304,16 +306,19 @@ def _state(config: ConfigFile, state_dir: StateDirectory) -> tuple[StateDir, Con
 @contextmanager
 def _snapshot(config: ConfigFile, state_dir: StateDirectory) -> Iterator[SqliteSnapshot]:
     """Open what is stored for a look."""
-    from frontdesk.persistence.sealing import Sealing
+    from frontdesk.persistence.sqlite_file import sqlite_errors
     from frontdesk.persistence.sqlite_snapshot import SqliteSnapshot
 
     state, settings = _state(config, state_dir)
-    keys = settings.conversations.keys or state.conversation_keys
-    snapshot = SqliteSnapshot(state.conversations, sealing=Sealing(state.master_secret(), keys))
-    try:
+    snapshot = SqliteSnapshot(state.conversations, sealing=_sealing(state, settings))
+    with closing(snapshot), sqlite_errors():
         yield snapshot
-    finally:
-        snapshot.close()
+
+
+def _sealing(state: StateDir, settings: Config) -> Sealing:
+    from frontdesk.persistence.sealing import Sealing
+
+    return Sealing(state.master_secret(), settings.conversations.keys or state.conversation_keys)
 
 
 @contextmanager

@@ -146,6 +146,10 @@ BY_NAME: Mapping[str, tuple[ExitCode, str]] = {
         ExitCode.UNAVAILABLE,
         "look whether conversations.store leads where something takes them",
     ),
+    "StorageBroken": (
+        ExitCode.USAGE,
+        "`frontdesk conversations check` says what cannot be read, `recover` copies the rest",
+    ),
     "StateUnusable": (ExitCode.USAGE, "--state-dir names another"),
     "SchemaRefused": (ExitCode.USAGE, "upgrade the older nodes, or this one, first"),
 }

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from frontdesk.persistence.conversations import PAGE_BYTES, Applied, OwnedBatch
 from frontdesk.persistence.errors import (
     ConversationUnreadable,
+    StorageBroken,
     StorageRefused,
     StorageUnavailable,
 )
@@ -34,8 +35,7 @@ class SqliteSnapshot:
     """
 
     def __init__(self, path: Path, *, sealing: Sealing) -> None:
-        if not path.is_file():
-            raise StorageRefused(str(path), problem="there is no file")
+        _require_file(path)
         self._connection = open_reader(path)
         self._journal = JournalIndex()
         try:
@@ -54,6 +54,10 @@ class SqliteSnapshot:
 
     def conversations(self, tenant_id: str | None = None) -> Iterator[StoredConversation]:
         """Give all of a tenant's conversations, or everybody's, oldest first."""
+        for numbers in self._pages(tenant_id):
+            yield from self.reader.conversations(numbers, tails=self._journal.tails)
+
+    def _pages(self, tenant_id: str | None) -> Iterator[list[int]]:
         after = 0
         while True:
             rows = self._connection.execute(
@@ -63,7 +67,7 @@ class SqliteSnapshot:
             )
             if not (numbers := [number for (number,) in rows]):
                 return
-            yield from self.reader.conversations(numbers, tails=self._journal.tails)
+            yield numbers
             after = numbers[-1]
 
     # -- as a store reads it, and never writes ---------------------------------------------------
@@ -95,15 +99,17 @@ class SqliteSnapshot:
 
     # -- what is wrong ---------------------------------------------------------------------------
 
-    def problems(self) -> Iterator[str]:
-        """Give what is wrong: with the file, and with each conversation that cannot be read."""
-        with sqlite_errors():
-            for (found,) in self._connection.execute("PRAGMA integrity_check"):
-                if found != "ok":
-                    yield f"the file: {found}"
-        for stored in self.conversations():
-            if (problem := self._problem_of(stored)) is not None:
-                yield f"{stored.tenant_id}/{stored.session_id}: {problem}"
+    def problems(self) -> Iterator[str | None]:
+        """Give of each conversation what is wrong with it, None where it can be read whole."""
+        for numbers in self._pages(None):
+            for number in numbers:
+                try:
+                    (stored,) = self.reader.conversations([number], tails=self.tails)
+                except sqlite3.DatabaseError as error:
+                    yield f"conversation {number}: {error}"
+                    continue
+                problem = self._problem_of(stored)
+                yield problem and f"{stored.tenant_id}/{stored.session_id}: {problem}"
 
     def _problem_of(self, stored: StoredConversation) -> str | None:
         """Return why a conversation cannot be read whole, None where it can."""
@@ -131,3 +137,36 @@ class SqliteSnapshot:
         except (ConversationUnreadable, sqlite3.DatabaseError) as error:
             return str(error)
         return None
+
+
+def check_file(path: Path, *, sealing: Sealing) -> tuple[int, list[str]]:
+    """Read all that is stored; return how many conversations were found, and all that is wrong.
+
+    `StorageRefused` for what is none of ours, which is not the same as damaged.
+    """
+    _require_file(path)
+    problems = [f"the file: {each}" for each in _damage(path)]
+    checked = 0
+    try:
+        with closing(SqliteSnapshot(path, sealing=sealing)) as snapshot, sqlite_errors():
+            for problem in snapshot.problems():
+                checked += 1
+                problems += [] if problem is None else [problem]
+    except StorageBroken as error:
+        problems.append(f"the conversations after these cannot be read: {error.problem}")
+    return checked, problems
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise StorageRefused(str(path), problem="there is no file")
+
+
+def _damage(path: Path) -> Iterator[str]:
+    try:
+        with closing(open_reader(path)) as connection:
+            for (found,) in connection.execute("PRAGMA integrity_check"):
+                if found != "ok":
+                    yield found
+    except sqlite3.DatabaseError as error:
+        yield str(error)
