@@ -16,7 +16,7 @@ from frontdesk.sessions.context import SessionSettings
 from frontdesk.sessions.keeping_settings import DAY_MS, KeepingSettings
 from frontdesk.sessions.service import SessionService
 from gateway.requirements import covers
-from support.sessions import Stream, data_of, names, open_session, scripted, text
+from support.sessions import RecordingMeter, Stream, data_of, names, open_session, scripted, text
 from support.stored_services import MovableClock, leave
 
 pytestmark = pytest.mark.anyio
@@ -148,6 +148,45 @@ async def test_a_successor_takes_over_at_its_start(processes):
             stream = Stream(here)
             assert names(await stream.until("agent_abort"))[-1] == "agent_abort"
             stream.close()
+
+
+@pytest.mark.parametrize("is_told", [False, True], ids=["silent", "told before"])
+async def test_that_a_cut_off_turns_usage_is_unknown_is_counted_once_over_all_processes(
+    processes, is_told
+):
+    async def script(turn):
+        if is_told:
+            turn.usage_unknown()
+        yield "working"
+        await asyncio.Event().wait()
+
+    agent, meters = scripted(script), {name: RecordingMeter() for name in "abc"}
+
+    def process(owner):
+        return processes.process(owner, agent, meter=meters[owner])
+
+    def counted():
+        return [meters[name].total("unknown_turns") for name in "abc"]
+
+    async with process("a") as a:
+        there = await open_session(a, session_id="s-1", model="large")
+        stream = Stream(there)
+        a.tenant("acme", "key-2").find("s-1").prompt("one", api_key="key-2")
+        await stream.until("message_delta")
+        await there.committed()
+        processes.living.discard("a")
+        async with process("b") as b:
+            assert (await found(b)).counters.unknown_usage == 1
+            processes.living.discard("b")
+            async with process("c") as c:
+                assert (await found(c)).counters.unknown_usage == 1
+        stream.close()
+        assert counted() == ([1, 0, 0] if is_told else [0, 1, 0])
+    said = [each for each in meters["b"].recorded if each.get("unknown_turns")]
+    if not is_told:
+        assert said == [
+            {"tenant_id": "acme", "api_key": "key-2", "model": "large", "unknown_turns": 1}
+        ]
 
 
 @pytest.mark.parametrize("left", ["dormant", "ended", "live"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import msgspec
 
@@ -41,18 +42,34 @@ _BATCH = 1024
 _BATCH_BYTES = 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What brings a conversation to rest, and which turns it ends.
+
+    Attributes:
+        stored (StoredConversation): As it was before.
+        operations (list): Nothing where there is nothing to do.
+        cut_off (list[StoredTurn]): As they were before.
+    """
+
+    stored: StoredConversation
+    operations: list[AnyOperation]
+    cut_off: list[StoredTurn]
+
+
 def recovered(
     store: Conversations, stored: StoredConversation, *, fence: Callable[[], int], now_ms: int
-) -> list[AnyOperation]:
+) -> Recovery:
     """Return what brings a conversation to rest that nobody serves any more. Blocks.
 
     Where its key is lost, what was under way stays as it is: a start with the key ends it.
     """
     try:
-        operations = _ended_turns(store, stored, fence=fence, now_ms=now_ms)
+        cut_off = store.turns(stored.number, states=("running",))
+        operations = _ended_turns(store, stored, cut_off, fence=fence, now_ms=now_ms)
     except ConversationUnreadable as error:
         _log.warning("session %s is not recovered: %s", stored.session_id, error.problem)
-        operations = []
+        operations, cut_off = [], []
     if not operations and stored.state == "live" and stored.waiting:
         # Of what a client saw of a turn that is suspended, the last may be lost: what is said of it
         # from here on has other ids.
@@ -60,15 +77,20 @@ def recovered(
         operations.append(_epoch(stored.number, fence=fence(), index=first, now_ms=now_ms))
     if operations or stored.state == "live":
         operations.append(ConversationLeft(number=stored.number, at_ms=now_ms))
-    return operations
+    return Recovery(stored, operations, cut_off)
 
 
 def _ended_turns(
-    store: Conversations, stored: StoredConversation, *, fence: Callable[[], int], now_ms: int
+    store: Conversations,
+    stored: StoredConversation,
+    cut_off: Sequence[StoredTurn],
+    *,
+    fence: Callable[[], int],
+    now_ms: int,
 ) -> list[AnyOperation]:
     operations: list[AnyOperation] = []
     last_index, position = stored.last_index, stored.last_position
-    for turn in store.turns(stored.number, states=("running",)):
+    for turn in cut_off:
         messages, text = messages_of(store, turn)
         for message in messages:
             position += 1

@@ -16,10 +16,9 @@ from collections.abc import Sequence
 from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.persistence.commit_queue import CommitQueue
 from frontdesk.persistence.conversations import Conversations
-from frontdesk.persistence.operations import AnyOperation, TurnFinished
 from frontdesk.persistence.stored import StoredConversation
 from frontdesk.sessions.context import ServiceContext
-from frontdesk.sessions.recovery import recovered
+from frontdesk.sessions.recovery import Recovery, counters_in, recovered
 
 _log = logging.getLogger("frontdesk.sessions")
 
@@ -76,15 +75,30 @@ class Takeover:
         """End what was cut off; return how many conversations there was something to do for."""
         fence, now_ms = self._context.next_fence, self._context.clock.wall_ms()
 
-        def ask(store: Conversations) -> list[list[AnyOperation]]:
+        def ask(store: Conversations) -> list[Recovery]:
             return [recovered(store, each, fence=fence, now_ms=now_ms) for each in found]
 
-        operations = [each for each in await self._commits.read(ask) if each]
-        for some in operations:
-            self._commits.add(*some)
-        for each in found:
-            await self._commits.committed(each.number, wait_s=None)
-        if operations and self._context.observer is not None:
-            ended = [each for some in operations for each in some if type(each) is TurnFinished]
-            self._context.observer.on_recovered(conversations=len(operations), turns=len(ended))
-        return len(operations)
+        recoveries = [each for each in await self._commits.read(ask) if each.operations]
+        for each in recoveries:
+            self._commits.add(*each.operations)
+        for each in recoveries:
+            await self._commits.committed(each.stored.number, wait_s=None)
+            # Two writes: of a crash between them the meter misses a turn. The other way round, who
+            # recovers next, or has taken the conversation over meanwhile, would count it again.
+            self._count(each)
+        if recoveries and self._context.observer is not None:
+            turns = sum(len(each.cut_off) for each in recoveries)
+            self._context.observer.on_recovered(conversations=len(recoveries), turns=turns)
+        return len(recoveries)
+
+    def _count(self, recovery: Recovery) -> None:
+        """Tell the meter that what turns used last is unknown, unless their agents have said so."""
+        stored = recovery.stored
+        for turn in recovery.cut_off:
+            if not counters_in(turn.usage or b"").unknown_usage:
+                self._context.meter.record(
+                    tenant_id=stored.tenant_id,
+                    api_key=turn.api_key,
+                    model=stored.model,
+                    unknown_turns=1,
+                )
