@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from frontdesk.persistence import operations as ops
@@ -18,8 +17,10 @@ from frontdesk.persistence.errors import ConversationUnreadable
 from frontdesk.persistence.postgres_rows import (
     Bigints,
     Byteas,
+    FrameRun,
     JournalRow,
     OwnedRow,
+    RowGrowth,
     Statement,
     Tail,
     joined_rows,
@@ -34,27 +35,6 @@ MIN_TURN_BYTES = 16 * 1024
 """At a turn's end, less than this stays in the journal: a small segment compresses badly."""
 
 _OF_THE_LOG = (ops.FramesAppended, ops.FramesDropped)
-
-
-@dataclass(slots=True)
-class _Growth:
-    """What a batch adds to a conversation's counters."""
-
-    held_bytes: int = 0
-    last_index: int = 0
-    last_position: int = 0
-    last_activity_ms: int = 0
-
-
-@dataclass(slots=True)
-class _Chunk:
-    fence: int
-    first_index: int
-    frames: list[bytes]
-
-    @property
-    def last_index(self) -> int:
-        return self.first_index + len(self.frames) - 1
 
 
 class Batch:
@@ -79,8 +59,8 @@ class Batch:
         self._erased: set[int] = set()
         self._oldest: dict[int, int] = {}
         self._positions: dict[int, int] = {}
-        self._growth: dict[int, _Growth] = {}
-        self._chunks: dict[int, list[_Chunk]] = {}
+        self._growth: dict[int, RowGrowth] = {}
+        self._chunks: dict[int, list[FrameRun]] = {}
         self._statements: list[Statement] = []
 
     # -- what it has to know first ---------------------------------------------------------------
@@ -170,8 +150,8 @@ class Batch:
     def _add(self, sql: str, **values: Any) -> None:
         self._statements.append(Statement(sql, values))
 
-    def _growth_of(self, number: int) -> _Growth:
-        return self._growth.setdefault(number, _Growth())
+    def _growth_of(self, number: int) -> RowGrowth:
+        return self._growth.setdefault(number, RowGrowth())
 
     def _used(self, number: int, at_ms: int) -> None:
         growth = self._growth_of(number)
@@ -417,7 +397,7 @@ class Batch:
         if last and last.fence == op.fence and last.last_index + 1 == first_index:
             last.frames.extend(frames)
         else:
-            chunks.append(_Chunk(op.fence, first_index, list(frames)))
+            chunks.append(FrameRun(op.fence, first_index, list(frames)))
 
     def frames_dropped(self, op: ops.FramesDropped) -> None:
         """Drop the oldest events."""

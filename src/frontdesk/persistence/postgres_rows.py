@@ -21,8 +21,10 @@ from frontdesk.persistence.segments import SEGMENT_BYTES
 __all__ = [
     "Bigints",
     "Byteas",
+    "FrameRun",
     "JournalRow",
     "OwnedRow",
+    "RowGrowth",
     "Statement",
     "Tail",
     "joined_rows",
@@ -64,6 +66,30 @@ class JournalRow(NamedTuple):
     first_index: int
     last_index: int
     packed: bytes
+
+
+@dataclass(slots=True)
+class RowGrowth:
+    """What a batch adds to a conversation's counters."""
+
+    held_bytes: int = 0
+    last_index: int = 0
+    last_position: int = 0
+    last_activity_ms: int = 0
+
+
+@dataclass(slots=True)
+class FrameRun:
+    """Events of one conversation that follow each other, on their way into the journal."""
+
+    fence: int
+    first_index: int
+    frames: list[bytes]
+
+    @property
+    def last_index(self) -> int:
+        """The index of the last of them."""
+        return self.first_index + len(self.frames) - 1
 
 
 class Bigints(NamedTuple):

@@ -30,7 +30,7 @@ from frontdesk.agents.events import (
 )
 from frontdesk.agents.protocol import check
 from frontdesk.agents.records import Accepted, Approval, CallbackTool, MemoryOutcome
-from frontdesk.records import ExitKind, ExitReason, Session
+from frontdesk.records import ExitKind, ExitReason
 from frontdesk.sessions.attachment_room import require_types
 from frontdesk.sessions.conversation_record import StoredOptions
 from frontdesk.sessions.errors import (
@@ -334,18 +334,6 @@ class Conversation(SessionTurns):
                 self.log.append_shortened(event)
 
     # -- agents: called by the supervisor ----------------------------------------------------
-
-    def bind_entry(self, entry: Session) -> None:
-        """Go by the registry's entry of an agent: its process. With the first the session lives."""
-        self._pid = entry.pid
-        if self.service.node is None:
-            self._entry_fence = entry.fence
-        if self.phase is SessionPhase.OPENING:
-            self.phase = self.phase.to(SessionPhase.LIVE)
-
-    def bind_fence(self, fence: int) -> None:
-        """Go by the cluster's fence of an agent's entry."""
-        self._entry_fence = fence
 
     def interrupt(self, reason: ExitReason) -> None:
         """End the turn under way, because its agent has ended, and wait for the next agent.

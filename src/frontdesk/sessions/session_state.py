@@ -16,7 +16,7 @@ from frontdesk.agents.blueprints import Blueprint
 from frontdesk.agents.events import Event
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.records import SessionContext, State, TurnContext
-from frontdesk.records import ExitReason
+from frontdesk.records import ExitReason, Session
 from frontdesk.sessions.attachment_room import TakesType
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation_record import ConversationRecord, StoredOptions, attachments_in
@@ -255,6 +255,18 @@ class SessionState:
     def _wake_if_wanted(self) -> None:
         if self.dormant and self.wants_agent:
             self.service.wake(self)
+
+    def bind_entry(self, entry: Session) -> None:
+        """Go by the registry's entry of an agent: its process. With the first the session lives."""
+        self._pid = entry.pid
+        if self.service.node is None:
+            self._entry_fence = entry.fence
+        if self.phase is SessionPhase.OPENING:
+            self.phase = self.phase.to(SessionPhase.LIVE)
+
+    def bind_fence(self, fence: int) -> None:
+        """Go by the cluster's fence of an agent's entry."""
+        self._entry_fence = fence
 
     def load(self) -> None:
         """Be loaded again, dormant as it was left by `unload`."""
