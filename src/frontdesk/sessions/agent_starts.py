@@ -149,15 +149,20 @@ class AgentStarts:
 
     def _restarts(self, live_session: LiveSession, runner: Runner, reason: ExitReason) -> bool:
         """Say whether another agent takes over. Asked once an agent, maybe in another thread."""
-        conversation = live_session.conversation
-        if self._service.draining or runner.ended_session or conversation.ending_reason is not None:
+        ending = live_session.conversation.ending_reason is not None
+        if self._service.draining or runner.ended_session or ending:
             return False
+        return self.policy_restarts(live_session, reason)
+
+    def policy_restarts(self, live_session: LiveSession, reason: ExitReason) -> bool:
+        """Say whether its blueprint has another agent take over from one that ended for this."""
+        rules = live_session.conversation.rules
         return restarts(
-            conversation.rules.restart,
+            rules.restart,
             reason,
             state=live_session.restart_state,
             now=self._service.clock.monotonic(),
-            limit=conversation.rules.restart_limit,
+            limit=rules.restart_limit,
         )
 
     def update_model(self, conversation: Conversation, model: str) -> None:

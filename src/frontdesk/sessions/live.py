@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from frontdesk.agents.ids import registry_key
 from frontdesk.agents.records import MemoryOutcome
 from frontdesk.agents.restart import RestartState
+from frontdesk.errors import FrontdeskError
 from frontdesk.sessions.conversation import Conversation
 from frontdesk.sessions.runner import Runner
 from frontdesk.sessions.supervised_agent import SupervisedAgent
@@ -31,6 +32,7 @@ class LiveSession:
         "goes_dormant",
         "memory",
         "minted",
+        "refused",
         "registry_key",
         "restart_state",
         "restarting",
@@ -50,6 +52,8 @@ class LiveSession:
         self.ending: asyncio.Task[None] | None = None
         self.resuming: asyncio.Task[None] | None = None
         self.goes_dormant: bool = False
+        self.refused: FrontdeskError | None = None
+        """Why it has no agent that was to be resumed last."""
         self.memory: MemoryOutcome | None = None
         """What an agent that took over knows of the turns before."""
 

@@ -15,10 +15,13 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
+from frontdesk.agents.errors import CreateFailed
 from frontdesk.agents.records import Restored
 from frontdesk.cluster.errors import OwnerUnreachable
 from frontdesk.errors import FrontdeskError
+from frontdesk.persistence.errors import ConversationUnreadable
 from frontdesk.sessions.conversation import Conversation
+from frontdesk.sessions.errors import NotResumable
 from frontdesk.sessions.live import LiveSession
 from frontdesk.sessions.reservations import Place, Reservations
 from frontdesk.sessions.stop_reason import INTERRUPTED
@@ -71,6 +74,7 @@ class Resumer:
         while something waits in it. The result is the task that does it, which never fails.
         """
         if live_session.resuming is None:
+            live_session.refused = None
             live_session.conversation.begin_resuming()
             live_session.resuming = self._spawn(self._resume(live_session))
         return live_session.resuming
@@ -115,10 +119,10 @@ class Resumer:
             await self._supervisor().open(live_session, restored=restored)
         except FrontdeskError as error:
             _log.warning("session %s has no agent: %s", conversation.session_id, error)
-            self._on_failed(conversation, str(error))
+            self._on_failed(live_session, error)
         except Exception as error:  # noqa: BLE001 - its prompts wait, and it is seen why
             _log.exception("session %s has no agent", conversation.session_id)
-            self._on_failed(conversation, f"it could not be resumed: {type(error).__name__}")
+            self._on_failed(live_session, CreateFailed(f"it failed: {type(error).__name__}"))
         else:
             self._failures.pop(_name_of(conversation), None)
             conversation.resume(conversation.left_for or INTERRUPTED, memory=live_session.memory)
@@ -126,7 +130,12 @@ class Resumer:
             self._reservations.release(live_session.registry_key)
             live_session.resuming = None
 
-    def _on_failed(self, conversation: Conversation, problem: str) -> None:
+    def _on_failed(self, live_session: LiveSession, error: FrontdeskError) -> None:
+        conversation = live_session.conversation
+        problem = error.problem if isinstance(error, NotResumable) else str(error)
+        lasting = isinstance(error, CreateFailed | ConversationUnreadable)
+        refused = NotResumable(conversation.session_id, problem=problem) if lasting else error
+        live_session.refused = refused
         conversation.stay_dormant(problem)
         if conversation.wants_agent:
             self._want_again(_name_of(conversation))

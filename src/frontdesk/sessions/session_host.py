@@ -250,7 +250,12 @@ class SessionHost:
         live = [
             each.conversation
             for each in self._live.of_tenant(tenant_id)
-            if (each.runner is None or each.registry_key in self._store)
+            if (
+                each.runner is None
+                or each.registry_key in self._store
+                # One that is stored outlives its agent, whose end has just not been heard of.
+                or each.conversation.record is not None
+            )
             and each.conversation.public is not None
         ]
         return sorted(live, key=lambda each: each.number)

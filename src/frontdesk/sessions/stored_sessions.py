@@ -69,8 +69,8 @@ class StoredSessions:
             if dormant is not None:
                 await asyncio.wait({self._keeping.resume(dormant)})
                 if dormant.conversation.dormant:
-                    problem = dormant.conversation.blocked or "no agent could be started"
-                    raise NotResumable(session_id, problem=problem)
+                    problem = "no agent could be started"
+                    raise dormant.refused or NotResumable(session_id, problem=problem)
         return self._find(key, session_id)
 
     async def close(self, tenant_id: str, session_id: str) -> Conversation:
@@ -133,7 +133,10 @@ class StoredSessions:
             return
         if newest is not None:
             await newest.committed()
-        number = None if newest is None else newest.number
+        # One whose agent was faster has ended for another reason, and is stored.
+        ended = None if newest is None else newest.ended
+        erased = ended is not None and ended.kind is ExitKind.DELETED
+        number = newest.number if newest is not None and erased else None
         if not await self._erase_stored(self._keeping, tenant_id, session_id, newest=number):
             self._find(key, session_id)
             raise SessionNotFound(session_id)

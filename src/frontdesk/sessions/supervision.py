@@ -207,12 +207,17 @@ class Supervisor(AgentStarts):
                 self._reservations.reserve(live_session.registry_key, place)
             else:
                 reason = conversation.ending_reason
+        ends = own is None and conversation.ending_reason is None
+        if ends and self._service.draining and conversation.record is not None:
+            # Another would take over if anything was started here now: the next gateway does.
+            live_session.goes_dormant = self.policy_restarts(live_session, reason)
         if runner.retire():
             self._draw_consequences(live_session, runner, reason, restart=own)
-        else:
-            if own is None and conversation.ending_reason is None:
-                conversation.begin_ending(reason)
-            self.spawn(self._await_last_words(live_session, runner, reason, restart=own))
+            return
+        waiting = self.spawn(self._await_last_words(live_session, runner, reason, restart=own))
+        if ends:
+            conversation.begin_ending(reason, leaving=live_session.goes_dormant)
+            live_session.ending = waiting
 
     async def _await_last_words(
         self,
@@ -236,11 +241,18 @@ class Supervisor(AgentStarts):
         *,
         restart: ExitReason | None,
     ) -> None:
-        """Clear the agent away, and go on with the next one or end the session for the reason."""
+        """Clear the agent away, and go on with the next one or end the session for the reason.
+
+        Nothing follows where the session was closed since its agent ended.
+        """
         runner.task.cancel()
         conversation = live_session.conversation
+        is_over = live_session.runner is not None or self._live.of(conversation) is not live_session
         last = restart is None or conversation.ending_reason is not None
-        self.spawn(self._clear_away(runner, last=last, dormant=live_session.goes_dormant))
+        dormant = live_session.goes_dormant or (is_over and conversation.ended is None)
+        self.spawn(self._clear_away(runner, last=last or is_over, dormant=dormant))
+        if is_over:
+            return
         if restart is None or last:
             self._close(live_session, conversation.ending_reason or reason)
         else:
@@ -326,8 +338,11 @@ class Supervisor(AgentStarts):
     ) -> asyncio.Task[None]:
         """Begin to end a session; the first reason counts. Returns what ends it.
 
-        With `dormant`, one that is stored stays, and only its agent ends.
+        With `dormant`, one that is stored stays, and only its agent ends. Nothing happens to one
+        that is over.
         """
+        if self._live.of(live_session.conversation) is not live_session:
+            return live_session.ending or self.spawn(asyncio.sleep(0))
         if live_session.ending is None:
             live_session.goes_dormant = dormant and live_session.conversation.record is not None
             if live_session.conversation.ended is None:
