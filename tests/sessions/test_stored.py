@@ -6,9 +6,11 @@ import json
 import pytest
 
 from frontdesk import SessionAlreadyExists, SessionNotFound
+from frontdesk.agents.events import Gap
 from frontdesk.agents.records import Message
+from frontdesk.persistence.errors import StorageUnavailable
 from support.sessions import Stream, open_session, parrot, scripted
-from support.stored_services import as_killed, found, stored
+from support.stored_services import as_killed, found, stored, turned
 
 pytestmark = pytest.mark.anyio
 
@@ -201,3 +203,50 @@ async def test_a_prompt_that_is_aborted_while_there_is_no_agent_never_runs(tmp_p
         await begun.wait()
         assert conversation.turn.request_id == third
     assert ran == ["first", "third"]
+
+
+async def test_who_saw_more_than_what_was_put_back_goes_on_behind_the_gap(tmp_path):
+    (tmp_path / "state").mkdir()
+    async with stored(tmp_path / "state", parrot) as service:
+        conversation = await open_session(service, session_id="s-1")
+        beginning = conversation.prompt("one").since
+        stream = Stream(conversation, since="0")
+        kept = await stream.until("agent_end")
+        await conversation.committed()
+        backup = as_killed(tmp_path / "state")
+        conversation.prompt("two")
+        lost = await stream.until("agent_end")
+        stream.close()
+    async with stored(backup, parrot) as service:
+        conversation = await found(service)
+        conversation.prompt("three")
+        stream = Stream(conversation, since=lost[-1].id)
+        gap = await stream.reader.next()
+        assert (type(gap), gap.requested) == (Gap, lost[-1].id)
+        events = await stream.until("agent_end")
+        stream.close()
+        assert events[0].index == kept[-1].index + 1
+        whole = Stream(conversation, since=beginning)
+        assert (await whole.until("agent_end", count=2))[0].id == kept[0].id, "no gap"
+        whole.close()
+
+
+async def test_a_stream_stands_still_while_the_storage_cannot_be_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("frontdesk.sessions.event_reader.AGAIN_S", 0.01)
+    async with stored(tmp_path, parrot) as service:
+        await turned(await open_session(service, session_id="s-1"), "one")
+    async with stored(tmp_path, parrot) as service:
+        conversation = await found(service)
+        read, away = conversation.log.stored.read, asyncio.Event()
+
+        async def unreachable(after):
+            away.set()
+            raise StorageUnavailable("away")
+
+        conversation.log.stored = conversation.log.stored._replace(read=unreachable)
+        stream = Stream(conversation, since="0")
+        reading = asyncio.create_task(stream.until("agent_end"))
+        await away.wait()
+        conversation.log.stored = conversation.log.stored._replace(read=read)
+        assert (await reading)[0].index == 1
+        stream.close()

@@ -417,7 +417,7 @@ _ROWS: dict[type[FrontdeskError], ErrorRow] = {
         "What conversations are stored in takes nothing now: the disk is full, or the database "
         "cannot be reached; `problem` is for operators. What can be read is read. Come again",
         UNAVAILABLE,
-        sentence="nothing can be stored now; ask again",
+        sentence="the storage of conversations cannot do this now; ask again",
     ),
     persistence.StorageBroken: ErrorRow(
         Fault.WORLD,

@@ -253,8 +253,17 @@ class EventLog:
     def fence_of(self, index: int) -> int:
         """Return the fence that the event of an index carries."""
         return next(
-            (each.fence for each in reversed(self._epochs) if each.first_index <= index), self.fence
+            (each.fence for each in reversed(self._epochs) if each.first_index <= index),
+            self.first_fence,
         )
+
+    def end_of(self, fence: int) -> int | None:
+        """Return the index of the newest event of an epoch; None where it has no such epoch."""
+        for place, each in enumerate(self._epochs):
+            if each.fence == fence:
+                following = self._epochs[place + 1 : place + 2]
+                return following[0].first_index - 1 if following else self.visible
+        return None
 
     def id_of(self, index: int) -> str:
         """Return what `Last-Event-ID` is for the event of an index."""

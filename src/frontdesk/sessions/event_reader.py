@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from itertools import accumulate
 from frontdesk.agents.events import Gap, PromptReceived, SessionEnd
 from frontdesk.errors import InvalidArgument
 from frontdesk.feed import FellBehind
+from frontdesk.persistence.errors import StorageUnavailable
 from frontdesk.sessions.errors import ReaderTooSlow
 from frontdesk.sessions.event_log import EventLog, LoggedEvent
 
 BATCH = 256
 """The most events that one `next` returns."""
+AGAIN_S = 1.0
+"""Between two tries to read what is stored, where the storage cannot be asked."""
 BATCH_BYTES = 256 * 1024
 """Where these end, too: a connection holds what its client does not read. An event is whole."""
 
@@ -34,7 +38,11 @@ class StreamStart:
 
     @classmethod
     def after(cls, since: str, log: EventLog) -> StreamStart:
-        """Begin after an id (`<fence>-<index>`) or a bare index, or with a gap at what is held."""
+        """Begin after an id (`<fence>-<index>`) or a bare index, or with a gap at what is held.
+
+        Of a log that is stored and lost its last events (a backup was put back, a power loss), who
+        had seen these goes on after them: what is before the gap it has.
+        """
         match = _SINCE.fullmatch(since)
         if match is None:
             raise InvalidArgument("since", expected="an event id or an index", got=repr(since[:40]))
@@ -42,6 +50,9 @@ class StreamStart:
         known = fence is None or int(fence) == log.fence_of(index)
         if known and log.oldest - 1 <= index <= log.visible:
             return cls(index)
+        end = None if fence is None or log.stored is None else log.end_of(int(fence))
+        if end is not None and log.oldest - 1 <= end < index:
+            return cls(end, gap=Gap(requested=since, resumes_at=log.id_of(end + 1)))
         return cls._after_gap(since, log)
 
     @classmethod
@@ -145,7 +156,14 @@ class EventReader:
         """Return the next events that are wanted of those that are stored; none is no end."""
         assert self._log.stored is not None
         while self._is_behind and not self._closed:
-            events = await self._log.stored.read(self._cursor)
+            try:
+                events = await self._log.stored.read(self._cursor)
+            except StorageUnavailable:
+                # It stands still until that passes; a sign of life or its end comes in time.
+                await asyncio.sleep(AGAIN_S)
+                if self._nudged:
+                    break
+                continue
             if not events or events[0].index != self._cursor + 1:
                 # They made room for newer ones while it was read.
                 raise ReaderTooSlow(next_index=self._cursor + 1, oldest=self._log.oldest)
