@@ -1,6 +1,7 @@
 """Forks, checkpoints, export and import, by HTTP."""
 
 import json
+import re
 
 import pytest
 
@@ -116,6 +117,12 @@ def test_a_session_that_is_exported_and_imported_has_the_same_messages_and_event
     assert said(umbrella, sid) == said(acme, sid)
     again = umbrella.get(f"/v1/sessions/{sid}/export").text.splitlines()
     assert again[1:] == exported.text.splitlines()[1:]
+    assert json.loads(again[0])["totals"] == lines[0]["totals"]
+    assert lines[0]["totals"]["tokens"]["costUsd"] > 0
+    (ours, *_) = (each for each in lines if each["line"] == "turn")
+    assert (ours["usage"]["toolCalls"], ours["end"]["requestId"]) == (0, ours["requestId"])
+    named = [each for each in lines if each["line"] != "event"]
+    assert not [name for name in re.findall(r'"(\w+)": ', json.dumps(named)) if "_" in name]
     turn_of(umbrella, sid, "three")
     assert len(said(umbrella, sid)) == 6
     other = acme.post(f"/v1/sessions/import?sessionId={sid}-2", content=exported.content)

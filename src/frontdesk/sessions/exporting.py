@@ -25,11 +25,13 @@ from frontdesk.sessions.portable_lines import (
     VERSION,
     PortableCheckpoint,
     PortableConversation,
+    PortableCounters,
     PortableEnd,
     PortableEvent,
     PortableLine,
     PortableMessage,
     PortableTurn,
+    PortableTurnEnd,
 )
 from frontdesk.sessions.recovery import counters_in
 from frontdesk.sessions.remembered import position_after
@@ -90,7 +92,7 @@ class Export:
             created_at=stored.created_at_ms,
             forked_from=stored.forked_from,
             ended=None if stored.ended is None else reason_in(stored.ended),
-            totals=counters_in(stored.totals),
+            totals=counters_line(counters_in(stored.totals)),
             tools=context.tools,
             plugins=context.plugins,
             max_turns=context.max_turns,
@@ -198,9 +200,15 @@ def turn_line(turn: StoredTurn) -> PortableTurn:
         queued_at=turn.queued_at_ms,
         begun_at=turn.begun_at_ms,
         ended_at=turn.ended_at_ms or turn.queued_at_ms,
-        end=msgspec.json.decode(turn.end, type=TurnEnd),
-        usage=msgspec.json.decode(turn.usage, type=Counters) if turn.usage else Counters(),
+        end=msgspec.convert(
+            msgspec.json.decode(turn.end, type=TurnEnd), PortableTurnEnd, from_attributes=True
+        ),
+        usage=counters_line(counters_in(turn.usage or b"")),
     )
+
+
+def counters_line(counters: Counters) -> PortableCounters:
+    return msgspec.convert(counters, PortableCounters, from_attributes=True)
 
 
 def event_line(stored: StoredFrame) -> PortableEvent:

@@ -28,6 +28,7 @@ from frontdesk.persistence.operations import (
 )
 from frontdesk.sessions.context import ServiceContext
 from frontdesk.sessions.conversation_record import StoredOptions
+from frontdesk.sessions.counters import Counters
 from frontdesk.sessions.errors import GuardrailRefused, ImportRefused
 from frontdesk.sessions.input_checks import filtered
 from frontdesk.sessions.portable_lines import (
@@ -35,6 +36,7 @@ from frontdesk.sessions.portable_lines import (
     AnyLine,
     PortableCheckpoint,
     PortableConversation,
+    PortableCounters,
     PortableEnd,
     PortableEvent,
     PortableLine,
@@ -42,6 +44,7 @@ from frontdesk.sessions.portable_lines import (
     PortableTurn,
 )
 from frontdesk.sessions.portable_parts import PortableParts
+from frontdesk.sessions.turn_ends import TurnEnd
 
 MAX_PROBLEMS = 100
 """Wrong lines that are named; after these, no more is read."""
@@ -156,7 +159,7 @@ class ImportedConversation:
         if first.ended is not None:
             reason = msgspec.json.encode(first.ended)
             end = ConversationEnded(number=number, reason=reason, at_ms=now_ms)
-        totals = msgspec.json.encode(first.totals)
+        totals = stored_counters(first.totals)
         return [
             opened,
             *messages_and_events(parts, number=number, fence=fence),
@@ -206,8 +209,8 @@ def turn_operations(
         request_id=request_id,
         state=turn.state,
         last_index=turn.last_index,
-        end=msgspec.json.encode(turn.end),
-        usage=msgspec.json.encode(turn.usage),
+        end=msgspec.json.encode(msgspec.convert(turn.end, TurnEnd, from_attributes=True)),
+        usage=stored_counters(turn.usage),
         totals=totals,
         at_ms=turn.ended_at,
     )
@@ -220,6 +223,11 @@ def turn_operations(
         at_ms=turn.begun_at,
     )
     return [queued, begun, finished]
+
+
+def stored_counters(read: PortableCounters) -> bytes:
+    """Return counters as they are stored."""
+    return msgspec.json.encode(msgspec.convert(read, Counters, from_attributes=True))
 
 
 def checkpoint_made(number: int, read: PortableCheckpoint) -> CheckpointMade:

@@ -14,10 +14,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from frontdesk.agents.records import Message
+from frontdesk.agents.events import TurnTokens
+from frontdesk.agents.records import MAX_COST_USD, Message
 from frontdesk.records import ExitReason
-from frontdesk.sessions.counters import Counters
-from frontdesk.sessions.turn_ends import TurnEnd
 
 VERSION: int = 1
 """Of the lines below. What a newer gateway has exported is refused."""
@@ -28,14 +27,44 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 
-class PortableLine(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    rename="camel",
-    tag_field="line",
-    forbid_unknown_fields=True,
+class PortablePart(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
 ):
+    """The root of lines and of what is in them: by the names of all our JSON."""
+
+
+class PortableTokens(PortablePart, frozen=True, kw_only=True):
+    """What model calls used."""
+
+    prompt: Number = 0
+    completion: Number = 0
+    cached: Number = 0
+    cost_usd: Annotated[float, msgspec.Meta(ge=0, le=MAX_COST_USD)] = 0.0
+
+
+class PortableCounters(PortablePart, frozen=True, kw_only=True):
+    """What a session, or a turn, has used."""
+
+    turns: Number = 0
+    prompts: Number = 0
+    tool_calls: Number = 0
+    tokens: PortableTokens = PortableTokens()
+    unknown_usage: Number = 0
+
+
+class PortableTurnEnd(PortablePart, frozen=True, kw_only=True):
+    """How a turn ended, as `TurnEnd` has it."""
+
+    request_id: Name
+    text: str
+    tokens: TurnTokens | None
+    last_index: Number
+    aborted: str | None = None
+    error: str | None = None
+    last_position: Number = 0
+
+
+class PortableLine(PortablePart, frozen=True, kw_only=True, tag_field="line"):
     """The root of all lines."""
 
 
@@ -50,7 +79,7 @@ class PortableConversation(PortableLine, frozen=True, kw_only=True, tag="convers
     created_at: Number
     forked_from: str | None = None
     ended: ExitReason | None = None
-    totals: Counters
+    totals: PortableCounters
     tools: tuple[Name, ...] = ()
     plugins: tuple[Name, ...] = ()
     max_turns: int | None = None
@@ -79,8 +108,8 @@ class PortableTurn(PortableLine, frozen=True, kw_only=True, tag="turn"):
     queued_at: Number
     begun_at: Number | None
     ended_at: Number
-    end: TurnEnd
-    usage: Counters
+    end: PortableTurnEnd
+    usage: PortableCounters
 
 
 class PortableCheckpoint(PortableLine, frozen=True, kw_only=True, tag="checkpoint"):
