@@ -9,7 +9,8 @@ import sys
 import httpx
 import pytest
 
-from frontdesk.cli.dev import STATE, dev_keys, dev_state
+from frontdesk.cli.dev import dev_keys, dev_state
+from frontdesk.cli.options import DEVELOPMENT_STATE
 from frontdesk.gateway.state_dir import StateDir
 from support.processes import descendants
 from support.waiting import eventually
@@ -46,18 +47,18 @@ def test_the_state_of_a_development_run_stays_and_is_not_for_a_repository(tmp_pa
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         with dev_state() as directory:
-            assert directory == STATE
-    assert (STATE / ".gitignore").read_text() == "*\n"
-    assert STATE.stat().st_mode & 0o077 == 0
+            assert directory == DEVELOPMENT_STATE
+    assert (DEVELOPMENT_STATE / ".gitignore").read_text() == "*\n"
+    assert DEVELOPMENT_STATE.stat().st_mode & 0o077 == 0
 
 
 def test_where_no_state_can_be_kept_a_development_run_has_one_that_is_gone_afterwards(
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    STATE.write_text("in the way")
+    DEVELOPMENT_STATE.write_text("in the way")
     with dev_state() as directory:
-        assert directory != STATE
+        assert directory != DEVELOPMENT_STATE
         dev_keys(StateDir.make(directory))
     assert not directory.exists()
 
@@ -147,7 +148,7 @@ def test_an_operators_key_is_printed_and_opens_what_operators_see(project):
                     client.get(path).status_code for path in ("/v1/sessions", "/ops/sessions")
                 ]
         assert seen == {tenant: [200, 401], operator: [401, 200]}
-    assert (project / STATE / "master.secret").exists()
+    assert (project / DEVELOPMENT_STATE / "master.secret").exists()
 
 
 @pytest.mark.slow

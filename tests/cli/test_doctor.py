@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -313,6 +314,15 @@ def test_a_gateway_that_does_not_answer_is_wrong_where_it_was_named(monkeypatch)
     assert the_only(findings).result == "note"
 
 
+def test_a_gateway_is_asked_where_the_configuration_has_it_listen(monkeypatch):
+    monkeypatch.delenv("FRONTDESK_URL", raising=False)
+    port = free_port()
+    config = Config(server={"host": "0.0.0.0", "port": port})
+    findings, _ = check_gateway(Examined(config=config))
+    found = the_only(findings)
+    assert (found.result, f"http://127.0.0.1:{port}: " in found.found) == ("note", True)
+
+
 # -- the engine ------------------------------------------------------------------------------------
 
 
@@ -453,9 +463,58 @@ def test_conversations_of_a_newer_version_and_of_another_program_are_wrong(tmp_p
 
 def test_conversations_that_are_damaged_are_wrong_and_the_doctor_says_how_to_look(tmp_path):
     state = stored_file(tmp_path)
-    state.conversations.write_bytes(b"not what it was" * 1000)
+    with closing(sqlite3.connect(state.conversations)) as file:
+        (page,) = file.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'turn'").fetchone()
+    whole = state.conversations.read_bytes()
+    start = (page - 1) * 4096
+    torn = whole[:start] + b"\xa5" * 4096 + whole[start + 4096 :]
+    for content in (torn, b"not what it was" * 1000):
+        state.conversations.write_bytes(content)
+        found = the_only(storage_findings(config_with(tmp_path)))
+        assert found.result == "wrong"
+        assert "***" not in found.found
+        assert "\n" not in found.found
+        assert "conversations check" in found.advice
+        assert "conversations recover" in found.advice
+
+
+@pytest.mark.parametrize("left", [None, b""])
+def test_conversations_whose_keys_are_there_and_whose_file_is_not_are_wrong(tmp_path, left):
+    state = stored_file(tmp_path)
+    (state.conversation_keys / "4711.key").write_bytes(b"k" * 32)
+    state.conversations.unlink()
+    if left is not None:
+        state.conversations.write_bytes(left)
+        state.conversations.chmod(0o600)
     found = the_only(storage_findings(config_with(tmp_path)))
-    assert (found.result, "conversations check" in found.advice) == ("wrong", True)
+    assert (found.result, "put it back" in found.advice) == ("wrong", True)
+    assert "and the keys of its conversations are there" in found.found
+
+
+def test_of_conversations_that_were_never_there_nothing_is_said_but_that(tmp_path):
+    found = the_only(storage_findings(config_with(tmp_path)))
+    assert (found.result, "nothing is stored there yet" in found.found) == ("ok", True)
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("name", ["conversations.sqlite3", "conversations.sqlite3-wal"])
+def test_conversations_that_are_open_to_other_accounts_are_wrong(tmp_path, name):
+    state = stored_file(tmp_path)
+    (state.path / name).touch()
+    (state.path / name).chmod(0o644)
+    found = the_only(storage_findings(config_with(tmp_path)))
+    assert (found.result, found.advice) == ("wrong", f"chmod 600 {state.path / name}")
+
+
+def test_a_state_directory_that_is_not_there_beside_one_of_development_runs_names_that(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (found,) = check_state(Path(".frontdesk"))
+    assert found.advice is None
+    Path(".frontdesk-dev").mkdir()
+    (found,) = check_state(Path(".frontdesk"))
+    assert "--state-dir .frontdesk-dev" in found.advice
 
 
 def test_conversations_whose_tenants_key_is_lost_are_wrong(tmp_path):
@@ -464,7 +523,7 @@ def test_conversations_whose_tenants_key_is_lost_are_wrong(tmp_path):
         file.execute("INSERT INTO tenant_key VALUES ('acme', 'gone')")
     file.close()
     found = the_only(storage_findings(config_with(tmp_path)))
-    assert (found.result, "acme" in found.found) == ("wrong", True)
+    assert (found.result, found.found[-5:]) == ("wrong", " acme")
 
 
 def test_keys_of_conversations_that_are_open_to_other_accounts_are_wrong(tmp_path):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from frontdesk.cli.certificates import certificate_findings
 from frontdesk.cli.findings import Examined, Finding, finding_out
-from frontdesk.cli.options import beside
+from frontdesk.cli.options import beside, other_state
 from frontdesk.cli.storage_checks import storage_findings
 from frontdesk.errors import FrontdeskError
 
@@ -89,7 +89,8 @@ def check_state(directory: Path) -> Iterator[Finding]:
     if not directory.exists():
         parent = next(each for each in directory.absolute().parents if each.exists())
         if os.access(parent, os.W_OK | os.X_OK):
-            yield Finding(check, "ok", f"{directory} is not there yet: the start makes it")
+            text = f"{directory} is not there yet: the start makes it"
+            yield Finding(check, "ok", text, other_state(directory))
         else:
             advice = f"let this account write {parent}, or name another with --state-dir"
             yield Finding(check, "wrong", f"{directory} cannot be made", advice)
@@ -99,7 +100,9 @@ def check_state(directory: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(directory).free
     if free < MIN_FREE_BYTES:
         text = f"{directory} has room for {free // 2**20} MiB"
-        yield Finding(check, "wrong", text, "make room: keys and the meter are written there")
+        yield Finding(
+            check, "wrong", text, "make room: keys, the meter and conversations are written there"
+        )
     elif not before:
         yield Finding(check, "ok", f"{directory}, {free // 2**30} GiB free")
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from frontdesk.cluster.valkey.engine import ValkeyEngine
     from frontdesk.cluster.valkey.server_status import ServerStatus
     from frontdesk.gateway.cluster_settings import ClusterSettings
+    from frontdesk.gateway.settings import ServerSettings
 
 ENGINE_S = 5.0
 ROUND_TRIPS = 5
@@ -59,8 +60,9 @@ def findings(examined: Examined) -> list[Finding]:
 def check_gateway(examined: Examined) -> tuple[list[Finding], Sequence[ListedNode] | None]:
     """Ask the gateway how it is, and with an operator's key for its nodes."""
     named = examined.url is not None or "FRONTDESK_URL" in os.environ
+    url = examined.url if named or examined.config is None else usual_url(examined.config.server)
     try:
-        with asking(examined.url, examined.key_file, timeout_s=ENGINE_S) as client:
+        with asking(url, examined.key_file, timeout_s=ENGINE_S) as client:
             check_port(client.url)
             health = client.health()
             now_s = time.time()
@@ -71,9 +73,18 @@ def check_gateway(examined: Examined) -> tuple[list[Finding], Sequence[ListedNod
     except (FrontdeskError, OSError) as error:
         if not named:
             advice = "start it with frontdesk serve, or say where it is with --url"
-            return [Finding("gateway", "note", "none answers at the usual address", advice)], None
+            return [Finding("gateway", "note", f"none answers: {error}", advice)], None
         advice = "look whether it runs, and whether --url or FRONTDESK_URL leads there"
         return [Finding("gateway", "wrong", str(error), advice)], None
+
+
+def usual_url(server: ServerSettings) -> str | None:
+    """Return where a gateway of this configuration is asked from here; None where nobody knows."""
+    if server.port == 0:
+        return None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - read
+    scheme = "http" if server.tls_certificate is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{server.port}"
 
 
 def check_port(url: str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from frontdesk.cli.options import DEVELOPMENT_STATE
 from frontdesk.clock import SystemClock
 from frontdesk.gateway.blueprint_config import tables_of
 from frontdesk.gateway.blueprint_settings import PythonSettings
@@ -25,7 +26,6 @@ from frontdesk.gateway.settings import Config
 from frontdesk.gateway.state_dir import StateDir
 
 TENANT = "dev"
-STATE = Path(".frontdesk-dev")
 DEMO = "demo"
 
 
@@ -77,11 +77,11 @@ def _login_code(state: StateDir, key_id: str) -> str:
 def dev_state() -> Iterator[Path]:
     """Yield the state directory of development runs here; one for this run where none can be."""
     try:
-        StateDir.make(STATE)
+        StateDir.make(DEVELOPMENT_STATE)
         # It holds a secret, and lies where somebody may commit all that there is.
-        (STATE / ".gitignore").write_text("*\n", encoding="utf-8")
+        (DEVELOPMENT_STATE / ".gitignore").write_text("*\n", encoding="utf-8")
     except (StateUnusable, OSError):
         with tempfile.TemporaryDirectory(prefix="frontdesk-") as directory:
             yield Path(directory) / "state"
     else:
-        yield STATE
+        yield DEVELOPMENT_STATE

@@ -26,9 +26,9 @@ def doctor(
     """Look at everything that a gateway needs, and say what is wrong; exit code 1 if something is.
 
     Here: configuration, state directory, conversations, descriptors, clock, kernel, keeper,
-    certificates. There: the gateway at --url, the engine that the configuration names, and the
-    nodes: as the engine has them, or else as the gateway shows them to an operator's key. It
-    changes nothing.
+    certificates. There: the gateway at --url (else FRONTDESK_URL, else where the configuration has
+    it listen), the engine that the configuration names, and the nodes: as the engine has them, or
+    else as the gateway shows them to an operator's key. It changes nothing.
 
     Columns: check, result (ok, note: worth knowing, or wrong), what was found, what to do.
     """

@@ -17,8 +17,12 @@ ConfigFile = Annotated[
     typer.Option("--config", help="The configuration file; frontdesk.toml if there is one."),
 ]
 StateDirectory = Annotated[
-    Path | None, typer.Option("--state-dir", help="Where keys and the meter are kept.")
+    Path | None,
+    typer.Option("--state-dir", help="Where keys, the meter and conversations are kept."),
 ]
+DEVELOPMENT_STATE: Path = Path(".frontdesk-dev")
+"""Where development runs have theirs, without that option."""
+
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print JSON; an error is one object on standard error."),
@@ -28,6 +32,13 @@ AsJson = Annotated[
 def beside(path: Path | None) -> Path:
     """Return the directory of a configuration: what it names as the operator's own lies there."""
     return path.parent if path is not None else Path()
+
+
+def other_state(directory: Path) -> str | None:
+    """Return a hint where a development run has its state here, and another directory is meant."""
+    if not DEVELOPMENT_STATE.is_dir() or directory.absolute() == DEVELOPMENT_STATE.absolute():
+        return None
+    return f"that of development runs is named with --state-dir {DEVELOPMENT_STATE}"
 
 
 def loaded(

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,19 +35,25 @@ def storage_findings(config: Config) -> Iterator[Finding]:
 
 
 def _sqlite_findings(config: Config) -> Iterator[Finding]:
+    from frontdesk.gateway.conversation_storage import LOST, advice_of_lost_file
+    from frontdesk.gateway.state_dir import StateDir
+
     directory = config.server.state_dir
     there = next(each for each in (directory, *directory.absolute().parents) if each.exists())
-    file = directory / "conversations.sqlite3"
-    keys = config.conversations.keys or directory / "conversation-keys"
+    state = StateDir(directory)
+    file, keys = state.conversations, config.conversations.keys or state.conversation_keys
+    size = file.stat().st_size if file.exists() else 0
     problems = [
         *_problems_of_place(there, reserve_mb=config.conversations.reserve_mb),
-        *_problems_of_keys(keys),
-        *(problems_of_file(file, keys) if file.exists() else ()),
+        *_problems_of_rights(file, keys),
+        *(problems_of_file(file, keys) if size else ()),
     ]
+    if (advice := advice_of_lost_file(config.conversations, state)) is not None:
+        problems.append(Finding(CHECK, "wrong", f"{file}: {LOST}", advice))
     yield from problems
     if not problems:
-        size = file.stat().st_size if file.exists() else 0
-        yield Finding(CHECK, "ok", f"{file}, {size // 2**20} MiB")
+        found = f"{file}, {size // 2**20} MiB" if size else f"{file}: nothing is stored there yet"
+        yield Finding(CHECK, "ok", found)
 
 
 def _problems_of_place(directory: Path, *, reserve_mb: int) -> Iterator[Finding]:
@@ -65,10 +71,14 @@ def _problems_of_place(directory: Path, *, reserve_mb: int) -> Iterator[Finding]
         yield Finding(CHECK, "wrong", text, "make room: a full disk ends turns")
 
 
-def _problems_of_keys(keys: Path) -> Iterator[Finding]:
-    if keys.exists() and stat.S_IMODE(keys.stat().st_mode) & 0o077:
-        text = f"{keys} is open to other accounts"
-        yield Finding(CHECK, "wrong", text, f"chmod 700 {keys}")
+def _problems_of_rights(file: Path, keys: Path) -> Iterator[Finding]:
+    beside = (file.with_name(f"{file.name}{end}") for end in ("", "-wal", "-shm"))
+    for path in (keys, *beside):
+        with suppress(FileNotFoundError):  # what is written beside it goes when that is closed
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                text = f"{path} is open to other accounts"
+                mode = "700" if path is keys else "600"
+                yield Finding(CHECK, "wrong", text, f"chmod {mode} {path}")
 
 
 def problems_of_file(file: Path, keys: Path) -> Iterator[Finding]:
@@ -76,7 +86,10 @@ def problems_of_file(file: Path, keys: Path) -> Iterator[Finding]:
     from frontdesk.persistence import schema
     from frontdesk.persistence.sqlite_file import APPLICATION_ID
 
-    recover = f"look at it with: frontdesk conversations check; or put back a copy of {file}"
+    recover = (
+        "put back a copy of it; or see what cannot be read with frontdesk conversations check, and"
+        " copy the rest with frontdesk conversations recover"
+    )
     try:
         # Read only, and beside whoever writes.
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as opened:
@@ -90,12 +103,14 @@ def problems_of_file(file: Path, keys: Path) -> Iterator[Finding]:
                 text = f"{file} is of a newer Frontdesk"
                 yield Finding(CHECK, "wrong", text, "upgrade this one")
             elif state != "ok":
-                yield Finding(CHECK, "wrong", f"{file}: {state}", recover)
+                damage = " ".join(state.replace("*** in database main ***", "").split())
+                yield Finding(CHECK, "wrong", f"{file} is damaged: {damage}", recover)
             else:
                 named = opened.execute("SELECT tenant_id, key_id FROM tenant_key").fetchall()
                 lost = sorted(name for name, key in named if not (keys / f"{key}.key").exists())
                 if lost:
-                    text = f"the keys of {len(lost)} tenants are not in {keys}: {lost[0]}, …"
+                    more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+                    text = f"keys of tenants are not in {keys}: {', '.join(lost[:3])}{more}"
                     advice = "put them back: what they sealed cannot be read or resumed without"
                     yield Finding(CHECK, "wrong", text, advice)
     except sqlite3.Error as error:

@@ -37,6 +37,7 @@ logger: logging.Logger = logging.getLogger("frontdesk.gateway")
 
 MB = 1024 * 1024
 RESERVE = ".reserve"
+LOST = "it is empty or gone, and the keys of its conversations are there"
 START_BYTES = MB
 """A start that has less room on its disk frees what is in reserve."""
 
@@ -152,14 +153,10 @@ def sqlite_conversations(
     settings: ConversationSettings, state: StateDir, *, owner: str
 ) -> SqliteConversations:
     """Open SQLite's storage in a state directory whose lock this process has; `StorageRefused`."""
-    file, keys = state.conversations, settings.keys or state.conversation_keys
-    lost = not file.exists() or not file.stat().st_size
-    if lost and settings.keys is None and any(keys.glob("*.key")):
-        problem = (
-            "it is empty or gone, and the keys of its conversations are there: put it back,"
-            f" or move {keys.name} away to begin without them"
-        )
-        raise StorageRefused(str(file), problem=problem)
+    file = state.conversations
+    if (advice := advice_of_lost_file(settings, state)) is not None:
+        raise StorageRefused(str(file), problem=f"{LOST}: {advice}")
+    keys = settings.keys or state.conversation_keys
     sealing = Sealing(state.master_secret(), keys, encrypt=settings.encrypt)
     reserve = DiskReserve(
         file.with_suffix(RESERVE),
@@ -169,6 +166,16 @@ def sqlite_conversations(
     return SqliteConversations(
         file, owner=owner, sealing=sealing, sync=settings.sync, reserve=reserve
     )
+
+
+def advice_of_lost_file(settings: ConversationSettings, state: StateDir) -> str | None:
+    """Return what to do where SQLite's file is lost, whose keys are there; None where it is not."""
+    file, keys = state.conversations, state.conversation_keys
+    if settings.keys is not None or (file.exists() and file.stat().st_size):
+        return None
+    if not any(keys.glob("*.key")):
+        return None
+    return f"put it back, or move {keys.name} away to begin without them"
 
 
 def free_reserve_if_full(state: StateDir) -> None:
