@@ -78,6 +78,7 @@ def test_what_is_exported_is_imported_for_another_tenant_and_goes_on(state, tmp_
     again = conversations(state, "import", "-", "--tenant", "umbrella", said=exported.out)
     assert again.code == 2
     assert "already" in again.err
+    assert "--session-id" in again.err
     cut = "".join(exported.out.splitlines(keepends=True)[:-1])
     refused = conversations(state, "import", "-", "--tenant", "new", said=cut)
     assert refused.code == 2
@@ -99,6 +100,7 @@ def test_a_conversation_and_a_tenant_are_erased_and_nobody_is_asked_twice(state)
     asked = conversations(state, "erase", "acme/one")
     assert asked.code == 2
     assert "--yes" in asked.err
+    assert "--dry-run" not in asked.err
     ran = conversations(state, "erase", "acme/one", "--yes")
     assert (ran.code, ran.out) == (0, "erased\tacme/one\n")
     assert conversations(state, "erase", "acme/one", "--yes").code == 3
@@ -113,7 +115,43 @@ def test_beside_a_gateway_nothing_is_changed(state):
             ran = conversations(state, *changed)
             assert ran.code == 2
             assert "another gateway that runs" in ran.err
+            assert "end it first, or ask it" in ran.err
+            assert "--state-dir" not in ran.err
         assert len(listed(state)) == 3
+
+
+def test_what_is_stored_as_live_is_so_only_where_a_gateway_runs(state):
+    with closing(sqlite3.connect(state / "conversations.sqlite3")) as file, file:
+        # As a gateway leaves it that is killed.
+        file.execute("UPDATE conversation SET state = 'live' WHERE session_id = 'one'")
+    file.close()
+
+    def shown():
+        (first, *_) = json.loads(conversations(state, "ls", "--json").out)["conversations"]
+        one = json.loads(conversations(state, "show", "acme/one", "--json").out)
+        assert first["state"] == one["state"]
+        return one["state"]
+
+    assert shown() == "dormant"
+    with locked(StateDir.existing(state)):
+        assert shown() == "live"
+
+
+@pytest.mark.parametrize(
+    ("store", "advice"), [("postgresql://desk@127.0.0.1/x", "pg_dump"), ("memory", "end with it")]
+)
+def test_of_what_is_not_stored_in_a_directory_it_is_said_what_to_ask(tmp_path, store, advice):
+    (tmp_path / "frontdesk.toml").write_text(f'[conversations]\nstore = "{store}"\n')
+    ran = run("conversations", "ls", cwd=tmp_path)
+    assert ran.code == 2
+    assert advice in ran.err
+
+
+def test_where_a_development_run_has_its_state_that_is_named(tmp_path):
+    (tmp_path / ".frontdesk-dev").mkdir()
+    ran = run("conversations", "ls", cwd=tmp_path)
+    assert ran.code == 2
+    assert "--state-dir .frontdesk-dev" in ran.err
 
 
 def test_a_whole_file_is_checked_and_copied_whole(state, tmp_path):

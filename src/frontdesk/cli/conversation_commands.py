@@ -1,7 +1,7 @@
 """`frontdesk conversations`: what is stored in a state directory, without a gateway.
 
 What only looks works beside one that runs; what changes something needs the directory's lock. It is
-for SQLite's file: where conversations are in PostgreSQL, its own tools look at them.
+for SQLite's file: of conversations in PostgreSQL a gateway is asked, and pg_dump copies them.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from frontdesk.cli.exit_codes import CommandFailed, ExitCode
-from frontdesk.cli.options import AsJson, ConfigFile, StateDirectory, loaded
+from frontdesk.cli.options import AsJson, ConfigFile, StateDirectory, loaded, other_state
 from frontdesk.cli.output import Column, emit, inform, print_fields, print_json, print_rows
 from frontdesk.cli.remote import SessionName
 from frontdesk.cli.session_stops import require_somebody
@@ -32,11 +33,19 @@ if TYPE_CHECKING:
     from frontdesk.persistence.sqlite_snapshot import SqliteSnapshot
     from frontdesk.persistence.stored import StoredConversation
 
-app: typer.Typer = typer.Typer(help="Conversations that are stored here.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(
+    help="Conversations that are stored here in SQLite's file; of PostgreSQL's, ask a gateway.",
+    no_args_is_help=True,
+)
 
 Session = Annotated[str, typer.Argument(help="tenant/id", metavar="TENANT/SESSION")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 MAX_IMPORT_EVENT_BYTES = 64 * 1024 * 1024
+IN_GATEWAY = (
+    "GET /v1/sessions?kept=true, …/{id}/export, POST /v1/sessions/import, DELETE /v1/sessions/{id},"
+    " DELETE /ops/tenants/{tenant}/conversations"
+)
+"""What does over HTTP what these commands do."""
 
 
 @app.command("ls")
@@ -49,11 +58,12 @@ def list_conversations(
 ) -> None:
     """List the conversations that are stored, oldest first.
 
-    Columns: tenant, session, state, blueprint, model, label, made, last used, turns that wait,
-    bytes.
+    Columns: tenant, session, state (live, dormant, or ended; without a gateway that runs here none
+    is live), blueprint, model, label, made, last used, turns that wait, bytes.
     """
     with _snapshot(config, state_dir) as snapshot:
-        found = [each for each in snapshot.conversations(tenant) if every or each.state != "ended"]
+        everything = map(snapshot.as_it_is, snapshot.stored.conversations(tenant))
+        found = [each for each in everything if every or each.state != "ended"]
     if as_json:
         print_json({"conversations": list(map(conversation_fields, found))})
     else:
@@ -70,7 +80,7 @@ def show(
     """Show what is stored of one conversation, without what is said in it."""
     name = _named(session)
     with _snapshot(config, state_dir) as snapshot:
-        fields = conversation_fields(_found(snapshot, name))
+        fields = conversation_fields(snapshot.as_it_is(_found(snapshot.stored, name)))
     if as_json:
         print_json(fields)
     else:
@@ -89,8 +99,8 @@ def export(
 
     name = _named(session)
     with _snapshot(config, state_dir) as snapshot:
-        store = OwnedConversations(snapshot, owner="", lives=lambda _: True)
-        for part in Export(store, _found(snapshot, name)).parts():
+        store = OwnedConversations(snapshot.stored, owner="", lives=lambda _: True)
+        for part in Export(store, _found(snapshot.stored, name)).parts():
             emit(part.decode())
 
 
@@ -107,7 +117,6 @@ def import_conversation(
 ) -> None:
     """Read one conversation in: all of it or nothing. No gateway may run here."""
     from frontdesk.agents.ids import check_session_id, check_tenant
-    from frontdesk.errors import SessionAlreadyExists
     from frontdesk.sessions.importing import ImportedConversation
 
     imported = ImportedConversation(max_event_bytes=MAX_IMPORT_EVENT_BYTES)
@@ -121,7 +130,8 @@ def import_conversation(
     with _opened(config, state_dir) as store:
         there = store.find(tenant, name.session_id)
         if there is not None and there.state != "ended":
-            raise SessionAlreadyExists(str(name), holder=None)
+            taken = f"a conversation {name} is stored already: give another id with --session-id"
+            raise CommandFailed("already_exists", taken, exit_code=ExitCode.USAGE)
         now_us = time.time_ns() // 1000
         store.apply(
             imported.operations(
@@ -289,30 +299,57 @@ COLUMNS: tuple[Column[StoredConversation], ...] = (
 
 def _state(config: ConfigFile, state_dir: StateDirectory) -> tuple[StateDir, Config]:
     """Return where conversations are stored; fails where that is not here."""
-    from frontdesk.gateway.conversation_settings import SQLITE
+    from frontdesk.gateway.conversation_settings import MEMORY, SQLITE
+    from frontdesk.gateway.errors import StateUnusable
     from frontdesk.gateway.state_dir import StateDir
 
     settings = loaded(config, state_dir=state_dir)
-    if settings.conversations.store not in (SQLITE, None):
-        raise CommandFailed(
-            "not_stored_here",
-            "conversations.store is not sqlite: none are stored in this directory",
-            exit_code=ExitCode.USAGE,
+    store, directory = settings.conversations.store, settings.server.state_dir
+    if store == MEMORY:
+        message = 'conversations.store is "memory": they are in the gateway alone, and end with it'
+        raise CommandFailed("not_stored_here", message, exit_code=ExitCode.USAGE)
+    if store != SQLITE:
+        message = (
+            "conversations are stored in PostgreSQL, not in this directory: ask a gateway"
+            f" ({IN_GATEWAY}; the client: export, import_session), and pg_dump copies all"
         )
-    secret = settings.cluster.secret_file
-    return StateDir.existing(settings.server.state_dir, secret_file=secret), settings
+        raise CommandFailed("not_stored_here", message, exit_code=ExitCode.USAGE)
+    try:
+        return StateDir.existing(directory, secret_file=settings.cluster.secret_file), settings
+    except StateUnusable as error:
+        if (other := other_state(directory)) is None:
+            raise
+        message = f"{error}; {other}"
+        raise CommandFailed("state_unusable", message, exit_code=ExitCode.USAGE) from error
+
+
+@dataclass(frozen=True, slots=True)
+class SeenConversations:
+    """What is stored, and whether a gateway runs that has agents for it."""
+
+    stored: SqliteSnapshot
+    served: bool
+
+    def as_it_is(self, stored: StoredConversation) -> StoredConversation:
+        """Return a conversation as it is: what has no gateway has no agent, whatever is stored."""
+        if self.served or stored.state != "live":
+            return stored
+        import msgspec  # late: not every command needs it
+
+        return msgspec.structs.replace(stored, state="dormant")
 
 
 @contextmanager
-def _snapshot(config: ConfigFile, state_dir: StateDirectory) -> Iterator[SqliteSnapshot]:
+def _snapshot(config: ConfigFile, state_dir: StateDirectory) -> Iterator[SeenConversations]:
     """Open what is stored for a look."""
+    from frontdesk.gateway.state_lock import is_held
     from frontdesk.persistence.sqlite_file import sqlite_errors
     from frontdesk.persistence.sqlite_snapshot import SqliteSnapshot
 
     state, settings = _state(config, state_dir)
     snapshot = SqliteSnapshot(state.conversations, sealing=_sealing(state, settings))
     with closing(snapshot), sqlite_errors():
-        yield snapshot
+        yield SeenConversations(snapshot, served=is_held(state))
 
 
 def _sealing(state: StateDir, settings: Config) -> Sealing:
@@ -325,10 +362,18 @@ def _sealing(state: StateDir, settings: Config) -> Sealing:
 def _opened(config: ConfigFile, state_dir: StateDirectory) -> Iterator[SqliteConversations]:
     """Open what is stored to change it, as the one process that may."""
     from frontdesk.gateway.conversation_storage import sqlite_conversations
+    from frontdesk.gateway.errors import StateUnusable
     from frontdesk.gateway.state_lock import locked
 
     state, settings = _state(config, state_dir)
-    with locked(state):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(state))
+        except StateUnusable as error:
+            if error.path == str(state.lock):  # it cannot be opened, so nobody knows who has it
+                raise
+            message = f"{error}: end it first, or ask it ({IN_GATEWAY})"
+            raise CommandFailed("state_in_use", message, exit_code=ExitCode.USAGE) from error
         store = sqlite_conversations(settings.conversations, state, owner="")
         try:
             store.claim()
@@ -368,7 +413,7 @@ def _not_found(name: SessionName) -> CommandFailed:
 def _confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
-    require_somebody()
+    require_somebody(otherwise="say --yes; `frontdesk conversations ls --all` shows what there is")
     if not typer.confirm(question, err=True):
         inform("nothing was erased")
         raise typer.Exit(ExitCode.OK)

@@ -63,7 +63,7 @@ def stop(
         raise InvalidArgument("what to stop", expected="ids, or a filter (or --all)", got=got)
     ask = by_filter and not (yes or dry_run)
     if ask:
-        require_somebody()
+        require_somebody(otherwise="say --yes, or see which there are with --dry-run")
     with asking(url, key_file) as client:
         if by_filter:
             found = listing(client, choice)
@@ -78,12 +78,12 @@ def stop(
         check_found(outcomes)
 
 
-def require_somebody() -> None:
-    """Refuse to go on where there is no terminal to ask at."""
+def require_somebody(*, otherwise: str) -> None:
+    """Refuse to go on where there is no terminal to ask at, and say what to do instead."""
     if not somebody_is_there():
         raise CommandFailed(
             "confirmation_needed",
-            "nobody can be asked here: say --yes, or see which there are with --dry-run",
+            f"nobody can be asked here: {otherwise}",
             exit_code=ExitCode.USAGE,
         )
 

@@ -51,6 +51,18 @@ def locked(state: StateDir, *, patience_s: float = 0.0) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(state: StateDir) -> bool:
+    """Say whether a process has the lock now."""
+    try:
+        descriptor = os.open(state.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _has_locked(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
 def _lock(descriptor: int, state: StateDir, patience_s: float) -> None:
     if math.isinf(patience_s):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -73,9 +85,9 @@ def _lock(descriptor: int, state: StateDir, patience_s: float) -> None:
     raise StateUnusable(str(state.own), problem=problem)
 
 
-def _has_locked(descriptor: int) -> bool:
+def _has_locked(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

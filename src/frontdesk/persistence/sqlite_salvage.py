@@ -41,7 +41,7 @@ def salvage(damaged: Path, copy: Path) -> list[SalvagedTable]:
     copy is there already, or nothing of the damaged file can be read.
     """
     if copy.exists():
-        raise StorageRefused(str(copy), problem="it is there already")
+        raise StorageRefused(str(copy), problem="it is there already: name a file that is not")
     source = sqlite3.connect(f"{damaged.absolute().as_uri()}?mode=ro", uri=True)
     target = open_writer(copy)
     try:
