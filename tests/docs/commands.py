@@ -36,6 +36,10 @@ tenants, named `tenant/id`, and nothing that is said in them. `sessions ls`, `se
 `usage` and `top` ask as a tenant, and, where the key is none, as an operator; with `--ops` or
 `--tenant` as an operator at once.
 
+`frontdesk conversations` asks no gateway: it opens SQLite's file in the state directory. Where
+conversations are in PostgreSQL,
+[ask a gateway](../how-to/conversations-in-postgresql.md#what-looks-into-it).
+
 ## What is printed
 
 Data goes to standard output, everything else to standard error. On a terminal data is a table, in

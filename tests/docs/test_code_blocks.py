@@ -36,7 +36,8 @@ FAILING = [block for block in blocks_in("python") if block.page == TROUBLE]
 def gateway_of_pages(tmp_path_factory):
     """Return what a shell has that runs a page's programs beside `frontdesk serve --dev`."""
     state_dir = tmp_path_factory.mktemp("state")
-    with RunningGateway(state_dir, agents=Blueprints([demo], default="demo")) as gateway:
+    agents = Blueprints([demo], default="demo")
+    with RunningGateway(state_dir, agents=agents, conversations={}) as gateway:
         yield {"FRONTDESK_URL": gateway.url, "FRONTDESK_KEY": ACME}
 
 

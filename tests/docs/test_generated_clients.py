@@ -46,7 +46,8 @@ def written(folder, *, under, url):
 
 def run(command, folder):
     """Run a command of the page, and return what it printed."""
-    environment = {**os.environ, "KEY": ACME, "NO_PROXY": "*", "PYTHONDONTWRITEBYTECODE": "1"}
+    given = {"FRONTDESK_KEY": ACME, "NO_PROXY": "*", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, **given}
     ran = subprocess.run(
         [str(part) for part in command],
         cwd=folder,

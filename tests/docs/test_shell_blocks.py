@@ -161,7 +161,8 @@ def _tools():
 def test_the_commands_of_the_page_work_on_its_gateway(one, tmp_path):
     write_files(one, tmp_path)
     with Served(tmp_path, serve_of(one)) as served:
-        printed = type_in(one, tmp_path, url=served.url, KEY=served.key)
+        pasted = {"FRONTDESK_URL": served.url, "FRONTDESK_KEY": served.key}
+        printed = type_in(one, tmp_path, url=served.url, **pasted)
     check_shown(one, printed)
 
 

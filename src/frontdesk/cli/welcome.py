@@ -30,7 +30,7 @@ Frontdesk {version} is at {url}. {opened}
 
   export FRONTDESK_URL={url} FRONTDESK_KEY={secret}
 
-Open a session, ask it something, read the answer:
+Open a session, ask it something, read the answer. (hello stays: opened a second time, it is 409.)
 
   curl -sS {url}/v1/sessions {headers} -d '{create}'
   curl -sS {url}/v1/sessions/hello/prompt {headers} -d '{{"text":"Who is in the building?"}}'
@@ -53,9 +53,11 @@ DEMONSTRATION = """It has an agent to try that needs no model
 and no network. Three things, two minutes:"""
 OWN = "Three things to try:"
 DIRECTED = """Decide. Say to it in the dashboard: tour. It asks for an approval and asks a question.
-Then say: crash. Its session is gone from the list at once, and Ends says why."""
+Then end this gateway, by Ctrl-C or kill -9, and start it again: what was said is there, and the
+session goes on. At last say: crash. Its session has left the list at once, and Ends says why."""
 SEEN = """Decide. Prompt, abort and stop it in the dashboard: a session that has ended is gone from
-the list at once, and Ends says why."""
+the list at once, and Ends says why. Then end this gateway, by Ctrl-C or kill -9, and start it
+again: what was said is there, and the others go on."""
 
 
 def welcome(url: str, keys: DevKeys, blueprints: Blueprints) -> str:
@@ -114,5 +116,5 @@ def _advice(url: str, blueprints: Blueprints, model: str) -> Iterator[str]:
     if apart:
         yield (
             f'With "blueprint":"{apart[0]}" a session is a process of its own:\n'
-            f"GET {url}/v1/sessions/ID says its pid; kill -9 it, and see the session gone."
+            f"GET {url}/v1/sessions/ID says its pid; kill -9 it, and see the session end."
         )
