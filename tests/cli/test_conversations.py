@@ -11,7 +11,7 @@ import pytest
 from cli.commanding import run
 from frontdesk.gateway.state_dir import StateDir
 from frontdesk.gateway.state_lock import locked
-from gateway.running import UMBRELLA, RunningGateway, create, turn_of
+from gateway.running import ACME, UMBRELLA, RunningGateway, create, turn_of
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +145,32 @@ def test_of_what_is_not_stored_in_a_directory_it_is_said_what_to_ask(tmp_path, s
     ran = run("conversations", "ls", cwd=tmp_path)
     assert ran.code == 2
     assert advice in ran.err
+
+
+def test_after_a_restart_all_sessions_are_listed_by_all_and_shown_to_be_dormant(state):
+    with RunningGateway(state, conversations={"store": "sqlite"}) as gateway:
+        asked = {"url": gateway.url, "key": ACME}
+
+        def sessions(*arguments):
+            ran = run("sessions", *arguments, **asked)
+            assert ran.code == 0, ran.err
+            return [line.split("\t") for line in ran.out.splitlines()]
+
+        assert sessions("ls", "--state", "dormant") == []
+        for arguments in ((), ("--state", "dormant"), ("--blueprint", "parrot")):
+            rows = sessions("ls", "--all", "--sort", "-created", *arguments)
+            assert [(row[0], row[3]) for row in rows] == [("two", "false"), ("one", "false")]
+        assert sessions("ls", "--all", "--state", "working") == []
+        shown = {row[0]: row[1] for row in sessions("show", "one")}
+        assert (shown["live"], shown["stored"]) == ("false", "true")
+        assert re.fullmatch(r"\d+\.\d{1,9}", shown["cost usd"])
+        assert [row[0] for row in sessions("ls", "--state", "dormant")] == ["one"]
+        told = json.loads(run("sessions", "ls", "--all", "--limit", "1", "--json", **asked).out)
+        assert ([each["sessionId"] for each in told["sessions"]], told["partial"]) == (
+            ["one"], False
+        )  # fmt: skip
+        refused = run("sessions", "ls", "--all", "--model", "test", **asked)
+        assert (refused.code, "--all" in refused.err) == (2, True)
 
 
 def test_where_a_development_run_has_its_state_that_is_named(tmp_path):

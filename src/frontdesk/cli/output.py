@@ -101,6 +101,16 @@ def one_line(value: object) -> str:
     return SPECIAL.sub(lambda found: ESCAPES.get(found[0]) or ascii(found[0])[1:-1], text)
 
 
+def usd(amount: float) -> str:
+    """Return an amount to a billionth, without what sums of binary fractions have behind that.
+
+    >>> usd(0.00022199999999999998), usd(0.0)
+    ('0.000222', '0.0')
+    """
+    whole, _, part = f"{amount:.9f}".partition(".")
+    return f"{whole}.{part.rstrip('0') or '0'}"
+
+
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
     """Print what is known of one thing: a line a fact, its name first."""
     pairs = [(name, "" if value is None else value) for name, value in fields]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from frontdesk.cli.exit_codes import CommandFailed, ExitCode
-from frontdesk.cli.output import PIPE_ONLY, Column
+from frontdesk.cli.output import PIPE_ONLY, Column, usd
 from frontdesk.cli.remote import SessionName, as_whoever
 from frontdesk.cli.times import age, milliseconds, moment
 from frontdesk.clock import SystemClock
@@ -24,8 +24,11 @@ from frontdesk.errors import InvalidArgument
 if TYPE_CHECKING:
     from frontdesk.client import Client, FeedEvent, SessionRow, TooManyRows
 
+R = TypeVar("R")
+
 STATES = (
-    "idle", "working", "waiting_approval", "waiting_input", "restarting", "stopping", "suspect",
+    "idle", "working", "waiting_approval", "waiting_input", "restarting", "dormant", "stopping",
+    "suspect",
 )  # fmt: skip
 SORT_KEYS: Mapping[str, Callable[[SessionRow], Any]] = {
     "created": lambda row: row.created_at,
@@ -47,7 +50,7 @@ class RowChoice:
         str | None,
         typer.Option(
             help="What it is doing: idle, working, waiting_approval, waiting_input, restarting, "
-            "stopping or suspect."
+            "dormant, stopping or suspect."
         ),
     ] = None
     blueprint: Annotated[str | None, typer.Option(help="Opened from this blueprint.")] = None
@@ -183,11 +186,13 @@ def too_many(counted: TooManyRows) -> CommandFailed:
     )
 
 
-def sorted_rows(rows: tuple[SessionRow, ...], order: str) -> list[SessionRow]:
-    """Return rows in an order: a key of `SORT_KEYS`, falling with `-` in front."""
-    key = SORT_KEYS.get(order.removeprefix("-"))
+def sorted_rows(
+    rows: Iterable[R], order: str, *, keys: Mapping[str, Callable[[R], Any]]
+) -> list[R]:
+    """Return rows in an order: one of these keys, falling with `-` in front."""
+    key = keys.get(order.removeprefix("-"))
     if key is None:
-        names = ", ".join(name for each in SORT_KEYS for name in (each, f"-{each}"))
+        names = ", ".join(name for each in keys for name in (each, f"-{each}"))
         raise InvalidArgument("--sort", expected=f"one of {names}", got=order)
     return sorted(rows, key=key, reverse=order.startswith("-"))
 
@@ -231,7 +236,7 @@ def row_columns(now_ms: int, *, of_operator: bool) -> tuple[Column[SessionRow], 
         Column("turns", lambda row: row.turns, right=True),
         Column("tokens", lambda row: row.tokens, right=True),
         Column(
-            "cost", lambda row: row.cost_usd, display=lambda row: f"{row.cost_usd:.4f}",
+            "cost", lambda row: usd(row.cost_usd), display=lambda row: f"{row.cost_usd:.4f}",
             right=True, from_width=90,
         ),
         Column("approvals", lambda row: row.approvals, from_width=PIPE_ONLY),

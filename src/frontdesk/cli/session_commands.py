@@ -13,9 +13,10 @@ import typer
 
 from frontdesk.cli.exit_codes import CommandFailed, ExitCode
 from frontdesk.cli.options import AsJson
-from frontdesk.cli.output import inform, print_fields, print_json, print_rows
+from frontdesk.cli.output import inform, print_fields, print_json, print_rows, usd
 from frontdesk.cli.remote import KeyPath, Name, SessionName, Url, asking
 from frontdesk.cli.row_listing import (
+    SORT_KEYS,
     RowChoice,
     choosing_rows,
     listing,
@@ -26,6 +27,7 @@ from frontdesk.cli.row_listing import (
 from frontdesk.cli.session_prompt import prompt
 from frontdesk.cli.session_stops import stop
 from frontdesk.cli.session_watch import watch
+from frontdesk.cli.summary_listing import print_all
 from frontdesk.cli.times import age, moment
 from frontdesk.cli.turn_printer import as_text
 from frontdesk.errors import InvalidArgument
@@ -59,18 +61,34 @@ def ls(
         typer.Option(help="created, activity, tokens, cost or waiting; falling with - in front."),
     ] = "created",
     limit: Annotated[int | None, typer.Option(min=1, help="So many at most.")] = None,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="All of the tenant's, dormant ones too that are not in memory; with no other "
+            "filter than --state and --blueprint.",
+        ),
+    ] = False,
     url: Url = None,
     key_file: KeyPath = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the sessions that live, and what each of them waits for.
+    """List the sessions that live, and dormant ones in memory, and what each of them waits for.
+
+    After a restart most are dormant and not in memory until somebody asks for them: --all lists
+    those as well, as GET /v1/sessions does. `frontdesk conversations ls` lists everybody's where
+    they are in SQLite's file.
 
     Columns: session, tenant, state, created, last activity, blueprint, model, turns, tokens, cost
-    in USD, approvals and questions that wait, node, key id.
+    in USD, approvals and questions that wait, node, key id. With --all: session, tenant, state,
+    whether it is live, created, last activity, blueprint, model, label, turns, tokens.
     """
     with asking(url, key_file) as client:
+        if everything:
+            print_all(client, choice, sort=sort, limit=limit, as_json=as_json)
+            return
         found = listing(client, choice)
-    rows = sorted_rows(found.rows, sort)[:limit]
+    rows = sorted_rows(found.rows, sort, keys=SORT_KEYS)[:limit]
     if as_json:
         print_json({"sessions": rows})
     else:
@@ -80,7 +98,7 @@ def ls(
 
 @app.command()
 def show(session: Name, url: Url = None, key_file: KeyPath = None, as_json: AsJson = False) -> None:
-    """Show how a session is doing, and what it waits for.
+    """Show how a session is doing, whether it is live and stored, and what it waits for.
 
     Into a pipe, a line a fact: its name and its value. An operator sees no text of anybody's.
     """
@@ -180,6 +198,10 @@ def fields_of(
     yield "session", summary.session_id
     yield "tenant", summary.tenant_id
     yield "state", status.state
+    yield "live", str(summary.live).lower()
+    yield "stored", None if summary.stored is None else str(summary.stored).lower()
+    if summary.blocked is not None:
+        yield "blocked", summary.blocked
     yield "blueprint", summary.blueprint
     yield "model", summary.model
     yield "created", moment(summary.created_at)
@@ -187,7 +209,7 @@ def fields_of(
     yield "turns", summary.turns
     yield "tool calls", summary.tool_calls
     yield "tokens", stats.total_tokens
-    yield "cost usd", stats.cost_usd
+    yield "cost usd", usd(stats.cost_usd)
     yield "restarts", summary.restarts
     yield "process", summary.pid
     yield "prompts queued", status.queues.prompts
@@ -210,13 +232,14 @@ def fields_of_row(row: SessionRow) -> Iterator[tuple[str, object]]:
     yield "session", row.session_id
     yield "tenant", row.tenant_id
     yield "state", row.state
+    yield "live", str(row.state != "dormant").lower()
     yield "blueprint", row.blueprint
     yield "model", row.model
     yield "created", moment(row.created_at)
     yield "last activity", moment(row.last_activity_at)
     yield "turns", row.turns
     yield "tokens", row.tokens
-    yield "cost usd", row.cost_usd
+    yield "cost usd", usd(row.cost_usd)
     yield "waits for", waits(row)
     yield "key", row.key_id
     yield "node", row.node

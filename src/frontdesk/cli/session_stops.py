@@ -41,7 +41,8 @@ def stop(
         list[str] | None, typer.Argument(help="Their ids; an operator's: tenant/id.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All of the tenant's; with --ops, all there are.")
+        bool,
+        typer.Option("--all", help="The tenant's, as `ls` lists them; with --ops, all tenants'."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List them, and end none.")] = False,
@@ -53,7 +54,8 @@ def stop(
 
     A tenant's are erased, with what was said in them; of what an operator stops, the tenant keeps
     that. Closing a session (POST …/close) ends its agent alone.
-    By filter, it shows how many there are and asks; where nobody can be asked it needs --yes.
+    By filter, of those that `ls` lists without its --all, it shows how many there are and asks;
+    where nobody can be asked it needs --yes.
     Columns: session, tenant (an operator's), what came of it: stopped, or gone where it had ended
     already, or would_stop in a dry run.
     """

@@ -34,7 +34,7 @@ def watch(
     key_file: KeyPath = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow the sessions that live: first those that are there, then a line a change.
+    """Follow the sessions that `ls` lists: first those that are there, then a line a change.
 
     Columns: time, change (there, opened, changed, gone, or left: it matches no more), session,
     tenant, state or the reason of its end, blueprint, model, turns, tokens, approvals, questions,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from frontdesk.cli.options import AsJson
-from frontdesk.cli.output import Column, print_json, print_rows
+from frontdesk.cli.output import Column, print_json, print_rows, usd
 from frontdesk.cli.remote import KeyPath, Ops, Url, as_whoever, asking
 from frontdesk.cli.times import moment
 
@@ -131,7 +131,7 @@ COLUMNS: tuple[Column[UsageLine], ...] = (
     Column("tokens", lambda line: line.reading.total_tokens, right=True),
     Column(
         "cost",
-        lambda line: line.reading.cost_usd,
+        lambda line: usd(line.reading.cost_usd),
         display=lambda line: f"{line.reading.cost_usd:.4f}",
         right=True,
     ),
