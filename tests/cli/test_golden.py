@@ -14,6 +14,7 @@ import pytest
 from cli.commanding import normalised, on_terminal, run
 from gateway.cluster_running import cluster
 from gateway.running import ACME, OPERATOR, UMBRELLA, create, events, turn_of, until
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -55,6 +56,7 @@ CODES = {
 }  # fmt: skip
 ON_TERMINALS = [name for name in COMMANDS if name not in CODES]
 """Errors are the same there, but for the one where somebody is asked: test_flows.py."""
+SESSIONS = 4
 VERSION = re.compile(r"\b\d+\.\d+\.\d+\b")
 DIGEST = re.compile(r"\b[0-9a-f]{8,}\b")
 
@@ -87,11 +89,17 @@ def desk(tmp_path_factory):
         yield node
 
 
+def nodes_of(operator):
+    return operator.get("/ops/nodes").json()["nodes"]
+
+
 @pytest.fixture
-def spoken_to(desk):
-    """A session that is spoken to once."""
-    with desk.client() as client:
+def spoken_to(desk, name):
+    """A session that is spoken to once; where nodes are listed, the engine knows of it."""
+    with desk.client() as client, desk.client(OPERATOR) as operator:
         create(client, "spoken-to")
+        if name == "nodes-ls":
+            eventually(lambda: SESSIONS in [each["sessions"] for each in nodes_of(operator)])
         yield
         client.delete("/v1/sessions/spoken-to")
 
