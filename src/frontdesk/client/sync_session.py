@@ -59,7 +59,7 @@ class ClientSession(AnySession[SyncTransport]):
     ) -> Generator[StreamEvent | Gap]:
         """Follow the session's events until it ends.
 
-        Begins after `since` (an event's id, or an index: 0 for all that is kept); without it, at
+        Begins after `since` (an event's id, or an index: "0" for all that is kept); without it, at
         the prompt that was accepted last. A stream that is cut goes on after its last event, with
         nothing lost or given twice; what the gateway no more holds is a `Gap`. `types` are the
         names of the events that are wanted.

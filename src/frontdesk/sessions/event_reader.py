@@ -23,7 +23,7 @@ BATCH_BYTES = 256 * 1024
 """Where these end, too: a connection holds what its client does not read. An event is whole."""
 
 SINCE = r"(?:([0-9]{1,20})-)?([0-9]{1,20})"
-"""What `since` may be: an event's id, `<fence>-<index>`, or a bare index."""
+"""What `since` may be: an event's id, `<epoch>-<index>`, or a bare index."""
 
 _SINCE = re.compile(SINCE)
 
@@ -38,7 +38,7 @@ class StreamStart:
 
     @classmethod
     def after(cls, since: str, log: EventLog) -> StreamStart:
-        """Begin after an id (`<fence>-<index>`) or a bare index, or with a gap at what is held.
+        """Begin after an id (`<epoch>-<index>`) or a bare index, or with a gap at what is held.
 
         Of a log that is stored and lost its last events (a backup was put back, a power loss), who
         had seen these goes on after them: what is before the gap it has.
