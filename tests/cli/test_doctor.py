@@ -320,7 +320,7 @@ def test_a_gateway_is_asked_where_the_configuration_has_it_listen(monkeypatch):
     config = Config(server={"host": "0.0.0.0", "port": port})
     findings, _ = check_gateway(Examined(config=config))
     found = the_only(findings)
-    assert (found.result, f"http://127.0.0.1:{port}: " in found.found) == ("note", True)
+    assert (found.result, f"http://127.0.0.1:{port}" in found.found) == ("note", True)
 
 
 # -- the engine ------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def check_gateway(examined: Examined) -> tuple[list[Finding], Sequence[ListedNod
     except (FrontdeskError, OSError) as error:
         if not named:
             advice = "start it with frontdesk serve, or say where it is with --url"
-            return [Finding("gateway", "note", f"none answers: {error}", advice)], None
+            return [Finding("gateway", "note", str(error), advice)], None
         advice = "look whether it runs, and whether --url or FRONTDESK_URL leads there"
         return [Finding("gateway", "wrong", str(error), advice)], None
 

@@ -52,7 +52,9 @@ def _sqlite_findings(config: Config) -> Iterator[Finding]:
         problems.append(Finding(CHECK, "wrong", f"{file}: {LOST}", advice))
     yield from problems
     if not problems:
-        found = f"{file}, {size // 2**20} MiB" if size else f"{file}: nothing is stored there yet"
+        found = (
+            f"{file}, {-(-size // 2**20)} MiB" if size else f"{file}: nothing is stored there yet"
+        )
         yield Finding(CHECK, "ok", found)
 
 

@@ -23,17 +23,20 @@ SORT_KEYS: Mapping[str, Callable[[SessionSummary], Any]] = {
     "tokens": lambda each: each.total_tokens,
 }
 FILTERS = {"state", "blueprint"}
-NOT_LISTED = {"stopping", "suspect"}
-"""What a session is for a moment, or for the others: no state that is stored."""
+NOT_LISTED = ("stopping", "suspect")
+"""What a row is for a moment, or where its node does not say: the list cannot be asked for it."""
 
 
 def print_all(
     client: Client, choice: RowChoice, *, sort: str, limit: int | None, as_json: bool
 ) -> None:
     """Print a tenant's sessions, live and dormant, page after page of the gateway's."""
-    if choice.as_operator or choice.filters.keys() - FILTERS or choice.state in NOT_LISTED:
-        expected = "without --ops, and with --blueprint and --state alone: one that can be stored"
+    if choice.as_operator or choice.filters.keys() - FILTERS:
+        expected = "a tenant's, with no other filter than --state and --blueprint"
         raise InvalidArgument("--all", expected=expected, got="another")
+    if choice.state in NOT_LISTED:
+        expected = f"with --all none of {', '.join(NOT_LISTED)}"
+        raise InvalidArgument("--state", expected=expected, got=choice.state)
     found, partial = _chosen(client, choice)
     rows = sorted_rows(found, sort, keys=SORT_KEYS)[:limit]
     if partial:
