@@ -86,8 +86,11 @@ class CoalescingTransport:
         self.write = self.transport.write
         self.answer_bytes = len(head) + len(data)
         if len(data) > JOINED_BYTES:
-            # As it is: whoever made it may hold it as well, while its client is behind.
-            self.transport.writelines((head, data))
+            # As it is: whoever made it may hold it as well, while its client is behind. Not by
+            # `writelines`, which pauses nobody in Python 3.12.0 to 3.12.8 and 3.13.0 to 3.13.1
+            # (CVE-2024-12254).
+            self.transport.write(head)
+            self.transport.write(data)
         else:
             self.transport.write(head + data)
 
