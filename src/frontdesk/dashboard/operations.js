@@ -209,7 +209,7 @@ export class UsagePage extends AskingPage {
 
   content({ rows, all, budgets, more }) {
     const tenant = (value) => (this.app.me.operator ? value : nothing);
-    if (!rows.length) return html`<p class="empty">Nothing has been used yet. What prompts cost is counted here.</p>`;
+    if (!rows.length) return html`<p class="empty">Nothing was used yet.</p>`;
     const most = Math.max(1, ...rows.map((row) => row.totalTokens));
     const cells = (row, bar) => html`${cell(figure(row.prompts), "n parts")}${cell(figure(row.promptTokens), "n parts")}${cell(figure(row.completionTokens), "n parts")}
       ${cell(figure(row.totalTokens), "n")}${bar}${cell(dollars(row.costUsd), "n")}`;

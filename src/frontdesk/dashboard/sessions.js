@@ -154,14 +154,14 @@ export class SessionsPage {
     if (feed.rows.size || feed.filter) return html`<p class="empty">No session matches. <a href="#/sessions">Show all</a></p>`;
     return html`<div class="empty"><h2>Nobody is in the building</h2>
       ${this.mayCreate ? html`<p>Open the first session <button class="quiet" @click=${() => this.begin()}>here</button>, or by the API:</p>
-        <pre>curl ${location.origin}/v1/sessions -H "X-API-Key: $KEY" -H "Content-Type: application/json" -d '{"model": "demo"}'</pre>` : html`<p>As soon as a session is opened, it is here.</p>`}</div>`;
+        <pre>curl ${location.origin}/v1/sessions -H "X-API-Key: $FRONTDESK_KEY" --json '{"model": "demo"}'</pre>` : html`<p>As soon as a session is opened, it is here.</p>`}</div>`;
   }
 
   many(said) {
     const list = (name, counts) => html`<section><h2>by ${name}</h2><ul>${Object.entries(counts).sort((a, b) => b[1] - a[1]).slice(0, 20).map(
       ([value, n]) => html`<li><a href="#/sessions?${new URLSearchParams({ ...Object.fromEntries(this.query), [name]: value })}">${STATES[value] ?? plain(value)}</a> <b>${figure(n)}</b></li>`,
     )}</ul></section>`;
-    return html`<div class="many"><p><b>${figure(said.total)} sessions are too many for a list.</b> Choose some of them, or search for how an id begins.</p>
+    return html`<div class="many"><p><b>${figure(said.total)} sessions are too many to list.</b> Choose some, or search for how an id begins.</p>
       ${list("state", said.byState)}${list("blueprint", said.byBlueprint)}${this.app.me.operator ? list("tenant", said.byTenant) : nothing}</div>`;
   }
 
