@@ -9,6 +9,7 @@ from frontdesk import SessionAlreadyExists, SessionNotFound
 from frontdesk.agents.events import Gap
 from frontdesk.agents.records import Message
 from frontdesk.persistence.errors import StorageUnavailable
+from frontdesk.sessions.errors import ReaderTooSlow
 from support.sessions import Stream, open_session, parrot, scripted
 from support.stored_services import as_killed, found, stored, turned
 
@@ -249,4 +250,10 @@ async def test_a_stream_stands_still_while_the_storage_cannot_be_asked(tmp_path,
         await away.wait()
         conversation.log.stored = conversation.log.stored._replace(read=read)
         assert (await reading)[0].index == 1
+        stream.close()
+        conversation.log.stored = conversation.log.stored._replace(read=unreachable)
+        stream = Stream(conversation, since="0")
+        conversation.log.cut()
+        with pytest.raises(ReaderTooSlow):  # as its process is to end
+            await stream.reader.next()
         stream.close()

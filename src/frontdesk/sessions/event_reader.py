@@ -159,6 +159,9 @@ class EventReader:
             try:
                 events = await self._log.stored.read(self._cursor)
             except StorageUnavailable:
+                if self._log.over:  # the process is to end, and does not wait for the storage
+                    oldest = self._log.oldest
+                    raise ReaderTooSlow(next_index=self._cursor + 1, oldest=oldest) from None
                 # It stands still until that passes; a sign of life or its end comes in time.
                 await asyncio.sleep(AGAIN_S)
                 if self._nudged:
